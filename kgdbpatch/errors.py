@@ -1,0 +1,97 @@
+"""The error families; each carries the exit code of the command line and its own data.
+
+Every error raised on purpose descends from `KgdbPatchError`. The four families answer one
+question each: was it the caller's words (`Misuse`), a rule of safety (`Refused`), the remote
+side (`TargetLost`) or a file (`BadInput`)?
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadImage",
+    "BadInput",
+    "BadPatch",
+    "KgdbPatchError",
+    "Misuse",
+    "Refused",
+    "TargetBusy",
+    "TargetLost",
+    "TargetTimeout",
+    "UnknownGuest",
+    "UnknownSymbol",
+    "WrongKernel",
+]
+
+
+class KgdbPatchError(Exception):
+    """Root of all errors raised on purpose; its text is one line for people."""
+
+    exit_code = 1
+
+
+class Misuse(KgdbPatchError, ValueError):
+    """The caller's words make no sense here (exit code 2)."""
+
+    exit_code = 2
+
+
+class UnknownSymbol(Misuse, KeyError):
+    """No symbol of that name; ``near`` lists close ones."""
+
+    def __init__(self, name: str, where: str, near: tuple[str, ...] = ()) -> None:
+        self.name, self.near = name, near
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        super().__init__(f"no symbol '{name}' in {where}{hint}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownGuest(Misuse, LookupError):
+    """No guest of that name is running."""
+
+
+class Refused(KgdbPatchError):
+    """A rule of safety forbids it (exit code 3); carries rule, address and nearest good site."""
+
+    exit_code = 3
+
+    def __init__(self, rule: str, message: str, address: int | None = None, nearest: int | None = None) -> None:
+        self.rule, self.address, self.nearest = rule, address, nearest
+        super().__init__(message)
+
+
+class TargetLost(KgdbPatchError, ConnectionError):
+    """QEMU or GDB went away or broke its protocol (exit code 4); quotes their last words."""
+
+    exit_code = 4
+
+
+class TargetTimeout(TargetLost, TimeoutError):
+    """Something awaited did not happen before its deadline (exit code 4)."""
+
+
+class TargetBusy(TargetTimeout):
+    """Another client holds the guest and did not let go in time (exit code 4)."""
+
+
+class BadInput(KgdbPatchError, ValueError):
+    """An image or patch file is not usable (exit code 5)."""
+
+    exit_code = 5
+
+
+class BadImage(BadInput):
+    """The kernel image cannot be read; ``path`` says which."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
+class WrongKernel(BadInput):
+    """The image is not the kernel that is running."""
+
+
+class BadPatch(BadInput):
+    """A patch file does not assemble, compile or link; quotes the tool."""

@@ -1,0 +1,110 @@
+"""What a guest profile says: how a kernel boots, its memory plan, its ABI habits, its syslog."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["ArenaPlan", "LogLine", "Profile", "Window"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One syslog line: ``time`` as the guest printed it, the ``source`` and the ``message``."""
+
+    time: str
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of guest virtual addresses, ``start`` inclusive, ``end`` exclusive."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaPlan:
+    """Where hidden RAM lies and where patched code shall see it.
+
+    ``physical`` and ``size`` in bytes; ``virtual`` is a multiple of ``size`` (one BAT block).
+    ``springboards`` is a page-aligned virtual window within reach of ``ba`` that the kernel
+    leaves unmapped, or None where the arena itself is within reach of the text.
+    """
+
+    physical: int
+    size: int
+    virtual: int
+    springboards: Window | None = None
+
+
+class Profile(ABC):
+    """Describe one kind of guest; subclasses hold what is Darwin's and what is Linux's."""
+
+    name: ClassVar[str]
+    machine: ClassVar[str] = "g3beige"
+    memory_mib: ClassVar[int]  # what QEMU gives
+    announced_mib: ClassVar[int]  # what the kernel is told; the rest is the arena
+    ready: ClassVar[str]  # regex on a console line: the guest is up and its workload runs
+    panic: ClassVar[str]  # regex on a console line: the kernel is dead
+    boot_deadline: ClassVar[float] = 60.0  # seconds
+    untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
+    vectors: ClassVar[range] = range(0x100, 0x1800, 0x100)  # offsets of the MPC750's vectors
+
+    @abstractmethod
+    def build(self, progress: Callable[[str], None]) -> Path:
+        """Build the kernel image when the cache has none and return its path."""
+
+    @abstractmethod
+    def image_path(self) -> Path | None:
+        """Return the cached image's path, or None when it is not built."""
+
+    @abstractmethod
+    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
+        """Return QEMU's arguments that boot ``kernel``; scratch files go to ``directory``."""
+
+    @abstractmethod
+    def parse_log(self, line: str) -> LogLine | None:
+        """Parse one console line, or None when it is no syslog line."""
+
+    @abstractmethod
+    def to_physical(self, image: Image, address: int) -> int | None:
+        """Return the physical address of wired kernel memory, or None when not wired."""
+
+    @abstractmethod
+    def arena_virtual(self, image: Image) -> int:
+        """Return the virtual address at which the arena is to be mapped."""
+
+    def springboard_window(self, image: Image) -> Window | None:
+        """Return a never-mapped page window reachable by ``ba``, or None when none is needed."""
+        return None
+
+    def arena(self, image: Image) -> ArenaPlan:
+        """Return the arena of a guest booted with this profile's memory plan."""
+        return ArenaPlan(
+            physical=self.announced_mib * MIB,
+            size=(self.memory_mib - self.announced_mib) * MIB,
+            virtual=self.arena_virtual(image),
+            springboards=self.springboard_window(image),
+        )
+
+    def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:
+        """Return why the running kernel itself uses the arena's addresses, or None.
+
+        ``read(physical, size)`` reads guest memory.
+        """
+        return None
+
+    def call_effect_names(self) -> Sequence[str]:
+        """Return glob patterns of routines that keep to no ABI (saved as 'reads everything')."""
+        return ()
