@@ -105,6 +105,14 @@ class Profile(ABC):
         """
         return None
 
+    def fault_sites(self, image: Image) -> frozenset[int]:
+        """Return addresses whose faults the kernel resolves by looking the address up in a table."""
+        return frozenset()
+
+    def discarded(self, image: Image) -> Sequence[Window]:
+        """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""
+        return ()
+
     def call_effect_names(self) -> Sequence[str]:
         """Return glob patterns of routines that keep to no ABI (saved as 'reads everything')."""
         return ()

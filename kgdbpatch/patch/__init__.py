@@ -1,1 +1,1 @@
-"""patch"""
+"""Plan patches: assembler, C compiler and linker, displaced instruction, saves, springboard."""

@@ -1,0 +1,127 @@
+"""The shape of the arena: header, stub, call block, patch table, bodies (all big-endian).
+
+Offsets are bytes from the arena's physical start. Everything a client needs to know about a
+guest's patches is in here, so that any client can carry on where another one died.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+__all__ = [
+    "BASELINE",
+    "BASELINE_ENTRIES",
+    "BASELINE_OFFSET",
+    "BODIES_OFFSET",
+    "CALL_BLOCK",
+    "CALL_OFFSET",
+    "COMMAND",
+    "COMMANDS_OFFSET",
+    "HEADER",
+    "LINE",
+    "MAGIC",
+    "MAX_COMMANDS",
+    "RECORD",
+    "RECORDS",
+    "SPRINGBOARD_OFFSET",
+    "SPRINGBOARD_SIZE",
+    "STATE",
+    "STATE_OFFSET",
+    "STUB_OFFSET",
+    "TABLE_OFFSET",
+    "VERSION",
+    "Op",
+    "State",
+]
+
+MAGIC = b"kgdbpch\0"
+VERSION = 1
+LINE = 32  # bytes of a 7xx cache line
+
+STUB_OFFSET = 0x1000
+SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
+SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr
+STATE_OFFSET = 0x3000
+CALL_OFFSET = 0x4000
+COMMANDS_OFFSET = CALL_OFFSET + 0x80
+MAX_COMMANDS = 8000
+BASELINE_OFFSET = 0x50000
+BASELINE_ENTRIES = 0x8000
+TABLE_OFFSET = 0x90000
+RECORDS = 0x2000
+BODIES_OFFSET = TABLE_OFFSET + RECORDS * 64
+
+
+class Op(IntEnum):
+    """The stub's commands (stub.S)."""
+
+    FLUSH = 1
+    SPLICE = 2
+    STORE = 3
+    STATE = 4
+    BAT = 5
+    MAP = 6
+
+
+class State(IntEnum):
+    """What the table says of a record; the site's word says whether it is spliced."""
+
+    FREE = 0
+    PENDING = 1  # recorded, splice not confirmed
+    ACTIVE = 2
+    RETIRED = 3  # site restored, memory perhaps still referenced
+
+
+def _words(*names: str) -> list[tuple[str, str]]:
+    return [(name, ">u4") for name in names]
+
+
+HEADER = np.dtype(
+    [
+        ("magic", "V8"),
+        *_words("version", "physical", "size", "virtual", "bat", "springboards", "springboards_end"),
+        *_words("next_id", "baseline_count"),
+        ("image_sha256", "V32"),
+    ]
+)
+
+CALL_BLOCK = np.dtype(
+    [
+        *_words("status", "commands", "count", "pc", "msr", "cr", "ctr", "lr", "xer", "r0"),
+        ("r3_r12", ">u4", 10),
+    ]
+)
+
+COMMAND = np.dtype([*_words("op", "a", "b", "c", "result"), ("pad", ">u4", 3)])
+
+STATE = np.dtype(
+    [
+        *_words("sdr1", "pvr", "hid0", "srr0", "srr1", "tbu", "tbl"),
+        ("ibat", ">u4", (4, 2)),
+        ("dbat", ">u4", (4, 2)),
+        ("sr", ">u4", 16),
+    ]
+)
+
+BASELINE = np.dtype(_words("address", "word"))
+
+RECORD = np.dtype(
+    [
+        *_words("state", "id", "site", "site_physical", "original", "splice"),
+        *_words("body", "body_size", "constant_size", "springboard", "crc"),
+        *_words("hits", "exits"),
+        ("guard_start", ">u2"),  # words: within [start, end) of the body, hits - exits counts threads
+        ("guard_end", ">u2"),
+        ("counted", ">u2"),
+        ("glue_words", ">u2"),  # the body without a C blob
+        *_words("created"),
+    ]
+)
+
+assert HEADER.itemsize <= STUB_OFFSET
+assert COMMAND.itemsize == 32
+assert RECORD.itemsize == 64
+assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= BASELINE_OFFSET
+assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TABLE_OFFSET

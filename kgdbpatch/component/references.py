@@ -1,0 +1,74 @@
+"""Find what still refers to a removed patch: a CPU's registers, or an interrupted context in memory.
+
+A thread can be inside a body in three ways. Inside the guarded part (between the entry and
+the exit counter, where payload calls may sleep) the difference of the two counters tells.
+Elsewhere it can only have been interrupted, and then the kernel's exception frame holds its
+pc, followed by its MSR (Linux's ``pt_regs`` and Darwin's savearea both keep them adjacent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["interrupted_contexts"]
+
+_MSR_TRANSLATED = 0x30  # IR, DR
+_MSR_USER = 0x4000  # PR
+_MSR_KNOWN = 0x0007_FF77  # bits a 7xx may have set (POW ... LE); others rule an MSR out
+_CHUNK = 1 << 22
+
+
+def _kernel_msr(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    wanted = (words & np.uint32(_MSR_TRANSLATED | _MSR_USER)) == _MSR_TRANSLATED
+    return np.asarray(wanted & ((words & np.uint32(~_MSR_KNOWN & 0xFFFF_FFFF)) == 0))
+
+
+def _clusters(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return (mask, value) pairs of address prefixes that cover ``ranges``: one per 16 MiB used."""
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for start, end in ranges:
+        groups.setdefault(start >> 24, []).append((start, end - 1))
+    clusters = []
+    for group in groups.values():
+        low, high = min(start for start, _ in group), max(last for _, last in group)
+        mask = 0xFFFF_FFFF << (low ^ high).bit_length() & 0xFFFF_FFFF
+        clusters.append((mask, low & mask))
+    return clusters
+
+
+def _swap(word: int) -> np.uint32:
+    return np.uint32(int.from_bytes(word.to_bytes(4, "big"), "little"))
+
+
+def interrupted_contexts(
+    memory: Iterable[tuple[int, npt.NDArray[np.uint8]]], ranges: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return (physical address, pc) of every saved context whose pc lies in one of ``ranges``.
+
+    ``memory`` yields pieces of guest memory that can hold kernel stacks as (physical address,
+    bytes), both multiples of 8; ``ranges`` are virtual ``[start, end)`` pairs.
+    """
+    if not ranges:
+        return []
+    ordered = sorted(ranges)
+    starts = np.array([start for start, _ in ordered], np.uint32)
+    ends = np.array([end for _, end in ordered], np.uint32)
+    clusters = [(_swap(mask), _swap(value)) for mask, value in _clusters(ordered)]
+    found = []
+    for base, piece in memory:
+        words = piece.view("<u4")
+        for begin in range(0, words.size, _CHUNK):
+            chunk = words[begin : begin + _CHUNK + 1]  # one more: the MSR behind the last pc
+            for mask, value in clusters:
+                index = np.flatnonzero((chunk[:_CHUNK] & mask) == value)
+                index = index[index + 1 < chunk.size]
+                pcs = chunk[index].byteswap()
+                slot = np.searchsorted(starts, pcs, side="right").astype(np.int64) - 1
+                inside = (slot >= 0) & (pcs < ends[slot])
+                inside &= _kernel_msr(chunk[index + 1].byteswap())
+                for at, pc in zip(index[inside], pcs[inside], strict=True):
+                    found.append((base + 4 * (begin + int(at)), int(pc)))
+    return found

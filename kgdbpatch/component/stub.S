@@ -1,0 +1,289 @@
+# The kernel component: position-independent code that the debugger calls inside the guest.
+#
+# It runs in real mode (MSR[IR]=MSR[DR]=0) with interrupts off, so it depends on no page table
+# and nothing else runs meanwhile. On entry r3 holds the physical address of the call block
+# (layout.py); every other register of the interrupted code is saved there by the debugger
+# before the call. The commands are obeyed in order; the first that fails ends the run.
+#
+# At `done` the debugger has a breakpoint and puts the registers back itself. When no debugger
+# is left (it was killed), execution goes on past `done`: the stub restores the interrupted
+# context from the call block and returns to it with rfi, so the guest never notices.
+#
+# Cache lines of the 7xx are 32 bytes (MPC750 UM 3.1); the order dcbf, sync, icbi, sync, isync
+# is that of the paper (3.3.3) and of PEM 5.1.5.2.
+
+        .set    BLOCK_STATUS, 0x00
+        .set    BLOCK_COMMANDS, 0x04
+        .set    BLOCK_COUNT, 0x08
+        .set    BLOCK_PC, 0x0c
+        .set    BLOCK_MSR, 0x10
+        .set    BLOCK_CR, 0x14
+        .set    BLOCK_CTR, 0x18
+        .set    BLOCK_LR, 0x1c
+        .set    BLOCK_XER, 0x20
+        .set    BLOCK_R0, 0x24
+        .set    BLOCK_R3, 0x28
+
+        .set    COMMAND_SIZE, 32
+        .set    COMMAND_RESULT, 16
+
+        .set    OP_FLUSH, 1
+        .set    OP_SPLICE, 2
+        .set    OP_STORE, 3
+        .set    OP_STATE, 4
+        .set    OP_BAT, 5
+        .set    OP_MAP, 6
+
+        .set    SDR1, 25
+        .set    SRR0, 26
+        .set    SRR1, 27
+        .set    PVR, 287
+        .set    IBAT0U, 528
+        .set    DBAT0U, 536
+        .set    HID0, 1008
+
+        .globl  _start
+_start:
+        lwz     4, BLOCK_COMMANDS(3)
+        lwz     5, BLOCK_COUNT(3)
+        li      6, 0
+        sync
+        isync
+next:
+        cmplw   6, 5
+        beq     succeeded
+        lwz     7, 0(4)
+        lwz     8, 4(4)                 # operand a: an address, or a BAT number
+        lwz     9, 8(4)                 # operand b
+        lwz     10, 12(4)               # operand c
+        cmpwi   7, OP_FLUSH
+        beq     flush
+        cmpwi   7, OP_SPLICE
+        beq     splice
+        cmpwi   7, OP_STORE
+        beq     store
+        cmpwi   7, OP_STATE
+        beq     state
+        cmpwi   7, OP_BAT
+        beq     bat
+        cmpwi   7, OP_MAP
+        beq     map
+failed:
+        addi    7, 6, 1
+        b       finish
+advance:
+        addi    4, 4, COMMAND_SIZE
+        addi    6, 6, 1
+        b       next
+succeeded:
+        li      7, 0
+finish:
+        stw     7, BLOCK_STATUS(3)
+        sync
+        .globl  done
+done:
+        nop                             # the debugger's breakpoint; without one, go home
+        lwz     0, BLOCK_CR(3)
+        mtcrf   0xff, 0
+        lwz     0, BLOCK_CTR(3)
+        mtctr   0
+        lwz     0, BLOCK_LR(3)
+        mtlr    0
+        lwz     0, BLOCK_XER(3)
+        mtxer   0
+        lwz     0, BLOCK_PC(3)
+        mtspr   SRR0, 0
+        lwz     0, BLOCK_MSR(3)
+        mtspr   SRR1, 0
+        lwz     0, BLOCK_R0(3)
+        lwz     4, BLOCK_R3+4(3)
+        lwz     5, BLOCK_R3+8(3)
+        lwz     6, BLOCK_R3+12(3)
+        lwz     7, BLOCK_R3+16(3)
+        lwz     8, BLOCK_R3+20(3)
+        lwz     9, BLOCK_R3+24(3)
+        lwz     10, BLOCK_R3+28(3)
+        lwz     11, BLOCK_R3+32(3)
+        lwz     12, BLOCK_R3+36(3)
+        lwz     3, BLOCK_R3(3)
+        rfi
+
+# flush: make b bytes of new code at physical a visible to instruction fetch.
+flush:
+        add     9, 8, 9
+        rlwinm  8, 8, 0, 0, 26
+        mr      11, 8
+1:      cmplw   11, 9
+        bge     2f
+        dcbf    0, 11
+        addi    11, 11, 32
+        b       1b
+2:      sync
+        mr      11, 8
+3:      cmplw   11, 9
+        bge     4f
+        icbi    0, 11
+        addi    11, 11, 32
+        b       3b
+4:      sync
+        isync
+        b       advance
+
+# splice: replace the instruction at physical a by c, if it is b. Result: the word found.
+splice:
+        lwz     11, 0(8)
+        stw     11, COMMAND_RESULT(4)
+        cmplw   11, 9
+        bne     failed
+        stw     10, 0(8)
+        dcbf    0, 8
+        sync
+        icbi    0, 8
+        sync
+        isync
+        b       advance
+
+# store: write the data word b at physical a.
+store:
+        stw     9, 0(8)
+        sync
+        b       advance
+
+# state: write what the debugger cannot read to physical a: SDR1 PVR HID0 SRR0 SRR1 TBU TBL,
+# IBAT0U..IBAT3L, DBAT0U..DBAT3L, SR0..SR15.
+state:
+        .set    at, 0
+        .irp    spr, SDR1, PVR, HID0, SRR0, SRR1
+        mfspr   11, \spr
+        stw     11, at(8)
+        .set    at, at + 4
+        .endr
+1:      mftbu   11
+        mftb    12
+        mftbu   0
+        cmplw   0, 11
+        bne     1b
+        stw     11, at(8)
+        stw     12, at+4(8)
+        .set    at, at + 8
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        mfspr   11, IBAT0U+\n
+        stw     11, at(8)
+        .set    at, at + 4
+        .endr
+        addi    8, 8, at
+        li      11, 0
+2:      mfsrin  12, 11
+        stw     12, 0(8)
+        addi    8, 8, 4
+        addis   11, 11, 0x1000
+        cmpwi   11, 0
+        bne     2b
+        b       advance
+
+# bat: give instruction and data BAT pair number a the upper word b and lower word c,
+# unless either is already valid with another upper word. Result: the word found.
+bat:
+        .macro  pair number
+        mfspr   11, IBAT0U+2*\number
+        mfspr   12, DBAT0U+2*\number
+        bl      admit
+        li      11, 0
+        mtspr   IBAT0U+2*\number, 11
+        mtspr   DBAT0U+2*\number, 11
+        isync
+        mtspr   IBAT0U+2*\number+1, 10
+        mtspr   DBAT0U+2*\number+1, 10
+        mtspr   IBAT0U+2*\number, 9
+        mtspr   DBAT0U+2*\number, 9
+        isync
+        b       advance
+        .endm
+        cmpwi   8, 0
+        bne     1f
+        pair    0
+1:      cmpwi   8, 1
+        bne     2f
+        pair    1
+2:      cmpwi   8, 2
+        bne     3f
+        pair    2
+3:      cmpwi   8, 3
+        bne     failed
+        pair    3
+admit:                                  # fall back to `failed` when r11 or r12 is another's
+        stw     11, COMMAND_RESULT(4)
+        andi.   0, 11, 3
+        beq     1f
+        cmplw   11, 9
+        bne     failed
+1:      andi.   0, 12, 3
+        beqlr
+        stw     12, COMMAND_RESULT(4)
+        cmplw   12, 9
+        bne     failed
+        blr
+
+# map: enter a translation of virtual page a to the lower PTE word b in the hashed page table
+# (PEM 7.6): an entry for the page is replaced, else a free slot is taken, primary group first.
+# Result: the slot's physical address.
+map:
+        mfsrin  11, 8
+        rlwinm  12, 8, 20, 16, 31       # page index
+        xor     12, 12, 11
+        rlwinm  12, 12, 0, 13, 31       # primary hash, 19 bits
+        rlwinm  11, 11, 7, 1, 24        # VSID in place
+        oris    11, 11, 0x8000          # V
+        rlwimi  11, 8, 10, 26, 31       # API
+        li      10, 0                   # first free slot found
+group:
+        mfspr   7, SDR1
+        rlwinm  0, 7, 10, 13, 21        # HTABMASK in place
+        ori     0, 0, 0x03ff
+        and     0, 0, 12
+        rlwinm  7, 7, 0, 0, 15
+        rlwinm  0, 0, 6, 7, 25
+        or      7, 7, 0                 # PTE group
+        li      0, 8
+        mtctr   0
+1:      lwz     0, 0(7)
+        cmplw   0, 11
+        beq     replace
+        cmpwi   0, 0
+        blt     2f                      # V set: another page's
+        cmpwi   10, 0
+        bne     2f
+        mr      10, 7
+        mr      5, 11                   # and the upper word it would get
+2:      addi    7, 7, 8
+        bdnz    1b
+        andi.   0, 11, 0x40
+        bne     3f
+        ori     11, 11, 0x40            # H: the secondary group
+        not     12, 12
+        rlwinm  12, 12, 0, 13, 31
+        b       group
+3:      cmpwi   10, 0
+        beq     failed
+        mr      7, 10
+        mr      11, 5
+replace:
+        li      0, 0
+        stw     0, 0(7)
+        sync
+        tlbie   8
+        sync
+        stw     9, 4(7)
+        eieio
+        stw     11, 0(7)
+        sync
+        tlbie   8
+        sync
+        tlbsync
+        sync
+        isync
+        stw     7, COMMAND_RESULT(4)
+        lwz     5, BLOCK_COUNT(3)
+        b       advance
+        .globl  end
+end:

@@ -1,0 +1,107 @@
+"""Call the stub: lend it the stopped CPU, obey a list of commands, give the CPU back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.layout import Op
+from kgdbpatch.errors import TargetLost
+from kgdbpatch.isa import encode
+from kgdbpatch.target.gdb import GRegisters, Session
+
+__all__ = ["CODE", "Command", "StubFailed", "call", "in_stub", "interruptible"]
+
+CODE = (files("kgdbpatch.component") / "stub.bin").read_bytes()
+_DONE = CODE.index(encode.nop().to_bytes(4, "big"))
+_DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
+
+_EE, _POW, _RI, _ME, _TRANSLATION = 0x8000, 0x4_0000, 0x2, 0x1000, 0x30
+
+
+class StubFailed(TargetLost):
+    """Command number ``index`` failed in the guest; ``result`` is what it found."""
+
+    def __init__(self, index: int, op: Op, result: int) -> None:
+        self.index, self.op, self.result = index, op, result
+        super().__init__(f"the kernel component could not do {op.name.lower()} (found 0x{result:08x})")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One order to the stub; operands as in stub.S."""
+
+    op: Op
+    a: int
+    b: int = 0
+    c: int = 0
+
+
+def interruptible(registers: GRegisters) -> bool:
+    """Tell whether SRR0/SRR1 are dead and the CPU is awake: interrupts are on and it does not nap."""
+    return registers["msr"] & (_EE | _POW) == _EE
+
+
+def in_stub(registers: GRegisters, arena: int) -> bool:
+    """Tell whether the CPU was left inside a call (the debugger was killed there)."""
+    start = arena + layout.STUB_OFFSET
+    return not registers["msr"] & _TRANSLATION and start <= registers["pc"] < start + len(CODE)
+
+
+def finish(session: Session, arena: int) -> None:
+    """Let an interrupted call run to its end and give the CPU back to the guest."""
+    session.run_to_physical(arena + layout.STUB_OFFSET + _DONE, _DEADLINE)
+    block = np.frombuffer(
+        session.read_physical(arena + layout.CALL_OFFSET, layout.CALL_BLOCK.itemsize), layout.CALL_BLOCK
+    )[0]
+    registers = GRegisters(session.read_all())
+    for name in ("pc", "msr", "cr", "ctr", "lr", "xer", "r0"):
+        registers[name] = int(block[name])
+    for number, value in enumerate(block["r3_r12"], start=3):
+        registers[f"r{number}"] = int(value)
+    session.write_all(registers.raw)
+
+
+def call(session: Session, arena: int, commands: Sequence[Command]) -> list[int]:
+    """Have the stub in the arena at physical ``arena`` obey ``commands``; return their results.
+
+    The guest must be stopped. All registers are as before afterwards. Raises `StubFailed` for the
+    first command that fails; those after it were not run.
+    """
+    if not 0 < len(commands) <= layout.MAX_COMMANDS:
+        raise ValueError(f"{len(commands)} commands do not fit a call")
+    saved = session.read_all()
+    registers = GRegisters(saved)
+    block = np.zeros(1, layout.CALL_BLOCK)
+    block["commands"] = arena + layout.COMMANDS_OFFSET
+    block["count"] = len(commands)
+    for name in ("pc", "msr", "cr", "ctr", "lr", "xer", "r0"):
+        block[name] = registers[name]
+    block["r3_r12"] = [registers[f"r{number}"] for number in range(3, 13)]
+    orders = np.zeros(len(commands), layout.COMMAND)
+    for order, command in zip(orders, commands, strict=True):
+        order["op"], order["a"], order["b"], order["c"] = command.op, command.a, command.b, command.c
+    padding = bytes(layout.COMMANDS_OFFSET - layout.CALL_OFFSET - block.nbytes)
+    session.write_physical(arena + layout.CALL_OFFSET, block.tobytes() + padding + orders.tobytes())
+
+    registers["pc"] = arena + layout.STUB_OFFSET
+    registers["r3"] = arena + layout.CALL_OFFSET
+    registers["msr"] = registers["msr"] & _ME
+    session.write_all(registers.raw)  # from here to `done` the call completes even if we die
+    try:
+        session.run_to_physical(arena + layout.STUB_OFFSET + _DONE, _DEADLINE)
+    finally:
+        session.write_all(saved)
+    answer = session.read_physical(
+        arena + layout.CALL_OFFSET, layout.COMMANDS_OFFSET - layout.CALL_OFFSET + orders.nbytes
+    )
+    results = np.frombuffer(answer, layout.COMMAND, len(commands), layout.COMMANDS_OFFSET - layout.CALL_OFFSET)
+    status = int(np.frombuffer(answer, ">u4", 1)[0])
+    if status:
+        index = status - 1
+        raise StubFailed(index, commands[index].op, int(results["result"][index]))
+    return [int(result) for result in results["result"]]
