@@ -1,0 +1,74 @@
+"""Delimit functions from a symbol table (paper, section 3.2.1).
+
+A function begins at a *primary* symbol and ends at the next primary symbol of its section, at the
+section's end, or where its own size says. Symbols at the same address are aliases of one function.
+What is primary:
+
+Mach-O
+    a symbol whose name begins with ``_``; in ``__VECTORS,__interrupts`` also one that begins with
+    ``.L_``. Others are labels inside a function.
+
+ELF
+    a symbol of type FUNC, or a global (or weak) one without a type in an executable section: that
+    is how assembler routines of Linux look. One of the latter that lies *inside* a sized function
+    is a label of it (objdump would cut there; a user would not recognise the halves). Local
+    symbols without a type, ``.L…`` and mapping symbols ``$x`` are labels. A marker of the linker
+    such as ``_etext`` at a section's end covers no word and so is no function, and one that covers
+    nothing but zero words is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from kgdbpatch.image.model import Function, Section, Symbol
+
+__all__ = ["delimit"]
+
+_address = attrgetter("address")
+
+
+def delimit(symbols: Iterable[Symbol], sections: Sequence[Section]) -> tuple[Function, ...]:
+    """Return the functions, sorted by address, that the symbols of kind ``function`` delimit.
+
+    Where several symbols share an address, the first one given names the function.
+    """
+    by_section: dict[str, list[Symbol]] = {}
+    for symbol in symbols:
+        if symbol.kind == "function" and not symbol.address & 3:
+            by_section.setdefault(symbol.section, []).append(symbol)
+    found: list[Function] = []
+    for section in sections:
+        if section.executable and section.name in by_section:
+            found.extend(_in_section(by_section.pop(section.name), section))
+    found.sort(key=_address)
+    return tuple(found)
+
+
+def _in_section(symbols: list[Symbol], section: Section) -> Iterator[Function]:
+    symbols = [s for s in symbols if s.address in section]
+    if not symbols:
+        return
+    symbols.sort(key=_address)  # stable: the order given decides among aliases
+    groups = [list(group) for _, group in groupby(symbols, key=_address)]
+    starts: list[tuple[int, int, list[str]]] = []
+    covered = section.address  # up to here a sized function reaches
+    for group in groups:
+        address, size = group[0].address, max(s.size for s in group)
+        if not size and address < covered:
+            continue
+        covered = max(covered, address + size)
+        starts.append((address, size, [s.name for s in group]))
+    ends = [start[0] for start in starts[1:]] + [section.end]
+    for (address, size, names), following in zip(starts, ends, strict=True):
+        end = min(address + size, section.end) if size else following
+        end -= (end - address) & 3
+        if end <= address or (not size and _only_zeros(section, address, end)):
+            continue
+        yield Function(names[0], address, end - address, tuple(dict.fromkeys(names[1:])), section.name)
+
+
+def _only_zeros(section: Section, start: int, end: int) -> bool:
+    return not any(section.data[start - section.address : end - section.address])

@@ -1,0 +1,217 @@
+"""`Image`: a kernel file, asked by name and by address (the paper's MachLoader, 3.2.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cached_property
+from itertools import accumulate
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
+from kgdbpatch.image.contents import Contents
+from kgdbpatch.image.functions import delimit
+from kgdbpatch.image.model import Function, Section, Segment, Symbol
+from kgdbpatch.image.near import close_names
+from kgdbpatch.image.sniff import kernel_slice
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kgdbpatch.isa.abi import ABI
+
+__all__ = ["Image"]
+
+_SITE = re.compile(r"(?P<name>[^+\s]+?)(?:\s*\+\s*(?P<offset>0[xX][0-9a-fA-F]+|\d+))?")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
+_address = attrgetter("address")
+
+
+class Image:
+    """A statically linked 32-bit PowerPC kernel, Mach-O or ELF.
+
+    >>> image = Image.load("vmlinux")
+    >>> image.symbolize(image.resolve("udp_sendmsg+0x18"))
+    'udp_sendmsg+0x18'
+    """
+
+    def __init__(self, path: Path, kind: str, sha256: str, contents: Contents) -> None:
+        self.path = path
+        self.format = kind
+        self.sha256 = sha256
+        self.entry = contents.entry
+        self.sections: tuple[Section, ...] = contents.sections
+        self.segments: tuple[Segment, ...] = contents.segments
+        self.symbols: tuple[Symbol, ...] = contents.symbols
+
+    @classmethod
+    def load(cls, path: str | Path) -> Image:
+        """Read a kernel file; raise `BadImage`, one line, for whatever is no such file."""
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadImage(path, (error.strerror or str(error)).lower()) from error
+        except ValueError as error:  # a NUL in the name
+            raise BadImage(repr(str(path)), str(error)) from error
+        digest = hashlib.sha256(data).hexdigest()
+        kind, data = kernel_slice(path, data)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # LIEF's, of numbers that it cannot name
+                contents = _reader(kind)(path, data)
+        except BadImage:
+            raise
+        except (ValueError, RuntimeError) as error:  # LIEF's, of a number or name that it cannot hold
+            raise BadImage(path, f"damaged: {" ".join(str(error).split())}") from error
+        if not any(section.executable for section in contents.sections):
+            raise BadImage(path, "no section with code in it")
+        return cls(path, kind, digest, contents)
+
+    def __repr__(self) -> str:
+        return f"Image({str(self.path)!r}, {self.format}, entry 0x{self.entry:08x})"
+
+    @property
+    def symbol_prefix(self) -> str:
+        """Return what the compiler puts before a C name: ``_`` for Mach-O, nothing for ELF."""
+        return "_" if self.format == "mach-o" else ""
+
+    @property
+    def abi(self) -> ABI:
+        """Return the calling convention: Darwin's for Mach-O, SysV for ELF."""
+        from kgdbpatch.isa.abi import DARWIN, SYSV
+
+        return DARWIN if self.format == "mach-o" else SYSV
+
+    @cached_property
+    def functions(self) -> tuple[Function, ...]:
+        """Return all functions, sorted by address."""
+        return delimit(self.symbols, self.sections)
+
+    def code_sections(self) -> tuple[Section, ...]:
+        """Return the sections that hold instructions."""
+        return tuple(section for section in self.sections if section.executable)
+
+    def words(self, section: Section) -> NDArray[np.uint32]:
+        """Return a section's whole words, in this machine's byte order."""
+        data = section.data
+        return np.frombuffer(data, dtype=">u4", count=len(data) // 4).astype(np.uint32)
+
+    def section_at(self, address: int) -> Section | None:
+        """Return the section that ``address`` lies in."""
+        return next((section for section in self.sections if address in section), None)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [function.address for function in self.functions]
+
+    @cached_property
+    def _reach(self) -> list[int]:
+        return list(accumulate((function.end for function in self.functions), max))
+
+    def function_at(self, address: int) -> Function | None:
+        """Return the innermost function that ``address`` lies in."""
+        index = bisect_right(self._starts, address) - 1
+        while index >= 0 and self._reach[index] > address:
+            if address in self.functions[index]:
+                return self.functions[index]
+            index -= 1
+        return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return ``size`` bytes as the booter loads them, zero-filled memory included.
+
+        Raises `Misuse` for addresses that the file does not describe.
+        """
+        out = bytearray()
+        while len(out) < size:
+            at = address + len(out)
+            segment = next((s for s in self.segments if at in s), None)
+            if segment is None:
+                raise Misuse(f"0x{at:08x} is not part of {self.path.name}")
+            offset = at - segment.address
+            count = min(size - len(out), segment.size - offset)
+            out += segment.data[offset : offset + count].ljust(count, b"\0")
+        return bytes(out)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Symbol]]:
+        names: dict[str, list[Symbol]] = {}
+        for symbol in self.symbols:
+            names.setdefault(symbol.name, []).append(symbol)
+        return names
+
+    def lookup(self, name: str) -> int:
+        """Return a symbol's address; the name may lack the format's prefix.
+
+        Raises `UnknownSymbol` with close names, or `Misuse` when several local symbols share it.
+        """
+        symbols = self._by_name.get(name) or self._by_name.get(self.symbol_prefix + name)
+        if not symbols:
+            raise UnknownSymbol(name, self.path.name, self.near(name))
+        symbols = [s for s in symbols if s.exported] or symbols
+        addresses = sorted({symbol.address for symbol in symbols})
+        if len(addresses) > 1:
+            places = ", ".join(f"0x{address:08x}" for address in addresses)
+            raise Misuse(f"'{name}' is ambiguous in {self.path.name}: {places}; give an address")
+        return addresses[0]
+
+    def near(self, name: str) -> tuple[str, ...]:
+        """Return names that somebody who typed ``name`` may have meant."""
+        return close_names(name, self._by_name)
+
+    def resolve(self, site: str) -> int:
+        """Return the address that ``func``, ``func+0x18`` or ``0x…`` means.
+
+        Raises `Misuse` for anything else and `UnknownSymbol` for an unknown function.
+        """
+        match = _SITE.fullmatch(site.strip())
+        if not match:
+            raise Misuse(f"'{site}' is no site: write func, func+0x18 or 0x…")
+        name, offset = match["name"], _number(match["offset"] or "0")
+        base = _number(name) if _NUMBER.fullmatch(name) else self.lookup(name)
+        if base + offset > 0xFFFF_FFFF:
+            raise Misuse(f"'{site}' lies beyond the 32-bit address space")
+        return base + offset
+
+    @cached_property
+    def _named(self) -> list[Symbol]:
+        return sorted((s for s in self.symbols if s.section), key=_address)
+
+    def symbolize(self, address: int) -> str:
+        """Return ``func+0x18``, or ``object+0x4`` for data, or ``0x…`` where nothing is near."""
+        function = self.function_at(address)
+        if function is not None:
+            return _plus(function.name, address - function.address)
+        section = self.section_at(address)
+        index = bisect_right(self._named, address, key=_address) - 1
+        if section is not None and index >= 0 and self._named[index].section == section.name:
+            symbol = self._named[index]
+            return _plus(symbol.name, address - symbol.address)
+        return f"0x{address:08x}"
+
+
+def _reader(kind: str) -> Callable[[object, bytes], Contents]:
+    # Imported on use: LIEF takes 0.6 s to import, and most commands that fail early need none of it.
+    if kind == "mach-o":
+        from kgdbpatch.image.macho import read_macho
+
+        return read_macho
+    from kgdbpatch.image.elf import read_elf
+
+    return read_elf
+
+
+def _number(text: str) -> int:
+    return int(text, 16) if text[:2].lower() == "0x" else int(text)
+
+
+def _plus(name: str, offset: int) -> str:
+    return f"{name}+0x{offset:x}" if offset else name

@@ -1,0 +1,86 @@
+"""What a kernel file consists of: segments, sections, symbols, functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Function", "Section", "Segment", "Symbol"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section: ``__TEXT,__text`` or ``.text``; ``data`` is what the file holds of its ``size`` bytes."""
+
+    name: str
+    address: int
+    size: int
+    data: bytes
+    executable: bool
+    writable: bool
+
+    @property
+    def end(self) -> int:
+        """Return the address behind the last byte."""
+        return self.address + self.size
+
+    def __contains__(self, address: int) -> bool:
+        return self.address <= address < self.end
+
+    def __repr__(self) -> str:
+        return f"Section({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A loaded segment; bytes behind ``data`` up to ``size`` are zero."""
+
+    name: str
+    address: int
+    size: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """Return the address behind the last byte."""
+        return self.address + self.size
+
+    def __contains__(self, address: int) -> bool:
+        return self.address <= address < self.end
+
+    def __repr__(self) -> str:
+        return f"Segment({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A defined symbol.
+
+    ``kind`` is ``function``, ``label`` (a place in code that is no function), ``object`` or
+    ``absolute``; ``size`` is 0 where the file gives none; ``section`` is "" for absolute ones.
+    """
+
+    name: str
+    address: int
+    size: int
+    section: str
+    kind: str
+    exported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A routine: ``size`` bytes of code at ``address``, under its first name and its ``aliases``."""
+
+    name: str
+    address: int
+    size: int
+    aliases: tuple[str, ...]
+    section: str
+
+    @property
+    def end(self) -> int:
+        """Return the address behind the last instruction."""
+        return self.address + self.size
+
+    def __contains__(self, address: int) -> bool:
+        return self.address <= address < self.end
