@@ -1,83 +1,32 @@
-"""The kernel component as a client sees it: install, apply, remove, list; the only writer of guest memory.
+"""The kernel component as a client sees it: install, apply, remove, collect; the only writer of guest memory.
 
 Every change of the guest is one call of the stub (stub.S), which completes even when the client
-dies during it, so the patch table and the text always agree. What can be read is read from the
-guest's RAM, mapped into this process, without stopping the guest.
+dies during it, so the patch table and the text always agree.
 """
 
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout, stub
+from kgdbpatch.component.arena import Arena, Header, Record, checksum, field_offset
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.stub import Command, StubFailed
-from kgdbpatch.errors import Refused, TargetLost
-from kgdbpatch.guests.profile import ArenaPlan, Window
-from kgdbpatch.patch.plan import Place, Plan
+from kgdbpatch.errors import Refused
+from kgdbpatch.guests.profile import ArenaPlan
+from kgdbpatch.patch.plan import Plan
 from kgdbpatch.target.gdb import Debugger, GRegisters, Session
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["Component", "Header", "Record", "Stop"]
+__all__ = ["Component", "Stop"]
 
 _TRIES = 16  # attempts to stop the CPU where interrupts are on
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One entry of the patch table, with the word now at its site."""
-
-    slot: int
-    id: int
-    state: State
-    site: int
-    site_physical: int
-    original: int
-    splice: int
-    body: int
-    body_size: int
-    constant_size: int
-    springboard: int | None
-    crc: int
-    hits: int
-    exits: int
-    guard: tuple[int, int]
-    glue_words: int
-    counted: bool
-    word: int  # at the site
-
-    @property
-    def status(self) -> str:
-        """``active``, ``unfinished`` (apply was cut off), ``retired`` (removed, still referenced), ``damaged``."""
-        if self.state is State.RETIRED:
-            return "retired"
-        if self.word == self.splice:
-            return "active"
-        return "unfinished" if self.word == self.original else "damaged"
-
-    @property
-    def spliced(self) -> bool:
-        """Whether the site holds the splice word."""
-        return self.state is not State.RETIRED and self.word == self.splice
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The arena's header: its place, the mapping in use and the identity of the patched kernel."""
-
-    arena: ArenaPlan
-    bat: int
-    next_id: int
-    image_sha256: str
-    baseline: dict[int, int]  # address ─► word, where the running kernel differs from its image
 
 
 class Stop:
@@ -103,7 +52,8 @@ class Stop:
 class Component:
     """Drive the kernel component of one guest.
 
-    ``to_physical`` gives the physical address of a wired kernel address, or None.
+    ``debugger`` gives a started debugger; ``to_physical`` the physical address of a wired
+    kernel address, or None.
     """
 
     def __init__(
@@ -112,113 +62,13 @@ class Component:
         self._qemu, self._debugger, self._to_physical = qemu, debugger, to_physical
         self.pause = 0.0  # seconds the last operation stopped the guest
 
-    # ---- reading, without a stop -------------------------------------------------
-
     def header(self, physical: int) -> Header | None:
         """Return the header of the arena at ``physical``, or None when nothing is installed there."""
-        raw = np.frombuffer(self._qemu.ram.read(physical, layout.HEADER.itemsize), layout.HEADER)[0]
-        if bytes(raw["magic"]) != layout.MAGIC:
-            return None
-        if int(raw["version"]) != layout.VERSION:
-            raise TargetLost(f"the guest's kernel component has version {int(raw['version'])}, not {layout.VERSION}")
-        count = int(raw["baseline_count"])
-        entries = np.frombuffer(
-            self._qemu.ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize),
-            layout.BASELINE,
-        )
-        window = Window(int(raw["springboards"]), int(raw["springboards_end"]))
-        return Header(
-            arena=ArenaPlan(int(raw["physical"]), int(raw["size"]), int(raw["virtual"]), window if window.end else None),
-            bat=int(raw["bat"]),
-            next_id=int(raw["next_id"]),
-            image_sha256=bytes(raw["image_sha256"]).hex(),
-            baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
-        )
+        return Arena.header(self._qemu.ram, physical)
 
-    def records(self, arena: ArenaPlan) -> list[Record]:
-        """Return the table's used entries in the order of their ids."""
-        raw = np.frombuffer(
-            self._qemu.ram.read(
-                arena.physical + layout.TABLE_OFFSET, layout.RECORDS * layout.RECORD.itemsize
-            ),
-            layout.RECORD,
-        )
-        records = [self._record(raw[slot], int(slot)) for slot in np.flatnonzero(raw["state"])]
-        return sorted(records, key=lambda record: record.id)
-
-    def _record(self, raw: np.void, slot: int) -> Record:
-        site_physical = int(raw["site_physical"])
-        return Record(
-            slot=slot,
-            id=int(raw["id"]),
-            state=State(int(raw["state"])),
-            site=int(raw["site"]),
-            site_physical=site_physical,
-            original=int(raw["original"]),
-            splice=int(raw["splice"]),
-            body=int(raw["body"]),
-            body_size=int(raw["body_size"]),
-            constant_size=int(raw["constant_size"]),
-            springboard=int(raw["springboard"]) or None,
-            crc=int(raw["crc"]),
-            hits=int(raw["hits"]),
-            exits=int(raw["exits"]),
-            guard=(int(raw["guard_start"]), int(raw["guard_end"])),
-            glue_words=int(raw["glue_words"]),
-            counted=bool(raw["counted"]),
-            word=int.from_bytes(self._qemu.ram.read(site_physical, 4), "big"),
-        )
-
-    def intact(self, arena: ArenaPlan, record: Record) -> bool:
-        """Tell whether the code of a patch (body and springboard) is as it was written."""
-        return record.crc == _crc(
-            self._qemu.ram.read(self._inside(arena, record.body), record.constant_size),
-            self._qemu.ram.read(self._springboard(arena, record.springboard), layout.SPRINGBOARD_SIZE)
-            if record.springboard
-            else b"",
-        )
-
-    def used(self, arena: ArenaPlan) -> int:
-        """Return how many bytes of the arena hold patch bodies."""
-        return sum(record.body_size for record in self.records(arena))
-
-    # ---- places --------------------------------------------------------------------
-
-    def place(self, arena: ArenaPlan, size: int, taken: Sequence[Record] = ()) -> tuple[int, Place]:
-        """Return a free table slot and a place for a body of ``size`` bytes.
-
-        Nothing is reserved: the table in the guest is the only truth. Raises `Refused` (rule
-        ``memory``) when the arena or the table is full.
-        """
-        records = [*self.records(arena), *taken]
-        used = {record.slot for record in records}
-        slot = next((number for number in range(layout.RECORDS) if number not in used), None)
-        if slot is None:
-            raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
-        start = arena.virtual + layout.BODIES_OFFSET
-        for low, high in sorted((record.body, record.body + record.body_size) for record in records):
-            if start + size <= low:
-                break
-            start = max(start, -(-high // layout.LINE) * layout.LINE)
-        if start + size > arena.virtual + arena.size:
-            raise Refused("memory", f"the arena has no room for {size} more bytes")
-        springboard = None
-        if arena.springboards is not None:
-            held = {record.springboard for record in records}
-            window = range(arena.springboards.start, arena.springboards.end, layout.SPRINGBOARD_SIZE)
-            springboard = next((address for address in window if address not in held), None)
-        counter = layout.TABLE_OFFSET + slot * layout.RECORD.itemsize + _offset("hits")
-        return slot, Place(start, springboard, arena.virtual + counter)
-
-    def _inside(self, arena: ArenaPlan, virtual: int) -> int:
-        return virtual - arena.virtual + arena.physical
-
-    def _springboard(self, arena: ArenaPlan, virtual: int | None) -> int:
-        assert virtual is not None
-        assert arena.springboards is not None
-        return arena.physical + layout.SPRINGBOARD_OFFSET + virtual - arena.springboards.start
-
-    # ---- changing ------------------------------------------------------------------
+    def arena(self, plan: ArenaPlan) -> Arena:
+        """Return the arena at ``plan``, for reading."""
+        return Arena(self._qemu.ram, plan)
 
     @contextmanager
     def stop(self, arena: ArenaPlan) -> Iterator[Stop]:
@@ -285,7 +135,9 @@ class Component:
             uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))
             if all(upper & 3 == 0 or upper == ours for upper in uppers):
                 return number
-        raise Refused("mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped")
+        raise Refused(
+            "mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped"
+        )
 
     def apply(self, header: Header, slot: int, plan: Plan) -> int:
         """Put one patch in; return its id.
@@ -294,7 +146,7 @@ class Component:
         records and splices. Raises `Refused` (rule ``expected``) when the site's word is not
         what the plan was made from; nothing is left behind then.
         """
-        arena = header.arena
+        arena = self.arena(header.arena)
         physical = self._to_physical(plan.site)
         assert physical is not None
         record = np.zeros(1, layout.RECORD)
@@ -304,27 +156,28 @@ class Component:
         record["constant_size"], record["counted"] = plan.constant_size, plan.counted
         record["glue_words"] = plan.body_words
         record["springboard"] = plan.springboard or 0
-        record["crc"] = _crc(plan.code[: plan.constant_size], plan.springboard_code)
+        record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
         record["guard_start"], record["guard_end"] = plan.guard
         record["created"] = int(time.time())
-        at = self._slot(arena, slot)
-        body = self._inside(arena, plan.body)
-        commands = _mapping(arena, header.bat)
+        at = arena.slot(slot)
+        body = arena.inside(plan.body)
+        next_id = header.arena.physical + field_offset("next_id", layout.HEADER)
+        commands = _mapping(header.arena, header.bat)
         commands.append(Command(Op.FLUSH, body, len(plan.code)))
         if plan.springboard is not None:
             commands.append(
-                Command(Op.FLUSH, self._springboard(arena, plan.springboard), len(plan.springboard_code))
+                Command(Op.FLUSH, arena.springboard(plan.springboard), len(plan.springboard_code))
             )
         commands += [
-            Command(Op.STORE, arena.physical + _offset("next_id", layout.HEADER), header.next_id + 1),
+            Command(Op.STORE, next_id, header.next_id + 1),
             Command(Op.STORE, at, State.PENDING),
             Command(Op.SPLICE, physical, plan.original, plan.splice),
             Command(Op.STORE, at, State.ACTIVE),
         ]
-        with self.stop(arena) as stop:
+        with self.stop(header.arena) as stop:
             stop.write(body, plan.code)
             if plan.springboard is not None:
-                stop.write(self._springboard(arena, plan.springboard), plan.springboard_code)
+                stop.write(arena.springboard(plan.springboard), plan.springboard_code)
             stop.write(at, record.tobytes())
             try:
                 stop.call(commands)
@@ -333,17 +186,14 @@ class Component:
                 raise _refusal(error, plan.site, plan.original) from error
         return header.next_id
 
-    def _slot(self, arena: ArenaPlan, slot: int) -> int:
-        return arena.physical + layout.TABLE_OFFSET + slot * layout.RECORD.itemsize
-
     def remove(self, header: Header, records: Sequence[Record]) -> list[int]:
         """Take patches out, in one stop; return the ids whose memory is still referenced (retired).
 
         Retired patches of earlier removals are collected on the way. Raises `Refused` (rule
         ``expected``) when a site holds neither the splice nor the original word.
         """
-        arena = header.arena
-        with self.stop(arena) as stop:
+        arena = self.arena(header.arena)
+        with self.stop(header.arena) as stop:
             for start in range(0, len(records), layout.MAX_COMMANDS // 2):
                 commands = []
                 for record in records[start : start + layout.MAX_COMMANDS // 2]:
@@ -352,7 +202,7 @@ class Component:
                             Command(Op.SPLICE, record.site_physical, record.splice, record.original)
                         )
                     if record.state is not State.RETIRED:
-                        commands.append(Command(Op.STORE, self._slot(arena, record.slot), State.RETIRED))
+                        commands.append(Command(Op.STORE, arena.slot(record.slot), State.RETIRED))
                 if commands:
                     try:
                         stop.call(commands)
@@ -367,20 +217,23 @@ class Component:
             return self._collect(header, stop)
 
     def _collect(self, header: Header, stop: Stop) -> list[int]:
-        arena = header.arena
-        retired = [record for record in self.records(arena) if record.state is State.RETIRED]
+        arena = self.arena(header.arena)
+        retired = [record for record in arena.records() if record.state is State.RETIRED]
         if not retired:
             return []
-        pinned = {record.slot for record in retired if record.counted and _inside_now(record)}
-        ranges = {record.slot: _unguarded(record) for record in retired if record.slot not in pinned}
+        pinned = {record.slot for record in retired if record.entered}
+        ranges = {record.slot: record.unguarded for record in retired if record.slot not in pinned}
         counters = stop.program_counters()
-        skip = (arena.physical, arena.physical + arena.size)
-        held = [pc for _, pc in interrupted_contexts(self._memory(skip), [r for rs in ranges.values() for r in rs])]
+        skip = (header.arena.physical, header.arena.physical + header.arena.size)
+        held = [
+            pc
+            for _, pc in interrupted_contexts(self._memory(skip), [r for rs in ranges.values() for r in rs])
+        ]
         for slot, pieces in ranges.items():
             if any(low <= pc < high for low, high in pieces for pc in (*counters, *held)):
                 pinned.add(slot)
         commands = [
-            Command(Op.STORE, self._slot(arena, record.slot), State.FREE)
+            Command(Op.STORE, arena.slot(record.slot), State.FREE)
             for record in retired
             if record.slot not in pinned
         ]
@@ -395,37 +248,15 @@ class Component:
                 yield start, ram.array(start, end - start)
 
 
-def _inside_now(record: Record) -> bool:
-    return record.guard[1] > 0 and record.hits != record.exits
-
-
-def _unguarded(record: Record) -> list[tuple[int, int]]:
-    """Return the code ranges of a patch in which a thread is found by its interrupted pc alone."""
-    start, end = (record.body + 4 * index for index in record.guard)
-    pieces = [(record.body, start), (end, record.body + 4 * record.glue_words)]
-    if record.springboard is not None:
-        pieces.append((record.springboard, record.springboard + layout.SPRINGBOARD_SIZE))
-    return [(low, high) for low, high in pieces if low < high]
-
-
 def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
     if error.op is not Op.SPLICE:
         return error
     return Refused(
         "expected",
-        f"the word at 0x{site:08x} is 0x{error.result:08x}, not 0x{expected:08x} as expected; nothing was changed",
+        f"the word at 0x{site:08x} is 0x{error.result:08x}, not 0x{expected:08x} as expected; "
+        "nothing was changed",
         site,
     )
-
-
-def _crc(code: bytes, springboard: bytes) -> int:
-    return zlib.crc32(springboard, zlib.crc32(code))
-
-
-def _offset(name: str, dtype: np.dtype[np.void] = layout.RECORD) -> int:
-    fields = dtype.fields
-    assert fields is not None
-    return int(fields[name][1])
 
 
 def _mapping(arena: ArenaPlan, bat: int) -> list[Command]:
@@ -437,6 +268,8 @@ def _mapping(arena: ArenaPlan, bat: int) -> list[Command]:
         referenced_changed = 0x180
         page = arena.physical + layout.SPRINGBOARD_OFFSET
         commands.append(
-            Command(Op.MAP, arena.springboards.start, page | referenced_changed | memory_coherent | read_write)
+            Command(
+                Op.MAP, arena.springboards.start, page | referenced_changed | memory_coherent | read_write
+            )
         )
     return commands

@@ -99,7 +99,9 @@ def call(session: Session, arena: int, commands: Sequence[Command]) -> list[int]
     answer = session.read_physical(
         arena + layout.CALL_OFFSET, layout.COMMANDS_OFFSET - layout.CALL_OFFSET + orders.nbytes
     )
-    results = np.frombuffer(answer, layout.COMMAND, len(commands), layout.COMMANDS_OFFSET - layout.CALL_OFFSET)
+    results = np.frombuffer(
+        answer, layout.COMMAND, len(commands), layout.COMMANDS_OFFSET - layout.CALL_OFFSET
+    )
     status = int(np.frombuffer(answer, ">u4", 1)[0])
     if status:
         index = status - 1

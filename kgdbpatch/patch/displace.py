@@ -56,11 +56,11 @@ def _far(site: Instruction, to: int) -> Refused:
     )
 
 
-def displace(site: Instruction, at: int, free_after: frozenset[str]) -> Displaced:
+def displace(site: Instruction, at: int, free: frozenset[str]) -> Displaced:
     """Return the words that have at address ``at`` the effect that ``site`` has at its own.
 
-    ``free_after`` are registers free once the instruction has run (at its target too). Raises
-    `Refused` (rule ``displaced``, ``reach`` or ``registers``).
+    ``free`` are registers free where the instruction goes; for a call, those free before it.
+    Raises `Refused` (rule ``displaced``, ``reach`` or ``registers``).
     """
     word, here = site.word, site.address
     if site.kind in (Kind.SYSCALL, Kind.RFI) or site.mnemonic in ("tw", "twi"):
@@ -73,18 +73,18 @@ def displace(site: Instruction, at: int, free_after: frozenset[str]) -> Displace
     link = bool(word & 1) and opcode in (16, 18, 19) and site.kind is not Kind.ARITHMETIC
     prefix: list[int] = []
     if link:
-        prefix = _return_address(site, free_after)
+        prefix = _return_address(site, free)
     if opcode == 18:
         target = encode.branch_target(here, word)
         assert target is not None
         if link and target == here + 4:
             return Displaced(tuple(prefix), falls_through=True)
-        words = jump(at + 4 * len(prefix), target, frozenset() if link else free_after)
+        words = jump(at + 4 * len(prefix), target, free - {"lr"} if link else free)
         if words is None:
             raise _far(site, target)
         return Displaced((*prefix, *words), falls_through=False)
     if opcode == 16:
-        return _conditional(site, at, prefix, free_after, link)
+        return _conditional(site, at, prefix, free, link)
     if link:  # blrl, bctrl: as plain bctr once LR holds the original return address
         if word != encode.bctrl():
             raise Refused(
@@ -126,6 +126,4 @@ def _conditional(
     if words is None:
         raise _far(site, target)
     end = after_branch + 4 * len(words)
-    return Displaced(
-        (encode.bc(bo, bi, at, after_branch), encode.b(at + 4, end), *words), falls_through=True
-    )
+    return Displaced((encode.bc(bo, bi, at, after_branch), encode.b(at + 4, end), *words), falls_through=True)

@@ -293,7 +293,8 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             guard = (start, len(words) + _STWCX + 1)
             words += _count(place.counter + 4)
         words += frame.leave()
-        moved = displace(site.instruction, place.body + 4 * len(words), site.free_after)
+        free = site.free if site.instruction.kind is Kind.CALL else site.free_after
+        moved = displace(site.instruction, place.body + 4 * len(words), free)
         words += moved.words
         if moved.falls_through:
             words += _way_back(site, place.body + 4 * len(words), moved)
@@ -343,7 +344,9 @@ def _entrance(site: Site, place: Place) -> tuple[int, int | None, bytes]:
     if direct is not None:
         return direct[0], None, b""
     if place.springboard is None:
-        raise Refused("springboard", f"no springboard is left within reach of 0x{site.address:08x}", site.address)
+        raise Refused(
+            "springboard", f"no springboard is left within reach of 0x{site.address:08x}", site.address
+        )
     to_springboard = jump(site.address, place.springboard, frozenset())
     if to_springboard is None:
         raise Refused(

@@ -1,0 +1,181 @@
+"""Judge sites: which instructions of a kernel may carry a patch, and what is free there.
+
+A refusal names the rule, the address and the nearest place that would do (DESIGN.md, rule 5).
+The words judged are those of the running kernel, not of its file: kernels modify themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.analysis.hazards import reservation_window, translation_off, untranslated
+from kgdbpatch.analysis.live import Liveness
+from kgdbpatch.errors import Refused
+from kgdbpatch.image import Function, Image
+from kgdbpatch.isa.decode import Instruction, Kind, decode
+from kgdbpatch.isa.registers import names
+from kgdbpatch.patch.plan import Site
+
+__all__ = ["Rules", "Survey"]
+
+Words = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the guest's profile knows of places that must not be patched.
+
+    ``vectors`` are addresses at which the CPU enters untranslated; ``discarded`` are address
+    ranges given up after boot; ``fault_sites`` are looked up by their address when they fault.
+    """
+
+    untranslated_sections: frozenset[str]
+    vectors: tuple[int, ...]
+    discarded: tuple[tuple[int, int], ...]
+    fault_sites: frozenset[int]
+
+
+class Survey:
+    """Answer what may be done at a site of one kernel.
+
+    ``words(address, count)`` returns the running kernel's instructions, patches undone.
+    """
+
+    def __init__(self, image: Image, rules: Rules, words: Callable[[int, int], Words]) -> None:
+        self._image, self._rules, self._words = image, rules, words
+        self._liveness = lru_cache(maxsize=256)(self._make_liveness)
+        self._hazards = lru_cache(maxsize=256)(self._make_hazards)
+
+    def forget(self) -> None:
+        """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
+        self._liveness.cache_clear()
+        self._hazards.cache_clear()
+
+    def _function_words(self, function: Function) -> Words:
+        return self._words(function.address, function.size // 4)
+
+    def _make_liveness(self, function: Function) -> Liveness:
+        return Liveness(self._function_words(function), function.address, self._image.abi, self._call_effect)
+
+    def _call_effect(self, target: int) -> str | None:
+        callee = self._image.function_at(target)
+        return callee.name if callee is not None else None
+
+    def _make_hazards(self, function: Function) -> tuple[frozenset[int], frozenset[int]]:
+        words = self._function_words(function)
+        return (
+            frozenset(reservation_window(words, function.address)),
+            frozenset(translation_off(words, function.address)),
+        )
+
+    @cached_property
+    def _untranslated(self) -> frozenset[int]:
+        sections = [
+            (section.address, self._words(section.address, section.size // 4))
+            for section in self._image.code_sections()
+            if not self._discarded(section.address)
+        ]
+        return frozenset(untranslated(sections, self._rules.vectors))
+
+    def _discarded(self, address: int) -> bool:
+        return any(start <= address < end for start, end in self._rules.discarded)
+
+    def function(self, address: int) -> Function:
+        """Return the function around ``address``; raise `Refused` for what is no kernel code."""
+        place = self._image.symbolize(address)
+        if address & 3:
+            raise Refused(
+                "alignment",
+                f"0x{address:08x} ({place}) is no instruction: not a multiple of 4",
+                address,
+                address & ~3,
+            )
+        function = self._image.function_at(address)
+        section = self._image.section_at(address)
+        if function is None or section is None or not section.executable:
+            what = f"section {section.name}" if section else "no section of the kernel"
+            raise Refused("data", f"0x{address:08x} ({place}) is not in a function: {what}", address)
+        if self._discarded(address):
+            raise Refused(
+                "discarded",
+                f"{place} is start-up code in {section.name}; its memory is reused after boot",
+                address,
+            )
+        return function
+
+    def instruction(self, address: int) -> Instruction:
+        """Return the running kernel's instruction at ``address``."""
+        self.function(address)
+        return decode(int(self._words(address, 1)[0]), address)
+
+    def live(self, address: int) -> tuple[Instruction, tuple[str, ...], tuple[str, ...]]:
+        """Return the instruction at ``address``, the registers live and those free before it."""
+        liveness = self._liveness(self.function(address))
+        return (
+            self.instruction(address),
+            tuple(names(liveness.live(address))),
+            tuple(names(liveness.free(address))),
+        )
+
+    def site(self, address: int) -> Site:
+        """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it."""
+        function = self.function(address)
+        place = self._image.symbolize(address)
+        section = self._image.section_at(address)
+        if section is not None and section.name in self._rules.untranslated_sections:
+            raise Refused(
+                "untranslated",
+                f"{place} is in {section.name}: exception code, run with address translation off",
+                address,
+            )
+        if address in self._untranslated:
+            raise Refused(
+                "untranslated", f"{place} is reached from an exception vector with translation off", address
+            )
+        instruction = self.instruction(address)
+        if not instruction.known:
+            raise Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
+        window, off = self._hazards(function)
+        if address in window:
+            raise Refused(
+                "reservation",
+                f"{place} lies between lwarx and stwcx.: a patch would lose the reservation",
+                address,
+            )
+        if address in off:
+            raise Refused("untranslated", f"{place} may run with address translation off", address)
+        if address in self._rules.fault_sites:
+            raise Refused(
+                "fault table",
+                f"the kernel looks faults of '{instruction.text}' at {place} up by their address",
+                address,
+            )
+        liveness = self._liveness(function)
+        after = address + 4
+        free_after = liveness.free(after) if after < function.address + function.size else 0
+        # at the branch's target the same holds only for what is free there too
+        if instruction.kind in (Kind.BRANCH, Kind.JUMP) and instruction.target not in (None, after):
+            assert instruction.target is not None
+            inside = function.address <= instruction.target < function.address + function.size
+            free_after &= liveness.free(instruction.target) if inside else 0
+        return Site(
+            instruction=instruction,
+            free=frozenset(names(liveness.free(address))),
+            free_after=frozenset(names(free_after)),
+            abi=self._image.abi,
+            leaf=liveness.is_leaf,
+        )
+
+    def nearby(self, address: int) -> Iterator[int]:
+        """Yield the other addresses of the same function, nearest first."""
+        function = self._image.function_at(address)
+        if function is None:
+            return
+        here = address & ~3
+        inside = [at for at in range(function.address, function.address + function.size, 4) if at != address]
+        yield from sorted(inside, key=lambda at: (abs(at - here), at))
