@@ -70,7 +70,7 @@ class Image:
         except BadImage:
             raise
         except (ValueError, RuntimeError) as error:  # LIEF's, of a number or name that it cannot hold
-            raise BadImage(path, f"damaged: {" ".join(str(error).split())}") from error
+            raise BadImage(path, f"damaged: {' '.join(str(error).split())}") from error
         if not any(section.executable for section in contents.sections):
             raise BadImage(path, "no section with code in it")
         return cls(path, kind, digest, contents)
