@@ -1,0 +1,47 @@
+"""The scan for interrupted contexts, against a plain search."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kgdbpatch.component.references import interrupted_contexts
+
+MSR = 0x9032
+RANGES = [(0x1011_0000, 0x1011_0080), (0x1000, 0x1010), (0x1011_0200, 0x1011_0204)]
+
+
+def scan(words: list[int]) -> list[tuple[int, int]]:
+    memory = np.array(words, ">u4").view(np.uint8)
+    return interrupted_contexts([(0x8000, memory)], RANGES)
+
+
+def plain(words: list[int]) -> list[tuple[int, int]]:
+    return [
+        (0x8000 + 4 * index, pc)
+        for index, (pc, msr) in enumerate(zip(words, words[1:], strict=False))
+        if any(low <= pc < high for low, high in RANGES) and msr & 0x4030 == 0x30 and not msr & ~0x7FF77
+    ]
+
+
+interesting = st.sampled_from(
+    [0, 0xFFC, 0x1000, 0x100C, 0x1010, 0x1011_0000, 0x1011_007C, 0x1011_0080, 0x1011_0200, 0x1011_0204]
+    + [MSR, MSR | 0x4000, 0x1002, 0xFFFF_FFFF]
+)
+
+
+@given(st.lists(interesting | st.integers(0, 0xFFFF_FFFF), max_size=64).map(lambda w: w + [0] * (len(w) % 2)))
+def test_finds_what_a_plain_search_finds(words: list[int]):
+    assert sorted(scan(words)) == plain(words)
+
+
+def test_pc_and_msr_may_lie_across_a_chunk():
+    words = np.zeros((1 << 22) + 2, ">u4")
+    words[(1 << 22) - 1], words[1 << 22] = 0x1011_0004, MSR
+    found = interrupted_contexts([(0, words.view(np.uint8))], RANGES)
+    assert found == [(4 * ((1 << 22) - 1), 0x1011_0004)]
+
+
+def test_pc_without_an_msr_behind_it_is_no_context():
+    assert scan([0x1011_0004, 0x1234_5678, 0x1011_0004, 0x0000_D032]) == []

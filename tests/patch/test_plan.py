@@ -1,0 +1,149 @@
+"""Plans: what is saved, where control goes, and how the site is entered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kgdbpatch.errors import BadPatch, Refused
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.abi import DARWIN, SYSV
+from kgdbpatch.isa.decode import Kind, decode
+from kgdbpatch.patch.plan import Place, Site, asm_payload, blob_payload, call_payload, plan
+
+NEAR, FAR = 0x0100_0000, 0x1011_0000
+SITE = 0x000D_BDB8
+PLACE = Place(body=FAR, springboard=0x1000, counter=0x1009_0030)
+FREE = frozenset({"r11", "r12", "ctr", "cr0"})
+
+
+def site(free=FREE, word=encode.addi(3, 3, 1), abi=DARWIN, leaf=False, after=None) -> Site:
+    return Site(decode(word, SITE), frozenset(free), frozenset(free if after is None else after), abi, leaf)
+
+
+def words(code: bytes) -> list[int]:
+    return np.frombuffer(code[: len(code) // 4 * 4], ">u4").tolist()
+
+
+def test_patch_out_of_reach_goes_through_a_springboard():
+    made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
+    assert encode.branch_target(SITE, made.splice) == 0x1000
+    assert made.springboard == 0x1000
+    register = words(made.springboard_code)[0] >> 21 & 31
+    assert words(made.springboard_code) == [
+        *encode.load_address(register, FAR),
+        encode.mtctr(register),
+        encode.bctr(),
+    ]
+    assert f"r{register}" in FREE
+
+
+def test_patch_within_reach_needs_none():
+    made = plan(site(), call_payload(0x2_0000, DARWIN), Place(NEAR, 0x1000, NEAR + 0x100))
+    assert made.springboard is None
+    assert encode.branch_target(SITE, made.splice) == NEAR
+
+
+@pytest.mark.parametrize("free", [set(), {"r12"}, {"ctr", "lr"}])
+def test_springboard_without_free_registers_is_refused(free):
+    with pytest.raises(Refused) as refused:
+        plan(site(free=free), call_payload(0x2_0000, DARWIN), PLACE)
+    assert refused.value.rule == "registers"
+
+
+def test_no_springboard_left_is_refused():
+    with pytest.raises(Refused) as refused:
+        plan(site(), call_payload(0x2_0000, DARWIN), Place(FAR, None, PLACE.counter))
+    assert refused.value.rule == "springboard"
+
+
+def test_body_ends_with_the_displaced_instruction_and_the_way_back():
+    made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
+    *_, displaced, back = words(made.code)
+    assert displaced == encode.addi(3, 3, 1)
+    assert encode.branch_target(FAR + len(made.code) - 4, back) == SITE + 4
+
+
+def test_every_save_is_restored_from_the_same_slot():
+    made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
+    decoded = [decode(word, FAR + 4 * index) for index, word in enumerate(words(made.code))]
+    body = decoded[: made.body_words]
+    frame = -((body[0].word & 0xFFFF ^ 0x8000) - 0x8000)
+    stores = {(i.word >> 21 & 31, i.word & 0xFFFF) for i in body if i.mnemonic == "stw"}
+    loads = {(i.word >> 21 & 31, i.word & 0xFFFF) for i in body if i.mnemonic == "lwz"}
+    assert body[0].mnemonic == "stwu"
+    assert encode.addi(1, 1, frame) in words(made.code)
+    assert stores <= loads
+    assert all(DARWIN.linkage <= slot < frame for _, slot in stores)
+    assert set(made.saved) >= {f"r{n}" for n in (0, *range(3, 11))} | {"lr"}
+    assert not set(made.saved) & FREE
+
+
+def test_leaf_leaves_the_red_zone_alone():
+    plain = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
+    leaf = plan(site(leaf=True), call_payload(0x2_0000, DARWIN), PLACE)
+
+    def frame(made) -> int:
+        return 0x10000 - (words(made.code)[0] & 0xFFFF)
+
+    slots = [word & 0xFFFF for word in words(leaf.code) if word >> 26 == 36]
+    assert frame(leaf) >= frame(plain) + DARWIN.red_zone - 16
+    assert max(slots) + 4 <= frame(leaf) - DARWIN.red_zone
+
+
+def test_assembler_payload_saves_only_what_it_changes():
+    payload = asm_payload(lambda _at: [encode.addi(9, 0, 1), encode.addi(12, 0, 2)], FAR, SYSV)
+    made = plan(site(abi=SYSV), payload, PLACE)
+    assert made.saved == ("r9",)
+    alone = asm_payload(lambda _at: [encode.addi(12, 0, 2)], FAR, SYSV)
+    assert words(plan(site(abi=SYSV), alone, PLACE).code) == [
+        encode.addi(12, 0, 2),
+        encode.addi(3, 3, 1),
+        encode.ba(SITE + 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ([encode.blr()], "return"),
+        ([encode.b(FAR, FAR + 0x1000)], "branch away"),
+        ([0], "not a known instruction"),
+        ([encode.stwu(1, -32, 1)], "r1 changed"),
+        ([], "no instruction"),
+    ],
+)
+def test_payload_that_leaves_is_refused(payload, reason):
+    with pytest.raises(BadPatch, match=reason):
+        asm_payload(lambda _at: payload, FAR, SYSV)
+
+
+def test_counting_payload_gives_registers_back_before_it_runs():
+    seen = [encode.stw(11, 0, 12)]
+    payload = asm_payload(lambda _at: seen, FAR, SYSV, counted=True)
+    made = plan(site(free={"ctr", "r9"}, abi=SYSV), payload, PLACE)
+    body = words(made.code)
+    before = body[: body.index(seen[0])]
+    loaded = {word >> 21 & 31 for word in before if word >> 26 == 32}
+    assert {11, 12} <= loaded
+    assert made.counted
+    assert made.guard == (0, 0)
+
+
+def test_blob_stands_behind_the_body_and_is_called():
+    blob = bytes(range(64))
+    made = plan(site(), blob_payload(lambda at: (blob, 32, at + 8), DARWIN), PLACE)
+    start = made.code.index(blob)
+    assert start % 16 == 0
+    assert made.constant_size == start + 32
+    calls = [FAR + 4 * i for i, w in enumerate(words(made.code[:start])) if decode(w, 0).kind is Kind.CALL]
+    (call,) = calls
+    assert encode.branch_target(call, words(made.code)[(call - FAR) // 4]) == FAR + start + 8
+    assert made.guard[0] * 4 + FAR <= call < made.guard[1] * 4 + FAR
+
+
+def test_floating_point_is_never_touched():
+    lfd = 50 << 26 | 1 << 21 | 3 << 16  # lfd f1,0(r3)
+    with pytest.raises(Refused) as refused:
+        plan(site(), asm_payload(lambda _at: [lfd], FAR, SYSV), PLACE)
+    assert refused.value.rule == "floating point"
