@@ -11,6 +11,7 @@ __all__ = [
     "BadImage",
     "BadInput",
     "BadPatch",
+    "BuildFailed",
     "KgdbPatchError",
     "Misuse",
     "Refused",
@@ -56,7 +57,9 @@ class Refused(KgdbPatchError):
 
     exit_code = 3
 
-    def __init__(self, rule: str, message: str, address: int | None = None, nearest: int | None = None) -> None:
+    def __init__(
+        self, rule: str, message: str, address: int | None = None, nearest: int | None = None
+    ) -> None:
         self.rule, self.address, self.nearest = rule, address, nearest
         super().__init__(message)
 
@@ -95,3 +98,7 @@ class WrongKernel(BadInput):
 
 class BadPatch(BadInput):
     """A patch file does not assemble, compile or link; quotes the tool."""
+
+
+class BuildFailed(KgdbPatchError):
+    """A guest's image could not be built (exit code 1); quotes the build's own words."""

@@ -1,0 +1,115 @@
+"""The guest ``linux``: an unmodified Linux 6.1 (ELF, SysV ABI) with a user space that keeps it busy."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kgdbpatch.errors import BadImage
+from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
+from kgdbpatch.guests.profile import MIB, LogLine, Profile
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["Linux", "kernel_option"]
+
+_LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
+_PT_LOAD = 1
+_PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
+_IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
+
+
+class Linux(Profile):
+    """Linux 6.1 on a beige G3: 256 MiB announced, the 16 MiB above them are the arena."""
+
+    name = "linux"
+    memory_mib = 272
+    announced_mib = 256  # a power of two: the kernel maps it with one BAT pair
+    ready = r"\binit: ready\b"
+    panic = r"Kernel panic - not syncing|Oops: |kernel BUG at|Unable to handle kernel"
+    untranslated_sections = frozenset({".head.text"})
+
+    # powersave=off: a CPU halted in the idle loop (MSR[POW]) executes nothing for a debugger either.
+    # printk.devkmsg=on: init's lines are not to be rate-limited.
+    append = f"console=ttyPZ0 mem={announced_mib}M powersave=off printk.devkmsg=on"
+
+    def build(self, progress: Callable[[str], None]) -> Path:
+        """Build kernel and initramfs when the cache has none and return the kernel's path."""
+        build_initramfs(progress)
+        return build_kernel(progress)
+
+    def image_path(self) -> Path | None:
+        """Return the cached kernel's path, or None when it is not built."""
+        return cached_kernel()
+
+    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
+        """Return the arguments that let OpenBIOS boot ``kernel`` with our initramfs."""
+        initramfs = build_initramfs(lambda line: None)
+        return ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", self.append]
+
+    def parse_log(self, line: str) -> LogLine | None:
+        """Parse ``[    1.234567] message``; the source is ``kernel``, or ``init`` for init's own lines."""
+        match = _LOG_LINE.fullmatch(line.rstrip("\r\n"))
+        if match is None:
+            return None
+        return LogLine(match["time"], match["source"] or "kernel", match["message"])
+
+    def to_physical(self, image: Image, address: int) -> int | None:
+        """Return the physical address of ``address`` in the linear map of the announced memory."""
+        physical = address - _linear_offset(image)
+        return physical if 0 <= physical < self.announced_mib * MIB else None
+
+    def arena_virtual(self, image: Image) -> int:
+        """Return the topmost block below the linear map: within reach of the text, above every process."""
+        return _linear_offset(image) - (self.memory_mib - self.announced_mib) * MIB
+
+    def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:
+        """Return why the arena's addresses are in use: by processes, modules or I/O mappings."""
+        plan = self.arena(image)
+        task_size = kernel_option(image, "TASK_SIZE")
+        if task_size is not None and int(task_size, 0) > plan.virtual:
+            return f"processes may use the addresses below {task_size}"
+        first, behind = plan.virtual >> _PGDIR_SHIFT, (plan.virtual + plan.size) >> _PGDIR_SHIFT
+        directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
+        if directory is None:
+            return "the kernel's page directory is not in its linear map"
+        entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
+        for index, entry in enumerate(entries, start=first):
+            if entry:
+                return f"the kernel has a page table for 0x{index << _PGDIR_SHIFT:08x} (modules grow there)"
+        return None
+
+
+def kernel_option(image: Image, name: str) -> str | None:
+    """Return the value of ``CONFIG_<name>`` in the configuration the kernel carries, or None."""
+    return _options(image).get(name)
+
+
+@lru_cache(maxsize=4)
+def _options(image: Image) -> dict[str, str]:
+    held = next((match for s in image.sections if (match := _IKCONFIG.search(s.data))), None)
+    if held is None:
+        return {}
+    try:
+        text = gzip.decompress(held[1]).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise BadImage(image.path, f"the kernel's own configuration is damaged: {error}") from error
+    return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
+
+
+@lru_cache(maxsize=4)
+def _linear_offset(image: Image) -> int:
+    """Return virtual minus physical addresses of the linear map, from the ELF program headers."""
+    header = Path(image.path).read_bytes()
+    table, (size, count) = struct.unpack_from(">I", header, 28)[0], struct.unpack_from(">HH", header, 42)
+    for offset in range(table, table + count * size, size):
+        kind, _, virtual, physical = struct.unpack_from(">4I", header, offset)
+        if kind == _PT_LOAD:
+            return int(virtual - physical)
+    raise BadImage(image.path, "no segment to load")

@@ -1,0 +1,167 @@
+"""Build the Linux guest: an unmodified kernel from Debian's source package, and our initramfs."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kgdbpatch.errors import BuildFailed
+from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
+from kgdbpatch.guests.cpio import device, directory, file, newc
+
+__all__ = ["SOURCE", "build_initramfs", "build_kernel", "cached_kernel", "missing_options"]
+
+SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")  # of Debian's package linux-source-6.1
+_PREFIX = "powerpc-linux-gnu-"
+_CC = f"{_PREFIX}gcc"
+_INIT_FLAGS = ("-O2", "-std=gnu11", "-mcpu=750", "-static", "-s", "-Wall", "-Wextra", "-Werror")
+_SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
+_STEPS_PER_LINE = 250  # of make's output, for each line of progress
+
+# Parts of the source that our configuration never reads. Kconfig files and makefiles stay: the
+# kernel's build walks all of them.
+_FOREIGN = "alpha arc arm arm64 csky hexagon ia64 loongarch m68k microblaze mips nios2 openrisc parisc riscv"
+_UNREAD_CODE = """arch/powerpc/boot/dts arch/x86 drivers/crypto drivers/gpu drivers/iio drivers/infiniband
+    drivers/media drivers/net/ethernet drivers/net/wireless drivers/staging drivers/usb sound"""
+_UNREAD = (
+    *(f"*/arch/{name}/*" for name in f"{_FOREIGN} s390 sh sparc um xtensa".split()),
+    *(f"*/{part}/*.[chS]" for part in _UNREAD_CODE.split()),
+    *(f"*/Documentation/*.{suffix}" for suffix in ("rst", "txt", "yaml", "svg", "json")),
+    "*/tools/perf/*",
+    "*/tools/testing/*",
+)
+
+# What would change the image without changing its meaning.
+_FIXED = {
+    "LC_ALL": "C",
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER": "kgdbpatch",
+    "KBUILD_BUILD_HOST": "kgdbpatch",
+    "KBUILD_BUILD_VERSION": "1",
+}
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError as error:
+        raise BuildFailed(f"{command[0]} is not installed (scripts/setup installs what is needed)") from error
+    except subprocess.CalledProcessError as error:
+        raise BuildFailed(f"{' '.join(command)}: {error.stderr.strip()}") from error
+
+
+def _source_identity() -> str:
+    try:
+        status = SOURCE.stat()
+    except FileNotFoundError as error:
+        raise BuildFailed(f"{SOURCE} is missing: install Debian's package linux-source-6.1") from error
+    return f"{SOURCE.name} {status.st_size} {int(status.st_mtime)}"
+
+
+def _kernel_entry(config: Path) -> str:
+    compiler = _output(_CC, "--version") + _output(f"{_PREFIX}ld", "--version")
+    return f"linux-kernel-{content_key([_source_identity(), compiler, config])}"
+
+
+def cached_kernel() -> Path | None:
+    """Return the built kernel's path, or None when the cache has none for what it is made from."""
+    path = cache_directory() / _kernel_entry(guest_sources("linux") / "config") / "vmlinux"
+    return path if path.exists() else None
+
+
+def build_kernel(progress: Callable[[str], None]) -> Path:
+    """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached."""
+    config = guest_sources("linux") / "config"
+
+    def make(result: Path, scratch: Path) -> None:
+        started = time.monotonic()
+        progress(f"linux: unpacking {SOURCE.name}")
+        excludes = [f"--exclude={pattern}" for pattern in _UNREAD]
+        _output(
+            "tar", "-xJf", str(SOURCE), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
+        )
+        progress("linux: configuring")
+        _make(scratch, ["allnoconfig"], progress, KCONFIG_ALLCONFIG=str(config))
+        if missing := missing_options(config.read_text(), (scratch / ".config").read_text()):
+            raise BuildFailed(f"the kernel's configuration did not take {', '.join(missing)}")
+        _make(scratch, [f"-j{len(os.sched_getaffinity(0))}", "vmlinux"], progress)
+        shutil.copyfile(scratch / ".config", result / "config")
+        shutil.copyfile(scratch / "vmlinux", result / "vmlinux")
+        progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
+
+    return made_once(_kernel_entry(config), make, progress, _SCRATCH) / "vmlinux"
+
+
+def missing_options(wanted: str, got: str) -> list[str]:
+    """Return the options of the fragment ``wanted`` that the configuration ``got`` has otherwise."""
+    option = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
+    have = dict(option.findall(got))
+    return [f"{name}={value}" for name, value in option.findall(wanted) if have.get(name, "n") != value]
+
+
+def build_initramfs(progress: Callable[[str], None]) -> Path:
+    """Return the path of the initramfs (init and three device nodes), built when not cached."""
+    sources = guest_sources("linux")
+    programs = sorted(sources.glob("*.c"))
+    parts: list[str | bytes | Path] = [_output(_CC, "--version"), " ".join(_INIT_FLAGS)]
+    parts += [Path(__file__), Path(__file__).with_name("cpio.py"), *programs, *sorted(sources.glob("*.h"))]
+
+    def make(result: Path, scratch: Path) -> None:
+        progress("linux: building init")
+        init = scratch / "init"
+        _output(_CC, *_INIT_FLAGS, "-o", str(init), *map(str, programs))
+        archive = newc(
+            [
+                *(directory(name) for name in ("dev", "proc", "sys", "tmp")),
+                device("dev/console", 5, 1),
+                device("dev/kmsg", 1, 11),
+                device("dev/null", 1, 3, 0o666),
+                file("init", init.read_bytes(), 0o755),
+            ]
+        )
+        (result / "initramfs.cpio.gz").write_bytes(gzip.compress(archive, mtime=0))
+
+    return made_once(f"linux-initramfs-{content_key(parts)}", make, progress) / "initramfs.cpio.gz"
+
+
+def _make(tree: Path, arguments: Sequence[str], progress: Callable[[str], None], **variables: str) -> None:
+    """Run make in the kernel's source ``tree``; end it and all it started when interrupted."""
+    command = ["make", "ARCH=powerpc", f"CROSS_COMPILE={_PREFIX}", *arguments]
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    process = subprocess.Popen(
+        command,
+        cwd=tree,
+        env={**environment, **_FIXED, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    said: list[str] = []
+    try:
+        assert process.stdout is not None  # PIPE above
+        for line in process.stdout:
+            said.append(line.rstrip())
+            if len(said) % _STEPS_PER_LINE == 0:
+                progress(f"linux: {len(said)} build steps done")
+        if process.wait() != 0:
+            raise BuildFailed(f"the kernel's build failed: {_reason(said)}")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _reason(said: Sequence[str]) -> str:
+    """Return the first line that names an error, else the last line."""
+    named = (line for line in said if re.search(r"\berror\b|\*\*\*", line, re.IGNORECASE))
+    return next(named, said[-1] if said else "no output")
