@@ -1,0 +1,225 @@
+"""Decode instruction words: what they are, where they go, what they read and write."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import capstone
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.isa.fields import FIELDS, Lanes, Words
+from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
+from kgdbpatch.isa.registers import ALL
+from kgdbpatch.isa.table import Kind, Row
+
+__all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
+
+_LOW64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory access: base register (None is the address 0), displacement or index, bytes at most."""
+
+    base: int | None
+    index: int | None
+    displacement: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction word at its address.
+
+    ``defs`` is the mask of what it may change and ``uses`` of what its outcome depends on; what
+    is changed only in part is in both. ``target`` is where a direct branch goes. ``conditional``
+    tells whether a branch may also fall through. ``pc_relative`` means that the *effect* depends
+    on where the word stands by way of a relative displacement.
+    """
+
+    word: int
+    address: int
+    form: int
+    mnemonic: str
+    kind: Kind
+    defs: int
+    uses: int
+    target: int | None
+    pc_relative: bool
+    privileged: bool
+    conditional: bool
+    known: bool
+
+    @property
+    def links(self) -> bool:
+        """Whether it leaves the address after itself in LR."""
+        return self.kind is Kind.CALL
+
+    @property
+    def memory(self) -> Memory | None:
+        """Return the memory access, if it is a load or store (cache operations apart)."""
+        row = rows()[self.form]
+        if row.base is None:
+            return None
+        base = self.word >> 16 & 31
+        return Memory(
+            base=base or None,
+            index=self.word >> 11 & 31 if row.offset == "B" else None,
+            displacement=_signed(self.word, 16) if row.offset == "d" else 0,
+            width=row.width,
+        )
+
+    @property
+    def text(self) -> str:
+        """Return the text for people, ``.long 0x…`` where there is none."""
+        return _text(self.word, self.address) if self.known else f".long 0x{self.word:08x}"
+
+
+@lru_cache(maxsize=1)
+def _disassembler() -> capstone.Cs:
+    return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_32 | capstone.CS_MODE_BIG_ENDIAN)
+
+
+def _text(word: int, address: int) -> str:
+    if word >> 16 == 0x429F and word & 3 == 1:  # shown as bdnzl by capstone 5
+        return f"bcl 20, 31, 0x{address + _signed(word & ~3, 16) & 0xFFFFFFFF:x}"
+    for _, _, mnemonic, operands in _disassembler().disasm_lite(struct.pack(">I", word), address, 1):
+        return f"{mnemonic} {operands}".rstrip()
+    return f".long 0x{word:08x}"
+
+
+def _signed(value: int, bits: int) -> int:
+    sign = 1 << (bits - 1)
+    return (value & (sign - 1)) - (value & sign)
+
+
+def _is_valid(row: Row, word: int) -> bool:
+    a, d = word >> 16 & 31, word >> 21 & 31
+    return not ((row.not_zero and a == 0) or (row.not_target and a == d))
+
+
+@lru_cache(maxsize=1 << 16)
+def _effects(word: int) -> tuple[int, int, int]:
+    """Return form, defs and uses of a word; an invalid or unknown one reads all and writes nothing."""
+    form = find_form(word)
+    row = rows()[form]
+    if row.kind is Kind.UNKNOWN or row.kind is Kind.FOREIGN or not _is_valid(row, word):
+        return form, 0, ALL
+    defs, uses = row.defs, row.uses
+    for name in row.def_fields:
+        field = FIELDS[name]
+        defs |= field.scalar(word)
+    for name in row.use_fields:
+        field = FIELDS[name]
+        uses |= field.scalar(word)
+    return form, defs, uses
+
+
+def decode(word: int, address: int = 0) -> Instruction:
+    """Decode one word that stands at an address."""
+    form, defs, uses = _effects(word)
+    row = rows()[form]
+    target, relative = None, False
+    primary = word >> 26
+    if primary in (16, 18) and form:
+        displacement = _signed(word & ~3, 26 if primary == 18 else 16)
+        relative = not word & 2
+        target = (address * relative + displacement) & 0xFFFFFFFF
+    return Instruction(
+        word=word,
+        address=address,
+        form=form,
+        mnemonic=row.mnemonic if form else ".long",
+        kind=row.kind,
+        defs=defs,
+        uses=uses,
+        target=target,
+        pc_relative=relative,
+        privileged=row.privileged,
+        conditional=row.conditional,
+        known=form != 0,
+    )
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> npt.NDArray[np.uint8]:
+    return np.array([row.kind for row in rows()], dtype=np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _flags(name: str) -> npt.NDArray[np.bool_]:
+    return np.array([getattr(row, name) for row in rows()], dtype=np.bool_)
+
+
+class Decoded:
+    """The decoded view of an array of words, each property computed when asked for."""
+
+    def __init__(self, words: Words, form: Forms) -> None:
+        self.words, self.form = words, form
+
+    @cached_property
+    def kind(self) -> npt.NDArray[np.uint8]:
+        """The `Kind` of each word."""
+        return _kinds().take(self.form)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether each word is an instruction of any model of the family."""
+        return np.not_equal(self.form, 0)
+
+    @cached_property
+    def conditional(self) -> npt.NDArray[np.bool_]:
+        """Whether each word is a branch that may fall through."""
+        return _flags("conditional").take(self.form)
+
+    @cached_property
+    def privileged(self) -> npt.NDArray[np.bool_]:
+        """Whether each word may be run in supervisor state only."""
+        return _flags("privileged").take(self.form)
+
+    def branches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return indices of direct branches, their displacements or targets, and which are absolute."""
+        primary = self.words >> np.uint32(26)
+        direct = np.nonzero(((primary == 18) | (primary == 16)) & self.known)[0]
+        words = self.words[direct]
+        signed = words.astype(np.int64) & ~np.int64(3)
+        near = (signed & 0xFFFF ^ 0x8000) - 0x8000
+        far = (signed & 0x3FFFFFF ^ 0x2000000) - 0x2000000
+        return direct, np.where(primary[direct] == 18, far, near), (words & np.uint32(2)) != 0
+
+    def defs(self) -> tuple[Lanes, Lanes]:
+        """Return what each word may change, as the low and high lanes of its mask."""
+        return self._effects("defs", "def_fields", nothing=0)
+
+    def uses(self) -> tuple[Lanes, Lanes]:
+        """Return what each word depends on, as the low and high lanes of its mask."""
+        return self._effects("uses", "use_fields", nothing=ALL)
+
+    def _effects(self, fixed: str, fields: str, nothing: int) -> tuple[Lanes, Lanes]:
+        every = rows()
+        constants = [getattr(row, fixed) for row in every]
+        constants[0] = nothing
+        low = np.array([c & _LOW64 for c in constants], dtype=np.uint64).take(self.form)
+        high = np.array([c >> 64 for c in constants], dtype=np.uint64).take(self.form)
+        for name, field in FIELDS.items():
+            has = np.array([name in getattr(row, fields) for row in every], dtype=np.bool_)
+            if has.any():
+                at = np.nonzero(has.take(self.form))[0]
+                lane = low if field.lane == 0 else high
+                lane[at] |= field.array(self.words[at])
+        invalid = self._invalid()
+        low[invalid], high[invalid] = np.uint64(nothing & _LOW64), np.uint64(nothing >> 64)
+        return low, high
+
+    def _invalid(self) -> npt.NDArray[np.bool_]:
+        a, d = (self.words >> np.uint32(16)) & np.uint32(31), (self.words >> np.uint32(21)) & np.uint32(31)
+        zero = np.logical_and(_flags("not_zero").take(self.form), a == 0)
+        return np.logical_or(zero, np.logical_and(_flags("not_target").take(self.form), a == d))
+
+
+def decode_array(words: Words) -> Decoded:
+    """Decode an array of words in native byte order."""
+    return Decoded(words, find_forms(words))

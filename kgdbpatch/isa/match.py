@@ -1,0 +1,97 @@
+"""Find the table row of instruction words: one at a time, or whole arrays at array speed.
+
+Words are looked up by primary opcode and bits 21-31; rows that share such a key are tried in
+table order, the exact rows before the foreign ones.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.isa.fields import Words
+from kgdbpatch.isa.foreign import foreign_rows
+from kgdbpatch.isa.table import TABLE, Row
+
+__all__ = ["Forms", "find_form", "find_forms", "rows"]
+
+Forms = npt.NDArray[np.int16]
+
+_LOW_BITS = 11
+_LOW = (1 << _LOW_BITS) - 1
+
+
+class _Dispatch(NamedTuple):
+    masks: npt.NDArray[np.uint32]
+    matches: npt.NDArray[np.uint32]
+    levels: list[Forms]
+
+
+@lru_cache(maxsize=1)
+def rows() -> tuple[Row, ...]:
+    """Return every row, the exact ones first; a form is an index into it and 0 is unknown."""
+    return TABLE + foreign_rows()
+
+
+@lru_cache(maxsize=1)
+def _dispatch() -> _Dispatch:
+    low = np.arange(_LOW + 1, dtype=np.uint32)
+    depth = np.zeros(64 << _LOW_BITS, dtype=np.int16)
+    levels: list[Forms] = []
+    for form, row in enumerate(rows()):
+        if form == 0:
+            continue
+        compatible = np.nonzero((low & np.uint32(row.mask & _LOW)) == row.match & _LOW)[0]
+        keys = compatible + (row.match >> 26 << _LOW_BITS)
+        used = depth[keys]
+        for level in np.unique(used):
+            if level == len(levels):
+                levels.append(np.zeros(64 << _LOW_BITS, dtype=np.int16))
+            levels[level][keys[used == level]] = form
+        depth[keys] += 1
+    return _Dispatch(
+        np.array([row.mask for row in rows()], dtype=np.uint32),
+        np.array([row.match for row in rows()], dtype=np.uint32),
+        levels,
+    )
+
+
+def _keys(words: Words) -> npt.NDArray[np.uint32]:
+    return words >> np.uint32(26) << np.uint32(_LOW_BITS) | words & np.uint32(_LOW)
+
+
+def find_forms(words: Words) -> Forms:
+    """Return the form of each word, 0 where none matches."""
+    table = _dispatch()
+    result = np.zeros(len(words), dtype=np.int16)
+    for start in range(0, len(words), 1 << 16):  # a chunk and its temporaries stay in the cache
+        chunk = words[start : start + (1 << 16)]
+        keys = _keys(chunk)
+        forms = table.levels[0].take(keys)
+        wrong = np.nonzero((chunk & table.masks.take(forms)) != table.matches.take(forms))[0]
+        result[start : start + len(chunk)] = forms
+        for level in table.levels[1:]:
+            if not len(wrong):
+                break
+            # row 0 matches every word, so a word leaves as soon as its candidates run out
+            again = level.take(keys[wrong])
+            result[start + wrong] = again
+            tried = chunk[wrong]
+            wrong = wrong[(tried & table.masks.take(again)) != table.matches.take(again)]
+        else:
+            result[start + wrong] = 0
+    return result
+
+
+def find_form(word: int) -> int:
+    """Return the form of one word, 0 where none matches."""
+    table, every = _dispatch(), rows()
+    key = word >> 26 << _LOW_BITS | word & _LOW
+    for level in table.levels:
+        form = int(level[key])
+        if word & every[form].mask == every[form].match:
+            return form
+    return 0

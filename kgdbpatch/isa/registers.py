@@ -1,0 +1,73 @@
+"""Name the machine state that instructions read and write, one bit each.
+
+A set of registers is an ``int`` mask: bit *i* stands for ``REGISTERS[i]``. The tracked registers
+come first (the names of the public interface), then the coarse privileged and system state,
+which is never handed out as free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "ALL",
+    "CRS",
+    "FPRS",
+    "GPRS",
+    "REGISTERS",
+    "STATE",
+    "TRACKED",
+    "bit",
+    "mask",
+    "names",
+]
+
+_TRACKED_NAMES: tuple[str, ...] = (
+    *(f"r{n}" for n in range(32)),
+    *(f"f{n}" for n in range(32)),
+    *(f"cr{n}" for n in range(8)),
+    "lr",
+    "ctr",
+    "ca",
+    "ov",
+    "so",
+    "fpscr",
+)
+
+# string: XER[25:31], the byte count of lswx/stswx. sr: the sixteen segment registers.
+# spr: every special register without a name of its own. reservation: what lwarx sets.
+_STATE_NAMES: tuple[str, ...] = ("string", "msr", "srr0", "srr1", "sr", "spr", "tb", "tlb", "reservation")
+
+REGISTERS: tuple[str, ...] = _TRACKED_NAMES + _STATE_NAMES
+
+_BIT = {name: index for index, name in enumerate(REGISTERS)}
+
+
+def bit(name: str) -> int:
+    """Return the bit number of a register."""
+    return _BIT[name]
+
+
+def mask(*registers: str) -> int:
+    """Return the mask of the named registers."""
+    result = 0
+    for name in registers:
+        result |= 1 << _BIT[name]
+    return result
+
+
+def names(registers: int) -> list[str]:
+    """Return the names in a mask, in the order of ``REGISTERS``."""
+    return [name for index, name in enumerate(REGISTERS) if registers >> index & 1]
+
+
+def _span(prefix: str, numbers: Iterable[int]) -> int:
+    return mask(*(f"{prefix}{n}" for n in numbers))
+
+
+GPRS: int = _span("r", range(32))
+FPRS: int = _span("f", range(32))
+CRS: int = _span("cr", range(8))
+TRACKED: int = mask(*_TRACKED_NAMES)
+STATE: int = mask(*_STATE_NAMES)
+ALL: int = TRACKED | STATE
