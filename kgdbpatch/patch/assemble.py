@@ -1,0 +1,68 @@
+"""Assemble payloads written by users, for the address where they will stand.
+
+Engines: GNU as, the reference, wherever it is installed; keystone, fenced in, elsewhere. The
+spelling is GNU's with register names: ``r3`` or ``%r3`` or ``3``, ``cr7``, ``4*cr1+eq``; comments
+begin with ``#``; ``;`` separates statements; a number given to a branch is an address. Names
+that the source does not define are the kernel's: ``bl printf``, ``lwz r4, netisr@l(r3)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
+from kgdbpatch.patch.gnu import available
+from kgdbpatch.patch.gnu_as import assemble_gnu
+
+__all__ = ["Engine", "assemble"]
+
+Engine = Literal["auto", "gnu", "keystone"]
+
+
+def assemble(
+    source: str,
+    *,
+    origin: int,
+    symbols: Mapping[str, int] | Callable[[str], int] | None = None,
+    filename: str = "<asm>",
+    engine: Engine = "auto",
+) -> bytes:
+    """Return the big-endian code of ``source`` as it stands at the address ``origin``.
+
+    ``symbols`` gives the kernel's addresses by name. Raises `BadPatch` as ``file:line: message``.
+    """
+    if origin & 3 or not 0 <= origin <= 0xFFFF_FFFC:
+        raise Misuse(f"0x{origin:x} is no place for code")
+    if engine not in {"auto", "gnu", "keystone"}:
+        raise Misuse(f"no assembler '{engine}': auto, gnu or keystone")
+    if engine == "auto":
+        engine = "gnu" if available("as") and available("ld") else "keystone"
+    if "\0" in source:
+        raise BadPatch(f"{filename}: not a text file")
+
+    def resolve(name: str, text: str) -> int:
+        try:
+            return _lookup(symbols, name)
+        except (UnknownSymbol, Misuse) as error:
+            raise BadPatch(f"{filename}:{_line_of(name, text)}: {error}") from error
+
+    if engine == "gnu":
+        return assemble_gnu(source, origin, resolve, filename)
+    from kgdbpatch.patch.keystone_as import assemble_keystone
+
+    return assemble_keystone(source, origin, resolve, filename)
+
+
+def _lookup(symbols: Mapping[str, int] | Callable[[str], int] | None, name: str) -> int:
+    if callable(symbols):
+        return symbols(name)
+    if symbols is None or name not in symbols:
+        raise UnknownSymbol(name, "the kernel")
+    return symbols[name]
+
+
+def _line_of(name: str, text: str) -> int:
+    found = re.search(rf"(?m)^[^#\n]*?(?<![\w.$]){re.escape(name)}(?![\w.$])", text)
+    return text.count("\n", 0, found.end()) + 1 if found else 1
