@@ -27,13 +27,16 @@ _STEPS_PER_LINE = 250  # of make's output, for each line of progress
 
 # Parts of the source that our configuration never reads. Kconfig files and makefiles stay: the
 # kernel's build walks all of them.
-_FOREIGN = "alpha arc arm arm64 csky hexagon ia64 loongarch m68k microblaze mips nios2 openrisc parisc riscv"
-_UNREAD_CODE = """arch/powerpc/boot/dts arch/x86 drivers/crypto drivers/gpu drivers/iio drivers/infiniband
-    drivers/media drivers/net/ethernet drivers/net/wireless drivers/staging drivers/usb sound"""
+_UNREAD_PARTS = """drivers/crypto drivers/gpu drivers/iio drivers/infiniband drivers/media
+    drivers/net/ethernet
+    drivers/net/wireless drivers/staging drivers/usb sound arch/alpha arch/arc arch/arm arch/arm64 arch/csky
+    arch/hexagon arch/ia64 arch/loongarch arch/m68k arch/microblaze arch/mips arch/nios2 arch/openrisc
+    arch/parisc arch/riscv arch/s390 arch/sh arch/sparc arch/um arch/x86 arch/xtensa"""
 _UNREAD = (
-    *(f"*/arch/{name}/*" for name in f"{_FOREIGN} s390 sh sparc um xtensa".split()),
-    *(f"*/{part}/*.[chS]" for part in _UNREAD_CODE.split()),
+    *(f"*/{part}/*.[chS]" for part in _UNREAD_PARTS.split()),
     *(f"*/Documentation/*.{suffix}" for suffix in ("rst", "txt", "yaml", "svg", "json")),
+    "*.dts",
+    "*.dtsi",
     "*/tools/perf/*",
     "*/tools/testing/*",
 )
@@ -162,6 +165,7 @@ def _make(tree: Path, arguments: Sequence[str], progress: Callable[[str], None],
 
 
 def _reason(said: Sequence[str]) -> str:
-    """Return the first line that names an error, else the last line."""
-    named = (line for line in said if re.search(r"\berror\b|\*\*\*", line, re.IGNORECASE))
-    return next(named, said[-1] if said else "no output")
+    """Return the line that says why: one that names an error, else what came before make's own words."""
+    ours = [line for line in said if "***" not in line]
+    named = (line for line in ours if re.search(r"\berror\b", line, re.IGNORECASE))
+    return next(named, ours[-1] if ours else "no output")

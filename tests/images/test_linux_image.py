@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kgdbpatch.errors import BuildFailed
+from kgdbpatch.guests import cache, linux_build
+from kgdbpatch.guests.cache import content_key, made_once
+from kgdbpatch.guests.cpio import device, directory, file, newc
+
+needs_cpio = pytest.mark.skipif(shutil.which("cpio") is None, reason="GNU cpio reads what we wrote")
+
+
+def cpio(archive: bytes, *arguments: str) -> bytes:
+    done = subprocess.run(
+        ["cpio", "--quiet", *arguments], input=archive, capture_output=True, check=True, timeout=30
+    )
+    assert done.stderr == b""
+    return done.stdout
+
+
+@needs_cpio
+def test_cpio_lists_what_was_written():
+    archive = newc([directory("dev"), device("dev/console", 5, 1), file("init", b"\x7fELF", 0o755)])
+    lines = [line.split() for line in cpio(archive, "-itv", "--numeric-uid-gid").decode().splitlines()]
+    seen = [(line[0], line[2:4], line[-1]) for line in lines]
+    assert seen == [
+        ("drwxr-xr-x", ["0", "0"], "dev"),
+        ("crw-------", ["0", "0"], "dev/console"),
+        ("-rwxr-xr-x", ["0", "0"], "init"),
+    ]
+    assert lines[1][4:6] == ["5,", "1"]
+
+
+@needs_cpio
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.integers(1, 9))
+def test_cpio_reads_back_data_of_every_length(contents: list[bytes], length: int):
+    names = ["n" * length + str(number) for number in range(len(contents))]
+    archive = newc(map(file, names, contents))
+    assert len(archive) % 512 == 0
+    assert cpio(archive, "-i", "--to-stdout") == b"".join(contents)
+
+
+def test_an_option_that_was_not_taken_is_named():
+    wanted = "# a comment\nCONFIG_NET=y\nCONFIG_VT=n\nCONFIG_HZ=250\nCONFIG_GONE=y\n"
+    got = "CONFIG_NET=y\nCONFIG_VT=y\nCONFIG_HZ=250\n# CONFIG_GONE is not set\n"
+    assert linux_build.missing_options(wanted, got) == ["CONFIG_VT=n", "CONFIG_GONE=y"]
+
+
+def test_a_missing_source_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(linux_build, "SOURCE", tmp_path / "linux-source-6.1.tar.xz")
+    with pytest.raises(BuildFailed, match=r"install Debian's package linux-source-6\.1"):
+        linux_build.cached_kernel()
+
+
+def test_the_line_that_says_why_is_found():
+    stopped = [
+        "make[1]: *** [scripts/Makefile:77: allnoconfig] Error 1",
+        "make: *** [Makefile:7: it] Error 2",
+    ]
+    assert (
+        linux_build._reason(["  CC x.o", "x.c:7:1: error: what?", "  CC y.o", *stopped])
+        == "x.c:7:1: error: what?"
+    )
+    assert linux_build._reason(["  HOSTCC conf", "can't open file", *stopped]) == "can't open file"
+    assert linux_build._reason([]) == "no output"
+
+
+def test_a_failing_build_quotes_make_and_leaves_nothing(in_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    tree = in_cache / "source" / "linux"
+    tree.mkdir(parents=True)
+    (tree / "Makefile").write_text("allnoconfig:\n\t@echo kernel/fork.c:7: error: no such thing >&2; false\n")
+    tarball = in_cache / "source.tar.xz"
+    subprocess.run(["tar", "-cJf", tarball, "-C", tree.parent, "linux"], check=True, timeout=30)
+    monkeypatch.setattr(linux_build, "SOURCE", tarball)
+    monkeypatch.setattr(linux_build, "_SCRATCH", 1 << 20)
+    with pytest.raises(BuildFailed, match=r"kernel/fork\.c:7: error: no such thing"):
+        linux_build.build_kernel(lambda line: None)
+    assert [path for path in in_cache.iterdir() if path.is_dir()] == [tree.parent]
+
+
+@pytest.fixture
+def in_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KGDBPATCH_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_the_key_follows_content_and_its_division(tmp_path: Path):
+    source = tmp_path / "init.c"
+    source.write_text("int main;")
+    before = content_key(["gcc 12", source])
+    assert content_key(["gcc 12", source]) == before
+    source.write_text("int main ;")
+    assert content_key(["gcc 12", source]) != before
+    assert content_key(["ab", "c"]) != content_key(["a", "bc"])
+
+
+def test_two_builders_at_once_make_it_once(in_cache: Path):
+    made: list[Path] = []
+    said: list[str] = []
+    waiting = threading.Event()
+
+    def make(result: Path, scratch: Path) -> None:
+        made.append(scratch)
+        assert waiting.wait(20), "the second builder never came"
+        (result / "image").write_text("built")
+
+    def hear(line: str) -> None:
+        said.append(line)
+        waiting.set()
+
+    first = threading.Thread(target=made_once, args=("thing", make, hear))
+    first.start()
+    while not made:
+        assert first.is_alive()
+    assert made_once("thing", make, hear) == in_cache / "thing"
+    first.join(20)
+    assert len(made) == 1
+    assert said == ["thing: waiting for another build of it"]
+    assert (in_cache / "thing" / "image").read_text() == "built"
+    assert not made[0].exists()
+
+
+def _fail(result: Path, scratch: Path) -> None:
+    (result / "half").write_text("x")
+    raise BuildFailed("on purpose")
+
+
+def _interrupt(result: Path, scratch: Path) -> None:
+    (scratch / "object").write_text("x")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("make", "error"), [(_fail, BuildFailed), (_interrupt, KeyboardInterrupt)])
+def test_a_build_that_fails_leaves_no_trace(
+    in_cache: Path, make: Callable[[Path, Path], None], error: type[BaseException]
+):
+    with pytest.raises(error):
+        made_once("thing", make, print)
+    assert [path.name for path in in_cache.iterdir()] == [".thing.lock"]
+
+
+_KILLED = """
+import os, signal, sys
+from kgdbpatch.guests.cache import made_once
+def make(result, scratch):
+    (scratch / "object").write_text("x" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+made_once("thing", make, print)
+"""
+
+
+def test_what_a_killed_builder_left_is_cleared_by_the_next(in_cache: Path):
+    killed = subprocess.run([sys.executable, "-c", _KILLED], env=os.environ, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(in_cache.glob(".thing.building-*"))) == 2
+    made_once("thing", lambda result, scratch: (result / "image").touch(), print)
+    assert sorted(path.name for path in in_cache.iterdir()) == [".thing.lock", "thing"]
+
+
+def test_no_room_anywhere_is_said(in_cache: Path):
+    with pytest.raises(BuildFailed, match=r"needs 1073741824 MiB"):
+        made_once("thing", _fail, print, scratch_bytes=1 << 50)
+
+
+def test_guest_sources_are_found_and_unknown_ones_named():
+    assert (cache.guest_sources("linux") / "init.c").is_file()
+    with pytest.raises(BuildFailed, match="'vax'"):
+        cache.guest_sources("vax")
