@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
-from kgdbpatch.guests.profile import MIB, LogLine, Profile
+from kgdbpatch.guests.linux_tables import exception_table, init_memory
+from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -84,6 +85,14 @@ class Linux(Profile):
             if entry:
                 return f"the kernel has a page table for 0x{index << _PGDIR_SHIFT:08x} (modules grow there)"
         return None
+
+    def fault_sites(self, image: Image) -> frozenset[int]:
+        """Return the addresses in the kernel's exception table."""
+        return exception_table(image)
+
+    def discarded(self, image: Image) -> Sequence[Window]:
+        """Return the init memory, freed after boot."""
+        return init_memory(image)
 
 
 def kernel_option(image: Image, name: str) -> str | None:
