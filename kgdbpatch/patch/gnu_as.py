@@ -16,6 +16,8 @@ __all__ = ["assemble_gnu"]
 # 603/604 is the 750's instruction set; a wrong kind of register is only a warning to GNU as.
 _OPTIONS = ("-mbig-endian", "-a32", "-mppc", "-mregnames", "--fatal-warnings", "-g")
 _ABSOLUTE = "__kgdbpatch_at_"
+# the plan knows of code only
+_ONLY_TEXT = "a payload in assembler may use the section .text only"
 
 _STATEMENT = re.compile(r"""[^;"#]+|"(?:\\.|[^"\\])*"?|;|\#.*""")
 _BRANCH = re.compile(
@@ -40,14 +42,13 @@ def assemble_gnu(source: str, origin: int, resolve: Callable[[str, str], int], f
         (place / "payload.o").write_bytes(blob)
         body = [
             f".text 0x{origin:x} : SUBALIGN(4) {{ *(.text) }}",
-            ".other : { *(.data .bss .rodata* .sdata* .sbss* COMMON) }",
+            ".other : { *(.data .bss .glink .iplt .plt .got .rela.iplt .branch_lt) }",
+            f'ASSERT(SIZEOF(.other) == 0, "{_ONLY_TEXT}")',
         ]
-        # Anything but instructions has no place in an inline payload: the plan knows of code only.
-        body.append('ASSERT(SIZEOF(.other) == 0, "only the section .text may hold something")')
         (place / "script").write_text(link_script(origin, symbols, body))
         done = run(
             "ld",
-            *("-melf32ppc", "--oformat", "binary", "--orphan-handling=discard", "-e", "0"),
+            *("-melf32ppc", "--oformat", "binary", "--orphan-handling=error", "-e", "0"),
             *("-T", place / "script", "-o", place / "payload", place / "payload.o"),
             about=filename,
         )
@@ -71,7 +72,8 @@ def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...]]:
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
         place = Path(directory)
         target = place / "payload.o"
-        text = "\n".join(_absolute_branches(line) for line in source.splitlines()) + "\n"
+        lines = enumerate(source.split("\n"), 1)
+        text = "\n".join(_absolute_branches(line, f"{filename}:{number}") for number, line in lines) + "\n"
         done = run(
             "as", *_OPTIONS, "-I", str(Path(filename).parent), "-o", target, "-", about=filename, text=text
         )
@@ -80,13 +82,15 @@ def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...]]:
         return target.read_bytes(), tuple(undefined(target, filename))
 
 
-def _absolute_branches(line: str) -> str:
+def _absolute_branches(line: str, where: str) -> str:
     """Make ``b 0x3000`` go to the address 0x3000; to GNU as it means 0x3000 bytes further on."""
     out = []
     for part in _STATEMENT.findall(line):
         match = _BRANCH.fullmatch(part)
         if match:
             value = int(match["number"], 0) if match["number"][:2].lower() == "0x" else int(match["number"])
+            if value & 3 or value > 0xFFFF_FFFF:
+                raise BadPatch(f"{where}: no branch reaches {match['number']}: not the address of a word")
             part = f"{match['head']}{_ABSOLUTE}{value:x} "
         out.append(part)
     return "".join(out)
@@ -104,4 +108,9 @@ def _tidy(output: str, place: Path, filename: str) -> str:
         r"\1 is out of branch reach from here; load its address and use mtctr and bctrl (or bctr)",
         output,
     )
-    return re.sub(r"\bError: ", "", output) if "Error: " in output else output
+    output = re.sub(r"(?m)^error: unplaced orphan section.*", _ONLY_TEXT, output)
+    output = output.replace(
+        "Warning: invalid register expression",
+        "invalid register expression (another kind of register belongs here; r0 as a base is written 0)",
+    )
+    return re.sub(r"\bError: ", "", output)

@@ -1,0 +1,220 @@
+"""Assemble with keystone, fenced in: for machines without GNU as.
+
+keystone 0.9.2 truncates branches and large operands silently, gives no bytes for some spellings
+and hangs on others. So it is asked only for instructions whose operand forms are listed here (the
+tests compare each with GNU as), with plain numbers in range, in a process of its own; branches
+are encoded by `kgdbpatch.isa.encode`; and every word must decode to what was written.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+from kgdbpatch.errors import BadPatch, Misuse
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.decode import decode
+from kgdbpatch.patch.statements import Program, Statement, parse
+
+__all__ = ["FORMS", "assemble_keystone"]
+
+_DEADLINE = 10.0  # seconds for a whole payload
+
+# Operand kinds: r register, a base register (0: none), e base that is written back, c CR field,
+# b CR bit, s signed 16, n signed 16 to be negated, u unsigned 16, i either, h 0..31, k 0..255,
+# d displacement(base), w displacement(written-back base), x special register number.
+# A mnemonic that ends in ``.`` stands for both forms, one in ``!`` for itself only.
+_FORMS = {
+    "rrr": "add. addc. adde. subf. subfc. subfe. sub. subc. mullw. mulhw. mulhwu. divw. divwu. and. or. "
+    "xor. nand. nor. eqv. andc. orc. slw. srw. sraw. rotlw.",
+    "rar": "stwcx.! lwzx lbzx lhzx lhax lwbrx lhbrx stwx stbx sthx stwbrx sthbrx lwarx",
+    "rer": "lwzux lbzux lhzux lhaux stwux stbux sthux",
+    "rr": "neg. addze. addme. subfze. subfme. cntlzw. extsb. extsh. mr. not.",
+    "ar": "dcbf dcbst dcbi dcbz dcbt dcbtst icbi",
+    "rrs": "addic addic.! subfic mulli",
+    "ras": "addi",
+    "ran": "subi",
+    "rru": "ori oris xori xoris andi.! andis.!",
+    "rai": "addis",
+    "rs": "li",
+    "ri": "lis",
+    "rd": "lwz lbz lhz lha stw stb sth stmw",
+    "rw": "lwzu lbzu lhzu lhau stwu stbu sthu",
+    "rrh": "srawi. slwi. srwi. clrlwi. clrrwi. rotlwi.",
+    "rrhhh": "rlwinm. rlwimi.",
+    "rrrhh": "rlwnm.",
+    "crr rr": "cmpw cmplw",
+    "crs rs": "cmpwi",
+    "cru ru": "cmplwi",
+    "bbb": "crand cror crxor crnand crnor creqv crandc crorc",
+    "bb": "crmove crnot",
+    "b": "crclr crset",
+    "cc": "mcrf",
+    "kr": "mtcrf",
+    "r": "mflr mtlr mfctr mtctr mfxer mtxer mfcr mtcr mfmsr mtmsr tlbie mftb",
+    "rx": "mfspr",
+    "xr": "mtspr",
+    "": "nop sync isync eieio sc trap rfi blr bctr bctrl blrl tlbsync",
+}
+
+
+def _forms() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for kinds, mnemonics in _FORMS.items():
+        forms = tuple(kinds.split()) or ("",)
+        for mnemonic in mnemonics.split():
+            if not mnemonic.endswith("!"):
+                yield mnemonic.removesuffix("."), forms
+            if mnemonic[-1] in ".!":
+                yield mnemonic.removesuffix("!"), forms
+
+
+FORMS: dict[str, tuple[str, ...]] = dict(_forms())
+
+_RANGES = dict.fromkeys("rabeh", (0, 31)) | {
+    "e": (1, 31),
+    "c": (0, 7),
+    "k": (0, 255),
+    "x": (0, 1023),
+    "s": (-0x8000, 0x7FFF),
+    "n": (-0x7FFF, 0x7FFF),
+    "u": (0, 0xFFFF),
+    "i": (-0x8000, 0xFFFF),
+}
+_CONDITIONS = {
+    name: (bo, bit)
+    for bo, names in ((12, "lt gt eq so,un"), (4, "ge,nl le,ng ne ns,nu"))
+    for bit, several in enumerate(names.split())
+    for name in several.split(",")
+}
+_LINKED = {"b": encode.b, "bl": encode.bl}
+
+
+def assemble_keystone(source: str, origin: int, resolve: Callable[[str, str], int], filename: str) -> bytes:
+    """Return the code of ``source`` placed at ``origin``; arguments as for `assemble_gnu`."""
+    program = parse(source, origin, lambda name: resolve(name, source), filename)
+    words: dict[int, int] = {}
+    asked: list[tuple[Statement, str]] = []
+    for statement in program.statements:
+        word = _own(program, statement)
+        if word is None:
+            asked.append((statement, _plain_text(program, statement)))
+        else:
+            words[statement.address] = word
+    for (statement, text), word in zip(asked, _ask(filename, asked), strict=True):
+        if not decode(word, statement.address).known:
+            raise BadPatch(f"{filename}:{statement.line}: keystone made 0x{word:08x} of '{text}'")
+        words[statement.address] = word
+    return b"".join(words[statement.address].to_bytes(4, "big") for statement in program.statements)
+
+
+def _own(program: Program, statement: Statement) -> int | None:
+    """Return the word of a branch or ``.long``; None for what keystone is to do."""
+    where, mnemonic = f"{program.filename}:{statement.line}", statement.mnemonic
+    values = [
+        program.value(operand, statement.line, statement.address)
+        for operand in statement.operands
+        if mnemonic == ".long" or mnemonic[0] == "b"
+    ]
+    try:
+        if mnemonic == ".long" and len(values) == 1:
+            return values[0] & 0xFFFF_FFFF
+        if mnemonic in {"b", "bl"} and len(values) == 1:
+            return _LINKED[mnemonic](statement.address, values[0] & 0xFFFF_FFFF)
+        if mnemonic in {"ba", "bla"} and len(values) == 1:
+            return encode.ba(values[0] & 0xFFFF_FFFF, link=mnemonic == "bla")
+        if mnemonic == "bc" and len(values) == 3:
+            return encode.bc(values[0], values[1], statement.address, values[2] & 0xFFFF_FFFF)
+        if mnemonic in {"bdnz", "bdz"} and len(values) == 1:
+            bo = 16 if mnemonic == "bdnz" else 18
+            return encode.bc(bo, 0, statement.address, values[0] & 0xFFFF_FFFF)
+        return _conditional(mnemonic, values, statement.address)
+    except Misuse as error:
+        raise BadPatch(f"{where}: {error}") from error
+
+
+def _conditional(mnemonic: str, values: list[int], address: int) -> int | None:
+    """Return the word of ``beq [crN,] target`` or ``beqlr [crN]``, if it is one."""
+    condition, ending = _CONDITIONS.get(mnemonic[1:3]), mnemonic[3:]
+    if mnemonic[0] != "b" or condition is None or ending not in {"", "l", "lr", "ctr"}:
+        return None
+    targets = 1 if ending in {"", "l"} else 0
+    if len(values) not in {targets, targets + 1} or not 0 <= sum(values[: len(values) - targets]) <= 7:
+        return None
+    bo, bit = condition[0], condition[1] + 4 * sum(values[: len(values) - targets])
+    if targets:
+        return encode.bc(bo, bit, address, values[-1] & 0xFFFF_FFFF) | (ending == "l")
+    return 19 << 26 | bo << 21 | bit << 16 | (16 if ending == "lr" else 528) << 1
+
+
+def _plain_text(program: Program, statement: Statement) -> str:
+    """Return an instruction with numbers for operands, each checked against its kind."""
+    where, operands = f"{program.filename}:{statement.line}", statement.operands
+    written = f"'{statement.mnemonic} {', '.join(operands)}'".replace(" '", "'")
+    forms = FORMS.get(statement.mnemonic)
+    if forms is None:
+        raise BadPatch(f"{where}: {written}: the keystone engine is not trusted with this; install GNU as")
+    form = next((form for form in forms if len(form) == len(operands)), None)
+    if form is None:
+        raise BadPatch(f"{where}: {written}: wrong number of operands")
+    out = []
+    for kind, operand in zip(form, operands, strict=True):
+        base = ""
+        if kind in "dw":
+            head, _, tail = operand.rstrip().rpartition("(")
+            if not operand.rstrip().endswith(")") or not tail:
+                raise BadPatch(f"{where}: {written}: displacement(register) is missing")
+            base = f"({_number(program, statement, 'a' if kind == 'd' else 'e', tail[:-1])})"
+            operand, kind = head or "0", "s"
+        out.append(f"{_number(program, statement, kind, operand)}{base}")
+    if form in {"rer", "rw"} and "st" not in statement.mnemonic and _base(out) == out[0]:
+        raise BadPatch(f"{where}: {written}: the base that is written back is also the target")
+    return f"{statement.mnemonic} {','.join(out)}".strip()
+
+
+def _base(out: list[str]) -> str:
+    """Return the base register's number in the operands of a load with update."""
+    return out[1].rpartition("(")[2].rstrip(")")
+
+
+def _number(program: Program, statement: Statement, kind: str, text: str) -> int:
+    value = program.value(text, statement.line, statement.address)
+    low, high = _RANGES[kind]
+    if kind in "ae" and text.strip().lower().removeprefix("%") == "r0":
+        raise BadPatch(
+            f"{program.filename}:{statement.line}: r0 as the base of '{statement.mnemonic}' means "
+            "the number 0; write 0"
+        )
+    if kind == "u" and text.rstrip().endswith("@l"):
+        value &= 0xFFFF
+    if not low <= value <= high:
+        raise BadPatch(
+            f"{program.filename}:{statement.line}: operand {text.strip()} of '{statement.mnemonic}' "
+            f"is out of range ({value} is not between {low} and {high})"
+        )
+    return value
+
+
+def _ask(filename: str, asked: list[tuple[Statement, str]]) -> list[int]:
+    """Let keystone assemble single instructions, in a child that is ended when it hangs."""
+    if not asked:
+        return []
+    lines = "".join(f"{statement.address:x} {text}\n" for statement, text in asked)
+    command = [sys.executable, "-m", "kgdbpatch.patch.keystone_child"]
+    try:
+        done = subprocess.run(
+            command, input=lines, capture_output=True, text=True, timeout=_DEADLINE, check=False
+        )
+        output, last = done.stdout, f"ended with {done.returncode}: {done.stderr.strip()[-200:]}"
+    except subprocess.TimeoutExpired as error:
+        output = (error.stdout or b"").decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        last = f"did not end in {_DEADLINE:.0f} s"
+    answers = output.splitlines()
+    words = []
+    for index, (statement, text) in enumerate(asked):
+        answer = answers[index] if index < len(answers) else f"! {last}"
+        if len(answer) != 8:
+            reason = answer.removeprefix("! ") if answer.startswith("!") else f"{len(answer) // 2} bytes"
+            raise BadPatch(f"{filename}:{statement.line}: keystone on '{text}': {reason}")
+        words.append(int(answer, 16))
+    return words

@@ -1,0 +1,185 @@
+"""Take assembler source apart for an engine that knows single instructions only.
+
+Labels, local labels (``1:``, ``1b``, ``1f``), ``.set``, ``.long`` and expressions with ``@ha``
+``@h`` ``@l`` are worked out here; what is left are instructions with plain numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kgdbpatch.errors import BadPatch
+
+__all__ = ["Program", "Statement", "parse"]
+
+_COMMENT = re.compile(r"/\*.*?\*/|#[^\n]*", re.DOTALL)
+_LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*|\d+)\s*:(?!:)")
+_SET = re.compile(r"\s*(?:\.(?:set|equ)\s+([A-Za-z_.$][\w.$]*)\s*,|([A-Za-z_.$][\w.$]*)\s*=)\s*(.+)")
+_IGNORED = {".text", ".globl", ".global", ".type", ".size", ".local", ".machine"}
+_WORDS = {".long", ".int", ".word4", ".4byte"}
+_TOKEN = re.compile(
+    r"\s*(0[xX][0-9a-fA-F]+|\d+[bf](?!\w)|\d+|@(?:ha|h|l)(?!\w)|%?[A-Za-z_.$][\w.$]*|[-+*()])"
+)
+
+_REGISTERS = {f"{kind}{n}": n for kind, count in (("r", 32), ("f", 32), ("cr", 8)) for n in range(count)}
+_NAMES = {**_REGISTERS, "sp": 1, "lt": 0, "gt": 1, "eq": 2, "so": 3, "un": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One instruction or ``.long`` word: its line, address, mnemonic and operands as written."""
+
+    line: int
+    address: int
+    mnemonic: str
+    operands: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Program:
+    """Source taken apart; ``value(text, statement)`` works an operand's expression out."""
+
+    filename: str
+    statements: list[Statement]
+    _named: dict[str, int]
+    _set: dict[str, tuple[str, int, int]]  # text, line, address
+    _local: dict[int, list[int]]
+    _resolve: Callable[[str], int]
+
+    def value(self, text: str, line: int, address: int, depth: int = 0) -> int:
+        """Return the value of an expression; raise `BadPatch` where it is none."""
+        if depth > 16:
+            raise BadPatch(f"{self.filename}:{line}: '{text}' is defined by itself")
+        found = list(self._tokens(text, line))
+        halves = [token for token in found if token[0] == "@"]
+        tokens = [token for token in found if token[0] != "@"]
+        position = 0
+
+        def fail() -> BadPatch:
+            return BadPatch(f"{self.filename}:{line}: cannot make sense of '{text.strip()}'")
+
+        def take(wanted: str) -> str | None:
+            nonlocal position
+            if position < len(tokens) and (not wanted or tokens[position] in wanted):
+                position += 1
+                return tokens[position - 1]
+            return None
+
+        def atom() -> int:
+            token = take("")
+            if token is None or token in ")*":
+                raise fail()
+            if token in "-+":
+                return -atom() if token == "-" else atom()
+            if token != "(":
+                return self._atom(token, line, address, depth)
+            value = total()
+            if not take(")"):
+                raise fail()
+            return value
+
+        def product() -> int:
+            value = atom()
+            while take("*"):
+                value *= atom()
+            return value
+
+        def total() -> int:
+            value = product()
+            while sign := take("+-"):
+                value += product() if sign == "+" else -product()
+            return value
+
+        value = total()
+        if position != len(tokens) or len(halves) > 1 or (halves and found[0] == halves[0]):
+            raise fail()
+        return _half(value, halves[0]) if halves else value  # a half is always that of the whole sum
+
+    def _tokens(self, text: str, line: int) -> Iterator[str]:
+        position, text = 0, text.rstrip()
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if not match:
+                raise BadPatch(f"{self.filename}:{line}: cannot make sense of '{text.strip()}'")
+            yield match[1]
+            position = match.end()
+
+    def _atom(self, token: str, line: int, address: int, depth: int) -> int:
+        if token[0].isdigit():
+            if token[-1] in "bf" and token[:2].lower() != "0x":
+                return self._local_label(token, line, address)
+            if token[:2].lower() == "0x":
+                return int(token, 16)
+            return int(token, 8) if token[0] == "0" and token.isdigit() and token != "0" else int(token)
+        if token == ".":
+            return address
+        name = token.removeprefix("%")
+        if name.lower() in _NAMES:
+            return _NAMES[name.lower()]
+        if name in self._set:
+            text, at, where = self._set[name]
+            return self.value(text, at, where, depth + 1)
+        return self._named[name] if name in self._named else self._resolve(name)
+
+    def _local_label(self, token: str, line: int, address: int) -> int:
+        places = self._local.get(int(token[:-1]), [])
+        if token[-1] == "b":
+            found = [place for place in places if place <= address]
+            return found[-1] if found else self._no_label(token, line)
+        found = [place for place in places if place > address]
+        return found[0] if found else self._no_label(token, line)
+
+    def _no_label(self, token: str, line: int) -> int:
+        raise BadPatch(f"{self.filename}:{line}: no label '{token}'")
+
+
+def _half(value: int, kind: str) -> int:
+    if kind == "@l":
+        return ((value & 0xFFFF) ^ 0x8000) - 0x8000
+    return (value + (0x8000 if kind == "@ha" else 0)) >> 16 & 0xFFFF
+
+
+def parse(source: str, origin: int, resolve: Callable[[str], int], filename: str) -> Program:
+    """Take ``source`` apart as it stands at ``origin``; raise `BadPatch` for what is beyond this."""
+    plain = _COMMENT.sub(lambda match: "\n" * match[0].count("\n") or " ", source)
+    program = Program(filename, [], {}, {}, {}, resolve)
+    address = origin
+    for line, text in enumerate(plain.split("\n"), 1):
+        for part in text.split(";"):
+            while match := _LABEL.match(part):
+                _define(program, match[1], address, line)
+                part = part[match.end() :]
+            if not part.strip():
+                continue
+            if match := _SET.fullmatch(part):
+                program._set[match[1] or match[2]] = (match[3], line, address)
+                continue
+            mnemonic, *rest = part.split(None, 1)
+            operands = tuple(item.strip() for item in rest[0].split(",")) if rest else ()
+            for statement in _statements(filename, line, address, mnemonic.lower(), operands):
+                program.statements.append(statement)
+                address += 4
+    return program
+
+
+def _define(program: Program, name: str, address: int, line: int) -> None:
+    if name.isdigit():
+        program._local.setdefault(int(name), []).append(address)
+    elif name in program._named:
+        raise BadPatch(f"{program.filename}:{line}: symbol '{name}' is already defined")
+    else:
+        program._named[name] = address
+
+
+def _statements(
+    filename: str, line: int, address: int, mnemonic: str, operands: tuple[str, ...]
+) -> Iterator[Statement]:
+    if mnemonic in _WORDS:
+        for index, operand in enumerate(operands):
+            yield Statement(line, address + 4 * index, ".long", (operand,))
+    elif mnemonic not in _IGNORED:
+        if mnemonic.startswith("."):
+            raise BadPatch(f"{filename}:{line}: {mnemonic} needs GNU as, which is not installed")
+        yield Statement(line, address, mnemonic, operands)
