@@ -8,19 +8,14 @@ FP nor AltiVec instructions may come out.
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
-from kgdbpatch.image import Image
-from kgdbpatch.isa import encode
-from kgdbpatch.isa.abi import ABI, SYSV
-from kgdbpatch.isa.decode import Kind, decode
-from kgdbpatch.isa.registers import FPRS, mask
-from kgdbpatch.patch.gnu import complaint, link_script, run
+from kgdbpatch.errors import BadPatch
+from kgdbpatch.patch.gnu import complaint, run
+from kgdbpatch.patch.link import Linked, link
 
 __all__ = ["CObject", "Linked", "compile_c", "link"]
 
@@ -36,8 +31,6 @@ _FLAGS = (
     *("-fdiagnostics-color=never", "-fno-diagnostics-show-caret"),
     *("-Wall", "-Werror=implicit-function-declaration", "-Werror=implicit-int", "-Werror=int-conversion"),
 )
-_ALIGNMENT = 16
-_REACH_MARGIN = 1 << 20  # a payload larger than that is refused by the linker, not miscompiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +46,6 @@ class CObject:
     functions: tuple[str, ...]
     needed: tuple[str, ...]
     called: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Linked:
-    """A payload at its address; ``code`` is text and read-only data, then writable, zeroed data.
-
-    ``text_size`` bytes are instructions, ``constant_size`` bytes never change once written.
-    """
-
-    address: int
-    code: bytes
-    text_size: int
-    constant_size: int
-    entry: int
-    symbols: dict[str, int]
 
 
 def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Path] = ()) -> CObject:
@@ -142,131 +120,3 @@ def _entry(path: Path, wanted: str | None, functions: tuple[str, ...], exported:
     if not exported:
         raise BadPatch(f"{path}: no function to call; make one global (not static)")
     raise BadPatch(f"{path}: which function is the entry? name it with --entry: {', '.join(exported)}")
-
-
-def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi: ABI = SYSV) -> Linked:
-    """Link a compiled payload for ``address`` against the kernel's symbols.
-
-    ``resolve`` gives a kernel symbol's address or raises `UnknownSymbol`. ``abi`` is the kernel's:
-    calls out of branch reach, and all calls to a kernel whose functions want a larger frame than
-    the compiler makes, go through veneers in the payload.
-    Raises `BadPatch` for names that neither the kernel nor the compiler's library has.
-    """
-    if address % _ALIGNMENT or not 0 <= address < 1 << 32:
-        raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
-    about = str(compiled.path)
-    found: dict[str, int] = {}
-    missing: dict[str, Exception] = {}
-    for name in compiled.needed:
-        try:
-            found[name] = resolve(name)
-        except (UnknownSymbol, Misuse) as error:
-            if _is_floating(name):
-                raise BadPatch(
-                    f"{about}: floating-point arithmetic ({name}), which is off in kernel code"
-                ) from error
-            missing[name] = error
-    veneers = {
-        n: found.pop(n) for n in sorted(compiled.called & found.keys()) if _far(found[n], address, abi)
-    }
-    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
-        place = Path(directory)
-        (place / "payload.o").write_bytes(compiled.data)
-        (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
-        done = run(
-            "ld",
-            *("-melf32ppc", "-N", "--no-relax", "--no-warn-rwx-segments", "-z", "noexecstack", "-e", "0"),
-            *(
-                "--orphan-handling=error",
-                "--no-warn-mismatch",
-                "-T",
-                place / "script",
-                "-o",
-                place / "payload",
-            ),
-            *(place / "payload.o", *([_support_library()] if missing else [])),
-            about=about,
-        )
-        if done.returncode:
-            for name, cause in missing.items():
-                if f"`{name}'" in done.stderr:
-                    raise BadPatch(f"{about}: {cause}") from cause
-            output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
-            raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
-        return _take(compiled, address, Image.load(place / "payload"))
-
-
-def _support_library() -> Path:
-    """Return the compiler's own library: 64-bit division and the like."""
-    return Path(run("gcc", "-m32", "-print-libgcc-file-name", about="gcc").stdout.strip())
-
-
-def _is_floating(name: str) -> bool:
-    """Tell the routines of soft floating point by their names: ``__adddf3``, ``__floatsidf``, …"""
-    return bool(re.fullmatch(r"__[a-z]+([sdt]f[23]?|[sdt]f[sd]i|[sd]i[sdt]f|[sdt]f[sdt]f2)", name))
-
-
-def _far(target: int, address: int, abi: ABI) -> bool:
-    """Tell whether a call needs a veneer: out of reach, or the callee wants a larger frame than ours."""
-    reach = encode.branch_reaches(address, target) and encode.branch_reaches(address + _REACH_MARGIN, target)
-    return not reach or abi.linkage > SYSV.linkage
-
-
-def _veneer(target: int, abi: ABI) -> list[int]:
-    """Return words that call ``target`` for us and keep arguments and results as they are.
-
-    A function of Darwin's convention stores CR, LR and its register arguments into its caller's
-    frame, where code for System V keeps its own variables: it gets a frame in between. Arguments
-    beyond the eighth word do not pass.
-    """
-    go = [*encode.load_address(12, target), encode.mtctr(12)]
-    if abi.linkage <= SYSV.linkage:
-        return [*go, encode.bctr()]
-    frame = -(-abi.linkage // 16) * 16
-    enter = [encode.mflr(0), encode.stw(0, SYSV.lr_offset, 1), encode.stwu(1, -frame, 1)]
-    leave = [encode.lwz(0, frame + SYSV.lr_offset, 1), encode.mtlr(0), encode.addi(1, 1, frame), encode.blr()]
-    return [*enter, *go, encode.bctrl(), *leave]
-
-
-def _layout(address: int, veneers: dict[str, int], abi: ABI) -> Iterator[str]:
-    yield f".text 0x{address:x} : {{ *(.text .text.*) . = ALIGN(4);"
-    for name, target in veneers.items():
-        yield f'"{name}" = .;'
-        yield " ".join(f"LONG(0x{word:08x})" for word in _veneer(target, abi))
-    yield "}"
-    yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) }"
-    yield f". = ALIGN({_ALIGNMENT});"
-    yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
-    yield ".linker : { *(.glink .iplt .plt .got .rela.iplt .branch_lt) }"
-    yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
-
-
-def _take(compiled: CObject, address: int, image: Image) -> Linked:
-    by_name = {section.name: section for section in image.sections if section.size}
-    text = by_name[".text"]
-    end = max(section.end for section in by_name.values())
-    for index, word in enumerate(image.words(text)):
-        _check(compiled, image, int(word), text.address + 4 * index)
-    return Linked(
-        address=address,
-        code=b"".join(
-            image.read(section.address, section.size).ljust(following - section.address, b"\0")
-            for section, following in zip(
-                by_name.values(), [*(s.address for s in by_name.values()), end][1:], strict=True
-            )
-        ),
-        text_size=text.size,
-        constant_size=by_name[".data"].address - address if ".data" in by_name else end - address,
-        entry=next(s.address for s in image.symbols if s.name == compiled.entry),
-        symbols={s.name: s.address for s in image.symbols if s.section},
-    )
-
-
-def _check(compiled: CObject, image: Image, word: int, address: int) -> None:
-    instruction = decode(word, address)
-    where = f"{compiled.path}: {image.symbolize(address)}: '{instruction.text}'"
-    if not instruction.known or instruction.kind is Kind.FOREIGN:
-        raise BadPatch(f"{where} is no instruction of this CPU")
-    moves_data = instruction.kind in (Kind.ARITHMETIC, Kind.LOAD, Kind.STORE)
-    if moves_data and (instruction.defs | instruction.uses) & (FPRS | mask("fpscr")):
-        raise BadPatch(f"{where} uses floating point, which is off in kernel code")
