@@ -1,0 +1,119 @@
+"""The part of the facade that needs no guest, or only its name: running guests, images, their analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch import guests
+from kgdbpatch.errors import BadImage, Misuse, UnknownGuest
+from kgdbpatch.image import Image
+from kgdbpatch.syslog import Log
+from kgdbpatch.target import runtime
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel import LiveRegisters
+
+__all__ = [
+    "Guest",
+    "build_image",
+    "image_path",
+    "live",
+    "open_image",
+    "open_log",
+    "profiles",
+    "running",
+    "shutdown",
+]
+
+profiles = guests.profiles
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest as its booter recorded it; ``state`` is ``running`` or ``ended``."""
+
+    name: str
+    pid: int
+    state: str
+    kernel: str
+    profile: str
+
+
+def _guest(record: runtime.GuestRecord, state: str) -> Guest:
+    return Guest(
+        name=record.name,
+        pid=record.pid,
+        state=state,
+        kernel=str(record.metadata["kernel"]),
+        profile=str(record.metadata["profile"]),
+    )
+
+
+def running() -> list[Guest]:
+    """Return the running guests, by name."""
+    return [_guest(record, "running") for record in runtime.guests()]
+
+
+def shutdown(name: str) -> Guest:
+    """End a guest, whatever state it is in; raise `UnknownGuest`."""
+    from kgdbpatch.target.qemu import Qemu
+
+    record = runtime.record(name)
+    Qemu(record).shutdown()
+    return _guest(record, "ended")
+
+
+def open_log(name: str) -> Log:
+    """Return a guest's syslog without looking at anything else of it."""
+    from kgdbpatch.target.qemu import Qemu
+
+    qemu = Qemu.attach(name)
+    return Log(qemu.console, guests.profile(str(qemu.metadata["profile"])))
+
+
+def build_image(profile: str, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Build a profile's kernel when the cache has none, and return its path."""
+    return guests.profile(profile).build(progress)
+
+
+def image_path(profile: str) -> Path:
+    """Return the path of a profile's kernel in the cache; raise `Misuse` when it is not built."""
+    path = guests.profile(profile).image_path()
+    if path is None:
+        raise Misuse(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
+    return path
+
+
+def open_image(what: str) -> Image:
+    """Return the image that ``what`` means: a file's path, or else the name of a running guest."""
+    if Path(what).exists():
+        return Image.load(what)
+    if "/" in what or "." in what:
+        raise BadImage(what, "no such file")
+    try:
+        return Image.load(str(runtime.record(what).metadata["kernel"]))
+    except UnknownGuest as error:
+        raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+
+
+def live(image: Image, site: str) -> LiveRegisters:
+    """Return which registers are live and which are free at a site of a kernel that does not run."""
+    from kgdbpatch.kernel import LiveRegisters
+    from kgdbpatch.patch.survey import Rules, Survey
+
+    survey = Survey(
+        image, Rules(frozenset(), (), (), frozenset()), lambda at, count: _words(image, at, count)
+    )
+    address = image.resolve(site)
+    instruction, live_there, free = survey.live(address)
+    return LiveRegisters(address, instruction.text, live_there, free)
+
+
+def _words(image: Image, address: int, count: int) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)

@@ -1,0 +1,172 @@
+"""Commands about guests: boot, ps, shutdown, image, log."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgdbpatch.cli.options import AsJson, Name, Profile
+from kgdbpatch.cli.output import json_line, progress, table
+
+__all__ = ["boot", "image", "log", "ps", "shutdown"]
+
+_COUNTED = "shift=0,sleep=off"
+
+
+def boot(
+    profile: Profile,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Call the guest NAME, not as its profile.")
+    ] = None,
+    kernel: Annotated[
+        Path | None, typer.Option("--kernel", metavar="FILE", help="Boot this kernel file.")
+    ] = None,
+    icount: Annotated[
+        bool, typer.Option("--icount", help="Count instructions: time runs with them, the same every time.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Boot a guest and return when it is ready.
+
+    The guest goes on running. Its kernel is built on first use and cached.
+
+    \b
+    Examples:
+      kgdbpatch boot darwin
+      kgdbpatch boot linux --name server
+      kgdbpatch boot linux --kernel ./vmlinux --json
+    """
+    from kgdbpatch.kernel import Kernel
+
+    start = time.monotonic()
+    with progress() as say:
+        booted = Kernel.boot(profile, name, kernel=kernel, icount=_COUNTED if icount else None, progress=say)
+    seconds = round(time.monotonic() - start, 3)
+    booted.close()
+    if as_json:
+        json_line(
+            {
+                "name": booted.name,
+                "pid": booted.pid,
+                "state": "running",
+                "kernel": str(booted.image.path),
+                "boot_seconds": seconds,
+            }
+        )
+    else:
+        print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
+
+
+def _guest(guest: object) -> dict[str, object]:
+    fields = asdict(guest)  # type: ignore[call-overload]
+    return {key: fields[key] for key in ("name", "pid", "state", "kernel")}
+
+
+def ps(as_json: AsJson = False) -> None:
+    """List the running guests.
+
+    \b
+    Example:
+      kgdbpatch ps --json
+    """
+    from kgdbpatch import catalog
+
+    found = [_guest(guest) for guest in catalog.running()]
+    if as_json:
+        for guest in found:
+            json_line(guest)
+    else:
+        table(("NAME", "PID", "STATE", "KERNEL"), [tuple(guest.values()) for guest in found])
+
+
+def shutdown(name: Name, as_json: AsJson = False) -> None:
+    """End a guest, whatever state it is in.
+
+    \b
+    Example:
+      kgdbpatch shutdown darwin
+    """
+    from kgdbpatch import catalog
+
+    ended = _guest(catalog.shutdown(name))
+    if as_json:
+        json_line(ended)
+    else:
+        print(f"{name} has ended")
+
+
+image = typer.Typer(no_args_is_help=True, help="Build the bundled kernels, and say where they are.")
+
+
+@image.command("build")
+def build(profile: Profile, as_json: AsJson = False) -> None:
+    """Build a profile's kernel when the cache has none, and print its path.
+
+    \b
+    Example:
+      kgdbpatch image build linux
+    """
+    from kgdbpatch import catalog
+
+    with progress() as say:
+        path = catalog.build_image(profile, say)
+    _print_path(path, as_json)
+
+
+@image.command("path")
+def path(profile: Profile, as_json: AsJson = False) -> None:
+    """Print the path of a profile's kernel in the cache.
+
+    \b
+    Example:
+      powerpc-linux-gnu-objdump -d "$(kgdbpatch image path linux)"
+    """
+    from kgdbpatch import catalog
+
+    _print_path(catalog.image_path(profile), as_json)
+
+
+def _print_path(path: Path, as_json: bool) -> None:
+    if as_json:
+        json_line({"path": str(path)})
+    else:
+        print(path)
+
+
+def log(
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with lines as they come.")] = False,
+    last: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the guest's syslog.
+
+    \b
+    Examples:
+      kgdbpatch log darwin -n 20
+      kgdbpatch log darwin -f --json
+    """
+    from kgdbpatch import catalog
+    from kgdbpatch.guests.profile import LogLine
+
+    def show(line: LogLine) -> None:
+        if as_json:
+            json_line({"time": line.time, "source": line.source, "message": line.message})
+        else:
+            print(f"{line.time} {line.source}: {line.message}", flush=True)
+
+    syslog = catalog.open_log(name)
+    mark = syslog.position()
+    lines = syslog.lines() if last is None else deque(syslog.lines(), last)
+    for line in lines:
+        show(line)
+    if follow:
+        for line in syslog.follow(mark):
+            show(line)

@@ -1,0 +1,114 @@
+"""Commands that look at kernels: functions, analyze, live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach
+from kgdbpatch.cli.output import hexadecimal, json_line, table
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+    from kgdbpatch.kernel import LiveRegisters
+
+__all__ = ["analyze", "functions", "live"]
+
+
+def functions(
+    image: ImageOrName,
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="[PATTERN]", help="Only names like this: 'udp_*'.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a kernel's functions, by address.
+
+    \b
+    Examples:
+      kgdbpatch functions darwin
+      kgdbpatch functions vmlinux 'udp_*' --json
+    """
+    from kgdbpatch import catalog
+
+    loaded = catalog.open_image(image)
+
+    def wanted() -> Iterator[tuple[str, int, int, tuple[str, ...], str]]:
+        for function in loaded.functions:
+            names = (function.name, *function.aliases)
+            if pattern is None or any(_like(name, pattern, loaded.symbol_prefix) for name in names):
+                yield function.name, function.address, function.size, function.aliases, function.section
+
+    if as_json:
+        for name, address, size, aliases, section in wanted():
+            json_line(
+                {"name": name, "address": address, "size": size, "aliases": aliases, "section": section}
+            )
+    else:
+        table(
+            ("ADDRESS", "SIZE", "SECTION", "NAME"),
+            [
+                (hexadecimal(address), size, section, " ".join((name, *aliases)))
+                for name, address, size, aliases, section in wanted()
+            ],
+        )
+
+
+def _like(name: str, pattern: str, prefix: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, prefix + pattern)
+
+
+def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
+    """Count functions, instructions, blocks, edges and calls.
+
+    \b
+    Example:
+      kgdbpatch analyze linux --json
+    """
+    from kgdbpatch import catalog
+
+    figures = catalog.analyze(catalog.open_image(image))
+    if as_json:
+        json_line(figures)
+    else:
+        width = max(map(len, figures))
+        for key, value in figures.items():
+            print(
+                f"{key.replace('_', ' '):<{width}}  {value:,}"
+                if isinstance(value, int)
+                else f"{key:<{width}}  {value}"
+            )
+
+
+def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson = False) -> None:
+    """Say which registers are live at a site, and which are free.
+
+    Free registers are those that a patch may use without saving them.
+
+    \b
+    Examples:
+      kgdbpatch live darwin run_netisr+0x18
+      kgdbpatch live ./vmlinux udp_sendmsg --json
+    """
+    from kgdbpatch import catalog
+
+    if Path(image).exists():
+        loaded = catalog.open_image(image)
+        _show_live(catalog.live(loaded, site), loaded, as_json)
+        return
+    with attach(image, file) as kernel:
+        _show_live(kernel.live(site), kernel.image, as_json)
+
+
+def _show_live(found: LiveRegisters, image: Image, as_json: bool) -> None:
+    if as_json:
+        json_line(asdict(found))
+        return
+    print(f"{hexadecimal(found.address)} {image.symbolize(found.address)}: {found.instruction}")
+    print(f"live: {' '.join(found.live) or '-'}")
+    print(f"free: {' '.join(found.free) or '-'}")

@@ -1,0 +1,92 @@
+"""The entry point: run a command and turn every error into one line and the right exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from kgdbpatch.cli.app import app
+from kgdbpatch.errors import KgdbPatchError
+
+__all__ = ["main"]
+
+_INTERNAL, _USAGE, _INTERRUPTED, _PIPE = 1, 2, 130, 141
+# click's own classes, wherever this version of typer keeps them
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code."""
+    debug = bool(os.environ.get("KGDBPATCH_DEBUG")) or "--debug" in arguments[:1]
+    logging.basicConfig(
+        format="kgdbpatch: %(message)s",
+        level=logging.DEBUG if debug else logging.WARNING,
+        stream=sys.stderr,
+        force=True,
+    )
+    try:
+        # not through click's own main: it takes any broken pipe, the debugger's too, for stdout's
+        command = typer.main.get_command(app)
+        with command.make_context("kgdbpatch", list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except KgdbPatchError as error:
+        return _fail(error, error.exit_code, debug)
+    except _UsageError as error:
+        return _usage(error)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except BrokenPipeError as error:
+        if _is_stdout_gone():
+            return _PIPE
+        return _fail(error, _INTERNAL, debug)
+    except Exception as error:
+        told = f"internal error: {type(error).__name__}: {error} ('kgdbpatch --debug …' shows where)"
+        return _fail(error, _INTERNAL, debug, told)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"kgdbpatch: error: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _fail(error: BaseException, code: int, debug: bool, text: str | None = None) -> int:
+    if debug:
+        traceback.print_exception(error)
+    _say(text or str(error) or type(error).__name__)
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {note}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> int:
+    context = error.ctx
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help(), file=sys.stderr)
+        return _USAGE
+    path = context.command_path if context is not None else "kgdbpatch"
+    _say(f"{error.format_message().rstrip('.')} (see '{path} --help')")
+    return _USAGE
+
+
+def _is_stdout_gone() -> bool:
+    """Tell whether nobody reads our output any more; keep the interpreter from complaining, too."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

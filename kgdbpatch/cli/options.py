@@ -1,0 +1,39 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel import Kernel
+
+__all__ = ["AsJson", "ImageFile", "ImageOrName", "Name", "Profile", "Site", "attach"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.")]
+Profile = Annotated[str, typer.Argument(metavar="PROFILE", help="What to boot: darwin or linux.")]
+ImageOrName = Annotated[
+    str, typer.Argument(metavar="IMAGE|NAME", help="A kernel file (Mach-O or ELF), or a running guest.")
+]
+Site = Annotated[str, typer.Argument(metavar="SITE", help="An instruction: func, func+0x18 or 0x….")]
+ImageFile = Annotated[
+    Path | None,
+    typer.Option("--image", metavar="FILE", help="The running kernel's file, instead of the recorded one."),
+]
+
+
+@contextmanager
+def attach(name: str, image: Path | None) -> Iterator[Kernel]:
+    """Attach to a running guest; it goes on running afterwards."""
+    from kgdbpatch.kernel import Kernel  # on use: it is slow to import
+
+    kernel = Kernel.attach(name, image=image)
+    try:
+        yield kernel
+    finally:
+        kernel.close()

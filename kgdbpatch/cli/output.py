@@ -1,0 +1,63 @@
+"""Print results: JSON lines for programs, tables for people; colour only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["hexadecimal", "json_line", "progress", "table"]
+
+
+def hexadecimal(address: int | None) -> str:
+    """Return an address for people."""
+    return "-" if address is None else f"0x{address:08x}"
+
+
+def json_line(record: Mapping[str, Any]) -> None:
+    """Print one object on a line of its own, at once."""
+    print(json.dumps(record, ensure_ascii=False), flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under a heading: a coloured table on a terminal, aligned columns elsewhere."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        picture = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        for row in cells:
+            picture.add_row(*(Text(cell) for cell in row))
+        Console(highlight=False).print(picture)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in [list(columns), *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class _Progress:
+    """Say on stderr what is being done."""
+
+    def __call__(self, what: str) -> None:
+        print(f"kgdbpatch: {what}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress() -> Iterator[_Progress]:
+    """Yield a callable that shows what is being done: a spinner on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Progress()
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+
+        class Spinner(_Progress):
+            def __call__(self, what: str) -> None:
+                status.update(what)
+
+        yield Spinner()

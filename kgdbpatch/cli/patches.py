@@ -1,0 +1,203 @@
+"""Commands about patches: check, apply, list, remove, verify."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, attach
+from kgdbpatch.cli.output import hexadecimal, json_line, table
+from kgdbpatch.errors import Misuse, Refused
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel import Applied, Kernel, Patch
+    from kgdbpatch.patch.plan import Plan
+
+__all__ = ["apply", "check", "list_patches", "remove", "verify"]
+
+
+def _place(kernel: Kernel, address: int) -> str:
+    return f"{kernel.image.symbolize(address)} ({hexadecimal(address)})"
+
+
+def check(name: Name, site: Site, image: ImageFile = None, as_json: AsJson = False) -> None:
+    """Say whether code may be put at a site, and what it costs.
+
+    If it may not: why, and which site near it would do. Exits then with 3.
+
+    \b
+    Examples:
+      kgdbpatch check darwin run_netisr
+      kgdbpatch check linux udp_sendmsg+0x10 --json
+    """
+    with attach(name, image) as kernel:
+        found = kernel.check(site)
+        if as_json:
+            json_line(asdict(found))
+        elif found.ok:
+            through = "through a springboard" if found.springboard else "by a direct branch"
+            print(f"{_place(kernel, found.site)}: yes, {through}")
+            print(f"saved: {' '.join(found.saved) or 'nothing'}; {found.body_words} words around the call")
+        else:
+            print(f"{_place(kernel, found.site)}: no")
+            print(f"reason: {found.reason}")
+            if found.nearest is not None:
+                print(f"nearest site that would do: {_place(kernel, found.nearest)}")
+        if not found.ok:
+            raise typer.Exit(Refused.exit_code)
+
+
+def apply(
+    name: Name,
+    site: Site,
+    asm: Annotated[
+        Path | None, typer.Option("--asm", metavar="FILE", help="Insert these instructions.")
+    ] = None,
+    c: Annotated[
+        Path | None, typer.Option("--c", metavar="FILE", help="Call a function compiled from this C file.")
+    ] = None,
+    call: Annotated[
+        str | None, typer.Option("--call", metavar="FUNC", help="Call a function of the kernel.")
+    ] = None,
+    entry: Annotated[
+        str | None, typer.Option("--entry", metavar="FUNC", help="The function of the C file to call.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Count the hits of --asm, too.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
+    ] = False,
+    image: ImageFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put code at a site of the running kernel.
+
+    The code runs before the instruction there. A C function gets the registers r3..r10 as they
+    are: at a function's first instruction its parameters are that function's arguments.
+    Assembler is GNU's. Names of the kernel may be used in both.
+
+    \b
+    Examples:
+      kgdbpatch apply darwin run_netisr --c examples/packet_counter.c
+      kgdbpatch apply linux udp_sendmsg --c examples/udp_probe.c --json
+      kgdbpatch apply linux schedule+0x8 --asm count.s --dry-run
+      kgdbpatch apply darwin run_netisr --call console_flush
+    """
+    if sum(given is not None for given in (asm, c, call)) != 1:
+        raise Misuse("give exactly one of --asm, --c and --call (see 'kgdbpatch apply --help')")
+    if entry is not None and c is None:
+        raise Misuse("--entry goes with --c (see 'kgdbpatch apply --help')")
+    with attach(name, image) as kernel:
+        payload: dict[str, Any] = {"asm": asm, "c": c, "call": call, "entry": entry, "count": count}
+        identity, pause = None, None
+        made: Plan | Applied
+        if dry_run:
+            made = kernel.plan(site, **payload)
+        else:
+            made = done = kernel.patch(site, **payload)
+            identity, pause = done.id, done.pause_us
+        if as_json:
+            json_line(
+                {
+                    "id": identity,
+                    "site": made.site,
+                    "springboard": made.springboard,
+                    "saved": made.saved,
+                    "body_words": made.body_words,
+                    "pause_us": pause,
+                }
+            )
+            return
+        what = "dry run: would be" if identity is None else f"patch {identity}"
+        print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
+        through = (
+            f"springboard at {hexadecimal(made.springboard)}"
+            if made.springboard is not None
+            else "direct branch"
+        )
+        print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
+        if pause is not None:
+            print(f"the guest stood still for {pause / 1000:.1f} ms")
+
+
+def _patch(patch: Patch, state: str | None = None) -> dict[str, Any]:
+    return {**asdict(patch), "state": state or patch.state}
+
+
+def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for patch in patches:
+            json_line(patch)
+        return
+    table(
+        ("ID", "SITE", "STATE", "HITS"),
+        [
+            (p["id"], _place(kernel, p["site"]), p["state"], "-" if p["hits"] is None else p["hits"])
+            for p in patches
+        ],
+    )
+
+
+def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:
+    """List the guest's patches; the guest is not stopped.
+
+    \b
+    Example:
+      kgdbpatch list darwin --json
+    """
+    with attach(name, image) as kernel:
+        _show(kernel, [_patch(patch) for patch in kernel.list()], as_json)
+
+
+def remove(
+    name: Name,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Patches, as listed.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Take all patches out.")] = False,
+    image: ImageFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take patches out.
+
+    A patch that something may still run or return into is ``retired``: it is out, its memory is
+    kept until it is removed again.
+
+    \b
+    Examples:
+      kgdbpatch remove darwin 1
+      kgdbpatch remove darwin --all --json
+    """
+    if everything == bool(ids):
+        raise Misuse("give the patches' ids, or --all (see 'kgdbpatch remove --help')")
+    with attach(name, image) as kernel:
+        before = {patch.id: patch for patch in kernel.list()}
+        wanted = list(dict.fromkeys(ids or before))
+        retired = kernel.remove(*wanted)
+        _show(
+            kernel,
+            [_patch(before[i], "retired" if i in retired else "removed") for i in wanted],
+            as_json,
+        )
+
+
+def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:
+    """Compare the running text with its file and the patches.
+
+    The guest is not stopped. Exits with 3 when they differ.
+
+    \b
+    Example:
+      kgdbpatch verify darwin
+    """
+    with attach(name, image) as kernel:
+        found = kernel.verify()
+        if as_json:
+            json_line(asdict(found))
+        elif found.ok:
+            print(f"the text is the image's, with {found.patched} patched words")
+        else:
+            places = ", ".join(_place(kernel, at) for at in found.mismatched[:8])
+            print(f"{len(found.mismatched)} words differ: {places}")
+        if not found.ok:
+            raise typer.Exit(Refused.exit_code)
