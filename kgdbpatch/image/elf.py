@@ -110,18 +110,16 @@ def _symbols(binary: Any, sections: list[Section | None]) -> tuple[Symbol, ...]:
             continue
         if index >= len(sections) or (section := sections[index]) is None:
             continue
-        what = _kind(name, kind, exported, section)
+        what = _kind(kind, section)
         rank = 2 * (kind not in {_STT_FUNC, _STT_GNU_IFUNC}) + (not exported)
         ranked.append((rank, Symbol(name, address, entry.size, section.name, what, exported)))
     ranked.sort(key=lambda pair: (pair[0], *plainness(pair[1].name)))
     return tuple(symbol for _, symbol in ranked)
 
 
-def _kind(name: str, kind: int, exported: bool, section: Section) -> str:
+def _kind(kind: int, section: Section) -> str:
     if not section.executable:
         return "object"
     if kind in {_STT_FUNC, _STT_GNU_IFUNC}:
-        return "function"
-    if kind == _STT_NOTYPE and exported and not name.startswith((".L", "$")):
         return "function"
     return "object" if kind == _STT_OBJECT else "label"

@@ -9,12 +9,13 @@ Mach-O
     ``.L_``. Others are labels inside a function.
 
 ELF
-    a symbol of type FUNC, or a global (or weak) one without a type in an executable section: that
-    is how assembler routines of Linux look. One of the latter that lies *inside* a sized function
-    is a label of it (objdump would cut there; a user would not recognise the halves). Local
-    symbols without a type, ``.L…`` and mapping symbols ``$x`` are labels. A marker of the linker
-    such as ``_etext`` at a section's end covers no word and so is no function, and one that covers
-    nothing but zero words is padding.
+    a symbol of type FUNC, or one without a type in an executable section: that is how assembler
+    routines and exception vectors of Linux look, and what objdump heads its listings with. One of
+    the latter that lies *inside* a sized function is a label of it (objdump would cut there; a
+    user would not recognise the halves), and so are ``.L…`` and mapping symbols ``$x``.
+
+A marker of the linker such as ``_etext`` at a section's end covers no word and is no function;
+neither is one without a size that covers nothing but zeros.
 """
 
 from __future__ import annotations
@@ -28,16 +29,24 @@ from kgdbpatch.image.model import Function, Section, Symbol
 __all__ = ["delimit"]
 
 _address = attrgetter("address")
+_NEVER = (".L", "$")
 
 
-def delimit(symbols: Iterable[Symbol], sections: Sequence[Section]) -> tuple[Function, ...]:
+def delimit(
+    symbols: Iterable[Symbol], sections: Sequence[Section], *, labels: bool = False
+) -> tuple[Function, ...]:
     """Return the functions, sorted by address, that the symbols of kind ``function`` delimit.
 
-    Where several symbols share an address, the first one given names the function.
+    With ``labels``, labels outside sized functions count as well (ELF). Where several symbols
+    share an address, the first one given names the function.
     """
     by_section: dict[str, list[Symbol]] = {}
     for symbol in symbols:
-        if symbol.kind == "function" and not symbol.address & 3:
+        if symbol.address & 3:
+            continue
+        if symbol.kind == "function" or (
+            labels and symbol.kind == "label" and not symbol.name.startswith(_NEVER)
+        ):
             by_section.setdefault(symbol.section, []).append(symbol)
     found: list[Function] = []
     for section in sections:

@@ -93,7 +93,7 @@ class Image:
     @cached_property
     def functions(self) -> tuple[Function, ...]:
         """Return all functions, sorted by address."""
-        return delimit(self.symbols, self.sections)
+        return delimit(self.symbols, self.sections, labels=self.format == "elf")
 
     def code_sections(self) -> tuple[Section, ...]:
         """Return the sections that hold instructions."""

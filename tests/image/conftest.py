@@ -21,7 +21,9 @@ _start:
     .globl asm_routine
 asm_routine:
     nop
-local_label:
+.Lnever:
+    nop
+local_routine:
     blr
     .section .text,"ax"
     .globl main, main_alias

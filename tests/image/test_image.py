@@ -106,6 +106,7 @@ class TestElf:
         assert {name: function.section for name, function in found.items() if name != "twin"} == {
             "_start": ".head.text",
             "asm_routine": ".head.text",
+            "local_routine": ".head.text",
             "main": ".text",
             "unsized": ".text",
             "setup": ".init.text",
@@ -115,7 +116,8 @@ class TestElf:
     def test_sizes(self, elf_image: Image) -> None:
         found = names(elf_image)
         assert found["_start"].size == 4  # no size in the file: to the next symbol
-        assert found["asm_routine"].size == 8  # to the section's end, over a local label
+        assert found["asm_routine"].size == 8  # over a .L label
+        assert found["local_routine"].size == 4  # to the section's end
         assert found["main"].size == 12  # st_size, over a global label inside
         assert found["unsized"].size == 8
 
