@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from kgdbpatch import guests
+from kgdbpatch.image import Image
+
+_LINKER_MARKERS = {"_etext", "_einittext", "__secondary_hold_spinloop", "optinsn_slot"}
+
+
+def _load(profile: str) -> Image:
+    path = guests.profile(profile).image_path()
+    if path is None:
+        pytest.skip(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
+    return Image.load(path)
+
+
+@pytest.fixture(scope="module")
+def linux() -> Image:
+    return _load("linux")
+
+
+@pytest.mark.linux
+def test_linux_functions_are_those_of_nm(linux: Image) -> None:
+    if not shutil.which("powerpc-linux-gnu-nm"):
+        pytest.skip("powerpc-linux-gnu-nm is not installed")
+    listing = subprocess.run(
+        ["powerpc-linux-gnu-nm", "--format=posix", linux.path], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in listing.splitlines()]
+    code = linux.code_sections()
+    theirs = {
+        (name, int(address, 16))
+        for name, kind, address, *_ in rows
+        if kind in "TtW" and any(int(address, 16) in section for section in code)
+    }
+    ours = {(n, f.address) for f in linux.functions for n in (f.name, *f.aliases)}
+    assert {name for name, _ in theirs - ours} <= _LINKER_MARKERS
+    assert len(ours) > 10_000
+    assert ours <= theirs
+
+
+@pytest.mark.linux
+def test_linux_functions_cover_the_code_and_do_not_overlap(linux: Image) -> None:
+    size = sum(section.size for section in linux.code_sections())
+    assert sum(function.size for function in linux.functions) > 0.97 * size
+    for function, following in zip(linux.functions, linux.functions[1:], strict=False):
+        assert function.end <= following.address
+
+
+@pytest.mark.linux
+def test_linux_loads_in_well_under_a_second(linux: Image) -> None:
+    best = min(_seconds(linux) for _ in range(3))
+    assert best < 1.0
+
+
+def _seconds(image: Image) -> float:
+    start = time.perf_counter()
+    assert len(Image.load(image.path).functions) == len(image.functions)
+    return time.perf_counter() - start
+
+
+def test_darwin_has_the_papers_sections() -> None:
+    image = _load("darwin")
+    assert {"__TEXT,__text", "__VECTORS,__interrupts"} <= {s.name for s in image.code_sections()}
+    function = image.function_at(image.lookup("run_netisr"))
+    assert function is not None
+    assert function.name == "_run_netisr"
+    assert image.section_at(image.entry) in image.code_sections()
