@@ -62,7 +62,9 @@ def _segments(path: object, data: bytes, binary: Any) -> tuple[Segment, ...]:
             raise BadImage(path, f"truncated: segment {number} ends beyond the end of the file")
         if start + size > 1 << 32:
             raise BadImage(path, f"segment {number} ends beyond the 32-bit address space")
-        segments.append(Segment(f"LOAD{number}", start, size, data[offset : offset + min(held, size)]))
+        segments.append(
+            Segment(f"LOAD{number}", start, size, data[offset : offset + min(held, size)], offset)
+        )
     if not segments:
         raise BadImage(path, "the ELF file has no segments to load")
     return tuple(segments)
@@ -89,6 +91,7 @@ def _sections(path: object, data: bytes, binary: Any) -> list[Section | None]:
                 data=b"" if no_bits else data[offset : offset + size],
                 executable=bool(flags & _SHF_EXECINSTR),
                 writable=bool(flags & _SHF_WRITE),
+                offset=offset,
             )
         )
     return sections

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
+from kgdbpatch.image import cache
 from kgdbpatch.image.contents import Contents
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
@@ -63,14 +64,10 @@ class Image:
             raise BadImage(repr(str(path)), str(error)) from error
         digest = hashlib.sha256(data).hexdigest()
         kind, data = kernel_slice(path, data)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # LIEF's, of numbers that it cannot name
-                contents = _reader(kind)(path, data)
-        except BadImage:
-            raise
-        except (ValueError, RuntimeError) as error:  # LIEF's, of a number or name that it cannot hold
-            raise BadImage(path, f"damaged: {' '.join(str(error).split())}") from error
+        contents = cache.load(digest, data)
+        if contents is None:
+            contents = _parse(path, kind, data)
+            cache.save(digest, contents)
         if not any(section.executable for section in contents.sections):
             raise BadImage(path, "no section with code in it")
         return cls(path, kind, digest, contents)
@@ -198,15 +195,21 @@ class Image:
         return f"0x{address:08x}"
 
 
-def _reader(kind: str) -> Callable[[object, bytes], Contents]:
-    # Imported on use: LIEF takes 0.6 s to import, and most commands that fail early need none of it.
+def _parse(path: Path, kind: str, data: bytes) -> Contents:
+    # Imported on use: LIEF takes 0.6 s to import.
+    read: Callable[[object, bytes], Contents]
     if kind == "mach-o":
-        from kgdbpatch.image.macho import read_macho
-
-        return read_macho
-    from kgdbpatch.image.elf import read_elf
-
-    return read_elf
+        from kgdbpatch.image.macho import read_macho as read
+    else:
+        from kgdbpatch.image.elf import read_elf as read
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # LIEF's, of numbers that it cannot name
+            return read(path, data)
+    except BadImage:
+        raise
+    except (ValueError, RuntimeError) as error:  # LIEF's, of a number or name that it cannot hold
+        raise BadImage(path, f"damaged: {' '.join(str(error).split())}") from error
 
 
 def _number(text: str) -> int:

@@ -63,7 +63,7 @@ def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], li
             raise BadImage(path, f"segment {owner!r} ends beyond the 32-bit address space")
         if len(command.sections) != command.numberof_sections:
             raise BadImage(path, f"segment {owner!r} holds fewer sections than it says")
-        segments.append(Segment(owner, start, size, data[offset : offset + min(held, size)]))
+        segments.append(Segment(owner, start, size, data[offset : offset + min(held, size)], offset))
         for part in command.sections:
             name = f"{part.segment_name or owner},{part.name}"
             zero_fill = part.type in _ZERO_FILL
@@ -79,6 +79,7 @@ def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], li
                     data=b"" if zero_fill else data[part.offset : part.offset + part.size],
                     executable=name in _CODE or any(part.has(flag) for flag in _INSTRUCTIONS),
                     writable=bool(int(command.init_protection) & _VM_PROT_WRITE),
+                    offset=part.offset,
                 )
             )
     if not segments:

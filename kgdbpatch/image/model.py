@@ -9,7 +9,10 @@ __all__ = ["Function", "Section", "Segment", "Symbol"]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: ``__TEXT,__text`` or ``.text``; ``data`` is what the file holds of its ``size`` bytes."""
+    """A section: ``__TEXT,__text`` or ``.text``.
+
+    ``data`` is what the file holds, from ``offset`` on, of its ``size`` bytes.
+    """
 
     name: str
     address: int
@@ -17,6 +20,7 @@ class Section:
     data: bytes
     executable: bool
     writable: bool
+    offset: int = 0
 
     @property
     def end(self) -> int:
@@ -32,12 +36,13 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A loaded segment; bytes behind ``data`` up to ``size`` are zero."""
+    """A loaded segment: ``data`` from ``offset`` on in the file; bytes behind it up to ``size`` are zero."""
 
     name: str
     address: int
     size: int
     data: bytes
+    offset: int = 0
 
     @property
     def end(self) -> int:

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kgdbpatch.errors import BadPatch
@@ -83,6 +84,7 @@ def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Pa
     )
 
 
+@cache
 def _compiler_headers() -> str:
     """Return the directory of the compiler's own headers: ``stdint.h``, ``stdarg.h``, …"""
     return run("gcc", "-print-file-name=include", about="gcc").stdout.strip()

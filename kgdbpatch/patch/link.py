@@ -6,11 +6,11 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
-from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Linked", "link"]
 
 _ALIGNMENT = 16
+_MARKS = ("__kgdbpatch_text_end", "__kgdbpatch_constant_end", "__kgdbpatch_end")
 _REACH_MARGIN = 1 << 20  # a payload larger than that is refused by the linker, not miscompiled
 
 
@@ -90,9 +91,10 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
                     raise BadPatch(f"{about}: {cause}") from cause
             output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
             raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
-        return _take(compiled, address, Image.load(place / "payload"))
+        return _take(compiled, address, place / "payload")
 
 
+@cache
 def _support_library() -> Path:
     """Return the compiler's own library: 64-bit division and the like."""
     return Path(run("gcc", "-m32", "-print-libgcc-file-name", about="gcc").stdout.strip())
@@ -130,40 +132,50 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI) -> Iterator[str]:
     for name, target in veneers.items():
         yield f'"{name}" = .;'
         yield " ".join(f"LONG(0x{word:08x})" for word in _veneer(target, abi))
-    yield "}"
+    yield f"{_MARKS[0]} = .; }}"
     yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) }"
-    yield f". = ALIGN({_ALIGNMENT});"
+    yield f"{_MARKS[1]} = SIZEOF(.data) ? ALIGN({_ALIGNMENT}) : .;"
+    yield f". = {_MARKS[1]};"
     yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
+    yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.iplt .branch_lt) }"
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
 
-def _take(compiled: CObject, address: int, image: Image) -> Linked:
-    by_name = {section.name: section for section in image.sections if section.size}
-    text = by_name[".text"]
-    end = max(section.end for section in by_name.values())
-    for index, word in enumerate(image.words(text)):
-        _check(compiled, image, int(word), text.address + 4 * index)
+def _take(compiled: CObject, address: int, linked: Path) -> Linked:
+    about = str(compiled.path)
+    binary = linked.with_suffix(".bin")
+    done = run("objcopy", "-O", "binary", linked, binary, about=about)
+    listing = run("nm", "--format=posix", linked, about=about)
+    if done.returncode or listing.returncode:
+        raise complaint(done.stderr + listing.stderr, about, "objcopy")
+    symbols = {
+        name: int(value, 16)
+        for name, kind, value, *_ in (line.split() for line in listing.stdout.splitlines())
+        if kind not in "Aa"
+    }
+    text, constant, end = (symbols.pop(mark) - address for mark in _MARKS)
+    code = binary.read_bytes().ljust(end, b"\0")
+    for offset in range(0, text, 4):
+        _check(compiled, symbols, int.from_bytes(code[offset : offset + 4], "big"), address + offset)
     return Linked(
         address=address,
-        code=b"".join(
-            image.read(section.address, section.size).ljust(following - section.address, b"\0")
-            for section, following in zip(
-                by_name.values(), [*(s.address for s in by_name.values()), end][1:], strict=True
-            )
-        ),
-        text_size=text.size,
-        constant_size=by_name[".data"].address - address if ".data" in by_name else end - address,
-        entry=next(s.address for s in image.symbols if s.name == compiled.entry),
-        symbols={s.name: s.address for s in image.symbols if s.section},
+        code=code,
+        text_size=text,
+        constant_size=constant,
+        entry=symbols[compiled.entry],
+        symbols=symbols,
     )
 
 
-def _check(compiled: CObject, image: Image, word: int, address: int) -> None:
+def _check(compiled: CObject, symbols: dict[str, int], word: int, address: int) -> None:
     instruction = decode(word, address)
-    where = f"{compiled.path}: {image.symbolize(address)}: '{instruction.text}'"
-    if not instruction.known or instruction.kind is Kind.FOREIGN:
-        raise BadPatch(f"{where} is no instruction of this CPU")
-    moves_data = instruction.kind in (Kind.ARITHMETIC, Kind.LOAD, Kind.STORE)
-    if moves_data and (instruction.defs | instruction.uses) & (FPRS | mask("fpscr")):
-        raise BadPatch(f"{where} uses floating point, which is off in kernel code")
+    if instruction.known and instruction.kind is not Kind.FOREIGN:
+        moves_data = instruction.kind in (Kind.ARITHMETIC, Kind.LOAD, Kind.STORE)
+        if not (moves_data and (instruction.defs | instruction.uses) & (FPRS | mask("fpscr"))):
+            return
+        what = "uses floating point, which is off in kernel code"
+    else:
+        what = "is no instruction of this CPU"
+    function = max((at, name) for name, at in symbols.items() if at <= address)[1]
+    raise BadPatch(f"{compiled.path}: {function}: '{instruction.text}' {what}")

@@ -14,6 +14,12 @@ from kgdbpatch.image import Image
 
 from .conftest import macho
 
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGDBPATCH_CACHE", "/dev/null/nowhere")
+
+
 Capture = pytest.CaptureFixture[str]
 
 
