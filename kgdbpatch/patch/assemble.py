@@ -3,7 +3,8 @@
 Engines: GNU as, the reference, wherever it is installed; keystone, fenced in, elsewhere. The
 spelling is GNU's with register names: ``r3`` or ``%r3`` or ``3``, ``cr7``, ``4*cr1+eq``; comments
 begin with ``#``; ``;`` separates statements; a number given to a branch is an address. Names
-that the source does not define are the kernel's: ``bl printf``, ``lwz r4, netisr@l(r3)``.
+that the source does not define are the kernel's: ``bl printf``, ``lwz r4, netisr@l(r3)``; Darwin's
+``lo16(netisr)(r3)``, ``ha16()`` and ``hi16()`` are understood as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from kgdbpatch.patch.gnu_as import assemble_gnu
 __all__ = ["Engine", "assemble"]
 
 Engine = Literal["auto", "gnu", "keystone"]
+
+_HALVES = {"lo16": "@l", "ha16": "@ha", "hi16": "@h"}
+_DARWIN_HALF = re.compile(r"\b(lo16|ha16|hi16)\(([^()\n]+)\)")
 
 
 def assemble(
@@ -41,6 +45,7 @@ def assemble(
         engine = "gnu" if available("as") and available("ld") else "keystone"
     if "\0" in source:
         raise BadPatch(f"{filename}: not a text file")
+    source = _DARWIN_HALF.sub(lambda half: half[2].strip() + _HALVES[half[1]], source)
 
     def resolve(name: str, text: str) -> int:
         try:

@@ -129,6 +129,15 @@ def test_symbols_are_the_kernels(engine: Engine) -> None:
 
 
 @both
+def test_darwins_spelling_of_halves(engine: Engine) -> None:
+    darwin = (
+        "lis r3, ha16(netisr)\nlwz r4, lo16(netisr)(r3)\nlis r5, hi16(near+4)\nori r5, r5, lo16( near+4 )"
+    )
+    gnu = "lis r3, netisr@ha\nlwz r4, netisr@l(r3)\nlis r5, near+4@h\nori r5, r5, near+4@l"
+    assert code(darwin, engine) == code(gnu, engine)
+
+
+@both
 def test_symbols_may_come_from_a_function(engine: Engine) -> None:
     asked: list[str] = []
 
