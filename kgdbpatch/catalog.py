@@ -61,11 +61,11 @@ def running() -> list[Guest]:
 
 
 def shutdown(name: str) -> Guest:
-    """End a guest, whatever state it is in; raise `UnknownGuest`."""
+    """End a guest, whatever state it is in; raise `UnknownGuest`, or `TargetLost` when it has died."""
     from kgdbpatch.target.qemu import Qemu
 
     record = runtime.record(name)
-    Qemu(record).shutdown()
+    Qemu.attach(name).shutdown()
     return _guest(record, "ended")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel import LiveRegisters
 
 __all__ = ["analyze", "functions", "live"]
+
+_REGISTERS = {f"{kind}{n}" for kind, count in (("r", 32), ("f", 32), ("cr", 8)) for n in range(count)}
+_REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr"}
 
 
 def functions(
@@ -106,6 +109,12 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
 
 
 def _show_live(found: LiveRegisters, image: Image, as_json: bool) -> None:
+    # the privileged state is always live and nobody's to use
+    found = replace(
+        found,
+        live=tuple(name for name in found.live if name in _REGISTERS),
+        free=tuple(name for name in found.free if name in _REGISTERS),
+    )
     if as_json:
         json_line(asdict(found))
         return

@@ -66,9 +66,10 @@ def _say(text: str) -> None:
 def _fail(error: BaseException, code: int, debug: bool, text: str | None = None) -> int:
     if debug:
         traceback.print_exception(error)
-    _say(text or str(error) or type(error).__name__)
-    for note in getattr(error, "__notes__", ()):
-        print(f"  {note}", file=sys.stderr)
+    first, *more = [text] if text else (str(error) or type(error).__name__).splitlines()
+    _say(first)
+    for line in [*more, *getattr(error, "__notes__", ())]:  # a console's last words, a compiler's
+        print(f"  {line.strip()}", file=sys.stderr)
     return code
 
 

@@ -16,6 +16,8 @@ from .conftest import Cli
 
 COMMANDS = ["boot", "ps", "shutdown", "functions", "analyze", "live", "check", "apply", "list", "remove"]
 COMMANDS += ["verify", "log"]
+REGISTERS = {f"{kind}{n}" for kind in "rf" for n in range(32)} | {f"cr{n}" for n in range(8)}
+REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr"}
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 
 
@@ -71,7 +73,7 @@ class TestUsage:
             (["remove", "darwin", "one"], "valid integer"),
             (["boot", "solaris"], "no profile 'solaris'; there are darwin, linux"),
             (["image", "path", "solaris"], "no profile 'solaris'"),
-            (["log", "../x"], "is no name for a guest"),
+            (["log", "../x"], "no guest '../x'"),
             (["log", "darwin", "-n", "-1"], "'--lines'"),
         ],
     )
@@ -158,6 +160,7 @@ class TestLive:
         assert result.json["instruction"] == "blr"
         assert {"r1", "lr", "r3"} <= set(result.json["live"])
         assert not set(result.json["live"]) & set(result.json["free"])
+        assert set(result.json["live"] + result.json["free"]) <= REGISTERS
 
     def test_text(self, cli: Cli, kernel_file: Path) -> None:
         lines = cli("live", kernel_file, "0x3020").out.splitlines()
@@ -201,14 +204,14 @@ class TestErrors:
             one_line_error(result.err)
 
     def test_notes_follow_the_line(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-        error = Misuse("first")
-        error.add_note("second")
+        error = Misuse("first\n  second")
+        error.add_note("third")
 
         def fail() -> None:
             raise error
 
         monkeypatch.setattr("kgdbpatch.catalog.running", fail)
-        assert cli("ps").err == "kgdbpatch: error: first\n  second\n"
+        assert cli("ps").err == "kgdbpatch: error: first\n  second\n  third\n"
 
     @pytest.mark.parametrize("way", ["option", "environment"])
     def test_debug_shows_the_traceback(self, cli: Cli, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
