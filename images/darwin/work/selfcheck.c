@@ -1,0 +1,84 @@
+/* Run the workers and say once a second how they fare. */
+#include "kern.h"
+#include "net.h"
+#include "ppc.h"
+#include "work.h"
+
+static struct worker workers[] = {
+    {"checksums", work_checksums, 10, 4, 0, 0},
+    {"lists", work_lists, 10, 3, 0, 0},
+    {"trees", work_trees, 9, 4, 0, 0},
+    {"copies", work_copies, 10, 3, 0, 0},
+    {"counters", work_counters, 10, 2, 0, 0},
+    {"counters", work_counters, 9, 2, 0, 0},
+    {"counters", work_counters, 11, 3, 0, 0},
+    {"atomics", work_atomics, 10, 2, 0, 0},
+    {"atomics", work_atomics, 9, 3, 0, 0},
+    {"paging", work_paging, 10, 5, 0, 0},
+    {"paging", work_paging, 9, 7, 0, 0},
+    {"sorting", work_sorting, 10, 5, 0, 0},
+    {"strings", work_strings, 10, 4, 0, 0},
+    {"expressions", work_expressions, 10, 3, 0, 0},
+    {"messages", work_messages, 10, 2, 0, 0},
+    {"numbers", work_numbers, 10, 5, 0, 0},
+    {"packing", work_packing, 10, 4, 0, 0},
+};
+
+static void work(void *argument)
+{
+    struct worker *worker = argument;
+    for (;;) {
+        if (!worker->round(worker->rounds)) {
+            worker->bad++;
+            printf("selfcheck: %s is wrong in round %u\n", worker->name, worker->rounds);
+        }
+        worker->rounds++;
+        delay_ticks(worker->pause);
+    }
+}
+
+void selfcheck_start(void)
+{
+    counters_init();
+    messages_init();
+    for (unsigned i = 0; i < countof(workers); i++)
+        kernel_thread(workers[i].name, workers[i].priority, work, &workers[i]);
+}
+
+static bool all_have_worked(void)
+{
+    for (unsigned i = 0; i < countof(workers); i++)
+        if (workers[i].rounds == 0)
+            return false;
+    return packets_sent() > 0;
+}
+
+static void report(void)
+{
+    uint32_t ok = 0, bad = udp_bad + ipstat.bad_sum + ipstat.bad_length;
+    for (unsigned i = 0; i < countof(workers); i++) {
+        ok += workers[i].rounds - workers[i].bad;
+        bad += workers[i].bad;
+    }
+    printf("selfcheck: %u ok, %u bad\n", ok, bad);
+}
+
+void selfcheck(void *unused)
+{
+    (void)unused;
+    while (!all_have_worked())
+        delay_ticks(1);
+    printf("system ready: %u threads\n", thread_count());
+    provoke();
+    for (;;) {
+        delay_ticks(HZ);
+        report();
+    }
+}
+
+void fill_random(uint32_t seed, void *data, uint32_t length)
+{
+    uint8_t *at = data;
+    for (uint32_t i = 0; i < length; i++)
+        at[i] = (uint8_t)random_next(&seed);
+}
