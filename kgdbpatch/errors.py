@@ -12,7 +12,10 @@ __all__ = [
     "BadInput",
     "BadPatch",
     "BuildFailed",
+    "CommandFailed",
     "KgdbPatchError",
+    "MemoryFault",
+    "MissingTool",
     "Misuse",
     "Refused",
     "TargetBusy",
@@ -52,6 +55,14 @@ class UnknownGuest(Misuse, LookupError):
     """No guest of that name is running."""
 
 
+class MemoryFault(Misuse, LookupError):
+    """The guest has no memory at ``address`` (as presently mapped)."""
+
+    def __init__(self, message: str, address: int) -> None:
+        self.address = address
+        super().__init__(message)
+
+
 class Refused(KgdbPatchError):
     """A rule of safety forbids it (exit code 3); carries rule, address and nearest good site."""
 
@@ -68,6 +79,14 @@ class TargetLost(KgdbPatchError, ConnectionError):
     """QEMU or GDB went away or broke its protocol (exit code 4); quotes their last words."""
 
     exit_code = 4
+
+
+class MissingTool(TargetLost):
+    """A program that is needed to reach a guest is not installed (exit code 4); names its package."""
+
+
+class CommandFailed(TargetLost):
+    """QEMU or GDB refuses a command (exit code 4); quotes its words."""
 
 
 class TargetTimeout(TargetLost, TimeoutError):

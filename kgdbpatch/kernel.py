@@ -224,6 +224,11 @@ class Kernel:
             raise Refused("memory", f"0x{address:08x} is not wired kernel memory", address)
         return np.frombuffer(self._qemu.ram.read(physical, 4 * count), ">u4").astype(np.uint32)
 
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """Read memory through the CPU's present translation, the guest stopped meanwhile."""
+        with self._qemu.exclusive(self._wait), self._debugger.stopped() as session:
+            return session.read(address, size)
+
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
         words = self._raw_words(address, count)

@@ -59,7 +59,7 @@ def finish(session: Session, arena: int) -> None:
         session.read_physical(arena + layout.CALL_OFFSET, layout.CALL_BLOCK.itemsize), layout.CALL_BLOCK
     )[0]
     registers = GRegisters(session.read_all())
-    for name in ("pc", "msr", "cr", "ctr", "lr", "xer", "r0"):
+    for name in ("pc", "msr", "cr", "ctr", "lr", "r0"):
         registers[name] = int(block[name])
     for number, value in enumerate(block["r3_r12"], start=3):
         registers[f"r{number}"] = int(value)
@@ -79,7 +79,7 @@ def call(session: Session, arena: int, commands: Sequence[Command]) -> list[int]
     block = np.zeros(1, layout.CALL_BLOCK)
     block["commands"] = arena + layout.COMMANDS_OFFSET
     block["count"] = len(commands)
-    for name in ("pc", "msr", "cr", "ctr", "lr", "xer", "r0"):
+    for name in ("pc", "msr", "cr", "ctr", "lr", "r0"):
         block[name] = registers[name]
     block["r3_r12"] = [registers[f"r{number}"] for number in range(3, 13)]
     orders = np.zeros(len(commands), layout.COMMAND)

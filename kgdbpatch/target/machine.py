@@ -1,45 +1,82 @@
-"""Machine descriptions: which board and CPU QEMU shall be."""
+"""Machine descriptions: how QEMU is told to build a board, and what GDB calls its CPU."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from kgdbpatch.errors import BadInput, Misuse
+from kgdbpatch.errors import Misuse
 
 __all__ = ["MachineDescription"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_DIRECTORIES = (_PACKAGE / "_data" / "qemu", _PACKAGE.parent / "qemu")
 
 
 @dataclass(frozen=True, slots=True)
 class MachineDescription:
-    """A file of `qemu/`: QEMU's machine and CPU, GDB's architecture name, fixed arguments."""
+    """One board: QEMU's ``machine``, ``binary`` and ``cpu``, GDB's ``architecture``, fixed arguments.
+
+    ``console`` are the arguments that connect the console; ``{console}`` in them stands for the
+    character device's id.
+    """
 
     name: str
     machine: str
+    binary: str
     cpu: str
     architecture: str
+    max_memory_mib: int
     args: tuple[str, ...]
+    console: tuple[str, ...]
 
     @classmethod
-    def load(cls, name: str) -> MachineDescription:
-        """Load the description called ``name``; raise `Misuse` for an unknown one."""
-        places = [
-            Path(str(files("kgdbpatch") / "_data" / "qemu")),  # an installed package
-            Path(__file__).parents[2] / "qemu",  # a checkout
-        ]
-        path = next((place / f"{name}.toml" for place in places if (place / f"{name}.toml").is_file()), None)
-        if path is None:
-            raise Misuse(f"no machine description '{name}' in {' or '.join(map(str, places))}")
+    def load(cls, name: str | Path) -> MachineDescription:
+        """Load a description by name, or from a file when ``name`` ends in ``.toml``."""
+        if str(name).endswith(".toml"):
+            return cls._read(Path(name))
+        for directory in _DIRECTORIES:
+            path = directory / f"{name}.toml"
+            if path.is_file():
+                return cls._read(path)
+        known = sorted({path.stem for directory in _DIRECTORIES for path in directory.glob("*.toml")})
+        raise Misuse(f"no machine description '{name}'; known: {', '.join(known)}")
+
+    @classmethod
+    def _read(cls, path: Path) -> MachineDescription:
         try:
-            table = tomllib.loads(path.read_text())
-            return cls(
-                name,
-                str(table["machine"]),
-                str(table["cpu"]),
-                str(table["architecture"]),
-                tuple(map(str, table.get("args", ()))),
-            )
-        except (tomllib.TOMLDecodeError, KeyError) as error:
-            raise BadInput(f"{path}: {error}") from error
+            return cls._parse(path.stem, tomllib.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise Misuse(f"machine description {path}: {error}") from error
+
+    @classmethod
+    def _parse(cls, name: str, table: Mapping[str, object]) -> MachineDescription:
+        memory = table.get("max_memory_mib")
+        if not isinstance(memory, int):
+            raise ValueError("'max_memory_mib' must be a number")
+        return cls(
+            name=name,
+            machine=_text(table, "machine"),
+            binary=_text(table, "binary"),
+            cpu=_text(table, "cpu"),
+            architecture=_text(table, "architecture"),
+            max_memory_mib=memory,
+            args=_texts(table, "args"),
+            console=_texts(table, "console"),
+        )
+
+
+def _text(table: Mapping[str, object], key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"'{key}' must be a text")
+    return value
+
+
+def _texts(table: Mapping[str, object], key: str) -> tuple[str, ...]:
+    value = table.get(key)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"'{key}' must be a list of texts")
+    return tuple(value)

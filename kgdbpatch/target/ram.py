@@ -1,33 +1,42 @@
-"""Guest RAM, mapped read-only into this process: reading it costs the guest nothing."""
+"""The guest's RAM, mapped read-only: reading it needs neither a stop nor a debugger."""
 
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
+import os
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.errors import Misuse
+from kgdbpatch.errors import MemoryFault, TargetLost
 
 __all__ = ["Ram"]
 
 
 class Ram:
-    """The RAM file of one guest, ``size`` bytes; addresses are physical."""
+    """Guest RAM by physical address; ``size`` in bytes. Survives QEMU's end as it was then."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: str, size: int) -> None:
         self.size = size
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
-        self._bytes = np.frombuffer(mapped, np.uint8)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise TargetLost(f"the guest's RAM cannot be opened: {error.strerror}: {path}") from error
+        try:
+            self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        finally:
+            os.close(descriptor)
 
-    def array(self, physical: int, size: int) -> npt.NDArray[np.uint8]:
-        """Return a live view of ``size`` bytes; raise `Misuse` outside RAM."""
-        if not 0 <= physical <= physical + size <= self.size:
-            raise Misuse(f"0x{physical:x}..0x{physical + size:x} is outside the guest's RAM")
-        return self._bytes[physical : physical + size]
+    def _check(self, address: int, size: int) -> None:
+        if address < 0 or size < 0 or address + size > self.size:
+            raise MemoryFault(f"no RAM at physical 0x{address:08x}..0x{address + size:08x}", address)
 
-    def read(self, physical: int, size: int) -> bytes:
-        """Return a copy of ``size`` bytes."""
-        return self.array(physical, size).tobytes()
+    def read(self, address: int, size: int) -> bytes:
+        """Return a copy of ``size`` bytes; raises `MemoryFault` outside the RAM."""
+        self._check(address, size)
+        return self._map[address : address + size]
+
+    def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
+        """Return a live read-only view of ``size`` bytes; raises `MemoryFault` outside the RAM."""
+        self._check(address, size)
+        return np.frombuffer(self._map, np.uint8, size, address)

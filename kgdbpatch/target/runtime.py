@@ -1,135 +1,186 @@
-"""The runtime directory: one private sub-directory per running guest."""
+"""The runtime directory: one sub-directory per guest, found by every command of this user."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from kgdbpatch.errors import Misuse, UnknownGuest
+from kgdbpatch.errors import Misuse, TargetLost, UnknownGuest
+from kgdbpatch.target.process import Process, boot_id, start_time
 
-__all__ = ["GuestRecord", "directory_of", "discard", "guests", "process_start", "record", "save"]
+__all__ = ["GuestRecord", "guests", "lost", "private_directory", "record", "starting"]
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_LONGEST_SOCKET = 107  # bytes of sun_path, less its NUL
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+_SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
+_SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
+_TAIL = 2000  # characters of QEMU's stderr that an error quotes
 
 
 @dataclass(frozen=True, slots=True)
 class GuestRecord:
-    """What is remembered of a guest: QEMU's process and what the booter wanted to keep."""
+    """What is known of a guest without asking it; kept as ``guest.json`` in its directory."""
 
     name: str
-    directory: Path
     pid: int
-    started: int  # the process's start time, clock ticks since the host booted
-    ram: Path
-    ram_size: int
-    metadata: Mapping[str, Any]
+    started: int  # of the process, clock ticks since the host booted
+    host_boot: str
+    machine: str
+    architecture: str
+    memory_mib: int
+    ram: str  # a path that opens the guest's RAM while QEMU lives
+    metadata: dict[str, object] = field(default_factory=dict)
 
     @property
+    def directory(self) -> Path:
+        """The guest's private directory."""
+        return _root() / self.name
+
     def alive(self) -> bool:
-        """Whether that very process still runs."""
-        return process_start(self.pid) == self.started
+        """Tell whether the guest's QEMU still runs."""
+        return self.host_boot == boot_id() and start_time(self.pid) == self.started
 
+    def process(self) -> Process:
+        """Return the guest's QEMU process."""
+        return Process(self.pid, self.started)
 
-def process_start(pid: int) -> int | None:
-    """Return a live process's start time (field 22 of proc(5) stat), None when it is dead."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    def save(self) -> None:
+        """Write the record, wholly or not at all."""
+        draft = self.directory / "guest.json.new"
+        draft.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        draft.rename(self.directory / "guest.json")
 
 
 def _root() -> Path:
-    if chosen := os.environ.get("KGDBPATCH_RUNTIME"):
-        root = Path(chosen)
-    elif session := os.environ.get("XDG_RUNTIME_DIR"):
-        root = Path(session) / "kgdbpatch"
-    else:
-        root = Path(f"/tmp/kgdbpatch-{os.getuid()}")
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = root.lstat()
-    if status.st_uid != os.getuid() or not root.is_dir() or root.is_symlink():
-        raise Misuse(f"{root} belongs to somebody else; set KGDBPATCH_RUNTIME to a directory of yours")
-    root.chmod(0o700)
+    chosen = os.environ.get("KGDBPATCH_RUNTIME")
+    if chosen:
+        return Path(chosen).absolute()
+    user = os.environ.get("XDG_RUNTIME_DIR")
+    if user and os.access(user, os.W_OK):
+        return Path(user).absolute() / "kgdbpatch"
+    return Path(f"/tmp/kgdbpatch-{os.getuid()}")
+
+
+def private_directory() -> Path:
+    """Return the runtime directory; create it, and refuse one that others could write to."""
+    root = _root()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        root.mkdir(mode=0o700)
+    state = root.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid():
+        raise Misuse(f"{root} is not a directory of your own; set KGDBPATCH_RUNTIME to one")
+    if stat.S_IMODE(state.st_mode) & 0o077:
+        raise Misuse(f"{root} is open to other users (mode {stat.S_IMODE(state.st_mode):04o}); chmod 700 it")
     return root
 
 
-def directory_of(name: str) -> Path:
-    """Return the directory of the guest called ``name``; raise `Misuse` for an impossible name."""
-    if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise Misuse(f"'{name}' is no name for a guest: letters, digits, '_', '.', '-', at most 64")
-    directory = _root() / name
-    if len(os.fsencode(directory / "console.sock")) > _LONGEST_SOCKET:
+def checked_directory(name: str) -> Path:
+    """Return the directory of a guest to be, once its name is fit for files and sockets."""
+    if not _NAME.fullmatch(name):
+        raise Misuse(f"guest name '{name}' is not of the form [A-Za-z0-9_.-]{{1,64}} (no leading '.')")
+    directory = private_directory() / name
+    longest = max((len(os.fsencode(directory / socket)) for socket in _SOCKETS), default=0)
+    if longest > _SOCKET_PATH_LIMIT:
         raise Misuse(
-            f"{directory} is too long a path for a UNIX socket; set KGDBPATCH_RUNTIME to a shorter one"
+            f"the path of the sockets in {directory} would have {longest} bytes, the system's limit is "
+            f"{_SOCKET_PATH_LIMIT}; set KGDBPATCH_RUNTIME to a shorter one"
         )
     return directory
 
 
-def save(kept: GuestRecord) -> None:
-    """Write a guest's record, whole or not at all."""
-    fields = {
-        "pid": kept.pid,
-        "started": kept.started,
-        "ram": str(kept.ram),
-        "ram_size": kept.ram_size,
-        "metadata": dict(kept.metadata),
-    }
-    scratch = kept.directory / "guest.json.new"
-    scratch.write_text(json.dumps(fields))
-    scratch.replace(kept.directory / "guest.json")
+@contextmanager
+def starting() -> Iterator[None]:
+    """Hold the lock under which guests' directories are made and removed."""
+    descriptor = os.open(private_directory() / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _load(directory: Path) -> GuestRecord | None:
     try:
-        fields = json.loads((directory / "guest.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        return GuestRecord(**json.loads((directory / "guest.json").read_text()))
+    except (OSError, ValueError, TypeError):
         return None
-    return GuestRecord(
-        directory.name,
-        directory,
-        fields["pid"],
-        fields["started"],
-        Path(fields["ram"]),
-        fields["ram_size"],
-        fields["metadata"],
-    )
 
 
-def discard(kept: GuestRecord) -> None:
-    """Remove what a dead guest left."""
-    kept.ram.unlink(missing_ok=True)
-    shutil.rmtree(kept.directory, ignore_errors=True)
+def clean(name: str) -> None:
+    """Remove what a dead guest left; the caller holds `starting`. Raises `Misuse` when it is alive."""
+    directory = private_directory() / name
+    found = _load(directory)
+    if found is not None and found.alive():
+        raise Misuse(f"guest '{name}' is running (pid {found.pid}); shut it down or choose another name")
+    if found is None:
+        _end_unrecorded(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_unrecorded(directory: Path) -> None:
+    """End a QEMU whose client died between starting it and writing it down."""
+    try:
+        pid = int((directory / "pid").read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return
+    started = start_time(pid)
+    if started is not None and os.fsencode(directory / "pid") in words:
+        process = Process(pid, started)
+        process.kill()
+        process.wait(5)
 
 
 def guests() -> list[GuestRecord]:
-    """Return the running guests by name; what dead ones left is removed."""
-    found = []
-    for directory in sorted(_root().iterdir()):
-        kept = _load(directory)
-        if kept is None:
-            continue
-        if kept.alive:
-            found.append(kept)
+    """Return the running guests, sorted by name; leftovers of dead ones are removed."""
+    alive, dead = [], []
+    for directory in sorted(path for path in private_directory().iterdir() if path.is_dir()):
+        found = _load(directory)
+        if found is not None and found.alive():
+            alive.append(found)
         else:
-            discard(kept)
-    return found
+            dead.append(directory.name)
+    if dead:
+        with starting():
+            for name in dead:
+                with suppress(Misuse):  # it was just being started
+                    clean(name)
+    return alive
 
 
 def record(name: str) -> GuestRecord:
-    """Return the record of a guest, running or just died; raise `UnknownGuest`."""
-    kept = _load(directory_of(name))
-    if kept is None:
-        running = ", ".join(guest.name for guest in guests()) or "none"
-        raise UnknownGuest(
-            f"no guest '{name}' is running (running: {running}); boot one with 'kgdbpatch boot'"
-        )
-    return kept
+    """Return a running guest's record.
+
+    Raises `UnknownGuest` when there is none, `TargetLost` with QEMU's last words when it has died.
+    """
+    directory = private_directory() / name
+    if not _NAME.fullmatch(name) or not directory.is_dir():
+        names = ", ".join(f"'{guest.name}'" for guest in guests()) or "none"
+        raise UnknownGuest(f"no guest '{name}' is running (running: {names})")
+    with starting():  # a guest just being started is recorded when this is held
+        found = _load(directory)
+    if found is None:
+        raise UnknownGuest(f"guest '{name}' never came up")
+    if not found.alive():
+        raise lost(found.name, found.process(), directory)
+    return found
+
+
+def lost(name: str, process: Process, directory: Path) -> TargetLost:
+    """Return the error that says how QEMU ended, in its own words."""
+    process.wait(0)
+    try:
+        words = (directory / "qemu.stderr").read_text(errors="replace").strip()[-_TAIL:]
+    except OSError:
+        return TargetLost(f"guest '{name}' is gone: it was shut down")
+    return TargetLost(
+        f"guest '{name}' is gone: QEMU ended ({process.exit_text()}); its last words: {words or 'none'}"
+    )
