@@ -167,7 +167,9 @@ def _section_command(section: _Section, start: int, offset: int) -> bytes:
     at = 0 if section.data is None else offset + section.address - start
     align = max(section.align, 1).bit_length() - 1
     names = (_name(section.name), _name(section.segment))
-    return struct.pack(">16s16s9I", *names, section.address, section.size, at, align, 0, 0, section.flags, 0, 0)
+    return struct.pack(
+        ">16s16s9I", *names, section.address, section.size, at, align, 0, 0, section.flags, 0, 0
+    )
 
 
 def convert(elf: bytes) -> bytes:
@@ -192,8 +194,8 @@ def convert(elf: bytes) -> bytes:
         file += bytes(_round(len(file)) - len(file))
     end = max(segment.address + segment.size for segment in segments)
     offset, linkedit = len(file), entries + strings
-    head = (_LC_SEGMENT, 56, b"__LINKEDIT", end, _round(len(linkedit)), offset, len(linkedit))
-    commands.append(struct.pack(">2I16s8I", *head, _READ | _WRITE | _EXECUTE, _READ, 0, 0))
+    last = (end, _round(len(linkedit)), offset, len(linkedit), _READ | _WRITE | _EXECUTE, _READ, 0, 0)
+    commands.append(struct.pack(">2I16s8I", _LC_SEGMENT, 56, b"__LINKEDIT", *last))
     table = (offset, count, offset + len(entries), len(strings))
     commands.append(struct.pack(">6I", _LC_SYMTAB, 24, *table))
     thread = (_LC_UNIXTHREAD, 16 + 4 * _THREAD_WORDS, _PPC_THREAD_STATE, _THREAD_WORDS)

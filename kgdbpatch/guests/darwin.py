@@ -1,0 +1,110 @@
+"""The guest ``darwin``: the bundled Darwin/PPC-style kernel (Mach-O), booted without firmware."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kgdbpatch.errors import BuildFailed
+from kgdbpatch.guests.booter import loader_args
+from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
+from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["Darwin"]
+
+_LOG_LINE = re.compile(
+    r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<source>[^\s:]+): (?P<message>.*)"
+)
+_TOOLS = ("powerpc-linux-gnu-gcc", "powerpc-linux-gnu-as", "powerpc-linux-gnu-ld")
+_SOURCES = ("*/*.[chS]", "*.ld", "*.py", "../macho.py")
+_SCRATCH = 8 * MIB
+_KERNEL = "mach_kernel"
+
+
+class Darwin(Profile):
+    """Our own kernel on a beige G3: 256 MiB announced, the 32 MiB above them are the arena.
+
+    The arena lies where its physical addresses are, 256 MiB: out of branch reach of the text, so
+    every patch goes through a springboard in virtual page 1, which the kernel leaves unmapped.
+    """
+
+    name = "darwin"
+    memory_mib = 288
+    announced_mib = 256
+    ready = r"mach_kernel: system ready\b"
+    panic = r"^panic\(cpu \d+\)"
+    untranslated_sections = frozenset({"__VECTORS,__interrupts"})
+
+    # Real machines tell it in the device tree; QEMU's hw/ppc/mac_oldworld.c counts at this rate.
+    timebase_hz = 16_600_000
+
+    def build(self, progress: Callable[[str], None]) -> Path:
+        """Build the kernel when the cache has none for these sources and this compiler."""
+
+        def make(result: Path, scratch: Path) -> None:
+            progress("building the darwin guest's kernel")
+            _run(sys.executable, str(guest_sources("darwin") / "build.py"), str(result))
+
+        return made_once(_entry(), make, progress, _SCRATCH) / _KERNEL
+
+    def image_path(self) -> Path | None:
+        """Return the cached kernel's path, or None when it is not built."""
+        path = cache_directory() / _entry() / _KERNEL
+        return path if path.exists() else None
+
+    def command_line(self, epoch: int) -> str:
+        """Return the kernel's command line for a boot at ``epoch`` (seconds since 1970)."""
+        return f"maxmem={self.announced_mib} epoch={epoch} timebase={self.timebase_hz} hostname={self.name}"
+
+    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
+        """Return the arguments that load ``kernel`` and start it as its booter would."""
+        return loader_args(kernel, directory, self.memory_mib * MIB, self.command_line(int(time.time())))
+
+    def parse_log(self, line: str) -> LogLine | None:
+        """Parse ``Nov 23 05:36:05 host mach_kernel: message``."""
+        match = _LOG_LINE.fullmatch(line.rstrip("\r\n"))
+        return match and LogLine(match["time"], match["source"], match["message"])
+
+    def to_physical(self, image: Image, address: int) -> int | None:
+        """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""
+        loaded = (segment for segment in image.segments if segment.name != "__LINKEDIT")
+        return address if any(address in segment for segment in loaded) else None
+
+    def arena_virtual(self, image: Image) -> int:
+        """Return the arena's own physical address: the kernel maps nothing at 256 to 336 MiB."""
+        return self.announced_mib * MIB
+
+    def springboard_window(self, image: Image) -> Window:
+        """Return page 1: unmapped, like page 0, so that null pointers are caught (paper, 3.3.4)."""
+        return Window(0x1000, 0x2000)
+
+
+def _run(*command: str) -> str:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError as error:
+        raise BuildFailed(f"{command[0]} is not installed (scripts/setup installs what is needed)") from error
+    except subprocess.CalledProcessError as error:
+        raise BuildFailed(f"{' '.join(command)}: {error.stderr.strip()}") from error
+
+
+@lru_cache(maxsize=1)
+def _toolchain() -> str:
+    return "".join(_run(tool, "--version") for tool in _TOOLS)
+
+
+def _entry() -> str:
+    """Return the name of the kernel's cache entry: a hash of its sources and its tools."""
+    root = guest_sources("darwin")
+    files = sorted({path.resolve() for pattern in _SOURCES for path in root.glob(pattern)})
+    named = [part for path in files for part in (str(path.relative_to(root.resolve().parent)), path)]
+    return f"darwin-{content_key([_toolchain(), *named])}"
