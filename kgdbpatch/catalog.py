@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,35 @@ def open_image(what: str) -> Image:
         return Image.load(str(runtime.record(what).metadata["kernel"]))
     except UnknownGuest as error:
         raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What a kernel's code consists of, and how long it took to find out."""
+
+    format: str
+    functions: int
+    instructions: int
+    undecoded: int
+    blocks: int
+    edges: int
+    calls: int
+    indirect_branches: int
+    indirect_resolved: int
+    seconds: float
+
+
+def analyze(image: Image) -> Analysis:
+    """Count what is in all code of an image."""
+    from kgdbpatch.analysis import whole
+
+    start = time.perf_counter()
+    figures = whole.analyze(
+        [(section.address, image.words(section)) for section in image.code_sections()],
+        [(function.address, function.size) for function in image.functions],
+    )
+    seconds = round(time.perf_counter() - start, 4)
+    return Analysis(format=image.format, seconds=seconds, **asdict(figures))
 
 
 def live(image: Image, site: str) -> LiveRegisters:

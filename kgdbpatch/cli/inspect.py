@@ -75,17 +75,12 @@ def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
     """
     from kgdbpatch import catalog
 
-    figures = catalog.analyze(catalog.open_image(image))
+    figures = asdict(catalog.analyze(catalog.open_image(image)))
     if as_json:
         json_line(figures)
-    else:
-        width = max(map(len, figures))
-        for key, value in figures.items():
-            print(
-                f"{key.replace('_', ' '):<{width}}  {value:,}"
-                if isinstance(value, int)
-                else f"{key:<{width}}  {value}"
-            )
+        return
+    for key, value in figures.items():
+        print(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")
 
 
 def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson = False) -> None:

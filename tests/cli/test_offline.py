@@ -151,6 +151,25 @@ class TestFunctions:
             assert str(tmp_path / "cut") in one_line_error(result.err)
 
 
+class TestAnalyze:
+    def test_json(self, cli: Cli, kernel_file: Path) -> None:
+        figures = cli("analyze", kernel_file, "--json").json
+        assert list(figures) == [
+            *("format", "functions", "instructions", "undecoded", "blocks", "edges", "calls"),
+            *("indirect_branches", "indirect_resolved", "seconds"),
+        ]
+        assert figures["format"] == "mach-o"
+        assert figures["functions"] == 5
+        assert figures["instructions"] == 64 + 32
+        assert figures["undecoded"] == figures["calls"] == 0
+        assert figures["seconds"] < 10
+
+    def test_text(self, cli: Cli, kernel_file: Path) -> None:
+        rows = dict(line.rsplit(None, 1) for line in cli("analyze", kernel_file).out.splitlines())
+        assert rows["functions"] == "5"
+        assert rows["format"] == "mach-o"
+
+
 class TestLive:
     def test_json(self, cli: Cli, kernel_file: Path) -> None:
         result = cli("live", kernel_file, "g+0x5c", "--json")
