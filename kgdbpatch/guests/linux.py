@@ -52,7 +52,9 @@ class Linux(Profile):
     def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
         """Return the arguments that let OpenBIOS boot ``kernel`` with our initramfs."""
         initramfs = build_initramfs(lambda line: None)
-        return ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", self.append]
+        # graphics=off: without a display OpenBIOS has no output at all unless told to use the serial line.
+        firmware = ["-machine", "graphics=off"]
+        return [*firmware, "-kernel", str(kernel), "-initrd", str(initramfs), "-append", self.append]
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``[    1.234567] message``; the source is ``kernel``, or ``init`` for init's own lines."""

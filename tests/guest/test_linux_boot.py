@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kgdbpatch.guests.linux import Linux, kernel_option
+from kgdbpatch.image import Image
+from kgdbpatch.target.gdb import Debugger
+from kgdbpatch.target.machine import MachineDescription
+from kgdbpatch.target.qemu import Qemu
+
+pytestmark = [pytest.mark.guest, pytest.mark.linux]
+
+SELFCHECK = r"selfcheck: (?P<ok>\d+) ok, (?P<bad>\d+) bad"
+linux = Linux()
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return Image.load(linux.build(print))
+
+
+@pytest.fixture(scope="module")
+def guest(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qemu]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KGDBPATCH_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
+        qemu = Qemu.start(
+            "linux-boot",
+            MachineDescription.load(linux.machine),
+            linux.memory_mib,
+            lambda directory: linux.qemu_args(image.path, directory),
+            metadata={},
+        )
+        try:
+            qemu.console.wait(linux.ready, linux.boot_deadline)
+            yield qemu
+        finally:
+            qemu.shutdown()
+
+
+def command(guest: Qemu, line: str) -> str:
+    """Send one line to init and return its answer; the answer quotes the line."""
+    since = guest.console.position()
+    guest.console.send(f"{line}\n")
+    seen = guest.console.wait(rf"init: (?P<answer>(done|failed) {re.escape(line)}.*)", 60, since)
+    return str(seen["answer"]).rstrip()
+
+
+def selfcheck(guest: Qemu) -> tuple[int, int]:
+    seen = guest.console.wait(SELFCHECK, 30, guest.console.position())
+    return int(seen["ok"]), int(seen["bad"])
+
+
+def text(guest: Qemu, image: Image) -> dict[str, np.ndarray]:
+    words = {}
+    for section in image.code_sections():
+        physical = linux.to_physical(image, section.address)
+        if physical is not None and section.name in (".head.text", ".text"):
+            words[section.name] = np.frombuffer(guest.ram.read(physical, section.size), ">u4")
+    return words
+
+
+def test_the_workload_passes_its_checks(guest: Qemu):
+    before, _ = selfcheck(guest)
+    ok, bad = selfcheck(guest)
+    assert bad == 0
+    assert ok > before + 20
+
+
+def test_every_line_after_the_first_is_a_log_line(guest: Qemu):
+    selfcheck(guest)
+    lines = [line.rstrip("\r\n") for line in guest.console.lines(0)]
+    first = next(number for number, line in enumerate(lines) if linux.parse_log(line))
+    unparsed = [line for line in lines[first:] if line.strip() and linux.parse_log(line) is None]
+    assert unparsed == []
+    parsed = [line for line in map(linux.parse_log, lines) if line]
+    assert {line.source for line in parsed} == {"kernel", "init"}
+    assert any(line.source == "init" and line.message == "ready" for line in parsed)
+    assert any(line.source == "kernel" and line.message.startswith("Linux version 6.1") for line in parsed)
+    assert not any(re.search(linux.panic, line) for line in lines)
+
+
+def test_the_text_is_constant_under_the_workload(guest: Qemu, image: Image):
+    before = text(guest, image)
+    assert set(before) == {".head.text", ".text"}
+    for _ in range(3):
+        selfcheck(guest)
+    after = text(guest, image)
+    changed = {name: np.flatnonzero(before[name] != after[name]).size for name in before}
+    assert changed == {".head.text": 0, ".text": 0}
+
+
+def test_boot_changes_few_words_of_the_text(guest: Qemu, image: Image):
+    running = text(guest, image)
+    for section in image.code_sections():
+        if section.name in running:
+            differing = np.flatnonzero(running[section.name] != image.words(section))
+            assert differing.size < 0.002 * running[section.name].size
+
+
+def test_a_bat_pair_and_the_arenas_addresses_are_free(guest: Qemu, image: Image):
+    with Debugger(guest).stopped() as session:
+        valid = {f"{kind}{n}": session.register(f"{kind}bat{n}u") & 3 for kind in "id" for n in range(4)}
+    assert any(not valid[f"i{n}"] and not valid[f"d{n}"] for n in range(4)), valid
+    assert linux.arena_conflict(image, guest.ram.read) is None
+
+
+def test_what_the_kernel_says_of_its_configuration(image: Image):
+    assert kernel_option(image, "PREEMPT") == "y"
+    assert kernel_option(image, "JUMP_LABEL") is None
+    assert kernel_option(image, "STRICT_KERNEL_RWX") is None
+    assert kernel_option(image, "TASK_SIZE") == "0xb0000000"
+
+
+def test_commands(guest: Qemu):
+    assert command(guest, "bogus") == "failed bogus: no such command"
+    assert command(guest, "read /nowhere") == "failed read /nowhere: No such file or directory"
+    assert command(guest, "pause") == "done pause"
+    try:
+        assert re.fullmatch(r"done udp 100 ticks \d+", command(guest, "udp 100"))
+        assert re.fullmatch(r"done getppid 1000 ticks \d+", command(guest, "getppid 1000"))
+        assert "(halted)" not in guest.hmp("info cpus")
+    finally:
+        assert command(guest, "resume") == "done resume"
+    _, bad = selfcheck(guest)
+    assert bad == 0
+
+
+def test_the_kernels_own_probe_counts_datagrams(guest: Qemu):
+    tracing = "/sys/kernel/tracing"
+    assert command(guest, "pause") == "done pause"
+    try:
+        for line in (
+            f"{tracing}/kprobe_events p:sends udp_sendmsg",
+            f"{tracing}/events/kprobes/sends/enable 1",
+        ):
+            assert command(guest, f"write {line}") == f"done write {line}"
+        assert command(guest, "udp 250").startswith("done udp 250 ticks")
+        since = guest.console.position()
+        guest.console.send(f"read {tracing}/kprobe_profile\n")
+        assert guest.console.wait(r"read:\s+sends\s+(\d+)\s+\d+", 30, since)[1] == "250"
+    finally:
+        command(guest, f"write {tracing}/events/kprobes/sends/enable 0")
+        command(guest, f"write {tracing}/kprobe_events -:sends")
+        command(guest, "resume")
