@@ -313,6 +313,7 @@ class Session:
     def resume(self) -> None:
         """Let the guest run while the debugger stays connected."""
         mode = self._mode(False)
+        self._gdb.forget_events()
         for reply in self._ask(*mode, "-exec-continue"):
             reply.checked()
         self._running = True

@@ -123,11 +123,14 @@ class Gdb:
         self.ask(deadline=deadline)
 
     def await_event(self, name: str, deadline: float) -> None:
-        """Wait for an asynchronous record, such as ``stopped``, that came after the last one awaited."""
+        """Wait for an asynchronous record, such as ``stopped``, that came since `forget_events`."""
         end = time.monotonic() + deadline
         while name not in self._events:
             self._turn(b"", end, f"'{name}'")
             self._parse({})
+
+    def forget_events(self) -> None:
+        """Drop the asynchronous records that came so far."""
         self._events.clear()
 
     def _exchange(
