@@ -29,12 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     debug = bool(os.environ.get("KGDBPATCH_DEBUG")) or "--debug" in arguments[:1]
-    logging.basicConfig(
-        format="kgdbpatch: %(message)s",
-        level=logging.DEBUG if debug else logging.WARNING,
-        stream=sys.stderr,
-        force=True,
-    )
+    _log_to_stderr(debug)
     try:
         # not through click's own main: it takes any broken pipe, the debugger's too, for stdout's
         command = typer.main.get_command(app)
@@ -57,6 +52,13 @@ def run(arguments: list[str]) -> int:
         told = f"internal error: {type(error).__name__}: {error} ('kgdbpatch --debug …' shows where)"
         return _fail(error, _INTERNAL, debug, told)
     return 0
+
+
+def _log_to_stderr(debug: bool) -> None:
+    """Print our own log lines; those of libraries are told by our errors, where they matter."""
+    logging.basicConfig(format="kgdbpatch: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger().setLevel(logging.INFO if debug else logging.CRITICAL)
+    logging.getLogger("kgdbpatch").setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
 def _say(text: str) -> None:

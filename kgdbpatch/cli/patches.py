@@ -195,7 +195,7 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
         if as_json:
             json_line(asdict(found))
         elif found.ok:
-            print(f"the text is the image's, with {found.patched} patched words")
+            print(f"the text is the image's; words patched: {found.patched}")
         else:
             places = ", ".join(_place(kernel, at) for at in found.mismatched[:8])
             print(f"{len(found.mismatched)} words differ: {places}")

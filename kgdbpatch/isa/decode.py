@@ -101,6 +101,14 @@ def _is_valid(row: Row, word: int) -> bool:
     return not ((row.not_zero and a == 0) or (row.not_target and a == d))
 
 
+def _cancelled(row: Row, word: int) -> tuple[str, ...]:
+    """Return the operands that are not read because both are the same register (xor r3,r3,r3)."""
+    if row.cancels is None:
+        return ()
+    first = word >> (16 if row.cancels == "A" else 21) & 31
+    return (row.cancels, "B") if first == word >> 11 & 31 else ()
+
+
 @lru_cache(maxsize=1 << 16)
 def _effects(word: int) -> tuple[int, int, int]:
     """Return form, defs and uses of a word; an invalid or unknown one reads all and writes nothing."""
@@ -110,11 +118,11 @@ def _effects(word: int) -> tuple[int, int, int]:
         return form, 0, ALL
     defs, uses = row.defs, row.uses
     for name in row.def_fields:
-        field = FIELDS[name]
-        defs |= field.scalar(word)
+        defs |= FIELDS[name].scalar(word)
+    cancelled = _cancelled(row, word)
     for name in row.use_fields:
-        field = FIELDS[name]
-        uses |= field.scalar(word)
+        if name not in cancelled:
+            uses |= FIELDS[name].scalar(word)
     return form, defs, uses
 
 
@@ -207,17 +215,33 @@ class Decoded:
         for name, field in FIELDS.items():
             has = np.array([name in getattr(row, fields) for row in every], dtype=np.bool_)
             if has.any():
-                at = np.nonzero(has.take(self.form))[0]
+                chosen = has.take(self.form)
+                if fields == "use_fields" and name in ("A", "S", "B"):
+                    chosen &= ~self.cancelled
+                at = np.nonzero(chosen)[0]
                 lane = low if field.lane == 0 else high
                 lane[at] |= field.array(self.words[at])
-        invalid = self._invalid()
+        invalid = self.invalid
         low[invalid], high[invalid] = np.uint64(nothing & _LOW64), np.uint64(nothing >> 64)
         return low, high
 
-    def _invalid(self) -> npt.NDArray[np.bool_]:
+    @cached_property
+    def cancelled(self) -> npt.NDArray[np.bool_]:
+        """Whether each word has two operands that are the same register and cancel each other."""
+        b = (self.words >> np.uint32(11)) & np.uint32(31)
+        result = np.zeros(len(self.words), dtype=np.bool_)
+        for name, shift in (("A", 16), ("S", 21)):
+            has = np.array([row.cancels == name for row in rows()], dtype=np.bool_).take(self.form)
+            result |= has & (((self.words >> np.uint32(shift)) & np.uint32(31)) == b)
+        return result
+
+    @cached_property
+    def invalid(self) -> npt.NDArray[np.bool_]:
+        """Whether each word is an invalid form, such as an update of r0."""
         a, d = (self.words >> np.uint32(16)) & np.uint32(31), (self.words >> np.uint32(21)) & np.uint32(31)
-        zero = np.logical_and(_flags("not_zero").take(self.form), a == 0)
-        return np.logical_or(zero, np.logical_and(_flags("not_target").take(self.form), a == d))
+        invalid: npt.NDArray[np.bool_] = _flags("not_zero").take(self.form) & (a == 0)
+        invalid |= _flags("not_target").take(self.form) & (a == d)
+        return invalid
 
 
 def decode_array(words: Words) -> Decoded:

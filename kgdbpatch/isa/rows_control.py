@@ -6,6 +6,7 @@ __all__ = ["ROWS"]
 
 # BO (the D field) decides what a branch reads: 1z1zz always, 0z1zz the condition, 1z0zz the
 # counter, 0z0zz both. The four cases are four rows, so that kind and effect follow from the row.
+# A special register that the model lacks may be read as nothing at all: the target is kept.
 ROWS = """
 [jump]
 b         18      0:3                          <-
@@ -72,12 +73,20 @@ mtlr      31/467  spr:8 0:1 lr                 <- S
 mtctr     31/467  spr:9 0:1 ctr                <- S
 mftb      31/371  spr:268 0:1 D                <- tb
 mftbu     31/371  spr:269 0:1 D                <- tb
+mfspr     31/339  spr:268~1 0:1 D              <- tb
 
 [system]
 mfsrr0    31/339  spr:26 0:1 privileged D      <- srr0
 mfsrr1    31/339  spr:27 0:1 privileged D      <- srr1
 mtsrr0    31/467  spr:26 0:1 privileged srr0   <- S
 mtsrr1    31/467  spr:27 0:1 privileged srr1   <- S
+mfspr     31/339  spr:18~1 0:1 privileged D    <- spr
+mfspr     31/339  spr:22 0:1 privileged D      <- spr
+mfspr     31/339  spr:25 0:1 privileged D      <- spr
+mfspr     31/339  spr:272~3 0:1 privileged D   <- spr
+mfspr     31/339  spr:287 0:1 privileged D     <- spr
+mfspr     31/339  spr:528~15 0:1 privileged D  <- spr
+mfspr     31/339  spr:1008~1 0:1 privileged D  <- spr
 mfspr     31/339  1:00100000 0:1 privileged D  <- spr D
 mtspr     31/467  1:00100000 0:1 privileged spr <- S spr
 mfspr     31/339  0:00100001 D                 <- spr tb D

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ROWS"]
 
+# A trap with TO = 31 is unconditional: its operands do not matter.
 ROWS = """
 [arithmetic]
 mulli     7                 D                  <- A
@@ -25,19 +26,19 @@ andi.     28                A cr0              <- S so
 andis.    29                A cr0              <- S so
 
 cmpw      31/0    0:00600001 cD                <- A B so
-subfc     31/8    oe rc     D ca               <- A B
+subfc     31/8    oe rc A=B D ca               <- A B
 addc      31/10   oe rc     D ca               <- A B
 mulhwu    31/11   rc        D                  <- A B
 slw       31/24   rc        A                  <- S B
 cntlzw    31/26   -B rc     A                  <- S
 and       31/28   rc        A                  <- S B
 cmplw     31/32   0:00600001 cD                <- A B so
-subf      31/40   oe rc     D                  <- A B
-andc      31/60   rc        A                  <- S B
+subf      31/40   oe rc A=B D                  <- A B
+andc      31/60   rc S=B    A                  <- S B
 mulhw     31/75   rc        D                  <- A B
 neg       31/104  -B oe rc  D                  <- A
 nor       31/124  rc        A                  <- S B
-subfe     31/136  oe rc     D ca               <- A B ca
+subfe     31/136  oe rc A=B D ca               <- A B ca
 adde      31/138  oe rc     D ca               <- A B ca
 subfze    31/200  -B oe rc  D ca               <- A ca
 addze     31/202  -B oe rc  D ca               <- A ca
@@ -45,9 +46,9 @@ subfme    31/232  -B oe rc  D ca               <- A ca
 addme     31/234  -B oe rc  D ca               <- A ca
 mullw     31/235  oe rc     D                  <- A B
 add       31/266  oe rc     D                  <- A B
-eqv       31/284  rc        A                  <- S B
-xor       31/316  rc        A                  <- S B
-orc       31/412  rc        A                  <- S B
+eqv       31/284  rc S=B    A                  <- S B
+xor       31/316  rc S=B    A                  <- S B
+orc       31/412  rc S=B    A                  <- S B
 or        31/444  rc        A                  <- S B
 divwu     31/459  oe rc     D                  <- A B
 nand      31/476  rc        A                  <- S B
@@ -74,6 +75,8 @@ crorc     19/417  0:1       bD                 <- bA bB bD
 cror      19/449  0:1       bD                 <- bA bB bD
 
 [trap]
+twi       3       1:03e00000                   <-
 twi       3                                    <- A
+tw        31/4    1:03e00000 0:1               <-
 tw        31/4    0:1                          <- A B
 """

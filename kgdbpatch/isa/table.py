@@ -6,7 +6,8 @@ A row reads ``name encoding options defs <- uses memory`` under a ``[kind]`` hea
   ``63a18`` with a 5-bit one in bits 26-30.
 * options: ``rc`` and ``oe`` make further rows for the record and overflow forms; ``-A`` says that
   the whole field is reserved (zero), ``0:HEX`` and ``1:HEX`` name bits that must be zero or one,
-  ``spr:N`` the special register; ``A!0`` and ``A!D`` what a valid form's rA is not.
+  ``spr:N`` the special register (``~M``: the bits of M are free); ``A!0`` and ``A!D`` what a valid
+  form's rA is not; ``A=B`` and ``S=B`` that these are not read when they are the same register.
 * defs, uses: a field name stands for the register it selects (`fields.FIELDS`), any other word
   for that register itself. ``A0`` is no register at all when the field is 0.
 * memory: ``base+offset:bytes``.
@@ -75,6 +76,7 @@ class Row:
     uses: int = 0
     not_zero: bool = False
     not_target: bool = False
+    cancels: str | None = None
     base: str | None = None
     offset: str | None = None
     width: int = 0
@@ -91,6 +93,10 @@ def _encoding(text: str) -> tuple[int, int]:
         bits |= (0x3FF if found[2] == "/" else 0x1F) << 1
         match |= int(found[3]) << 1
     return bits, match
+
+
+def _spr(number: int) -> int:
+    return (number & 31) << 16 | (number >> 5) << 11
 
 
 def _registers(words: list[str]) -> tuple[tuple[str, ...], int]:
@@ -126,10 +132,10 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
             bits |= int(word[2:], 16)
             match |= int(word[2:], 16)
         elif word.startswith("spr:"):
-            number = int(word[4:])
-            bits |= 0x1FF800
-            match |= (number & 31) << 16 | (number >> 5) << 11
-        elif word in ("oe", "rc", "privileged", "A!0", "A!D"):
+            number, _, free = word[4:].partition("~")
+            bits |= 0x1FF800 & ~_spr(int(free or 0))
+            match |= _spr(int(number))
+        elif word in ("oe", "rc", "privileged", "A!0", "A!D", "A=B", "S=B"):
             options.add(word)
         else:
             defs.append(word)
@@ -162,6 +168,7 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
             uses=use_fixed | (sticky if extra else 0),
             not_zero="A!0" in options,
             not_target="A!D" in options,
+            cancels="A" if "A=B" in options else "S" if "S=B" in options else None,
             base=base,
             offset=offset or None,
             width=width,

@@ -1,0 +1,186 @@
+"""Divide a function into basic blocks and link them into a flow graph (paper, section 3.2.3)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.isa.decode import Instruction, Kind, decode
+
+__all__ = ["Block", "Edge", "EdgeKind", "Exit", "ExitKind", "FlowGraph", "Words"]
+
+Words = npt.NDArray[np.uint32] | Sequence[int]
+
+
+class EdgeKind(enum.Enum):
+    """How control gets from one block to the next."""
+
+    FALL = "fall"
+    TAKEN = "taken"
+    CALL = "call"
+    HIDDEN = "hidden"
+
+
+class ExitKind(enum.Enum):
+    """How control leaves a function."""
+
+    RETURN = "return"
+    TAIL = "tail"
+    INDIRECT = "indirect"
+    RFI = "rfi"
+    OFF_END = "off end"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge between two blocks, by their starts."""
+
+    source: int
+    target: int
+    kind: EdgeKind
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A way out at the end of a block; ``target`` is known of tail calls only."""
+
+    kind: ExitKind
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions run in order, the edges into and out of them, and the ways out of the function."""
+
+    start: int
+    end: int
+    instructions: tuple[Instruction, ...]
+    successors: tuple[Edge, ...]
+    predecessors: tuple[Edge, ...]
+    exits: tuple[Exit, ...]
+
+    @property
+    def last(self) -> Instruction:
+        """The instruction at the block's end."""
+        return self.instructions[-1]
+
+
+class FlowGraph:
+    """The flow graph of one function.
+
+    ``hidden`` maps an instruction to the places where control may go from it without it being a
+    branch: fix-ups of faulting accesses, targets of branches the kernel patches in.
+    A call to a place inside the function other than its start has edges to there and behind.
+    """
+
+    def __init__(self, words: Words, address: int, hidden: Mapping[int, Sequence[int]] | None = None) -> None:
+        self.address = address
+        self.instructions = tuple(decode(int(word), address + 4 * n) for n, word in enumerate(words))
+        self.end = address + 4 * len(self.instructions)
+        self._hidden = {
+            site: tuple(targets) for site, targets in (hidden or {}).items() if address <= site < self.end
+        }
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, int) and self.address <= address < self.end and not address & 3
+
+    def at(self, address: int) -> Instruction:
+        """Return the instruction at an address of the function."""
+        return self.instructions[(address - self.address) // 4]
+
+    def is_inner_call(self, instruction: Instruction) -> bool:
+        """Tell whether an instruction calls a place inside the function (not just to learn the PC)."""
+        target = instruction.target
+        return (
+            instruction.kind is Kind.CALL
+            and target is not None
+            and target in self
+            and target not in (self.address, instruction.address + 4)
+        )
+
+    def _leaders(self) -> list[int]:
+        leaders = {self.address}
+        for instruction in self.instructions:
+            after = instruction.address + 4
+            if instruction.kind.transfers or self.is_inner_call(instruction):
+                leaders.add(after)
+                if instruction.target is not None:
+                    leaders.add(instruction.target)
+        for site, targets in self._hidden.items():
+            leaders.update((site, site + 4, *targets))
+        return sorted(leader for leader in leaders if leader in self)
+
+    def _leave(self, last: Instruction) -> tuple[list[Edge], list[Exit]]:
+        """Return the edges (their source still open) and exits of a block by its last instruction."""
+        edges, exits = [], []
+        falls = last.conditional or not last.kind.transfers
+        if last.kind in (Kind.BRANCH, Kind.JUMP):
+            assert last.target is not None
+            if last.target in self:
+                edges.append(Edge(0, last.target, EdgeKind.TAKEN))
+            else:
+                exits.append(Exit(ExitKind.TAIL, last.target))
+        elif last.kind is Kind.RETURN:
+            exits.append(Exit(ExitKind.RETURN))
+        elif last.kind is Kind.INDIRECT:
+            exits.append(Exit(ExitKind.INDIRECT))
+        elif last.kind is Kind.RFI:
+            exits.append(Exit(ExitKind.RFI))
+        elif self.is_inner_call(last):
+            assert last.target is not None
+            edges.append(Edge(0, last.target, EdgeKind.CALL))
+        if falls and last.address + 4 < self.end:
+            edges.append(Edge(0, last.address + 4, EdgeKind.FALL))
+        elif falls:
+            exits.append(Exit(ExitKind.OFF_END))
+        for target in self._hidden.get(last.address, ()):
+            if target in self:
+                edges.append(Edge(0, target, EdgeKind.HIDDEN))
+            else:
+                exits.append(Exit(ExitKind.INDIRECT, target))
+        return edges, exits
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        """The blocks by their start, in the order of addresses."""
+        leaders = self._leaders()
+        ends = [*leaders[1:], self.end]
+        leaving = {}
+        incoming: dict[int, list[Edge]] = {leader: [] for leader in leaders}
+        for start, end in zip(leaders, ends, strict=True):
+            edges, exits = self._leave(self.at(end - 4))
+            edges = [Edge(start, edge.target, edge.kind) for edge in edges]
+            for edge in edges:
+                incoming[edge.target].append(edge)
+            leaving[start] = (tuple(edges), tuple(exits))
+        return {
+            start: Block(
+                start,
+                end,
+                self.instructions[(start - self.address) // 4 : (end - self.address) // 4],
+                leaving[start][0],
+                tuple(incoming[start]),
+                leaving[start][1],
+            )
+            for start, end in zip(leaders, ends, strict=True)
+        }
+
+    def block_at(self, address: int) -> Block:
+        """Return the block that an address of the function is in."""
+        blocks = list(self.blocks)
+        return self.blocks[blocks[int(np.searchsorted(blocks, address, "right")) - 1]]
+
+    @cached_property
+    def orphans(self) -> tuple[Block, ...]:
+        """Blocks that no known edge reaches: targets of jump tables and fix-ups, padding, data."""
+        return tuple(b for b in self.blocks.values() if not b.predecessors and b.start != self.address)
+
+    @property
+    def indirect(self) -> tuple[int, ...]:
+        """The addresses of unresolved indirect branches."""
+        return tuple(i.address for i in self.instructions if i.kind is Kind.INDIRECT)

@@ -1,0 +1,184 @@
+"""Find the places that must not be patched whatever registers are free there (DESIGN.md, rule 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kgdbpatch.analysis.flow import FlowGraph, Words
+from kgdbpatch.analysis.msr import Translation, sets_translation
+from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
+
+__all__ = ["data_words", "reservation_window", "translation_off", "untranslated"]
+
+_LONGEST_WINDOW = 64  # instructions followed from an lwarx whose stwcx. is nowhere in sight
+_LWARX, _STWCX = "lwarx", "stwcx."
+
+
+def _next(graph: FlowGraph, address: int) -> list[int]:
+    block = graph.block_at(address)
+    if address != block.end - 4:
+        return [address + 4]
+    return [edge.target for edge in block.successors]
+
+
+def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
+    """Return what lies on the ways from one lwarx to its stwcx., that one included."""
+    before: dict[int, set[int]] = {}
+    ends: set[int] = set()
+    early: set[int] = set()
+    edge_of_search, seen = [lwarx], {lwarx}
+    distance = 0
+    while edge_of_search:
+        distance += 1
+        further = []
+        for address in edge_of_search:
+            for after in _next(graph, address):
+                before.setdefault(after, set()).add(address)
+                mnemonic = graph.at(after).mnemonic
+                if mnemonic == _STWCX:
+                    ends.add(after)
+                if after in seen or mnemonic == _LWARX:
+                    continue
+                seen.add(after)
+                if distance <= _LONGEST_WINDOW:
+                    early.add(after)
+                if mnemonic != _STWCX:
+                    further.append(after)
+        edge_of_search = further
+    if not ends:
+        return early
+    window, pending = set(ends), list(ends)
+    while pending:
+        for address in before.get(pending.pop(), ()):
+            if address not in window and address != lwarx:
+                window.add(address)
+                pending.append(address)
+    return window
+
+
+def reservation_window(words: Words, address: int) -> set[int]:
+    """Return the addresses in a function where a patch would lose a reservation.
+
+    They lie behind an lwarx on a way to its stwcx., which belongs to them; the lwarx does not:
+    code put before it does no harm. Of an lwarx without stwcx. the next 64 instructions count.
+    """
+    forms = decode_array(np.asarray(words, dtype=np.uint32)).form
+    lwarx = np.nonzero(forms == decode(0x7C000028).form)[0]
+    if not len(lwarx):
+        return set()
+    graph = FlowGraph(words, address)
+    window: set[int] = set()
+    for index in lwarx.tolist():
+        window |= _window_of(graph, address + 4 * index)
+    return window
+
+
+def translation_off(words: Words, address: int) -> set[int]:
+    """Return the addresses in a function that may run after it turned address translation off.
+
+    An MSR value that cannot be told counts as translation off only in functions with an rfi.
+    """
+    decoded = decode_array(np.asarray(words, dtype=np.uint32))
+    switches = (decoded.form == decode(0x7C000124).form) | (decoded.kind == Kind.RFI)
+    if not switches.any():
+        return set()
+    graph = FlowGraph(words, address)
+    has_rfi = bool((decoded.kind == Kind.RFI).any())
+    values = sets_translation(graph)
+
+    def turns_off(site: int) -> bool:
+        value = values.get(site, Translation.UNKNOWN)
+        return value is Translation.OFF or (value is Translation.UNKNOWN and has_rfi)
+
+    off: set[int] = set()
+    pending: list[int] = []
+    for instruction in graph.instructions:
+        if instruction.mnemonic == "mtmsr" and turns_off(instruction.address):
+            pending += _next(graph, instruction.address)
+        elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
+            pending += [block.start for block in graph.orphans]
+    while pending:
+        here = pending.pop()
+        if here in off:
+            continue
+        off.add(here)
+        if graph.at(here).mnemonic == "mtmsr" and not turns_off(here):
+            continue
+        pending += _next(graph, here)
+    return off
+
+
+class _Code(NamedTuple):
+    start: int
+    end: int
+    words: Words
+
+
+def _reader(sections: Sequence[tuple[int, Words]]) -> Callable[[int], Instruction | None]:
+    code = sorted(_Code(address, address + 4 * len(words), words) for address, words in sections)
+    starts = [part.start for part in code]
+
+    def read(address: int) -> Instruction | None:
+        part = int(np.searchsorted(starts, address, "right")) - 1
+        if part < 0 or address >= code[part].end or address & 3:
+            return None
+        return decode(int(code[part].words[(address - code[part].start) // 4]), address)
+
+    return read
+
+
+def _enables(recent: Sequence[Instruction], mtmsr: Instruction) -> bool:
+    """Tell whether the value given to mtmsr surely has both translation bits set."""
+    register = mtmsr.word >> 21 & 31
+    for instruction in reversed(recent):
+        if instruction.defs >> register & 1:
+            is_immediate = instruction.mnemonic in ("ori", "addi")
+            return is_immediate and instruction.word & 0x30 == 0x30
+    return False
+
+
+def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) -> set[int]:
+    """Return the addresses reached from exception vectors before translation is surely on again.
+
+    ``sections`` are (address, words). Branches, calls and what follows them are entered; a way
+    ends at rfi, at a return, at an indirect branch and where mtmsr sets IR and DR.
+    """
+    read = _reader(sections)
+    found: set[int] = set()
+    pending = list(vectors)
+    while pending:
+        address = pending.pop()
+        recent: list[Instruction] = []
+        while address not in found:
+            instruction = read(address)
+            if instruction is None or instruction.kind is Kind.UNKNOWN:
+                break
+            found.add(address)
+            if instruction.target is not None:
+                pending.append(instruction.target)
+            if instruction.mnemonic == "mtmsr" and _enables(recent, instruction):
+                break
+            if instruction.kind.transfers and not instruction.conditional:
+                break
+            recent.append(instruction)
+            address += 4
+    return found
+
+
+def data_words(words: Words, address: int) -> set[int]:
+    """Return the addresses in a function that hold no code.
+
+    These are words that are no instruction of a 7xx, and the rest of any block around one that no
+    edge reaches.
+    """
+    graph = FlowGraph(words, address)
+    strange = {i.address for i in graph.instructions if i.kind in (Kind.UNKNOWN, Kind.FOREIGN)}
+    found = set(strange)
+    for block in graph.orphans:
+        addresses = {i.address for i in block.instructions}
+        if addresses & strange:
+            found |= addresses
+    return found
