@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from kgdbpatch.analysis.flow import Exit, ExitKind, FlowGraph
+from kgdbpatch.analysis.flow import Block, Exit, ExitKind, FlowGraph
 from kgdbpatch.analysis.solve import Problem, Solution, solve
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Instruction, Kind
@@ -119,6 +119,11 @@ def _reachable(graph: FlowGraph) -> set[int]:
     return found
 
 
+def _ends_in_bug(block: Block) -> bool:
+    """Tell whether a block at a function's end need not go on: it traps, or calls last of all."""
+    return block.last.kind is Kind.CALL or any(i.kind is Kind.TRAP for i in block.instructions)
+
+
 def oddities(graph: FlowGraph, abi: ABI, wanted: Solution) -> list[str]:
     """Return the ways in which a function breaks its convention; ``wanted`` is its `demand`."""
     if not graph.blocks:
@@ -134,7 +139,7 @@ def oddities(graph: FlowGraph, abi: ABI, wanted: Solution) -> list[str]:
         for leaving in block.exits:
             if leaving.kind is ExitKind.RFI:
                 found.append("returns from an exception")
-            elif leaving.kind is ExitKind.OFF_END and block.last.kind not in (Kind.CALL, Kind.TRAP):
+            elif leaving.kind is ExitKind.OFF_END and not _ends_in_bug(block):
                 found.append("falls into the code behind it")
         for instruction in block.instructions:
             if graph.is_inner_call(instruction):
