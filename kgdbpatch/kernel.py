@@ -28,6 +28,8 @@ from kgdbpatch.target.qemu import Qemu
 
 __all__ = ["Applied", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
 
+Ids = list[int]  # within Kernel the name `list` is the method's
+
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
@@ -408,7 +410,7 @@ class Kernel:
         @cache
         def words(address: int) -> list[int]:
             code = assemble(source, origin=address, symbols=self.image.lookup, filename=filename)
-            return np.frombuffer(code, ">u4").tolist()
+            return [int(word) for word in np.frombuffer(code, ">u4")]
 
         return asm_payload(words, origin, self.image.abi, counted=count)
 
@@ -482,7 +484,7 @@ class Kernel:
             for record in self._component.arena(self.header.arena).records()
         ]
 
-    def remove(self, *ids: int) -> list[int]:
+    def remove(self, *ids: int) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).
 
         Removing a retired patch tries again to free its memory. Raises `Misuse` for an id that
@@ -503,7 +505,7 @@ class Kernel:
                     )
             return self._component.remove(header, [records[identity] for identity in ids])
 
-    def remove_all(self) -> list[int]:
+    def remove_all(self) -> Ids:
         """Take all patches out; return the ids whose memory is still in use."""
         return self.remove(*(patch.id for patch in self.list()))
 

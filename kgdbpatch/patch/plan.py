@@ -225,7 +225,7 @@ def _frame(site: Site, clobbers: int, calls: bool) -> _Frame:
     if not saved and not calls:
         return _Frame()
     slots: list[str] = [name for name in saved if name[0] == "r"]
-    special = [name for name in ("lr", "ctr") if name in saved]
+    special: list[str] = [name for name in ("lr", "ctr") if name in saved]
     special += ["cr"] if any(name.startswith("cr") for name in saved) else []
     special += ["xer"] if any(name in _XER for name in saved) else []
     scratch = free_gpr(site.free) if special else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,14 +22,17 @@ def scan(words: list[int]) -> list[tuple[int, int]]:
 def plain(words: list[int]) -> list[tuple[int, int]]:
     return [
         (0x8000 + 4 * index, pc)
-        for index, (pc, msr) in enumerate(zip(words, words[1:], strict=False))
+        for index, (pc, msr) in enumerate(pairwise(words))
         if any(low <= pc < high for low, high in RANGES) and msr & 0x4030 == 0x30 and not msr & ~0x7FF77
     ]
 
 
 interesting = st.sampled_from(
-    [0, 0xFFC, 0x1000, 0x100C, 0x1010, 0x1011_0000, 0x1011_007C, 0x1011_0080, 0x1011_0200, 0x1011_0204]
-    + [MSR, MSR | 0x4000, 0x1002, 0xFFFF_FFFF]
+    [
+        *(0, 0xFFC, 0x1000, 0x100C, 0x1010),
+        *(0x1011_0000, 0x1011_007C, 0x1011_0080, 0x1011_0200, 0x1011_0204),
+        *(MSR, MSR | 0x4000, 0x1002, 0xFFFF_FFFF),
+    ]
 )
 
 

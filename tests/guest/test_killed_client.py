@@ -56,7 +56,8 @@ def kill_clients(kernel: Kernel, site: str) -> None:
     mark = kernel.log.position()
     line = kernel.log.wait("selfcheck", deadline=30, since=mark)
     assert line.message.rstrip().endswith(" 0 bad")
-    print(f"{site}: states found after {MOMENTS} kills: { {state: states.count(state) for state in set(states)} }")
+    found = {state: states.count(state) for state in set(states)}
+    print(f"{site}: states found after {MOMENTS} kills: {found}")
 
 
 @pytest.mark.timeout(600)

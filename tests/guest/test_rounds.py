@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -82,13 +83,16 @@ def test_rounds_on_darwin(kernel: Kernel, tmp_path: Path):
 
 
 # Called by the workload in process context, where printing is allowed.
-LINUX = """udp_sendmsg udp_recvmsg inet_sendmsg inet_recvmsg sock_sendmsg sock_recvmsg vfs_read vfs_write
+LINUX = re.findall(
+    r"\w+",
+    """udp_sendmsg udp_recvmsg inet_sendmsg inet_recvmsg sock_sendmsg sock_recvmsg vfs_read vfs_write
 pipe_read pipe_write do_pipe2 kernel_clone do_exit do_wait vfs_unlink path_openat do_filp_open filp_close
 vfs_fstat hrtimer_nanosleep do_mmap do_munmap handle_mm_fault do_execveat_common shmem_file_read_iter
 generic_file_write_iter generic_perform_write vfs_statx do_sys_openat2 ksys_read ksys_write __sys_sendto
 __sys_recvfrom core_sys_select do_sys_poll do_select ip_send_skb ip_make_skb udp_send_skb copy_process
 wait_task_zombie begin_new_exec load_elf_binary do_unlinkat vfs_create shmem_unlink getname_flags
-do_dentry_open dput kernel_wait4 do_fault exit_mm mmput unmap_vmas""".split()
+do_dentry_open dput kernel_wait4 do_fault exit_mm mmput unmap_vmas""",
+)
 
 
 @pytest.mark.linux

@@ -17,7 +17,10 @@ PLACE = Place(body=FAR, springboard=0x1000, counter=0x1009_0030)
 FREE = frozenset({"r11", "r12", "ctr", "cr0"})
 
 
-def site(free=FREE, word=encode.addi(3, 3, 1), abi=DARWIN, leaf=False, after=None) -> Site:
+ADD = encode.addi(3, 3, 1)
+
+
+def site(free=FREE, word=ADD, abi=DARWIN, leaf=False, after=None) -> Site:
     return Site(decode(word, SITE), frozenset(free), frozenset(free if after is None else after), abi, leaf)
 
 
@@ -60,7 +63,7 @@ def test_no_springboard_left_is_refused():
 def test_body_ends_with_the_displaced_instruction_and_the_way_back():
     made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
     *_, displaced, back = words(made.code)
-    assert displaced == encode.addi(3, 3, 1)
+    assert displaced == ADD
     assert encode.branch_target(FAR + len(made.code) - 4, back) == SITE + 4
 
 
