@@ -39,6 +39,7 @@ void thread_setrun(struct thread *thread);
 struct thread *thread_select(void);
 void thread_block(void);
 void thread_quantum_expire(void);
+extern uint32_t context_switches, preemptions;
 void ast_check(void);
 int ast_pending(void);
 _Noreturn void start_scheduling(void);

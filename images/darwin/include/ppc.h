@@ -24,7 +24,7 @@ struct per_proc_info {
     struct thread *active_thread;
     int need_ast;
     int interrupt_level;
-    uint32_t ticks;
+    volatile uint32_t ticks;
 };
 extern struct per_proc_info per_proc_info;
 

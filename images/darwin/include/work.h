@@ -25,6 +25,8 @@ bool work_expressions(uint32_t number);
 bool work_messages(uint32_t number);
 bool work_numbers(uint32_t number);
 bool work_packing(uint32_t number);
+bool work_background(uint32_t number);
+bool work_registers(uint32_t number);
 
 void messages_init(void);
 void counters_init(void);

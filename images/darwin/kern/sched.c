@@ -7,7 +7,7 @@
 static queue_t run_queues[NRQS];
 static uint32_t run_bitmap; /* the top bit stands for the highest priority */
 static struct thread *idle_thread;
-uint32_t context_switches;
+uint32_t context_switches, preemptions;
 
 struct thread *current_thread(void)
 {
@@ -101,8 +101,10 @@ int ast_pending(void)
 void ast_check(void)
 {
     spl_t s = splhigh();
-    if (per_proc_info.need_ast && per_proc_info.interrupt_level == 0 && current_thread())
+    if (per_proc_info.need_ast && per_proc_info.interrupt_level == 0 && current_thread()) {
+        preemptions += current_thread() != idle_thread;
         thread_block();
+    }
     splx(s);
 }
 

@@ -2,6 +2,7 @@
 #include "kern.h"
 #include "net.h"
 #include "ppc.h"
+#include "vm.h"
 #include "work.h"
 
 static struct worker workers[] = {
@@ -22,6 +23,10 @@ static struct worker workers[] = {
     {"messages", work_messages, 10, 2, 0, 0},
     {"numbers", work_numbers, 10, 5, 0, 0},
     {"packing", work_packing, 10, 4, 0, 0},
+    {"registers", work_registers, 9, 3, 0, 0},
+    {"registers", work_registers, 5, 5, 0, 0},
+    {"background", work_background, 5, 20, 0, 0},
+    {"background", work_background, 5, 30, 0, 0},
 };
 
 static void work(void *argument)
@@ -63,6 +68,12 @@ static void report(void)
     printf("selfcheck: %u ok, %u bad\n", ok, bad);
 }
 
+static void statistics(void)
+{
+    printf("statistics: %u switches, %u preemptions, %u page faults, %u packets, %u free pages\n", context_switches,
+           preemptions, vm_faults, packets_sent(), vm_page_free_count);
+}
+
 void selfcheck(void *unused)
 {
     (void)unused;
@@ -70,9 +81,11 @@ void selfcheck(void *unused)
         delay_ticks(1);
     printf("system ready: %u threads\n", thread_count());
     provoke();
-    for (;;) {
+    for (uint32_t seconds = 1;; seconds++) {
         delay_ticks(HZ);
         report();
+        if (seconds % 10 == 0)
+            statistics();
     }
 }
 
