@@ -242,10 +242,12 @@ class Component:
         return [record.id for record in retired if record.slot in pinned]
 
     def _memory(self, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Yield all memory in which kernel stacks can be: what was ever used, less the arena."""
         ram = self._qemu.ram
-        for start, end in ((0, skip[0]), (skip[1], ram.size)):
-            if start < end:
-                yield start, ram.array(start, end - start)
+        for start, end in ram.touched():
+            for low, high in ((start, min(end, skip[0])), (max(start, skip[1]), end)):
+                if low < high:
+                    yield low, ram.array(low, high - low)
 
 
 def _refusal(error: StubFailed, site: int, expected: int) -> Exception:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -209,13 +207,15 @@ class Qemu:
     def shutdown(self) -> None:
         """End the guest, by force if need be, and remove its directory."""
         if self.alive():
-            with suppress(TargetLost):
+            polite = _QUIT
+            try:
                 self.qmp("quit", deadline=_QUIT)
-            if not self._process.wait(_QUIT):
-                self._process.kill(signal.SIGKILL)
+            except TargetLost:
+                polite = 0.0
+            if not self._process.wait(polite):
+                self._process.kill()
                 self._process.wait(_QUIT)
-        with runtime.starting():
-            shutil.rmtree(self._directory, ignore_errors=True)
+        runtime.forget(self._record)
 
     def __enter__(self) -> Qemu:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,28 @@ class Ram:
             raise TargetLost(f"the guest's RAM cannot be opened: {error.strerror}: {path}") from error
         try:
             self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def touched(self) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of the pieces that the guest ever used; the rest was never written.
+
+        The file is sparse; where the file system does not tell its holes, one piece is all.
+        """
+        end = 0
+        while end < self.size:
+            try:
+                start = os.lseek(self._descriptor, end, os.SEEK_DATA)
+            except OSError:  # ENXIO: only a hole follows
+                return
+            end = os.lseek(self._descriptor, start, os.SEEK_HOLE)
+            yield start, end
 
     def _check(self, address: int, size: int) -> None:
         if address < 0 or size < 0 or address + size > self.size:

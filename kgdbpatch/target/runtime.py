@@ -16,7 +16,7 @@ from pathlib import Path
 from kgdbpatch.errors import Misuse, TargetLost, UnknownGuest
 from kgdbpatch.target.process import Process, boot_id, start_time
 
-__all__ = ["GuestRecord", "guests", "lost", "private_directory", "record", "starting"]
+__all__ = ["GuestRecord", "checked_directory", "clean", "forget", "guests", "lost", "private_directory", "record", "starting"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
@@ -137,6 +137,14 @@ def _end_unrecorded(directory: Path) -> None:
         process = Process(pid, started)
         process.kill()
         process.wait(5)
+
+
+def forget(known: GuestRecord) -> None:
+    """Remove the directory of an ended guest, unless another one has its name by now."""
+    with starting():
+        found = _load(known.directory)
+        if found is None or (found.pid, found.started) == (known.pid, known.started):
+            shutil.rmtree(known.directory, ignore_errors=True)
 
 
 def guests() -> list[GuestRecord]:
