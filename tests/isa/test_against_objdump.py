@@ -18,7 +18,8 @@ from .objdump import OBJDUMP, mnemonics
 
 pytestmark = pytest.mark.skipif(shutil.which(OBJDUMP) is None, reason=f"{OBJDUMP} is not installed")
 
-ALIASES: set[tuple[str, str]] = set()
+# lm is POWER's lmw (the base is among the loaded registers); mtocrf of several fields is no form
+ALIASES = {("dcbt", "dcbtct"), ("dcbtst", "dcbtstct"), ("lmw", "lm"), ("mtocrf", ""), ("sync", "hwsync")}
 LIBRARIES = [Path("/usr/powerpc-linux-gnu/lib", name) for name in ("libc.so.6", "libm.so.6", "ld.so.1")]
 WORDS = 200_000
 
@@ -75,7 +76,7 @@ def test_code_of_a_real_file_is_decoded_as_objdump_does(path: Path) -> None:
 def test_names_are_those_of_objdump() -> None:
     # Branches and traps have names for every condition. Distinct operands avoid the other aliases.
     plain = {Kind.ARITHMETIC, Kind.LOAD, Kind.STORE, Kind.SYSTEM, Kind.RFI, Kind.SYSCALL}
-    own = [row for row in TABLE[1:] if row.kind in plain]
+    own = [row for row in TABLE[1:] if row.kind in plain and row.mnemonic != "mfspr"]
     operands = 3 << 21 | 4 << 16 | 6 << 11 | 7 << 6 | 3 << 12
     words = np.array([row.match | (operands & ~row.mask) for row in own], dtype=np.uint32)
     ours = [row.mnemonic for row in own]
