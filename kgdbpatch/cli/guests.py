@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from dataclasses import asdict
@@ -144,16 +145,27 @@ def log(
     last: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
     ] = None,
+    grep: Annotated[
+        str, typer.Option("--grep", metavar="REGEX", help="Only lines whose message matches.")
+    ] = "",
+    until: Annotated[
+        int | None, typer.Option("--until", min=1, metavar="N", help="With -f: end after N lines more.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, metavar="S", help="With -f: end after S seconds.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the guest's syslog.
+    """Print the guest's syslog. With --until, exit code 4 says that the lines did not come in time.
 
     \b
     Examples:
       kgdbpatch log darwin -n 20
       kgdbpatch log darwin -f --json
+      kgdbpatch log darwin -f -n 0 --grep packet_counter --until 5 --timeout 30
     """
     from kgdbpatch import catalog
+    from kgdbpatch.errors import Misuse, TargetTimeout
     from kgdbpatch.guests.profile import LogLine
 
     def show(line: LogLine) -> None:
@@ -162,11 +174,23 @@ def log(
         else:
             print(f"{line.time} {line.source}: {line.message}", flush=True)
 
+    try:
+        wanted = re.compile(grep)
+    except re.error as error:
+        raise Misuse(f"--grep '{grep}': {error}") from error
     syslog = catalog.open_log(name)
     mark = syslog.position()
-    lines = syslog.lines() if last is None else deque(syslog.lines(), last)
-    for line in lines:
+    lines = (line for line in syslog.lines() if wanted.search(line.message))
+    for line in lines if last is None else deque(lines, last):
         show(line)
-    if follow:
-        for line in syslog.follow(mark):
+    if not follow:
+        return
+    shown = 0
+    for line in syslog.follow(mark, timeout):
+        if wanted.search(line.message):
             show(line)
+            shown += 1
+            if shown == until:
+                return
+    if until is not None:
+        raise TargetTimeout(f"{shown} of {until} lines came within {timeout:g} s")
