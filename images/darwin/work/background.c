@@ -43,5 +43,5 @@ bool work_background(uint32_t number)
 
 bool work_registers(uint32_t number)
 {
-    return check_registers(20000 + number % 100 * 1000) == 0;
+    return check_registers(1000000 + number % 100 * 10000) == 0;
 }
