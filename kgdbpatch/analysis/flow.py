@@ -149,7 +149,7 @@ class FlowGraph:
     def blocks(self) -> dict[int, Block]:
         """The blocks by their start, in the order of addresses."""
         leaders = self._leaders()
-        ends = [*leaders[1:], self.end]
+        ends = [*leaders[1:], self.end] if leaders else []
         leaving = {}
         incoming: dict[int, list[Edge]] = {leader: [] for leader in leaders}
         for start, end in zip(leaders, ends, strict=True):
