@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -168,18 +168,14 @@ def test_ps_lists_the_guest(guest_cli: Cli, kernel: Kernel) -> None:
     assert found == [expected]
 
 
-def test_log_follows(kernel: Kernel) -> None:
-    with subprocess.Popen(
-        [*PROGRAM, "log", kernel.name, "-f", "-n", "0", "--json"], stdout=subprocess.PIPE, text=True
-    ) as follower:
-        assert follower.stdout is not None
-        patch = kernel.patch("run_netisr", c=EXAMPLES / "packet_counter.c")
-        start = time.monotonic()
+def test_log_follows(kernel: Kernel, request: pytest.FixtureRequest) -> None:
+    command = [*PROGRAM, "log", kernel.name, "-f", "-n", "0", "--json"]
+    follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    request.addfinalizer(lambda: (follower.kill(), follower.communicate()))
+    assert follower.stdout is not None
+    with kernel.patch("run_netisr", c=EXAMPLES / "packet_counter.c"):
         line = next(line for line in follower.stdout if "packet_counter" in line)
-        assert time.monotonic() - start < 30
-        assert "KernMonitor/packet_counter: netisr value: 0x" in line
-        patch.remove()
-        follower.terminate()
+    assert "KernMonitor/packet_counter: netisr value: 0x" in json.loads(line)["message"]
 
 
 def test_boot_and_shutdown(guest_cli: Cli, request: pytest.FixtureRequest) -> None:
@@ -191,7 +187,7 @@ def test_boot_and_shutdown(guest_cli: Cli, request: pytest.FixtureRequest) -> No
     assert booted.json["state"] == "running"
     again = guest_cli("boot", "darwin", "--name", name)
     assert again.code == 2
-    assert "is running already" in again.err
+    assert f"guest '{name}' is running" in again.err
     ended = guest_cli("shutdown", name, "--json")
     assert ended.code == 0, ended.err
     assert ended.json["pid"] == booted.json["pid"]
