@@ -39,8 +39,9 @@ void say(const char *format, ...)
 	if (kmsg < 0)
 		kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	va_start(args, format);
-	vsnprintf(line + head, sizeof(line) - head, format, args);
+	vsnprintf(line + head, sizeof(line) - head - 1, format, args);
 	va_end(args);
+	strcat(line, "\n"); /* without it the kernel waits for a continuation before it prints */
 	if (kmsg >= 0 && write(kmsg, line, strlen(line)) < 0)
 		_exit(111);
 }

@@ -8,7 +8,6 @@ import pytest
 
 from kgdbpatch.guests.linux import Linux, kernel_option
 from kgdbpatch.image import Image
-from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 
@@ -95,16 +94,22 @@ def test_the_text_is_constant_under_the_workload(guest: Qemu, image: Image):
 
 def test_boot_changes_few_words_of_the_text(guest: Qemu, image: Image):
     running = text(guest, image)
-    for section in image.code_sections():
-        if section.name in running:
-            differing = np.flatnonzero(running[section.name] != image.words(section))
-            assert differing.size < 0.002 * running[section.name].size
+    changed = {
+        section.name: int(np.count_nonzero(running[section.name] != image.words(section)))
+        for section in image.code_sections()
+        if section.name in running
+    }
+    # CPU feature fix-ups, the kprobe trampolines' templates, static calls: 135 and 161 were seen
+    assert 0 < changed[".head.text"] < 200
+    assert 0 < changed[".text"] < 300
 
 
 def test_a_bat_pair_and_the_arenas_addresses_are_free(guest: Qemu, image: Image):
-    with Debugger(guest).stopped() as session:
-        valid = {f"{kind}{n}": session.register(f"{kind}bat{n}u") & 3 for kind in "id" for n in range(4)}
-    assert any(not valid[f"i{n}"] and not valid[f"d{n}"] for n in range(4)), valid
+    bats = linux.to_physical(image, image.lookup("BATS"))  # the kernel's record: [index][I, D][upper, lower]
+    assert bats is not None
+    valid = np.frombuffer(guest.ram.read(bats, 4 * 16), ">u4").reshape(4, 2, 2)[:, :, 0] & 3
+    assert valid[0].all(), "the linear map has the first pair"
+    assert not valid.any(axis=1).all(), "some pair is free on both sides"
     assert linux.arena_conflict(image, guest.ram.read) is None
 
 
