@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = ["Applied", "Check", "Kernel", "LiveRegisters", "Patch", "Verification
 
 Ids = list[int]  # within Kernel the name `list` is the method's
 
+_NEAR = 128  # sites looked at for one that would do
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
@@ -235,8 +237,9 @@ class Kernel:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
         words = self._raw_words(address, count)
         header = self._component.header(self._profile.announced_mib << 20)
-        for record in self._component.arena(header.arena).records() if header else ():
-            if record.spliced and address <= record.site < address + 4 * count:
+        end = address + 4 * count
+        for record in self._component.arena(header.arena).records(address, end) if header else ():
+            if record.spliced:
                 words[(record.site - address) // 4] = record.original
         return words
 
@@ -331,19 +334,24 @@ class Kernel:
         """Say whether a function could be called from a site, at what cost, and if not where else."""
         header, address = self.header, self.resolve(site)
         try:
-            made = self._check(header, address)
+            made = self._plan(header, address, self._any_call())[1]
         except Refused as refused:
             return Check(address, False, str(refused), self._nearest(header, address, refused), False, (), 0)
         return Check(address, True, None, None, made.springboard_used, made.saved, made.body_words)
 
-    def _check(self, header: Header, address: int) -> Plan:
-        payload = call_payload(self.image.code_sections()[0].address, self.image.abi)
-        return self._plan(header, address, payload)[1]
+    def _any_call(self) -> Payload:
+        return call_payload(self.image.code_sections()[0].address, self.image.abi)
 
     def _nearest(self, header: Header, address: int, refused: Refused) -> int | None:
-        for other in self._survey.nearby(address):
+        """Return the nearest site of the same function that could carry a call."""
+        arena, payload = self._component.arena(header.arena), self._any_call()
+        taken = {record.site for record in arena.records() if record.status != "retired"}
+        place = arena.place(0)[1]
+        for other in itertools.islice(self._survey.nearby(address), _NEAR):
+            if other in taken:
+                continue
             try:
-                self._check(header, other)
+                plan(self._survey.site(other), payload, place)
             except Refused:
                 continue
             return other
@@ -354,8 +362,8 @@ class Kernel:
     def _plan(self, header: Header, address: int, payload: Payload) -> tuple[int, Plan]:
         """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory."""
         site = self._survey.site(address)
-        for record in self._component.arena(header.arena).records():
-            if record.site == address and record.status != "retired":
+        for record in self._component.arena(header.arena).records(address, address + 4):
+            if record.status != "retired":
                 raise self._taken(record)
         slot, place = self._component.arena(header.arena).place(0)
         draft = plan(site, payload, place)  # to learn its size

@@ -143,11 +143,13 @@ class Arena:
         assert self.plan.springboards is not None
         return self.plan.physical + layout.SPRINGBOARD_OFFSET + virtual - self.plan.springboards.start
 
-    def records(self) -> list[Record]:
-        """Return the table's used entries in the order of their ids."""
+    def records(self, start: int = 0, end: int = 1 << 32) -> list[Record]:
+        """Return the table's used entries with sites in ``[start, end)``, in the order of their ids."""
         table = self._ram.read(self.slot(0), layout.RECORDS * layout.RECORD.itemsize)
         raw = np.frombuffer(table, layout.RECORD)
-        records = [self._record(raw[slot], int(slot)) for slot in np.flatnonzero(raw["state"])]
+        raw_sites = raw["site"].astype(np.int64)
+        wanted = (raw["state"] != State.FREE) & (raw_sites >= start) & (raw_sites < end)
+        records = [self._record(raw[slot], int(slot)) for slot in np.flatnonzero(wanted)]
         return sorted(records, key=lambda record: record.id)
 
     def _record(self, raw: np.void, slot: int) -> Record:

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.image import Image
+from kgdbpatch.target.gdb import Debugger
+from kgdbpatch.target.machine import MachineDescription
+from kgdbpatch.target.qemu import Qemu
+
+SELFCHECK = r"selfcheck: (?P<ok>\d+) ok, (?P<bad>\d+) bad"
+SEGMENT_IDS = 0x111  # segment n has the id n times this (images/README.md)
+STATISTICS = (
+    r"statistics: (?P<switches>\d+) switches, (?P<preemptions>\d+) preemptions, "
+    r"(?P<faults>\d+) page faults, (?P<packets>\d+) packets, (?P<free>\d+) free pages"
+)
+
+
+_numbers = itertools.count()
+
+
+class Provoked(Darwin):
+    """The same guest with more on its kernel's command line."""
+
+    def __init__(self, more: str = "", epoch: int | None = None) -> None:
+        self._more, self._epoch = more, epoch
+
+    def command_line(self, epoch: int) -> str:
+        return f"{super().command_line(self._epoch or epoch)} {self._more}"
+
+
+@contextmanager
+def booted(profile: Darwin, icount: str | None = None) -> Iterator[Qemu]:
+    kernel = profile.build(print)
+    qemu = Qemu.start(
+        f"darwin-{next(_numbers)}",
+        MachineDescription.load(profile.machine),
+        profile.memory_mib,
+        lambda directory: profile.qemu_args(kernel, directory),
+        metadata={},
+        icount=icount,
+    )
+    try:
+        yield qemu
+    finally:
+        qemu.shutdown()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KGDBPATCH_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Qemu]:
+    with booted(Darwin()) as qemu:
+        qemu.console.wait(Darwin.ready, Darwin.boot_deadline)
+        yield qemu
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return Image.load(Darwin().build(print))
+
+
+def word(guest: Qemu, image: Image, name: str) -> int:
+    return int.from_bytes(guest.ram.read(image.lookup(name), 4), "big")
+
+
+def selfcheck(guest: Qemu) -> tuple[int, int]:
+    seen = guest.console.wait(SELFCHECK, 30, guest.console.position())
+    return int(seen["ok"]), int(seen["bad"])
+
+
+def test_it_boots_in_two_seconds():
+    Darwin().build(print)
+    started = time.monotonic()
+    with booted(Darwin()) as qemu:
+        qemu.console.wait(Darwin.ready, 30)
+        assert time.monotonic() - started < 2
+
+
+def test_the_workload_passes_its_checks(guest: Qemu):
+    before, _ = selfcheck(guest)
+    ok, bad = selfcheck(guest)
+    assert bad == 0
+    assert ok > before + 200
+
+
+def test_every_line_is_a_syslog_line(guest: Qemu):
+    selfcheck(guest)
+    darwin = Darwin()
+    lines = [line for line in guest.console.lines(0) if line.strip()]
+    parsed = [darwin.parse_log(line) for line in lines]
+    assert None not in parsed
+    assert {line.source for line in parsed if line} == {"mach_kernel"}
+    assert len(parsed) > 3
+    assert not any(re.search(darwin.panic, line) for line in lines)
+
+
+def test_the_time_is_universal_time(guest: Qemu):
+    selfcheck(guest)
+    line = [parsed for parsed in map(Darwin().parse_log, guest.console.lines(0)) if parsed][-1]
+    now = datetime.now(UTC).replace(tzinfo=None)
+    then = datetime.strptime(f"{now.year} {line.time}", "%Y %b %d %H:%M:%S")
+    assert abs((now - then).total_seconds()) < 20  # a busy host may hold the guest up
+
+
+@pytest.mark.parametrize("epoch", [951782400, 951868799, 1_072_915_199, 1_709_164_800, 1_732_318_565])
+def test_dates(epoch: int):
+    with booted(Provoked(epoch=epoch)) as qemu:
+        line = Darwin().parse_log(qemu.console.wait(Darwin.ready, 30).string)
+    assert line is not None
+    at = [datetime.fromtimestamp(epoch + late, UTC).strftime("%b %d %H:%M:%S") for late in range(4)]
+    assert line.time in at
+
+
+def test_threads_take_turns_and_pages_come_and_go(guest: Qemu):
+    first = guest.console.wait(STATISTICS, 60, guest.console.position())
+    second = guest.console.wait(STATISTICS, 60, guest.console.position())
+    change = {name: int(second[name]) - int(first[name]) for name in first.groupdict()}
+    assert change["switches"] > 1000
+    assert change["preemptions"] > 100
+    assert change["faults"] > 100
+    assert 60 < change["packets"] < 260  # 10 to 20 a second, for 10 seconds
+    assert abs(change["free"]) < 40  # no leak
+
+
+def test_the_network_thread_serves_what_is_posted(guest: Qemu, image: Image):
+    runs, received = word(guest, image, "netisr_runs"), word(guest, image, "udp_received")
+    selfcheck(guest)
+    selfcheck(guest)
+    assert 5 <= word(guest, image, "netisr_runs") - runs <= 80
+    assert word(guest, image, "udp_received") > received
+
+
+def test_text_stays_what_the_image_says(guest: Qemu, image: Image):
+    selfcheck(guest)
+    for section in image.code_sections():
+        running = np.frombuffer(guest.ram.read(section.address, section.size), ">u4")
+        assert np.array_equal(running, image.words(section)), section.name
+
+
+def test_the_hidden_memory_is_never_touched(guest: Qemu):
+    selfcheck(guest)
+    size = (Darwin.memory_mib - Darwin.announced_mib) << 20
+    assert not guest.ram.array(Darwin.announced_mib << 20, size).any()
+
+
+def page_table(guest: Qemu, sdr1: int) -> list[tuple[int, int, int]]:
+    """Return (virtual segment id, page index, lower word) of every valid entry."""
+    size = ((sdr1 & 0x1FF) + 1) << 16
+    table = np.frombuffer(guest.ram.read(sdr1 & 0xFFFF0000, size), ">u4").reshape(-1, 8, 2)
+    found = []
+    for group, slot in np.argwhere(table[:, :, 0] >> 31):
+        upper, lower = (int(value) for value in table[group, slot])
+        segment, secondary, abbreviated = upper >> 7 & 0xFFFFFF, upper >> 6 & 1, upper & 0x3F
+        hashed = int(group) ^ (-1 if secondary else 0)
+        index_low = (hashed ^ segment) & 0x3FF
+        found.append((segment, abbreviated << 10 | index_low, lower))
+    return found
+
+
+def test_the_page_table_maps_what_it_should(guest: Qemu, image: Image):
+    with Debugger(guest).stopped() as session:
+        msr, sdr1 = session.register("msr"), session.register("sdr1")
+        bats = [session.register(f"{kind}bat{number}u") for kind in "id" for number in range(4)]
+        entries = page_table(guest, sdr1)
+    assert msr & 0x30 == 0x30
+    assert not any(bat & 3 for bat in bats)
+    mapped = {page << 12: lower for segment, page, lower in entries if segment == 0}
+    assert not {0, 0x1000} & set(mapped)
+    text = image.lookup("run_netisr") & ~0xFFF
+    assert mapped[text] & ~0xFFF == text
+    assert mapped[text] & 3 == 3  # read only
+    data = image.lookup("netisr") & ~0xFFF
+    assert mapped[data] & ~0xFFF == data
+    assert mapped[data] & 3 == 2
+    assert all(lower & ~0xFFF == address for address, lower in mapped.items())  # one-to-one
+    arena = {page << 12 for segment, page, _ in entries if segment == SEGMENT_IDS}
+    assert not any(page < 0x500_0000 for page in arena)  # nothing at 0x10000000 to 0x14ffffff
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("null-read", r"0x300 - Data access DAR=0x00000008"),
+        ("null-write", r"0x300 - Data access DAR=0x00000000"),
+        ("page-one", r"0x300 - Data access DAR=0x00001000"),
+        ("null-call", r"0x400 - Inst access .*PC=0x00000000"),
+        ("text-write", r"0x300 - Data access"),
+        ("unmapped", r"0x300 - Data access DAR=0x10000000"),
+        ("trap", r"0x700 - Program"),
+        ("panic", r"provoked by thread"),
+    ],
+)
+def test_what_is_forbidden_is_found_out(what: str, said: str):
+    with booted(Provoked(f"provoke={what}")) as qemu:
+        assert re.search(said, qemu.console.wait(Darwin.panic, 30).string)
+        qemu.console.wait("We are hanging here", 10)
+
+
+def test_a_stack_that_overflows_is_found_out():
+    with booted(Provoked("provoke=stack")) as qemu:
+        qemu.console.wait(Darwin.panic, 30)
+        qemu.console.wait("not this thread's stack", 10)
+        qemu.console.wait("We are hanging here", 10)
+
+
+def test_two_runs_by_instruction_count_are_equal():
+    texts = []
+    for _ in range(2):
+        with booted(Provoked(epoch=1_732_318_565), "shift=0,sleep=off") as qemu:
+            qemu.console.wait(SELFCHECK, 60)
+            texts.append(next(line for line in qemu.console.lines(0) if "selfcheck" in line))
+    assert texts[0] == texts[1]
+
+
+def test_a_reset_boots_again(guest: Qemu):
+    since = guest.console.position()
+    guest.qmp("system_reset")
+    guest.console.wait(Darwin.ready, 30, since)
+    assert selfcheck(guest)[1] == 0
