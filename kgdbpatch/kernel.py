@@ -474,7 +474,7 @@ class Kernel:
     ) -> Applied:
         """Put code at a site of the running kernel: one stop, one splice word.
 
-        ``asm`` is a file (`pathlib.Path` or an existing file's name) or assembler text, ``c`` a C
+        ``asm`` is assembler text or the `pathlib.Path` of a file with it, ``c`` a C
         file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
         function. ``count`` makes an assembler payload count its hits (calls always do).
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
@@ -553,9 +553,11 @@ class Kernel:
 
 
 def _assembler_source(asm: str | Path) -> tuple[str, str]:
-    if isinstance(asm, str) and ("\n" in asm or " " in asm.strip()) and not Path(asm).is_file():
+    if isinstance(asm, str):
         return asm, "<asm>"
     try:
-        return Path(asm).read_text(), str(asm)
+        return asm.read_text(), str(asm)
     except OSError as error:
         raise BadPatch(f"{asm}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadPatch(f"{asm}: not a text file") from error

@@ -50,7 +50,7 @@ def rounds(kernel: Kernel, tmp_path: Path, printf: str, level: str, candidates: 
         mark = kernel.log.position()
         with kernel.patch(name, c=source):
             line = kernel.log.wait(f"round {number}:", deadline=30, since=mark)
-        assert line.message == f"round {number}:{name} hit 1"
+        assert re.fullmatch(rf"round {number}:{name} hit [12]", line.message)
     give_back(kernel)
     verified = kernel.verify()
     assert verified.ok, [kernel.image.symbolize(address) for address in verified.mismatched]
