@@ -229,9 +229,9 @@ class Kernel:
         return np.frombuffer(self._qemu.ram.read(physical, 4 * count), ">u4").astype(np.uint32)
 
     def read_virtual(self, address: int, size: int) -> bytes:
-        """Read memory through the CPU's present translation, the guest stopped meanwhile."""
-        with self._qemu.exclusive(self._wait), self._debugger.stopped() as session:
-            return session.read(address, size)
+        """Read memory as the CPU translates it where interrupts are on, the guest stopped meanwhile."""
+        with self._qemu.exclusive(self._wait), self._component.stop(self.header.arena) as stop:
+            return stop.read(address, size)
 
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
@@ -408,7 +408,7 @@ class Kernel:
 
             @cache
             def at(address: int) -> tuple[bytes, int, int]:
-                linked = link(compiled, address, self.image.lookup)
+                linked = link(compiled, address, self.image.lookup, abi=self.image.abi)
                 return linked.code, linked.constant_size, linked.entry
 
             return blob_payload(at, self.image.abi)

@@ -39,6 +39,10 @@ class Stop:
         """Write bytes that no CPU executes or trusts yet."""
         self._session.write_physical(physical, data)
 
+    def read(self, virtual: int, size: int) -> bytes:
+        """Read memory through the CPU's present translation."""
+        return self._session.read(virtual, size)
+
     def call(self, commands: Sequence[Command]) -> list[int]:
         """Have the stub obey ``commands``; return their results (see `stub.call`)."""
         return stub.call(self._session, self._arena, commands)

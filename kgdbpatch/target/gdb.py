@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.target.mi import Gdb, Reply
@@ -22,6 +22,7 @@ _INLINE = 64  # bytes that go through MI itself; more go through a file that GDB
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _RECEIVED = re.compile(r'received: "(.*)"', re.DOTALL)
 _RAW = re.compile(r'[^"\\\n]+')
+_WRITE_FAILED = "memory write failed"
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
 
 
@@ -84,11 +85,7 @@ class Debugger:
     def _connected(self) -> Iterator[Session]:
         session = Session(self._qemu, self._gdb, self._share)
         try:
-            connected, reset = self._gdb.ask(
-                f"-target-select remote {self._qemu.gdb_socket}", _packet(_PHYSICAL_OFF), deadline=_DEADLINE
-            )
-            connected.checked()
-            _ok(reset, "virtual addresses")
+            session.connect()
             session.layout = self._layout = self._layout or self._learn()
             yield session
         except BaseException:
@@ -117,11 +114,17 @@ class Debugger:
                 )
         return layout
 
+    @property
+    def gdb_pid(self) -> int:
+        """GDB's process id."""
+        return self._gdb.pid
+
     def close(self) -> None:
         """End GDB; the guest goes on."""
         self._gdb.close()
-        with suppress(OSError):
+        if self._share >= 0:
             os.close(self._share)
+            self._share = -1
 
     def __enter__(self) -> Debugger:
         return self
@@ -158,14 +161,24 @@ class Session:
             raise Misuse("the guest runs; interrupt it first")
         return self._gdb.ask(*commands, deadline=deadline)
 
+    def connect(self) -> None:
+        """Connect, which stops the guest."""
+        connected, reset = self._gdb.ask(
+            f"-target-select remote {self._qemu.gdb_socket}", _packet(_PHYSICAL_OFF), deadline=_DEADLINE
+        )
+        connected.checked()
+        _ok(reset, "virtual addresses")
+        self._running = False
+
     def detach(self) -> None:
         """Disconnect; the guest goes on."""
         if self._running:
-            self.interrupt()
+            return
         commands = [_packet(_PHYSICAL_OFF)] if self._physical else []
         self._physical = False
         for reply in self._ask(*commands, "-target-detach"):
             reply.checked()
+        self._running = True
 
     # ---- registers -----------------------------------------------------------------------
 
@@ -265,13 +278,15 @@ class Session:
         *switch, reply = self._ask(*self._mode(physical), order)
         for answer in switch:
             _ok(answer, "the kind of address")
-        if reply.error is not None:
-            if "memory" not in reply.error:
+        complaint = reply.error
+        if complaint is None and _WRITE_FAILED in reply.text:  # "restore" only warns
+            complaint = reply.text.strip().splitlines()[-1]
+        if complaint is not None:
+            if "memory" not in complaint:
                 reply.checked()
             kind = "physical" if physical else "mapped"
-            raise MemoryFault(
-                f"no {kind} memory at 0x{address:08x}..0x{address + size:08x} (GDB: {reply.error})", address
-            )
+            where = f"0x{address:08x}..0x{address + size:08x}"
+            raise MemoryFault(f"no {kind} memory at {where} (GDB: {complaint})", address)
         return reply
 
     @staticmethod
@@ -311,18 +326,16 @@ class Session:
         return registers
 
     def resume(self) -> None:
-        """Let the guest run while the debugger stays connected."""
-        mode = self._mode(False)
-        self._gdb.forget_events()
-        for reply in self._ask(*mode, "-exec-continue"):
-            reply.checked()
-        self._running = True
+        """Let the guest run until `interrupt`.
+
+        GDB is disconnected meanwhile: one that is ended while its guest runs can leave it stopped.
+        """
+        if self._running:
+            raise Misuse("the guest runs already")
+        self.detach()
 
     def interrupt(self) -> None:
         """Stop the guest again after `resume`."""
         if not self._running:
             raise Misuse("the guest is stopped already")
-        self._running = False
-        (reply,) = self._ask("-exec-interrupt")
-        reply.checked()
-        self._gdb.await_event("stopped", _DEADLINE)
+        self.connect()

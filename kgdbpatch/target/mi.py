@@ -27,7 +27,6 @@ __all__ = ["Gdb", "Reply", "Target"]
 _SETTINGS = (
     "confirm off",
     "pagination off",
-    "mi-async on",  # the guest can be interrupted while it runs
     "endian big",  # before connecting: without an executable GDB assumes little
     "stack-cache off",
     "code-cache off",
@@ -70,10 +69,10 @@ class Gdb:
 
     def __init__(self, target: Target, settings: Sequence[str], passed: Sequence[int]) -> None:
         self._target = target
+        self._closed = False
         self._token = 0
         self._unread = b""
         self._text: list[str] = []  # printed since the last result
-        self._events: list[str] = []
         self._last_words = os.memfd_create("gdb-stderr", os.MFD_CLOEXEC)
         self._process = subprocess.Popen(
             [find_tool("gdb-multiarch", "gdb-multiarch"), "-nx", "-q", "--interpreter=mi3"],
@@ -122,17 +121,6 @@ class Gdb:
         """Wait until GDB is up and set."""
         self.ask(deadline=deadline)
 
-    def await_event(self, name: str, deadline: float) -> None:
-        """Wait for an asynchronous record, such as ``stopped``, that came since `forget_events`."""
-        end = time.monotonic() + deadline
-        while name not in self._events:
-            self._turn(b"", end, f"'{name}'")
-            self._parse({})
-
-    def forget_events(self) -> None:
-        """Drop the asynchronous records that came so far."""
-        self._events.clear()
-
     def _exchange(
         self, data: bytes, tokens: Sequence[int], deadline: float, what: Sequence[str]
     ) -> dict[int, Reply]:
@@ -174,10 +162,8 @@ class Gdb:
         for line in lines:
             record = gdbmiparser.parse_response(line.decode(errors="replace"))
             kind = record["type"]
-            if kind in ("console", "target"):
+            if kind in ("console", "target", "log"):
                 self._text.append(str(record["payload"] or ""))
-            elif kind == "notify":
-                self._events.append(str(record["message"]))
             elif kind == "result":
                 payload = record["payload"] if isinstance(record["payload"], dict) else {}
                 error = str(payload.get("msg", "error")) if record["message"] == "error" else None
@@ -206,6 +192,9 @@ class Gdb:
 
     def close(self) -> None:
         """End GDB by the end of its input; a guest it holds goes on."""
+        if self._closed:
+            return
+        self._closed = True
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -214,5 +203,4 @@ class Gdb:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with suppress(OSError):
-            os.close(self._last_words)
+        os.close(self._last_words)

@@ -33,7 +33,6 @@ class Qemu:
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
         self._record, self._process = record, process
-        self._directory = record.directory  # as it is now: the environment may change
 
     @classmethod
     def start(
@@ -53,7 +52,7 @@ class Qemu:
         Raises `Misuse` for a bad or taken name, `TargetLost` quoting QEMU when it exits.
         """
         directory = runtime.checked_directory(name)
-        with runtime.starting():
+        with runtime.starting(directory.parent):
             if directory.exists():
                 runtime.clean(name)
             directory.mkdir(mode=0o700)
@@ -65,6 +64,7 @@ class Qemu:
                 process, ram = launch.spawn(name, machine, memory_mib, words, directory)
                 record = GuestRecord(
                     name=name,
+                    path=str(directory),
                     pid=process.pid,
                     started=process.started,
                     host_boot=boot_id(),
@@ -88,10 +88,10 @@ class Qemu:
 
     def _greet(self) -> None:
         try:
-            greet(self._directory / "qmp.sock", _GREETING)
+            greet(self.directory / "qmp.sock", _GREETING)
         except TargetLost as error:
             if self._process.wait(1):
-                words = (self._directory / "qemu.stderr").read_text(errors="replace").strip()
+                words = (self.directory / "qemu.stderr").read_text(errors="replace").strip()
                 raise TargetLost(
                     f"QEMU exited immediately ({self._process.exit_text()}): {words or 'no message'}"
                 ) from error
@@ -114,7 +114,7 @@ class Qemu:
     @property
     def directory(self) -> Path:
         """The guest's private directory."""
-        return self._directory
+        return self._record.directory
 
     @property
     def pid(self) -> int:
@@ -139,7 +139,7 @@ class Qemu:
     @property
     def gdb_socket(self) -> Path:
         """The socket of QEMU's GDB server."""
-        return self._directory / "gdb.sock"
+        return self.directory / "gdb.sock"
 
     def alive(self) -> bool:
         """Tell whether QEMU still runs."""
@@ -147,7 +147,7 @@ class Qemu:
 
     def lost(self) -> TargetLost:
         """Return the error that says how QEMU ended, in its own words."""
-        return runtime.lost(self.name, self._process, self._directory)
+        return runtime.lost(self.name, self._process, self.directory)
 
     def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
         """Execute a QMP command and return its answer.
@@ -159,7 +159,7 @@ class Qemu:
 
     def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
         try:
-            return qmp(self._directory / "qmp.sock", command, arguments, deadline)
+            return qmp(self.directory / "qmp.sock", command, arguments, deadline)
         except CommandFailed:
             raise
         except TargetLost as error:
@@ -198,11 +198,11 @@ class Qemu:
     @cached_property
     def console(self) -> Console:
         """What the guest has printed, and a way to type."""
-        return Console(self._directory / "console.log", self._directory / "console.sock", self)
+        return Console(self.directory / "console.log", self.directory / "console.sock", self)
 
     def exclusive(self, wait: float) -> AbstractContextManager[None]:
         """Hold the guest for oneself; raises `TargetBusy` naming the holder after ``wait`` seconds."""
-        return exclusive(self._directory / "lock", self.name, wait)
+        return exclusive(self.directory / "lock", self.name, wait)
 
     def shutdown(self) -> None:
         """End the guest, by force if need be, and remove its directory."""

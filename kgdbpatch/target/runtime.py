@@ -16,7 +16,17 @@ from pathlib import Path
 from kgdbpatch.errors import Misuse, TargetLost, UnknownGuest
 from kgdbpatch.target.process import Process, boot_id, start_time
 
-__all__ = ["GuestRecord", "checked_directory", "clean", "forget", "guests", "lost", "private_directory", "record", "starting"]
+__all__ = [
+    "GuestRecord",
+    "checked_directory",
+    "clean",
+    "forget",
+    "guests",
+    "lost",
+    "private_directory",
+    "record",
+    "starting",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
@@ -29,6 +39,7 @@ class GuestRecord:
     """What is known of a guest without asking it; kept as ``guest.json`` in its directory."""
 
     name: str
+    path: str  # the guest's private directory
     pid: int
     started: int  # of the process, clock ticks since the host booted
     host_boot: str
@@ -41,7 +52,7 @@ class GuestRecord:
     @property
     def directory(self) -> Path:
         """The guest's private directory."""
-        return _root() / self.name
+        return Path(self.path)
 
     def alive(self) -> bool:
         """Tell whether the guest's QEMU still runs."""
@@ -97,9 +108,9 @@ def checked_directory(name: str) -> Path:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Hold the lock under which guests' directories are made and removed."""
-    descriptor = os.open(private_directory() / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def starting(root: Path) -> Iterator[None]:
+    """Hold the lock under which guests' directories in ``root`` are made and removed."""
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -108,10 +119,15 @@ def starting() -> Iterator[None]:
 
 
 def _load(directory: Path) -> GuestRecord | None:
+    path = directory / "guest.json"
     try:
-        return GuestRecord(**json.loads((directory / "guest.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        return GuestRecord(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, TypeError) as error:
+        raise TargetLost(
+            f"{path} is damaged or of another version ({error}); end that guest by hand"
+        ) from error
 
 
 def clean(name: str) -> None:
@@ -141,7 +157,9 @@ def _end_unrecorded(directory: Path) -> None:
 
 def forget(known: GuestRecord) -> None:
     """Remove the directory of an ended guest, unless another one has its name by now."""
-    with starting():
+    if not known.directory.exists():
+        return
+    with starting(known.directory.parent):
         found = _load(known.directory)
         if found is None or (found.pid, found.started) == (known.pid, known.started):
             shutil.rmtree(known.directory, ignore_errors=True)
@@ -157,7 +175,7 @@ def guests() -> list[GuestRecord]:
         else:
             dead.append(directory.name)
     if dead:
-        with starting():
+        with starting(private_directory()):
             for name in dead:
                 with suppress(Misuse):  # it was just being started
                     clean(name)
@@ -173,7 +191,7 @@ def record(name: str) -> GuestRecord:
     if not _NAME.fullmatch(name) or not directory.is_dir():
         names = ", ".join(f"'{guest.name}'" for guest in guests()) or "none"
         raise UnknownGuest(f"no guest '{name}' is running (running: {names})")
-    with starting():  # a guest just being started is recorded when this is held
+    with starting(directory.parent):  # a guest just being started is recorded when this is held
         found = _load(directory)
     if found is None:
         raise UnknownGuest(f"guest '{name}' never came up")
