@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Iterator
@@ -43,8 +44,10 @@ class Ram:
         while end < self.size:
             try:
                 start = os.lseek(self._descriptor, end, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole follows
-                return
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole follows
+                    return
+                raise
             end = os.lseek(self._descriptor, start, os.SEEK_HOLE)
             yield start, end
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetBusy, TargetLost, UnknownGuest
+from kgdbpatch.target import qemu as module
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.runtime import guests
@@ -43,6 +44,16 @@ def test_ram_is_live_and_read_only(qemu: Qemu):
     for address, size in ((qemu.ram.size, 1), (-4, 4), (qemu.ram.size - 3, 4)):
         with pytest.raises(MemoryFault):
             qemu.ram.read(address, size)
+
+
+def test_memory_never_used_is_known(qemu: Qemu):
+    pieces = list(qemu.ram.touched())
+    assert any(start <= LOOP < end for start, end in pieces)
+    assert sum(end - start for start, end in pieces) < qemu.ram.size // 2
+    unused = qemu.ram.array(0, qemu.ram.size).astype(bool)
+    for start, end in pieces:
+        unused[start:end] = False
+    assert not unused.any()
 
 
 def test_snapshots_bring_memory_back(qemu: Qemu):
@@ -93,7 +104,8 @@ def test_too_much_memory(runtime: Path):
     assert not (runtime / "big").exists()
 
 
-def test_stuck_qemu_is_ended(start: Starter):
+def test_stuck_qemu_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_QUIT", 0.5)
     qemu = start("stuck")
     os.kill(qemu.pid, signal.SIGSTOP)
     qemu.shutdown()
