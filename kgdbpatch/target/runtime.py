@@ -125,9 +125,25 @@ def _load(directory: Path) -> GuestRecord | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError) as error:
+        process = _unrecorded(directory)
+        if process is None:
+            return None
         raise TargetLost(
-            f"{path} is damaged or of another version ({error}); end that guest by hand"
+            f"{path} is damaged or of another version ({error}), but its QEMU runs: "
+            f"end process {process.pid} by hand"
         ) from error
+
+
+def _unrecorded(directory: Path) -> Process | None:
+    """Return the running QEMU of a guest that is not (properly) written down, or None."""
+    try:
+        pid = int((directory / "pid").read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    started = start_time(pid)
+    ours = started is not None and os.fsencode(directory / "pid") in words
+    return Process(pid, started) if started is not None and ours else None
 
 
 def clean(name: str) -> None:
@@ -136,23 +152,11 @@ def clean(name: str) -> None:
     found = _load(directory)
     if found is not None and found.alive():
         raise Misuse(f"guest '{name}' is running (pid {found.pid}); shut it down or choose another name")
-    if found is None:
-        _end_unrecorded(directory)
+    orphan = _unrecorded(directory) if found is None else None
+    if orphan is not None:  # its client died between starting it and writing it down
+        orphan.kill()
+        orphan.wait(5)
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def _end_unrecorded(directory: Path) -> None:
-    """End a QEMU whose client died between starting it and writing it down."""
-    try:
-        pid = int((directory / "pid").read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return
-    started = start_time(pid)
-    if started is not None and os.fsencode(directory / "pid") in words:
-        process = Process(pid, started)
-        process.kill()
-        process.wait(5)
 
 
 def forget(known: GuestRecord) -> None:

@@ -88,10 +88,23 @@ def test_reused_pid_is_no_guest(start: Starter):
             Qemu.attach("reused")
     for damaged in ("", "[]", json.dumps(known | {"more": 1})):
         path.write_text(damaged)
-        with pytest.raises(TargetLost, match=r"guest\.json is damaged or of another version"):
+        with pytest.raises(
+            TargetLost, match=rf"damaged or of another version .* end process {qemu.pid} by hand"
+        ):
             guests()
     path.write_text(json.dumps(known))
     assert Qemu.attach("reused").alive()
+
+
+def test_a_damaged_record_of_an_ended_guest_is_a_leftover(runtime: Path):
+    directory = runtime / "old"
+    directory.mkdir()
+    (directory / "guest.json").write_text('{"name": "old"}')
+    (directory / "pid").write_text(f"{os.getpid()}\n")  # reused by a process that is no QEMU of ours
+    with pytest.raises(UnknownGuest):
+        record("old")
+    assert guests() == []
+    assert not directory.exists()
 
 
 @pytest.mark.guest
