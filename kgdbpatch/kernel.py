@@ -538,6 +538,14 @@ class Kernel:
         mismatched |= {address for address in expected if address not in differences}
         return Verification(not mismatched, patched, tuple(sorted(mismatched)))
 
+    def pause(self) -> None:
+        """Halt the guest until `resume`; its time stands still and the host's CPU is free."""
+        self._qemu.qmp("stop")
+
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        self._qemu.qmp("cont")
+
     # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self, tag: str) -> None:

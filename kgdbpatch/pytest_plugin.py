@@ -51,6 +51,7 @@ class _Guests:
             guest.snapshot(_BOOTED)
         else:
             guest.restore(_BOOTED)
+            guest.resume()
         return guest
 
     def shutdown(self) -> None:
@@ -68,8 +69,11 @@ def _kgdbpatch_guests() -> Iterator[_Guests]:
 
 
 @pytest.fixture
-def kernel(request: pytest.FixtureRequest, _kgdbpatch_guests: _Guests) -> Kernel:
-    """Return a running `Kernel` in its booted state."""
+def kernel(request: pytest.FixtureRequest, _kgdbpatch_guests: _Guests) -> Iterator[Kernel]:
+    """Give a running `Kernel` in its booted state; between tests it is paused."""
     marker = request.node.get_closest_marker("kernel")
     profile = marker.args[0] if marker is not None else request.config.getoption("--kernel-profile")
-    return _kgdbpatch_guests.get(profile)
+    guest = _kgdbpatch_guests.get(profile)
+    yield guest
+    if guest.alive:
+        guest.pause()

@@ -60,6 +60,7 @@ def kill_clients(kernel: Kernel, site: str) -> None:
     print(f"{site}: states found after {MOMENTS} kills: {found}")
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_kills_on_darwin(kernel: Kernel):
     kill_clients(kernel, "run_netisr")
@@ -68,6 +69,7 @@ def test_kills_on_darwin(kernel: Kernel):
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 @pytest.mark.xdist_group("linux")
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_kills_on_linux(kernel: Kernel):
     kill_clients(kernel, "udp_sendmsg")

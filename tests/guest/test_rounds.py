@@ -72,6 +72,7 @@ def give_back(kernel: Kernel) -> None:
     assert kernel.arena_used == 0
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_rounds_on_darwin(kernel: Kernel, tmp_path: Path):
     never = {"_printf", "_panic", "_start"}
@@ -100,6 +101,7 @@ do_dentry_open dput kernel_wait4 do_fault exit_mm mmput unmap_vmas""",
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 @pytest.mark.xdist_group("linux")
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_rounds_on_linux(kernel: Kernel, tmp_path: Path):
     known = {function.name for function in kernel.image.functions}
