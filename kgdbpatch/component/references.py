@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 __all__ = ["interrupted_contexts"]
 
-_MSR_TRANSLATED = 0x30  # IR, DR
+_MSR_RUNNING = 0x1032  # ME, IR, DR, RI: set in every kernel context that can be interrupted
 _MSR_USER = 0x4000  # PR
 _MSR_KNOWN = 0x0007_FF77  # bits a 7xx may have set (POW ... LE); others rule an MSR out
 _CHUNK = 1 << 22
 
 
 def _kernel_msr(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    wanted = (words & np.uint32(_MSR_TRANSLATED | _MSR_USER)) == _MSR_TRANSLATED
+    wanted = (words & np.uint32(_MSR_RUNNING | _MSR_USER)) == _MSR_RUNNING
     return np.asarray(wanted & ((words & np.uint32(~_MSR_KNOWN & 0xFFFF_FFFF)) == 0))
 
 
@@ -67,7 +67,7 @@ def interrupted_contexts(
                 index = index[index + 1 < chunk.size]
                 pcs = chunk[index].byteswap()
                 slot = np.searchsorted(starts, pcs, side="right").astype(np.int64) - 1
-                inside = (slot >= 0) & (pcs < ends[slot])
+                inside = (slot >= 0) & (pcs < ends[slot]) & (pcs & np.uint32(3) == 0)
                 inside &= _kernel_msr(chunk[index + 1].byteswap())
                 for at, pc in zip(index[inside], pcs[inside], strict=True):
                     found.append((base + 4 * (begin + int(at)), int(pc)))

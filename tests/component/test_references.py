@@ -23,7 +23,10 @@ def plain(words: list[int]) -> list[tuple[int, int]]:
     return [
         (0x8000 + 4 * index, pc)
         for index, (pc, msr) in enumerate(pairwise(words))
-        if any(low <= pc < high for low, high in RANGES) and msr & 0x4030 == 0x30 and not msr & ~0x7FF77
+        if any(low <= pc < high for low, high in RANGES)
+        and not pc & 3
+        and msr & 0x5032 == 0x1032
+        and not msr & ~0x7FF77
     ]
 
 
