@@ -138,7 +138,7 @@ def live(image: Image, site: str) -> LiveRegisters:
     from kgdbpatch.patch.survey import Rules, Survey
 
     survey = Survey(
-        image, Rules(frozenset(), (), (), frozenset()), lambda at, count: _words(image, at, count)
+        image, Rules(frozenset(), (), (), frozenset(), None), lambda at, count: _words(image, at, count)
     )
     address = image.resolve(site)
     instruction, live_there, free = survey.live(address)

@@ -317,6 +317,7 @@ class Kernel:
             vectors=vectors,
             discarded=tuple((window.start, window.end) for window in profile.discarded(image)),
             fault_sites=profile.fault_sites(image),
+            hidden=profile.hidden_edges(image),
         )
         return Survey(image, rules, self.words)
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kgdbpatch.analysis.hidden import hidden_edges
 from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
@@ -91,6 +92,16 @@ class Linux(Profile):
     def fault_sites(self, image: Image) -> frozenset[int]:
         """Return the addresses in the kernel's exception table."""
         return exception_table(image)
+
+    def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]]:
+        """Return the edges of ``__ex_table`` and of the jump labels, where the kernel has them."""
+        tables = {section.name: (section.address, section.data) for section in image.sections}
+        start, end = (
+            next((symbol.address for symbol in image.symbols if symbol.name == name), 0)
+            for name in ("__start___jump_table", "__stop___jump_table")
+        )
+        jumps = (start, image.read(start, end - start)) if end > start else (0, b"")
+        return hidden_edges(tables.get("__ex_table", (0, b"")), jumps)
 
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""

@@ -109,6 +109,10 @@ class Profile(ABC):
         """Return addresses whose faults the kernel resolves by looking the address up in a table."""
         return frozenset()
 
+    def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
+        """Return where control may go from an instruction unseen (fault fix-ups); None: not known."""
+        return None
+
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""
         return ()

@@ -6,15 +6,17 @@ The words judged are those of the running kernel, not of its file: kernels modif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.callees import Callees, Code
 from kgdbpatch.analysis.hazards import reservation_window, translation_off, untranslated
 from kgdbpatch.analysis.live import Liveness
+from kgdbpatch.analysis.whole import odd_callees
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
@@ -38,6 +40,7 @@ class Rules:
     vectors: tuple[int, ...]
     discarded: tuple[tuple[int, int], ...]
     fault_sites: frozenset[int]
+    hidden: Mapping[int, Sequence[int]] | None  # instruction ─► where its fault goes on; None: not known
 
 
 class Survey:
@@ -60,11 +63,37 @@ class Survey:
         return self._words(function.address, function.size // 4)
 
     def _make_liveness(self, function: Function) -> Liveness:
-        return Liveness(self._function_words(function), function.address, self._image.abi, self._call_effect)
+        return Liveness(
+            self._function_words(function),
+            function.address,
+            self._image.abi,
+            callees=self._callees,
+            hidden=self._rules.hidden,
+        )
 
-    def _call_effect(self, target: int) -> str | None:
-        callee = self._image.function_at(target)
-        return callee.name if callee is not None else None
+    @cached_property
+    def _callees(self) -> Callees:
+        functions = [
+            (function.address, function.size)
+            for function in self._image.functions
+            if not self._discarded(function.address)
+        ]
+        odd = odd_callees(self._sections(), functions, self._image.abi)
+        return Callees(self._code, self._image.abi, odd)
+
+    def _code(self, target: int) -> Code | None:
+        function = self._image.function_at(target)
+        if function is None or self._discarded(function.address):
+            return None
+        return Code(function.name, function.address, self._function_words(function))
+
+    def _sections(self) -> list[tuple[int, Words]]:
+        """Return (address, words) of all code that stays in memory after boot."""
+        return [
+            (section.address, self._words(section.address, section.size // 4))
+            for section in self._image.code_sections()
+            if not self._discarded(section.address)
+        ]
 
     def _make_hazards(self, function: Function) -> tuple[frozenset[int], frozenset[int]]:
         words = self._function_words(function)
@@ -75,12 +104,7 @@ class Survey:
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
-        sections = [
-            (section.address, self._words(section.address, section.size // 4))
-            for section in self._image.code_sections()
-            if not self._discarded(section.address)
-        ]
-        return frozenset(untranslated(sections, self._rules.vectors))
+        return frozenset(untranslated(self._sections(), self._rules.vectors))
 
     def _discarded(self, address: int) -> bool:
         return any(start <= address < end for start, end in self._rules.discarded)
