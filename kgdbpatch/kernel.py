@@ -550,14 +550,14 @@ class Kernel:
     # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self, tag: str) -> None:
-        """Save the guest's whole state under ``tag``."""
+        """Save the guest's whole state under ``tag``; a paused guest goes on afterwards."""
         with self._qemu.exclusive(self._wait):
-            self._qemu.savevm(tag)
+            self._component.snapshot(self.header, tag)
 
     def restore(self, tag: str) -> None:
-        """Put the guest back to the state saved under ``tag``."""
+        """Put the guest back to the state saved under ``tag`` and let it go on from there."""
         with self._qemu.exclusive(self._wait):
-            self._qemu.loadvm(tag)
+            self._component.restore(self._profile.announced_mib << 20, tag)
         self.__dict__.pop("_survey", None)
 
 

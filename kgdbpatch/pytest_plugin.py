@@ -51,7 +51,6 @@ class _Guests:
             guest.snapshot(_BOOTED)
         else:
             guest.restore(_BOOTED)
-            guest.resume()
         return guest
 
     def shutdown(self) -> None:

@@ -130,10 +130,33 @@ class Component:
         assert installed is not None
         return installed
 
+    def snapshot(self, header: Header, tag: str) -> None:
+        """Save the guest's whole state under ``tag``, the decrementer's in the arena."""
+        with self.stop(header.arena) as stop:
+            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
+            self._qemu.savevm(tag)
+
+    def restore(self, physical: int, tag: str) -> None:
+        """Bring the state saved under ``tag`` back; ``physical`` is the arena's address.
+
+        QEMU before 8.2 leaves the decrementer with the deadline it had when it was told to go
+        back, so a guest would get no clock tick for as long as it had run since.
+        """
+        self._qemu.loadvm(tag)
+        header = self.header(physical)
+        if header is None:
+            return
+        value = int(self._state(header.arena)["dec"])
+        with self.stop(header.arena) as stop:
+            stop.call([Command(Op.DECREMENTER, value)])
+
+    def _state(self, arena: ArenaPlan) -> np.void:
+        raw = self._qemu.ram.read(arena.physical + layout.STATE_OFFSET, layout.STATE.itemsize)
+        state: np.void = np.frombuffer(raw, layout.STATE)[0]
+        return state
+
     def _free_bat(self, arena: ArenaPlan) -> int:
-        state = np.frombuffer(
-            self._qemu.ram.read(arena.physical + layout.STATE_OFFSET, layout.STATE.itemsize), layout.STATE
-        )[0]
+        state = self._state(arena)
         ours = _mapping(arena, 0)[0].b
         for number in range(4):
             uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))

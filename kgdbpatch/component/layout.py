@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 1
+VERSION = 2
 LINE = 32  # bytes of a 7xx cache line
 
 STUB_OFFSET = 0x1000
@@ -63,6 +63,7 @@ class Op(IntEnum):
     STATE = 4
     BAT = 5
     MAP = 6
+    DECREMENTER = 7
 
 
 class State(IntEnum):
@@ -98,7 +99,7 @@ COMMAND = np.dtype([*_words("op", "a", "b", "c", "result"), ("pad", ">u4", 3)])
 
 STATE = np.dtype(
     [
-        *_words("sdr1", "pvr", "hid0", "srr0", "srr1", "tbu", "tbl"),
+        *_words("sdr1", "pvr", "hid0", "srr0", "srr1", "dec", "tbu", "tbl"),
         ("ibat", ">u4", (4, 2)),
         ("dbat", ">u4", (4, 2)),
         ("sr", ">u4", 16),

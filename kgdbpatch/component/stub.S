@@ -33,7 +33,9 @@
         .set    OP_STATE, 4
         .set    OP_BAT, 5
         .set    OP_MAP, 6
+        .set    OP_DECREMENTER, 7
 
+        .set    DEC, 22
         .set    SDR1, 25
         .set    SRR0, 26
         .set    SRR1, 27
@@ -68,6 +70,8 @@ next:
         beq     bat
         cmpwi   7, OP_MAP
         beq     map
+        cmpwi   7, OP_DECREMENTER
+        beq     decrementer
 failed:
         addi    7, 6, 1
         b       finish
@@ -147,11 +151,16 @@ store:
         sync
         b       advance
 
-# state: write what the debugger cannot read to physical a: SDR1 PVR HID0 SRR0 SRR1 TBU TBL,
+# decrementer: let it count down from a.
+decrementer:
+        mtspr   DEC, 8
+        b       advance
+
+# state: write what the debugger cannot read to physical a: SDR1 PVR HID0 SRR0 SRR1 DEC TBU TBL,
 # IBAT0U..IBAT3L, DBAT0U..DBAT3L, SR0..SR15.
 state:
         .set    at, 0
-        .irp    spr, SDR1, PVR, HID0, SRR0, SRR1
+        .irp    spr, SDR1, PVR, HID0, SRR0, SRR1, DEC
         mfspr   11, \spr
         stw     11, at(8)
         .set    at, at + 4

@@ -172,11 +172,13 @@ def page_table(guest: Qemu, sdr1: int) -> list[tuple[int, int, int]]:
 
 
 def test_the_page_table_maps_what_it_should(guest: Qemu, image: Image):
-    with Debugger(guest).stopped() as session:
-        msr, sdr1 = session.register("msr"), session.register("sdr1")
+    with Debugger(guest) as debugger, debugger.stopped() as session:
+        while session.register("msr") & 0x30 != 0x30:  # in the first words of an exception's handler
+            session.resume()
+            session.interrupt()
+        sdr1 = session.register("sdr1")
         bats = [session.register(f"{kind}bat{number}u") for kind in "id" for number in range(4)]
         entries = page_table(guest, sdr1)
-    assert msr & 0x30 == 0x30
     assert not any(bat & 3 for bat in bats)
     mapped = {page << 12: lower for segment, page, lower in entries if segment == 0}
     assert not {0, 0x1000} & set(mapped)

@@ -1,0 +1,49 @@
+"""A guest that is put back to a snapshot goes on as it did from there."""
+
+from __future__ import annotations
+
+import re
+
+from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.kernel import Kernel
+
+TICK = Darwin.timebase_hz // 100
+
+
+def decrementer(kernel: Kernel) -> int:
+    found = re.search(r"DECR (\d+)", kernel._qemu.hmp("info registers"))
+    assert found is not None
+    return int(found[1])
+
+
+def run(kernel: Kernel, seconds: int) -> int:
+    """Let the guest print ``seconds`` self-checks; return the number in the last one."""
+    for _ in range(seconds):
+        line = kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
+    return int(line.message.split()[1])
+
+
+def test_the_clock_ticks_after_a_restore(kernel: Kernel):
+    kernel.snapshot("early")
+    run(kernel, 4)
+    kernel.pause()
+    kernel.restore("early")
+    kernel.pause()
+    assert decrementer(kernel) <= TICK or decrementer(kernel) >= 1 << 31  # due, or just past
+    kernel.resume()
+    run(kernel, 1)
+
+
+def test_a_restore_brings_memory_and_patches_back(kernel: Kernel):
+    applied = kernel.patch("run_netisr", asm="nop", count=True)
+    kernel.snapshot("patched")
+    reached = run(kernel, 3)
+    applied.remove()
+    assert kernel.list() == []
+    kernel.restore("patched")
+    assert [(patch.id, patch.state) for patch in kernel.list()] == [(applied.id, "active")]
+    assert kernel.verify().ok
+    assert run(kernel, 1) < reached
+    kernel.remove_all()
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, 0)
