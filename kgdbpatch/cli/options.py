@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel
 
-__all__ = ["AsJson", "ImageFile", "ImageOrName", "Name", "Profile", "Site", "attach"]
+__all__ = ["AsJson", "ImageFile", "ImageOrName", "Name", "Profile", "Site", "Wait", "attach"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.")]
@@ -26,13 +26,18 @@ ImageFile = Annotated[
     typer.Option("--image", metavar="FILE", help="The running kernel's file, instead of the recorded one."),
 ]
 
+Wait = Annotated[
+    float,
+    typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another client to finish."),
+]
+
 
 @contextmanager
-def attach(name: str, image: Path | None) -> Iterator[Kernel]:
+def attach(name: str, image: Path | None, wait: float = 10.0) -> Iterator[Kernel]:
     """Attach to a running guest; it goes on running afterwards."""
     from kgdbpatch.kernel import Kernel  # on use: it is slow to import
 
-    kernel = Kernel.attach(name, image=image)
+    kernel = Kernel.attach(name, image=image, wait=wait)
     try:
         yield kernel
     finally:

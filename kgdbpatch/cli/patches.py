@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, attach
+from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach
 from kgdbpatch.cli.output import hexadecimal, json_line, table
 from kgdbpatch.errors import Misuse, Refused
 
@@ -70,6 +70,7 @@ def apply(
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
     image: ImageFile = None,
+    wait: Wait = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Put code at a site of the running kernel.
@@ -89,7 +90,7 @@ def apply(
         raise Misuse("give exactly one of --asm, --c and --call (see 'kgdbpatch apply --help')")
     if entry is not None and c is None:
         raise Misuse("--entry goes with --c (see 'kgdbpatch apply --help')")
-    with attach(name, image) as kernel:
+    with attach(name, image, wait) as kernel:
         payload: dict[str, Any] = {"asm": asm, "c": c, "call": call, "entry": entry, "count": count}
         identity, pause = None, None
         made: Plan | Applied
@@ -156,6 +157,7 @@ def remove(
     ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Patches, as listed.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Take all patches out.")] = False,
     image: ImageFile = None,
+    wait: Wait = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Take patches out.
@@ -170,7 +172,7 @@ def remove(
     """
     if everything == bool(ids):
         raise Misuse("give the patches' ids, or --all (see 'kgdbpatch remove --help')")
-    with attach(name, image) as kernel:
+    with attach(name, image, wait) as kernel:
         before = {patch.id: patch for patch in kernel.list()}
         wanted = list(dict.fromkeys(ids or before))
         retired = kernel.remove(*wanted)
