@@ -229,9 +229,9 @@ class Kernel:
         return np.frombuffer(self._qemu.ram.read(physical, 4 * count), ">u4").astype(np.uint32)
 
     def read_virtual(self, address: int, size: int) -> bytes:
-        """Read memory as the CPU translates it where interrupts are on, the guest stopped meanwhile."""
-        with self._qemu.exclusive(self._wait), self._component.stop(self.header.arena) as stop:
-            return stop.read(address, size)
+        """Read memory as the CPU maps it for the kernel, the guest stopped meanwhile; or `MemoryFault`."""
+        with self._qemu.exclusive(self._wait):
+            return self._component.read(self.header, address, size)
 
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""

@@ -18,7 +18,8 @@ from kgdbpatch.component.arena import Arena, Header, Record, checksum, field_off
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.stub import Command, StubFailed
-from kgdbpatch.errors import Refused
+from kgdbpatch.component.translate import PAGE, translate
+from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.target.gdb import Debugger, GRegisters, Session
@@ -38,10 +39,6 @@ class Stop:
     def write(self, physical: int, data: bytes) -> None:
         """Write bytes that no CPU executes or trusts yet."""
         self._session.write_physical(physical, data)
-
-    def read(self, virtual: int, size: int) -> bytes:
-        """Read memory through the CPU's present translation."""
-        return self._session.read(virtual, size)
 
     def call(self, commands: Sequence[Command]) -> list[int]:
         """Have the stub obey ``commands``; return their results (see `stub.call`)."""
@@ -129,6 +126,24 @@ class Component:
         installed = self.header(arena.physical)
         assert installed is not None
         return installed
+
+    def read(self, header: Header, virtual: int, size: int) -> bytes:
+        """Read memory as the CPU maps it for the kernel, whatever runs now.
+
+        Raises `MemoryFault` with the first address that is not mapped to RAM.
+        """
+        data, ram = b"", self._qemu.ram
+        with self.stop(header.arena) as stop:
+            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
+            state = self._state(header.arena)
+            while len(data) < size:
+                address = virtual + len(data)
+                wanted = min(size - len(data), PAGE - address % PAGE)
+                physical = translate(state, ram, address) if address < 1 << 32 else None
+                if physical is None or physical + wanted > ram.size:
+                    raise MemoryFault(f"the kernel has no memory mapped at 0x{address:08x}", address)
+                data += ram.read(physical, wanted)
+        return data
 
     def snapshot(self, header: Header, tag: str) -> None:
         """Save the guest's whole state under ``tag``, the decrementer's in the arena."""

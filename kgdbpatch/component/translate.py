@@ -1,0 +1,36 @@
+"""Translate a supervisor's data address as the CPU's MMU does: BATs, then segments and the hash table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kgdbpatch.target.qemu import Ram
+
+__all__ = ["PAGE", "translate"]
+
+PAGE = 4096
+_BLOCK = 0x1_FFFF  # bytes of the smallest BAT block, less one
+
+
+def translate(state: np.void, ram: Ram, address: int) -> int | None:
+    """Return the physical address of ``address``, or None where nothing is mapped.
+
+    ``state`` is a `layout.STATE` of the stopped CPU; what MSR says at the moment does not
+    matter (PEM 7.4 for BATs, 7.5 and 7.6 for segments and the hashed page table).
+    """
+    for upper, lower in state["dbat"].astype(np.int64).tolist():
+        inside = (upper & 0x1FFC) << 15 | _BLOCK
+        if upper & 2 and (address ^ upper) & ~inside & 0xFFFF_FFFF == 0:
+            return int(lower & ~_BLOCK | address & inside)
+    segment, sdr1 = int(state["sr"][address >> 28]), int(state["sdr1"])
+    if segment >> 31:
+        return None  # a direct-store segment
+    vsid, page = segment & 0xFF_FFFF, address >> 12 & 0xFFFF
+    for secondary in (0, 1):
+        hashed = (vsid ^ page) ^ -secondary
+        group = sdr1 & 0xFFFF_0000 | (hashed >> 10 & sdr1 & 0x1FF) << 16 | (hashed & 0x3FF) << 6
+        wanted = 1 << 31 | vsid << 7 | secondary << 6 | page >> 10
+        for upper, lower in np.frombuffer(ram.read(group, 64), ">u4").reshape(8, 2).tolist():
+            if upper == wanted:
+                return int(lower & ~(PAGE - 1) | address & PAGE - 1)
+    return None
