@@ -77,9 +77,9 @@ class Component:
 
         A call of the stub that a dead client left behind is brought to its end first.
         """
-        started = time.perf_counter()
+        debugger = self._debugger()
         try:
-            with self._debugger().stopped() as session:
+            with debugger.stopped() as session:
                 registers = GRegisters(session.read_all())
                 if stub.in_stub(registers, arena.physical):
                     stub.finish(session, arena.physical)
@@ -90,7 +90,7 @@ class Component:
                     session.interrupt()
                 yield Stop(session, arena.physical)
         finally:
-            self.pause = time.perf_counter() - started
+            self.pause = debugger.pause
 
     def install(self, arena: ArenaPlan, image_sha256: str, baseline: dict[int, int]) -> Header:
         """Write the component into hidden RAM, map the arena and its springboard window.
