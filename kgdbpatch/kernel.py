@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -14,67 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import guests
-from kgdbpatch.component import Component, Header, Record
-from kgdbpatch.errors import BadPatch, Misuse, Refused, TargetLost, WrongKernel
+from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
+from kgdbpatch.component import Component, Header
+from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
-from kgdbpatch.patch.assemble import assemble
-from kgdbpatch.patch.compile import compile_c, link
-from kgdbpatch.patch.plan import Payload, Place, Plan, Site, asm_payload, blob_payload, call_payload, plan
+from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.survey import Rules, Survey
+from kgdbpatch.planner import Planner
 from kgdbpatch.syslog import Log
 from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["Applied", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
+__all__ = ["Applied", "Batch", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
 
 Ids = list[int]  # within Kernel the name `list` is the method's
 
-_NEAR = 128  # sites looked at for one that would do
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """The answer to "may I patch here?"; ``saved`` and ``body_words`` are those of a call."""
+class Batch:
+    """Patches put in together: ``ids`` by site, the sites ``refused``, and how long the guest stood still."""
 
-    site: int
-    ok: bool
-    reason: str | None
-    nearest: int | None
-    springboard: bool
-    saved: tuple[str, ...]
-    body_words: int
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRegisters:
-    """The instruction at ``address``, the registers live before it and those a patch may use."""
-
-    address: int
-    instruction: str
-    live: tuple[str, ...]
-    free: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """An entry of the guest's patch table; ``hits`` is None for patches that do not count."""
-
-    id: int
-    site: int
-    state: str
-    hits: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """Whether the running text is its image plus the recorded patches; ``mismatched`` are addresses."""
-
-    ok: bool
-    patched: int
-    mismatched: tuple[int, ...]
+    ids: dict[int, int]
+    refused: tuple[Refused, ...]
+    pause_us: int
 
 
 class Applied:
@@ -237,10 +202,10 @@ class Kernel:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
         words = self._raw_words(address, count)
         header = self._component.header(self._profile.announced_mib << 20)
-        end = address + 4 * count
-        for record in self._component.arena(header.arena).records(address, end) if header else ():
-            if record.spliced:
-                words[(record.site - address) // 4] = record.original
+        if header is not None and header.slots:
+            table = self._component.arena(header.arena).table(address, address + 4 * count)
+            for site, word in table.originals().items():
+                words[(site - address) // 4] = word
         return words
 
     @cached_property
@@ -333,95 +298,17 @@ class Kernel:
 
     def check(self, site: str | int) -> Check:
         """Say whether a function could be called from a site, at what cost, and if not where else."""
-        header, address = self.header, self.resolve(site)
+        planner, address = self._planner(self.header), self.resolve(site)
         try:
-            made = self._plan(header, address, self._any_call())[1]
+            made = planner.one(address, planner.any_call())[1]
         except Refused as refused:
-            return Check(address, False, str(refused), self._nearest(header, address, refused), False, (), 0)
+            return Check(address, False, str(refused), refused.nearest, False, (), 0)
         return Check(address, True, None, None, made.springboard_used, made.saved, made.body_words)
-
-    def _any_call(self) -> Payload:
-        return call_payload(self.image.code_sections()[0].address, self.image.abi)
-
-    def _nearest(self, header: Header, address: int, refused: Refused) -> int | None:
-        """Return the nearest site of the same function that could carry a call."""
-        arena, payload = self._component.arena(header.arena), self._any_call()
-        taken = {record.site for record in arena.records() if record.status != "retired"}
-        place = arena.place(0)[1]
-        for other in itertools.islice(self._survey.nearby(address), _NEAR):
-            if other in taken:
-                continue
-            try:
-                plan(self._survey.site(other), payload, place)
-            except Refused:
-                continue
-            return other
-        return refused.nearest
 
     # ---- patches ---------------------------------------------------------------------------
 
-    def _plan(self, header: Header, address: int, payload: Payload) -> tuple[int, Plan]:
-        """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory."""
-        site = self._survey.site(address)
-        for record in self._component.arena(header.arena).records(address, address + 4):
-            if record.status != "retired":
-                raise self._taken(record)
-        slot, place = self._component.arena(header.arena).place(0)
-        draft = plan(site, payload, place)  # to learn its size
-        slot, place = self._component.arena(header.arena).place(len(draft.code))
-        return slot, self._replan(site, payload, place, draft)
-
-    @staticmethod
-    def _replan(site: Site, payload: Payload, place: Place, draft: Plan) -> Plan:
-        made = plan(site, payload, place) if place.body != draft.body else draft
-        assert len(made.code) <= len(draft.code), "a patch grew when it was moved"
-        return made
-
-    def _taken(self, record: Record) -> Refused:
-        what = f"0x{record.site:08x} ({self.image.symbolize(record.site)})"
-        if record.status == "unfinished":
-            return Refused(
-                "unfinished",
-                f"{what} belongs to patch {record.id}, whose apply was cut off; remove {record.id} first",
-                record.site,
-            )
-        return Refused("taken", f"{what} already carries patch {record.id}; remove it first", record.site)
-
-    def _payload(
-        self,
-        asm: str | Path | None,
-        c: str | Path | None,
-        call: str | int | None,
-        entry: str | None,
-        count: bool,
-        origin: int,
-    ) -> Payload:
-        if sum(what is not None for what in (asm, c, call)) != 1:
-            raise Misuse("give exactly one of asm, c and call")
-        if entry is not None and c is None:
-            raise Misuse("entry goes with a C payload")
-        if call is not None:
-            target = self.resolve(call)
-            self._survey.function(target)
-            return call_payload(target, self.image.abi)
-        if c is not None:
-            compiled = compile_c(Path(c), entry=entry)
-
-            @cache
-            def at(address: int) -> tuple[bytes, int, int]:
-                linked = link(compiled, address, self.image.lookup, abi=self.image.abi)
-                return linked.code, linked.constant_size, linked.entry
-
-            return blob_payload(at, self.image.abi)
-        assert asm is not None
-        source, filename = _assembler_source(asm)
-
-        @cache
-        def words(address: int) -> list[int]:
-            code = assemble(source, origin=address, symbols=self.image.lookup, filename=filename)
-            return [int(word) for word in np.frombuffer(code, ">u4")]
-
-        return asm_payload(words, origin, self.image.abi, counted=count)
+    def _planner(self, header: Header) -> Planner:
+        return Planner(self.image, self._survey, self._component.arena(header.arena))
 
     def plan(
         self,
@@ -434,34 +321,8 @@ class Kernel:
         count: bool = False,
     ) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""
-        return self._prepare(self.header, site, asm, c, call, entry, count)[1]
-
-    def _prepare(
-        self,
-        header: Header,
-        site: str | int,
-        asm: str | Path | None,
-        c: str | Path | None,
-        call: str | int | None,
-        entry: str | None,
-        count: bool,
-    ) -> tuple[int, Plan]:
-        address = self.resolve(site)
-        origin = self._component.arena(header.arena).place(0)[1].body
-        payload = self._payload(asm, c, call, entry, count, origin)
-        try:
-            return self._plan(header, address, payload)
-        except Refused as refused:
-            if refused.nearest is None:
-                nearest = self._nearest(header, address, refused)
-                if nearest is not None:
-                    raise Refused(
-                        refused.rule,
-                        f"{refused}; nearest site that would do: {self.image.symbolize(nearest)}",
-                        refused.address,
-                        nearest,
-                    ) from refused
-            raise
+        planner = self._planner(self.header)
+        return planner.one(self.resolve(site), planner.payload(asm, c, call, entry, count))[1]
 
     def patch(
         self,
@@ -482,9 +343,34 @@ class Kernel:
         """
         with self._qemu.exclusive(self._wait):
             header = self.header
-            slot, made = self._prepare(header, site, asm, c, call, entry, count)
-            identity = self._component.apply(header, slot, made)
+            planner = self._planner(header)
+            payload = planner.payload(asm, c, call, entry, count)
+            slot, made = planner.one(self.resolve(site), payload)
+            (identity,) = self._component.apply(header, [(slot, made)])
             return Applied(self, identity, made, self._component.pause)
+
+    def patch_all(
+        self,
+        sites: Iterable[str | int],
+        *,
+        asm: str | Path | None = None,
+        c: str | Path | None = None,
+        call: str | int | None = None,
+        entry: str | None = None,
+        count: bool = False,
+    ) -> Batch:
+        """Put the same code at many sites, in one stop; arguments as for `patch`.
+
+        Sites that a rule forbids are left out and told in the answer's ``refused``.
+        """
+        with self._qemu.exclusive(self._wait):
+            header = self.header
+            planner = self._planner(header)
+            payload = planner.payload(asm, c, call, entry, count)
+            planned, refused = planner.many([self.resolve(site) for site in sites], payload)
+            ids = self._component.apply(header, planned)
+            placed = {made.site: identity for identity, (_, made) in zip(ids, planned, strict=True)}
+            return Batch(placed, tuple(refused), round(self._component.pause * 1e6))
 
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""
@@ -500,23 +386,29 @@ class Kernel:
         the table does not have.
         """
         with self._qemu.exclusive(self._wait):
-            header = self.header
-            records = {record.id: record for record in self._component.arena(header.arena).records()}
-            for identity in ids:
-                if identity not in records:
-                    raise Misuse(f"guest '{self.name}' has no patch {identity}")
-                if records[identity].status == "damaged":
-                    site = records[identity].site
-                    raise Refused(
-                        "expected",
-                        f"the word at 0x{site:08x} is neither patch {identity}'s nor the original one",
-                        site,
-                    )
-            return self._component.remove(header, [records[identity] for identity in ids])
+            return self._remove(self.header, set(ids))
+
+    def _remove(self, header: Header, ids: set[int]) -> Ids:
+        table = self._component.arena(header.arena).table()
+        known = {int(identity): index for index, identity in enumerate(table.raw["id"])}
+        for identity in sorted(ids):
+            if identity not in known:
+                raise Misuse(f"guest '{self.name}' has no patch {identity}")
+            record = table.record(known[identity])
+            if record.status == "damaged":
+                raise Refused(
+                    "expected",
+                    f"the word at 0x{record.site:08x} is neither patch {identity}'s nor the original one",
+                    record.site,
+                )
+        return self._component.remove(header, table, ids)
 
     def remove_all(self) -> Ids:
         """Take all patches out; return the ids whose memory is still in use."""
-        return self.remove(*(patch.id for patch in self.list()))
+        with self._qemu.exclusive(self._wait):
+            header = self.header
+            table = self._component.arena(header.arena).table()
+            return self._remove(header, {int(identity) for identity in table.raw["id"]})
 
     @property
     def arena_used(self) -> int:
@@ -526,18 +418,16 @@ class Kernel:
     def verify(self) -> Verification:
         """Compare the running text with image and patch table; the guest is not stopped."""
         header = self.header
-        expected = dict(header.baseline)
-        patched, mismatched = 0, set()
-        for record in self._component.arena(header.arena).records():
-            if record.spliced:
-                expected[record.site] = record.splice
-                patched += 1
-            if record.status == "damaged" or not self._component.arena(header.arena).intact(record):
-                mismatched.add(record.site)
+        arena = self._component.arena(header.arena)
+        table = arena.table()
+        tops = table.tops()
+        expected = header.baseline | tops
+        mismatched = set(arena.damaged_bodies(table))
+        mismatched |= {record.site for record in table.records() if record.status == "damaged"}
         differences = self._differences()
         mismatched |= {address for address, word in differences.items() if expected.get(address) != word}
         mismatched |= {address for address in expected if address not in differences}
-        return Verification(not mismatched, patched, tuple(sorted(mismatched)))
+        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)))
 
     def pause(self) -> None:
         """Halt the guest until `resume`; its time stands still and the host's CPU is free."""
@@ -559,14 +449,3 @@ class Kernel:
         with self._qemu.exclusive(self._wait):
             self._component.restore(self._profile.announced_mib << 20, tag)
         self.__dict__.pop("_survey", None)
-
-
-def _assembler_source(asm: str | Path) -> tuple[str, str]:
-    if isinstance(asm, str):
-        return asm, "<asm>"
-    try:
-        return asm.read_text(), str(asm)
-    except OSError as error:
-        raise BadPatch(f"{asm}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadPatch(f"{asm}: not a text file") from error

@@ -6,75 +6,21 @@ The table in the guest is the only truth; a client keeps nothing of it between o
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.component import layout
+from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import State
-from kgdbpatch.errors import Refused, TargetLost
+from kgdbpatch.component.table import Record, Table
+from kgdbpatch.errors import TargetLost
 from kgdbpatch.guests.profile import ArenaPlan, Window
-from kgdbpatch.patch.plan import Place
+from kgdbpatch.isa import encode
 from kgdbpatch.target.qemu import Ram
 
-__all__ = ["Arena", "Header", "Record", "checksum", "field_offset"]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One entry of the patch table, with the word now at its site."""
-
-    slot: int
-    id: int
-    state: State
-    site: int
-    site_physical: int
-    original: int
-    splice: int
-    body: int
-    body_size: int
-    constant_size: int
-    springboard: int | None
-    crc: int
-    hits: int
-    exits: int
-    guard: tuple[int, int]
-    glue_words: int
-    counted: bool
-    word: int  # at the site
-
-    @property
-    def status(self) -> str:
-        """Return ``active``, ``unfinished``, ``retired`` or ``damaged``.
-
-        Unfinished: its apply was cut off before the splice. Retired: removed, but something
-        still refers to its memory. Damaged: the site holds neither of its two words.
-        """
-        if self.state is State.RETIRED:
-            return "retired"
-        if self.word == self.splice:
-            return "active"
-        return "unfinished" if self.word == self.original else "damaged"
-
-    @property
-    def spliced(self) -> bool:
-        """Whether the site holds the splice word."""
-        return self.status == "active"
-
-    @property
-    def entered(self) -> bool:
-        """Whether a thread is between the entry and the exit counter."""
-        return self.guard[1] > 0 and self.hits != self.exits
-
-    @property
-    def unguarded(self) -> list[tuple[int, int]]:
-        """Return the code ranges in which a thread is found by its interrupted pc alone."""
-        start, end = (self.body + 4 * index for index in self.guard)
-        pieces = [(self.body, start), (end, self.body + 4 * self.glue_words)]
-        if self.springboard is not None:
-            pieces.append((self.springboard, self.springboard + layout.SPRINGBOARD_SIZE))
-        return [(low, high) for low, high in pieces if low < high]
+__all__ = ["Arena", "Header", "checksum", "field_offset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +28,9 @@ class Header:
     """The arena's header: its place, the mapping in use and the identity of the patched kernel."""
 
     arena: ArenaPlan
-    bat: int
+    bats: tuple[int, ...]  # of the arena, and of its near window where there is one
     next_id: int
+    slots: int  # of the table, up to the last one ever used
     image_sha256: str
     baseline: dict[int, int]  # address ─► word, where the running kernel differs from its image
 
@@ -119,13 +66,19 @@ class Arena:
         entries = np.frombuffer(
             ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize), layout.BASELINE
         )
-        window = Window(int(raw["springboards"]), int(raw["springboards_end"]))
+        springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
+        near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
         return Header(
             arena=ArenaPlan(
-                int(raw["physical"]), int(raw["size"]), int(raw["virtual"]), window if window.end else None
+                int(raw["physical"]),
+                int(raw["size"]),
+                int(raw["virtual"]),
+                springboards if springboards.end else None,
+                near if near.end else None,
             ),
-            bat=int(raw["bat"]),
+            bats=(int(raw["bat"]), *([int(raw["near_bat"])] if near.end else [])),
             next_id=int(raw["next_id"]),
+            slots=int(raw["slots"]),
             image_sha256=bytes(raw["image_sha256"]).hex(),
             baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
         )
@@ -135,7 +88,10 @@ class Arena:
         return self.plan.physical + layout.TABLE_OFFSET + number * layout.RECORD.itemsize
 
     def inside(self, virtual: int) -> int:
-        """Return the physical address of a virtual one in the arena."""
+        """Return the physical address of a virtual one in the arena or its near window."""
+        near = self.plan.near
+        if near is not None and near.start <= virtual < near.end:
+            virtual -= self.plan.near_shift
         return virtual - self.plan.virtual + self.plan.physical
 
     def springboard(self, virtual: int) -> int:
@@ -143,77 +99,59 @@ class Arena:
         assert self.plan.springboards is not None
         return self.plan.physical + layout.SPRINGBOARD_OFFSET + virtual - self.plan.springboards.start
 
+    def table(self, start: int = 0, end: int = 1 << 32) -> Table:
+        """Return the table's used entries with sites in ``[start, end)``."""
+        at = self.plan.physical + field_offset("slots", layout.HEADER)
+        count = int.from_bytes(self._ram.read(at, 4), "big")
+        size = count * layout.RECORD.itemsize
+        live = self._ram.array(self.slot(0), size).view(layout.RECORD)
+        wanted = live["state"] != State.FREE
+        if (start, end) != (0, 1 << 32):
+            sites = live["site"].astype(np.int64)
+            wanted &= (sites >= start) & (sites < end)
+        slots = np.flatnonzero(wanted)
+        raw = live[slots]  # a copy: the guest goes on counting
+        words = self._words(raw["site_physical"].astype(np.int64))
+        return Table(raw, slots, words)
+
+    def _words(self, physical: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        if physical.size and int(physical.max()) + 4 > self._ram.size:
+            raise TargetLost("the guest's patch table is damaged: a site lies outside its memory")
+        memory = self._ram.array(0, self._ram.size // 4 * 4).view(">u4")
+        return memory[physical // 4].astype(np.uint32)
+
     def records(self, start: int = 0, end: int = 1 << 32) -> list[Record]:
         """Return the table's used entries with sites in ``[start, end)``, in the order of their ids."""
-        table = self._ram.read(self.slot(0), layout.RECORDS * layout.RECORD.itemsize)
-        raw = np.frombuffer(table, layout.RECORD)
-        raw_sites = raw["site"].astype(np.int64)
-        wanted = (raw["state"] != State.FREE) & (raw_sites >= start) & (raw_sites < end)
-        records = [self._record(raw[slot], int(slot)) for slot in np.flatnonzero(wanted)]
-        return sorted(records, key=lambda record: record.id)
+        return self.table(start, end).records()
 
-    def _record(self, raw: np.void, slot: int) -> Record:
-        site_physical = int(raw["site_physical"])
-        return Record(
-            slot=slot,
-            id=int(raw["id"]),
-            state=State(int(raw["state"])),
-            site=int(raw["site"]),
-            site_physical=site_physical,
-            original=int(raw["original"]),
-            splice=int(raw["splice"]),
-            body=int(raw["body"]),
-            body_size=int(raw["body_size"]),
-            constant_size=int(raw["constant_size"]),
-            springboard=int(raw["springboard"]) or None,
-            crc=int(raw["crc"]),
-            hits=int(raw["hits"]),
-            exits=int(raw["exits"]),
-            guard=(int(raw["guard_start"]), int(raw["guard_end"])),
-            glue_words=int(raw["glue_words"]),
-            counted=bool(raw["counted"]),
-            word=int.from_bytes(self._ram.read(site_physical, 4), "big"),
-        )
+    def allocator(self) -> Allocator:
+        """Return an allocator of what the table leaves free now."""
+        return Allocator(self.plan, self.table(), field_offset("hits", layout.RECORD))
 
-    def intact(self, record: Record) -> bool:
-        """Tell whether the code of a patch (body and springboard) is as it was written."""
-        springboard = b""
-        if record.springboard is not None:
-            springboard = self._ram.read(self.springboard(record.springboard), layout.SPRINGBOARD_SIZE)
-        return record.crc == checksum(
-            self._ram.read(self.inside(record.body), record.constant_size), springboard
-        )
+    def springboard_code(self, springboard: int | None) -> bytes:
+        """Return the code of a springboard, none for None."""
+        return self._ram.read(self.springboard(springboard), layout.SPRINGBOARD_SIZE) if springboard else b""
+
+    def onward(self, record: Record) -> int:
+        """Return where a patch goes on to when it stands over an older one of its site."""
+        at = record.body + 4 * record.onward
+        target = encode.branch_target(at, int.from_bytes(self._ram.read(self.inside(at), 4), "big"))
+        if target is None:
+            raise TargetLost(f"the body of patch {record.id} is damaged: it has lost its way on")
+        return target
+
+    def damaged_bodies(self, table: Table) -> list[int]:
+        """Return the sites of those patches whose code (body and springboard) is not as it was written."""
+        raw = table.raw
+        bodies, sizes = raw["body"].tolist(), raw["constant_size"].tolist()
+        boards, crcs = raw["springboard"].tolist(), raw["crc"].tolist()
+        found = []
+        for index, (body, size, board, crc) in enumerate(zip(bodies, sizes, boards, crcs, strict=True)):
+            code = self._ram.read(self.inside(body), size)
+            if crc != checksum(code, self.springboard_code(board)):
+                found.append(int(raw["site"][index]))
+        return found
 
     def used(self) -> int:
         """Return how many bytes hold patch bodies."""
-        return sum(record.body_size for record in self.records())
-
-    def place(self, size: int) -> tuple[int, Place]:
-        """Return a free table slot and a place for a body of ``size`` bytes; nothing is reserved.
-
-        Raises `Refused` (rule ``memory``) when the arena or the table is full.
-        """
-        records = self.records()
-        used = {record.slot for record in records}
-        slot = next((number for number in range(layout.RECORDS) if number not in used), None)
-        if slot is None:
-            raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
-        body = self._gap(records, size)
-        springboard = None
-        if self.plan.springboards is not None:
-            held: Sequence[int | None] = [record.springboard for record in records]
-            window = range(self.plan.springboards.start, self.plan.springboards.end, layout.SPRINGBOARD_SIZE)
-            springboard = next((address for address in window if address not in held), None)
-        counter = self.slot(slot) - self.plan.physical + field_offset("hits", layout.RECORD)
-        return slot, Place(body, springboard, self.plan.virtual + counter)
-
-    def _gap(self, records: Sequence[Record], size: int) -> int:
-        """Return the lowest free address for ``size`` bytes, on a cache line of its own."""
-        start = self.plan.virtual + layout.BODIES_OFFSET
-        for low, high in sorted((record.body, record.body + record.body_size) for record in records):
-            if start + size <= low:
-                break
-            start = max(start, -(-high // layout.LINE) * layout.LINE)
-        if start + size > self.plan.virtual + self.plan.size:
-            raise Refused("memory", f"the arena has no room for {size} more bytes")
-        return start
+        return int(self.table().raw["body_size"].sum())

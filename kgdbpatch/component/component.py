@@ -6,21 +6,23 @@ dies during it, so the patch table and the text always agree.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout, stub
-from kgdbpatch.component.arena import Arena, Header, Record, checksum, field_offset
+from kgdbpatch.component.allocate import runs
+from kgdbpatch.component.arena import Arena, Header, checksum, field_offset
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.stub import Command, StubFailed
+from kgdbpatch.component.table import Record, Table
 from kgdbpatch.component.translate import PAGE, translate
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
+from kgdbpatch.patch.displace import jump
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.target.gdb import Debugger, GRegisters, Session
 from kgdbpatch.target.qemu import Qemu
@@ -103,20 +105,21 @@ class Component:
         with self.stop(arena) as stop:
             stop.write(arena.physical, bytes(layout.STUB_OFFSET))
             stop.write(arena.physical + layout.STUB_OFFSET, stub.CODE)
-            table = layout.RECORDS * layout.RECORD.itemsize
-            if any(self._qemu.ram.read(arena.physical + layout.TABLE_OFFSET, table)):
-                stop.write(arena.physical + layout.TABLE_OFFSET, bytes(table))
+            self._clear(stop, arena.physical + layout.TABLE_OFFSET, layout.RECORDS * layout.RECORD.itemsize)
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             if entries.size:
                 stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(stub.CODE))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            bat = self._free_bat(arena)
-            stop.call(_mapping(arena, bat))
+            bats = self._free_bats(arena)
+            stop.call(_mapping(arena, bats))
             header = np.zeros(1, layout.HEADER)
             header["version"] = layout.VERSION
             header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
-            header["bat"], header["next_id"], header["baseline_count"] = bat, 1, len(baseline)
+            header["bat"], header["next_id"], header["baseline_count"] = bats[0], 1, len(baseline)
+            if arena.near is not None:
+                header["near"], header["near_bat"] = arena.near.start, bats[1]
+                header["near_size"] = arena.near.end - arena.near.start
             if arena.springboards is not None:
                 header["springboards"] = arena.springboards.start
                 header["springboards_end"] = arena.springboards.end
@@ -170,88 +173,157 @@ class Component:
         state: np.void = np.frombuffer(raw, layout.STATE)[0]
         return state
 
-    def _free_bat(self, arena: ArenaPlan) -> int:
+    def _clear(self, stop: Stop, physical: int, size: int) -> None:
+        """Zero memory, as far as it was ever used and is not zero."""
+        for start, end in self._qemu.ram.touched():
+            start, end = max(start, physical), min(end, physical + size)
+            if start < end and self._qemu.ram.array(start, end - start).any():
+                stop.write(start, bytes(end - start))
+
+    def _free_bats(self, arena: ArenaPlan) -> tuple[int, ...]:
         state = self._state(arena)
-        ours = _mapping(arena, 0)[0].b
-        for number in range(4):
-            uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))
-            if all(upper & 3 == 0 or upper == ours for upper in uppers):
-                return number
-        raise Refused(
-            "mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped"
-        )
+        found: list[int] = []
+        for block in _blocks(arena):
+            for number in range(4):
+                uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))
+                if number not in found and all(upper & 3 == 0 or upper == block[0] for upper in uppers):
+                    found.append(number)
+                    break
+            else:
+                raise Refused(
+                    "mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped"
+                )
+        return tuple(found)
 
-    def apply(self, header: Header, slot: int, plan: Plan) -> int:
-        """Put one patch in; return its id.
+    def apply(self, header: Header, plans: Sequence[tuple[int, Plan]]) -> list[int]:
+        """Put patches in, in one stop, each into the table slot given with it; return their ids.
 
-        Body, springboard and record are written first; then one call of the stub maps, flushes,
-        records and splices. Raises `Refused` (rule ``expected``) when the site's word is not
-        what the plan was made from; nothing is left behind then.
+        Bodies, springboards and records are written first, in bulk; then one call of the stub
+        maps, flushes, records and splices. Raises `Refused` (rule ``expected``) when a site's
+        word is not what its plan was made from; nothing is left behind then.
         """
+        if not plans:
+            return []
         arena = self.arena(header.arena)
-        physical = self._to_physical(plan.site)
-        assert physical is not None
-        record = np.zeros(1, layout.RECORD)
-        record["id"], record["site"], record["site_physical"] = header.next_id, plan.site, physical
-        record["original"], record["splice"] = plan.original, plan.splice
-        record["body"], record["body_size"] = plan.body, len(plan.code)
-        record["constant_size"], record["counted"] = plan.constant_size, plan.counted
-        record["glue_words"] = plan.body_words
-        record["springboard"] = plan.springboard or 0
-        record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
-        record["guard_start"], record["guard_end"] = plan.guard
-        record["created"] = int(time.time())
-        at = arena.slot(slot)
-        body = arena.inside(plan.body)
-        next_id = header.arena.physical + field_offset("next_id", layout.HEADER)
-        commands = _mapping(header.arena, header.bat)
-        commands.append(Command(Op.FLUSH, body, len(plan.code)))
-        if plan.springboard is not None:
-            commands.append(
-                Command(Op.FLUSH, arena.springboard(plan.springboard), len(plan.springboard_code))
-            )
-        commands += [
-            Command(Op.STORE, next_id, header.next_id + 1),
-            Command(Op.STORE, at, State.PENDING),
-            Command(Op.SPLICE, physical, plan.original, plan.splice),
-            Command(Op.STORE, at, State.ACTIVE),
-        ]
+        ids = {slot: header.next_id + number for number, (slot, _) in enumerate(plans)}
+        ordered = sorted(plans, key=lambda entry: entry[0])
+        bodies = _pieces((arena.inside(plan.body), plan.code) for _, plan in ordered)
+        boards = _pieces(
+            (arena.springboard(plan.springboard), plan.springboard_code)
+            for _, plan in ordered
+            if plan.springboard is not None
+        )
+        records = self._records(ordered, ids)
+        spans = list(runs([slot for slot, _ in ordered]))
+        next_id, slots = (
+            header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
+        )
+        commands = _mapping(header.arena, header.bats)
+        commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
+        commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
+        commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
+        prepared = len(commands)
+        commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
-            stop.write(body, plan.code)
-            if plan.springboard is not None:
-                stop.write(arena.springboard(plan.springboard), plan.springboard_code)
-            stop.write(at, record.tobytes())
+            for at, code in (*bodies, *boards):
+                stop.write(at, code)
+            done = 0
+            for first, count in spans:
+                stop.write(arena.slot(first), records[done : done + count].tobytes())
+                done += count
             try:
-                stop.call(commands)
+                _obey(stop, commands)
             except StubFailed as error:
-                stop.call([Command(Op.STORE, at, State.FREE)])
+                undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
+                undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
+                undo += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in spans]
+                _obey(stop, undo)
+                before = sum(count for _, count in spans[: error.index - prepared])
+                plan = ordered[before + error.done][1]
                 raise _refusal(error, plan.site, plan.original) from error
-        return header.next_id
+        return [ids[slot] for slot, _ in plans]
 
-    def remove(self, header: Header, records: Sequence[Record]) -> list[int]:
-        """Take patches out, in one stop; return the ids whose memory is still referenced (retired).
+    def _records(self, ordered: Sequence[tuple[int, Plan]], ids: dict[int, int]) -> npt.NDArray[np.void]:
+        records = np.zeros(len(ordered), layout.RECORD)
+        for record, (slot, plan) in zip(records, ordered, strict=True):
+            physical = self._to_physical(plan.site)
+            assert physical is not None
+            record["id"], record["site"], record["site_physical"] = ids[slot], plan.site, physical
+            record["original"], record["splice"] = plan.original, plan.splice
+            record["body"], record["body_size"] = plan.body, len(plan.code)
+            record["constant_size"], record["counted"] = plan.constant_size, plan.counted
+            record["glue_words"] = plan.body_words
+            record["springboard"] = plan.springboard or 0
+            record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
+            record["guard_start"], record["guard_end"] = plan.guard
+            record["tail"], record["onward"] = plan.tail, plan.onward
+        return records
+
+    def remove(self, header: Header, table: Table, ids: set[int]) -> list[int]:
+        """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
 
         Retired patches of earlier removals are collected on the way. Raises `Refused` (rule
         ``expected``) when a site holds neither the splice nor the original word.
         """
         arena = self.arena(header.arena)
+        chosen = np.isin(table.raw["id"], list(ids)) & (table.raw["state"] != State.RETIRED)
+        orders: list[Command] = []
+        for stack in table.stacks():
+            records = [table.record(index) for index in stack]
+            if any(record.id in ids for record in records):
+                orders += self._unstack(arena, records, ids)
+                chosen[stack] = False
+        alone = table.select(chosen)
+        spans = list(runs(alone.slots.tolist()))
+        commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
-            for start in range(0, len(records), layout.MAX_COMMANDS // 2):
-                commands = []
-                for record in records[start : start + layout.MAX_COMMANDS // 2]:
-                    if record.spliced:
-                        commands.append(
-                            Command(Op.SPLICE, record.site_physical, record.splice, record.original)
-                        )
-                    if record.state is not State.RETIRED:
-                        commands.append(Command(Op.STORE, arena.slot(record.slot), State.RETIRED))
-                if commands:
-                    try:
-                        stop.call(commands)
-                    except StubFailed as error:
-                        site = commands[error.index].a
-                        raise _refusal(error, site, commands[error.index].b) from error
+            try:
+                _obey(stop, commands + orders)
+            except StubFailed as error:
+                if error.index >= len(spans):
+                    raise
+                before = sum(count for _, count in spans[: error.index])
+                record = alone.record(before + error.done)
+                raise _refusal(error, record.site, record.splice) from error
             return self._collect(header, stop)
+
+    def _unstack(self, arena: Arena, stack: Sequence[Record], ids: set[int]) -> list[Command]:
+        """Return the commands that take the patches ``ids`` out of those of one site, newest first.
+
+        Those on top are withdrawn. The patch above others that go is led on to where they lead:
+        to the patch below, or to the moved instruction in the removed body, which is kept as
+        long as that is needed.
+        """
+        commands: list[Command] = []
+        above: Record | None = None
+        for index, record in enumerate(stack):
+            if record.id not in ids:
+                above = record
+            elif above is None:
+                commands.append(Command(Op.WITHDRAW, arena.slot(record.slot), 1))
+            else:
+                if index + 1 == len(stack) or stack[index + 1].id not in ids:
+                    commands += self._lead_on(arena, above, record)
+                commands.append(Command(Op.STORE, arena.slot(record.slot), State.RETIRED))
+        return commands
+
+    def _lead_on(self, arena: Arena, above: Record, gone: Record) -> list[Command]:
+        """Return the commands that let ``above`` go on where ``gone`` does, one word changed."""
+        ram = self._qemu.ram
+        target = arena.onward(gone) if gone.onward else gone.body + 4 * gone.tail
+        at = above.body + 4 * above.onward
+        words = jump(at, target, frozenset())
+        assert words is not None, "the bodies of an arena are in reach of each other"
+        body = bytearray(ram.read(arena.inside(above.body), above.constant_size))
+        found = int.from_bytes(body[4 * above.onward : 4 * above.onward + 4], "big")
+        body[4 * above.onward : 4 * above.onward + 4] = words[0].to_bytes(4, "big")
+        crc = checksum(bytes(body), arena.springboard_code(above.springboard))
+        slot = arena.slot(above.slot)
+        return [
+            Command(Op.SPLICE, arena.inside(at), found, words[0]),
+            Command(Op.STORE, slot + field_offset("original", layout.RECORD), gone.original),
+            Command(Op.STORE, slot + field_offset("crc", layout.RECORD), crc),
+        ]
 
     def collect(self, header: Header) -> list[int]:
         """Free what no CPU and no thread refers to any more; return the ids that stay retired."""
@@ -260,28 +332,42 @@ class Component:
 
     def _collect(self, header: Header, stop: Stop) -> list[int]:
         arena = self.arena(header.arena)
-        retired = [record for record in arena.records() if record.state is State.RETIRED]
-        if not retired:
+        everything = arena.table()
+        table = everything.select(everything.raw["state"] == State.RETIRED)
+        if not len(table):
             return []
-        pinned = {record.slot for record in retired if record.entered}
-        ranges = {record.slot: record.unguarded for record in retired if record.slot not in pinned}
-        counters = stop.program_counters()
+        pinned = table.entered()
+        starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
-        held = [
-            pc
-            for _, pc in interrupted_contexts(self._memory(skip), [r for rs in ranges.values() for r in rs])
-        ]
-        for slot, pieces in ranges.items():
-            if any(low <= pc < high for low, high in pieces for pc in (*counters, *held)):
-                pinned.add(slot)
-        commands = [
-            Command(Op.STORE, arena.slot(record.slot), State.FREE)
-            for record in retired
-            if record.slot not in pinned
-        ]
-        for start in range(0, len(commands), layout.MAX_COMMANDS):
-            stop.call(commands[start : start + layout.MAX_COMMANDS])
-        return [record.id for record in retired if record.slot in pinned]
+        ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        held = [pc for _, pc in interrupted_contexts(self._memory(skip), ranges)]
+        for pc in (*stop.program_counters(), *held):
+            pinned[index[(starts <= pc) & (pc < ends)]] = True
+        self._pin_led_on_to(arena, everything, table, pinned)
+        free = table.slots[~pinned].tolist()
+        _obey(stop, [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)])
+        return [int(identity) for identity in table.raw["id"][pinned]]
+
+    @staticmethod
+    def _pin_led_on_to(
+        arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]
+    ) -> None:
+        """Pin the retired bodies that another patch of their site, which stays, goes on to."""
+        leading = [everything.record(index) for index in np.flatnonzero(everything.raw["onward"]).tolist()]
+        if not leading:
+            return
+        slots = retired.slots.tolist()
+        start = retired.raw["body"].astype(np.int64)
+        end = start + retired.raw["body_size"]
+        changed = True
+        while changed:
+            stays = set(np.array(slots)[pinned].tolist()) | set(everything.slots.tolist()) - set(slots)
+            before = int(pinned.sum())
+            for record in leading:
+                if record.slot in stays:
+                    target = arena.onward(record)
+                    pinned |= (start <= target) & (target < end) | (retired.raw["springboard"] == target)
+            changed = int(pinned.sum()) != before
 
     def _memory(self, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """Yield all memory in which kernel stacks can be: what was ever used, less the arena."""
@@ -293,7 +379,7 @@ class Component:
 
 
 def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
-    if error.op is not Op.SPLICE:
+    if error.op not in (Op.APPLY, Op.WITHDRAW):
         return error
     return Refused(
         "expected",
@@ -303,17 +389,48 @@ def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
     )
 
 
-def _mapping(arena: ArenaPlan, bat: int) -> list[Command]:
-    """Return the commands that map the arena (BAT, PEM 7.4) and its springboard page (PTE, PEM 7.6)."""
+def _obey(stop: Stop, commands: Sequence[Command]) -> None:
+    """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""
+    for start in range(0, len(commands), layout.MAX_COMMANDS):
+        try:
+            stop.call(commands[start : start + layout.MAX_COMMANDS])
+        except StubFailed as error:
+            error.index += start
+            raise
+
+
+def _pieces(parts: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return (address, bytes) in as few pieces as there are; the gaps of alignment are zeroed."""
+    pieces: list[tuple[int, bytearray]] = []
+    for at, code in sorted(parts):
+        if pieces and 0 <= at - (pieces[-1][0] + len(pieces[-1][1])) < layout.BODY_ALIGNMENT:
+            pieces[-1][1].extend(bytes(at - pieces[-1][0] - len(pieces[-1][1])) + code)
+        else:
+            pieces.append((at, bytearray(code)))
+    return [(at, bytes(code)) for at, code in pieces]
+
+
+def _blocks(arena: ArenaPlan) -> list[tuple[int, int]]:
+    """Return the BAT pairs' (upper, lower) words for the arena and its near window (PEM 7.4)."""
     supervisor, memory_coherent, read_write = 2, 0x10, 2
-    upper = arena.virtual | (arena.size // 0x20000 - 1) << 2 | supervisor
-    commands = [Command(Op.BAT, bat, upper, arena.physical | memory_coherent | read_write)]
+    blocks = [(arena.virtual, arena.physical, arena.size)]
+    if arena.near is not None:
+        size = arena.near.end - arena.near.start
+        blocks.append((arena.near.start, arena.physical + arena.size - size, size))
+    return [
+        (virtual | (size // 0x20000 - 1) << 2 | supervisor, physical | memory_coherent | read_write)
+        for virtual, physical, size in blocks
+    ]
+
+
+def _mapping(arena: ArenaPlan, bats: Sequence[int]) -> list[Command]:
+    """Return the commands that map the arena (BATs) and its springboard page (PTE, PEM 7.6)."""
+    commands = [
+        Command(Op.BAT, bat, upper, lower) for bat, (upper, lower) in zip(bats, _blocks(arena), strict=True)
+    ]
     if arena.springboards is not None:
-        referenced_changed = 0x180
+        referenced_changed, memory_coherent, read_write = 0x180, 0x10, 2
         page = arena.physical + layout.SPRINGBOARD_OFFSET
-        commands.append(
-            Command(
-                Op.MAP, arena.springboards.start, page | referenced_changed | memory_coherent | read_write
-            )
-        )
+        lower = page | referenced_changed | memory_coherent | read_write
+        commands.append(Command(Op.MAP, arena.springboards.start, lower))
     return commands

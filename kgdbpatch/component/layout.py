@@ -15,12 +15,12 @@ __all__ = [
     "BASELINE_ENTRIES",
     "BASELINE_OFFSET",
     "BODIES_OFFSET",
+    "BODY_ALIGNMENT",
     "CALL_BLOCK",
     "CALL_OFFSET",
     "COMMAND",
     "COMMANDS_OFFSET",
     "HEADER",
-    "LINE",
     "MAGIC",
     "MAX_COMMANDS",
     "RECORD",
@@ -37,8 +37,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 2
-LINE = 32  # bytes of a 7xx cache line
+VERSION = 3
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -50,8 +49,9 @@ MAX_COMMANDS = 8000
 BASELINE_OFFSET = 0x50000
 BASELINE_ENTRIES = 0x8000
 TABLE_OFFSET = 0x90000
-RECORDS = 0x2000
+RECORDS = 0x40000
 BODIES_OFFSET = TABLE_OFFSET + RECORDS * 64
+BODY_ALIGNMENT = 16
 
 
 class Op(IntEnum):
@@ -64,6 +64,9 @@ class Op(IntEnum):
     BAT = 5
     MAP = 6
     DECREMENTER = 7
+    APPLY = 8
+    WITHDRAW = 9
+    MARK = 10
 
 
 class State(IntEnum):
@@ -83,7 +86,8 @@ HEADER = np.dtype(
     [
         ("magic", "V8"),
         *_words("version", "physical", "size", "virtual", "bat", "springboards", "springboards_end"),
-        *_words("next_id", "baseline_count"),
+        *_words("near", "near_size", "near_bat"),
+        *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
     ]
 )
@@ -95,7 +99,7 @@ CALL_BLOCK = np.dtype(
     ]
 )
 
-COMMAND = np.dtype([*_words("op", "a", "b", "c", "result"), ("pad", ">u4", 3)])
+COMMAND = np.dtype([*_words("op", "a", "b", "c", "result", "done"), ("pad", ">u4", 2)])
 
 STATE = np.dtype(
     [
@@ -117,7 +121,8 @@ RECORD = np.dtype(
         ("guard_end", ">u2"),
         ("counted", ">u2"),
         ("glue_words", ">u2"),  # the body without a C blob
-        *_words("created"),
+        ("tail", ">u2"),  # words: where the body's payload is over and the moved instruction begins,
+        ("onward", ">u2"),  # or, not 0, the jump to the older patch of the same site
     ]
 )
 

@@ -26,6 +26,17 @@
 
         .set    COMMAND_SIZE, 32
         .set    COMMAND_RESULT, 16
+        .set    COMMAND_DONE, 20
+
+        .set    RECORD_SIZE, 64
+        .set    RECORD_STATE, 0
+        .set    RECORD_SITE, 12         # physical
+        .set    RECORD_ORIGINAL, 16
+        .set    RECORD_SPLICE, 20
+
+        .set    PENDING, 1
+        .set    ACTIVE, 2
+        .set    RETIRED, 3
 
         .set    OP_FLUSH, 1
         .set    OP_SPLICE, 2
@@ -34,6 +45,9 @@
         .set    OP_BAT, 5
         .set    OP_MAP, 6
         .set    OP_DECREMENTER, 7
+        .set    OP_APPLY, 8
+        .set    OP_WITHDRAW, 9
+        .set    OP_MARK, 10
 
         .set    DEC, 22
         .set    SDR1, 25
@@ -72,6 +86,12 @@ next:
         beq     map
         cmpwi   7, OP_DECREMENTER
         beq     decrementer
+        cmpwi   7, OP_APPLY
+        beq     apply
+        cmpwi   7, OP_WITHDRAW
+        beq     withdraw
+        cmpwi   7, OP_MARK
+        beq     mark
 failed:
         addi    7, 6, 1
         b       finish
@@ -143,6 +163,77 @@ splice:
         icbi    0, 8
         sync
         isync
+        b       advance
+
+# apply: splice the b patches whose records stand from physical a on; everything they need is
+# written and flushed. Stops at the first site that holds another word than the record's original.
+# Result: that word; done: how many are spliced.
+apply:
+        li      10, 0
+1:      stw     10, COMMAND_DONE(4)
+        cmplw   10, 9
+        beq     advance
+        lwz     11, RECORD_SITE(8)
+        lwz     12, 0(11)
+        stw     12, COMMAND_RESULT(4)
+        lwz     0, RECORD_ORIGINAL(8)
+        cmplw   12, 0
+        bne     failed
+        li      0, PENDING
+        stw     0, RECORD_STATE(8)
+        sync
+        lwz     0, RECORD_SPLICE(8)
+        stw     0, 0(11)
+        dcbf    0, 11
+        sync
+        icbi    0, 11
+        li      0, ACTIVE
+        stw     0, RECORD_STATE(8)
+        sync
+        isync
+        addi    8, 8, RECORD_SIZE
+        addi    10, 10, 1
+        b       1b
+
+# withdraw: put the original words back at the sites of the b patches whose records stand from
+# physical a on, and retire them. Stops at the first site that holds neither of its two words.
+# Result: that word; done: how many are retired.
+withdraw:
+        li      10, 0
+1:      stw     10, COMMAND_DONE(4)
+        cmplw   10, 9
+        beq     advance
+        lwz     11, RECORD_SITE(8)
+        lwz     12, 0(11)
+        stw     12, COMMAND_RESULT(4)
+        lwz     0, RECORD_ORIGINAL(8)
+        cmplw   12, 0
+        beq     2f
+        lwz     7, RECORD_SPLICE(8)
+        cmplw   12, 7
+        bne     failed
+        stw     0, 0(11)
+        dcbf    0, 11
+        sync
+        icbi    0, 11
+2:      li      0, RETIRED
+        stw     0, RECORD_STATE(8)
+        sync
+        isync
+        addi    8, 8, RECORD_SIZE
+        addi    10, 10, 1
+        b       1b
+
+# mark: give the b records from physical a on the state c.
+mark:
+        cmpwi   9, 0
+        beq     2f
+1:      stw     10, RECORD_STATE(8)
+        addi    8, 8, RECORD_SIZE
+        subi    9, 9, 1
+        cmpwi   9, 0
+        bne     1b
+2:      sync
         b       advance
 
 # store: write the data word b at physical a.

@@ -24,10 +24,10 @@ _EE, _POW, _RI, _ME, _TRANSLATION = 0x8000, 0x4_0000, 0x2, 0x1000, 0x30
 
 
 class StubFailed(TargetLost):
-    """Command number ``index`` failed in the guest; ``result`` is what it found."""
+    """Command number ``index`` failed in the guest, after ``done`` parts; ``result`` is what it found."""
 
-    def __init__(self, index: int, op: Op, result: int) -> None:
-        self.index, self.op, self.result = index, op, result
+    def __init__(self, index: int, op: Op, result: int, done: int) -> None:
+        self.index, self.op, self.result, self.done = index, op, result, done
         super().__init__(f"the kernel component could not do {op.name.lower()} (found 0x{result:08x})")
 
 
@@ -105,5 +105,6 @@ def call(session: Session, arena: int, commands: Sequence[Command]) -> list[int]
     status = int(np.frombuffer(answer, ">u4", 1)[0])
     if status:
         index = status - 1
-        raise StubFailed(index, commands[index].op, int(results["result"][index]))
+        found = results[index]
+        raise StubFailed(index, commands[index].op, int(found["result"]), int(found["done"]))
     return [int(result) for result in results["result"]]

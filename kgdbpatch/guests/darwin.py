@@ -87,6 +87,10 @@ class Darwin(Profile):
         """Return page 1: unmapped, like page 0, so that null pointers are caught (paper, 3.3.4)."""
         return Window(0x1000, 0x2000)
 
+    def near_window(self, image: Image) -> Window:
+        """Return the topmost 16 MiB, which the kernel maps nowhere: for patches without a springboard."""
+        return Window(0xFF00_0000, 1 << 32)
+
 
 def _run(*command: str) -> str:
     try:

@@ -23,15 +23,16 @@ __all__ = ["Linux", "kernel_option"]
 
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _PT_LOAD = 1
+_NEAR = 16 * MIB
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
 
 class Linux(Profile):
-    """Linux 6.1 on a beige G3: 256 MiB announced, the 16 MiB above them are the arena."""
+    """Linux 6.1 on a beige G3: 256 MiB announced, the 32 MiB above them are the arena."""
 
     name = "linux"
-    memory_mib = 272
+    memory_mib = 288
     announced_mib = 256  # a power of two: the kernel maps it with one BAT pair
     ready = r"\binit: ready\b"
     panic = r"Kernel panic - not syncing|Oops: |kernel BUG at|Unable to handle kernel"
@@ -70,23 +71,28 @@ class Linux(Profile):
         return physical if 0 <= physical < self.announced_mib * MIB else None
 
     def arena_virtual(self, image: Image) -> int:
-        """Return the topmost block below the linear map: within reach of the text, above every process."""
-        return _linear_offset(image) - (self.memory_mib - self.announced_mib) * MIB
+        """Return the first block above every process: kernels put modules near their text, not here."""
+        size = (self.memory_mib - self.announced_mib) * MIB
+        task_size = int(kernel_option(image, "TASK_SIZE") or "0xb0000000", 0)
+        return -(-task_size // size) * size
+
+    def near_window(self, image: Image) -> Window:
+        """Return the 16 MiB below the linear map: within reach of all the text."""
+        return Window(_linear_offset(image) - _NEAR, _linear_offset(image))
 
     def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:
-        """Return why the arena's addresses are in use: by processes, modules or I/O mappings."""
+        """Return why the arena's addresses are in use: by modules or I/O mappings."""
         plan = self.arena(image)
-        task_size = kernel_option(image, "TASK_SIZE")
-        if task_size is not None and int(task_size, 0) > plan.virtual:
-            return f"processes may use the addresses below {task_size}"
-        first, behind = plan.virtual >> _PGDIR_SHIFT, (plan.virtual + plan.size) >> _PGDIR_SHIFT
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
         if directory is None:
             return "the kernel's page directory is not in its linear map"
-        entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
-        for index, entry in enumerate(entries, start=first):
-            if entry:
-                return f"the kernel has a page table for 0x{index << _PGDIR_SHIFT:08x} (modules grow there)"
+        for window in (Window(plan.virtual, plan.virtual + plan.size), self.near_window(image)):
+            first, behind = window.start >> _PGDIR_SHIFT, window.end >> _PGDIR_SHIFT
+            entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
+            for index, entry in enumerate(entries, start=first):
+                if entry:
+                    at = index << _PGDIR_SHIFT
+                    return f"the kernel has a page table for 0x{at:08x} (modules grow there)"
         return None
 
     def fault_sites(self, image: Image) -> frozenset[int]:

@@ -39,13 +39,21 @@ class ArenaPlan:
 
     ``physical`` and ``size`` in bytes; ``virtual`` is a multiple of ``size`` (one BAT block).
     ``springboards`` is a page-aligned virtual window within reach of ``ba`` that the kernel
-    leaves unmapped, or None where the arena itself is within reach of the text.
+    leaves unmapped, or None where the arena itself is within reach of the text. ``near`` is a
+    window within reach of ``ba`` through which the arena's last bytes are seen a second time.
     """
 
     physical: int
     size: int
     virtual: int
     springboards: Window | None = None
+    near: Window | None = None
+
+    @property
+    def near_shift(self) -> int:
+        """Return what is added to an address in the arena to get that in the near window."""
+        assert self.near is not None
+        return self.near.end - (self.virtual + self.size)
 
 
 class Profile(ABC):
@@ -89,6 +97,10 @@ class Profile(ABC):
         """Return a never-mapped page window reachable by ``ba``, or None when none is needed."""
         return None
 
+    def near_window(self, image: Image) -> Window | None:
+        """Return a window of BAT-block size within reach of ``ba`` that the kernel never maps, or None."""
+        return None
+
     def arena(self, image: Image) -> ArenaPlan:
         """Return the arena of a guest booted with this profile's memory plan."""
         return ArenaPlan(
@@ -96,6 +108,7 @@ class Profile(ABC):
             size=(self.memory_mib - self.announced_mib) * MIB,
             virtual=self.arena_virtual(image),
             springboards=self.springboard_window(image),
+            near=self.near_window(image),
         )
 
     def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:

@@ -32,11 +32,17 @@ class Site:
     free_after: frozenset[str]
     abi: ABI
     leaf: bool  # the function may keep data in the red zone
+    under: int | None = None  # the splice word of the patch that this one is put over
 
     @property
     def address(self) -> int:
         """The site's virtual address."""
         return self.instruction.address
+
+    @property
+    def word(self) -> int:
+        """The word that stands at the site now."""
+        return self.instruction.word if self.under is None else self.under
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class Plan:
     springboard_code: bytes
     guard: tuple[int, int]  # words of the body within which hits - exits counts threads
     counted: bool
+    tail: int  # words of the body before the moved instruction
+    onward: int  # words of the body before the jump to an older patch of the site, or 0
 
     @property
     def springboard_used(self) -> bool:
@@ -126,7 +134,7 @@ def asm_payload(
     end (returns, branches out) or leaves r1 changed.
     """
     words = assemble(origin)
-    if not words:
+    if not words and not counted:
         raise BadPatch("the payload has no instruction")
     clobbers, calls, stack = 0, False, 0
     for index, word in enumerate(words):
@@ -155,7 +163,7 @@ def asm_payload(
         clobbers=clobbers & ~mask("r1"),
         calls=calls,
         counted=counted or calls,
-        sees_registers=True,
+        sees_registers=bool(words),
     )
 
 
@@ -280,7 +288,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         clobbers |= mask(f"r{_COUNTER}", f"r{_SCRATCH}", "cr0")
     frame = _frame(site, clobbers, payload.calls)
 
-    def build(blob: int) -> tuple[list[int], tuple[int, int]]:
+    def build(blob: int) -> tuple[list[int], tuple[int, int], int]:
         words = frame.enter()
         guard = (0, 0)
         if payload.counted:
@@ -293,16 +301,12 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             guard = (start, len(words) + _STWCX + 1)
             words += _count(place.counter + 4)
         words += frame.leave()
-        free = site.free if site.instruction.kind is Kind.CALL else site.free_after
-        moved = displace(site.instruction, place.body + 4 * len(words), free)
-        words += moved.words
-        if moved.falls_through:
-            words += _way_back(site, place.body + 4 * len(words), moved)
-        return words, guard
+        tail = len(words)
+        return words + _tail(site, place.body + 4 * tail), guard, tail
 
-    words, _ = build(place.body)  # sizes do not depend on where the blob is: it is near
+    words, *_ = build(place.body)  # sizes do not depend on where the blob is: it is near
     blob_at = place.body + -(-4 * len(words) // 16) * 16
-    words, guard = build(blob_at)
+    words, guard, tail = build(blob_at)
     code = _bytes(words)
     constant = len(code)
     if payload.blob is not None:
@@ -313,7 +317,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
     splice, springboard, springboard_code = _entrance(site, place)
     return Plan(
         site=site.address,
-        original=site.instruction.word,
+        original=site.word,
         splice=splice,
         body=place.body,
         code=code,
@@ -324,7 +328,28 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         springboard_code=springboard_code,
         guard=guard,
         counted=payload.counted,
+        tail=tail,
+        onward=tail if site.under is not None else 0,
     )
+
+
+def _tail(site: Site, at: int) -> list[int]:
+    """Return what follows the payload: the moved instruction and the way back, or an older patch."""
+    if site.under is not None:
+        older = encode.branch_target(site.address, site.under)
+        assert older is not None
+        words = jump(at, older, frozenset())
+        if words is None:
+            raise Refused(
+                "reach", f"the older patch of 0x{site.address:08x} is out of reach of a new one", site.address
+            )
+        return words
+    free = site.free if site.instruction.kind is Kind.CALL else site.free_after
+    moved = displace(site.instruction, at, free)
+    words = list(moved.words)
+    if moved.falls_through:
+        words += _way_back(site, at + 4 * len(words), moved)
+    return words
 
 
 def _way_back(site: Site, at: int, moved: Displaced) -> list[int]:

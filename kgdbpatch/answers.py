@@ -1,0 +1,49 @@
+"""What the facade answers: checks, live registers, patches, verifications; plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Check", "LiveRegisters", "Patch", "Verification"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The answer to "may I patch here?"; ``saved`` and ``body_words`` are those of a call."""
+
+    site: int
+    ok: bool
+    reason: str | None
+    nearest: int | None
+    springboard: bool
+    saved: tuple[str, ...]
+    body_words: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRegisters:
+    """The instruction at ``address``, the registers live before it and those a patch may use."""
+
+    address: int
+    instruction: str
+    live: tuple[str, ...]
+    free: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """An entry of the guest's patch table; ``hits`` is None for patches that do not count."""
+
+    id: int
+    site: int
+    state: str
+    hits: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether the running text is its image plus the recorded patches; ``mismatched`` are addresses."""
+
+    ok: bool
+    patched: int
+    mismatched: tuple[int, ...]

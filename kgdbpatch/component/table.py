@@ -1,0 +1,152 @@
+"""The patch table as arrays: many records at once; a `Record` is made of one where it is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.layout import State
+
+__all__ = ["STATUSES", "Record", "Table"]
+
+STATUSES = ("unfinished", "active", "retired", "damaged")
+_UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the patch table; ``status`` is one of `STATUSES`.
+
+    Unfinished: its apply was cut off before the splice. Retired: removed, but something
+    still refers to its memory. Damaged: the site holds neither of its two words.
+    """
+
+    slot: int
+    id: int
+    state: State
+    status: str
+    site: int
+    site_physical: int
+    original: int
+    splice: int
+    body: int
+    body_size: int
+    constant_size: int
+    springboard: int | None
+    hits: int
+    counted: bool
+    tail: int
+    onward: int
+
+    @property
+    def spliced(self) -> bool:
+        """Whether the site leads to this patch, at once or by way of newer patches."""
+        return self.status == "active"
+
+
+class Table:
+    """The used entries of the patch table, as they were at one moment.
+
+    ``raw`` are the records (layout.RECORD), ``slots`` their numbers, ``words`` what their sites
+    hold, ``status`` an index into `STATUSES`; all of one length, in the order of slots.
+    """
+
+    def __init__(
+        self, raw: npt.NDArray[np.void], slots: npt.NDArray[np.int64], words: npt.NDArray[np.uint32]
+    ) -> None:
+        self.raw, self.slots, self.words = raw, slots, words
+        self.status = self._statuses()
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def _statuses(self) -> npt.NDArray[np.uint8]:
+        splice, original = self.raw["splice"], self.raw["original"]
+        status = np.full(len(self), _DAMAGED, np.uint8)
+        status[self.words == original] = _UNFINISHED
+        status[self.words == splice] = _ACTIVE
+        status[self.raw["state"] == State.RETIRED] = _RETIRED
+        for stack in self.stacks():
+            self._judge_stack(stack, status)
+        return status
+
+    def stacks(self) -> list[list[int]]:
+        """Return the indexes of patches not retired that share a site, newest first."""
+        live = np.flatnonzero(self.raw["state"] != State.RETIRED)
+        _, group, count = np.unique(self.raw["site"][live], return_inverse=True, return_counts=True)
+        members = [live[group == number].tolist() for number in np.flatnonzero(count > 1)]
+        return [sorted(stack, key=lambda index: -int(self.raw["id"][index])) for stack in members]
+
+    def _judge_stack(self, stack: list[int], status: npt.NDArray[np.uint8]) -> None:
+        """Follow the words from the site down: each patch was put over what the next one left."""
+        word = int(self.words[stack[0]])
+        for index in stack:
+            splice, original = (int(self.raw[name][index]) for name in ("splice", "original"))
+            if word == splice:
+                status[index] = _ACTIVE
+                word = original
+            else:
+                status[index] = _UNFINISHED if word == original else _DAMAGED
+
+    def originals(self) -> dict[int, int]:
+        """Return site ─► the kernel's own word, for every site that a patch is spliced at."""
+        active = np.flatnonzero(self.status == _ACTIVE)
+        newest_first = active[np.argsort(-self.raw["id"][active].astype(np.int64))]
+        sites, words = self.raw["site"][newest_first], self.raw["original"][newest_first]
+        return dict(zip(sites.tolist(), words.tolist(), strict=True))  # the oldest wins
+
+    def tops(self) -> dict[int, int]:
+        """Return site ─► the splice word that stands there."""
+        active = np.flatnonzero((self.status == _ACTIVE) & (self.words == self.raw["splice"]))
+        return dict(zip(self.raw["site"][active].tolist(), self.words[active].tolist(), strict=True))
+
+    def entered(self) -> npt.NDArray[np.bool_]:
+        """Tell of each entry whether a thread is between its entry and its exit counter."""
+        inside: npt.NDArray[np.bool_] = (self.raw["guard_end"] > 0) & (self.raw["hits"] != self.raw["exits"])
+        return inside
+
+    def unguarded(self, chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        """Return (start, end, index) of the code in which a thread is found by its interrupted pc alone."""
+        raw = self.raw[chosen]
+        body = raw["body"].astype(np.int64)
+        before, behind, end = (body + 4 * raw[name] for name in ("guard_start", "guard_end", "glue_words"))
+        board = raw["springboard"].astype(np.int64)
+        board_end = np.where(board > 0, board + layout.SPRINGBOARD_SIZE, board)
+        starts = np.concatenate([body, behind, board])
+        ends = np.concatenate([before, end, board_end])
+        index = np.concatenate([chosen] * 3)
+        real = starts < ends
+        return starts[real], ends[real], index[real]
+
+    def select(self, wanted: npt.NDArray[np.bool_]) -> Table:
+        """Return the entries of which ``wanted`` is true; a stack is judged again by what is left."""
+        return Table(self.raw[wanted], self.slots[wanted], self.words[wanted])
+
+    def record(self, index: int) -> Record:
+        """Return one entry."""
+        raw = self.raw[index]
+        return Record(
+            slot=int(self.slots[index]),
+            id=int(raw["id"]),
+            state=State(int(raw["state"])),
+            status=STATUSES[self.status[index]],
+            site=int(raw["site"]),
+            site_physical=int(raw["site_physical"]),
+            original=int(raw["original"]),
+            splice=int(raw["splice"]),
+            body=int(raw["body"]),
+            body_size=int(raw["body_size"]),
+            constant_size=int(raw["constant_size"]),
+            springboard=int(raw["springboard"]) or None,
+            hits=int(raw["hits"]),
+            counted=bool(raw["counted"]),
+            tail=int(raw["tail"]),
+            onward=int(raw["onward"]),
+        )
+
+    def records(self) -> list[Record]:
+        """Return all entries in the order of their ids."""
+        return [self.record(index) for index in np.argsort(self.raw["id"], kind="stable").tolist()]

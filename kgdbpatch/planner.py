@@ -1,0 +1,189 @@
+"""From what a user asks for to plans: payloads, sites judged, places in the arena, sites that would do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.table import Record
+from kgdbpatch.errors import BadPatch, Misuse, Refused
+from kgdbpatch.image import Image
+from kgdbpatch.patch.assemble import assemble
+from kgdbpatch.patch.compile import compile_c, link
+from kgdbpatch.patch.plan import Payload, Place, Plan, Site, asm_payload, blob_payload, call_payload, plan
+from kgdbpatch.patch.survey import Survey
+
+__all__ = ["Planned", "Planner"]
+
+_NEAR = 128  # sites looked at for one that would do
+
+Planned = list[tuple[int, Plan]]  # table slot and plan
+
+
+class Planner:
+    """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed."""
+
+    def __init__(self, image: Image, survey: Survey, arena: Arena) -> None:
+        self._image, self._survey, self._arena = image, survey, arena
+        self._patched: dict[int, Record] = {}
+        for record in arena.records():
+            if record.status != "retired":
+                self._patched[record.site] = record  # the newest one's, where there are several
+        self._allocator = arena.allocator()
+
+    # ---- payloads ------------------------------------------------------------------------
+
+    def payload(
+        self,
+        asm: str | Path | None = None,
+        c: str | Path | None = None,
+        call: str | int | None = None,
+        entry: str | None = None,
+        count: bool = False,
+    ) -> Payload:
+        """Return the payload that a user asks for; arguments as for `Kernel.patch`."""
+        given = sum(what is not None for what in (asm, c, call))
+        if given > 1 or not (given or count):
+            raise Misuse("give exactly one of asm, c and call; or just count")
+        if entry is not None and c is None:
+            raise Misuse("entry goes with a C payload")
+        abi, lookup = self._image.abi, self._image.lookup
+        if call is not None:
+            target = call if isinstance(call, int) else self._image.resolve(call)
+            self._survey.function(target)
+            return call_payload(target, abi)
+        if c is not None:
+            compiled = compile_c(Path(c), entry=entry)
+
+            @cache
+            def at(address: int) -> tuple[bytes, int, int]:
+                linked = link(compiled, address, lookup, abi=abi)
+                return linked.code, linked.constant_size, linked.entry
+
+            return blob_payload(at, abi)
+        if asm is None:
+            return asm_payload(lambda _at: [], 0, abi, counted=True)
+        source, filename = _assembler_source(asm)
+
+        @cache
+        def words(address: int) -> list[int]:
+            code = assemble(source, origin=address, symbols=lookup, filename=filename)
+            return [int(word) for word in np.frombuffer(code, ">u4")]
+
+        origin = self._allocator.look().body
+        if words(origin) == words(origin + 0x1_2340):  # it stands anywhere: one assembly serves all
+
+            def emit(_address: int) -> list[int]:
+                return words(origin)
+
+        else:
+            emit = words
+        return asm_payload(emit, origin, abi, counted=count)
+
+    def any_call(self) -> Payload:
+        """Return the payload that `check` speaks of: a call of a kernel function."""
+        return call_payload(self._image.code_sections()[0].address, self._image.abi)
+
+    # ---- sites -----------------------------------------------------------------------------
+
+    def _site(self, address: int) -> Site:
+        site = self._survey.site(address)
+        below = self._patched.get(address)
+        if below is None:
+            return site
+        what = f"0x{address:08x} ({self._image.symbolize(address)})"
+        if below.status != "active":
+            cut = "whose apply was cut off" if below.status == "unfinished" else "which is damaged"
+            raise Refused(
+                "unfinished", f"{what} belongs to patch {below.id}, {cut}; remove {below.id} first", address
+            )
+        return replace(site, under=below.splice)
+
+    def nearest(self, address: int, refused: Refused) -> int | None:
+        """Return the nearest site of the same function that could carry a call."""
+        payload, place = self.any_call(), self._allocator.look()
+        for other in itertools.islice(self._survey.nearby(address), _NEAR):
+            if other in self._patched:
+                continue
+            try:
+                self._draft(self._survey.site(other), payload, place)
+            except Refused:
+                continue
+            return other
+        return refused.nearest
+
+    # ---- plans -----------------------------------------------------------------------------
+
+    def _draft(self, site: Site, payload: Payload, place: Place) -> Plan:
+        """Plan through a springboard, or within reach where the guest has none left or it will not do."""
+        near = self._allocator.near(place)
+        if near is None:
+            return plan(site, payload, place)
+        if place.springboard is None:
+            return plan(site, payload, near)
+        try:
+            return plan(site, payload, place)
+        except Refused:
+            return plan(site, payload, near)
+
+    def one(self, address: int, payload: Payload) -> tuple[int, Plan]:
+        """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory.
+
+        Raises `Refused` naming the nearest site that would do.
+        """
+        try:
+            return self._placed(address, payload)
+        except Refused as refused:
+            if refused.nearest is None and refused.rule not in ("memory", "unfinished"):
+                nearest = self.nearest(address, refused)
+                if nearest is not None:
+                    raise Refused(
+                        refused.rule,
+                        f"{refused}; nearest site that would do: {self._image.symbolize(nearest)}",
+                        refused.address,
+                        nearest,
+                    ) from refused
+            raise
+
+    def many(self, addresses: Iterable[int], payload: Payload) -> tuple[Planned, list[Refused]]:
+        """Plan ``payload`` at each of ``addresses``; return the plans, and the refusals of the others.
+
+        Raises `Refused` (rule ``memory``) when the arena has no room for all.
+        """
+        planned, refusals = [], []
+        for address in addresses:
+            try:
+                planned.append(self._placed(address, payload))
+            except Refused as refused:
+                if refused.rule == "memory":
+                    raise
+                refusals.append(refused)
+        return planned, refusals
+
+    def _placed(self, address: int, payload: Payload) -> tuple[int, Plan]:
+        site = self._site(address)
+        first = self._allocator.look()
+        made = self._draft(site, payload, first)  # to learn its size
+        place = self._allocator.look(len(made.code))
+        if place.body != first.body:  # a gap was too small
+            size = len(made.code)
+            made = self._draft(site, payload, place)
+            assert len(made.code) <= size, "a patch grew when it was moved"
+        return self._allocator.take(len(made.code), springboard=made.springboard is not None), made
+
+
+def _assembler_source(asm: str | Path) -> tuple[str, str]:
+    if isinstance(asm, str):
+        return asm, "<asm>"
+    try:
+        return asm.read_text(), str(asm)
+    except OSError as error:
+        raise BadPatch(f"{asm}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadPatch(f"{asm}: not a text file") from error

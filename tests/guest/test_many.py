@@ -1,0 +1,136 @@
+"""Many patches at once, and several at one site."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kgdbpatch.errors import Refused
+from kgdbpatch.kernel import Kernel
+
+
+def beat(kernel: Kernel, times: int = 2) -> None:
+    """Let the guest print ``times`` self-checks, none of them bad."""
+    for _ in range(times):
+        line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad")
+
+
+def states(kernel: Kernel) -> dict[int, str]:
+    return {patch.id: patch.state for patch in kernel.list()}
+
+
+def hits(kernel: Kernel) -> dict[int, int]:
+    return {patch.id: patch.hits or 0 for patch in kernel.list()}
+
+
+def still(kernel: Kernel) -> dict[int, int]:
+    """Return the hits of all patches at one moment."""
+    kernel.pause()
+    counted = hits(kernel)
+    kernel.resume()
+    return counted
+
+
+def empty(kernel: Kernel) -> None:
+    """Take everything out; the text is the image's and the arena is empty once threads have left."""
+    kernel.remove_all()
+    for _ in range(10):
+        if not kernel.list():
+            break
+        beat(kernel, 1)
+        kernel.remove_all()
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, 0)
+    assert kernel.arena_used == 0
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
+        pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+    ],
+)
+def test_every_function_is_counted(kernel: Kernel, profile: str):
+    functions = [f for f in kernel.image.functions if f.section in ("__TEXT,__text", ".text")][:2000]
+    batch = kernel.patch_all([function.address for function in functions], count=True)
+    assert len(batch.ids) + len(batch.refused) == len(functions)
+    assert len(batch.ids) > 0.9 * len(functions), {r.rule for r in batch.refused}
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, len(batch.ids))
+    beat(kernel)
+    counted = hits(kernel)
+    assert sum(1 for identity in batch.ids.values() if counted[identity]) > 100
+    if profile == "darwin":  # more than there are springboards: the others go through the near window
+        boards = [r.springboard for r in kernel._component.arena(kernel.header.arena).records()]
+        assert 0 < sum(board is not None for board in boards) <= 256
+        assert None in boards
+    empty(kernel)
+
+
+def test_several_patches_at_one_site(kernel: Kernel):
+    first, second, third = (kernel.patch("run_netisr", count=True) for _ in range(3))
+    assert states(kernel) == {first.id: "active", second.id: "active", third.id: "active"}
+    before = still(kernel)
+    beat(kernel)
+    assert kernel.verify().ok
+    counted = still(kernel)
+    came = {identity: counted[identity] - before[identity] for identity in counted}
+    assert min(came.values()) > 0
+    assert max(came.values()) - min(came.values()) <= 1  # one may be on its way through them
+    kernel.remove(second.id)  # from the middle
+    beat(kernel)
+    assert states(kernel) == {first.id: "active", third.id: "active"}
+    assert kernel.verify().ok
+    assert hits(kernel)[first.id] > counted[first.id]
+    kernel.remove(first.id)  # what the third goes on to stays as long as it does
+    beat(kernel)
+    assert states(kernel) == {first.id: "retired", third.id: "active"}
+    assert kernel.verify().ok
+    reached = hits(kernel)
+    beat(kernel)
+    assert hits(kernel)[third.id] > reached[third.id]
+    assert hits(kernel)[first.id] == reached[first.id]
+    empty(kernel)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...]):
+    original = kernel.words(kernel.resolve("run_netisr"), 1)[0]
+    stack = [kernel.patch("run_netisr", count=True) for _ in order]
+    for index in order:
+        kernel.remove(stack[index].id)
+        verified = kernel.verify()
+        assert verified.ok, (order, index)
+        assert kernel.words(kernel.resolve("run_netisr"), 1)[0] == original
+    beat(kernel)
+    empty(kernel)
+
+
+def test_new_code_runs_before_old(kernel: Kernel):
+    kernel.patch("run_netisr", asm="lis 12,0x1111")
+    upper = kernel.patch("run_netisr", asm="lis 12,0x2222\nmr 0,12")
+    lower = kernel.list()[0]
+    assert kernel.list()[-1].id == upper.id
+    with pytest.raises(Refused):
+        kernel.patch("run_netisr+2", count=True)
+    kernel.remove(lower.id, upper.id)
+    empty(kernel)
+
+
+def test_all_or_nothing(kernel: Kernel):
+    planner = kernel._planner(kernel.header)
+    payload = planner.payload(count=True)
+    functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"][:40]
+    planned, _ = planner.many(functions, payload)
+    slot, plan = planned[25]
+    planned[25] = slot, dataclasses.replace(plan, original=plan.original ^ 1)
+    with pytest.raises(Refused, match="not 0x") as refused:
+        kernel._component.apply(kernel.header, planned)
+    assert refused.value.address == plan.site
+    assert kernel.list() == []
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, 0)
+    beat(kernel, 1)
