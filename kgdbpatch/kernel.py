@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,9 +23,10 @@ from kgdbpatch.patch.compile import compile_c, link
 from kgdbpatch.patch.plan import Payload, Place, Plan, Site, asm_payload, blob_payload, call_payload, plan
 from kgdbpatch.patch.survey import Rules, Survey
 from kgdbpatch.syslog import Log
-from kgdbpatch.target.gdb import Debugger
+from kgdbpatch.target.gdb import Debugger, Session
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.target.steps import executed, step_to
 
 __all__ = ["Applied", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
 
@@ -84,6 +85,7 @@ class Applied:
         self._kernel = kernel
         self.id, self.site, self.saved = identity, made.site, made.saved
         self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
+        self.springboard_words = len(made.springboard_code) // 4
         self.pause_us = round(pause * 1e6)
 
     @property
@@ -216,6 +218,35 @@ class Kernel:
     @cached_property
     def _debugger(self) -> Debugger:
         return self._closing.enter_context(Debugger(self._qemu))
+
+    # ---- for instruments -----------------------------------------------------------------
+
+    @contextmanager
+    def stopped(self) -> Iterator[Session]:
+        """Stop the guest and hold it for oneself; yield the debugger's session; then it goes on."""
+        with self._qemu.exclusive(self._wait), self._debugger.stopped() as session:
+            yield session
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions executed since power-on; raises `Misuse` unless booted with ``icount``."""
+        return executed(self._qemu)
+
+    def trace(self, site: str | int, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
+        """Return the addresses executed from ``site``'s next run to the instruction behind it.
+
+        The guest must have been booted with ``icount``; interrupts wait meanwhile. What runs
+        for a patch at ``site`` is part of it. Raises `TargetTimeout` when the site is not
+        reached within ``deadline`` seconds or left for more than ``most`` instructions.
+        """
+        address = self.resolve(site)
+        with self.stopped() as session:
+            session.run_to(address, deadline)
+            return step_to(self._qemu, session, address + 4, most)
+
+    def type(self, text: str) -> None:
+        """Type ``text`` on the guest's console."""
+        self._qemu.console.send(text)
 
     # ---- the kernel's memory -----------------------------------------------------------
 

@@ -1,0 +1,66 @@
+"""Print what was measured: a table and what its columns mean, or JSON lines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from kgdbpatch.bench.cost import Costs
+from kgdbpatch.cli.output import json_line, table
+
+__all__ = ["print_costs", "print_costs_json"]
+
+_COLUMNS = ("AT A HIT", "INSTRUCTIONS", "GLUE", "PAYLOAD", "RANGE", "AVERAGE", "STOPPED", "STOPS", "PACKETS")
+_MEANING = """\
+INSTRUCTIONS  executed by the guest more than without it: stepped through, interrupts held back, and
+              equal to QEMU's own count; the median of three hits, RANGE is from the least to the most
+GLUE          branches, saves, restores, counting; PAYLOAD the code asked for and all that it calls
+AVERAGE       the same from a loop at full speed, clock interrupts included (linux: init's udp command)
+STOPPED       milliseconds of the host's time in which the guest stands still, by QEMU's clock\
+"""
+
+
+def _number(value: float | None, form: str = "{}") -> str:
+    return form.format(value) if value else "-"
+
+
+def print_costs(costs: Costs) -> None:
+    """Print one profile's costs for people."""
+    print(f"{costs.profile}: cost of one hit at {costs.site}, in guest instructions")
+    table(
+        _COLUMNS,
+        [
+            (
+                row.what,
+                row.instructions,
+                "-" if row.glue is None else row.glue,
+                "-" if row.payload is None else row.payload,
+                row.least if row.least == row.most else f"{row.least}..{row.most}",
+                _number(row.average),
+                _number(row.stop_ms, "{} ms"),
+                _number(row.stops),
+                _number(row.round_trips),
+            )
+            for row in costs.rows
+        ],
+    )
+    stopped = max(row.stop_ms for row in costs.rows)
+    lost = stopped / 1000 * costs.speed
+    print(_MEANING)
+    print(
+        f"This guest executes {costs.speed / 1e6:.0f} million instructions a second here (counting them, "
+        f"its idle loop included): {stopped} ms are worth {lost / 1e3:.0f} thousand."
+    )
+
+
+def print_costs_json(costs: Costs) -> None:
+    """Print one profile's costs, one object a line."""
+    for row in costs.rows:
+        json_line(
+            {
+                "bench": "cost",
+                "profile": costs.profile,
+                "site": costs.site,
+                **asdict(row),
+                "instructions_per_second": round(costs.speed),
+            }
+        )
