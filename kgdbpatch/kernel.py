@@ -244,6 +244,12 @@ class Kernel:
             session.run_to(address, deadline)
             return step_to(self._qemu, session, address + 4, most)
 
+    def trace_call(self, function: str, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
+        """Return the addresses executed from a function's next call to its return; as `trace`."""
+        with self.stopped() as session:
+            entered = session.run_to(self[function].address, deadline)
+            return step_to(self._qemu, session, entered["lr"], most)
+
     def type(self, text: str) -> None:
         """Type ``text`` on the guest's console."""
         self._qemu.console.send(text)

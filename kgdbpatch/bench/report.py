@@ -12,7 +12,8 @@ __all__ = ["print_costs", "print_costs_json"]
 _COLUMNS = ("AT A HIT", "INSTRUCTIONS", "GLUE", "PAYLOAD", "RANGE", "AVERAGE", "STOPPED", "STOPS", "PACKETS")
 _MEANING = """\
 INSTRUCTIONS  executed by the guest more than without it: stepped through, interrupts held back, and
-              equal to QEMU's own count; the median of three hits, RANGE is from the least to the most
+              equal to QEMU's own count; the median of three hits, RANGE is from the least to the most.
+              On linux printing includes the console; on darwin another thread does that afterwards
 GLUE          branches, saves, restores, counting; PAYLOAD the code asked for and all that it calls
 AVERAGE       the same from a loop at full speed, clock interrupts included (linux: init's udp command)
 STOPPED       milliseconds of the host's time in which the guest stands still, by QEMU's clock\
