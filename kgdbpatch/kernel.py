@@ -236,8 +236,9 @@ class Kernel:
         """Return the addresses executed from ``site``'s next run to the instruction behind it.
 
         The guest must have been booted with ``icount``; interrupts wait meanwhile. What runs
-        for a patch at ``site`` is part of it. Raises `TargetTimeout` when the site is not
-        reached within ``deadline`` seconds or left for more than ``most`` instructions.
+        for a patch at ``site``, or is called there, is part of it. Raises `TargetTimeout` when
+        the site is not reached within ``deadline`` seconds or left for more than ``most``
+        instructions.
         """
         address = self.resolve(site)
         with self.stopped() as session:

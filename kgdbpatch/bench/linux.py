@@ -29,6 +29,16 @@ def command(kernel: Kernel, text: str) -> str:
     return answer
 
 
+def _timebase(kernel: Kernel) -> int:
+    """Return the time base's frequency in Hz, as the guest tells it."""
+    mark = kernel.log.position()
+    command(kernel, "read /proc/cpuinfo")
+    for line in kernel.log.lines(mark):
+        if found := _TIMEBASE.search(line.message):
+            return int(found[1])
+    raise CommandFailed("the guest's /proc/cpuinfo does not tell the time base's frequency")
+
+
 @contextmanager
 def calm(kernel: Kernel) -> Iterator[None]:
     """Let the guest's workers stand still meanwhile."""
@@ -47,11 +57,7 @@ def udp_instructions(kernel: Kernel, rounds: int, *, loops: int = 1) -> float:
     Resolution: one tick of the time base (60 instructions) and one clock interrupt (some 3000)
     over all rounds.
     """
-    mark = kernel.log.position()
-    command(kernel, "read /proc/cpuinfo")
-    frequency = next(
-        int(found[1]) for line in kernel.log.lines(mark) if (found := _TIMEBASE.search(line.message))
-    )
+    frequency = _timebase(kernel)
     ticks = min(int(command(kernel, f"udp {rounds}").split()[-1]) for _ in range(loops))
     return ticks * 1e9 / frequency / rounds
 

@@ -13,9 +13,10 @@ _COLUMNS = ("AT A HIT", "INSTRUCTIONS", "GLUE", "PAYLOAD", "RANGE", "AVERAGE", "
 _MEANING = """\
 INSTRUCTIONS  executed by the guest more than without it: stepped through, interrupts held back, and
               equal to QEMU's own count; the median of three hits, RANGE is from the least to the most.
-              On linux printing includes the console; on darwin another thread does that afterwards
+              On linux printing includes the console. A breakpoint's work is done by the host
 GLUE          branches, saves, restores, counting; PAYLOAD the code asked for and all that it calls
-AVERAGE       the same from a loop at full speed, clock interrupts included (linux: init's udp command)
+AVERAGE       the same from a loop at full speed (linux: init's udp command), give or take a few:
+              with clock interrupts and with what is put off to an interrupt
 STOPPED       milliseconds of the host's time in which the guest stands still, by QEMU's clock\
 """
 

@@ -99,5 +99,8 @@ def _gdb(script: Path, hits: int) -> None:
 def _packets(log: Path) -> int:
     """Count the packets that GDB sent once it had let the guest run."""
     sent = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("w ")]
-    first = next(number for number, line in enumerate(sent) if "vCont;c" in line or "$c#" in line)
+    starts = (number for number, line in enumerate(sent) if "vCont;c" in line or "$c#" in line)
+    first = next(starts, None)
+    if first is None:
+        raise CommandFailed("GDB logged no packet that lets the guest run")
     return sum(len(_PACKET.findall(line)) for line in sent[first:])

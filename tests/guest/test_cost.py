@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch.bench import linux
-from kgdbpatch.bench.cost import ICOUNT, hit_cost
+from kgdbpatch.bench.hit import ICOUNT, hit_cost
 from kgdbpatch.errors import Misuse
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.breakpoint import breakpoint_with_commands
+from kgdbpatch.target.qemu import Qemu
 
 NOPS = 40
 
@@ -63,6 +65,15 @@ def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path):
     assert empty.payload == 1, "its return"
     assert full.payload == 1 + NOPS
     assert full.glue == empty.glue
+
+
+def test_a_breakpoint_stops_the_guest(darwin: Kernel):
+    site, value = darwin.resolve("run_netisr"), f"{{unsigned int}}{darwin.image.lookup('netisr'):#x}"
+    found = breakpoint_with_commands(Qemu.attach(darwin.name), site, "netisr value: 0x%08x", value, 5)
+    assert found.stops >= 1
+    assert found.seconds > 0
+    assert found.round_trips > 1
+    assert darwin.verify().ok
 
 
 def test_the_guest_goes_on_after_counting(darwin: Kernel):
