@@ -62,10 +62,10 @@ def _patches(job: _Job, scratch: Path) -> Iterator[tuple[str, int, dict[str, Any
     """Yield (name, instructions inline, payload) from the smallest patch to the demo's."""
     empty = scratch / "empty.c"
     empty.write_text("void empty(void)\n{\n}\n")
-    yield "patch: one nop", 1, {"asm": "nop"}
-    yield "patch: one nop, hits counted", 1, {"asm": "nop", "count": True}
-    yield "patch: empty C function", 0, {"c": empty}
-    yield f"patch: {job.code}", 0, {"c": _EXAMPLES / job.code}
+    yield "nop", 1, {"asm": "nop"}
+    yield "nop, counted", 1, {"asm": "nop", "count": True}
+    yield "empty C function", 0, {"c": empty}
+    yield job.code, 0, {"c": _EXAMPLES / job.code}
 
 
 class _Bench:
@@ -106,9 +106,8 @@ class _Bench:
             trace = self._kernel.trace_call(printing)
             printed = self._kernel.log.wait("", since=mark).message
             if trace.count(line) == 1 and Path(self._job.code).stem in printed:
-                return Cost(
-                    "  its line, by the syslog thread", len(trace), None, None, len(trace), len(trace)
-                )
+                cost = len(trace)
+                return Cost("its line, later", cost, None, None, cost, cost)
         raise TargetTimeout(f"{printing} did not print a line of the patch by itself in {_TRIES} calls")
 
     def kprobe(self) -> Iterator[Cost]:
@@ -120,7 +119,7 @@ class _Bench:
             yield self._with_average(hit_cost(self._kernel, self._job.site, None, what=what))
 
     def breakpoint(self) -> Cost:
-        what = "GDB breakpoint with commands"
+        what = "GDB breakpoint"
         self._progress(f"{self._kernel.profile}: {what}")
         site = self._kernel.resolve(self._job.site)
         qemu = Qemu.attach(self._kernel.name)
@@ -134,7 +133,7 @@ class _Bench:
             0,
             0,
             stop_ms=round(1000 * found.seconds, 2),
-            stops=round(found.stops, 1),
+            stops=found.stops,
             round_trips=round(found.round_trips, 1),
         )
 

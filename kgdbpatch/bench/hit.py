@@ -30,7 +30,7 @@ class Cost:
     most: int
     average: float | None = None
     stop_ms: float = 0.0
-    stops: float = 0.0
+    stops: int = 0
     round_trips: float = 0.0
 
 

@@ -9,15 +9,16 @@ from kgdbpatch.cli.output import json_line, table
 
 __all__ = ["print_costs", "print_costs_json"]
 
-_COLUMNS = ("AT A HIT", "INSTRUCTIONS", "GLUE", "PAYLOAD", "RANGE", "AVERAGE", "STOPPED", "STOPS", "PACKETS")
+_COLUMNS = ("AT A HIT", "COST", "GLUE", "PAYLOAD", "RANGE", "LOOP", "STOPPED", "PACKETS")
 _MEANING = """\
-INSTRUCTIONS  executed by the guest more than without it: stepped through, interrupts held back, and
-              equal to QEMU's own count; the median of three hits, RANGE is from the least to the most.
-              On linux printing includes the console. A breakpoint's work is done by the host
-GLUE          branches, saves, restores, counting; PAYLOAD the code asked for and all that it calls
-AVERAGE       the same from a loop at full speed (linux: init's udp command), give or take a few:
-              with clock interrupts and with what is put off to an interrupt
-STOPPED       milliseconds of the host's time in which the guest stands still, by QEMU's clock\
+COST     instructions the guest executes more than without it: stepped through, interrupts held back,
+         and equal to QEMU's own count; the median of three hits, RANGE is from the least to the most.
+         On linux printing includes the console, on darwin another thread writes the line later.
+         A breakpoint's work (same value counted and printed, by GDB's commands) is done by the host
+GLUE     branches, saves, restores, counting; PAYLOAD the code asked for and all that it calls
+LOOP     the same from a loop at full speed (linux: init's udp command), give or take a few: with
+         clock interrupts and with what is put off to an interrupt
+STOPPED  the host's time in which the guest stands still, by QEMU's clock; PACKETS sent by GDB\
 """
 
 
@@ -38,19 +39,19 @@ def print_costs(costs: Costs) -> None:
                 "-" if row.payload is None else row.payload,
                 row.least if row.least == row.most else f"{row.least}..{row.most}",
                 _number(row.average),
-                _number(row.stop_ms, "{} ms"),
-                _number(row.stops),
+                f"{row.stop_ms} ms" if row.stops else "-",
                 _number(row.round_trips),
             )
             for row in costs.rows
         ],
     )
-    stopped = max(row.stop_ms for row in costs.rows)
+    stopped, stops = max((row.stop_ms, row.stops) for row in costs.rows)
     lost = stopped / 1000 * costs.speed
     print(_MEANING)
     print(
-        f"This guest executes {costs.speed / 1e6:.0f} million instructions a second here (counting them, "
-        f"its idle loop included): {stopped} ms are worth {lost / 1e3:.0f} thousand."
+        f"{stops:g} stops of together {stopped} ms: time for {lost / 1e3:.0f} thousand instructions, at the "
+        f"{costs.speed / 1e6:.0f} million a second\nthat this guest executes here while counting them "
+        "(its idle loop included)"
     )
 
 

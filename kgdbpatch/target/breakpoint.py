@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -41,9 +42,9 @@ detach
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """Per hit of a breakpoint: how often and how long (seconds) the guest stood still, packets sent."""
+    """Per hit of a breakpoint: stops, how long (median, seconds) they took together, packets sent."""
 
-    stops: float
+    stops: int
     seconds: float
     round_trips: float
 
@@ -73,7 +74,9 @@ def breakpoint_with_commands(qemu: Qemu, site: int, text: str, value: str, hits:
 
         pauses = stops_during(qemu.directory / "qmp.sock", lambda: run(""), _DEADLINE)[1:]
         run(f"set remotelogfile {log}")
-        return Stops(len(pauses) / hits, sum(pauses) / hits, _packets(log) / hits)
+        stops = max(1, round(len(pauses) / hits))
+        each = [sum(pauses[at : at + stops]) for at in range(0, len(pauses) - stops + 1, stops)]
+        return Stops(stops, statistics.median(each), _packets(log) / hits)
 
 
 def _gdb(script: Path, hits: int) -> None:
