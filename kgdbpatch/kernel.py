@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,10 @@ from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.survey import Rules, Survey
 from kgdbpatch.planner import Planner
 from kgdbpatch.syslog import Log
-from kgdbpatch.target.gdb import Debugger
+from kgdbpatch.target.gdb import Debugger, Session
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.target.steps import executed, step_to
 
 __all__ = ["Applied", "Batch", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
 
@@ -49,6 +50,7 @@ class Applied:
         self._kernel = kernel
         self.id, self.site, self.saved = identity, made.site, made.saved
         self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
+        self.springboard_words = len(made.springboard_code) // 4
         self.pause_us = round(pause * 1e6)
 
     @property
@@ -181,6 +183,42 @@ class Kernel:
     @cached_property
     def _debugger(self) -> Debugger:
         return self._closing.enter_context(Debugger(self._qemu))
+
+    # ---- for instruments -----------------------------------------------------------------
+
+    @contextmanager
+    def stopped(self) -> Iterator[Session]:
+        """Stop the guest and hold it for oneself; yield the debugger's session; then it goes on."""
+        with self._qemu.exclusive(self._wait), self._debugger.stopped() as session:
+            yield session
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions executed since power-on; raises `Misuse` unless booted with ``icount``."""
+        return executed(self._qemu)
+
+    def trace(self, site: str | int, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
+        """Return the addresses executed from ``site``'s next run to the instruction behind it.
+
+        The guest must have been booted with ``icount``; interrupts wait meanwhile. What runs
+        for a patch at ``site``, or is called there, is part of it. Raises `TargetTimeout` when
+        the site is not reached within ``deadline`` seconds or left for more than ``most``
+        instructions.
+        """
+        address = self.resolve(site)
+        with self.stopped() as session:
+            session.run_to(address, deadline)
+            return step_to(self._qemu, session, address + 4, most)
+
+    def trace_call(self, function: str, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
+        """Return the addresses executed from a function's next call to its return; as `trace`."""
+        with self.stopped() as session:
+            entered = session.run_to(self[function].address, deadline)
+            return step_to(self._qemu, session, entered["lr"], most)
+
+    def type(self, text: str) -> None:
+        """Type ``text`` on the guest's console."""
+        self._qemu.console.send(text)
 
     # ---- the kernel's memory -----------------------------------------------------------
 

@@ -299,9 +299,16 @@ class Session:
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
         """Let the CPU run untranslated code until it reaches ``address``; return its registers there.
 
-        The CPU's pc and msr must have been set so that it gets there. ``deadline`` is rounded up
-        to whole seconds; then the guest is stopped where it is and `TargetTimeout` raised. A CPU
-        that naps (it was stopped with MSR[POW] set) runs nothing before its next interrupt.
+        The CPU's pc and msr must have been set so that it gets there. A CPU that naps (it was
+        stopped with MSR[POW] set) runs nothing before its next interrupt. Errors as for `run_to`.
+        """
+        return self.run_to(address, deadline)
+
+    def run_to(self, address: int, deadline: float) -> GRegisters:
+        """Let the guest run until its pc is ``address``; return the registers there.
+
+        ``deadline`` is rounded up to whole seconds; then the guest is stopped where it is and
+        `TargetTimeout` raised.
         """
         seconds = max(1, math.ceil(deadline))
         place = f"1,{address:x},4"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, StateError
+from qemu.qmp import (
+    ConnectError,
+    EventListener,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    StateError,
+)
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 
-__all__ = ["greet", "qmp"]
+__all__ = ["greet", "qmp", "stops_during"]
 
 _T = TypeVar("_T")
 
@@ -29,6 +37,45 @@ def qmp(socket: Path, command: str, arguments: Mapping[str, object], deadline: f
 def greet(socket: Path, deadline: float) -> None:
     """Wait until QEMU has come up and greets; errors as for `qmp`."""
     _run(_execute(socket, None, {}), "the greeting", deadline)
+
+
+def stops_during(socket: Path, work: Callable[[], object], deadline: float) -> list[float]:
+    """Do ``work`` and return how long (seconds) the guest stood still each time it was stopped.
+
+    The times are those of QEMU's own events. ``work`` runs in a thread and cannot use QMP.
+    Errors as for `qmp`, and what ``work`` raises.
+    """
+    return _run(_stops_during(socket, work), "events", deadline)
+
+
+async def _stops_during(socket: Path, work: Callable[[], object]) -> list[float]:
+    client = QMPClient()
+    await client.connect(str(socket))
+    try:
+        with client.listener(("STOP", "RESUME")) as listener:
+            await asyncio.to_thread(work)
+            await client.execute("query-status")  # its answer comes after all earlier events
+            return _pauses(listener)
+    finally:
+        await client.disconnect()
+
+
+def _pauses(listener: EventListener) -> list[float]:
+    found, since = [], None
+    for event in listener.clear():
+        now = _seconds(event)
+        if event["event"] == "STOP":
+            since = now
+        elif since is not None:
+            found.append(now - since)
+            since = None
+    return found
+
+
+def _seconds(event: Message) -> float:
+    stamp = event["timestamp"]
+    assert isinstance(stamp, dict)
+    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6
 
 
 async def _execute(socket: Path, command: str | None, arguments: Mapping[str, object]) -> object:

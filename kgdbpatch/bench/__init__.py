@@ -1,0 +1,1 @@
+"""Measure the project on its guests; `scripts/bench` prints what is found."""

@@ -1,0 +1,58 @@
+"""``scripts/bench``: choose what is measured."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from kgdbpatch.bench.cost import measure
+from kgdbpatch.bench.report import print_costs, print_costs_json
+from kgdbpatch.cli.output import progress
+from kgdbpatch.errors import KgdbPatchError
+
+__all__ = ["main"]
+
+_PROFILES = ("darwin", "linux")
+
+
+def _cost(profiles: tuple[str, ...], as_json: bool) -> None:
+    """Measure what a hit costs."""
+    for number, profile in enumerate(profiles):
+        with progress() as told:
+            costs = measure(profile, told)
+        if number and not as_json:
+            print()
+        (print_costs_json if as_json else print_costs)(costs)
+
+
+_BENCHES: dict[str, Callable[[tuple[str, ...], bool], None]] = {"cost": _cost}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmarks asked for; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser("scripts/bench", description="Measure kgdbpatch on its guests.")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(_BENCHES)}; darwin, linux or all (all)")
+    parser.add_argument("--json", action="store_true", help="print one object a line")
+    asked = parser.parse_intermixed_args(given)
+    unknown = [word for word in asked.what if word not in (*_BENCHES, *_PROFILES, "all")]
+    if unknown:
+        parser.error(f"nothing to measure is called '{unknown[0]}'")
+    profiles = tuple(profile for profile in _PROFILES if profile in asked.what) or _PROFILES
+    if "all" in asked.what:
+        profiles = _PROFILES
+    try:
+        for name, bench in _BENCHES.items():
+            if name in asked.what or not any(word in _BENCHES for word in asked.what):
+                bench(profiles, asked.json)
+    except KgdbPatchError as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

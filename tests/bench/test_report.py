@@ -1,0 +1,39 @@
+"""What `scripts/bench` prints and refuses, without a guest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kgdbpatch.bench.__main__ import main
+from kgdbpatch.bench.cost import Costs
+from kgdbpatch.bench.hit import Cost
+from kgdbpatch.bench.report import print_costs, print_costs_json
+
+PATCH = Cost("patch", 42, 41, 1, 41, 43)
+BREAKPOINT = Cost("breakpoint", 0, None, None, 0, 0, stop_ms=2.0, stops=2, round_trips=15.9)
+COSTS = Costs("darwin", "run_netisr", 300e6, (PATCH, BREAKPOINT))
+
+
+def test_table(capsys: pytest.CaptureFixture[str]):
+    print_costs(COSTS)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["patch", "42", "41", "1", "41..43", "-", "-", "-"]
+    assert lines[3].split() == ["breakpoint", "0", "-", "-", "0", "-", "2.0", "ms", "15.9"]
+    assert lines[-2].startswith("2 stops of together 2.0 ms: time for 600 thousand instructions")
+
+
+def test_json(capsys: pytest.CaptureFixture[str]):
+    print_costs_json(COSTS)
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["instructions"] == first["glue"] + first["payload"] == 42
+    assert (second["glue"], second["stop_ms"]) == (None, 2.0)
+    assert first["instructions_per_second"] == 300_000_000
+
+
+def test_unknown_words_are_usage_errors(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as leaving:
+        main(["nonsense"])
+    assert leaving.value.code == 2
+    assert "nonsense" in capsys.readouterr().err

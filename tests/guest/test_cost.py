@@ -1,0 +1,100 @@
+"""What a hit costs is counted exactly, and the same each time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch.bench import linux
+from kgdbpatch.bench.hit import ICOUNT, hit_cost
+from kgdbpatch.errors import Misuse
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.breakpoint import breakpoint_with_commands
+from kgdbpatch.target.qemu import Qemu
+
+NOPS = 40
+
+
+def boot(profile: str, name: str = "count") -> Kernel:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    return Kernel.boot(profile, f"pytest-{os.getpid()}-{worker}-{name}-{profile}", icount=ICOUNT)
+
+
+@pytest.fixture(scope="module")
+def darwin() -> Iterator[Kernel]:
+    with boot("darwin") as kernel:
+        yield kernel
+
+
+def nops(kernel: Kernel, site: str, count: int) -> tuple[int, int | None, int | None]:
+    with kernel.patch(site, asm="nop\n" * count) as applied:
+        cost = hit_cost(kernel, site, applied, inline=count, hits=2)
+    assert cost.least == cost.most == cost.instructions
+    return cost.instructions, cost.glue, cost.payload
+
+
+def test_an_instruction_alone_costs_nothing(darwin: Kernel):
+    assert len(darwin.trace("run_netisr")) == 1
+    assert hit_cost(darwin, "run_netisr", None).instructions == 0
+
+
+def test_nops_cost_what_they_are(darwin: Kernel):
+    one, glue, payload = nops(darwin, "run_netisr", 1)
+    assert payload == 1
+    assert one == glue + payload
+    assert nops(darwin, "run_netisr", 1 + NOPS) == (one + NOPS, glue, 1 + NOPS)
+
+
+def test_two_runs_give_the_same_figures(darwin: Kernel):
+    first = nops(darwin, "run_netisr", 3)
+    with boot("darwin", "other") as other:
+        assert nops(other, "run_netisr", 3) == first
+
+
+def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path):
+    figures = []
+    for name, body in (("empty", ""), ("nops", '__asm__ volatile("' + "nop\\n" * NOPS + '");')):
+        source = tmp_path / f"{name}.c"
+        source.write_text(f"void {name}(void)\n{{\n{body}\n}}\n")
+        with darwin.patch("run_netisr", c=source) as applied:
+            figures.append(hit_cost(darwin, "run_netisr", applied))
+    empty, full = figures
+    assert empty.payload == 1, "its return"
+    assert full.payload == 1 + NOPS
+    assert full.glue == empty.glue
+
+
+def test_a_breakpoint_stops_the_guest(darwin: Kernel):
+    site, value = darwin.resolve("run_netisr"), f"{{unsigned int}}{darwin.image.lookup('netisr'):#x}"
+    found = breakpoint_with_commands(Qemu.attach(darwin.name), site, "netisr value: 0x%08x", value, 5)
+    assert found.stops >= 1
+    assert found.seconds > 0
+    assert found.round_trips > 1
+    assert darwin.verify().ok
+
+
+def test_the_guest_goes_on_after_counting(darwin: Kernel):
+    mark = darwin.log.position()
+    darwin.trace("run_netisr")
+    assert " 0 bad" in darwin.log.wait("selfcheck", deadline=60, since=mark).message
+
+
+def test_a_guest_that_does_not_count_says_so(kernel: Kernel):
+    with pytest.raises(Misuse, match="icount"):
+        kernel.trace("run_netisr")
+
+
+@pytest.mark.linux
+@pytest.mark.xdist_group("linux")
+def test_the_loop_counts_like_the_steps_on_linux():
+    with boot("linux") as kernel:
+        one = nops(kernel, "udp_sendmsg", 1)[0]
+        assert nops(kernel, "udp_sendmsg", 1 + NOPS)[0] == one + NOPS
+        averages = []
+        for count in (1, 1001):
+            with kernel.patch("udp_sendmsg", asm="nop\n" * count), linux.calm(kernel):
+                averages.append(linux.udp_instructions(kernel, 3000, loops=3))
+        assert averages[1] - averages[0] == pytest.approx(1000, rel=0.02)
