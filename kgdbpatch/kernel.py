@@ -36,11 +36,16 @@ _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Patches put in together: ``ids`` by site, the sites ``refused``, and how long the guest stood still."""
+    """Patches put in together, the sites ``refused``, and how long the guest stood still."""
 
-    ids: dict[int, int]
+    patches: tuple[Applied, ...]
     refused: tuple[Refused, ...]
     pause_us: int
+
+    @property
+    def ids(self) -> dict[int, int]:
+        """The patches' ids by site."""
+        return {patch.site: patch.id for patch in self.patches}
 
 
 class Applied:
@@ -328,6 +333,10 @@ class Kernel:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
         return site if isinstance(site, int) else self.image.resolve(site)
 
+    def entries(self, pattern: str) -> Ids:
+        """Return the addresses of the functions that a glob names, with or without Darwin's ``_``."""
+        return [function.address for function in self.image.matching(pattern)]
+
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""
         address = self.resolve(site)
@@ -407,8 +416,11 @@ class Kernel:
             payload = planner.payload(asm, c, call, entry, count)
             planned, refused = planner.many([self.resolve(site) for site in sites], payload)
             ids = self._component.apply(header, planned)
-            placed = {made.site: identity for identity, (_, made) in zip(ids, planned, strict=True)}
-            return Batch(placed, tuple(refused), round(self._component.pause * 1e6))
+            pause = self._component.pause
+            made = (
+                Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
+            )
+            return Batch(tuple(made), tuple(refused), round(pause * 1e6))
 
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,29 +39,14 @@ def functions(
 
     loaded = catalog.open_image(image)
 
-    def wanted() -> Iterator[tuple[str, int, int, tuple[str, ...], str]]:
-        for function in loaded.functions:
-            names = (function.name, *function.aliases)
-            if pattern is None or any(_like(name, pattern, loaded.symbol_prefix) for name in names):
-                yield function.name, function.address, function.size, function.aliases, function.section
-
+    found = loaded.functions if pattern is None else loaded.matching(pattern)
     if as_json:
-        for name, address, size, aliases, section in wanted():
-            json_line(
-                {"name": name, "address": address, "size": size, "aliases": aliases, "section": section}
-            )
+        for f in found:
+            fields = ("name", "address", "size", "aliases", "section")
+            json_line({name: getattr(f, name) for name in fields})
     else:
-        table(
-            ("ADDRESS", "SIZE", "SECTION", "NAME"),
-            [
-                (hexadecimal(address), size, section, " ".join((name, *aliases)))
-                for name, address, size, aliases, section in wanted()
-            ],
-        )
-
-
-def _like(name: str, pattern: str, prefix: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(name, prefix + pattern)
+        rows = [(hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases))) for f in found]
+        table(("ADDRESS", "SIZE", "SECTION", "NAME"), rows)
 
 
 def analyze(image: ImageOrName, as_json: AsJson = False) -> None:

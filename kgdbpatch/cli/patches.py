@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +66,9 @@ def apply(
     entry: Annotated[
         str | None, typer.Option("--entry", metavar="FUNC", help="The function of the C file to call.")
     ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Count the hits of --asm, too.")] = False,
+    count: Annotated[
+        bool, typer.Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
@@ -77,7 +80,8 @@ def apply(
 
     The code runs before the instruction there. A C function gets the registers r3..r10 as they
     are: at a function's first instruction its parameters are that function's arguments.
-    Assembler is GNU's. Names of the kernel may be used in both.
+    Assembler is GNU's. Names of the kernel may be used in both. A SITE with * ? or [ is a glob:
+    the first instruction of every function of such a name, all in one stop of the guest.
 
     \b
     Examples:
@@ -85,42 +89,64 @@ def apply(
       kgdbpatch apply linux udp_sendmsg --c examples/udp_probe.c --json
       kgdbpatch apply linux schedule+0x8 --asm count.s --dry-run
       kgdbpatch apply darwin run_netisr --call console_flush
+      kgdbpatch apply linux 'udp_*' --count
     """
-    if sum(given is not None for given in (asm, c, call)) != 1:
-        raise Misuse("give exactly one of --asm, --c and --call (see 'kgdbpatch apply --help')")
+    given = sum(what is not None for what in (asm, c, call))
+    if given > 1 or not (given or count):
+        raise Misuse("give exactly one of --asm, --c, --call, or just --count (see 'kgdbpatch apply --help')")
     if entry is not None and c is None:
         raise Misuse("--entry goes with --c (see 'kgdbpatch apply --help')")
     with attach(name, image, wait) as kernel:
         payload: dict[str, Any] = {"asm": asm, "c": c, "call": call, "entry": entry, "count": count}
-        identity, pause = None, None
-        made: Plan | Applied
-        if dry_run:
-            made = kernel.plan(site, **payload)
+        if any(mark in site for mark in "*?["):
+            if dry_run:
+                raise Misuse("--dry-run goes with one site; 'kgdbpatch functions' lists what a glob names")
+            _apply_all(kernel, site, payload, as_json)
+        elif dry_run:
+            _show_applied(kernel, kernel.plan(site, **payload), None, None, as_json)
         else:
-            made = done = kernel.patch(site, **payload)
-            identity, pause = done.id, done.pause_us
-        if as_json:
-            json_line(
-                {
-                    "id": identity,
-                    "site": made.site,
-                    "springboard": made.springboard,
-                    "saved": made.saved,
-                    "body_words": made.body_words,
-                    "pause_us": pause,
-                }
-            )
-            return
-        what = "dry run: would be" if identity is None else f"patch {identity}"
-        print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
-        through = (
-            f"springboard at {hexadecimal(made.springboard)}"
-            if made.springboard is not None
-            else "direct branch"
+            done = kernel.patch(site, **payload)
+            _show_applied(kernel, done, done.id, done.pause_us, as_json)
+            if not as_json:
+                print(f"the guest stood still for {done.pause_us / 1000:.1f} ms")
+
+
+def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: bool) -> None:
+    sites = kernel.entries(pattern)
+    if not sites:
+        raise Misuse(f"no function is like '{pattern}' (see 'kgdbpatch functions {kernel.name}')")
+    batch = kernel.patch_all(sites, **payload)
+    for done in batch.patches if as_json else ():
+        _show_applied(kernel, done, done.id, done.pause_us, as_json)
+    for refused in batch.refused:
+        print(f"kgdbpatch: left out: {refused}", file=sys.stderr)
+    if not as_json:
+        ids = [done.id for done in batch.patches]
+        print(f"{len(ids)} patches" + (f", {ids[0]} to {ids[-1]}" if ids else "") + " (see 'kgdbpatch list')")
+        print(f"left out: {len(batch.refused)}; the guest stood still for {batch.pause_us / 1000:.1f} ms")
+    if not batch.patches:
+        raise typer.Exit(Refused.exit_code)
+
+
+def _show_applied(
+    kernel: Kernel, made: Plan | Applied, identity: int | None, pause: int | None, as_json: bool
+) -> None:
+    if as_json:
+        json_line(
+            {
+                "id": identity,
+                "site": made.site,
+                "springboard": made.springboard,
+                "saved": made.saved,
+                "body_words": made.body_words,
+                "pause_us": pause,
+            }
         )
-        print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
-        if pause is not None:
-            print(f"the guest stood still for {pause / 1000:.1f} ms")
+        return
+    what = "dry run: would be" if identity is None else f"patch {identity}"
+    print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
+    through = f"springboard at {hexadecimal(made.springboard)}" if made.springboard else "direct branch"
+    print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
 
 
 def _patch(patch: Patch, state: str | None = None) -> dict[str, Any]:

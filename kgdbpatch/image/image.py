@@ -7,6 +7,7 @@ import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import accumulate
 from operator import attrgetter
@@ -112,6 +113,15 @@ class Image:
     @cached_property
     def _reach(self) -> list[int]:
         return list(accumulate((function.end for function in self.functions), max))
+
+    def matching(self, pattern: str) -> list[Function]:
+        """Return the functions of which a name is like a glob, with or without the symbol prefix."""
+        globs = (pattern, self.symbol_prefix + pattern)
+        return [
+            function
+            for function in self.functions
+            if any(fnmatchcase(n, glob) for n in (function.name, *function.aliases) for glob in globs)
+        ]
 
     def function_at(self, address: int) -> Function | None:
         """Return the innermost function that ``address`` lies in."""

@@ -193,3 +193,22 @@ def test_boot_and_shutdown(guest_cli: Cli, request: pytest.FixtureRequest) -> No
     assert ended.json["pid"] == booted.json["pid"]
     assert name not in guest_cli("ps").out
     assert guest_cli("list", name).code == 2
+
+
+@pytest.mark.kernel("darwin")
+def test_a_glob_counts_many_functions(guest_cli: Cli, kernel: Kernel) -> None:
+    named = guest_cli("functions", kernel.name, "ip_*", "--json").json_lines
+    assert len(named) > 1
+    applied = guest_cli("apply", kernel.name, "ip_*", "--count", "--json")
+    assert applied.code == 0, applied.err
+    assert [patch["site"] for patch in applied.json_lines] == [function["address"] for function in named]
+    kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
+    kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
+    assert any(patch["hits"] for patch in guest_cli("list", kernel.name, "--json").json_lines)
+    nothing = guest_cli("apply", kernel.name, "no_such_*", "--count")
+    assert nothing.code == 2
+    refused = guest_cli("apply", kernel.name, ".L_handler*", "--count")
+    assert refused.code == 3
+    assert "exception code" in refused.err
+    assert guest_cli("remove", kernel.name, "--all").code == 0
+    assert guest_cli("verify", kernel.name, "--json").json["patched"] == 0
