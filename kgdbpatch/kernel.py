@@ -20,8 +20,19 @@ from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
 from kgdbpatch.patch.assemble import assemble
 from kgdbpatch.patch.compile import compile_c, link
-from kgdbpatch.patch.plan import Payload, Place, Plan, Site, asm_payload, blob_payload, call_payload, plan
-from kgdbpatch.patch.survey import Rules, Survey
+from kgdbpatch.patch.plan import (
+    Payload,
+    Place,
+    Plan,
+    Site,
+    asm_payload,
+    blob_payload,
+    call_payload,
+    count_payload,
+    plan,
+)
+from kgdbpatch.patch.survey import Survey
+from kgdbpatch.rules import survey_rules
 from kgdbpatch.syslog import Log
 from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
@@ -304,22 +315,7 @@ class Kernel:
 
     @cached_property
     def _survey(self) -> Survey:
-        profile, image = self._profile, self.image
-        sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
-        vectors = tuple(
-            address
-            for section in sections
-            for address in (section.address - section.address % 0x1000 + offset for offset in profile.vectors)
-            if section.address <= address < section.address + section.size
-        )
-        rules = Rules(
-            untranslated_sections=profile.untranslated_sections,
-            vectors=vectors,
-            discarded=tuple((window.start, window.end) for window in profile.discarded(image)),
-            fault_sites=profile.fault_sites(image),
-            hidden=profile.hidden_edges(image),
-        )
-        return Survey(image, rules, self.words)
+        return Survey(self.image, survey_rules(self._profile, self.image), self.words)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
@@ -368,7 +364,8 @@ class Kernel:
                 raise self._taken(record)
         slot, place = self._component.arena(header.arena).place(0)
         draft = plan(site, payload, place)  # to learn its size
-        slot, place = self._component.arena(header.arena).place(len(draft.code))
+        sizes = len(draft.code), len(draft.springboard_code)
+        slot, place = self._component.arena(header.arena).place(*sizes)
         return slot, self._replan(site, payload, place, draft)
 
     @staticmethod
@@ -396,8 +393,11 @@ class Kernel:
         count: bool,
         origin: int,
     ) -> Payload:
-        if sum(what is not None for what in (asm, c, call)) != 1:
-            raise Misuse("give exactly one of asm, c and call")
+        given = sum(what is not None for what in (asm, c, call))
+        if given == 0 and count:
+            return count_payload()
+        if given != 1:
+            raise Misuse("give exactly one of asm, c and call, or count alone")
         if entry is not None and c is None:
             raise Misuse("entry goes with a C payload")
         if call is not None:
@@ -477,7 +477,8 @@ class Kernel:
 
         ``asm`` is assembler text or the `pathlib.Path` of a file with it, ``c`` a C
         file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
-        function. ``count`` makes an assembler payload count its hits (calls always do).
+        function. ``count`` makes an assembler payload count its hits (calls always do); alone, it
+        makes a patch that only counts.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):

@@ -65,7 +65,9 @@ def apply(
     entry: Annotated[
         str | None, typer.Option("--entry", metavar="FUNC", help="The function of the C file to call.")
     ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Count the hits of --asm, too.")] = False,
+    count: Annotated[
+        bool, typer.Option("--count", help="Count the hits of --asm, too; alone: only count.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
@@ -85,8 +87,10 @@ def apply(
       kgdbpatch apply linux udp_sendmsg --c examples/udp_probe.c --json
       kgdbpatch apply linux schedule+0x8 --asm count.s --dry-run
       kgdbpatch apply darwin run_netisr --call console_flush
+      kgdbpatch apply linux udp_sendmsg+0x24 --count
     """
-    if sum(given is not None for given in (asm, c, call)) != 1:
+    given = sum(what is not None for what in (asm, c, call))
+    if given > 1 or (given == 0 and not count):
         raise Misuse("give exactly one of --asm, --c and --call (see 'kgdbpatch apply --help')")
     if entry is not None and c is None:
         raise Misuse("--entry goes with --c (see 'kgdbpatch apply --help')")

@@ -36,6 +36,7 @@ class Record:
     body_size: int
     constant_size: int
     springboard: int | None
+    springboard_slots: int
     crc: int
     hits: int
     exits: int
@@ -68,12 +69,17 @@ class Record:
         return self.guard[1] > 0 and self.hits != self.exits
 
     @property
+    def springboard_size(self) -> int:
+        """Return the bytes that the springboard's slots take."""
+        return self.springboard_slots * layout.SPRINGBOARD_SIZE
+
+    @property
     def unguarded(self) -> list[tuple[int, int]]:
         """Return the code ranges in which a thread is found by its interrupted pc alone."""
         start, end = (self.body + 4 * index for index in self.guard)
         pieces = [(self.body, start), (end, self.body + 4 * self.glue_words)]
         if self.springboard is not None:
-            pieces.append((self.springboard, self.springboard + layout.SPRINGBOARD_SIZE))
+            pieces.append((self.springboard, self.springboard + self.springboard_size))
         return [(low, high) for low, high in pieces if low < high]
 
 
@@ -166,6 +172,7 @@ class Arena:
             body_size=int(raw["body_size"]),
             constant_size=int(raw["constant_size"]),
             springboard=int(raw["springboard"]) or None,
+            springboard_slots=int(raw["springboard_slots"]),
             crc=int(raw["crc"]),
             hits=int(raw["hits"]),
             exits=int(raw["exits"]),
@@ -179,7 +186,7 @@ class Arena:
         """Tell whether the code of a patch (body and springboard) is as it was written."""
         springboard = b""
         if record.springboard is not None:
-            springboard = self._ram.read(self.springboard(record.springboard), layout.SPRINGBOARD_SIZE)
+            springboard = self._ram.read(self.springboard(record.springboard), record.springboard_size)
         return record.crc == checksum(
             self._ram.read(self.inside(record.body), record.constant_size), springboard
         )
@@ -188,10 +195,11 @@ class Arena:
         """Return how many bytes hold patch bodies."""
         return sum(record.body_size for record in self.records())
 
-    def place(self, size: int) -> tuple[int, Place]:
+    def place(self, size: int, springboard_size: int = layout.SPRINGBOARD_SIZE) -> tuple[int, Place]:
         """Return a free table slot and a place for a body of ``size`` bytes; nothing is reserved.
 
-        Raises `Refused` (rule ``memory``) when the arena or the table is full.
+        The place's springboard has room for ``springboard_size`` bytes. Raises `Refused` (rule
+        ``memory``) when the arena or the table is full.
         """
         records = self.records()
         used = {record.slot for record in records}
@@ -199,13 +207,27 @@ class Arena:
         if slot is None:
             raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
         body = self._gap(records, size)
-        springboard = None
-        if self.plan.springboards is not None:
-            held: Sequence[int | None] = [record.springboard for record in records]
-            window = range(self.plan.springboards.start, self.plan.springboards.end, layout.SPRINGBOARD_SIZE)
-            springboard = next((address for address in window if address not in held), None)
         counter = self.slot(slot) - self.plan.physical + field_offset("hits", layout.RECORD)
+        springboard = self._free_springboard(records, springboard_size or layout.SPRINGBOARD_SIZE)
         return slot, Place(body, springboard, self.plan.virtual + counter)
+
+    def _free_springboard(self, records: Sequence[Record], size: int) -> int | None:
+        """Return the lowest of adjacent free springboard slots for ``size`` bytes, or None."""
+        window = self.plan.springboards
+        if window is None:
+            return None
+        held = {
+            address
+            for record in records
+            if record.springboard is not None
+            for address in range(
+                record.springboard, record.springboard + record.springboard_size, layout.SPRINGBOARD_SIZE
+            )
+        }
+        for start in range(window.start, window.end - size + 1, layout.SPRINGBOARD_SIZE):
+            if held.isdisjoint(range(start, start + size, layout.SPRINGBOARD_SIZE)):
+                return start
+        return None
 
     def _gap(self, records: Sequence[Record], size: int) -> int:
         """Return the lowest free address for ``size`` bytes, on a cache line of its own."""

@@ -198,6 +198,7 @@ class Component:
         record["constant_size"], record["counted"] = plan.constant_size, plan.counted
         record["glue_words"] = plan.body_words
         record["springboard"] = plan.springboard or 0
+        record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE
         record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
         record["guard_start"], record["guard_end"] = plan.guard
         record["created"] = int(time.time())

@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 2
+VERSION = 3
 LINE = 32  # bytes of a 7xx cache line
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
-SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr
+SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
 STATE_OFFSET = 0x3000
 CALL_OFFSET = 0x4000
 COMMANDS_OFFSET = CALL_OFFSET + 0x80
@@ -115,7 +115,8 @@ RECORD = np.dtype(
         *_words("hits", "exits"),
         ("guard_start", ">u2"),  # words: within [start, end) of the body, hits - exits counts threads
         ("guard_end", ">u2"),
-        ("counted", ">u2"),
+        ("counted", "u1"),
+        ("springboard_slots", "u1"),
         ("glue_words", ">u2"),  # the body without a C blob
         *_words("created"),
     ]
