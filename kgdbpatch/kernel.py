@@ -19,8 +19,9 @@ from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
 from kgdbpatch.patch.plan import Plan
-from kgdbpatch.patch.survey import Rules, Survey
+from kgdbpatch.patch.survey import Survey
 from kgdbpatch.planner import Planner
+from kgdbpatch.rules import survey_rules
 from kgdbpatch.syslog import Log
 from kgdbpatch.target.gdb import Debugger, Session
 from kgdbpatch.target.machine import MachineDescription
@@ -312,22 +313,7 @@ class Kernel:
 
     @cached_property
     def _survey(self) -> Survey:
-        profile, image = self._profile, self.image
-        sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
-        vectors = tuple(
-            address
-            for section in sections
-            for address in (section.address - section.address % 0x1000 + offset for offset in profile.vectors)
-            if section.address <= address < section.address + section.size
-        )
-        rules = Rules(
-            untranslated_sections=profile.untranslated_sections,
-            vectors=vectors,
-            discarded=tuple((window.start, window.end) for window in profile.discarded(image)),
-            fault_sites=profile.fault_sites(image),
-            hidden=profile.hidden_edges(image),
-        )
-        return Survey(image, rules, self.words)
+        return Survey(self.image, survey_rules(self._profile, self.image), self.words)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
@@ -385,7 +371,8 @@ class Kernel:
 
         ``asm`` is assembler text or the `pathlib.Path` of a file with it, ``c`` a C
         file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
-        function. ``count`` makes an assembler payload count its hits (calls always do).
+        function. ``count`` makes an assembler payload count its hits (calls always do); alone, it
+        makes a patch that only counts.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):

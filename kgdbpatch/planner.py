@@ -16,7 +16,17 @@ from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.patch.assemble import assemble
 from kgdbpatch.patch.compile import compile_c, link
-from kgdbpatch.patch.plan import Payload, Place, Plan, Site, asm_payload, blob_payload, call_payload, plan
+from kgdbpatch.patch.plan import (
+    Payload,
+    Place,
+    Plan,
+    Site,
+    asm_payload,
+    blob_payload,
+    call_payload,
+    count_payload,
+    plan,
+)
 from kgdbpatch.patch.survey import Survey
 
 __all__ = ["Planned", "Planner"]
@@ -68,7 +78,7 @@ class Planner:
 
             return blob_payload(at, abi)
         if asm is None:
-            return asm_payload(lambda _at: [], 0, abi, counted=True)
+            return count_payload()
         source, filename = _assembler_source(asm)
 
         @cache
@@ -169,13 +179,12 @@ class Planner:
     def _placed(self, address: int, payload: Payload) -> tuple[int, Plan]:
         site = self._site(address)
         first = self._allocator.look()
-        made = self._draft(site, payload, first)  # to learn its size
-        place = self._allocator.look(len(made.code))
-        if place.body != first.body:  # a gap was too small
-            size = len(made.code)
-            made = self._draft(site, payload, place)
-            assert len(made.code) <= size, "a patch grew when it was moved"
-        return self._allocator.take(len(made.code), springboard=made.springboard is not None), made
+        draft = self._draft(site, payload, first)  # to learn its size
+        place = self._allocator.look(len(draft.code), len(draft.springboard_code))
+        made = draft if place == first else self._draft(site, payload, place)
+        sizes = [(len(plan.code), len(plan.springboard_code)) for plan in (made, draft)]
+        assert made.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
+        return self._allocator.take(made), made
 
 
 def _assembler_source(asm: str | Path) -> tuple[str, str]:

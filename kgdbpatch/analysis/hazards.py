@@ -11,7 +11,7 @@ from kgdbpatch.analysis.flow import FlowGraph, Words
 from kgdbpatch.analysis.msr import Translation, sets_translation
 from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
 
-__all__ = ["data_words", "reservation_window", "translation_off", "untranslated"]
+__all__ = ["data_words", "reservation_window", "translation_off", "turns_translation_off", "untranslated"]
 
 _LONGEST_WINDOW = 64  # instructions followed from an lwarx whose stwcx. is nowhere in sight
 _LWARX, _STWCX = "lwarx", "stwcx."
@@ -81,10 +81,22 @@ def translation_off(words: Words, address: int) -> set[int]:
 
     An MSR value that cannot be told counts as translation off only in functions with an rfi.
     """
+    return _translation(words, address)[0]
+
+
+def turns_translation_off(words: Words, address: int) -> set[int]:
+    """Return the addresses of the mtmsr in a function that may turn address translation off.
+
+    What follows them is fetched from its physical address, so they cannot be moved.
+    """
+    return _translation(words, address)[1]
+
+
+def _translation(words: Words, address: int) -> tuple[set[int], set[int]]:
     decoded = decode_array(np.asarray(words, dtype=np.uint32))
     switches = (decoded.form == decode(0x7C000124).form) | (decoded.kind == Kind.RFI)
     if not switches.any():
-        return set()
+        return set(), set()
     graph = FlowGraph(words, address)
     has_rfi = bool((decoded.kind == Kind.RFI).any())
     values = sets_translation(graph)
@@ -94,9 +106,11 @@ def translation_off(words: Words, address: int) -> set[int]:
         return value is Translation.OFF or (value is Translation.UNKNOWN and has_rfi)
 
     off: set[int] = set()
+    turning: set[int] = set()
     pending: list[int] = []
     for instruction in graph.instructions:
         if instruction.mnemonic == "mtmsr" and turns_off(instruction.address):
+            turning.add(instruction.address)
             pending += _next(graph, instruction.address)
         elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
             pending += [block.start for block in graph.orphans]
@@ -108,7 +122,7 @@ def translation_off(words: Words, address: int) -> set[int]:
         if graph.at(here).mnemonic == "mtmsr" and not turns_off(here):
             continue
         pending += _next(graph, here)
-    return off
+    return off, turning
 
 
 class _Code(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,13 +10,13 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan
-from kgdbpatch.patch.plan import Place
+from kgdbpatch.patch.plan import Place, Plan
 
 __all__ = ["Allocator", "runs"]
 
 
 class Allocator:
-    """Hand out what a table leaves free, first fit; what `take` has given is not given again.
+    """Hand out what a table leaves free, first fit; what was taken is not given again.
 
     Body addresses are the arena's usual virtual ones; `near` gives the same memory's address
     within reach of an absolute branch, where the guest has such a window.
@@ -32,13 +31,26 @@ class Allocator:
         self._gaps = self._free_memory(table)
 
     def _free_springboards(self, table: Table) -> list[int]:
-        window = self._plan.springboards
+        window, size = self._plan.springboards, layout.SPRINGBOARD_SIZE
         if window is None:
             return []
-        held = set(table.raw["springboard"].tolist())
-        free = [at for at in range(window.start, window.end, layout.SPRINGBOARD_SIZE) if at not in held]
-        heapq.heapify(free)
-        return free
+        held = {
+            start + size * number
+            for start, slots in zip(
+                table.raw["springboard"].tolist(), table.raw["springboard_slots"].tolist(), strict=True
+            )
+            for number in range(slots)
+        }
+        return [at for at in range(window.start, window.end, size) if at not in held]
+
+    def _springboard(self, size: int) -> int | None:
+        """Return the lowest of adjacent free springboard slots for ``size`` bytes, or None."""
+        slots = range(0, max(size, 1), layout.SPRINGBOARD_SIZE)
+        free = self._springboards
+        for index, start in enumerate(free):
+            if free[index : index + len(slots)] == [start + offset for offset in slots]:
+                return start
+        return None
 
     def _free_memory(self, table: Table) -> list[list[int]]:
         base = self._plan.virtual
@@ -72,26 +84,27 @@ class Allocator:
         body = place.body + self._plan.near_shift
         return Place(body, None, place.counter) if window.start <= body < window.end else None
 
-    def look(self, size: int = 0) -> Place:
-        """Return the place that `take` would give for ``size`` bytes.
+    def look(self, size: int = 0, springboard_size: int = 0) -> Place:
+        """Return a place for a body of ``size`` bytes and a springboard of ``springboard_size``.
 
-        Raises `Refused` (rule ``memory``) when the arena or the table is full.
+        Nothing is taken. The springboard is None when none is left. Raises `Refused` (rule
+        ``memory``) when the arena or the table is full.
         """
         if not self._slots:
             raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
-        slot = self._slots[-1]
-        counter = self._plan.virtual + layout.TABLE_OFFSET + slot * layout.RECORD.itemsize + self._counter
-        springboard = self._springboards[0] if self._springboards else None
-        return Place(self._fitting(size)[0], springboard, counter)
+        counter = self._plan.virtual + layout.TABLE_OFFSET + self._slots[-1] * layout.RECORD.itemsize
+        springboard = self._springboard(springboard_size)
+        return Place(self._fitting(size)[0], springboard, counter + self._counter)
 
-    def take(self, size: int, *, springboard: bool) -> int:
-        """Take the place that `look` returned for ``size`` bytes and return its slot."""
-        gap = self._fitting(size)
-        gap[0] += -(-size // layout.BODY_ALIGNMENT) * layout.BODY_ALIGNMENT
+    def take(self, made: Plan) -> int:
+        """Take the places of a plan that was made for what `look` returned; return its table slot."""
+        gap = self._fitting(len(made.code))
+        gap[0] += -(-len(made.code) // layout.BODY_ALIGNMENT) * layout.BODY_ALIGNMENT
         if gap[0] >= gap[1]:
             self._gaps.remove(gap)
-        if springboard:
-            heapq.heappop(self._springboards)
+        if made.springboard is not None:
+            for offset in range(0, len(made.springboard_code), layout.SPRINGBOARD_SIZE):
+                self._springboards.remove(made.springboard + offset)
         return self._slots.pop()
 
 

@@ -128,27 +128,31 @@ class Arena:
         """Return an allocator of what the table leaves free now."""
         return Allocator(self.plan, self.table(), field_offset("hits", layout.RECORD))
 
-    def springboard_code(self, springboard: int | None) -> bytes:
-        """Return the code of a springboard, none for None."""
-        return self._ram.read(self.springboard(springboard), layout.SPRINGBOARD_SIZE) if springboard else b""
+    def springboard_code(self, springboard: int | None, slots: int) -> bytes:
+        """Return the code of a springboard of so many slots, none for None."""
+        if not springboard:
+            return b""
+        return self._ram.read(self.springboard(springboard), slots * layout.SPRINGBOARD_SIZE)
 
-    def onward(self, record: Record) -> int:
-        """Return where a patch goes on to when it stands over an older one of its site."""
+    def onward(self, record: Record) -> tuple[int, int]:
+        """Return where a patch over an older one of its site goes on to, and whether it links (1 or 0)."""
         at = record.body + 4 * record.onward
-        target = encode.branch_target(at, int.from_bytes(self._ram.read(self.inside(at), 4), "big"))
+        word = int.from_bytes(self._ram.read(self.inside(at), 4), "big")
+        target = encode.branch_target(at, word)
         if target is None:
             raise TargetLost(f"the body of patch {record.id} is damaged: it has lost its way on")
-        return target
+        return target, word & 1
 
     def damaged_bodies(self, table: Table) -> list[int]:
         """Return the sites of those patches whose code (body and springboard) is not as it was written."""
         raw = table.raw
         bodies, sizes = raw["body"].tolist(), raw["constant_size"].tolist()
-        boards, crcs = raw["springboard"].tolist(), raw["crc"].tolist()
+        boards = zip(raw["springboard"].tolist(), raw["springboard_slots"].tolist(), strict=True)
+        crcs = raw["crc"].tolist()
         found = []
         for index, (body, size, board, crc) in enumerate(zip(bodies, sizes, boards, crcs, strict=True)):
             code = self._ram.read(self.inside(body), size)
-            if crc != checksum(code, self.springboard_code(board)):
+            if crc != checksum(code, self.springboard_code(*board)):
                 found.append(int(raw["site"][index]))
         return found
 

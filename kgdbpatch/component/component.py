@@ -22,8 +22,8 @@ from kgdbpatch.component.table import Record, Table
 from kgdbpatch.component.translate import PAGE, translate
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
-from kgdbpatch.patch.displace import jump
 from kgdbpatch.patch.plan import Plan
+from kgdbpatch.patch.reach import jump
 from kgdbpatch.target.gdb import Debugger, GRegisters, Session
 from kgdbpatch.target.qemu import Qemu
 
@@ -254,6 +254,7 @@ class Component:
             record["constant_size"], record["counted"] = plan.constant_size, plan.counted
             record["glue_words"] = plan.body_words
             record["springboard"] = plan.springboard or 0
+            record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE
             record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
             record["guard_start"], record["guard_end"] = plan.guard
             record["tail"], record["onward"] = plan.tail, plan.onward
@@ -310,17 +311,18 @@ class Component:
     def _lead_on(self, arena: Arena, above: Record, gone: Record) -> list[Command]:
         """Return the commands that let ``above`` go on where ``gone`` does, one word changed."""
         ram = self._qemu.ram
-        target = arena.onward(gone) if gone.onward else gone.body + 4 * gone.tail
+        target, link = arena.onward(gone) if gone.onward else (gone.body + 4 * gone.tail, gone.splice & 1)
         at = above.body + 4 * above.onward
         words = jump(at, target, frozenset())
         assert words is not None, "the bodies of an arena are in reach of each other"
+        onward = words[0] | link
         body = bytearray(ram.read(arena.inside(above.body), above.constant_size))
         found = int.from_bytes(body[4 * above.onward : 4 * above.onward + 4], "big")
-        body[4 * above.onward : 4 * above.onward + 4] = words[0].to_bytes(4, "big")
-        crc = checksum(bytes(body), arena.springboard_code(above.springboard))
+        body[4 * above.onward : 4 * above.onward + 4] = onward.to_bytes(4, "big")
+        crc = checksum(bytes(body), arena.springboard_code(above.springboard, above.springboard_slots))
         slot = arena.slot(above.slot)
         return [
-            Command(Op.SPLICE, arena.inside(at), found, words[0]),
+            Command(Op.SPLICE, arena.inside(at), found, onward),
             Command(Op.STORE, slot + field_offset("original", layout.RECORD), gone.original),
             Command(Op.STORE, slot + field_offset("crc", layout.RECORD), crc),
         ]
@@ -365,7 +367,7 @@ class Component:
             before = int(pinned.sum())
             for record in leading:
                 if record.slot in stays:
-                    target = arena.onward(record)
+                    target, _ = arena.onward(record)
                     pinned |= (start <= target) & (target < end) | (retired.raw["springboard"] == target)
             changed = int(pinned.sum()) != before
 

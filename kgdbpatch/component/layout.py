@@ -41,7 +41,7 @@ VERSION = 3
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
-SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr
+SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
 STATE_OFFSET = 0x3000
 CALL_OFFSET = 0x4000
 COMMANDS_OFFSET = CALL_OFFSET + 0x80
@@ -119,7 +119,8 @@ RECORD = np.dtype(
         *_words("hits", "exits"),
         ("guard_start", ">u2"),  # words: within [start, end) of the body, hits - exits counts threads
         ("guard_end", ">u2"),
-        ("counted", ">u2"),
+        ("counted", "u1"),
+        ("springboard_slots", "u1"),
         ("glue_words", ">u2"),  # the body without a C blob
         ("tail", ">u2"),  # words: where the body's payload is over and the moved instruction begins,
         ("onward", ">u2"),  # or, not 0, the jump to the older patch of the same site

@@ -36,6 +36,7 @@ class Record:
     body_size: int
     constant_size: int
     springboard: int | None
+    springboard_slots: int
     hits: int
     counted: bool
     tail: int
@@ -114,7 +115,7 @@ class Table:
         body = raw["body"].astype(np.int64)
         before, behind, end = (body + 4 * raw[name] for name in ("guard_start", "guard_end", "glue_words"))
         board = raw["springboard"].astype(np.int64)
-        board_end = np.where(board > 0, board + layout.SPRINGBOARD_SIZE, board)
+        board_end = board + layout.SPRINGBOARD_SIZE * raw["springboard_slots"].astype(np.int64)
         starts = np.concatenate([body, behind, board])
         ends = np.concatenate([before, end, board_end])
         index = np.concatenate([chosen] * 3)
@@ -141,6 +142,7 @@ class Table:
             body_size=int(raw["body_size"]),
             constant_size=int(raw["constant_size"]),
             springboard=int(raw["springboard"]) or None,
+            springboard_slots=int(raw["springboard_slots"]),
             hits=int(raw["hits"]),
             counted=bool(raw["counted"]),
             tail=int(raw["tail"]),

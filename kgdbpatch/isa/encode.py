@@ -18,6 +18,8 @@ __all__ = [
     "b",
     "ba",
     "bc",
+    "bcctr",
+    "bclr",
     "bctr",
     "bctrl",
     "bl",
@@ -29,6 +31,7 @@ __all__ = [
     "load_address",
     "lwarx",
     "lwz",
+    "mcrf",
     "mfcr",
     "mfctr",
     "mflr",
@@ -237,6 +240,27 @@ def mtcrf(fields: int, rs: int) -> int:
         raise EncodeError(f"no CR field mask 0x{fields:x}")
     _gpr(rs)
     return 31 << 26 | rs << 21 | fields << 12 | 144 << 1
+
+
+def mcrf(to: int, source: int) -> int:
+    """Encode ``mcrf crD,crS``."""
+    if not (0 <= to < 8 and 0 <= source < 8):
+        raise EncodeError(f"no CR field cr{to if not 0 <= to < 8 else source}")
+    return 19 << 26 | to << 23 | source << 18
+
+
+def bclr(bo: int, bi: int) -> int:
+    """Encode ``bclr BO,BI``."""
+    if not (0 <= bo < 32 and 0 <= bi < 32):
+        raise EncodeError(f"no branch condition BO={bo} BI={bi}")
+    return 19 << 26 | bo << 21 | bi << 16 | 16 << 1
+
+
+def bcctr(bo: int, bi: int) -> int:
+    """Encode ``bcctr BO,BI``; raise `EncodeError` for forms that decrement CTR (invalid, PEM 8.2)."""
+    if not bo & 4:
+        raise EncodeError(f"bcctr cannot decrement CTR (BO={bo})")
+    return bclr(bo, bi) ^ 16 << 1 | 528 << 1
 
 
 def nop() -> int:

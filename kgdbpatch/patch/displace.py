@@ -3,127 +3,150 @@
 The paper refuses every PC-relative instruction. Here a branch is rewritten to reach its old
 target from its new place, and a displaced call leaves the original return address in LR, so
 that back-traces stay true. What cannot be moved is refused with the reason.
+
+``sc`` and ``rfi`` are moved as they are: a system call returns into the body and goes on behind
+the site; its handler sees the body's address in SRR0. Traps are not: kernels look the address
+of a taken one up in tables (BUG and WARN of Linux).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import Instruction, Kind
+from kgdbpatch.patch.reach import free_gprs, jump
+from kgdbpatch.patch.site import Site
 
-__all__ = ["Displaced", "displace", "jump"]
+__all__ = ["displace", "movable", "plain"]
 
-_SCRATCH = (12, 11, 0, 10, 9, 8, 7, 6, 5, 4, 3)  # in the order in which we like to take them
-
-
-@dataclass(frozen=True, slots=True)
-class Displaced:
-    """The moved instruction: its ``words``, and whether control can fall out of their end."""
-
-    words: tuple[int, ...]
-    falls_through: bool
+_ALWAYS, _NO_COUNT = 0x14, 0x04  # bits of BO: taken always; CTR left alone (PEM, table 8-4)
+_MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
+_TAKEN = 12  # the register taken where none is free
 
 
-def free_gpr(free: frozenset[str]) -> int | None:
-    """Return the general-purpose register of ``free`` best given away, or None."""
-    return next((number for number in _SCRATCH if f"r{number}" in free), None)
+def plain(instruction: Instruction) -> bool:
+    """Tell whether an instruction always goes on to the next word."""
+    return instruction.kind not in (
+        Kind.BRANCH,
+        Kind.JUMP,
+        Kind.CALL,
+        Kind.RETURN,
+        Kind.INDIRECT,
+        Kind.SYSCALL,
+        Kind.RFI,
+        Kind.TRAP,
+    )
 
 
-def jump(at: int, to: int, free: frozenset[str]) -> list[int] | None:
-    """Return the words at ``at`` that go to ``to``: one branch, or through free registers, or None."""
-    if encode.branch_reaches(at, to):
-        return [encode.b(at, to)]
-    if encode.absolute_reaches(to):
-        return [encode.ba(to)]
-    register = free_gpr(free)
-    if register is None:
-        return None
-    if "ctr" in free:
-        return [*encode.load_address(register, to), encode.mtctr(register), encode.bctr()]
-    if "lr" in free:
-        return [*encode.load_address(register, to), encode.mtlr(register), encode.blr()]
-    return None
+def movable(instruction: Instruction) -> None:
+    """Raise `Refused` for an instruction that has its effect at its own address only."""
+    here = instruction.address
+    if instruction.kind is Kind.TRAP:
+        raise Refused(
+            "trap",
+            f"'{instruction.mnemonic}' at 0x{here:08x} cannot be moved: the kernel looks a trap up by the "
+            "address it ran at",
+            here,
+        )
+    number = instruction.word >> 16 & 31 | instruction.word >> 6 & 0x3E0
+    if instruction.mnemonic == "mtspr" and number in _MAPPING_SPRS:
+        raise Refused(
+            "mapping",
+            f"'{instruction.text}' at 0x{here:08x} changes what memory is mapped, the patch's perhaps",
+            here,
+        )
 
 
-def _far(site: Instruction, to: int) -> Refused:
+def _far(site: Site, what: str, to: int) -> Refused:
     return Refused(
         "reach",
-        f"the '{site.mnemonic}' at 0x{site.address:08x} cannot be moved: from the patch its target "
-        f"0x{to:08x} is out of branch reach and no registers are free to go there",
+        f"{what} of the patch at 0x{site.address:08x} to 0x{to:08x} is out of branch reach, "
+        "and no registers are free to go there",
         site.address,
     )
 
 
-def displace(site: Instruction, at: int, free: frozenset[str]) -> Displaced:
-    """Return the words that have at address ``at`` the effect that ``site`` has at its own.
-
-    ``free`` are registers free where the instruction goes; for a call, those free before it.
-    Raises `Refused` (rule ``displaced``, ``reach`` or ``registers``).
-    """
-    word, here = site.word, site.address
-    if site.kind in (Kind.SYSCALL, Kind.RFI) or site.mnemonic in ("tw", "twi"):
-        raise Refused(
-            "displaced",
-            f"'{site.mnemonic}' at 0x{here:08x} cannot be moved: the kernel looks at the address it ran at",
-            here,
-        )
-    opcode = word >> 26
-    link = bool(word & 1) and opcode in (16, 18, 19) and site.kind is not Kind.ARITHMETIC
-    prefix: list[int] = []
-    if link:
-        prefix = _return_address(site, free)
-    if opcode == 18:
-        target = encode.branch_target(here, word)
-        assert target is not None
-        if link and target == here + 4:
-            return Displaced(tuple(prefix), falls_through=True)
-        words = jump(at + 4 * len(prefix), target, free - {"lr"} if link else free)
-        if words is None:
-            raise _far(site, target)
-        return Displaced((*prefix, *words), falls_through=False)
-    if opcode == 16:
-        return _conditional(site, at, prefix, free, link)
-    if link:  # blrl, bctrl: as plain bctr once LR holds the original return address
-        if word != encode.bctrl():
-            raise Refused(
-                "displaced", f"'{site.text}' at 0x{here:08x} cannot be moved: it reads and writes LR", here
-            )
-        return Displaced((*prefix, encode.bctr()), falls_through=False)
-    unconditional = site.kind in (Kind.RETURN, Kind.INDIRECT) and word >> 21 & 0x14 == 0x14
-    return Displaced((word,), falls_through=not unconditional)
-
-
-def _return_address(site: Instruction, free: frozenset[str]) -> list[int]:
-    register = free_gpr(free)
-    if register is None:
-        raise Refused(
-            "registers",
-            f"the call at 0x{site.address:08x} cannot be moved: no register is free to set LR with",
-            site.address,
-        )
-    return [*encode.load_address(register, site.address + 4), encode.mtlr(register)]
-
-
-def _conditional(
-    site: Instruction, at: int, prefix: list[int], free: frozenset[str], link: bool
-) -> Displaced:
-    """Move ``bc``: over a jump to its target, which stands behind the way out."""
-    here, word = site.address, site.word
-    bo, bi = word >> 21 & 31, word >> 16 & 31
-    displacement = (word & 0xFFFC ^ 0x8000) - 0x8000
-    target = (displacement if word & 2 else here + displacement) & 0xFFFF_FFFF
-    if link:
-        if bo & 0x14 == 0x14 and target == here + 4:  # bcl 20,31,.+4: get the own address
-            return Displaced(tuple(prefix), falls_through=True)
-        raise Refused(
-            "displaced", f"the conditional call at 0x{here:08x} cannot be moved in this version", here
-        )
-    # bc taken ─► +8: jump target;  not taken ─► b over the jump, to what follows
-    after_branch = at + 8
-    words = jump(after_branch, target, free)
+def _go(site: Site, at: int, to: int, *, linked: bool = False) -> list[int]:
+    """Return the words that go where the site's branch goes; what is free before it is free there."""
+    words = jump(at, to, site.free - {"lr"} if linked else site.free)
     if words is None:
-        raise _far(site, target)
-    end = after_branch + 4 * len(words)
-    return Displaced((encode.bc(bo, bi, at, after_branch), encode.b(at + 4, end), *words), falls_through=True)
+        raise _far(site, f"the way of the '{site.instruction.mnemonic}'", to)
+    return words
+
+
+def _back(site: Site, at: int) -> list[int]:
+    words = jump(at, site.address + 4, site.free_after)
+    if words is None:
+        raise _far(site, "the way back", site.address + 4)
+    return words
+
+
+def displace(site: Site, at: int) -> list[int]:
+    """Return the words that do at address ``at`` what the site's instruction does, and what follows it.
+
+    Raises `Refused`, by the rules ``trap``, ``mapping``, ``reach``, ``registers`` and ``stack``.
+    """
+    instruction = site.instruction
+    movable(instruction)
+    word, opcode = instruction.word, instruction.word >> 26
+    if plain(instruction) or instruction.kind is Kind.SYSCALL:
+        return [word, *_back(site, at + 4)]
+    if instruction.kind is Kind.RFI:
+        return [word]
+    if opcode == 19:
+        return _indirect(site, at)
+    bo = _ALWAYS if opcode == 18 else word >> 21 & 31
+    assert instruction.target is not None
+    prefix = _return_address(site) if word & 1 else []
+    at += 4 * len(prefix)
+    if bo & _ALWAYS == _ALWAYS:
+        return [*prefix, *_go(site, at, instruction.target, linked=bool(word & 1))]
+    return [*prefix, *_conditional(site, at)]
+
+
+def _return_address(site: Site, target_in_ctr: bool = False) -> list[int]:
+    """Return words that leave the original return address in LR (and, before, the old LR in CTR)."""
+    registers = free_gprs(site.free)
+    register = registers[0] if registers else _TAKEN
+    words = [encode.mflr(register), encode.mtctr(register)] if target_in_ctr else []
+    words += [*encode.load_address(register, site.address + 4), encode.mtlr(register)]
+    if registers:
+        return words
+    if "ctr" in site.free and not target_in_ctr:
+        return [encode.mtctr(register), *words, encode.mfctr(register)]
+    frame = site.spill(register)
+    return [frame.enter(), frame.keep(0), *words, frame.reload(0), frame.leave()]
+
+
+def _conditional(site: Site, at: int) -> list[int]:
+    """Move ``bc``: taken, to a jump behind the way back; not taken, to the way back."""
+    instruction, word = site.instruction, site.instruction.word
+    assert instruction.target is not None
+    bo, bi = word >> 21 & 31, word >> 16 & 31
+    if instruction.target == site.address + 4:  # both ways are one; CTR may still count
+        counting = [] if bo & _NO_COUNT else [encode.bc(bo, bi, at, at + 4)]
+        return [*counting, *_back(site, at + 4 * len(counting))]
+    back = _back(site, at + 4)
+    taken = at + 4 + 4 * len(back)
+    go = _go(site, taken, instruction.target, linked=bool(word & 1))
+    return [encode.bc(bo, bi, at, taken), *back, *go]
+
+
+def _indirect(site: Site, at: int) -> list[int]:
+    """Move ``bclr`` and ``bcctr``, which go wherever LR or CTR says; set LR first where they link."""
+    word = site.instruction.word
+    bo, bi = word >> 21 & 31, word >> 16 & 31
+    words = [word]
+    if word & 1:
+        by_lr = word >> 1 & 0x3FF == 16
+        if by_lr and ("ctr" not in site.free or not bo & _NO_COUNT):
+            raise Refused(
+                "registers",
+                f"'{site.instruction.text}' at 0x{site.address:08x} cannot be moved: it reads and writes LR, "
+                "and CTR is not free to hold its target",
+                site.address,
+            )
+        words = [*_return_address(site, target_in_ctr=by_lr), encode.bcctr(bo, bi)]
+    if bo & _ALWAYS == _ALWAYS:
+        return words
+    return [*words, *_back(site, at + 4 * len(words))]

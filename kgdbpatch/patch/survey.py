@@ -9,19 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.callees import Callees, Code
-from kgdbpatch.analysis.hazards import reservation_window, translation_off, untranslated
+from kgdbpatch.analysis.hazards import (
+    reservation_window,
+    translation_off,
+    turns_translation_off,
+    untranslated,
+)
 from kgdbpatch.analysis.live import Liveness
+from kgdbpatch.analysis.stack import exception_return, no_stack
 from kgdbpatch.analysis.whole import odd_callees
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import names
-from kgdbpatch.patch.plan import Site
+from kgdbpatch.patch.site import Site
 
 __all__ = ["Rules", "Survey"]
 
@@ -41,6 +48,16 @@ class Rules:
     discarded: tuple[tuple[int, int], ...]
     fault_sites: frozenset[int]
     hidden: Mapping[int, Sequence[int]] | None  # instruction ─► where its fault goes on; None: not known
+
+
+class _Hazards(NamedTuple):
+    """Addresses in a function by what is the matter with them."""
+
+    window: set[int]  # a reservation is held
+    off: set[int]  # translation may be off
+    turning: set[int]  # turn translation off
+    no_stack: set[int]
+    returning: set[int]  # SRR0 or SRR1 is set for a coming rfi
 
 
 class Survey:
@@ -95,11 +112,14 @@ class Survey:
             if not self._discarded(section.address)
         ]
 
-    def _make_hazards(self, function: Function) -> tuple[frozenset[int], frozenset[int]]:
-        words = self._function_words(function)
-        return (
-            frozenset(reservation_window(words, function.address)),
-            frozenset(translation_off(words, function.address)),
+    def _make_hazards(self, function: Function) -> _Hazards:
+        words, at = self._function_words(function), function.address
+        return _Hazards(
+            window=reservation_window(words, at),
+            off=translation_off(words, at),
+            turning=turns_translation_off(words, at),
+            no_stack=no_stack(words, at),
+            returning=exception_return(words, at),
         )
 
     @cached_property
@@ -164,15 +184,21 @@ class Survey:
         instruction = self.instruction(address)
         if not instruction.known:
             raise Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
-        window, off = self._hazards(function)
-        if address in window:
+        hazards = self._hazards(function)
+        if address in hazards.window:
             raise Refused(
                 "reservation",
                 f"{place} lies between lwarx and stwcx.: a patch would lose the reservation",
                 address,
             )
-        if address in off:
+        if address in hazards.off:
             raise Refused("untranslated", f"{place} may run with address translation off", address)
+        if address in hazards.turning:
+            raise Refused(
+                "untranslated",
+                f"{place} turns address translation off: what follows it must lie where it lies physically",
+                address,
+            )
         if address in self._rules.fault_sites:
             raise Refused(
                 "fault table",
@@ -192,7 +218,8 @@ class Survey:
             free=frozenset(names(liveness.free(address))),
             free_after=frozenset(names(free_after)),
             abi=self._image.abi,
-            leaf=liveness.is_leaf,
+            stack=address not in hazards.no_stack,
+            returning=address in hazards.returning,
         )
 
     def nearby(self, address: int) -> Iterator[int]:

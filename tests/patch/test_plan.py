@@ -9,7 +9,16 @@ from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import DARWIN, SYSV
 from kgdbpatch.isa.decode import Kind, decode
-from kgdbpatch.patch.plan import Place, Site, asm_payload, blob_payload, call_payload, plan
+from kgdbpatch.patch.plan import (
+    Payload,
+    Place,
+    Site,
+    asm_payload,
+    blob_payload,
+    call_payload,
+    count_payload,
+    plan,
+)
 
 NEAR, FAR = 0x0100_0000, 0x1011_0000
 SITE = 0x000D_BDB8
@@ -20,8 +29,8 @@ FREE = frozenset({"r11", "r12", "ctr", "cr0"})
 ADD = encode.addi(3, 3, 1)
 
 
-def site(free=FREE, word=ADD, abi=DARWIN, leaf=False, after=None) -> Site:
-    return Site(decode(word, SITE), frozenset(free), frozenset(free if after is None else after), abi, leaf)
+def site(free=FREE, word=ADD, abi=DARWIN, after=None, stack=True) -> Site:
+    return Site(decode(word, SITE), frozenset(free), frozenset(free if after is None else after), abi, stack)
 
 
 def words(code: bytes) -> list[int]:
@@ -47,11 +56,78 @@ def test_patch_within_reach_needs_none():
     assert encode.branch_target(SITE, made.splice) == NEAR
 
 
-@pytest.mark.parametrize("free", [set(), {"r12"}, {"ctr", "lr"}])
-def test_springboard_without_free_registers_is_refused(free):
+@pytest.mark.parametrize("free", [set(), {"r12"}, {"ctr"}, {"lr"}])
+def test_springboard_keeps_on_the_stack_what_is_not_free(free):
+    made = plan(site(free=free), count_payload(), PLACE)
+    board, body = words(made.springboard_code), words(made.code)
+    assert len(board) % 4 == 0
+    assert len(board) <= 8
+    frame = (board[0] & 0xFFFF ^ 0x8000) - 0x8000
+    assert board[0] == encode.stwu(1, frame, 1)
+    stores = [(w >> 21 & 31, w & 0xFFFF) for w in board if w >> 26 == 36]
+    undo = body[: body.index(encode.addi(1, 1, -frame))]
+    loads = [(w >> 21 & 31, w & 0xFFFF) for w in undo if w >> 26 == 32]
+    assert sorted(stores) == sorted(loads)
+    assert all(DARWIN.linkage <= slot < -frame - DARWIN.red_zone for _, slot in stores)
+
+
+@pytest.mark.parametrize("free", [{"ctr", "lr"}, {"r12", "r30"}])
+def test_springboard_keeps_in_registers_what_it_can(free):
+    made = plan(site(free=free, stack=False), asm_payload(lambda _at: [encode.nop()], FAR, SYSV), PLACE)
+    assert not any(decode(word, 0).mnemonic == "stwu" for word in words(made.springboard_code))
+
+
+def test_where_r1_is_no_stack_nothing_is_kept_there():
     with pytest.raises(Refused) as refused:
-        plan(site(free=free), call_payload(0x2_0000, DARWIN), PLACE)
-    assert refused.value.rule == "registers"
+        plan(site(free=set(), stack=False), count_payload(), PLACE)
+    assert refused.value.rule == "stack"
+    assert refused.value.address == SITE
+
+
+def test_nothing_is_called_while_an_rfi_is_coming():
+    where = Site(decode(ADD, SITE), FREE, FREE, DARWIN, returning=True)
+    with pytest.raises(Refused) as refused:
+        plan(where, call_payload(0x2_0000, DARWIN), PLACE)
+    assert refused.value.rule == "exception return"
+
+
+def near(counter: int = NEAR + 0x104) -> Place:
+    return Place(NEAR, None, counter)
+
+
+def test_an_empty_patch_is_two_branches():
+    payload = Payload(emit=lambda _at, _blob: [], clobbers=0, calls=False, counted=False)
+    made = plan(site(), payload, near())
+    assert words(made.code)[0] == ADD
+    assert encode.branch_target(NEAR + 4, words(made.code)[1]) == SITE + 4
+    assert len(made.code) == 8
+
+
+def test_counting_costs_seven_where_lr_is_free():
+    made = plan(site(free={"r3", "r4", "lr", "cr0"}, word=encode.addi(9, 9, 1)), count_payload(), near())
+    assert made.splice == encode.bl(SITE, NEAR)
+    *straight, beqlr, retry = words(made.code)
+    assert beqlr == 0x4D82_0020
+    end = NEAR + 4 * (len(straight) + 1)
+    again = encode.branch_target(end, retry)
+    assert again is not None
+    assert decode(straight[(again - NEAR) // 4]).mnemonic == "lwarx"
+    assert len(straight) + 1 == 7  # displaced, lis, ori, lwarx, addi, stwcx., beqlr; with the bl: 7 more
+    assert made.saved == ()
+
+
+@pytest.mark.parametrize(("counter", "more"), [(NEAR + 0x104, 8), (NEAR + 0x2_0000, 7)])
+def test_counting_where_lr_is_live(counter: int, more: int):
+    made = plan(site(free={"r3", "r4", "ctr", "cr0"}), count_payload(), near(counter))
+    assert 1 + len(words(made.code)) - 1 == more
+
+
+def test_counting_keeps_what_is_live_in_free_registers():
+    made = plan(site(free={"r9", "ctr", "cr5"}), count_payload(), near())
+    mnemonics = [decode(word, 0).mnemonic for word in words(made.code)]
+    assert not {"stwu", "stw"} & set(mnemonics)
+    assert mnemonics.count("mcrf") == 2
+    assert "mtctr" in mnemonics
 
 
 def test_no_springboard_left_is_refused():
@@ -82,16 +158,11 @@ def test_every_save_is_restored_from_the_same_slot():
     assert not set(made.saved) & FREE
 
 
-def test_leaf_leaves_the_red_zone_alone():
-    plain = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
-    leaf = plan(site(leaf=True), call_payload(0x2_0000, DARWIN), PLACE)
-
-    def frame(made) -> int:
-        return 0x10000 - (words(made.code)[0] & 0xFFFF)
-
-    slots = [word & 0xFFFF for word in words(leaf.code) if word >> 26 == 36]
-    assert frame(leaf) >= frame(plain) + DARWIN.red_zone - 16
-    assert max(slots) + 4 <= frame(leaf) - DARWIN.red_zone
+def test_the_red_zone_is_left_alone():
+    made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
+    frame = 0x10000 - (words(made.code)[0] & 0xFFFF)
+    slots = [word & 0xFFFF for word in words(made.code) if word >> 26 == 36]
+    assert max(slots) + 4 <= frame - DARWIN.red_zone
 
 
 def test_assembler_payload_saves_only_what_it_changes():
@@ -124,7 +195,7 @@ def test_payload_that_leaves_is_refused(payload, reason):
 def test_counting_payload_gives_registers_back_before_it_runs():
     seen = [encode.stw(11, 0, 12)]
     payload = asm_payload(lambda _at: seen, FAR, SYSV, counted=True)
-    made = plan(site(free={"ctr", "r9"}, abi=SYSV), payload, PLACE)
+    made = plan(site(free=set(), abi=SYSV), payload, PLACE)
     body = words(made.code)
     before = body[: body.index(seen[0])]
     loaded = {word >> 21 & 31 for word in before if word >> 26 == 32}

@@ -1,0 +1,121 @@
+"""What a user wants to run at a site: instructions, linked code, a kernel function, or just a count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kgdbpatch.errors import BadPatch
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.abi import ABI
+from kgdbpatch.isa.decode import Instruction, Kind, decode
+from kgdbpatch.isa.registers import CRS, FPRS, GPRS, mask
+
+__all__ = ["Payload", "asm_payload", "blob_payload", "call_payload", "count_payload"]
+
+_XER = ("ca", "ov", "so")
+_CALL_REGISTER = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a user wants to run at a site.
+
+    ``emit(at, blob)`` returns the inline words for address ``at`` (always as many). ``blob(at)``
+    returns code and data placed behind the body and the size of its constant part.
+    ``clobbers`` is a register mask, ``calls`` tells that it calls something.
+    """
+
+    emit: Callable[[int, int], list[int]]  # (address of the words, address of the blob)
+    clobbers: int
+    calls: bool
+    counted: bool
+    blob: Callable[[int], tuple[bytes, int]] | None = None
+    sees_registers: bool = False  # it may read any register: all are as at the site when it starts
+
+
+def _call(at: int, to: int) -> list[int]:
+    if encode.branch_reaches(at, to):
+        return [encode.bl(at, to)]
+    if encode.absolute_reaches(to):
+        return [encode.bla(to)]
+    return [*encode.load_address(_CALL_REGISTER, to), encode.mtctr(_CALL_REGISTER), encode.bctrl()]
+
+
+def _volatile(abi: ABI) -> int:
+    return abi.volatile & ~FPRS & ~mask("fpscr")
+
+
+def call_payload(target: int, abi: ABI) -> Payload:
+    """Return a payload that calls the kernel function at ``target``."""
+    return Payload(
+        emit=lambda at, _blob: _call(at, target),
+        clobbers=_volatile(abi),
+        calls=True,
+        counted=True,
+    )
+
+
+def blob_payload(link: Callable[[int], tuple[bytes, int, int]], abi: ABI) -> Payload:
+    """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry)."""
+    return Payload(
+        emit=lambda at, blob: _call(at, link(blob)[2]),
+        clobbers=_volatile(abi),
+        calls=True,
+        counted=True,
+        blob=lambda at: link(at)[:2],
+    )
+
+
+def count_payload() -> Payload:
+    """Return a payload that does nothing but count its hits."""
+    return Payload(emit=lambda _at, _blob: [], clobbers=0, calls=False, counted=True)
+
+
+def asm_payload(
+    assemble: Callable[[int], list[int]], origin: int, abi: ABI, *, counted: bool = False
+) -> Payload:
+    """Return a payload of user-written instructions; ``assemble(at)`` gives their words.
+
+    Its clobbers are derived from its own decode. Raises `BadPatch` when it does not end at its
+    end (returns, branches out) or leaves r1 changed.
+    """
+    words = assemble(origin)
+    if not words:
+        raise BadPatch("the payload has no instruction")
+    clobbers, calls, stack = 0, False, 0
+    for index, word in enumerate(words):
+        instruction = decode(word, origin + 4 * index)
+        where = f"payload instruction {index + 1} ({instruction.text})"
+        if not instruction.known:
+            raise BadPatch(f"{where}: not a known instruction")
+        if instruction.kind in (Kind.RETURN, Kind.INDIRECT, Kind.RFI, Kind.SYSCALL):
+            raise BadPatch(f"{where}: a payload must run to its end, it may not return or jump away")
+        if instruction.kind is Kind.CALL:
+            calls = True
+        elif instruction.kind in (Kind.JUMP, Kind.BRANCH) and not (
+            instruction.target is not None and origin <= instruction.target <= origin + 4 * len(words)
+        ):
+            raise BadPatch(f"{where}: a payload must run to its end, it may not branch away")
+        clobbers |= instruction.defs if word != encode.nop() else 0
+        if instruction.defs & mask("r1"):
+            stack += _stack_change(instruction, where)
+    if stack:
+        raise BadPatch(f"the payload leaves r1 changed by {stack}")
+    if calls:
+        clobbers |= _volatile(abi) | mask("lr")
+    clobbers &= GPRS | FPRS | CRS | mask("lr", "ctr", "fpscr", *_XER)
+    return Payload(
+        emit=lambda at, _blob: assemble(at),
+        clobbers=clobbers & ~mask("r1"),
+        calls=calls,
+        counted=counted or calls,
+        sees_registers=True,
+    )
+
+
+def _stack_change(instruction: Instruction, where: str) -> int:
+    word = instruction.word
+    if word >> 16 & 31 == 1 and (instruction.mnemonic == "stwu" or word >> 16 == 0x3821):  # stwu / addi r1,r1
+        return (word & 0xFFFF ^ 0x8000) - 0x8000
+    raise BadPatch(f"{where}: r1 may only be moved by stwu and addi, and must end where it was")

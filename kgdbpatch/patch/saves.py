@@ -1,0 +1,131 @@
+"""Keep registers that a payload changes and the kernel still needs: in free registers, else in a frame.
+
+CR fields, XER, CTR and LR are kept only when they are live and changed. A free register that
+the payload leaves alone is the cheapest place; only what finds none goes onto the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from kgdbpatch.errors import Refused
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.registers import names
+from kgdbpatch.patch.reach import free_gprs
+from kgdbpatch.patch.site import Site
+
+__all__ = ["Saves", "save"]
+
+_XER = ("ca", "ov", "so")
+_MOVES = {  # special register: to a GPR, back from it
+    "lr": (encode.mflr, encode.mtlr),
+    "ctr": (encode.mfctr, encode.mtctr),
+    "xer": (encode.mfxer, encode.mtxer),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Saves:
+    """The words around a payload, and the names of the registers that they keep."""
+
+    registers: tuple[str, ...] = ()
+    enter: list[int] = field(default_factory=list)
+    leave: list[int] = field(default_factory=list)
+
+
+def save(site: Site, clobbers: int, *, calls: bool) -> Saves:
+    """Return what has to be kept at ``site`` around code that changes the registers of a mask.
+
+    Code that ``calls`` gets a frame of its own. Raises `Refused` by the rules ``floating point``
+    and ``stack``.
+    """
+    changed = names(clobbers)
+    saved = [name for name in changed if name not in site.free]
+    floating = [name for name in saved if name[0] == "f"]
+    if floating:
+        raise Refused(
+            "floating point",
+            f"the payload changes {', '.join(floating)}, live at 0x{site.address:08x}; "
+            "kernel code runs with floating point off",
+            site.address,
+        )
+    items = [name for name in saved if name[0] == "r"]
+    fields = [int(name[2:]) for name in saved if name.startswith("cr")]
+    special: list[str] = [name for name in ("lr", "ctr") if name in saved]
+    special += ["cr"] if fields else []
+    special += ["xer"] if any(name in saved for name in _XER) else []
+    enter: list[int] = []
+    leave: list[int] = []
+    used: set[str] = set()
+    if not calls:
+        enter, leave, used = _in_registers(site.free - set(changed), items, special, fields)
+    if items or special or calls:
+        framed = _in_frame(site, site.free - used, items, special, fields)
+        return Saves(tuple(saved), [*enter, *framed.enter], [*framed.leave, *leave])
+    return Saves(tuple(saved), enter, leave)
+
+
+def _in_registers(
+    homes: Collection[str], items: list[str], special: list[str], fields: list[int]
+) -> tuple[list[int], list[int], set[str]]:
+    """Keep what has a home in free registers, dropping it from ``items`` and ``special``.
+
+    Return the words before and after, and the homes taken.
+    """
+    enter: list[int] = []
+    leave: list[int] = []
+    used: set[str] = set()
+    free_fields = [number for number in range(8) if f"cr{number}" in homes]
+    if len(fields) == 1 and free_fields:
+        enter.append(encode.mcrf(free_fields[0], fields[0]))
+        leave.append(encode.mcrf(fields[0], free_fields[0]))
+        special.remove("cr")
+    registers = free_gprs(homes)
+    for name in list(special):
+        if registers:
+            home = registers.pop(0)
+            used.add(f"r{home}")
+            read, write = _move(name, fields)
+            enter.append(read(home))
+            leave.append(write(home))
+            special.remove(name)
+    for holder in ("ctr", "lr"):
+        if holder in homes and items:
+            register = int(items.pop()[1:])
+            read, write = _MOVES[holder]
+            enter.append(write(register))
+            leave.append(read(register))
+            used.add(holder)
+    return enter, leave, used
+
+
+def _move(name: str, fields: list[int]) -> tuple[Callable[[int], int], Callable[[int], int]]:
+    if name == "cr":
+        mask = sum(0x80 >> number for number in fields)
+        return encode.mfcr, lambda register: encode.mtcrf(mask, register)
+    return _MOVES[name]
+
+
+def _in_frame(
+    site: Site, free: Collection[str], items: list[str], special: list[str], fields: list[int]
+) -> Saves:
+    """Keep general-purpose registers, and special ones by way of a scratch register, on the stack."""
+    scratch = 0
+    if special:
+        registers = free_gprs(free) or [int(name[1:]) for name in items]
+        if not registers:  # all free ones hold something: any other is live
+            registers = [next(number for number in (0, 12, 11, 10) if f"r{number}" not in site.free)]
+            items = [f"r{registers[0]}"]
+        scratch = registers[0]
+    frame = site.spill(*(int(name[1:]) for name in items), *(scratch for _ in special))
+    enter = [frame.enter(), *(frame.keep(position) for position in range(len(items)))]
+    leave: list[int] = []
+    for position, name in enumerate(special, start=len(items)):
+        read, write = _move(name, fields)
+        enter += [read(scratch), frame.keep(position)]
+        leave += [frame.reload(position), write(scratch)]
+    if special and f"r{scratch}" in items:  # the payload finds every register as it is at the site
+        enter.append(frame.reload(items.index(f"r{scratch}")))
+    leave += [frame.reload(position) for position in range(len(items))]
+    return Saves((), enter, [*leave, frame.leave()])

@@ -1,0 +1,88 @@
+"""What the planner knows of a site: its instruction, what is free around it, whether r1 is a stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kgdbpatch.errors import Refused
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.abi import ABI
+from kgdbpatch.isa.decode import Instruction
+
+__all__ = ["Site", "Spill"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An instruction of the kernel and what is free before and after it.
+
+    ``free_after`` is free wherever the instruction may lead. ``stack`` tells whether r1 is a
+    kernel stack that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi
+    needs, so that nothing may run here that can fault or sleep. ``under`` is the splice word of
+    the patch that a new one is put over.
+    """
+
+    instruction: Instruction
+    free: frozenset[str]
+    free_after: frozenset[str]
+    abi: ABI
+    stack: bool = True
+    returning: bool = False
+    under: int | None = None
+
+    @property
+    def word(self) -> int:
+        """The word that stands at the site now."""
+        return self.instruction.word if self.under is None else self.under
+
+    @property
+    def address(self) -> int:
+        """The site's virtual address."""
+        return self.instruction.address
+
+    def spill(self, *registers: int) -> Spill:
+        """Return a frame that keeps general-purpose registers; raise `Refused` where r1 is no stack."""
+        if not self.stack:
+            raise Refused(
+                "stack",
+                f"at 0x{self.address:08x} too few registers are free, and r1 is not the kernel's stack there",
+                self.address,
+            )
+        return Spill(self.abi, registers)
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """A stack frame below the red zone with one slot for each of some registers, by position.
+
+    The red zone is left alone everywhere: prologues of Darwin's compiler save registers in it
+    before they move r1. SysV code has none, and interrupts use what is below r1, so r1 moves.
+    """
+
+    abi: ABI
+    registers: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes by which r1 moves: linkage area, slots and red zone, a multiple of 16."""
+        return -(-(self.abi.linkage + 4 * len(self.registers) + self.abi.red_zone) // 16) * 16
+
+    def slot(self, position: int) -> int:
+        """Return the offset from r1 of a slot."""
+        return self.abi.linkage + 4 * position
+
+    def enter(self) -> int:
+        """Return the word that makes the frame."""
+        return encode.stwu(1, -self.size, 1)
+
+    def keep(self, position: int) -> int:
+        """Return the word that stores the register of a slot."""
+        return encode.stw(self.registers[position], self.slot(position), 1)
+
+    def reload(self, position: int) -> int:
+        """Return the word that loads the register of a slot."""
+        return encode.lwz(self.registers[position], self.slot(position), 1)
+
+    def leave(self) -> int:
+        """Return the word that gives the frame back."""
+        return encode.addi(1, 1, self.size)
