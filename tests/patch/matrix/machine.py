@@ -1,0 +1,114 @@
+"""Run cases on a bare MPC750 of QEMU: one boot for a whole array of them, deterministic by icount."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.target.gdb import Debugger
+from kgdbpatch.target.machine import MachineDescription
+from kgdbpatch.target.qemu import Qemu
+
+__all__ = ["CASE", "MEMORY_MIB", "RESULT", "STACK", "STACK_POINTER", "Outcome", "run"]
+
+_AS, _NM, _OBJCOPY = (f"powerpc-linux-gnu-{tool}" for tool in ("as", "nm", "objcopy"))
+_SOURCE = Path(__file__).with_name("harness.s")
+_CURRENT, _START = 0x2008, 0x2F00
+_CASES, _RESULTS = 0x0020_0000, 0x0040_0000
+_GAP = 0x1_0000  # words further apart are loaded by themselves
+MEMORY_MIB = 192
+STACK = range(0x0060_0000, 0x0060_2000)  # of all cases
+STACK_POINTER = {"sysv": STACK.start + 0x800, "darwin": STACK.start + 0x1000}
+
+_REGISTERS = ("cr", "lr", "ctr", "xer")
+
+
+def _fields(*names: str) -> np.dtype[np.void]:
+    return np.dtype([*((name, ">u4") for name in names), ("r", ">u4", 32)])
+
+
+CASE = _fields("entry", "msr", *_REGISTERS, "site", "pad")
+RESULT = _fields("vector", "srr0", "srr1", *_REGISTERS, "pad")
+
+
+@dataclass
+class Outcome:
+    """The results of all cases, the words asked for, and the memory of the stack."""
+
+    results: npt.NDArray[np.void]
+    counters: list[int]
+    stack: bytes
+
+
+@cache
+def _program() -> tuple[bytes, dict[str, int]]:
+    """Return the harness's code, which lies at address 0, and its symbols."""
+    with tempfile.TemporaryDirectory() as directory:
+        built, raw = Path(directory, "harness.o"), Path(directory, "harness.bin")
+        subprocess.run([_AS, "-mregnames", "-mppc", "-o", built, _SOURCE], check=True)
+        subprocess.run([_OBJCOPY, "-O", "binary", built, raw], check=True)
+        listing = subprocess.run([_NM, built], check=True, capture_output=True, text=True).stdout
+        rows = [line.split() for line in listing.splitlines()]
+        return raw.read_bytes(), {name: int(value, 16) for value, _, name in rows}
+
+
+def _pieces(words: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
+    """Yield (address, bytes) of all words, those close together in one piece."""
+    addresses = sorted(words)
+    begin = 0
+    for index in range(1, len(addresses) + 1):
+        if index < len(addresses) and addresses[index] - addresses[index - 1] < _GAP:
+            continue
+        piece = np.zeros((addresses[index - 1] - addresses[begin]) // 4 + 1, ">u4")
+        for address in addresses[begin:index]:
+            piece[(address - addresses[begin]) // 4] = words[address]
+        yield addresses[begin], piece.tobytes()
+        begin = index
+
+
+def run(
+    name: str,
+    words: Mapping[int, int],
+    cases: npt.NDArray[np.void],
+    counters: list[int],
+    stack: bytes,
+    deadline: float = 60,
+) -> Outcome:
+    """Run every case with ``words`` in memory; return the results in the order of the cases.
+
+    Raises `TargetTimeout` when the cases do not end.
+    """
+    code, symbols = _program()
+    low = np.zeros(_START // 4 + 1, ">u4")
+    low[: len(code) // 4] = np.frombuffer(code, ">u4")
+    end = _CASES + cases.nbytes
+    assert end <= _RESULTS
+    low[_CURRENT // 4 : _CURRENT // 4 + 3] = _CASES, _RESULTS, end
+    low[_START // 4] = 0x48000000 | (symbols["start"] - _START) & 0x03FFFFFC
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
+        arguments = ["-S", "-device", f"loader,addr={_START:#x},cpu-num=0"]
+        pieces = [(0, low.tobytes()), (_CASES, cases.tobytes()), (STACK.start, stack), *_pieces(words)]
+        for number, (address, data) in enumerate(pieces):
+            file = Path(directory, str(number))
+            file.write_bytes(data)
+            arguments += ["-device", f"loader,file={file},addr={address:#x},force-raw=on"]
+        machine = MachineDescription.load("g3beige")
+        with (
+            Qemu.start(name, machine, MEMORY_MIB, arguments, icount="shift=0,sleep=off") as qemu,
+            Debugger(qemu) as debugger,
+        ):
+            with debugger.stopped() as session:
+                session.run_to_physical(symbols["done"], deadline)
+            read = qemu.ram.read
+            return Outcome(
+                np.frombuffer(read(_RESULTS, len(cases) * RESULT.itemsize), RESULT),
+                [int.from_bytes(read(address, 4), "big") for address in counters],
+                read(STACK.start, len(STACK)),
+            )
