@@ -66,7 +66,8 @@ def run(name: str, slots: npt.NDArray[np.uint32], cases: Cases, deadline: float 
     """Run every case and return the results, in the same order.
 
     ``slots`` are rows of words: two before the word under test, itself, two after, and room for
-    the way out. The slot n lies at ``SLOTS + 4 * SLOT * n``. Raises `TargetTimeout` when the cases do not end.
+    the way out. The slot n lies at ``SLOTS + 4 * SLOT * n``. Raises `TargetTimeout` when the cases
+    do not end.
     """
     assert slots.shape[1] == SLOT
     assert cases.dtype == CASE

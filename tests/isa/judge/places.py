@@ -58,14 +58,16 @@ class Places:
     def bases(self, probe: Indices, column: Indices) -> Bools:
         """Tell whether each column is a base or index register of its word."""
         index, base = self._indexed[probe], self._based[probe]
-        return (base & (column == self.a[probe])) | (index & (column == self.b[probe]))
+        found: Bools = (base & (column == self.a[probe])) | (index & (column == self.b[probe]))
+        return found
 
     def start(self, cases: Cases, probe: Indices) -> Indices:
         """Return where each access begins."""
         r, n = cases["r"].astype(np.int64), np.arange(len(cases))
         start = np.where(self._based[probe], r[n, self.a[probe]], 0) + self._displacement[probe]
         start = (start + np.where(self._indexed[probe], r[n, self.b[probe]], 0)) & 0xFFFFFFFF
-        return np.where(self._line[probe], start & ~31, start)
+        aligned: Indices = np.where(self._line[probe], start & ~31, start)
+        return aligned
 
     def accessed(self, cases: Cases, probe: Indices) -> Bools:
         """Return which bytes of the window each word reaches, by the table's base, offset and width."""
@@ -103,10 +105,12 @@ class Places:
         top = (segment ^ random.integers(1, 16, count) if elsewhere else segment) << 28
         self._put(r, index >= 0, index, r[n, index] & 0x0FFFFFFF | top)
         at = self._msr[probe]
-        self._put(r, at >= 0, at, (r[n, at] & MSR_FREE) | MSR)
+        self._put(r, at >= 0, at, (r[n, at].astype(np.int64) & MSR_FREE) | MSR)
 
     @staticmethod
-    def _put(r: npt.NDArray[np.uint32], where: Bools, register: Indices, value: npt.NDArray[np.int64]) -> None:
+    def _put(
+        r: npt.NDArray[np.uint32], where: Bools, register: Indices, value: npt.NDArray[np.int64]
+    ) -> None:
         (n,) = np.nonzero(where)
         r[n, register[n]] = (value[n] & 0xFFFFFFFF).astype(np.uint32)
 

@@ -94,8 +94,8 @@ def _others_changed(
     keep[n[matters], sandwich.source[n, column][matters]] = True
     other = random_cases(random, len(base))
     mixed = base.copy()
-    for column in range(len(REGISTERS)):
-        copy_register(mixed, column, ~keep[:, column], other)
+    for number in range(len(REGISTERS)):
+        copy_register(mixed, number, ~keep[:, number], other)
     every = np.arange(len(base))
     mixed["window"] = np.where(places.accessed(base, every), base["window"], other["window"])
     return mixed

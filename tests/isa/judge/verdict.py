@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.fields import FIELDS
-from kgdbpatch.isa.registers import REGISTERS, bit
+from kgdbpatch.isa.registers import REGISTERS, bit, mask
 
 from .layout import COLUMN, Columns, Results, columns_after, columns_before
 from .places import Bools, Indices, Places
@@ -22,7 +22,7 @@ from .words import Probes
 __all__ = ["Verdict", "judge"]
 
 _PROGRAM, _SYSCALL = 0x700, 0xC00
-_ILLEGAL, _PRIVILEGED, _TRAP = 0x80000, 0x40000, 0x20000  # SRR1 of a program exception
+_FLOAT, _PRIVILEGED, _TRAP = 0x100000, 0x40000, 0x20000  # SRR1 of a program exception
 _TICKING = {22, 268, 269, 284, 285}  # special registers that change by themselves
 _MAY_TRAP = {Kind.TRAP, Kind.SYSCALL}
 _MAY_GO = {Kind.BRANCH, Kind.JUMP, Kind.CALL, Kind.RETURN, Kind.INDIRECT, Kind.RFI}
@@ -68,19 +68,31 @@ class _Judge:
     def _see_through(self) -> None:
         """Put state that the words around reach into the columns, and hide what those words change."""
         n = np.arange(len(self.runs.probe))
+        self.source, self.sink = self.sandwich.source[self.runs.probe], self.sandwich.sink[self.runs.probe]
+        self._forget_absent()
         for column in range(len(REGISTERS)):
-            for registers, columns in ((self.sandwich.source, self.before), (self.sandwich.sink, self.after)):
-                register = registers[self.runs.probe, column]
+            for registers, columns in ((self.source, self.before), (self.sink, self.after)):
+                register = registers[:, column]
                 has = register >= 0
                 if column == COLUMN["reservation"]:
                     continue
                 columns[n[has], column] = columns[n[has], register[has]]
-        without_sink = self.sandwich.sink[self.runs.probe] < 0
+        without_sink = self.sink < 0
         for name in ("sr", "spr"):
             hidden = without_sink[:, COLUMN[name]]
             self.after[hidden, COLUMN[name]] = self.before[hidden, COLUMN[name]]
         scratch = self.sandwich.scratch[self.runs.probe]
         self.after[:, :32] = np.where(scratch, self.before[:, :32], self.after[:, :32])
+
+    def _forget_absent(self) -> None:
+        """Where reading a special register back leaves the target, the CPU lacks it: nothing was read."""
+        column = COLUMN["spr"]
+        n = np.nonzero(self.sink[:, column] >= 0)[0]
+        q = self.sink[n, column]
+        left = self.runs.cases["r"][n, q] == self.results["r"][n, q]
+        variant = self.probes.variant[self.runs.probe[n]]
+        reads = np.bincount(variant[~left], minlength=len(self.probes.variants))
+        self.sink[n[reads[variant] == 0], column] = -1
 
     def complain(self, rule: str, bad: Bools, detail: Bools | None = None) -> None:
         """Note a disagreement for each word that has a bad run."""
@@ -103,6 +115,8 @@ class _Judge:
         """Find the words that this CPU lacks: those are not judged further."""
         plain = self.runs.purpose == BASE
         lacking = self.at_word & ~np.isin(self.kinds(), [int(kind) for kind in _MAY_TRAP])
+        floats = np.array([bool(row.defs & mask("fpscr")) for row in self.rows])[self.runs.probe]
+        lacking &= ~(floats & (self.results["srr1"] & _FLOAT != 0))
         every = np.zeros(len(self.probes.words), np.bool_)
         every[self.runs.probe[plain & lacking & self.refused]] = True
         for variant in np.unique(self.probes.variant[every]).tolist():
@@ -118,9 +132,9 @@ class _Judge:
         """Only what is defined changes."""
         changed = self.before != self.after
         trap = self.vector != 0
-        changed[np.ix_(trap, _MSR)] = False
+        changed[:, _MSR] &= ~trap[:, None]
         returned = np.isin(self.kinds(), [int(Kind.RFI)])
-        changed[np.ix_(returned, _MSR)] = False
+        changed[:, _MSR] &= ~returned[:, None]
         surplus = changed & ~defined(self.probes)[self.runs.probe]
         self.complain("changes more than its defs", judged & surplus.any(axis=1), surplus)
 
@@ -132,14 +146,13 @@ class _Judge:
         self.complain("stores where it should not", judged & (changed & ~inside).any(axis=1))
 
     def outcome(self) -> Columns:
-        """Return what a run came to, one row each: where it ended, memory, every register."""
+        """Return what a run came to, one row each: every register, and where it ended."""
         where = np.where(self.gone, self.srr0, self.vector)
-        window = np.ascontiguousarray(self.results["window"]).view(np.uint64)
         after = self.after.copy()
-        after[np.ix_(self.vector != 0, _MSR)] = 0
+        after[:, _MSR] *= (self.vector == 0)[:, None].astype(np.uint64)
         returned = np.isin(self.kinds(), [int(Kind.RFI)])
         after[returned, COLUMN["msr"]] = self.results["srr1"][returned]
-        return np.concatenate([after, where[:, None].astype(np.uint64), window], axis=1)
+        return np.concatenate([after, where[:, None].astype(np.uint64)], axis=1)
 
     def compare(self, judged: Bools) -> None:
         """What is outside `uses` changes nothing; what is in it does."""
@@ -147,14 +160,15 @@ class _Judge:
         first = np.zeros(len(self.probes.words), np.int64)
         base = np.nonzero(self.runs.purpose == BASE)[0]
         first[self.runs.probe[base]] = base
-        unlike = outcome != outcome[first[self.runs.probe]]
+        first = first[self.runs.probe]
+        window = self.results["window"]
+        unlike = np.concatenate([outcome != outcome[first], window != window[first]], axis=1)
         defs = defined(self.probes)[self.runs.probe]
         width = len(REGISTERS)
         ticks = self.ticking()[self.runs.probe]
         relevant = unlike.copy()
         relevant[:, :width] &= defs & ~ticks[:, None]
-        memory = self.places.accessed(self.runs.cases, self.runs.probe).reshape(len(unlike), -1, 8).any(axis=2)
-        relevant[:, width + 1 :] &= memory & self.whole_words()
+        relevant[:, width + 1 :] &= self.places.accessed(self.runs.cases, self.runs.probe)
         outside = judged & (self.runs.purpose == OUTSIDE) & relevant.any(axis=1)
         self.complain("depends on more than its uses", outside, relevant[:, :width])
         flip = judged & (self.runs.purpose == FLIP)
@@ -168,11 +182,6 @@ class _Judge:
         around = through >= 0
         different[passing[around], through[around]] = False
         self.note(runs, column, different.any(axis=1))
-
-    def whole_words(self) -> Bools:
-        """Tell of each eight bytes of each run's window whether the word reaches all of them or stores."""
-        accessed = self.places.accessed(self.runs.cases, self.runs.probe)
-        return accessed.reshape(len(accessed), -1, 8).all(axis=2)
 
     def ticking(self) -> Bools:
         words = self.probes.words
@@ -205,7 +214,10 @@ class _Judge:
         conditional = np.array([row.conditional for row in self.rows])[self.runs.probe]
         stays = judged & may_go & ~conditional & (self.vector == 0)
         self.complain("does not go anywhere", stays)
-        fixed = [decode(int(w), int(a)).target for w, a in zip(self.probes.words, self.probes.addresses, strict=True)]
+        fixed = [
+            decode(int(w), int(a)).target
+            for w, a in zip(self.probes.words, self.probes.addresses, strict=True)
+        ]
         target = np.array([-1 if t is None else t for t in fixed])[self.runs.probe]
         self.complain("goes to another target", judged & self.gone & (target >= 0) & (target != self.srr0))
         call = np.isin(self.kinds(), [int(Kind.CALL)])

@@ -7,6 +7,7 @@ operands that cancel or do not, the BO of a branch, the number of a special regi
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from kgdbpatch.isa.decode import decode_array
 from kgdbpatch.isa.match import find_form, rows
 from kgdbpatch.isa.table import TABLE, Kind, Row
 
+from .deviations import NOT_JUDGED
 from .layout import SLOT, TRAPS, WINDOW
 from .machine import SLOTS
 
@@ -48,7 +50,7 @@ class Variant:
 class Probes:
     """The words to judge, one slot each, with the variant of each and how often the kernels have it.
 
-    ``unjudged`` are variants all of whose words are invalid forms.
+    ``unjudged`` are variants that `deviations` leaves out or all of whose words are invalid forms.
     """
 
     words: Words
@@ -81,7 +83,10 @@ def kernel_words(images: list[Image]) -> dict[Variant, tuple[int, Words]]:
     ):
         found[_variant(form, word)].append((word, count))
     return {
-        variant: (sum(count for _, count in members), np.array([word for word, _ in members], dtype=np.uint32))
+        variant: (
+            sum(count for _, count in members),
+            np.array([word for word, _ in members], dtype=np.uint32),
+        )
         for variant, members in found.items()
     }
 
@@ -117,9 +122,10 @@ def _fits(variant: Variant, word: int) -> bool:
         count = ((b or 32) + 3) // 4 if row.mnemonic.endswith("i") else 8
         inside = {(d + n) % 32 for n in range(count)}
         return a != 0 and a not in inside and (row.mnemonic.endswith("i") or b not in inside)
-    if row.mnemonic.startswith("bcctr") and not d & 4:
-        return False  # counting CTR down while branching to it is no valid form
-    return True
+    if row.mnemonic == "mtocrf" and (word >> 12 & 0xFF).bit_count() != 1:
+        return False
+    counts_its_target = row.mnemonic.startswith("bcctr") and not d & 4  # no valid form
+    return not counts_its_target
 
 
 def _adjusted(variant: Variant, word: int, random: np.random.Generator) -> int:
@@ -141,6 +147,8 @@ def _random_words(variant: Variant, random: np.random.Generator, count: int) -> 
             b = word >> 11 & 31
             shift = 16 if row.cancels == "A" else 21
             word = word & ~(31 << shift) | b << shift
+        elif row.mnemonic == "mtocrf":
+            word = word & ~0xFF000 | 1 << 12 + (word >> 12 & 7)
         elif variant.detail.startswith("BO="):
             word = word & ~(31 << 21) | int(variant.detail[3:]) << 21
         elif variant.detail.startswith("spr="):
@@ -185,27 +193,39 @@ def _all_variants(used: dict[Variant, tuple[int, Words]]) -> list[Variant]:
     return sorted(found)
 
 
-def probes(used: dict[Variant, tuple[int, Words]], choices: int, seed: int) -> Probes:
-    """Choose ``choices`` words of every variant, half of them from the kernels as far as they go."""
+def probes(
+    used: dict[Variant, tuple[int, Words]], choices: int, seed: int, only: Collection[str] | None = None
+) -> Probes:
+    """Choose ``choices`` words of every variant, half of them from the kernels as far as they go.
+
+    Floating-point operations get four times as many: what enabled exceptions do is seen seldom.
+    With ``only``, forms of other mnemonics are left out.
+    """
     random = np.random.default_rng(seed)
     words: list[int] = []
     index: list[int] = []
     variants: list[Variant] = []
     unjudged: list[Variant] = []
     for variant in _all_variants(used):
+        if only is not None and variant.row.mnemonic not in only:
+            continue
+        if variant.row.mnemonic in NOT_JUDGED:
+            unjudged.append(variant)
+            continue
+        count = choices * (4 if "fD" in variant.row.use_fields else 1)
         mine: list[int] = []
         if variant in used:
             members = used[variant][1]
-            some = random.permutation(members)[: choices // 2].tolist()
+            some = random.permutation(members)[: count // 2].tolist()
             mine = [_adjusted(variant, word, random) for word in some if _fits(variant, word)]
-        drawn = _random_words(variant, random, choices - len(mine))
+        drawn = _random_words(variant, random, count - len(mine))
         if not drawn and not mine:
             unjudged.append(variant)
             continue
-        while len(mine) < choices:  # few words exist of some forms: their states differ
+        while len(mine) < count:  # few words exist of some forms: their states differ
             mine += drawn or mine
-        words += mine[:choices]
-        index += [len(variants)] * choices
+        words += mine[:count]
+        index += [len(variants)] * count
         variants.append(variant)
     result = Probes(np.array(words, dtype=np.uint32), np.array(index, dtype=np.int32), variants)
     result.unjudged = unjudged
