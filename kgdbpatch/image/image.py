@@ -21,7 +21,7 @@ from kgdbpatch.image.contents import Contents
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
-from kgdbpatch.image.sniff import kernel_slice
+from kgdbpatch.image.sniff import is_kext, kernel_slice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -198,7 +198,9 @@ class Image:
 def _parse(path: Path, kind: str, data: bytes) -> Contents:
     # Imported on use: LIEF takes 0.6 s to import.
     read: Callable[[object, bytes], Contents]
-    if kind == "mach-o":
+    if kind == "mach-o" and is_kext(data):
+        from kgdbpatch.image.kext import read_kext as read
+    elif kind == "mach-o":
         from kgdbpatch.image.macho import read_macho as read
     else:
         from kgdbpatch.image.elf import read_elf as read
