@@ -14,7 +14,7 @@ from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach
 from kgdbpatch.cli.output import hexadecimal, json_line, table
 
 if TYPE_CHECKING:
-    from kgdbpatch.image import Image
+    from kgdbpatch.image import Function, Image
     from kgdbpatch.kernel import LiveRegisters
 
 __all__ = ["analyze", "functions", "live"]
@@ -32,32 +32,36 @@ def functions(
 ) -> None:
     """List a kernel's functions, by address.
 
+    Of a file without symbols they are guessed and marked "?"; of memory:NAME they are what the
+    running Linux itself knows. Kernel extensions (Mach-O object files) are read too.
+
     \b
     Examples:
       kgdbpatch functions darwin
+      kgdbpatch functions memory:linux
       kgdbpatch functions vmlinux 'udp_*' --json
     """
     from kgdbpatch import catalog
 
     loaded = catalog.open_image(image)
 
-    def wanted() -> Iterator[tuple[str, int, int, tuple[str, ...], str]]:
+    def wanted() -> Iterator[Function]:
         for function in loaded.functions:
             names = (function.name, *function.aliases)
             if pattern is None or any(_like(name, pattern, loaded.symbol_prefix) for name in names):
-                yield function.name, function.address, function.size, function.aliases, function.section
+                yield function
 
     if as_json:
-        for name, address, size, aliases, section in wanted():
-            json_line(
-                {"name": name, "address": address, "size": size, "aliases": aliases, "section": section}
-            )
+        for f in wanted():
+            guessed = {"guessed": True} if f.guessed else {}
+            known = {"name": f.name, "address": f.address, "size": f.size}
+            json_line({**known, "aliases": f.aliases, "section": f.section, **guessed})
     else:
         table(
             ("ADDRESS", "SIZE", "SECTION", "NAME"),
             [
-                (hexadecimal(address), size, section, " ".join((name, *aliases)))
-                for name, address, size, aliases, section in wanted()
+                (hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases)) + "?" * f.guessed)
+                for f in wanted()
             ],
         )
 
