@@ -92,15 +92,40 @@ def image_path(profile: str) -> Path:
 
 
 def open_image(what: str) -> Image:
-    """Return the image that ``what`` means: a file's path, or else the name of a running guest."""
+    """Return the image that ``what`` means: a file's path, or else the name of a running guest.
+
+    ``memory:NAME`` is the kernel as it lies in a running Linux's memory; its file is not looked at.
+    Functions of a file without symbols are guessed, and marked so.
+    """
     if Path(what).exists():
-        return Image.load(what)
+        return _with_functions(Image.load(what))
+    if what.startswith("memory:"):
+        return _in_memory(what.removeprefix("memory:"))
     if "/" in what or "." in what:
         raise BadImage(what, "no such file")
     try:
         return Image.load(str(runtime.record(what).metadata["kernel"]))
     except UnknownGuest as error:
         raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+
+
+def _with_functions(image: Image) -> Image:
+    if image.functions:
+        return image
+    from kgdbpatch.analysis.guess import guess_functions
+
+    def words(executable: bool) -> list[tuple[int, npt.NDArray[np.uint32]]]:
+        return [(s.address, image.words(s)) for s in image.sections if s.executable is executable]
+
+    return image.with_guessed(guess_functions(words(True), words(False)))
+
+
+def _in_memory(name: str) -> Image:
+    from kgdbpatch.image.memory import image_from_memory
+    from kgdbpatch.target.qemu import Qemu
+
+    ram = Qemu.attach(name).ram  # reading it neither stops the guest nor asks it anything
+    return image_from_memory(name, ((start, ram.read(start, end - start)) for start, end in ram.touched()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,13 @@ def functions(
 ) -> None:
     """List a kernel's functions, by address.
 
+    Of a file without symbols they are guessed and marked "?"; of memory:NAME they are what the
+    running Linux itself knows. Kernel extensions (Mach-O object files) are read too.
+
     \b
     Examples:
       kgdbpatch functions darwin
+      kgdbpatch functions memory:linux
       kgdbpatch functions vmlinux 'udp_*' --json
     """
     from kgdbpatch import catalog
@@ -42,10 +46,14 @@ def functions(
     found = loaded.functions if pattern is None else loaded.matching(pattern)
     if as_json:
         for f in found:
-            fields = ("name", "address", "size", "aliases", "section")
-            json_line({name: getattr(f, name) for name in fields})
+            guessed = {"guessed": True} if f.guessed else {}
+            known = {"name": f.name, "address": f.address, "size": f.size}
+            json_line({**known, "aliases": f.aliases, "section": f.section, **guessed})
     else:
-        rows = [(hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases))) for f in found]
+        rows = [
+            (hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases)) + "?" * f.guessed)
+            for f in found
+        ]
         table(("ADDRESS", "SIZE", "SECTION", "NAME"), rows)
 
 

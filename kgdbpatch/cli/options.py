@@ -18,7 +18,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.")]
 Profile = Annotated[str, typer.Argument(metavar="PROFILE", help="What to boot: darwin or linux.")]
 ImageOrName = Annotated[
-    str, typer.Argument(metavar="IMAGE|NAME", help="A kernel file (Mach-O or ELF), or a running guest.")
+    str,
+    typer.Argument(
+        metavar="IMAGE|NAME",
+        help="A kernel file (Mach-O or ELF), a running guest, or memory:NAME: what lies in its RAM.",
+    ),
 ]
 Site = Annotated[str, typer.Argument(metavar="SITE", help="An instruction: func, func+0x18 or 0x….")]
 ImageFile = Annotated[

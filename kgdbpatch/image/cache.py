@@ -26,7 +26,16 @@ _DIGEST = 32
 def _readers() -> str:
     """Return a digest of the code that decides what an entry says."""
     here = Path(__file__).parent
-    names = ("cache.py", "contents.py", "elf.py", "macho.py", "model.py", "sniff.py")
+    names = (
+        "cache.py",
+        "contents.py",
+        "elf.py",
+        "kext.py",
+        "macho.py",
+        "model.py",
+        "relocate.py",
+        "sniff.py",
+    )
     return hashlib.sha256(b"".join((here / name).read_bytes() for name in names)).hexdigest()[:12]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import accumulate
@@ -22,7 +22,7 @@ from kgdbpatch.image.contents import Contents
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
-from kgdbpatch.image.sniff import kernel_slice
+from kgdbpatch.image.sniff import is_kext, kernel_slice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,6 +92,22 @@ class Image:
     def functions(self) -> tuple[Function, ...]:
         """Return all functions, sorted by address."""
         return delimit(self.symbols, self.sections, labels=self.format == "elf")
+
+    def with_guessed(self, places: Iterable[tuple[int, int]]) -> Image:
+        """Return the image with functions at ``places`` (address, bytes) besides, marked as guessed.
+
+        They are called ``sub_`` and their address, and are found by these names like others.
+        """
+        guessed = []
+        for address, size in places:
+            section = self.section_at(address)
+            if section is not None:
+                guessed.append(Function(f"sub_{address:08x}", address, size, (), section.name, guessed=True))
+        symbols = tuple(Symbol(f.name, f.address, f.size, f.section, "function") for f in guessed)
+        contents = Contents(self.entry, self.sections, self.segments, self.symbols + symbols)
+        image = Image(self.path, self.format, self.sha256, contents)
+        image.functions = tuple(sorted((*self.functions, *guessed), key=_address))
+        return image
 
     def code_sections(self) -> tuple[Section, ...]:
         """Return the sections that hold instructions."""
@@ -208,7 +224,9 @@ class Image:
 def _parse(path: Path, kind: str, data: bytes) -> Contents:
     # Imported on use: LIEF takes 0.6 s to import.
     read: Callable[[object, bytes], Contents]
-    if kind == "mach-o":
+    if kind == "mach-o" and is_kext(data):
+        from kgdbpatch.image.kext import read_kext as read
+    elif kind == "mach-o":
         from kgdbpatch.image.macho import read_macho as read
     else:
         from kgdbpatch.image.elf import read_elf as read

@@ -11,7 +11,7 @@ from kgdbpatch.errors import BadImage
 from kgdbpatch.image.contents import Contents, plainness
 from kgdbpatch.image.model import Section, Segment, Symbol
 
-__all__ = ["read_macho"]
+__all__ = ["read_macho", "symbol_kind"]
 
 lief.logging.disable()  # it writes to stderr what `BadImage` says better
 
@@ -127,13 +127,14 @@ def _symbols(path: object, data: bytes, binary: Any, sections: list[Section]) ->
         elif kind & _N_TYPE == _N_SECT and 0 < ordinal <= len(sections):  # counted from the file's start
             section = sections[ordinal - 1]
             symbols.append(
-                Symbol(name, entry.value & 0xFFFF_FFFF, 0, section.name, _kind(name, section), exported)
+                Symbol(name, entry.value & 0xFFFF_FFFF, 0, section.name, symbol_kind(name, section), exported)
             )
     symbols.sort(key=lambda s: (not s.exported, *plainness(s.name)))
     return tuple(symbols)
 
 
-def _kind(name: str, section: Section) -> str:
+def symbol_kind(name: str, section: Section) -> str:
+    """Return what a symbol of a section is, by the paper's rules (see `functions`)."""
     if not section.executable:
         return "object"
     if name.startswith("_") or (section.name == _INTERRUPTS and name.startswith(".L_")):

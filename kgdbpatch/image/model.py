@@ -74,13 +74,17 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A routine: ``size`` bytes of code at ``address``, under its first name and its ``aliases``."""
+    """A routine: ``size`` bytes of code at ``address``, under its first name and its ``aliases``.
+
+    ``guessed`` tells that no symbol says so, only the code's looks.
+    """
 
     name: str
     address: int
     size: int
     aliases: tuple[str, ...]
     section: str
+    guessed: bool = False
 
     @property
     def end(self) -> int:

@@ -9,7 +9,7 @@ import struct
 
 from kgdbpatch.errors import BadImage
 
-__all__ = ["kernel_slice"]
+__all__ = ["is_kext", "kernel_slice"]
 
 _MACHO_BIG, _MACHO_LITTLE = 0xFEEDFACE, 0xCEFAEDFE
 _MACHO64 = {0xFEEDFACF, 0xCFFAEDFE}
@@ -23,8 +23,8 @@ _CPU_NAMES = {
     _CPU_64 | 12: "ARM64",
     _CPU_64 | 18: "64-bit PowerPC",
 }
-_MACHO_TYPES = {1: "an object file", 4: "a core file", 6: "a shared library", 8: "a bundle", 11: "a kext"}
-_MH_EXECUTE = 2
+_MACHO_TYPES = {4: "a core file", 6: "a shared library", 8: "a bundle", 11: "a kext"}
+_MH_OBJECT, _MH_EXECUTE = 1, 2
 
 _EM_PPC = 20
 _EM_NAMES = {3: "i386", 21: "64-bit PowerPC", 40: "ARM", 62: "x86-64", 183: "ARM64", 8: "MIPS", 243: "RISC-V"}
@@ -52,6 +52,11 @@ def kernel_slice(path: object, data: bytes) -> tuple[str, bytes]:
         _check_macho(path, data, magic)
         return "mach-o", data
     raise BadImage(path, "neither Mach-O nor ELF")
+
+
+def is_kext(data: bytes) -> bool:
+    """Tell whether a Mach-O file is an object file, as kernel extensions are, and not a kernel."""
+    return data[12:16] == _MH_OBJECT.to_bytes(4, "big")
 
 
 def _fat_slice(path: object, data: bytes) -> bytes:
@@ -82,7 +87,7 @@ def _check_macho(path: object, data: bytes, magic: int) -> None:
         raise BadImage(path, "a 64-bit Mach-O file; 32-bit is needed")
     if little:
         raise BadImage(path, "a little-endian Mach-O file; PowerPC kernels are big-endian")
-    if filetype != _MH_EXECUTE:
+    if filetype not in {_MH_OBJECT, _MH_EXECUTE}:  # an object file is a kernel extension
         what = _MACHO_TYPES.get(filetype, f"of type {filetype}")
         raise BadImage(path, f"the Mach-O file is {what}, not an executable")
     if 28 + commands_size > len(data):

@@ -154,6 +154,9 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
     use_fields, use_fixed = _registers(uses)
     record = "cr1" if encoding.startswith(("59", "63")) else "cr0"
     sticky = mask("fpscr") if record == "cr1" else SO
+    # An operation that traps for an enabled exception leaves CR1 as it was (seen on QEMU's 750).
+    if record == "cr1" and "fD" in use_fields:
+        sticky |= mask("cr1")
     for suffix, form, extra in _variants("oe" in options, "rc" in options, record):
         yield Row(
             mnemonic=name + suffix,

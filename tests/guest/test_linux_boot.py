@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from kgdbpatch import catalog
 from kgdbpatch.guests.linux import Linux, kernel_option
 from kgdbpatch.image import Image
 from kgdbpatch.target.machine import MachineDescription
@@ -151,3 +152,26 @@ def test_the_kernels_own_probe_counts_datagrams(guest: Qemu):
         command(guest, f"write {tracing}/events/kprobes/sends/enable 0")
         command(guest, f"write {tracing}/kprobe_events -:sends")
         command(guest, "resume")
+
+
+def test_the_kernel_is_read_from_its_memory_without_its_file(guest: Qemu, image: Image) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KGDBPATCH_RUNTIME", str(guest.directory.parent))
+        live = catalog.open_image(f"memory:{guest.name}")
+    (text_section,) = live.code_sections()
+    of_file = {
+        (n, f.address) for f in image.functions for n in (f.name, *f.aliases) if f.address in text_section
+    }
+    of_memory = {(n, f.address) for f in live.functions for n in (f.name, *f.aliases)}
+    assert of_file <= of_memory
+    assert len(of_file) > 10_000
+    sizes = {function.address: function.size for function in image.functions}
+    shared = [function for function in live.functions if function.address in sizes]
+    # kallsyms holds no sizes: a gap before the next symbol counts as the function's
+    assert all(function.size >= sizes[function.address] for function in shared)
+    assert sum(function.size == sizes[function.address] for function in shared) > 0.99 * len(shared)
+    words = live.words(text_section)
+    main = next(section for section in image.code_sections() if section.name == ".text")
+    at = (main.address - text_section.address) // 4
+    same = words[at : at + main.size // 4] == image.words(main)
+    assert same.mean() > 0.98  # the kernel itself patches a little of its text when it starts

@@ -10,6 +10,43 @@ PURE_INSTRUCTIONS = 0x8000_0400
 ZERO_FILL = 1
 
 
+N_FUN, N_BNSYM, N_ENSYM = 0x24, 0x2E, 0x4E
+Symbols = list[tuple[str, int, int, int]]
+
+
+def function_stabs(name: str, section: int, address: int, size: int) -> Symbols:
+    """Return the debugging entries of one function: N_FUN begins it, an unnamed one gives its size."""
+    return [
+        ("", N_BNSYM, section, address),
+        (f"{name}:F(0,1)", N_FUN, section, address),
+        ("", N_FUN, 0, size),
+        ("", N_ENSYM, section, address),
+    ]
+
+
+def function_pairs(data: bytes) -> dict[int, int]:
+    """Return the sizes of functions by address, by the N_FUN pairs of a file."""
+    (count,) = struct.unpack_from(">I", data, 16)
+    at, table = 28, None
+    for _ in range(count):
+        command, size = struct.unpack_from(">2I", data, at)
+        if command == 2:
+            table = struct.unpack_from(">4I", data, at + 8)
+        at += size
+    if table is None:
+        return {}
+    offset, entries, strings, _ = table
+    pairs: dict[int, int] = {}
+    begun = None
+    for index in range(entries):
+        name, kind, _, _, value = struct.unpack_from(">IBBHI", data, offset + 12 * index)
+        if kind == N_FUN and data[strings + name]:
+            begun = value
+        elif kind == N_FUN and begun is not None:
+            pairs[begun], begun = value, None
+    return pairs
+
+
 @dataclass
 class Part:
     segment: str

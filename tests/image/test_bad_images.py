@@ -99,7 +99,7 @@ def _macho_header(order: str, magic: int, cpu: int, filetype: int) -> bytes:
         (_macho_header("<", 0xFEEDFACE, 7, 2), "i386, not 32-bit PowerPC"),
         (_macho_header("<", 0xFEEDFACF, 0x01000007, 2), "x86-64, not 32-bit PowerPC"),
         (_macho_header(">", 0xFEEDFACF, 0x01000012, 2), "64-bit PowerPC, not 32-bit PowerPC"),
-        (_macho_header(">", 0xFEEDFACE, 18, 1), "is an object file, not an executable"),
+        (_macho_header(">", 0xFEEDFACE, 18, 1), "the Mach-O object file has no sections"),
         (_macho_header(">", 0xFEEDFACE, 18, 6), "is a shared library, not an executable"),
         (_macho_header(">", 0xFEEDFACE, 18, 2), "no segments"),
     ],

@@ -45,6 +45,23 @@ def test_linux_functions_are_those_of_nm(linux: Image) -> None:
 
 
 @pytest.mark.linux
+def test_linux_functions_are_as_large_as_their_symbols_say(linux: Image) -> None:
+    if not shutil.which("powerpc-linux-gnu-readelf"):
+        pytest.skip("powerpc-linux-gnu-readelf is not installed")
+    listing = subprocess.run(
+        ["powerpc-linux-gnu-readelf", "-sW", linux.path], capture_output=True, text=True, check=True
+    ).stdout
+    # Num: Value Size Type Bind Vis Ndx Name
+    rows = [line.split() for line in listing.splitlines() if " FUNC " in line]
+    theirs = {int(row[1], 16): int(row[2], 0) for row in rows if int(row[2], 0)}
+    ours = {function.address: function.size for function in linux.functions}
+    assert len(theirs) > 10_000
+    assert {
+        address: (size, ours.get(address)) for address, size in theirs.items() if ours.get(address) != size
+    } == {}
+
+
+@pytest.mark.linux
 def test_linux_functions_cover_the_code_and_do_not_overlap(linux: Image) -> None:
     size = sum(section.size for section in linux.code_sections())
     assert sum(function.size for function in linux.functions) > 0.97 * size

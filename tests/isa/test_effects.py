@@ -92,7 +92,7 @@ CASES = [
     (0x7C600124, "mtmsr", "msr", "r3"),
     (0x7C6C42E6, "mftb", "r3", "tb"),
     (0xFC22182A, "fadd", "f1 fpscr", "f2 f3 f1 fpscr"),
-    (0xFC22182B, "fadd.", "f1 fpscr cr1", "f2 f3 f1 fpscr"),
+    (0xFC22182B, "fadd.", "f1 fpscr cr1", "f2 f3 f1 fpscr cr1"),
     (0xFC2200F2, "fmul", "f1 fpscr", "f2 f3 f1 fpscr"),
     (0xFC2220FA, "fmadd", "f1 fpscr", "f2 f3 f4 f1 fpscr"),
     (0xFC201090, "fmr", "f1", "f2"),

@@ -1,0 +1,1 @@
+"""QEMU's own CPU as the judge of what instructions read and write."""

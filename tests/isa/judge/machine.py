@@ -1,0 +1,89 @@
+"""Run cases on a bare MPC750 of QEMU: one boot for a whole array of them."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.target.gdb import Debugger
+from kgdbpatch.target.machine import MachineDescription
+from kgdbpatch.target.qemu import Qemu
+
+from .layout import CASE, RESULT, SLOT, TRAPS, Cases, Results
+
+__all__ = ["SLOTS", "run"]
+
+_AS, _NM, _OBJCOPY = (f"powerpc-linux-gnu-{tool}" for tool in ("as", "nm", "objcopy"))
+_SOURCE = Path(__file__).with_name("harness.s")
+_CURRENT, _RESULT, _END = 0x2008, 0x200C, 0x2010
+_TRAP = 0x7FE00008
+_MIB = 1 << 20
+_ALIGN = 0x1000
+SLOTS = 0x10000
+
+
+@cache
+def _program() -> tuple[bytes, dict[str, int]]:
+    """Return the harness's code, which lies at address 0, and its symbols."""
+    with tempfile.TemporaryDirectory() as directory:
+        built, raw = Path(directory, "harness.o"), Path(directory, "harness.bin")
+        subprocess.run([_AS, "-mregnames", "-mppc", "-o", built, _SOURCE], check=True)
+        subprocess.run([_OBJCOPY, "-O", "binary", built, raw], check=True)
+        listing = subprocess.run([_NM, built], check=True, capture_output=True, text=True).stdout
+        rows = [line.split() for line in listing.splitlines()]
+        return raw.read_bytes(), {name: int(value, 16) for value, _, name in rows}
+
+
+def _branch(at: int, to: int) -> int:
+    return 0x48000000 | (to - at) & 0x03FFFFFC
+
+
+def _memory(slots: npt.NDArray[np.uint32], cases: Cases) -> tuple[bytes, int]:
+    """Return the guest's memory from address 0 up to the end of the cases, and where results go."""
+    code, symbols = _program()
+    first = -(-(SLOTS + slots.size * 4) // _ALIGN) * _ALIGN
+    end = first + len(cases) * CASE.itemsize
+    output = -(-end // _ALIGN) * _ALIGN
+    words = np.zeros(first // 4, dtype=">u4")
+    words[: len(code) // 4] = np.frombuffer(code, ">u4")
+    for low, high in (TRAPS, (SLOTS, first)):
+        words[low // 4 : high // 4] = _TRAP
+    body = words[SLOTS // 4 :][: slots.size].reshape(slots.shape)
+    body[:, :5] = slots[:, :5]
+    at = SLOTS + 4 * SLOT * np.arange(len(slots)) + 20
+    body[:, 5] = 0x48000000 | (symbols["finished"] - at) & 0x03FFFFFC
+    words[_CURRENT // 4], words[_RESULT // 4], words[_END // 4] = first, output, end
+    words[0x3000 // 4] = _branch(0x3000, symbols["start"])
+    return words.tobytes() + cases.tobytes(), output
+
+
+def run(name: str, slots: npt.NDArray[np.uint32], cases: Cases, deadline: float = 60) -> Results:
+    """Run every case and return the results, in the same order.
+
+    ``slots`` are rows of words: two before the word under test, itself, two after, and room for
+    the way out. The slot n lies at ``SLOTS + 4 * SLOT * n``. Raises `TargetTimeout` when the cases
+    do not end.
+    """
+    assert slots.shape[1] == SLOT
+    assert cases.dtype == CASE
+    memory, output = _memory(slots, cases)
+    size = output + len(cases) * RESULT.itemsize
+    _, symbols = _program()
+    with tempfile.NamedTemporaryFile(prefix="kgdbpatch-cases-") as file:
+        file.write(memory)
+        file.flush()
+        arguments = [
+            *("-device", f"loader,file={file.name},addr=0,force-raw=on"),
+            *("-device", "loader,addr=0x3000,cpu-num=0"),
+            "-S",  # the debugger starts it, and is there when it is done
+        ]
+        machine = MachineDescription.load("g3beige")
+        with Qemu.start(name, machine, size // _MIB + 2, arguments) as qemu, Debugger(qemu) as debugger:
+            with debugger.stopped() as session:
+                session.run_to_physical(symbols["done"], deadline)
+            return np.frombuffer(qemu.ram.read(output, len(cases) * RESULT.itemsize), RESULT)

@@ -1,0 +1,136 @@
+"""QEMU's own CPU confirms the table: what each form changes, depends on, reaches and where it goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kgdbpatch import guests
+from kgdbpatch.image import Image
+
+from .judge import runs as runs_module
+from .judge import verdict as verdict_module
+from .judge.deviations import LACKING, reason_unseen
+from .judge.layout import COLUMN
+from .judge.machine import run
+from .judge.places import Places
+from .judge.runs import make_runs
+from .judge.sandwich import make_sandwich
+from .judge.verdict import Verdict, judge
+from .judge.words import Probes, kernel_words, probes
+
+_TOOLS = ("qemu-system-ppc", "gdb-multiarch", "powerpc-linux-gnu-as")
+_MISSING = [tool for tool in _TOOLS if shutil.which(tool) is None]
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.skipif(bool(_MISSING) and not os.environ.get("CI"), reason=f"not installed: {_MISSING}"),
+]
+_CHOICES = 32
+
+
+@pytest.fixture(autouse=True)
+def _runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    directory = tempfile.mkdtemp(prefix="kgdbpatch-")  # a path short enough for sockets
+    monkeypatch.setenv("KGDBPATCH_RUNTIME", directory)
+    yield
+    shutil.rmtree(directory)
+
+
+def _image(profile: str) -> Image:
+    path = guests.profile(profile).image_path()
+    if path is None:
+        pytest.skip(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
+    return Image.load(path)
+
+
+def _judge(chosen: Probes, seed: int) -> Verdict:
+    sandwich = make_sandwich(chosen)
+    places = Places(chosen, sandwich)
+    runs = make_runs(chosen, sandwich, places, seed)
+    return judge(chosen, sandwich, places, runs, run("judge", runs.slots, runs.cases))
+
+
+def _report(chosen: Probes, verdict: Verdict) -> str:
+    """Return the table of forms and cases, and what could not be shown."""
+    lines = ["form, cases, occurrences in the kernels, uses that mattered"]
+    for number, variant in enumerate(chosen.variants):
+        shown = [use for (of, use), (seen, _) in sorted(verdict.shown.items()) if of == number and seen]
+        fate = "trapped" if number in verdict.trapped else " ".join(shown)
+        lines.append(f"{variant!s:22} {verdict.cases[number]:6} {chosen.occurrences[number]:7}  {fate}")
+    judged = len(chosen.variants) - len(verdict.trapped)
+    occurring = sum(1 for count in chosen.occurrences if count)
+    lines.append(
+        f"{judged} forms judged ({occurring} occur in the kernels), {verdict.cases.sum()} cases, "
+        f"{len(verdict.disagreements)} disagreements; not judged: {', '.join(map(str, chosen.unjudged))}"
+    )
+    return "\n".join(lines)
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize(
+    ("choices", "seed"), [(_CHOICES, 1), pytest.param(8 * _CHOICES, 2, marks=pytest.mark.soak)]
+)
+def test_the_cpu_agrees_about_every_form(choices: int, seed: int) -> None:
+    used = kernel_words([_image("darwin"), _image("linux")])
+    chosen = probes(used, choices, seed)
+    verdict = _judge(chosen, seed + 1)
+    print(_report(chosen, verdict))
+    assert verdict.disagreements == []
+    assert {variant.form for variant in used} <= {variant.form for variant in chosen.variants}
+    assert [str(variant) for variant in chosen.unjudged if variant in used] == []
+    trapped = {str(chosen.variants[number]) for number in verdict.trapped}
+    assert {name.removesuffix(" rA=0") for name in trapped} == set(LACKING)
+    unexplained = [
+        f"{chosen.variants[number]} {use}"
+        for (number, use), (seen, _) in verdict.shown.items()
+        if not seen and not reason_unseen(chosen.variants[number].row, chosen.variants[number].detail, use)
+    ]
+    assert unexplained == []
+    assert verdict.cases.min() >= 4 * choices
+    assert len(verdict.shown) > 2 * len(chosen.variants)  # two uses a form on the average
+
+
+def _without(real: object, column: str) -> object:
+    def wrong(chosen: Probes) -> np.ndarray:
+        table = real(chosen).copy()  # type: ignore[operator]
+        table[:, COLUMN[column]] = False
+        return table
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("mnemonic", "column"),
+    [
+        ("adde", "ca"),
+        ("stwcx.", "reservation"),
+        ("mfmsr", "msr"),
+        ("fadd", "fpscr"),
+        ("bc", "ctr"),
+        ("cmpw", "so"),
+    ],
+)
+def test_a_use_missing_from_the_table_is_found(
+    monkeypatch: pytest.MonkeyPatch, mnemonic: str, column: str
+) -> None:
+    monkeypatch.setattr(runs_module, "used", _without(runs_module.used, column))
+    complaints = _judge(probes({}, _CHOICES, 3, {mnemonic}), 4).disagreements
+    assert complaints
+    assert all(text.startswith(mnemonic) for text in complaints)
+
+
+@pytest.mark.parametrize(
+    ("mnemonic", "column"),
+    [("sraw", "ca"), ("addo", "ov"), ("bcl", "lr"), ("frsp", "fpscr"), ("mtsrr0", "srr0")],
+)
+def test_a_def_missing_from_the_table_is_found(
+    monkeypatch: pytest.MonkeyPatch, mnemonic: str, column: str
+) -> None:
+    monkeypatch.setattr(verdict_module, "defined", _without(verdict_module.defined, column))
+    complaints = _judge(probes({}, _CHOICES, 3, {mnemonic}), 4).disagreements
+    assert any(text.endswith(f"changes more than its defs: {column}") for text in complaints)
