@@ -100,14 +100,13 @@ class Whole:
             reads[known] = found.reads[callee]
             keeps[known] = ~found.overwrites[callee] & ~found.dead_behind[known]
         else:
-            relied_on = convention.volatile & ~convention.returns & ~found.dead_behind[known]
-            relied_on &= ~(convention.arguments & ~found.may_change[callee])
-            odd = ~self.conventional[callee] | (relied_on & ~_LR != 0)
+            relied_on = convention.volatile & ~convention.returns & ~found.dead_behind[known] & ~_LR
+            odd = ~self.conventional[callee] | (relied_on != 0)
             reads[known] = np.where(odd, _ALL, convention.direct)
-            keeps[known] = np.where(odd, ~_ZERO, ~found.dead_behind[known])
+            keeps[known] = np.where(odd, ~_ZERO, ~(found.dead_behind[known] | convention.returns))
         unknown = np.flatnonzero(blocks.unknown_call)
         reads[unknown] = convention.pointed
-        keeps[unknown] = ~found.dead_behind[unknown]
+        keeps[unknown] = ~(found.dead_behind[unknown] | convention.returns)
         wild = blocks.inner | blocks.by_chance
         reads[wild] = _ALL
         return reads, keeps

@@ -187,15 +187,19 @@ class _Summing:
         self._constant()
         calls_by_level = _grouped(order.level[blocks.owner[self.call]], self.call)
         tails_by_level = _grouped(order.level[blocks.owner[self.tail]], self.tail)
+        groups = []
         for number, functions in enumerate(order.functions):
             some = self.network.blocks_of(functions)
-            if not len(some):
-                continue
             calls = calls_by_level.get(number, self.call[:0])
             tails = tails_by_level.get(number, self.tail[:0])
-            self._survival(functions, some, calls, tails, order.recursive[number])
-            self._proof(functions, some, calls, tails, order.recursive[number])
-            self._reading(functions, some, calls, tails, order.recursive[number])
+            if len(some):
+                groups.append((functions, some, calls, tails, order.recursive[number]))
+        for group in groups:
+            self._survival(*group)
+            self._proof(*group)
+        self._undefined()
+        for group in groups:
+            self._reading(*group)
 
     def _constant(self) -> None:
         """Enter what calls of unknown code do."""
@@ -239,8 +243,10 @@ class _Summing:
         undefined = self.convention.volatile & self.may_change[callee]
         keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~undefined
         while True:
-            gen[calls] = self.effects.proven[calls] | self.proven[callee] & ~self.effects.kill[calls]
-            exits[tails] = self.proven[blocks.tail[tails]]
+            # arguments are set for a call; what tells something are reads that no convention knows
+            odd = self.proven[callee] & ~self.convention.arguments
+            gen[calls] = self.effects.proven[calls] | odd & ~self.effects.kill[calls]
+            exits[tails] = self.proven[blocks.tail[tails]] & ~self.convention.arguments
             self.network.solve(self.evidence, some, gen, keep, exits)
             found = self._entries(functions, self.evidence, np.uint64(0))
             found = self._by_convention(functions, found, self.effects.proven)
@@ -248,13 +254,26 @@ class _Summing:
                 self.proven[functions] = found
                 break
             self.proven[functions] = found
-        behind = self.network.after(self.evidence, self._exits[1], calls)
-        # a caller may rely on an argument register that the callee leaves alone
-        left_alone = self.convention.arguments & ~self.may_change[callee]
-        self.dead_behind[calls] = self.convention.volatile & ~behind & ~left_alone
-        unknown = some[blocks.unknown_call[some]]
-        behind = self.network.after(self.evidence, self._exits[1], unknown)
-        self.dead_behind[unknown] = self.convention.volatile & ~behind
+
+    def _undefined(self) -> None:
+        """Find what calls leave undefined and nothing behind them reads.
+
+        A result register counts as undefined only where the callee overwrites it: a function may
+        return its argument where it found it. Compilers may let an argument register live on
+        through a call of a function that leaves it alone; a function of which one caller does so
+        is taken to be called like that by all.
+        """
+        blocks, convention, calls = self.blocks, self.convention, self.call
+        callee = blocks.callee[calls]
+        behind = self.network.after(self.evidence, self._exits[1])
+        left_alone = convention.arguments & ~self.may_change
+        relied_on = behind[calls] & left_alone[callee] != 0
+        relying = np.zeros(len(left_alone), dtype=np.bool_)
+        relying[callee[relied_on]] = True
+        left_alone = np.where(relying, left_alone, np.uint64(0))
+        undefined = convention.volatile & ~convention.returns
+        self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee]
+        self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
 
     def _reading(self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
