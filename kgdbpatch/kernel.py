@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests
+from kgdbpatch import guests, remembered
 from kgdbpatch.component import Component, Header, Record
 from kgdbpatch.errors import BadPatch, Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
@@ -303,7 +303,7 @@ class Kernel:
         return function
 
     @cached_property
-    def _survey(self) -> Survey:
+    def survey(self) -> Survey:
         profile, image = self._profile, self.image
         sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
         vectors = tuple(
@@ -319,7 +319,7 @@ class Kernel:
             fault_sites=profile.fault_sites(image),
             hidden=profile.hidden_edges(image),
         )
-        return Survey(image, rules, self.words)
+        return Survey(image, rules, self.words, remembered.sites)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
@@ -328,8 +328,16 @@ class Kernel:
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""
         address = self.resolve(site)
-        instruction, live, free = self._survey.live(address)
+        instruction, live, free = self.survey.live(address)
         return LiveRegisters(address, instruction.text, live, free)
+
+    def why(self, site: str | int) -> dict[str, int | None]:
+        """Return, for every register live at a site, the nearest instruction that may read it.
+
+        A call or a way out of the function stands for what lies behind it; None is for registers
+        that are live by decree.
+        """
+        return self.survey.why(self.resolve(site))
 
     def check(self, site: str | int) -> Check:
         """Say whether a function could be called from a site, at what cost, and if not where else."""
@@ -348,11 +356,11 @@ class Kernel:
         arena, payload = self._component.arena(header.arena), self._any_call()
         taken = {record.site for record in arena.records() if record.status != "retired"}
         place = arena.place(0)[1]
-        for other in itertools.islice(self._survey.nearby(address), _NEAR):
+        for other in itertools.islice(self.survey.nearby(address), _NEAR):
             if other in taken:
                 continue
             try:
-                plan(self._survey.site(other), payload, place)
+                plan(self.survey.site(other), payload, place)
             except Refused:
                 continue
             return other
@@ -362,7 +370,7 @@ class Kernel:
 
     def _plan(self, header: Header, address: int, payload: Payload) -> tuple[int, Plan]:
         """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory."""
-        site = self._survey.site(address)
+        site = self.survey.site(address)
         for record in self._component.arena(header.arena).records(address, address + 4):
             if record.status != "retired":
                 raise self._taken(record)
@@ -402,7 +410,7 @@ class Kernel:
             raise Misuse("entry goes with a C payload")
         if call is not None:
             target = self.resolve(call)
-            self._survey.function(target)
+            self.survey.function(target)
             return call_payload(target, self.image.abi)
         if c is not None:
             compiled = compile_c(Path(c), entry=entry)
@@ -558,7 +566,7 @@ class Kernel:
         """Put the guest back to the state saved under ``tag``."""
         with self._qemu.exclusive(self._wait):
             self._qemu.loadvm(tag)
-        self.__dict__.pop("_survey", None)
+        self.__dict__.pop("survey", None)
 
 
 def _assembler_source(asm: str | Path) -> tuple[str, str]:

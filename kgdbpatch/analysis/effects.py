@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
-from kgdbpatch.analysis.program import Flags, Program
-from kgdbpatch.isa.decode import Kind
+from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.isa.decode import Decoded, Kind
+from kgdbpatch.isa.fields import Words as Codes
 from kgdbpatch.isa.registers import CRS, mask
 
-__all__ = ["Effects", "Words", "blockwise", "preserved_only", "words_of"]
-
-_Fields = npt.NDArray[np.uint32]
+__all__ = ["Effects", "Words", "blockwise", "words_of"]
 
 _CRS = np.uint64(lane.from_mask(CRS))
 _ALL = np.uint64(EVERYTHING)
@@ -51,30 +49,30 @@ class Effects:
     faults: Lane  # what an entry of a block is still as it was at its first instruction that may fault
 
 
-def _field(program: Program, shift: int) -> _Fields:
-    result: _Fields = program.words >> np.uint32(shift) & np.uint32(31)
+def _field(words: Codes, shift: int) -> Codes:
+    result: Codes = words >> np.uint32(shift) & np.uint32(31)
     return result
 
 
-def _saves(program: Program) -> Flags:
-    """Tell which words store preserved registers to what may be the stack frame."""
-    major = program.words >> np.uint32(26)
-    stores = ((major == 36) | (major == 47)) & (_field(program, 21) >= 14)
-    based: Flags = stores & np.isin(_field(program, 16), _FRAME_BASES)
-    return based
+def _saves(words: Codes) -> Indices:
+    """Return the indices of words that store preserved registers to what may be the stack frame."""
+    major = words >> np.uint32(26)
+    at = np.flatnonzero((major == 36) | (major == 47))
+    base = _field(words[at], 16)
+    framed = np.logical_or.reduce([base == number for number in _FRAME_BASES])
+    return at[framed & (_field(words[at], 21) >= 14)]
 
 
-def words_of(program: Program) -> Words:
-    """Return what the words of a program read and change.
+def words_of(decoded: Decoded) -> Words:
+    """Return what words read and change.
 
     An unconditional trap reads what a call reads; a conditional one its operands only: whoever
     handles it either goes on with all registers as they were, or not at all.
     """
-    decoded = program.decoded
     kind = decoded.kind
     defs, uses = lane.defs(decoded), lane.uses(decoded)
     uses[(kind == Kind.SYSCALL) | (kind == Kind.RFI)] = _ALL
-    traps = np.flatnonzero((kind == Kind.TRAP) & (_field(program, 21) == _ALWAYS_TRAPS))
+    traps = np.flatnonzero((kind == Kind.TRAP) & (_field(decoded.words, 21) == _ALWAYS_TRAPS))
     proven = uses.copy()
     uses[traps] |= _ARGUMENTS
     proven[uses == _ALL] = 0
@@ -82,17 +80,11 @@ def words_of(program: Program) -> Words:
     proven[every_field] &= ~_CRS
     wanted = uses.copy()
     wanted[every_field] &= ~_CRS
-    saved = _saves(program)
-    stored = np.flatnonzero(saved)
+    stored = _saves(decoded.words)
     for array in (wanted, proven):
-        base = np.uint64(1) << _field(program, 16)[stored].astype(np.uint64)
+        base = np.uint64(1) << _field(decoded.words[stored], 16).astype(np.uint64)
         array[stored] = array[stored] & ~_CALLER_OWNED | base
     return Words(defs, uses, wanted, proven)
-
-
-def preserved_only(registers: Lane) -> Lane:
-    """Keep of register sets what conventions make a callee preserve."""
-    return registers & _CALLER_OWNED
 
 
 def blockwise(blocks: Blocks, words: Words) -> Effects:
@@ -133,4 +125,3 @@ def _may_fault(program: Program) -> Flags:
     flags[[Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM]] = True
     result: Flags = flags.take(program.decoded.kind) | (program.words == 0x60000000)
     return result
-

@@ -22,7 +22,6 @@ from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
 from kgdbpatch.isa.abi import ABI
-from kgdbpatch.isa.decode import Kind
 from kgdbpatch.isa.registers import CRS, GPRS, STATE, mask
 
 __all__ = ["ALWAYS", "FREEABLE", "BlockLiveness", "Whole", "analyze_whole"]
@@ -56,7 +55,7 @@ class Whole:
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         plain = Blocks(program, hidden)
-        self.words: Words = words_of(program)
+        self.words: Words = words_of(program.decoded)
         self.indirect: Indirect = resolve(plain, self.words.defs, data)
         self.blocks = Blocks(program, hidden, self.indirect.tables) if self.indirect.tables else plain
         self.effects: Effects = blockwise(self.blocks, self.words)
@@ -89,7 +88,7 @@ class Whole:
         result &= found.keeps == found.keeps.max(initial=_ZERO)
         return result & ~self.strange & ~self.entered_inside & (self.blocks.entry >= 0)
 
-    def _calls(self, summarized: bool) -> tuple[Lane, Lane]:
+    def calls(self, summarized: bool) -> tuple[Lane, Lane]:
         """Return what calls at the ends of blocks read, and what they leave for what was before."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         reads = np.zeros(len(blocks.first), dtype=np.uint64)
@@ -111,7 +110,7 @@ class Whole:
         reads[wild] = _ALL
         return reads, keeps
 
-    def _leaving(self, summarized: bool, at_return: Lane) -> Lane:
+    def leaving(self, summarized: bool, at_return: Lane) -> Lane:
         """Return what is live at the ways out of the function that blocks end with."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         exits = np.zeros(len(blocks.first), dtype=np.uint64)
@@ -135,8 +134,8 @@ class Whole:
     def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Indices) -> Lane:
         """Solve for ``some`` blocks, given by function; return what is live at the ends of all."""
         blocks, effects = self.blocks, self.effects
-        reads, keeps = self._calls(summarized)
-        exits = self._leaving(summarized, at_return)
+        reads, keeps = self.calls(summarized)
+        exits = self.leaving(summarized, at_return)
         gen = effects.uses | reads & ~effects.kill
         keep = keeps & ~effects.kill
         orphans = np.zeros(0, dtype=np.int64) if blocks.hidden_known else np.flatnonzero(blocks.orphan)
@@ -190,7 +189,7 @@ class Whole:
         changed = np.arange(count)
         while True:
             self._solve(True, at_return, value, self.network.blocks_of(changed))
-            behind = self.network.after(value, self._leaving(True, at_return))
+            behind = self.network.after(value, self.leaving(True, at_return))
             wanted = at_return | self._at_return(behind)
             while True:  # a function that is jumped to returns to its caller's caller
                 more = wanted.copy()

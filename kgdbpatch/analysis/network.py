@@ -39,7 +39,9 @@ class _Edges:
     def __init__(self, sources: Indices, targets: Indices, count: int) -> None:
         order = np.argsort(sources, kind="stable")
         self.targets = targets[order]
-        self.count = np.bincount(sources, minlength=count) if len(sources) else np.zeros(count, dtype=np.int64)
+        self.count = (
+            np.bincount(sources, minlength=count) if len(sources) else np.zeros(count, dtype=np.int64)
+        )
         self.first = np.concatenate(([0], np.cumsum(self.count)))[:count]
 
     def of(self, blocks: Indices) -> tuple[Indices, Indices, Indices] | None:

@@ -24,9 +24,7 @@ class Program:
     ``function`` is the innermost function of each word, by number; -1 outside of functions.
     """
 
-    def __init__(
-        self, sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]]) -> None:
         given = ((address, np.asarray(words, dtype=np.uint32)) for address, words in sections if len(words))
         parts = sorted(given, key=lambda part: part[0])
         self.starts = np.array([address for address, _ in parts], dtype=np.int64)

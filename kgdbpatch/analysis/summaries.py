@@ -223,11 +223,15 @@ class _Summing:
         allowed = allowed | self._entries(functions, own, _ALL)
         return np.where(self.compiled[functions], found & allowed, found)
 
-    def _survival(self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool) -> None:
+    def _survival(
+        self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
+    ) -> None:
         blocks, keep, exits = self.blocks, self._keep[0], self._exits[0]
         while True:
             keep[calls] = ~self.effects.kill[calls] & self.cleared[blocks.callee[calls]]
-            exits[tails] = self.cleared[blocks.tail[tails]] | np.where(blocks.returns[tails], _ONES, 0).astype(np.uint64)
+            exits[tails] = self.cleared[blocks.tail[tails]] | np.where(
+                blocks.returns[tails], _ONES, 0
+            ).astype(np.uint64)
             self.network.solve(self.survives, some, self._gen[0], keep, exits)
             found = self._entries(functions, self.survives, _ONES)
             comes_back = (found & np.uint64(RETURNS)) != 0
@@ -275,7 +279,9 @@ class _Summing:
         self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee]
         self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
 
-    def _reading(self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool) -> None:
+    def _reading(
+        self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
+    ) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
         callee = blocks.callee[calls]
         keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]

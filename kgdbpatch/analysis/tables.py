@@ -279,9 +279,7 @@ def _is_indexed(value: Expression) -> bool:
 class _Loose:
     """Which functions have code that no known edge leads to, so that an indirect branch may."""
 
-    def __init__(
-        self, blocks: Blocks, tables: dict[int, tuple[int, ...]], stored: Flags
-    ) -> None:
+    def __init__(self, blocks: Blocks, tables: dict[int, tuple[int, ...]], stored: Flags) -> None:
         program = blocks.program
         loose = blocks.orphan.copy()
         targets = np.array([t for found in tables.values() for t in found], dtype=np.int64)
