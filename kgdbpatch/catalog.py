@@ -120,6 +120,8 @@ class Analysis:
     calls: int
     indirect_branches: int
     indirect_resolved: int
+    jump_tables: int
+    indirect_tail_calls: int
     seconds: float
 
 
@@ -131,6 +133,8 @@ def analyze(image: Image) -> Analysis:
     figures = whole.analyze(
         [(section.address, image.words(section)) for section in image.code_sections()],
         [(function.address, function.size) for function in image.functions],
+        [(section.address, section.data) for section in image.sections],
+        hidden_edges(image),
     )
     seconds = round(time.perf_counter() - start, 4)
     return Analysis(format=image.format, seconds=seconds, **asdict(figures))

@@ -304,6 +304,7 @@ class Kernel:
 
     @cached_property
     def survey(self) -> Survey:
+        """What answers for the sites of this kernel."""
         profile, image = self._profile, self.image
         sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
         vectors = tuple(

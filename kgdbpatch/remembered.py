@@ -55,9 +55,9 @@ def sites(
     for address, words in sections:
         digest.update(address.to_bytes(8, "big") + np.ascontiguousarray(words).tobytes())
     path = _path(digest.hexdigest()[:32])
-    with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(path, allow_pickle=False) as held:
-            return Sites({name: held[name] for name in held.files})
+    unusable = (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*unusable), np.load(path, allow_pickle=False) as held:
+        return Sites({name: held[name] for name in held.files})
     data = [(section.address, section.data) for section in image.sections]
     whole = analyze_whole(sections, functions, image.abi, data, hidden)
     found = Sites.of(whole, whole.solve())

@@ -60,7 +60,8 @@ def _saves(words: Codes) -> Indices:
     at = np.flatnonzero((major == 36) | (major == 47))
     base = _field(words[at], 16)
     framed = np.logical_or.reduce([base == number for number in _FRAME_BASES])
-    return at[framed & (_field(words[at], 21) >= 14)]
+    result: Indices = at[framed & (_field(words[at], 21) >= 14)]
+    return result
 
 
 def words_of(decoded: Decoded) -> Words:

@@ -51,7 +51,7 @@ class Sites:
 
     def _block(self, address: int) -> int | None:
         block = int(np.searchsorted(self.arrays["start"], address, "right")) - 1
-        inside = block >= 0 and address <= int(self.arrays["end"][block])  # type: ignore[call-overload]
+        inside = block >= 0 and address <= int(self.arrays["end"][block])
         return block if inside else None
 
     @cached_property
@@ -66,11 +66,11 @@ class Sites:
         return result
 
     def _successors(self, block: int) -> list[int]:
-        near = [int(self.arrays[name][block]) for name in ("fall", "taken")]  # type: ignore[call-overload]
+        near = [int(self.arrays[name][block]) for name in ("fall", "taken")]
         return [other for other in near if other >= 0] + self._edges["more"].get(block, [])
 
     def _lane(self, name: str, block: int) -> int:
-        return int(self.arrays[name][block])  # type: ignore[call-overload]
+        return int(self.arrays[name][block])
 
     def live(self, address: int, read: Callable[[int, int], Words]) -> int | None:
         """Return the lane of what is live before an instruction; None where no function is.

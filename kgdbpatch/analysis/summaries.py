@@ -30,7 +30,7 @@ from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["Convention", "Program", "Summaries", "summarize"]
+__all__ = ["Convention", "Summaries", "summarize"]
 
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ALL = np.uint64(EVERYTHING)
@@ -219,8 +219,8 @@ class _Summing:
         A variable that is used without having been set looks like such a read. What the first
         block reads (``own``) stays.
         """
-        allowed = self.convention.direct | _LR | self.convention.returns
-        allowed = allowed | self._entries(functions, own, _ALL)
+        given = self.convention.direct | _LR | self.convention.returns
+        allowed = given | self._entries(functions, own, _ALL)
         return np.where(self.compiled[functions], found & allowed, found)
 
     def _survival(
@@ -304,9 +304,11 @@ class _Summing:
 
 def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
     """Return values by their keys."""
+    if not len(keys):
+        return {}
     order = np.argsort(keys, kind="stable")
     keys, values = keys[order], values[order]
-    starts = np.flatnonzero(np.append(True, np.diff(keys) != 0)) if len(keys) else keys
+    starts = np.flatnonzero(np.append(True, np.diff(keys) != 0))
     ends = np.append(starts[1:], len(keys))
     return {int(keys[s]): values[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)}
 

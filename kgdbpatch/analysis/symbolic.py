@@ -197,8 +197,9 @@ class State:
     def limit(self, value: Expression) -> int:
         """Return the most that a value can be, by its form and by the branches taken."""
         found = min(most(value), self.limits.get(value, _TOP))
-        if value[0] == "and":
-            found = min(found, self.limits.get(value[1], _TOP))  # type: ignore[arg-type]
+        match value:
+            case ("and", tuple(inner), _):
+                found = min(found, self.limits.get(inner, _TOP))
         return found
 
 

@@ -170,7 +170,7 @@ class _Resolver:
     def _left(self, block: int, register: int) -> Expression | None:
         """Return what a block leaves in a register; None when it leaves the register alone."""
         blocks = self._blocks
-        first, last = int(blocks.first[block]), int(blocks.last[block])
+        last = int(blocks.last[block])
         called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]
         if called and register < 14:
             return ("at", last << 6 | register, _TOP)

@@ -1,0 +1,1 @@
+"""Measure what kgdbpatch costs: the subcommands of ``scripts/bench``."""
