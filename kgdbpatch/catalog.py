@@ -19,10 +19,12 @@ from kgdbpatch.target import runtime
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel import LiveRegisters
+    from kgdbpatch.patch.survey import Survey
 
 __all__ = [
     "Guest",
     "build_image",
+    "hidden_edges",
     "image_path",
     "live",
     "open_image",
@@ -30,6 +32,8 @@ __all__ = [
     "profiles",
     "running",
     "shutdown",
+    "survey",
+    "why",
 ]
 
 profiles = guests.profiles
@@ -141,6 +145,8 @@ class Analysis:
     calls: int
     indirect_branches: int
     indirect_resolved: int
+    jump_tables: int
+    indirect_tail_calls: int
     seconds: float
 
 
@@ -152,22 +158,41 @@ def analyze(image: Image) -> Analysis:
     figures = whole.analyze(
         [(section.address, image.words(section)) for section in image.code_sections()],
         [(function.address, function.size) for function in image.functions],
+        [(section.address, section.data) for section in image.sections],
+        hidden_edges(image),
     )
     seconds = round(time.perf_counter() - start, 4)
     return Analysis(format=image.format, seconds=seconds, **asdict(figures))
 
 
+def survey(image: Image) -> Survey:
+    """Return what answers for the sites of a kernel that does not run."""
+    from kgdbpatch import remembered
+    from kgdbpatch.patch.survey import Rules, Survey
+
+    rules = Rules(frozenset(), (), (), frozenset(), hidden_edges(image))
+    return Survey(image, rules, lambda at, count: _words(image, at, count), remembered.sites)
+
+
+def hidden_edges(image: Image) -> dict[int, tuple[int, ...]] | None:
+    """Return where control may go unseen in a kernel that has Linux's fault table; None without one."""
+    if any(section.name == "__ex_table" for section in image.sections):
+        return guests.profile("linux").hidden_edges(image)
+    return None
+
+
 def live(image: Image, site: str) -> LiveRegisters:
     """Return which registers are live and which are free at a site of a kernel that does not run."""
     from kgdbpatch.kernel import LiveRegisters
-    from kgdbpatch.patch.survey import Rules, Survey
 
-    survey = Survey(
-        image, Rules(frozenset(), (), (), frozenset(), None), lambda at, count: _words(image, at, count)
-    )
     address = image.resolve(site)
-    instruction, live_there, free = survey.live(address)
+    instruction, live_there, free = survey(image).live(address)
     return LiveRegisters(address, instruction.text, live_there, free)
+
+
+def why(image: Image, site: str) -> dict[str, int | None]:
+    """Return, for every register live at a site, the nearest instruction that may read it (`Kernel.why`)."""
+    return survey(image).why(image.resolve(site))
 
 
 def _words(image: Image, address: int, count: int) -> npt.NDArray[np.uint32]:

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests
+from kgdbpatch import guests, remembered
 from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
 from kgdbpatch.component import Component, Header
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
@@ -312,8 +312,9 @@ class Kernel:
         return function
 
     @cached_property
-    def _survey(self) -> Survey:
-        return Survey(self.image, survey_rules(self._profile, self.image), self.words)
+    def survey(self) -> Survey:
+        """What answers for the sites of this kernel."""
+        return Survey(self.image, survey_rules(self._profile, self.image), self.words, remembered.sites)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
@@ -326,8 +327,16 @@ class Kernel:
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""
         address = self.resolve(site)
-        instruction, live, free = self._survey.live(address)
+        instruction, live, free = self.survey.live(address)
         return LiveRegisters(address, instruction.text, live, free)
+
+    def why(self, site: str | int) -> dict[str, int | None]:
+        """Return, for every register live at a site, the nearest instruction that may read it.
+
+        A call or a way out of the function stands for what lies behind it; None is for registers
+        that are live by decree.
+        """
+        return self.survey.why(self.resolve(site))
 
     def check(self, site: str | int) -> Check:
         """Say whether a function could be called from a site, at what cost, and if not where else."""
@@ -341,7 +350,7 @@ class Kernel:
     # ---- patches ---------------------------------------------------------------------------
 
     def _planner(self, header: Header) -> Planner:
-        return Planner(self.image, self._survey, self._component.arena(header.arena))
+        return Planner(self.image, self.survey, self._component.arena(header.arena))
 
     def plan(
         self,
@@ -485,4 +494,4 @@ class Kernel:
         """Put the guest back to the state saved under ``tag`` and let it go on from there."""
         with self._qemu.exclusive(self._wait):
             self._component.restore(self._profile.announced_mib << 20, tag)
-        self.__dict__.pop("_survey", None)
+        self.__dict__.pop("survey", None)

@@ -21,9 +21,9 @@ from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, REGISTERS, STATE, mask
 
-__all__ = ["Liveness"]
+__all__ = ["FREEABLE", "Liveness"]
 
-_FREEABLE = (GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so")
+FREEABLE = (GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so")
 _LR = mask("lr")
 
 
@@ -126,7 +126,7 @@ class Liveness:
 
         Floating-point registers are left out: MSR[FP] may be 0 in a kernel.
         """
-        return _FREEABLE & ~self.live(site) & ~FPRS
+        return FREEABLE & ~self.live(site) & ~FPRS
 
     @cached_property
     def is_leaf(self) -> bool:

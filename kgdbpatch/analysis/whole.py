@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis import lane
+from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.convention import odd_results
+from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.tables import Indirect, resolve
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import CRS
 
-__all__ = ["Figures", "analyze", "odd_callees"]
+__all__ = ["Figures", "analyze", "figures", "odd_callees"]
 
 _Indices = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
@@ -28,7 +32,9 @@ class Figures:
     """Counts over an image; blocks and edges are those within functions.
 
     ``undecoded`` words are no instruction of any PowerPC model. ``indirect_branches`` are those
-    through CTR that are no calls.
+    through CTR that are no calls: all targets are known of ``indirect_resolved`` (``jump_tables``,
+    and branches to a number); ``indirect_tail_calls`` leave the function through a pointer. Of the
+    rest nothing is known.
     """
 
     functions: int
@@ -39,6 +45,8 @@ class Figures:
     calls: int
     indirect_branches: int
     indirect_resolved: int
+    jump_tables: int
+    indirect_tail_calls: int
 
 
 class _Section:
@@ -69,58 +77,76 @@ class _Section:
         return np.equal(self.decoded.kind[self.source], Kind.CALL)
 
 
-def _figures(section: _Section) -> tuple[int, int]:
+def _shape(program: Program, tables: Mapping[int, Sequence[int]]) -> tuple[int, int]:
     """Return the numbers of blocks and edges, as `FlowGraph` makes them of each function."""
-    kind, conditional = section.decoded.kind, section.decoded.conditional
+    kind, function = program.decoded.kind, program.function
     count = len(kind)
-    in_function = section.function >= 0
-    calls = section.calls()
-    inner = calls & section.local
-    inner &= (section.target_index != section.source + 1) & (
-        section.target_index != section.function[section.source]
-    )
-    transfers = np.isin(kind, [k for k in Kind if k.transfers])
-    ends_block = transfers.copy()
-    ends_block[section.source[inner]] = True
-    jumps = section.local & (~calls | inner)
+    if not count:
+        return 0, 0
+    source, _, target = program.branches
+    at = np.where(target >= 0, target, 0)
+    local = (target >= 0) & (function[at] == function[source]) & (function[source] >= 0)
+    entry = program.entry[function[source]] if len(program.entry) else source
+    calls = kind[source] == Kind.CALL
+    inner = calls & local & (target != source + 1) & (target != entry)
+    ends_block = program.transfers.copy()
+    ends_block[source[inner]] = True
+    jumps = local & (~calls | inner)
+    switched = [target for targets in tables.values() for target in targets]
 
     leader = np.zeros(count + 1, dtype=np.bool_)
-    leader[:count] = section.function == np.arange(count)
+    leader[program.entry] = function[program.entry] == np.arange(len(program.entry))
     leader[1:] |= ends_block
-    leader[section.target_index[jumps]] = True
-    is_leader = leader[:count] & in_function
-    last = np.zeros(count, dtype=np.bool_)
-    last[:-1] = is_leader[1:] | (section.function[1:] != section.function[:-1])
-    last[-1:] = True
-    falls = last & in_function & (~transfers | conditional)
-    falls[:-1] &= section.function[1:] == section.function[:-1]
+    leader[target[jumps]] = True
+    leader[program.index_of(np.array(switched, dtype=np.int64))] = True
+    inside = function >= 0
+    is_leader = leader[:count] & inside
+    last = np.ones(count, dtype=np.bool_)
+    last[:-1] = is_leader[1:] | (function[1:] != function[:-1])
+    falls = last & inside & (~program.transfers | program.decoded.conditional)
+    falls[:-1] &= function[1:] == function[:-1]
     falls[-1:] = False
-    return int(is_leader.sum()), int(falls.sum() + jumps.sum())
+    falls &= program.contiguous
+    return int(is_leader.sum()), int(falls.sum() + jumps.sum()) + len(switched)
+
+
+def figures(program: Program, indirect: Indirect) -> Figures:
+    """Count what is in a program whose indirect branches have been looked into."""
+    blocks, edges = _shape(program, indirect.tables)
+    kinds = np.bincount(program.decoded.kind, minlength=len(Kind))
+    is_call = program.decoded.kind == Kind.CALL
+    places = program.index_of(np.array(sorted(indirect.constants), dtype=np.int64))
+    return Figures(
+        functions=len(program.entry),
+        instructions=len(program.words),
+        undecoded=int(kinds[Kind.UNKNOWN]),
+        blocks=blocks,
+        edges=edges,
+        calls=int(kinds[Kind.CALL]),
+        indirect_branches=int(kinds[Kind.INDIRECT]),
+        indirect_resolved=len(indirect.tables) + int((~is_call[places]).sum()),
+        jump_tables=len(indirect.tables),
+        indirect_tail_calls=len(indirect.pointers),
+    )
+
+
+def analyze(
+    sections: Sequence[tuple[int, Words]],
+    functions: Sequence[tuple[int, int]],
+    data: Sequence[tuple[int, bytes]] = (),
+    hidden: Mapping[int, Sequence[int]] | None = None,
+) -> Figures:
+    """Count what is in code ``sections`` (address, words) and ``functions`` (address, bytes).
+
+    Jump tables are looked for in ``data`` (address, bytes).
+    """
+    program = Program(sections, functions)
+    return figures(program, resolve(Blocks(program, hidden), lane.defs(program.decoded), data))
 
 
 def _sections(sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]]) -> list[_Section]:
     table = np.array(sorted(functions), dtype=np.int64).reshape(-1, 2)
     return [_Section(address, np.asarray(words, dtype=np.uint32), table) for address, words in sections]
-
-
-def analyze(sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]]) -> Figures:
-    """Count what is in code ``sections`` (address, words) and ``functions`` (address, bytes)."""
-    surveyed = _sections(sections, functions)
-    shapes = [_figures(section) for section in surveyed]
-    kinds = sum(
-        (np.bincount(section.decoded.kind, minlength=len(Kind)) for section in surveyed),
-        start=np.zeros(len(Kind), dtype=np.int64),
-    )
-    return Figures(
-        functions=len(functions),
-        instructions=int(kinds.sum()),
-        undecoded=int(kinds[Kind.UNKNOWN]),
-        blocks=sum(blocks for blocks, _ in shapes),
-        edges=sum(edges for _, edges in shapes),
-        calls=int(kinds[Kind.CALL]),
-        indirect_branches=int(kinds[Kind.INDIRECT]),
-        indirect_resolved=0,
-    )
 
 
 def _odd_calls(section: _Section, abi: ABI) -> _Flags:
@@ -142,11 +168,11 @@ def _odd_calls(section: _Section, abi: ABI) -> _Flags:
         here = Decoded(section.words[at[active]], section.decoded.form[at[active]])
         # an unknown word or an invalid form reads everything for safety: that is no evidence
         plain = ~np.isin(here.kind, (Kind.UNKNOWN, Kind.FOREIGN)) & ~here.invalid
-        for lane, (defs, uses) in enumerate(zip(here.defs(), here.uses(), strict=True)):
-            if lane == 1:  # mfcr reads all of CR for the sake of a bit, which is no evidence either
+        for half, (defs, uses) in enumerate(zip(here.defs(), here.uses(), strict=True)):
+            if half == 1:  # mfcr reads all of CR for the sake of a bit, which is no evidence either
                 uses[(uses & crs) == crs] &= ~crs
-            read[active] |= plain & ((uses & ~written[lane, active] & wanted[lane]) != 0)
-            written[lane, active] |= defs
+            read[active] |= plain & ((uses & ~written[half, active] & wanted[half]) != 0)
+            written[half, active] |= defs
         at[active] += 1
         active = active[~stop[here.kind] & ~read[active]]
     result: _Flags = np.zeros(len(section.source), dtype=np.bool_)

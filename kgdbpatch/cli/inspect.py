@@ -14,6 +14,7 @@ from kgdbpatch.cli.output import hexadecimal, json_line, table
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.kernel import LiveRegisters
+    from kgdbpatch.patch.survey import Survey
 
 __all__ = ["analyze", "functions", "live"]
 
@@ -75,9 +76,10 @@ def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
 
 
 def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson = False) -> None:
-    """Say which registers are live at a site, and which are free.
+    """Say which registers are live at a site and why, and which are free.
 
-    Free registers are those that a patch may use without saving them.
+    Free registers are those that a patch may use without saving them. A register is live because
+    of an instruction that may read it; a call or a return stands for what lies behind it.
 
     \b
     Examples:
@@ -88,22 +90,32 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
 
     if Path(image).exists():
         loaded = catalog.open_image(image)
-        _show_live(catalog.live(loaded, site), loaded, as_json)
+        survey = catalog.survey(loaded)
+        _show_live(catalog.live(loaded, site), survey, loaded, as_json)
         return
     with attach(image, file) as kernel:
-        _show_live(kernel.live(site), kernel.image, as_json)
+        _show_live(kernel.live(site), kernel.survey, kernel.image, as_json)
 
 
-def _show_live(found: LiveRegisters, image: Image, as_json: bool) -> None:
+def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool) -> None:
     # the privileged state is always live and nobody's to use
     found = replace(
         found,
         live=tuple(name for name in found.live if name in _REGISTERS),
         free=tuple(name for name in found.free if name in _REGISTERS),
     )
+    readers = survey.why(found.address)
+    why = {name: place for name in found.live if (place := readers.get(name)) is not None}
     if as_json:
-        json_line(asdict(found))
+        because = {
+            name: {"address": place, "instruction": survey.instruction(place).text}
+            for name, place in why.items()
+        }
+        json_line({**asdict(found), "why": because})
         return
     print(f"{hexadecimal(found.address)} {image.symbolize(found.address)}: {found.instruction}")
     print(f"live: {' '.join(found.live) or '-'}")
+    for place in sorted(set(why.values()), key=lambda at: (at < found.address, at)):
+        names = " ".join(name for name in found.live if why.get(name) == place)
+        print(f"  {hexadecimal(place)} {image.symbolize(place)}: {survey.instruction(place).text}  ({names})")
     print(f"free: {' '.join(found.free) or '-'}")

@@ -21,18 +21,23 @@ from kgdbpatch.analysis.hazards import (
     turns_translation_off,
     untranslated,
 )
-from kgdbpatch.analysis.live import Liveness
+from kgdbpatch.analysis.lane import to_mask
+from kgdbpatch.analysis.live import FREEABLE, Liveness
+from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.analysis.stack import exception_return, no_stack
 from kgdbpatch.analysis.whole import odd_callees
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
-from kgdbpatch.isa.registers import names
+from kgdbpatch.isa.registers import FPRS, bit, names
 from kgdbpatch.patch.site import Site
 
 __all__ = ["Rules", "Survey"]
 
 Words = npt.NDArray[np.uint32]
+Whole = Callable[
+    [Image, Sequence[tuple[int, Words]], Sequence[tuple[int, int]], Mapping[int, Sequence[int]] | None], Sites
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,14 @@ class Survey:
     """Answer what may be done at a site of one kernel.
 
     ``words(address, count)`` returns the running kernel's instructions, patches undone.
+    ``whole`` analyses the whole kernel, or remembers having done so; without it callees are
+    judged one by one.
     """
 
-    def __init__(self, image: Image, rules: Rules, words: Callable[[int, int], Words]) -> None:
-        self._image, self._rules, self._words = image, rules, words
+    def __init__(
+        self, image: Image, rules: Rules, words: Callable[[int, int], Words], whole: Whole | None = None
+    ) -> None:
+        self._image, self._rules, self._words, self._whole = image, rules, words, whole
         self._liveness = lru_cache(maxsize=256)(self._make_liveness)
         self._hazards = lru_cache(maxsize=256)(self._make_hazards)
 
@@ -75,6 +84,48 @@ class Survey:
         """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
         self._liveness.cache_clear()
         self._hazards.cache_clear()
+        self.__dict__.pop("_sites", None)
+
+    @cached_property
+    def _sites(self) -> Sites | None:
+        if self._whole is None:
+            return None
+        return self._whole(self._image, self._sections(), self._functions(), self._rules.hidden)
+
+    def _functions(self) -> list[tuple[int, int]]:
+        """Return (address, bytes) of the functions that stay in memory after boot."""
+        return [
+            (function.address, function.size)
+            for function in self._image.functions
+            if not self._discarded(function.address)
+        ]
+
+    def _live(self, address: int) -> int:
+        """Return the mask of what is live before an instruction."""
+        function = self.function(address)
+        found = self._sites.live(address, self._words) if self._sites else None
+        if found is None:
+            return self._liveness(function).live(address)
+        return to_mask(found) | self._liveness(function).live(address) & FPRS
+
+    def _free(self, address: int) -> int:
+        """Return the mask of what code put before an instruction may overwrite."""
+        found = self._sites.live(address, self._words) if self._sites else None
+        return FREEABLE & ~(self._live(address) if found is None else to_mask(found))
+
+    def why(self, address: int) -> dict[str, int | None]:
+        """Return, for every live register, the nearest instruction that may read it.
+
+        A call or a way out of the function stands for what lies behind it; None is for registers
+        that are live by decree.
+        """
+        liveness, live = self._liveness(self.function(address)), self._live(address)
+        by_function = liveness.why(address)
+        if self._sites is None or self._sites.live(address, self._words) is None:
+            return by_function
+        readers = self._sites.why(address, self._words)
+        found = {to_mask(1 << bit).bit_length() - 1: place for bit, place in readers.items()}
+        return {name: found.get(bit(name), by_function.get(name)) for name in names(live)}
 
     def _function_words(self, function: Function) -> Words:
         return self._words(function.address, function.size // 4)
@@ -84,18 +135,13 @@ class Survey:
             self._function_words(function),
             function.address,
             self._image.abi,
-            callees=self._callees,
+            callees=self._callees if self._sites is None else None,
             hidden=self._rules.hidden,
         )
 
     @cached_property
     def _callees(self) -> Callees:
-        functions = [
-            (function.address, function.size)
-            for function in self._image.functions
-            if not self._discarded(function.address)
-        ]
-        odd = odd_callees(self._sections(), functions, self._image.abi)
+        odd = odd_callees(self._sections(), self._functions(), self._image.abi)
         return Callees(self._code, self._image.abi, odd)
 
     def _code(self, target: int) -> Code | None:
@@ -159,11 +205,10 @@ class Survey:
 
     def live(self, address: int) -> tuple[Instruction, tuple[str, ...], tuple[str, ...]]:
         """Return the instruction at ``address``, the registers live and those free before it."""
-        liveness = self._liveness(self.function(address))
         return (
             self.instruction(address),
-            tuple(names(liveness.live(address))),
-            tuple(names(liveness.free(address))),
+            tuple(names(self._live(address))),
+            tuple(names(self._free(address))),
         )
 
     def site(self, address: int) -> Site:
@@ -205,17 +250,16 @@ class Survey:
                 f"the kernel looks faults of '{instruction.text}' at {place} up by their address",
                 address,
             )
-        liveness = self._liveness(function)
         after = address + 4
-        free_after = liveness.free(after) if after < function.address + function.size else 0
+        free_after = self._free(after) if after < function.address + function.size else 0
         # at the branch's target the same holds only for what is free there too
         if instruction.kind in (Kind.BRANCH, Kind.JUMP) and instruction.target not in (None, after):
             assert instruction.target is not None
             inside = function.address <= instruction.target < function.address + function.size
-            free_after &= liveness.free(instruction.target) if inside else 0
+            free_after &= self._free(instruction.target) if inside else 0
         return Site(
             instruction=instruction,
-            free=frozenset(names(liveness.free(address))),
+            free=frozenset(names(self._free(address))),
             free_after=frozenset(names(free_after)),
             abi=self._image.abi,
             stack=address not in hazards.no_stack,

@@ -156,7 +156,7 @@ class TestAnalyze:
         figures = cli("analyze", kernel_file, "--json").json
         assert list(figures) == [
             *("format", "functions", "instructions", "undecoded", "blocks", "edges", "calls"),
-            *("indirect_branches", "indirect_resolved", "seconds"),
+            *("indirect_branches", "indirect_resolved", "jump_tables", "indirect_tail_calls", "seconds"),
         ]
         assert figures["format"] == "mach-o"
         assert figures["functions"] == 5
@@ -174,7 +174,8 @@ class TestLive:
     def test_json(self, cli: Cli, kernel_file: Path) -> None:
         result = cli("live", kernel_file, "g+0x5c", "--json")
         assert result.code == 0
-        assert set(result.json) == {"address", "instruction", "live", "free"}
+        assert set(result.json) == {"address", "instruction", "live", "free", "why"}
+        assert result.json["why"]["lr"] == {"address": 0x307C, "instruction": "blr"}
         assert result.json["address"] == 0x307C
         assert result.json["instruction"] == "blr"
         assert {"r1", "lr", "r3"} <= set(result.json["live"])
@@ -184,7 +185,8 @@ class TestLive:
     def test_text(self, cli: Cli, kernel_file: Path) -> None:
         lines = cli("live", kernel_file, "0x3020").out.splitlines()
         assert lines[0] == "0x00003020 _g: nop"
-        assert [line.split(":")[0] for line in lines[1:]] == ["live", "free"]
+        assert [line.split(":")[0] for line in lines[1:] if line[0] != " "] == ["live", "free"]
+        assert "  0x0000307c _g+0x5c: blr" in [line.split("  (")[0] for line in lines]
 
     def test_unknown_symbol(self, cli: Cli, kernel_file: Path) -> None:
         result = cli("live", kernel_file, "netisrr")

@@ -1,0 +1,170 @@
+"""Cut a whole program into blocks and link them: the flow graph as arrays.
+
+Here a call ends its block, because what comes before it and what comes behind it are told apart
+by what the callee does. `whole` counts the blocks that people mean, which calls do not end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.isa.decode import Kind
+
+__all__ = ["Blocks"]
+
+_NONE = -1
+
+
+def _pairs(program: Program, edges: Mapping[int, Sequence[int]]) -> npt.NDArray[np.int64]:
+    """Return (source, target) word indices of edges given by address; -1 for places that we lack."""
+    flat = [(source, target) for source, targets in edges.items() for target in targets]
+    if not flat:
+        return np.zeros((0, 2), dtype=np.int64)
+    pairs = np.array(flat, dtype=np.int64)
+    found = np.stack((program.index_of(pairs[:, 0]), program.index_of(pairs[:, 1])), axis=1)
+    inside = found >= 0
+    inside[inside] = program.function[found[inside]] >= 0
+    found[~inside] = _NONE
+    result: npt.NDArray[np.int64] = found[found[:, 0] >= 0]
+    return result
+
+
+class Blocks:
+    """The blocks of a program's functions, by address.
+
+    ``hidden`` maps instructions to where control may go from them unseen (None: not known);
+    ``tables`` maps indirect branches to all their targets. Both are by address.
+
+    Per block: ``first`` and ``last`` word, ``owner`` (function number), ``fall`` and ``taken``
+    (block number or -1), ``callee`` and ``tail`` (function number or -1), and flags.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        hidden: Mapping[int, Sequence[int]] | None = None,
+        tables: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
+        self.program = program
+        self.hidden_known = hidden is not None
+        self._hidden = _pairs(program, hidden or {})
+        self._tables = _pairs(program, tables or {})
+        self._cut()
+        self._link()
+
+    def _cut(self) -> None:
+        program = self.program
+        kind, function = program.decoded.kind, program.function
+        count = len(kind)
+        source, _, target = program.branches
+        self._calls: Flags = np.equal(kind, Kind.CALL)
+        learning = source[(target == source + 1) & self._calls[source]]
+        self._calls[learning] = False  # bcl 20,31,.+4 only reads the PC
+        leader = np.zeros(count + 1, dtype=np.bool_)
+        leader[:count] = program.is_entry[:count]
+        leader[1:] |= program.transfers | self._calls
+        leader[1:][~program.contiguous] = True
+        leader[1:count] |= function[1:] != function[:-1]
+        for places in (target[target >= 0], self._tables[:, 1], self._hidden.reshape(-1)):
+            leader[places[places >= 0]] = True
+        leader[self._hidden[:, 0] + 1] = True
+        inside = function >= 0
+        starts = leader[:count] & inside
+        self.first: Indices = np.flatnonzero(starts)
+        behind = np.append(self.first[1:], count)
+        # words outside of functions behind a block are not its own
+        outside = np.flatnonzero(np.append(~inside, True))
+        behind = np.minimum(behind, outside[np.searchsorted(outside, self.first)])
+        self.last: Indices = behind - 1
+        self.owner: Indices = function[self.first]
+        self.of_word: Indices = np.cumsum(starts) - 1  # meaningful inside functions only
+
+    def _block_at(self, word: Indices) -> Indices:
+        """Return the block that begins at each word, -1 where the word is in no function."""
+        good = word >= 0
+        good[good] = self.program.function[word[good]] >= 0
+        return np.where(good, self.of_word[np.where(good, word, 0)], _NONE)
+
+    def _link(self) -> None:
+        program, last = self.program, self.last
+        kind = program.decoded.kind[last]
+        conditional = program.decoded.conditional[last]
+        count = len(last)
+        self.kind = kind
+        transfers = program.transfers[last]
+        falls = conditional | ~transfers
+        behind = np.where(program.contiguous[last], last + 1, _NONE)
+        behind[behind >= len(program.words)] = _NONE
+        self.fall: Indices = np.where(falls, self._block_at(behind), _NONE)
+        lost = falls & (self.fall < 0)
+
+        target = np.full(len(program.words), _NONE, dtype=np.int64)
+        direct = np.zeros(len(program.words), dtype=np.bool_)
+        source, _, where = program.branches
+        target[source], direct[source] = where, True
+        target, direct = target[last], direct[last]
+        aim = self._block_at(target.copy())
+        aimed = aim >= 0
+        is_entry = program.is_entry[np.where(target >= 0, target, len(program.words))]
+        other = np.zeros(count, dtype=np.bool_)
+        other[aimed] = self.owner[aim[aimed]] != self.owner[aimed]
+
+        jumps = (kind == Kind.BRANCH) | (kind == Kind.JUMP)
+        tails = jumps & aimed & is_entry & other
+        self.taken: Indices = np.where(jumps & aimed & ~tails, aim, _NONE)
+        self.tail: Indices = np.where(tails, self.owner[np.maximum(aim, 0)], _NONE)
+        # to run on into the next function is as good as to jump to it
+        runs_on = (self.fall >= 0) & (self.owner[np.maximum(self.fall, 0)] != self.owner)
+        runs_on[runs_on] = program.is_entry[last[runs_on] + 1] & (self.tail[runs_on] < 0)
+        self.tail[runs_on] = self.owner[self.fall[runs_on]]
+        self.fall[runs_on] = _NONE
+        lost |= jumps & ~aimed
+
+        calls = self._calls[last]
+        known = calls & direct & aimed & is_entry & ~conditional
+        self.callee: Indices = np.where(known, self.owner[np.maximum(aim, 0)], _NONE)
+        inner = calls & direct & aimed & ~is_entry
+        self.taken[inner & ~other] = aim[inner & ~other]
+        self.inner: Flags = inner  # calls of a place inside a function
+        self.entered: Indices = self.owner[aim[inner]]  # the functions so entered
+        self.by_chance: Flags = calls & conditional
+        self.unknown_call: Flags = calls & (self.callee < 0) & ~inner & ~conditional
+        self.returns: Flags = np.equal(kind, Kind.RETURN)
+        self.rfi: Flags = np.equal(kind, Kind.RFI)
+        self.indirect: Flags = np.equal(kind, Kind.INDIRECT)
+
+        self.hidden_edges = self._edges(self._hidden)
+        self.table_edges = self._edges(self._tables)
+        escapes = self._hidden[:, 0][self._hidden[:, 1] < 0]
+        lost[self.of_word[escapes]] = True
+        self.lost: Flags = lost  # control goes where there is no code of ours
+        self.resolved: Flags = np.zeros(count, dtype=np.bool_)
+        self.resolved[self.table_edges[0]] = True
+
+    def _edges(self, pairs: npt.NDArray[np.int64]) -> tuple[Indices, Indices]:
+        """Return source and target blocks of edges between words."""
+        pairs = pairs[pairs[:, 1] >= 0]
+        return self.of_word[pairs[:, 0]], self._block_at(pairs[:, 1].copy())
+
+    @cached_property
+    def entry(self) -> Indices:
+        """The first block of each function, -1 of those without code of their own."""
+        program = self.program
+        inside = program.end > program.entry
+        own = np.zeros(len(inside), dtype=np.bool_)
+        own[inside] = program.function[program.entry[inside]] == np.flatnonzero(inside)
+        return np.where(own, self.of_word[np.where(own, program.entry, 0)], _NONE)
+
+    @cached_property
+    def orphan(self) -> Flags:
+        """Whether no known edge leads to each block, and no function begins with it."""
+        reached = np.zeros(len(self.first), dtype=np.bool_)
+        reached[self.entry[self.entry >= 0]] = True
+        for targets in (self.fall, self.taken, self.hidden_edges[1], self.table_edges[1]):
+            reached[targets[targets >= 0]] = True
+        return ~reached

@@ -1,0 +1,82 @@
+"""Find who may call a function unseen, and which functions return in ways of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.program import Flags, Indices, Program, stored_addresses
+
+__all__ = ["address_taken", "makes_return_address", "references"]
+
+_LOOK_BACK = 48  # instructions
+_FRAME_BASES = (1, 11, 12, 30, 31)
+
+
+def references(program: Program) -> tuple[Indices, Indices]:
+    """Return (function, function whose address it may make), by number.
+
+    A function may make an address when it holds a lis of its high half and an immediate of its
+    low half anywhere: nothing is missed, and little is found too much.
+    """
+    words, major = program.words, program.words >> np.uint32(26)
+    inside = program.function >= 0
+    base = words >> np.uint32(16) & np.uint32(31)
+    high = np.flatnonzero((major == 15) & (base == 0) & inside)
+    low = np.flatnonzero((((major == 14) & (base != 0)) | (major == 24)) & inside)
+    count = max(len(program.entry), 1)
+    starts = program.entry_address
+    by_half = np.argsort(starts & 0xFFFF, kind="stable")
+    halves = (starts & 0xFFFF)[by_half]
+    wanted = (words[low] & np.uint32(0xFFFF)).astype(np.int64)
+    first, last = np.searchsorted(halves, wanted), np.searchsorted(halves, wanted, "right")
+    some = last > first
+    low, first, many = low[some], first[some], (last - first)[some]
+    source = np.repeat(program.function[low], many)
+    offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
+    target = by_half[np.repeat(first, many) + offset]
+    adds = np.repeat(words[low] >> np.uint32(26) == 14, many)
+    half = (starts[target] + np.where(adds, 0x8000, 0)) >> 16 & 0xFFFF
+    made = np.unique(program.function[high] << 16 | (words[high] & np.uint32(0xFFFF)).astype(np.int64))
+    found = np.isin(source << 16 | half, made)
+    keys = np.unique(source[found] * count + target[found])
+    return keys // count, keys % count
+
+
+def address_taken(program: Program, data: Sequence[tuple[int, bytes]]) -> Flags:
+    """Tell of which functions the address stands in ``data`` (address, bytes) or is made by code."""
+    taken: Flags = stored_addresses(program, data)[program.entry]
+    taken[references(program)[1]] = True
+    return taken
+
+
+def makes_return_address(blocks: Blocks, changes: Lane) -> Flags:
+    """Tell which functions set LR from anything but a saved LR."""
+    program = blocks.program
+    words = program.words
+    base = words >> np.uint32(16) & np.uint32(31)
+    framed = np.isin(base, _FRAME_BASES) & np.isin(words >> np.uint32(26), (32, 46))
+    keeps = (words & np.uint32(0xFC1FFFFF)) == 0x7C0802A6  # mflr
+    sets = np.flatnonzero(((words & np.uint32(0xFC1FFFFF)) == 0x7C0803A6) & (program.function >= 0))
+    register = (words[sets] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
+    saved = np.zeros(len(program.entry), dtype=np.uint64)  # registers that mflr writes, by function
+    at = np.flatnonzero(keeps & (program.function >= 0))
+    bits = np.uint64(1) << (words[at] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
+    np.bitwise_or.at(saved, program.function[at], bits)
+    good = (saved[program.function[sets]] >> register & np.uint64(1)).astype(np.bool_)
+    pending = np.flatnonzero(~good)
+    for back in range(1, _LOOK_BACK):
+        place = sets[pending] - back
+        own = (place >= 0) & (program.function[place] == program.function[sets[pending]])
+        pending, place = pending[own], place[own]
+        written = (changes[place] >> register[pending] & np.uint64(1)).astype(np.bool_)
+        good[pending[written & framed[place]]] = True
+        pending = pending[~written]
+        if not len(pending):
+            break
+    result = np.zeros(len(program.entry), dtype=np.bool_)
+    result[program.function[sets[~good]]] = True
+    return result

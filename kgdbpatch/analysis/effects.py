@@ -1,0 +1,128 @@
+"""Sum up what the blocks of a program read and change by themselves, calls left aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgdbpatch.analysis import lane
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.lane import EVERYTHING, Lane
+from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.isa.decode import Decoded, Kind
+from kgdbpatch.isa.fields import Words as Codes
+from kgdbpatch.isa.registers import CRS, mask
+
+__all__ = ["Effects", "Words", "blockwise", "words_of"]
+
+_CRS = np.uint64(lane.from_mask(CRS))
+_ALL = np.uint64(EVERYTHING)
+_ARGUMENTS = np.uint64(lane.from_mask(mask(*(f"r{n}" for n in range(3, 11)))))
+_ALWAYS_TRAPS = 31
+_FRAME_BASES = (1, 11, 12, 30, 31)
+_CALLER_OWNED = np.uint64(lane.from_mask(mask("cr2", "cr3", "cr4"))) | np.uint64(0xFFFFC000)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Per word: what it changes, what it reads, what its reading asks of a caller, what it proves.
+
+    ``wanted`` leaves out what is stored only to be put back: saves of preserved registers and
+    mfcr. ``proven`` leaves out what is assumed for safety as well.
+    """
+
+    defs: Lane
+    uses: Lane
+    wanted: Lane
+    proven: Lane
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The same per block: ``kill`` and what is read before it is changed."""
+
+    kill: Lane
+    uses: Lane
+    wanted: Lane
+    proven: Lane
+    faults: Lane  # what an entry of a block is still as it was at its first instruction that may fault
+
+
+def _field(words: Codes, shift: int) -> Codes:
+    result: Codes = words >> np.uint32(shift) & np.uint32(31)
+    return result
+
+
+def _saves(words: Codes) -> Indices:
+    """Return the indices of words that store preserved registers to what may be the stack frame."""
+    major = words >> np.uint32(26)
+    at = np.flatnonzero((major == 36) | (major == 47))
+    base = _field(words[at], 16)
+    framed = np.logical_or.reduce([base == number for number in _FRAME_BASES])
+    result: Indices = at[framed & (_field(words[at], 21) >= 14)]
+    return result
+
+
+def words_of(decoded: Decoded) -> Words:
+    """Return what words read and change.
+
+    An unconditional trap reads what a call reads; a conditional one its operands only: whoever
+    handles it either goes on with all registers as they were, or not at all.
+    """
+    kind = decoded.kind
+    defs, uses = lane.defs(decoded), lane.uses(decoded)
+    uses[(kind == Kind.SYSCALL) | (kind == Kind.RFI)] = _ALL
+    traps = np.flatnonzero((kind == Kind.TRAP) & (_field(decoded.words, 21) == _ALWAYS_TRAPS))
+    proven = uses.copy()
+    uses[traps] |= _ARGUMENTS
+    proven[uses == _ALL] = 0
+    every_field = (proven & _CRS) == _CRS
+    proven[every_field] &= ~_CRS
+    wanted = uses.copy()
+    wanted[every_field] &= ~_CRS
+    stored = _saves(decoded.words)
+    for array in (wanted, proven):
+        base = np.uint64(1) << _field(decoded.words[stored], 16).astype(np.uint64)
+        array[stored] = array[stored] & ~_CALLER_OWNED | base
+    return Words(defs, uses, wanted, proven)
+
+
+def blockwise(blocks: Blocks, words: Words) -> Effects:
+    """Sum words up over blocks."""
+    kill = np.bitwise_or.reduceat(words.defs, blocks.first) if len(blocks.first) else words.defs[:0]
+    # words between blocks are in no function, but reduceat sums them up with the block before
+    length = blocks.last - blocks.first + 1
+    apart = np.flatnonzero(np.append(blocks.first[1:], blocks.first[-1:] + length[-1:]) != blocks.last + 1)
+    for block in apart.tolist():
+        kill[block] = np.bitwise_or.reduce(words.defs[blocks.first[block] : blocks.last[block] + 1])
+    order = np.argsort(-length, kind="stable")
+    longest = int(length[order[0]]) if len(order) else 0
+    counts = np.searchsorted(-length[order], -np.arange(1, longest + 1), "right")
+    sums = [np.zeros(len(order), dtype=np.uint64) for _ in range(4)]
+    faulting = _may_fault(blocks.program)
+    last = blocks.last[order]
+    for step, count in enumerate(counts.tolist()):
+        at = last[:count] - step
+        keep = ~words.defs[at]
+        for total, source in zip(sums, (words.uses, words.wanted, words.proven), strict=False):
+            part = total[:count]
+            part &= keep
+            part |= source[at]
+        part = sums[3][:count]
+        part &= keep
+        part[faulting[at]] = _ALL
+    result = []
+    for total in sums:
+        placed = np.empty_like(total)
+        placed[order] = total
+        result.append(placed)
+    return Effects(kill, *result)
+
+
+def _may_fault(program: Program) -> Flags:
+    """Tell where control may go to a fix-up, or a kernel may patch a branch in."""
+    flags = np.zeros(len(Kind), dtype=np.bool_)
+    flags[[Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM]] = True
+    result: Flags = flags.take(program.decoded.kind) | (program.words == 0x60000000)
+    return result

@@ -1,0 +1,252 @@
+"""Find the live registers at every instruction of a program, with callees and callers in view.
+
+Liveness errs on one side only: what is unknown is live. Whoever may call a function unseen (code
+put in later, for one) does so by the calling convention, so what a convention promises to a
+caller is live where a function returns, whether a caller in sight makes use of it or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgdbpatch.analysis import lane
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.callers import address_taken, makes_return_address
+from kgdbpatch.analysis.effects import Effects, Words, blockwise, words_of
+from kgdbpatch.analysis.lane import EVERYTHING, Lane
+from kgdbpatch.analysis.network import Network
+from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
+from kgdbpatch.analysis.tables import Indirect, resolve
+from kgdbpatch.isa.abi import ABI
+from kgdbpatch.isa.registers import CRS, GPRS, STATE, mask
+
+__all__ = ["ALWAYS", "FREEABLE", "BlockLiveness", "Whole", "analyze_whole"]
+
+_ALL = np.uint64(EVERYTHING)
+_ZERO = np.uint64(0)
+ALWAYS = np.uint64(lane.from_mask(STATE | mask("fpscr", "r1", "r2", "r13")))
+FREEABLE = np.uint64(
+    lane.from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so"))
+)
+
+
+@dataclass(frozen=True)
+class BlockLiveness:
+    """What is live before each block, and just after its last instruction has had its effect."""
+
+    before: Lane
+    at_end: Lane
+    exits: Lane  # per function: what is live where it returns
+
+
+class Whole:
+    """A program with everything found out about it on the way to its live registers."""
+
+    def __init__(
+        self,
+        program: Program,
+        abi: ABI,
+        data: Sequence[tuple[int, bytes]],
+        hidden: Mapping[int, Sequence[int]] | None,
+    ) -> None:
+        self.program, self.abi, self.convention = program, abi, Convention.of(abi)
+        plain = Blocks(program, hidden)
+        self.words: Words = words_of(program.decoded)
+        self.indirect: Indirect = resolve(plain, self.words.defs, data)
+        self.blocks = Blocks(program, hidden, self.indirect.tables) if self.indirect.tables else plain
+        self.effects: Effects = blockwise(self.blocks, self.words)
+        self.network = Network(self.blocks)
+        self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
+        places = np.array(sorted(self.indirect.pointers), dtype=np.int64)
+        self.pointers[self.blocks.of_word[program.index_of(places)]] = True
+        self.strange = makes_return_address(self.blocks, self.words.defs)
+        self.summaries: Summaries = summarize(
+            self.network, self.words, self.effects, abi, self.pointers, self.strange
+        )
+        self.address_taken = address_taken(program, data)
+
+    # ---- what functions promise --------------------------------------------------------
+
+    @property
+    def entered_inside(self) -> Flags:
+        """Whether each function is called at another place than its start."""
+        result = np.zeros(len(self.program.entry), dtype=np.bool_)
+        result[self.blocks.entered] = True
+        return result
+
+    @property
+    def conventional(self) -> Flags:
+        """Whether each function keeps to the calling convention, by what it does."""
+        given = self.convention.direct | self.convention.preserved
+        given = given | np.uint64(lane.from_mask(mask("lr")))
+        found = self.summaries
+        result: Flags = (found.reads & ~given & _ALL) == 0
+        result &= found.keeps == found.keeps.max(initial=_ZERO)
+        return result & ~self.strange & ~self.entered_inside & (self.blocks.entry >= 0)
+
+    def calls(self, summarized: bool) -> tuple[Lane, Lane]:
+        """Return what calls at the ends of blocks read, and what they leave for what was before."""
+        blocks, found, convention = self.blocks, self.summaries, self.convention
+        reads = np.zeros(len(blocks.first), dtype=np.uint64)
+        keeps = np.full(len(blocks.first), ~_ZERO)
+        known = np.flatnonzero(blocks.callee >= 0)
+        callee = blocks.callee[known]
+        if summarized:
+            reads[known] = found.reads[callee]
+            keeps[known] = ~found.overwrites[callee] & ~found.dead_behind[known]
+        else:
+            relied_on = convention.volatile & ~convention.returns & ~found.dead_behind[known] & ~_LR
+            odd = ~self.conventional[callee] | (relied_on != 0)
+            reads[known] = np.where(odd, _ALL, convention.direct)
+            keeps[known] = np.where(odd, ~_ZERO, ~(found.dead_behind[known] | convention.returns))
+        unknown = np.flatnonzero(blocks.unknown_call)
+        reads[unknown] = convention.pointed
+        keeps[unknown] = ~(found.dead_behind[unknown] | convention.returns)
+        wild = blocks.inner | blocks.by_chance
+        reads[wild] = _ALL
+        return reads, keeps
+
+    def leaving(self, summarized: bool, at_return: Lane) -> Lane:
+        """Return what is live at the ways out of the function that blocks end with."""
+        blocks, found, convention = self.blocks, self.summaries, self.convention
+        exits = np.zeros(len(blocks.first), dtype=np.uint64)
+        exits[blocks.returns] = at_return[blocks.owner[blocks.returns]]
+        exits[self.pointers] |= convention.tail
+        tails = np.flatnonzero(blocks.tail >= 0)
+        target = blocks.tail[tails]
+        if summarized:
+            later = at_return[blocks.owner[tails]] & ~found.overwrites[target]
+            exits[tails] |= found.reads[target] | later
+        else:
+            odd = ~self.conventional[target] | self.program.decoded.conditional[blocks.last[tails]]
+            odd |= ~self.conventional[blocks.owner[tails]]
+            exits[tails] |= np.where(odd, _ALL, convention.tail | at_return[blocks.owner[tails]])
+        lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~self.pointers)
+        exits[lost] = _ALL
+        return exits
+
+    # ---- solving ------------------------------------------------------------------------
+
+    def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Indices) -> Lane:
+        """Solve for ``some`` blocks, given by function; return what is live at the ends of all."""
+        blocks, effects = self.blocks, self.effects
+        reads, keeps = self.calls(summarized)
+        exits = self.leaving(summarized, at_return)
+        gen = effects.uses | reads & ~effects.kill
+        keep = keeps & ~effects.kill
+        orphans = np.zeros(0, dtype=np.int64) if blocks.hidden_known else np.flatnonzero(blocks.orphan)
+        while True:
+            self.network.solve(value, some, gen, keep, exits)
+            entered = np.zeros(len(self.program.entry), dtype=np.uint64)
+            np.bitwise_or.at(entered, blocks.owner[orphans], value[orphans])
+            more = entered[blocks.owner] & effects.faults & ~gen if len(orphans) else gen & ~gen
+            if not more.any():
+                break
+            gen |= more
+        return self.network.after(value, exits) & keeps | reads
+
+    def _at_return(self, at_end_needs: Lane) -> Lane:
+        """Return what is live where functions return, given what is live behind their callers' calls."""
+        blocks, found, convention = self.blocks, self.summaries, self.convention
+        total = np.zeros(len(self.program.entry), dtype=np.uint64)
+        calls = np.flatnonzero(blocks.callee >= 0)
+        used = convention.returns | convention.volatile & ~found.dead_behind[calls]
+        np.bitwise_or.at(total, blocks.callee[calls], at_end_needs[calls] & used)
+        return total
+
+    def convention_only(self, least: Lane) -> BlockLiveness:
+        """Solve with nothing known of callees but whether they keep to the convention.
+
+        ``least`` is what is live at returns in any case.
+        """
+        promised = self.convention.preserved | self.convention.returns
+        at_return = np.where(self.conventional, least | promised, _ALL)
+        value = self.network.empty()
+        every = self.network.blocks_of(np.arange(len(self.program.entry)))
+        return BlockLiveness(value, self._solve(False, at_return, value, every), at_return)
+
+    def solve(self) -> BlockLiveness:
+        """Solve with summaries of callees, and with what callers in sight look at after a call."""
+        blocks, convention, count = self.blocks, self.convention, len(self.program.entry)
+        called = np.zeros(count, dtype=np.bool_)
+        called[blocks.callee[blocks.callee >= 0]] = True
+        called[blocks.tail[blocks.tail >= 0]] = True
+        unseen = self.address_taken | ~called
+        # the first result register is live for the sake of callers that are yet to come
+        first = np.uint64(lane.from_mask(mask("r3")))
+        at_return = np.full(count, convention.preserved | first)
+        at_return[unseen] |= convention.returns
+        inside = np.zeros(count, dtype=np.bool_)
+        inside[blocks.owner[blocks.inner]] = True
+        at_return[self.entered_inside | self.strange | inside] = _ALL
+        at_return[unseen & ~self.conventional] = _ALL
+        joined = self._joined()
+        value = self.network.empty()
+        changed = np.arange(count)
+        while True:
+            self._solve(True, at_return, value, self.network.blocks_of(changed))
+            behind = self.network.after(value, self.leaving(True, at_return))
+            wanted = at_return | self._at_return(behind)
+            while True:  # a function that is jumped to returns to its caller's caller
+                more = wanted.copy()
+                np.bitwise_or.at(more, joined[1], wanted[joined[0]])
+                if (more == wanted).all():
+                    break
+                wanted = more
+            changed = np.flatnonzero(wanted != at_return)
+            at_return = wanted
+            if not len(changed):
+                break
+        at_end = self._solve(True, at_return, value, changed)
+        return BlockLiveness(value, at_end, at_return)
+
+    def _joined(self) -> tuple[Indices, Indices]:
+        """Return (function, function that it jumps to or runs into)."""
+        blocks = self.blocks
+        tails = np.flatnonzero(blocks.tail >= 0)
+        pairs = [(blocks.owner[tails], blocks.tail[tails])]
+        for target in (blocks.fall, blocks.taken):
+            at = np.flatnonzero(target >= 0)
+            at = at[blocks.owner[at] != blocks.owner[target[at]]]
+            pairs.append((blocks.owner[at], blocks.owner[target[at]]))
+        return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+
+    def everywhere(self, found: BlockLiveness) -> Lane:
+        """Return what is live before every word; everything where no function is."""
+        blocks, words = self.blocks, self.words
+        result = np.full(len(self.program.words), _ALL)
+        length = blocks.last - blocks.first + 1
+        order = np.argsort(-length, kind="stable")
+        longest = int(length[order[0]]) if len(order) else 0
+        counts = np.searchsorted(-length[order], -np.arange(1, longest + 1), "right")
+        last, live = blocks.last[order], found.at_end[order].copy()
+        for step, many in enumerate(counts.tolist()):
+            at = last[:many] - step
+            now = live[:many]
+            now &= ~words.defs[at]
+            now |= words.uses[at]
+            result[at] = now
+        result[blocks.first] |= found.before[:-1]
+        return result | ALWAYS
+
+
+_LR = np.uint64(lane.from_mask(mask("lr")))
+
+
+def analyze_whole(
+    sections: Sequence[tuple[int, np.ndarray]],
+    functions: Sequence[tuple[int, int]],
+    abi: ABI,
+    data: Sequence[tuple[int, bytes]],
+    hidden: Mapping[int, Sequence[int]] | None = None,
+) -> Whole:
+    """Analyse all code ``sections`` (address, words) with ``functions`` (address, bytes).
+
+    ``data`` is (address, bytes) of everything that may hold tables and pointers; ``hidden`` says
+    where control goes without a branch (`hidden_edges`), None where that is not known.
+    """
+    return Whole(Program(sections, functions), abi, data, hidden)

@@ -1,0 +1,90 @@
+"""Hold register sets of many instructions at once: one ``uint64`` lane each, floating point left out.
+
+Bits 0-31 are r0-r31; bits 32 upwards are what `kgdbpatch.isa.registers` has from cr0 on. The
+floating-point registers are never handed out as free, so whole-image passes do without them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.isa.decode import Decoded, Kind
+from kgdbpatch.isa.fields import FIELDS
+from kgdbpatch.isa.match import rows
+from kgdbpatch.isa.registers import ALL, CRS, FPRS
+
+__all__ = ["EVERYTHING", "RETURNS", "Lane", "defs", "from_mask", "to_mask", "uses"]
+
+Lane = npt.NDArray[np.uint64]
+
+_LOW32 = 0xFFFFFFFF
+_FLOATING = frozenset({"fD", "fS", "fA", "fB", "fC"})
+
+
+def from_mask(mask: int) -> int:
+    """Return the lane's bits of a register mask."""
+    return (mask & _LOW32) | (mask >> 64) << 32
+
+
+def to_mask(lane: int) -> int:
+    """Return the register mask of a lane's bits; it has no floating-point registers."""
+    return (lane & _LOW32) | (lane >> 32) << 64
+
+
+EVERYTHING = from_mask(ALL)
+RETURNS = 1 << 63  # no register: marks ways that come back, see `summaries`
+_CRS = from_mask(CRS)
+
+
+@lru_cache(maxsize=4)
+def _fixed(name: str) -> Lane:
+    """Return what each form reads or writes whatever its operands are; unknown forms read all."""
+    every = rows()
+    masks = [from_mask(getattr(row, name) & ~FPRS) for row in every]
+    if name == "uses":
+        for form, row in enumerate(every):
+            if row.kind in (Kind.UNKNOWN, Kind.FOREIGN):
+                masks[form] = EVERYTHING
+    return np.array(masks, dtype=np.uint64)
+
+
+@lru_cache(maxsize=4)
+def _operands(name: str) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:
+    """Return the operand fields that occur, each with the forms that have it."""
+    every = rows()
+    found = []
+    for field in FIELDS:
+        has = np.array([field in getattr(row, name) for row in every], dtype=np.bool_)
+        if field not in _FLOATING and has.any():
+            found.append((field, has))
+    return tuple(found)
+
+
+def _effects(decoded: Decoded, fixed: str, operands: str) -> Lane:
+    result = _fixed(fixed).take(decoded.form)
+    for name, has in _operands(operands):
+        chosen = has.take(decoded.form)
+        if operands == "use_fields" and name in ("A", "S", "B"):
+            chosen &= ~decoded.cancelled
+        at = np.flatnonzero(chosen)
+        field = FIELDS[name]
+        bits = field.array(decoded.words[at])
+        result[at] |= bits if field.lane == 0 else bits << np.uint64(32)
+    return result
+
+
+def defs(decoded: Decoded) -> Lane:
+    """Return what each word may change; an invalid form changes nothing for certain."""
+    result = _effects(decoded, "defs", "def_fields")
+    result[decoded.invalid] = 0
+    return result
+
+
+def uses(decoded: Decoded) -> Lane:
+    """Return what each word depends on; an unknown or invalid one depends on everything."""
+    result = _effects(decoded, "uses", "use_fields")
+    result[decoded.invalid] = EVERYTHING
+    return result

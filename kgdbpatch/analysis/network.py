@@ -1,0 +1,137 @@
+"""Solve backward data flow over all blocks of a program at once.
+
+What holds before a block is ``gen | (after & keep)``, the smallest solution; after it holds what
+holds before any successor, and what its ways out of the function say. Registers are bits.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.program import Flags, Indices
+
+__all__ = ["Network", "ranges"]
+
+_ROUNDS = 4  # between two looks at which functions still change
+
+
+def ranges(first: Indices, count: Indices) -> Indices:
+    """Return the numbers ``first[i] .. first[i] + count[i] - 1`` of every i in one row."""
+    total = int(count.sum())
+    if not total:
+        return np.zeros(0, dtype=np.int64)
+    steps = np.ones(total, dtype=np.int64)
+    used = count > 0
+    first, count = first[used], count[used]
+    steps[0] = first[0]
+    steps[np.cumsum(count)[:-1]] = first[1:] - (first[:-1] + count[:-1] - 1)
+    result: Indices = np.cumsum(steps)
+    return result
+
+
+class _Edges:
+    """Edges besides the two that each block may have, by source."""
+
+    def __init__(self, sources: Indices, targets: Indices, count: int) -> None:
+        order = np.argsort(sources, kind="stable")
+        self.targets = targets[order]
+        self.count = (
+            np.bincount(sources, minlength=count) if len(sources) else np.zeros(count, dtype=np.int64)
+        )
+        self.first = np.concatenate(([0], np.cumsum(self.count)))[:count]
+
+    def of(self, blocks: Indices) -> tuple[Indices, Indices, Indices] | None:
+        """Return which of ``blocks`` have such edges, where the targets of each begin, and the targets."""
+        counts = self.count[blocks]
+        at = np.flatnonzero(counts)
+        if not len(at):
+            return None
+        counts = counts[at]
+        targets = self.targets[ranges(self.first[blocks[at]], counts)]
+        return at, np.cumsum(counts) - counts, targets
+
+
+class Network:
+    """The blocks of a program, ready to be solved for several questions."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+        count = len(blocks.first)
+        self._none = count  # a block that does not exist: nothing holds before it
+        self._fall = np.where(blocks.fall >= 0, blocks.fall, count)
+        self._taken = np.where(blocks.taken >= 0, blocks.taken, count)
+        self._tables = _Edges(*blocks.table_edges, count)
+        self._hidden = _Edges(*blocks.hidden_edges, count)
+
+    @cached_property
+    def by_function(self) -> tuple[Indices, Indices, Indices]:
+        """The blocks in the order of their functions, and where each function's begin and how many."""
+        owner = self.blocks.owner
+        order = np.argsort(owner, kind="stable")
+        count = np.bincount(owner, minlength=len(self.blocks.program.entry))
+        return order, np.cumsum(count) - count, count
+
+    def blocks_of(self, functions: Indices) -> Indices:
+        """Return the blocks of functions, function by function."""
+        order, first, count = self.by_function
+        return order[ranges(first[functions], count[functions])]
+
+    def empty(self) -> Lane:
+        """Return what holds before every block when nothing does; the last element is no block's."""
+        return np.zeros(self._none + 1, dtype=np.uint64)
+
+    def after(self, value: Lane, exits: Lane, some: Indices | None = None) -> Lane:
+        """Return what holds after every block (or after ``some``), hidden edges left aside."""
+        chosen = np.arange(self._none) if some is None else some
+        out: Lane = value[self._fall[chosen]] | value[self._taken[chosen]] | exits[chosen]
+        extra = self._tables.of(chosen)
+        if extra is not None:
+            at, starts, targets = extra
+            out[at] |= np.bitwise_or.reduceat(value[targets], starts)
+        return out
+
+    def solve(self, value: Lane, some: Indices, gen: Lane, keep: Lane, exits: Lane) -> None:
+        """Make ``value`` hold before the blocks ``some``, given by function; others stay as they are."""
+        while self._settle(value, some, gen, keep, exits):
+            pass
+
+    def _settle(self, value: Lane, some: Indices, gen: Lane, keep: Lane, exits: Lane) -> bool:
+        """Go round until every function has come to rest by itself; tell whether anything changed."""
+        changed = False
+        active = some
+        while len(active):
+            moved = self._rounds(value, active, gen, keep, exits)
+            if not moved.any():
+                break
+            changed = True
+            owner = self.blocks.owner[active]
+            starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+            still = np.logical_or.reduceat(moved, starts)
+            active = active[np.repeat(still, np.diff(np.append(starts, len(active))))]
+        return changed
+
+    def _rounds(self, value: Lane, active: Indices, gen: Lane, keep: Lane, exits: Lane) -> Flags:
+        """Go round a few times; return which blocks the last round changed."""
+        fall, taken = self._fall[active], self._taken[active]
+        gen, keep, exits = gen[active], keep[active], exits[active]
+        tables, hidden = self._tables.of(active), self._hidden.of(active)
+        before = value[active]
+        old = before
+        for _ in range(_ROUNDS):
+            old = before
+            before = value[fall]
+            before |= value[taken]
+            before |= exits
+            if tables is not None:
+                before[tables[0]] |= np.bitwise_or.reduceat(value[tables[2]], tables[1])
+            before &= keep
+            before |= gen
+            if hidden is not None:
+                before[hidden[0]] |= np.bitwise_or.reduceat(value[hidden[2]], hidden[1])
+            value[active] = before
+        result: Flags = np.not_equal(before, old)
+        return result

@@ -1,0 +1,110 @@
+"""Lay out all code of an image in arrays: its words, the function each is in, where branches go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.isa.decode import Decoded, Kind, decode_array
+from kgdbpatch.isa.fields import Words
+
+__all__ = ["Flags", "Indices", "Program", "stored_addresses"]
+
+Indices = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Program:
+    """The words of all ``sections`` (address, words) in one row, and ``functions`` (address, bytes).
+
+    Words are named by their index in the row; ``address`` and ``index_of`` translate.
+    ``function`` is the innermost function of each word, by number; -1 outside of functions.
+    """
+
+    def __init__(self, sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]]) -> None:
+        given = ((address, np.asarray(words, dtype=np.uint32)) for address, words in sections if len(words))
+        parts = sorted(given, key=lambda part: part[0])
+        self.starts = np.array([address for address, _ in parts], dtype=np.int64)
+        sizes = np.array([len(words) for _, words in parts], dtype=np.int64)
+        self.firsts = np.concatenate(([0], np.cumsum(sizes)))
+        self.words: Words = (
+            np.concatenate([words for _, words in parts]) if parts else np.zeros(0, dtype=np.uint32)
+        )
+        self.address: Indices = np.empty(len(self.words), dtype=np.int64)
+        for (start, words), first in zip(parts, self.firsts[:-1].tolist(), strict=True):
+            self.address[first : first + len(words)] = start + 4 * np.arange(len(words))
+        table = np.array(sorted(set(functions)), dtype=np.int64).reshape(-1, 2)
+        table = table[self.index_of(table[:, 0]) >= 0]
+        if len(table):  # of several that start at one place the longest counts
+            table = table[np.append(table[1:, 0] != table[:-1, 0], True)]
+        self.entry = self.index_of(table[:, 0])
+        self.entry_address: Indices = table[:, 0]
+        self.end = np.minimum(self.entry + table[:, 1] // 4, self._section_end(self.entry))
+        self.function: Indices = np.full(len(self.words), -1, dtype=np.int64)
+        for number, (first, end) in enumerate(zip(self.entry.tolist(), self.end.tolist(), strict=True)):
+            self.function[first:end] = number
+        self.is_entry: Flags = np.zeros(len(self.words) + 1, dtype=np.bool_)
+        self.is_entry[self.entry[self.end > self.entry]] = True
+
+    @cached_property
+    def decoded(self) -> Decoded:
+        """The decoded words."""
+        return decode_array(self.words)
+
+    def _section_end(self, index: Indices) -> Indices:
+        """Return the index behind the section that each word is in."""
+        return self.firsts[np.searchsorted(self.firsts, index, "right")]
+
+    def index_of(self, address: Indices) -> Indices:
+        """Return the index of the word at each address, -1 where there is none."""
+        if not len(self.starts):
+            return np.full(len(address), -1, dtype=np.int64)
+        part = np.searchsorted(self.starts, address, "right") - 1
+        inside = np.maximum(part, 0)
+        index = self.firsts[inside] + (address - self.starts[inside]) // 4
+        good = (part >= 0) & (index < self.firsts[inside + 1]) & (address & 3 == 0)
+        return np.where(good, index, -1)
+
+    def at(self, address: int) -> int:
+        """Return the index of the word at an address, -1 where there is none."""
+        return int(self.index_of(np.array([address], dtype=np.int64))[0])
+
+    @cached_property
+    def branches(self) -> tuple[Indices, Indices, Indices]:
+        """The direct branches: index, target address, and the target's index (-1: no word of ours)."""
+        source, displacement, absolute = self.decoded.branches()
+        address = (np.where(absolute, 0, self.address[source]) + displacement) & 0xFFFFFFFF
+        return source, address, self.index_of(address)
+
+    @cached_property
+    def transfers(self) -> Flags:
+        """Whether each word may send control elsewhere, calls and traps left aside."""
+        flags = np.array([kind.transfers for kind in Kind], dtype=np.bool_)
+        return flags.take(self.decoded.kind)
+
+    @cached_property
+    def contiguous(self) -> Flags:
+        """Whether the next word of the row stands behind each word in memory."""
+        flags = np.ones(len(self.words), dtype=np.bool_)
+        flags[self.firsts[1:] - 1] = False
+        return flags
+
+
+def stored_addresses(program: Program, data: Sequence[tuple[int, bytes]]) -> Flags:
+    """Tell of each word of a program whether its address stands in ``data`` (address, bytes), aligned."""
+    stored = np.zeros(len(program.words), dtype=np.bool_)
+    if not len(program.words):
+        return stored
+    low, high = np.uint32(program.address[0]), np.uint32(program.address[-1])
+    for address, part in data:
+        skipped = -address % 4
+        count = (len(part) - skipped) // 4
+        if count <= 0:
+            continue
+        words = np.frombuffer(part, ">u4", count, skipped).astype(np.uint32)
+        found = program.index_of(words[(words >= low) & (words <= high)].astype(np.int64))
+        stored[found[found >= 0]] = True
+    return stored

@@ -1,0 +1,143 @@
+"""Answer for one site what the analysis of the whole program has found: plain arrays, easily kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.analysis.effects import words_of
+from kgdbpatch.analysis.interprocedural import ALWAYS, BlockLiveness, Whole
+from kgdbpatch.isa.decode import decode_array
+from kgdbpatch.isa.fields import Words
+
+__all__ = ["Sites"]
+
+Array = npt.NDArray[np.generic]
+
+
+class Sites:
+    """The live registers at any instruction of the functions of one program.
+
+    ``arrays`` holds, per block: ``start`` and ``end`` (address of the first and last instruction),
+    ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its ways out
+    read), ``fall`` and ``taken`` (block or -1); and the edges ``more`` and ``hidden`` as pairs.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = dict(arrays)
+
+    @classmethod
+    def of(cls, whole: Whole, found: BlockLiveness) -> Sites:
+        """Keep of an analysis what answers for sites."""
+        blocks, program = whole.blocks, whole.program
+        reads, keeps = whole.calls(summarized=True)
+        return cls(
+            {
+                "start": program.address[blocks.first].astype(np.uint32),
+                "end": program.address[blocks.last].astype(np.uint32),
+                "before": found.before[:-1],
+                "reads": reads,
+                "keeps": keeps,
+                "leaves": whole.leaving(True, found.exits),
+                "fall": blocks.fall.astype(np.int32),
+                "taken": blocks.taken.astype(np.int32),
+                "more": np.stack(blocks.table_edges).astype(np.int32),
+                "hidden": np.stack(blocks.hidden_edges).astype(np.int32),
+            }
+        )
+
+    def _block(self, address: int) -> int | None:
+        block = int(np.searchsorted(self.arrays["start"], address, "right")) - 1
+        inside = block >= 0 and address <= int(self.arrays["end"][block])
+        return block if inside else None
+
+    @cached_property
+    def _edges(self) -> dict[str, dict[int, list[int]]]:
+        result: dict[str, dict[int, list[int]]] = {}
+        for name in ("more", "hidden"):
+            pairs: dict[int, list[int]] = {}
+            sources, targets = self.arrays[name].tolist()
+            for source, target in zip(sources, targets, strict=True):
+                pairs.setdefault(source, []).append(target)
+            result[name] = pairs
+        return result
+
+    def _successors(self, block: int) -> list[int]:
+        near = [int(self.arrays[name][block]) for name in ("fall", "taken")]
+        return [other for other in near if other >= 0] + self._edges["more"].get(block, [])
+
+    def _lane(self, name: str, block: int) -> int:
+        return int(self.arrays[name][block])
+
+    def live(self, address: int, read: Callable[[int, int], Words]) -> int | None:
+        """Return the lane of what is live before an instruction; None where no function is.
+
+        ``read(address, count)`` returns the words that were analysed.
+        """
+        block = self._block(address)
+        if block is None:
+            return None
+        live = self._lane("leaves", block)
+        for other in self._successors(block):
+            live |= self._lane("before", other)
+        live = live & self._lane("keeps", block) | self._lane("reads", block)
+        end = self._lane("end", block)
+        effects = words_of(decode_array(read(address, (end - address) // 4 + 1)))
+        for defs, uses in zip(effects.defs[::-1].tolist(), effects.uses[::-1].tolist(), strict=True):
+            live = live & ~defs | uses
+        if address == self._lane("start", block):
+            live |= self._lane("before", block)
+        return live | int(ALWAYS)
+
+    def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
+        """Return, by bit of the lane, the nearest instruction that makes a register live.
+
+        That is one that reads it, a call that may, or a way out of the function behind which it
+        may be read.
+        """
+        found: dict[int, int] = {}
+        live = self.live(address, read)
+        block = self._block(address)
+        if live is None or block is None:
+            return found
+        seen: dict[int, int] = {}
+        pending = [(block, address, live)]
+        while pending:
+            later = []
+            for here, start, wanted in pending:
+                wanted &= ~seen.get(start, 0)
+                if wanted:
+                    seen[start] = seen.get(start, 0) | wanted
+                    later += self._readers(here, start, wanted, read, found)
+            pending = later
+        return found
+
+    def _readers(
+        self, block: int, start: int, wanted: int, read: Callable[[int, int], Words], found: dict[int, int]
+    ) -> list[tuple[int, int, int]]:
+        """Note which wanted registers a block reads; return where to look for the others."""
+        later = []
+        if start == self._lane("start", block):
+            later += [(b, self._lane("start", b), wanted) for b in self._edges["hidden"].get(block, [])]
+        end = self._lane("end", block)
+        effects = words_of(decode_array(read(start, (end - start) // 4 + 1)))
+        for number, (defs, uses) in enumerate(zip(effects.defs.tolist(), effects.uses.tolist(), strict=True)):
+            self._note(found, wanted & uses, start + 4 * number)
+            wanted &= ~uses & ~defs
+        for name in ("reads", "leaves"):
+            self._note(found, wanted & self._lane(name, block), end)
+            wanted &= ~self._lane(name, block)
+            if name == "reads":
+                wanted &= self._lane("keeps", block)
+        if wanted:
+            later += [(other, self._lane("start", other), wanted) for other in self._successors(block)]
+        return later
+
+    @staticmethod
+    def _note(found: dict[int, int], registers: int, address: int) -> None:
+        for bit in range(64):
+            if registers >> bit & 1:
+                found.setdefault(bit, address)

@@ -1,0 +1,334 @@
+"""Sum up every function of a program: what it really reads, overwrites and preserves.
+
+Bottom-up over the call graph, strongly connected functions together until nothing changes.
+A *summary* answers for a call what a calling convention can only promise:
+
+* ``overwrites``: written on every way that comes back; has all bits of a function that never does.
+* ``reads``: may be read before it is written, in the function or below it.
+* ``proven``: the part of ``reads`` that does not rest on an assumption about unknown code.
+* ``may_change``: may be written, in the function or below it.
+* ``keeps``: preserved registers that are untouched, or saved and put back.
+
+What is unknown reads everything and overwrites nothing. What a call leaves undefined by the
+convention is taken as dead behind it only where nothing behind it reads it: compilers let a
+register live on through a call when they know that the callee leaves it alone (gcc's -fipa-ra).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgdbpatch.analysis import lane
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.effects import Effects, Words
+from kgdbpatch.analysis.graph import Levels, call_edges, levels
+from kgdbpatch.analysis.lane import EVERYTHING, RETURNS, Lane
+from kgdbpatch.analysis.network import Network
+from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.isa.abi import ABI
+from kgdbpatch.isa.registers import mask
+
+__all__ = ["Convention", "Summaries", "summarize"]
+
+_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ALL = np.uint64(EVERYTHING)
+_LR = np.uint64(lane.from_mask(mask("lr")))
+_KEPT = mask("r1", "r2", "r13", "so", "fpscr")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A calling convention in lanes; ``pointed`` is what a call through a pointer may read."""
+
+    volatile: np.uint64
+    arguments: np.uint64
+    pointed: np.uint64
+    tail: np.uint64
+    preserved: np.uint64
+    returns: np.uint64
+    direct: np.uint64
+
+    @classmethod
+    def of(cls, abi: ABI) -> Convention:
+        """Return the lanes of an ABI."""
+
+        def one(registers: int) -> np.uint64:
+            return np.uint64(lane.from_mask(registers))
+
+        pointed = abi.args | abi.indirect | _KEPT
+        return cls(
+            volatile=one(abi.volatile),
+            arguments=one(abi.args | (abi.indirect if abi.red_zone else 0)),
+            pointed=one(pointed),
+            tail=one(pointed | abi.preserved | mask("lr")),
+            preserved=one(abi.preserved),
+            returns=one(abi.returns),
+            direct=one(abi.args | _KEPT | (abi.indirect if abi.red_zone else 0)),
+        )
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """Per function, by number; see the module."""
+
+    overwrites: Lane
+    reads: Lane
+    proven: Lane
+    may_change: Lane
+    keeps: Lane
+    # per block, for what comes after: registers that a call leaves undefined and nobody reads
+    dead_behind: Lane
+
+    @property
+    def no_return(self) -> Flags:
+        """Whether each function never comes back to its caller."""
+        result: Flags = (self.overwrites & np.uint64(RETURNS)) != 0
+        return result
+
+
+def _kept(blocks: Blocks, words: Words, edges: tuple[Indices, Indices]) -> Lane:
+    """Return the preserved registers that each function does not change, or puts back."""
+    program = blocks.program
+    word = program.words
+    major, base = word >> np.uint32(26), word >> np.uint32(16) & np.uint32(31)
+    framed = np.isin(base, (1, 11, 12, 30, 31)) & np.isin(major, (32, 46))
+    framed |= (major == 31) & ((word >> np.uint32(1) & np.uint32(0x3FF)) == 144)  # mtcrf
+    count = len(program.entry)
+    inside = program.function >= 0
+    written, restored = np.zeros(count, dtype=np.uint64), np.zeros(count, dtype=np.uint64)
+    for total, chosen in ((written, inside & ~framed), (restored, inside & framed)):
+        at = np.flatnonzero(chosen & ((words.defs & _PRESERVED_BITS) != 0))
+        owner = program.function[at]
+        order = np.argsort(owner, kind="stable")
+        if len(order):
+            starts = np.flatnonzero(np.append(True, np.diff(owner[order]) != 0))
+            total[owner[order][starts]] = np.bitwise_or.reduceat(words.defs[at[order]], starts)
+    # routines that put registers back for others (_restgpr…) are jumped to
+    np.bitwise_or.at(restored, edges[0], restored[edges[1]].copy())
+    result: Lane = _PRESERVED_BITS & ~(written & ~restored)
+    return result
+
+
+def _compiled(blocks: Blocks) -> Flags:
+    """Tell which functions make a stack frame as compilers do it (stwu r1,-n(r1))."""
+    program = blocks.program
+    made = ((program.words & np.uint32(0xFFFF8003)) == 0x94218000) & (program.function >= 0)
+    compiled = np.zeros(len(program.entry), dtype=np.bool_)
+    compiled[program.function[made]] = True
+    return compiled
+
+
+_PRESERVED_BITS = np.uint64(0xFFFFC000 | lane.from_mask(mask("cr2", "cr3", "cr4")))
+
+
+class _Summing:
+    def __init__(
+        self,
+        network: Network,
+        words: Words,
+        effects: Effects,
+        convention: Convention,
+        pointers: Flags,
+        strange: Flags,
+    ) -> None:
+        self.network, self.blocks, self.effects = network, network.blocks, effects
+        self.convention, self.pointers = convention, pointers
+        blocks = self.blocks
+        count = len(blocks.program.entry)
+        self.zero = np.zeros(len(blocks.first), dtype=np.uint64)
+        self.call = np.flatnonzero(blocks.callee >= 0)
+        self.tail = np.flatnonzero(blocks.tail >= 0)
+        self.unknown = np.flatnonzero(blocks.unknown_call)
+        self.wild = np.flatnonzero(blocks.inner | blocks.by_chance)
+        self.lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
+        self.lost = self.lost | (blocks.returns & strange[blocks.owner])
+        self.compiled = _compiled(blocks)
+        self.keeps = _kept(blocks, words, (blocks.owner[self.tail], blocks.tail[self.tail]))
+        self.cleared = np.full(count, _ONES, dtype=np.uint64) & np.uint64(0)  # not certainly overwritten
+        self.proven, self.reads = self.cleared.copy(), self.cleared.copy()
+        self.may_change = self._may_change(words)
+        self.survives = network.empty()
+        self.evidence = network.empty()
+        self.wanted = network.empty()
+        self.dead_behind = self.zero.copy()
+
+    def _may_change(self, words: Words) -> Lane:
+        blocks, volatile = self.blocks, self.convention.volatile
+        total = np.zeros(len(blocks.program.entry), dtype=np.uint64)
+        np.bitwise_or.at(total, blocks.owner, self.effects.kill & volatile)
+        unknown = blocks.unknown_call | self.lost | self.pointers | blocks.inner | blocks.by_chance
+        total[blocks.owner[unknown]] |= volatile
+        sources, targets = call_edges(blocks)
+        if not len(sources):
+            return total
+        order = np.argsort(sources, kind="stable")
+        sources, targets = sources[order], targets[order]
+        starts = np.flatnonzero(np.append(True, np.diff(sources) != 0))
+        while True:
+            before = total[sources[starts]]
+            after = before | np.bitwise_or.reduceat(total[targets], starts)
+            if (before == after).all():
+                return total
+            total[sources[starts]] = after
+
+    def run(self, order: Levels) -> None:
+        """Sum up all functions, those called before those that call."""
+        blocks = self.blocks
+        exits = self.zero.copy()
+        exits[blocks.returns | self.lost | self.pointers] = _ONES
+        leaves = self.zero.copy()
+        leaves[self.lost] = _ALL
+        leaves[self.pointers] = self.convention.direct | _LR
+        self._exits = exits, self.zero.copy(), leaves
+        self._keep = [~self.effects.kill for _ in range(3)]
+        self._gen = [self.zero.copy(), self.effects.proven.copy(), self.effects.wanted.copy()]
+        self._constant()
+        calls_by_level = _grouped(order.level[blocks.owner[self.call]], self.call)
+        tails_by_level = _grouped(order.level[blocks.owner[self.tail]], self.tail)
+        groups = []
+        for number, functions in enumerate(order.functions):
+            some = self.network.blocks_of(functions)
+            calls = calls_by_level.get(number, self.call[:0])
+            tails = tails_by_level.get(number, self.tail[:0])
+            if len(some):
+                groups.append((functions, some, calls, tails, order.recursive[number]))
+        for group in groups:
+            self._survival(*group)
+            self._proof(*group)
+        self._undefined()
+        for group in groups:
+            self._reading(*group)
+
+    def _constant(self) -> None:
+        """Enter what calls of unknown code do."""
+        kill, volatile = self.effects.kill, self.convention.volatile
+        self._keep[1][self.unknown] &= ~volatile
+        self._keep[1][self.wild] = 0
+        self._gen[2][self.wild] = _ALL
+        self._gen[2][self.unknown] |= self.convention.direct & ~kill[self.unknown]
+
+    def _entries(self, functions: Indices, value: Lane, missing: np.uint64) -> Lane:
+        entry = self.blocks.entry[functions]
+        return np.where(entry >= 0, value[np.maximum(entry, 0)], missing)
+
+    def _by_convention(self, functions: Indices, found: Lane, own: Lane) -> Lane:
+        """Leave out what a compiled function cannot read of its caller, whatever its callees do.
+
+        A variable that is used without having been set looks like such a read. What the first
+        block reads (``own``) stays.
+        """
+        given = self.convention.direct | _LR | self.convention.returns
+        allowed = given | self._entries(functions, own, _ALL)
+        return np.where(self.compiled[functions], found & allowed, found)
+
+    def _survival(
+        self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
+    ) -> None:
+        blocks, keep, exits = self.blocks, self._keep[0], self._exits[0]
+        while True:
+            keep[calls] = ~self.effects.kill[calls] & self.cleared[blocks.callee[calls]]
+            exits[tails] = self.cleared[blocks.tail[tails]] | np.where(
+                blocks.returns[tails], _ONES, 0
+            ).astype(np.uint64)
+            self.network.solve(self.survives, some, self._gen[0], keep, exits)
+            found = self._entries(functions, self.survives, _ONES)
+            comes_back = (found & np.uint64(RETURNS)) != 0
+            found = np.where(comes_back, found | self.keeps[functions], found)
+            if not again or (found == self.cleared[functions]).all():
+                self.cleared[functions] = found
+                return
+            self.cleared[functions] = found
+
+    def _proof(self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool) -> None:
+        blocks, gen, keep, exits = self.blocks, self._gen[1], self._keep[1], self._exits[1]
+        callee = blocks.callee[calls]
+        undefined = self.convention.volatile & self.may_change[callee]
+        keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~undefined
+        while True:
+            # arguments are set for a call; what tells something are reads that no convention knows
+            odd = self.proven[callee] & ~self.convention.arguments
+            gen[calls] = self.effects.proven[calls] | odd & ~self.effects.kill[calls]
+            exits[tails] = self.proven[blocks.tail[tails]] & ~self.convention.arguments
+            self.network.solve(self.evidence, some, gen, keep, exits)
+            found = self._entries(functions, self.evidence, np.uint64(0))
+            found = self._by_convention(functions, found, self.effects.proven)
+            if not again or (found == self.proven[functions]).all():
+                self.proven[functions] = found
+                break
+            self.proven[functions] = found
+
+    def _undefined(self) -> None:
+        """Find what calls leave undefined and nothing behind them reads.
+
+        A result register counts as undefined only where the callee overwrites it: a function may
+        return its argument where it found it. Compilers may let an argument register live on
+        through a call of a function that leaves it alone; a function of which one caller does so
+        is taken to be called like that by all.
+        """
+        blocks, convention, calls = self.blocks, self.convention, self.call
+        callee = blocks.callee[calls]
+        behind = self.network.after(self.evidence, self._exits[1])
+        left_alone = convention.arguments & ~self.may_change
+        relied_on = behind[calls] & left_alone[callee] != 0
+        relying = np.zeros(len(left_alone), dtype=np.bool_)
+        relying[callee[relied_on]] = True
+        left_alone = np.where(relying, left_alone, np.uint64(0))
+        undefined = convention.volatile & ~convention.returns
+        self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee]
+        self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
+
+    def _reading(
+        self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
+    ) -> None:
+        blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
+        callee = blocks.callee[calls]
+        keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]
+        unknown = some[blocks.unknown_call[some]]
+        keep[unknown] = ~self.effects.kill[unknown] & ~self.dead_behind[unknown]
+        constant = self._exits[2][tails].copy()
+        while True:
+            gen[calls] = self.effects.wanted[calls] | self.reads[callee] & ~self.effects.kill[calls]
+            exits[tails] = constant | self.reads[blocks.tail[tails]]
+            self.network.solve(self.wanted, some, gen, keep, exits)
+            found = self._entries(functions, self.wanted, _ALL)
+            found = self._by_convention(functions, found, self.effects.proven)
+            # preserved registers that the function does not put back were read when it saved them
+            found |= _PRESERVED_BITS & ~self.keeps[functions]
+            if not again or (found == self.reads[functions]).all():
+                self.reads[functions] = found
+                return
+            self.reads[functions] = found
+
+
+def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
+    """Return values by their keys."""
+    if not len(keys):
+        return {}
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], values[order]
+    starts = np.flatnonzero(np.append(True, np.diff(keys) != 0))
+    ends = np.append(starts[1:], len(keys))
+    return {int(keys[s]): values[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)}
+
+
+def summarize(
+    network: Network, words: Words, effects: Effects, abi: ABI, pointers: Flags, strange: Flags
+) -> Summaries:
+    """Sum up all functions.
+
+    ``pointers`` are the blocks that end in a tail call through a pointer, ``strange`` the functions
+    that return to an address of their own making.
+    """
+    convention = Convention.of(abi)
+    summing = _Summing(network, words, effects, convention, pointers, strange)
+    summing.run(levels(network.blocks))
+    return Summaries(
+        overwrites=~summing.cleared,
+        reads=summing.reads,
+        proven=summing.proven,
+        may_change=summing.may_change,
+        keeps=summing.keeps,
+        dead_behind=summing.dead_behind,
+    )
