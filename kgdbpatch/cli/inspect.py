@@ -99,7 +99,7 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
     """
     from kgdbpatch import catalog
 
-    if Path(image).exists():
+    if Path(image).exists() or image.startswith("memory:"):
         loaded = catalog.open_image(image)
         _show_live(catalog.live(loaded, site), loaded, as_json)
         return
