@@ -88,7 +88,7 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
     """
     from kgdbpatch import catalog
 
-    if Path(image).exists():
+    if Path(image).exists() or image.startswith("memory:"):
         loaded = catalog.open_image(image)
         survey = catalog.survey(loaded)
         _show_live(catalog.live(loaded, site), survey, loaded, as_json)

@@ -111,14 +111,16 @@ def _names(memory: bytes, words: Words, low: int, markers: int) -> Iterator[tupl
     falls = np.nonzero(np.diff(offsets) < 2 * _STEP)[0]
     most = int(falls[0]) + 1 if len(falls) else len(offsets)
     # the number of names says how many markers there are; the last marker how far back they begin
-    numbers = words[:markers]
+    farthest = int(offsets[most - 1]) + _LONGEST * _STEP
+    first = max(0, markers - farthest // 4 - 2)
+    numbers = words[first:markers]
     count = -(-numbers.astype(np.int64) // _STEP)
     plausible = np.nonzero((count >= 1) & (count <= most))[0]
     last = offsets[count[plausible] - 1]
-    room = 4 * (markers - plausible - 1) - last
+    room = 4 * (markers - first - plausible - 1) - last
     fits = (room >= 2) & (room <= _LONGEST * _STEP)
     for index in plausible[fits].tolist():
-        yield low + 4 * index + 4, int(numbers[index])
+        yield low + 4 * (first + index) + 4, int(numbers[index])
 
 
 def _walk(memory: bytes, start: int, limit: int, count: int, markers: Words) -> list[tuple[int, int]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import capstone
 import numpy as np
@@ -162,6 +163,20 @@ def _flags(name: str) -> npt.NDArray[np.bool_]:
     return np.array([getattr(row, name) for row in rows()], dtype=np.bool_)
 
 
+def _cancel(row: Row, words: Words) -> npt.NDArray[np.bool_]:
+    """Tell which words of a row have two operands that are the same register and cancel each other."""
+    first = words >> np.uint32(16 if row.cancels == "A" else 21)
+    same: npt.NDArray[np.bool_] = ((first ^ (words >> np.uint32(11))) & np.uint32(31)) == 0
+    return same
+
+
+def _invalid(row: Row, words: Words) -> npt.NDArray[np.bool_]:
+    a, d = (words >> np.uint32(16)) & np.uint32(31), (words >> np.uint32(21)) & np.uint32(31)
+    wrong: npt.NDArray[np.bool_] = (a == 0) & row.not_zero
+    wrong |= (a == d) & row.not_target
+    return wrong
+
+
 class Decoded:
     """The decoded view of an array of words, each property computed when asked for."""
 
@@ -206,33 +221,46 @@ class Decoded:
         """Return what each word depends on, as the low and high lanes of its mask."""
         return self._effects("uses", "use_fields", nothing=ALL)
 
-    def _effects(self, fixed: str, fields: str, nothing: int) -> tuple[Lanes, Lanes]:
+    @cached_property
+    def _groups(self) -> tuple[npt.NDArray[np.int64], Words, list[tuple[Row, slice]]]:
+        """The words in the order of their forms: where each went, they themselves, each form's slice."""
+        order = np.argsort(self.form, kind="stable")
+        forms = self.form[order]
+        starts = [0, *(np.nonzero(np.diff(forms))[0] + 1).tolist(), len(forms)]
         every = rows()
-        constants = [getattr(row, fixed) for row in every]
-        constants[0] = nothing
-        low = np.array([c & _LOW64 for c in constants], dtype=np.uint64).take(self.form)
-        high = np.array([c >> 64 for c in constants], dtype=np.uint64).take(self.form)
-        for name, field in FIELDS.items():
-            has = np.array([name in getattr(row, fields) for row in every], dtype=np.bool_)
-            if has.any():
-                chosen = has.take(self.form)
-                if fields == "use_fields" and name in ("A", "S", "B"):
-                    chosen &= ~self.cancelled
-                at = np.nonzero(chosen)[0]
-                lane = low if field.lane == 0 else high
-                lane[at] |= field.array(self.words[at])
-        invalid = self.invalid
-        low[invalid], high[invalid] = np.uint64(nothing & _LOW64), np.uint64(nothing >> 64)
-        return low, high
+        groups = [(every[forms[a]], slice(a, b)) for a, b in pairwise(starts) if a < b]
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        return rank, self.words[order], groups
+
+    def _effects(self, fixed: str, fields: str, nothing: int) -> tuple[Lanes, Lanes]:
+        rank, words, groups = self._groups
+        lanes = np.empty((2, len(words)), dtype=np.uint64)
+        for row, place in groups:
+            piece = words[place]
+            constant = nothing if row.kind is Kind.UNKNOWN else getattr(row, fixed)
+            lanes[0, place], lanes[1, place] = np.uint64(constant & _LOW64), np.uint64(constant >> 64)
+            for name in getattr(row, fields):
+                field = FIELDS[name]
+                chosen = field.array(piece)
+                if row.cancels and fields == "use_fields" and name in (row.cancels, "B"):
+                    chosen = np.where(_cancel(row, piece), np.uint64(0), chosen)
+                lanes[field.lane, place] |= chosen
+            if row.not_zero or row.not_target:
+                wrong = _invalid(row, piece)
+                lanes[0, place][wrong], lanes[1, place][wrong] = nothing & _LOW64, nothing >> 64
+        return lanes[0].take(rank), lanes[1].take(rank)  # faster than to scatter them
 
     @cached_property
     def cancelled(self) -> npt.NDArray[np.bool_]:
         """Whether each word has two operands that are the same register and cancel each other."""
-        b = (self.words >> np.uint32(11)) & np.uint32(31)
         result = np.zeros(len(self.words), dtype=np.bool_)
-        for name, shift in (("A", 16), ("S", 21)):
-            has = np.array([row.cancels == name for row in rows()], dtype=np.bool_).take(self.form)
-            result |= has & (((self.words >> np.uint32(shift)) & np.uint32(31)) == b)
+        _, _, groups = self._groups
+        order = np.argsort(self.form, kind="stable")
+        for row, place in groups:
+            if row.cancels:
+                at = order[place]
+                result[at] = _cancel(row, self.words[at])
         return result
 
     @cached_property

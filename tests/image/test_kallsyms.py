@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -79,3 +80,14 @@ def test_a_kernels_own_symbols_are_nms() -> None:
     functions = {(name, f.address) for f in image.functions for name in (f.name, *f.aliases)}
     assert functions <= ours
     assert [s.address for s in found.symbols] == sorted(s.address for s in found.symbols)
+
+
+def test_memory_full_of_what_looks_like_markers_takes_no_long() -> None:
+    symbols = [(f"sys_thing{n}", "t", 0xC0000000 + 4 * n) for n in range(_ROOM)]
+    tables = blob(symbols, "offsets")
+    before = (bytes(4) + (0x400).to_bytes(4, "big")) * 20_000  # a list of markers at every second word
+    start = time.process_time()
+    found = find_kallsyms(before + b"\xff" * 8 + tables[4096:] + before + tables)
+    assert found is not None
+    assert len(found.symbols) == _ROOM
+    assert time.process_time() - start < 20

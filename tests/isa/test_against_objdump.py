@@ -61,6 +61,17 @@ def test_every_word_objdump_knows_is_decoded(words: np.ndarray) -> None:
     assert {name for name in surplus if not COARSE.fullmatch(name)} == set()
 
 
+@pytest.mark.parametrize("model", ["750cl", "7450", "altivec", "e300", "e500", "spe,e500", "603"])
+def test_every_word_of_other_models_is_known_by_name(model: str) -> None:
+    words = np.concatenate(
+        [_random(5, 20_000) & np.uint32(0x3FFFFFF) | np.uint32(n << 26) for n in (4, 19, 31, 59, 63)]
+    )
+    known = np.array([bool(name) for name in mnemonics(words, "-M", model)])
+    assert known.sum() > 3000
+    decoded = decode_array(words)
+    assert [hex(word) for word in words[known & ~decoded.known][:20]] == []
+
+
 @pytest.mark.parametrize("path", LIBRARIES, ids=lambda path: path.name)
 def test_code_of_a_real_file_is_decoded_as_objdump_does(path: Path) -> None:
     if not path.exists():

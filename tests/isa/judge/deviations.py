@@ -8,6 +8,9 @@ Besides what is listed here, seen on QEMU 7.2:
 * A special register that the 750 lacks is left alone, in supervisor state, by mtspr, and mfspr
   leaves its target; MQ (0) traps. The manual says "boundedly undefined".
 * A reservation holds for the very address of the lwarx, not for its granule.
+* When an instruction leaves FPSCR[FEX] set while MSR[FE0,FE1] is clear, QEMU takes note of an
+  exception that it later ignores; a request to stop that comes in between is lost, and with it the
+  monitor and the debugger. So these guests are begun by the debugger and end at a breakpoint.
 * rfi and mtmsr change MSR at once; no context synchronisation is modelled. Caches do not exist.
 """
 

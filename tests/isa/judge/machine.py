@@ -80,7 +80,7 @@ def run(name: str, slots: npt.NDArray[np.uint32], cases: Cases, deadline: float 
         arguments = [
             *("-device", f"loader,file={file.name},addr=0,force-raw=on"),
             *("-device", "loader,addr=0x3000,cpu-num=0"),
-            "-S",  # the debugger starts it, and is there when it is done
+            "-S",  # the debugger starts it, for it might not be able to stop it: see `deviations`
         ]
         machine = MachineDescription.load("g3beige")
         with Qemu.start(name, machine, size // _MIB + 2, arguments) as qemu, Debugger(qemu) as debugger:

@@ -22,7 +22,7 @@ from .deviations import NOT_JUDGED
 from .layout import SLOT, TRAPS, WINDOW
 from .machine import SLOTS
 
-__all__ = ["Probes", "Variant", "kernel_words", "probes"]
+__all__ = ["Probes", "Variant", "foreign_names", "kernel_words", "probes"]
 
 Words = npt.NDArray[np.uint32]
 _FIRST_OFFSET, _OFFSETS = 64, 4  # displacements from address 0 reach WINDOW + 64, 72, 80, 88
@@ -89,6 +89,13 @@ def kernel_words(images: list[Image]) -> dict[Variant, tuple[int, Words]]:
         )
         for variant, members in found.items()
     }
+
+
+def foreign_names(images: list[Image]) -> list[str]:
+    """Return the names of other models' instructions that the images hold, or data that looks so."""
+    every = np.concatenate([image.words(section) for image in images for section in image.code_sections()])
+    forms = np.unique(decode_array(every).form)
+    return sorted({rows()[form].mnemonic for form in forms[forms >= len(TABLE)].tolist()})
 
 
 def _variant(form: int, word: int) -> Variant:
