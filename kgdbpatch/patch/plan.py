@@ -76,6 +76,7 @@ class _Entrance:
     springboard: int | None = None
     words: tuple[int, ...] = ()
     undo: tuple[int, ...] = ()
+    saved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         code=code,
         constant_size=constant,
         body_words=len(body.words),
-        saved=body.saved,
+        saved=tuple(dict.fromkeys((*entrance.saved, *body.saved))),
         springboard=entrance.springboard,
         springboard_code=_springboard_code(entrance.words),
         guard=body.guard,
@@ -175,8 +176,9 @@ def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] 
         return None
     if not plain(site.instruction) or not {"lr", "cr0"} <= free or "lr" not in site.free:
         return None
-    if (site.instruction.defs | site.instruction.uses) & mask("lr") or len(free_gprs(free)) < 2:
-        return None
+    touched = site.instruction.defs | site.instruction.uses
+    if touched & mask("lr", "reservation") or len(free_gprs(free)) < 2:
+        return None  # a lwarx must not be followed by our own
     if jump(site.address, place.body, frozenset()) is None and not (
         "ctr" in site.free and free_gprs(site.free)
     ):
@@ -214,4 +216,6 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
         )
     free = site.free - {"lr"} if linked else site.free
     made = springboard(place.springboard, place.body, site, free)
-    return _Entrance(to_springboard[0] | link, place.springboard, tuple(made.words), tuple(made.undo))
+    return _Entrance(
+        to_springboard[0] | link, place.springboard, tuple(made.words), tuple(made.undo), made.saved
+    )

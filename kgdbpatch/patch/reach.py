@@ -46,10 +46,13 @@ def jump(at: int, to: int, free: Collection[str]) -> list[int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Springboard:
-    """Words that go to a body, at most eight, and those the body begins with to undo what they did."""
+    """Words that go to a body, at most eight, those the body begins with to undo what they did, and
+    the registers that they keep.
+    """
 
     words: list[int]
     undo: list[int]
+    saved: tuple[str, ...] = ()
 
 
 def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springboard:
@@ -65,9 +68,11 @@ def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springbo
     holders = [name for name in _TO if name in free]
     if not holders and len(registers) > 1:
         go, kept = registers[:2]
-        return Springboard([_FROM["ctr"](kept), *_through(go, "ctr", to)], [_TO["ctr"](kept)])
+        return Springboard([_FROM["ctr"](kept), *_through(go, "ctr", to)], [_TO["ctr"](kept)], ("ctr",))
     if len(holders) > 1:
-        return Springboard([_TO["lr"](_SPILLED), *_through(_SPILLED, "ctr", to)], [_FROM["lr"](_SPILLED)])
+        return Springboard(
+            [_TO["lr"](_SPILLED), *_through(_SPILLED, "ctr", to)], [_FROM["lr"](_SPILLED)], (f"r{_SPILLED}",)
+        )
     go = registers[0] if registers else _SPILLED
     frame = site.spill(go, go)  # the register, and CTR by way of it
     words, undo = [frame.enter()], []
@@ -79,4 +84,5 @@ def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springbo
         words.append(frame.keep(0))
     undo += [] if registers else [frame.reload(0)]
     words += _through(go, holders[0] if holders else "ctr", to)
-    return Springboard(words, [*undo, frame.leave()])
+    saved = (*(() if registers else (f"r{go}",)), *(() if holders else ("ctr",)))
+    return Springboard(words, [*undo, frame.leave()], saved)

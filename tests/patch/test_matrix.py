@@ -56,7 +56,7 @@ def outcomes(runtime: None, layout: Layout) -> tuple[Outcome, Outcome]:
 
 
 def _differences(case: Case, old: np.void, new: np.void) -> list[str]:
-    dead = case.site.free_after
+    dead = case.site.free_after - ({"cr0"} if case.form.then else set())
     found = [name for name in ("vector", "srr0") if old[name] != new[name]]
     found += ["msr"] if (old["srr1"] ^ new["srr1"]) & 0xFFFF else []
     found += [name for name in ("lr", "ctr") if old[name] != new[name] and name not in dead]
