@@ -412,7 +412,9 @@ class Kernel:
                 linked = link(compiled, address, self.image.lookup, abi=self.image.abi)
                 return linked.code, linked.constant_size, linked.entry
 
-            return blob_payload(at, self.image.abi)
+            linked = link(compiled, origin, self.image.lookup, abi=self.image.abi)
+            text = np.frombuffer(linked.code[: linked.text_size], ">u4").tolist()
+            return blob_payload(at, self.image.abi, text)
         assert asm is not None
         source, filename = _assembler_source(asm)
 

@@ -75,9 +75,13 @@ class Record:
 
     @property
     def unguarded(self) -> list[tuple[int, int]]:
-        """Return the code ranges in which a thread is found by its interrupted pc alone."""
+        """Return the code ranges in which a thread is found by its interrupted pc alone.
+
+        Without a guard the payload calls nothing of the kernel: its own functions are of them.
+        """
         start, end = (self.body + 4 * index for index in self.guard)
-        pieces = [(self.body, start), (end, self.body + 4 * self.glue_words)]
+        glue = 4 * self.glue_words if self.guard[1] else self.constant_size
+        pieces = [(self.body, start), (end, self.body + glue)]
         if self.springboard is not None:
             pieces.append((self.springboard, self.springboard + self.springboard_size))
         return [(low, high) for low, high in pieces if low < high]

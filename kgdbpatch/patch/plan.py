@@ -149,7 +149,7 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
         alone, kept = counting_alone(site, place.counter)
         words += alone
         saved |= set(kept)
-    saves = save(site, clobbers, calls=payload.calls)
+    saves = save(site, clobbers, frame=payload.frame)
     words += saves.enter
     if payload.calls and not payload.sees_registers:
         words += counting(place.counter)
@@ -192,7 +192,7 @@ def _linked_body(
 ) -> _Body:
     words = list(entrance.undo)
     unlinked = replace(site, free=site.free - {"lr"})
-    saves = save(unlinked, payload.clobbers, calls=False)
+    saves = save(unlinked, payload.clobbers, frame=False)
     words += [*saves.enter, *payload.emit(place.body + 4 * (len(words) + len(saves.enter)), 0), *saves.leave]
     words.append(site.instruction.word)
     words += counting_return(place.counter, registers, place.body + 4 * len(words))

@@ -34,10 +34,10 @@ class Saves:
     leave: list[int] = field(default_factory=list)
 
 
-def save(site: Site, clobbers: int, *, calls: bool) -> Saves:
+def save(site: Site, clobbers: int, *, frame: bool) -> Saves:
     """Return what has to be kept at ``site`` around code that changes the registers of a mask.
 
-    Code that ``calls`` gets a frame of its own. Raises `Refused` by the rules ``floating point``
+    With ``frame`` the code gets a stack frame of its own. Raises `Refused` by the rules ``floating point``
     and ``stack``.
     """
     changed = names(clobbers)
@@ -58,9 +58,9 @@ def save(site: Site, clobbers: int, *, calls: bool) -> Saves:
     enter: list[int] = []
     leave: list[int] = []
     used: set[str] = set()
-    if not calls:
+    if not frame:
         enter, leave, used = _in_registers(site.free - set(changed), items, special, fields)
-    if items or special or calls:
+    if items or special or frame:
         framed = _in_frame(site, site.free - used, items, special, fields)
         return Saves(tuple(saved), [*enter, *framed.enter], [*framed.leave, *leave])
     return Saves(tuple(saved), enter, leave)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,45 @@ def displace_all(kernel: Kernel, functions: Iterable[str], most: int) -> None:
 def test_displaced_on_darwin(kernel: Kernel) -> None:
     functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
     displace_all(kernel, functions, most=100)  # two springboard slots each at most
+
+
+LEAF = "static unsigned sum; void leaf(unsigned a, unsigned b) { sum = sum * 5 + a - b; }\n"
+
+
+def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str]) -> None:
+    """C code that calls nothing saves little: put it amid functions, and take it out under load."""
+    source = tmp_path / "leaf.c"
+    source.write_text(LEAF)
+    chance = random.Random(3)
+    put = []
+    for name in functions:
+        address = kernel[name].address + 4 * chance.randrange(kernel[name].size // 4)
+        try:
+            put.append(kernel.patch(address, c=source))
+        except Refused:
+            continue
+        assert set(put[-1].saved) <= {"r3", "r4", "r5", "r6", "r9", "r10", "r11", "r12", "cr0", "lr", "ctr"}
+    for _ in range(CHECKS):
+        line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad"), [hex(patch.site) for patch in put]
+    assert sum(1 for patch in kernel.list() if patch.hits) >= 10
+    kernel.remove_all()
+    kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+    kernel.remove(*(patch.id for patch in kernel.list()))
+    assert not kernel.list()
+    assert kernel.verify().ok
+
+
+def test_leaf_on_darwin(kernel: Kernel, tmp_path: Path) -> None:
+    functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 64]
+    run_leaf(kernel, tmp_path, functions[::4][:40])
+
+
+@pytest.mark.linux
+@pytest.mark.kernel("linux")
+def test_leaf_on_linux(kernel: Kernel, tmp_path: Path) -> None:
+    known = {function.name for function in kernel.image.functions}
+    run_leaf(kernel, tmp_path, [name for name in LINUX if name in known])
 
 
 @pytest.mark.linux
