@@ -116,12 +116,13 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             return _linked_body(site, payload, place, entrance, registers)
         return _body(site, payload, place, entrance, blob)
 
-    body = build(place.body)  # sizes do not depend on where the blob is: it is near
-    blob_at = place.body + -(-4 * len(body.words) // 16) * 16
-    body = build(blob_at)
+    body = build(place.body)
     code = _bytes(body.words)
     constant = len(code)
-    if payload.blob is not None:
+    if payload.blob is not None:  # sizes do not depend on where it is: it is near
+        blob_at = place.body + -(-len(code) // 16) * 16
+        body = build(blob_at)
+        code = _bytes(body.words)
         blob, blob_constant = payload.blob(blob_at)
         code = code.ljust(blob_at - place.body, b"\0")
         constant = len(code) + blob_constant

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.site import Site
@@ -19,9 +19,10 @@ _FROM = {"ctr": encode.mfctr, "lr": encode.mflr}
 _GO = {"ctr": encode.bctr, "lr": encode.blr}
 
 
-def free_gprs(free: Collection[str]) -> list[int]:
+@lru_cache(maxsize=1 << 14)
+def free_gprs(free: frozenset[str]) -> tuple[int, ...]:
     """Return the general-purpose registers in ``free``, the one best given away first."""
-    return [number for number in _LIKED if f"r{number}" in free]
+    return tuple(number for number in _LIKED if f"r{number}" in free)
 
 
 def _direct(at: int, to: int) -> int | None:
@@ -34,7 +35,7 @@ def _through(register: int, holder: str, to: int) -> list[int]:
     return [*encode.load_address(register, to), _TO[holder](register), _GO[holder]()]
 
 
-def jump(at: int, to: int, free: Collection[str]) -> list[int] | None:
+def jump(at: int, to: int, free: frozenset[str]) -> list[int] | None:
     """Return the words at ``at`` that go to ``to``: one branch, or through free registers, or None."""
     branch = _direct(at, to)
     if branch is not None:
@@ -55,7 +56,7 @@ class Springboard:
     saved: tuple[str, ...] = ()
 
 
-def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springboard:
+def springboard(at: int, to: int, site: Site, free: frozenset[str]) -> Springboard:
     """Return the springboard at ``at`` to the body at ``to``; ``free`` are the registers free there.
 
     Registers that it needs and that are not free are kept in free ones, else on the stack.

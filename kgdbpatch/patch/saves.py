@@ -6,7 +6,7 @@ the payload leaves alone is the cheapest place; only what finds none goes onto t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kgdbpatch.errors import Refused
@@ -67,7 +67,7 @@ def save(site: Site, clobbers: int, *, frame: bool) -> Saves:
 
 
 def _in_registers(
-    homes: Collection[str], items: list[str], special: list[str], fields: list[int]
+    homes: frozenset[str], items: list[str], special: list[str], fields: list[int]
 ) -> tuple[list[int], list[int], set[str]]:
     """Keep what has a home in free registers, dropping it from ``items`` and ``special``.
 
@@ -81,7 +81,7 @@ def _in_registers(
         enter.append(encode.mcrf(free_fields[0], fields[0]))
         leave.append(encode.mcrf(fields[0], free_fields[0]))
         special.remove("cr")
-    registers = free_gprs(homes)
+    registers = list(free_gprs(homes))
     for name in list(special):
         if registers:
             home = registers.pop(0)
@@ -108,12 +108,12 @@ def _move(name: str, fields: list[int]) -> tuple[Callable[[int], int], Callable[
 
 
 def _in_frame(
-    site: Site, free: Collection[str], items: list[str], special: list[str], fields: list[int]
+    site: Site, free: frozenset[str], items: list[str], special: list[str], fields: list[int]
 ) -> Saves:
     """Keep general-purpose registers, and special ones by way of a scratch register, on the stack."""
     scratch = 0
     if special:
-        registers = free_gprs(free) or [int(name[1:]) for name in items]
+        registers = list(free_gprs(free)) or [int(name[1:]) for name in items]
         if not registers:  # all free ones hold something: any other is live
             registers = [next(number for number in (0, 12, 11, 10) if f"r{number}" not in site.free)]
             items = [f"r{registers[0]}"]
