@@ -34,10 +34,11 @@ class Saves:
     leave: list[int] = field(default_factory=list)
 
 
-def save(site: Site, clobbers: int, *, frame: bool) -> Saves:
+def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
     """Return what has to be kept at ``site`` around code that changes the registers of a mask.
 
-    With ``frame`` the code gets a stack frame of its own. Raises `Refused` by the rules ``floating point``
+    With ``frame`` the code gets a stack frame of its own; ``seen`` means that it may read any
+    register, so that it finds all as they are at the site. Raises `Refused` by the rules ``floating point``
     and ``stack``.
     """
     changed = names(clobbers)
@@ -61,7 +62,7 @@ def save(site: Site, clobbers: int, *, frame: bool) -> Saves:
     if not frame:
         enter, leave, used = _in_registers(site.free - set(changed), items, special, fields)
     if items or special or frame:
-        framed = _in_frame(site, site.free - used, items, special, fields)
+        framed = _in_frame(site, site.free - used, items, special, fields, seen)
         return Saves(tuple(saved), [*enter, *framed.enter], [*framed.leave, *leave])
     return Saves(tuple(saved), enter, leave)
 
@@ -108,7 +109,7 @@ def _move(name: str, fields: list[int]) -> tuple[Callable[[int], int], Callable[
 
 
 def _in_frame(
-    site: Site, free: frozenset[str], items: list[str], special: list[str], fields: list[int]
+    site: Site, free: frozenset[str], items: list[str], special: list[str], fields: list[int], seen: bool
 ) -> Saves:
     """Keep general-purpose registers, and special ones by way of a scratch register, on the stack."""
     scratch = 0
@@ -125,7 +126,7 @@ def _in_frame(
         read, write = _move(name, fields)
         enter += [read(scratch), frame.keep(position)]
         leave += [frame.reload(position), write(scratch)]
-    if special and f"r{scratch}" in items:  # the payload finds every register as it is at the site
+    if seen and special and f"r{scratch}" in items:
         enter.append(frame.reload(items.index(f"r{scratch}")))
     leave += [frame.reload(position) for position in range(len(items))]
     return Saves((), enter, [*leave, frame.leave()])
