@@ -76,7 +76,9 @@ class Planner:
                 linked = link(compiled, address, lookup, abi=abi)
                 return linked.code, linked.constant_size, linked.entry
 
-            return blob_payload(at, abi)
+            linked = link(compiled, self._allocator.look().body, lookup, abi=abi)
+            text = np.frombuffer(linked.code[: linked.text_size], ">u4").tolist()
+            return blob_payload(at, abi, text)
         if asm is None:
             return count_payload()
         source, filename = _assembler_source(asm)

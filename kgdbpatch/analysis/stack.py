@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from kgdbpatch.analysis.flow import FlowGraph, Words
-from kgdbpatch.isa.decode import Instruction, Kind, decode_array
+from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import mask
 
 __all__ = ["exception_return", "no_stack"]
@@ -56,18 +54,13 @@ def _keeps_stack(instruction: Instruction) -> bool:
     return False
 
 
-def no_stack(words: Words, address: int) -> set[int]:
+def no_stack(graph: FlowGraph) -> set[int]:
     """Return the addresses in a function at which r1 is not surely a kernel stack.
 
     Those are the ones behind an instruction that builds r1 in parts, or fetches it from a special
     register, until it is whole; and, where an rfi may follow, behind a load of r1: that is the
     interrupted context's. A load of r1 without an rfi is a context switch.
     """
-    decoded = decode_array(np.asarray(words, dtype=np.uint32))
-    low, _ = decoded.defs()
-    if not (low & np.uint64(_R1)).any():
-        return set()
-    graph = FlowGraph(words, address)
     found: set[int] = set()
     for instruction in graph.instructions:
         if instruction.defs & _R1 and not _keeps_stack(instruction):
@@ -77,12 +70,11 @@ def no_stack(words: Words, address: int) -> set[int]:
     return found
 
 
-def exception_return(words: Words, address: int) -> set[int]:
+def exception_return(graph: FlowGraph) -> set[int]:
     """Return the addresses in a function from behind a write of SRR0 or SRR1 to the rfi, that included."""
-    decoded = decode_array(np.asarray(words, dtype=np.uint32))
-    if not (decoded.kind == Kind.RFI).any():
+    returns = {i.address for i in graph.instructions if i.kind is Kind.RFI}
+    if not returns:
         return set()
-    graph = FlowGraph(words, address)
     writes = [i.address for i in graph.instructions if i.defs & _SRR]
     found, _ = _forward(graph, writes, lambda i: i.kind is Kind.RFI)
-    return found | {i.address for i in graph.instructions if i.kind is Kind.RFI}
+    return found | returns

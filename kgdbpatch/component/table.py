@@ -110,10 +110,14 @@ class Table:
         return inside
 
     def unguarded(self, chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-        """Return (start, end, index) of the code in which a thread is found by its interrupted pc alone."""
+        """Return (start, end, index) of the code in which a thread is found by its interrupted pc alone.
+
+        Without a guard the payload calls nothing of the kernel: its own functions are of it.
+        """
         raw = self.raw[chosen]
         body = raw["body"].astype(np.int64)
         before, behind, end = (body + 4 * raw[name] for name in ("guard_start", "guard_end", "glue_words"))
+        end = np.where(raw["guard_end"] > 0, end, body + raw["constant_size"])
         board = raw["springboard"].astype(np.int64)
         board_end = board + layout.SPRINGBOARD_SIZE * raw["springboard_slots"].astype(np.int64)
         starts = np.concatenate([body, behind, board])

@@ -63,5 +63,5 @@ def counted_by(free: frozenset[str]) -> tuple[int, int]:
 def counting_alone(site: Site, counter: int) -> tuple[list[int], tuple[str, ...]]:
     """Return words that count with every live register kept, and the names of those kept."""
     registers = counted_by(site.free)
-    saves = save(site, mask(*(f"r{number}" for number in registers), "cr0"), calls=False)
+    saves = save(site, mask(*(f"r{number}" for number in registers), "cr0"), frame=False, seen=False)
     return [*saves.enter, *counting(counter, registers), *saves.leave], saves.registers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kgdbpatch.errors import BadPatch
@@ -23,7 +23,8 @@ class Payload:
 
     ``emit(at, blob)`` returns the inline words for address ``at`` (always as many). ``blob(at)``
     returns code and data placed behind the body and the size of its constant part.
-    ``clobbers`` is a register mask, ``calls`` tells that it calls something.
+    ``clobbers`` is a register mask. ``calls`` tells that it calls kernel code, so may sleep;
+    ``frame`` that it wants a stack frame of its own.
     """
 
     emit: Callable[[int, int], list[int]]  # (address of the words, address of the blob)
@@ -31,6 +32,7 @@ class Payload:
     calls: bool
     counted: bool
     blob: Callable[[int], tuple[bytes, int]] | None = None
+    frame: bool = False
     sees_registers: bool = False  # it may read any register: all are as at the site when it starts
 
 
@@ -53,18 +55,43 @@ def call_payload(target: int, abi: ABI) -> Payload:
         clobbers=_volatile(abi),
         calls=True,
         counted=True,
+        frame=True,
     )
 
 
-def blob_payload(link: Callable[[int], tuple[bytes, int, int]], abi: ABI) -> Payload:
-    """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry)."""
+def blob_payload(
+    link: Callable[[int], tuple[bytes, int, int]], abi: ABI, text: Sequence[int] | None = None
+) -> Payload:
+    """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry).
+
+    ``text`` are the code's instructions, where they are known: code that calls nothing of the
+    kernel cannot sleep, and has only what it changes itself kept.
+    """
+    clobbers, frame = _own_effects(text, abi) if text is not None else (None, True)
     return Payload(
         emit=lambda at, blob: _call(at, link(blob)[2]),
-        clobbers=_volatile(abi),
-        calls=True,
+        clobbers=_volatile(abi) if clobbers is None else clobbers,
+        calls=clobbers is None,
         counted=True,
         blob=lambda at: link(at)[:2],
+        frame=frame,
+        sees_registers=clobbers is not None,
     )
+
+
+def _own_effects(text: Sequence[int], abi: ABI) -> tuple[int | None, bool]:
+    """Return what compiled code changes, None where it may leave itself; and whether it uses the stack."""
+    clobbers, touched, end = mask("lr"), 0, 4 * len(text)
+    for index, word in enumerate(text):
+        instruction = decode(word, 4 * index)
+        inside = instruction.target is not None and instruction.target < end
+        if instruction.kind in (Kind.INDIRECT, Kind.RFI, Kind.SYSCALL) or (
+            instruction.kind in (Kind.CALL, Kind.JUMP, Kind.BRANCH) and not inside
+        ):
+            return None, True
+        clobbers |= instruction.defs
+        touched |= instruction.defs | instruction.uses
+    return clobbers & (_volatile(abi) | mask("lr")), bool(touched & mask("r1"))
 
 
 def count_payload() -> Payload:
@@ -110,6 +137,7 @@ def asm_payload(
         clobbers=clobbers & ~mask("r1"),
         calls=calls,
         counted=counted or calls,
+        frame=calls,
         sees_registers=True,
     )
 

@@ -78,6 +78,7 @@ class _Entrance:
     springboard: int | None = None
     words: tuple[int, ...] = ()
     undo: tuple[int, ...] = ()
+    saved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,13 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             return _linked_body(site, payload, place, entrance, registers)
         return _body(site, payload, place, entrance, blob)
 
-    body = build(place.body)  # sizes do not depend on where the blob is: it is near
-    blob_at = place.body + -(-4 * len(body.words) // 16) * 16
-    body = build(blob_at)
+    body = build(place.body)
     code = _bytes(body.words)
     constant = len(code)
-    if payload.blob is not None:
+    if payload.blob is not None:  # sizes do not depend on where it is: it is near
+        blob_at = place.body + -(-len(code) // 16) * 16
+        body = build(blob_at)
+        code = _bytes(body.words)
         blob, blob_constant = payload.blob(blob_at)
         code = code.ljust(blob_at - place.body, b"\0")
         constant = len(code) + blob_constant
@@ -136,7 +138,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         code=code,
         constant_size=constant,
         body_words=len(body.words),
-        saved=body.saved,
+        saved=tuple(dict.fromkeys((*entrance.saved, *body.saved))),
         springboard=entrance.springboard,
         springboard_code=_springboard_code(entrance.words),
         guard=body.guard,
@@ -153,7 +155,7 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
         alone, kept = counting_alone(site, place.counter)
         words += alone
         saved |= set(kept)
-    saves = save(site, clobbers, calls=payload.calls)
+    saves = save(site, clobbers, frame=payload.frame)
     words += saves.enter
     if payload.calls and not payload.sees_registers:
         words += counting(place.counter)
@@ -198,8 +200,9 @@ def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] 
         return None
     if not plain(site.instruction) or not {"lr", "cr0"} <= free or "lr" not in site.free:
         return None
-    if (site.instruction.defs | site.instruction.uses) & mask("lr") or len(free_gprs(free)) < 2:
-        return None
+    touched = site.instruction.defs | site.instruction.uses
+    if touched & mask("lr", "reservation") or len(free_gprs(free)) < 2:
+        return None  # a lwarx must not be followed by our own
     if jump(site.address, place.body, frozenset()) is None and not (
         "ctr" in site.free and free_gprs(site.free)
     ):
@@ -213,7 +216,7 @@ def _linked_body(
 ) -> _Body:
     words = list(entrance.undo)
     unlinked = replace(site, free=site.free - {"lr"})
-    saves = save(unlinked, payload.clobbers, calls=False)
+    saves = save(unlinked, payload.clobbers, frame=False)
     words += [*saves.enter, *payload.emit(place.body + 4 * (len(words) + len(saves.enter)), 0), *saves.leave]
     tail = len(words)
     words.append(site.instruction.word)
@@ -238,4 +241,6 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
         )
     free = site.free - {"lr"} if linked else site.free
     made = springboard(place.springboard, place.body, site, free)
-    return _Entrance(to_springboard[0] | link, place.springboard, tuple(made.words), tuple(made.undo))
+    return _Entrance(
+        to_springboard[0] | link, place.springboard, tuple(made.words), tuple(made.undo), made.saved
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.site import Site
@@ -19,9 +19,10 @@ _FROM = {"ctr": encode.mfctr, "lr": encode.mflr}
 _GO = {"ctr": encode.bctr, "lr": encode.blr}
 
 
-def free_gprs(free: Collection[str]) -> list[int]:
+@lru_cache(maxsize=1 << 14)
+def free_gprs(free: frozenset[str]) -> tuple[int, ...]:
     """Return the general-purpose registers in ``free``, the one best given away first."""
-    return [number for number in _LIKED if f"r{number}" in free]
+    return tuple(number for number in _LIKED if f"r{number}" in free)
 
 
 def _direct(at: int, to: int) -> int | None:
@@ -34,7 +35,7 @@ def _through(register: int, holder: str, to: int) -> list[int]:
     return [*encode.load_address(register, to), _TO[holder](register), _GO[holder]()]
 
 
-def jump(at: int, to: int, free: Collection[str]) -> list[int] | None:
+def jump(at: int, to: int, free: frozenset[str]) -> list[int] | None:
     """Return the words at ``at`` that go to ``to``: one branch, or through free registers, or None."""
     branch = _direct(at, to)
     if branch is not None:
@@ -46,13 +47,16 @@ def jump(at: int, to: int, free: Collection[str]) -> list[int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Springboard:
-    """Words that go to a body, at most eight, and those the body begins with to undo what they did."""
+    """Words that go to a body, at most eight, those the body begins with to undo what they did, and
+    the registers that they keep.
+    """
 
     words: list[int]
     undo: list[int]
+    saved: tuple[str, ...] = ()
 
 
-def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springboard:
+def springboard(at: int, to: int, site: Site, free: frozenset[str]) -> Springboard:
     """Return the springboard at ``at`` to the body at ``to``; ``free`` are the registers free there.
 
     Registers that it needs and that are not free are kept in free ones, else on the stack.
@@ -65,9 +69,11 @@ def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springbo
     holders = [name for name in _TO if name in free]
     if not holders and len(registers) > 1:
         go, kept = registers[:2]
-        return Springboard([_FROM["ctr"](kept), *_through(go, "ctr", to)], [_TO["ctr"](kept)])
+        return Springboard([_FROM["ctr"](kept), *_through(go, "ctr", to)], [_TO["ctr"](kept)], ("ctr",))
     if len(holders) > 1:
-        return Springboard([_TO["lr"](_SPILLED), *_through(_SPILLED, "ctr", to)], [_FROM["lr"](_SPILLED)])
+        return Springboard(
+            [_TO["lr"](_SPILLED), *_through(_SPILLED, "ctr", to)], [_FROM["lr"](_SPILLED)], (f"r{_SPILLED}",)
+        )
     go = registers[0] if registers else _SPILLED
     frame = site.spill(go, go)  # the register, and CTR by way of it
     words, undo = [frame.enter()], []
@@ -79,4 +85,5 @@ def springboard(at: int, to: int, site: Site, free: Collection[str]) -> Springbo
         words.append(frame.keep(0))
     undo += [] if registers else [frame.reload(0)]
     words += _through(go, holders[0] if holders else "ctr", to)
-    return Springboard(words, [*undo, frame.leave()])
+    saved = (*(() if registers else (f"r{go}",)), *(() if holders else ("ctr",)))
+    return Springboard(words, [*undo, frame.leave()], saved)

@@ -6,7 +6,7 @@ the payload leaves alone is the cheapest place; only what finds none goes onto t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kgdbpatch.errors import Refused
@@ -34,10 +34,11 @@ class Saves:
     leave: list[int] = field(default_factory=list)
 
 
-def save(site: Site, clobbers: int, *, calls: bool) -> Saves:
+def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
     """Return what has to be kept at ``site`` around code that changes the registers of a mask.
 
-    Code that ``calls`` gets a frame of its own. Raises `Refused` by the rules ``floating point``
+    With ``frame`` the code gets a stack frame of its own; ``seen`` means that it may read any
+    register, so that it finds all as they are at the site. Raises `Refused` by the rules ``floating point``
     and ``stack``.
     """
     changed = names(clobbers)
@@ -58,16 +59,16 @@ def save(site: Site, clobbers: int, *, calls: bool) -> Saves:
     enter: list[int] = []
     leave: list[int] = []
     used: set[str] = set()
-    if not calls:
+    if not frame:
         enter, leave, used = _in_registers(site.free - set(changed), items, special, fields)
-    if items or special or calls:
-        framed = _in_frame(site, site.free - used, items, special, fields)
+    if items or special or frame:
+        framed = _in_frame(site, site.free - used, items, special, fields, seen)
         return Saves(tuple(saved), [*enter, *framed.enter], [*framed.leave, *leave])
     return Saves(tuple(saved), enter, leave)
 
 
 def _in_registers(
-    homes: Collection[str], items: list[str], special: list[str], fields: list[int]
+    homes: frozenset[str], items: list[str], special: list[str], fields: list[int]
 ) -> tuple[list[int], list[int], set[str]]:
     """Keep what has a home in free registers, dropping it from ``items`` and ``special``.
 
@@ -81,7 +82,7 @@ def _in_registers(
         enter.append(encode.mcrf(free_fields[0], fields[0]))
         leave.append(encode.mcrf(fields[0], free_fields[0]))
         special.remove("cr")
-    registers = free_gprs(homes)
+    registers = list(free_gprs(homes))
     for name in list(special):
         if registers:
             home = registers.pop(0)
@@ -108,12 +109,12 @@ def _move(name: str, fields: list[int]) -> tuple[Callable[[int], int], Callable[
 
 
 def _in_frame(
-    site: Site, free: Collection[str], items: list[str], special: list[str], fields: list[int]
+    site: Site, free: frozenset[str], items: list[str], special: list[str], fields: list[int], seen: bool
 ) -> Saves:
     """Keep general-purpose registers, and special ones by way of a scratch register, on the stack."""
     scratch = 0
     if special:
-        registers = free_gprs(free) or [int(name[1:]) for name in items]
+        registers = list(free_gprs(free)) or [int(name[1:]) for name in items]
         if not registers:  # all free ones hold something: any other is live
             registers = [next(number for number in (0, 12, 11, 10) if f"r{number}" not in site.free)]
             items = [f"r{registers[0]}"]
@@ -125,7 +126,7 @@ def _in_frame(
         read, write = _move(name, fields)
         enter += [read(scratch), frame.keep(position)]
         leave += [frame.reload(position), write(scratch)]
-    if special and f"r{scratch}" in items:  # the payload finds every register as it is at the site
+    if seen and special and f"r{scratch}" in items:
         enter.append(frame.reload(items.index(f"r{scratch}")))
     leave += [frame.reload(position) for position in range(len(items))]
     return Saves((), enter, [*leave, frame.leave()])

@@ -55,6 +55,11 @@ class Rules:
     hidden: Mapping[int, Sequence[int]] | None  # instruction ─► where its fault goes on; None: not known
 
 
+@lru_cache(maxsize=1 << 14)
+def _named(registers: int) -> frozenset[str]:
+    return frozenset(names(registers))
+
+
 class _Hazards(NamedTuple):
     """Addresses in a function by what is the matter with them."""
 
@@ -160,12 +165,13 @@ class Survey:
 
     def _make_hazards(self, function: Function) -> _Hazards:
         words, at = self._function_words(function), function.address
+        graph = self._liveness(function).graph
         return _Hazards(
             window=reservation_window(words, at),
             off=translation_off(words, at),
             turning=turns_translation_off(words, at),
-            no_stack=no_stack(words, at),
-            returning=exception_return(words, at),
+            no_stack=no_stack(graph),
+            returning=exception_return(graph),
         )
 
     @cached_property
@@ -259,8 +265,8 @@ class Survey:
             free_after &= self._free(instruction.target) if inside else 0
         return Site(
             instruction=instruction,
-            free=frozenset(names(self._free(address))),
-            free_after=frozenset(names(free_after)),
+            free=_named(self._free(address)),
+            free_after=_named(free_after),
             abi=self._image.abi,
             stack=address not in hazards.no_stack,
             returning=address in hazards.returning,

@@ -216,6 +216,47 @@ def test_blob_stands_behind_the_body_and_is_called():
     assert made.guard[0] * 4 + FAR <= call < made.guard[1] * 4 + FAR
 
 
+LEAF = [encode.addi(3, 3, 1), encode.addi(9, 0, 2), encode.blr()]
+
+
+def leaf(text: list[int], abi=SYSV) -> Payload:
+    code = b"".join(word.to_bytes(4, "big") for word in text)
+    return blob_payload(lambda at: (code, len(code), at), abi, text)
+
+
+def test_code_that_calls_nothing_has_only_its_own_changes_kept():
+    made = plan(site(free={"r11", "r12", "cr0", "lr", "ctr", "r3", "r9"}, abi=SYSV), leaf(LEAF), near())
+    assert made.saved == ()
+    assert made.guard == (0, 0), "it cannot sleep"
+    minimum = 6 + 1 + 1 + 1  # count, bl, displaced, b
+    assert made.body_words == minimum
+    live = plan(site(free={"r11", "r12", "cr0"}, abi=SYSV), leaf(LEAF), near())
+    assert set(live.saved) == {"r3", "r9", "lr"}
+    # lr goes through a free register; stwu, two stores, two loads, addi
+    assert live.body_words == minimum + 2 + 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        [encode.bl(0, 0x100), encode.blr()],
+        [encode.bctr()],
+        [encode.b(0, -4)],
+        [0x4400_0002, encode.blr()],  # sc
+    ],
+)
+def test_code_that_may_leave_itself_is_guarded(text: list[int]):
+    made = plan(site(abi=SYSV), leaf(text), near())
+    assert made.guard != (0, 0)
+    assert {"r0", "r3", "r10", "lr"} <= set(made.saved)
+
+
+def test_code_that_uses_the_stack_gets_a_frame():
+    text = [encode.stwu(1, -16, 1), encode.addi(1, 1, 16), encode.blr()]
+    made = plan(site(abi=DARWIN), leaf(text, DARWIN), near())
+    assert any(decode(word, 0).mnemonic == "stwu" for word in words(made.code)[: made.body_words])
+
+
 def test_floating_point_is_never_touched():
     lfd = 50 << 26 | 1 << 21 | 3 << 16  # lfd f1,0(r3)
     with pytest.raises(Refused) as refused:

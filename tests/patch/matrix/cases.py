@@ -113,8 +113,9 @@ class _Builder:
         while True:
             at = place[0] = place[0] + 0x48
             landing = form.target(at)
-            taken = [at - 8, at - 4, at]
-            lands = {at + 4} if landing in (None, at) else {at + 4, landing}
+            taken = [at - 8, at - 4, at, *([at + 4] if form.then else [])]
+            behind = at + 8 if form.then else at + 4
+            lands = {behind} if landing in (None, at) else {behind, landing}
             if self._landings.isdisjoint(taken) and not any(
                 word in self.layout.before for word in (*taken, *lands)
             ):
@@ -147,8 +148,9 @@ class _Builder:
         place[1] += -(-len(made.code) // 32) * 32
         place[2] += len(made.springboard_code)
         lead = {at - 8: 0x7FDA_03A6, at - 4: 0x7FFB_03A6} if instruction.kind is Kind.RFI else {}
-        self.layout.before |= {at: form.word, **lead}
-        self.layout.after |= {at: made.splice, **lead}
+        around = {**lead, at + 4: form.then} if form.then else lead
+        self.layout.before |= {at: form.word, **around}
+        self.layout.after |= {at: made.splice, **around}
         for start, code in ((made.body, made.code), (made.springboard or 0, made.springboard_code)):
             for index in range(0, len(code), 4):
                 word = int.from_bytes(code[index : index + 4], "big")

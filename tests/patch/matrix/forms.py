@@ -34,7 +34,6 @@ PLAIN = (
     (0x4400_0002, "sc"),
     (0x7C00_04AC, "sync"),
     (0x4C00_012C, "isync"),
-    (0x7C80_0828, "lwarx r4,0,r1"),
 )
 
 
@@ -42,7 +41,7 @@ PLAIN = (
 class Form:
     """An instruction: its word, where it goes as a distance or address (None: by register), its text.
 
-    ``red_zone``: it reads below r1.
+    ``red_zone``: it reads below r1. ``then``: the word behind it, which tells what it did.
     """
 
     word: int
@@ -50,6 +49,7 @@ class Form:
     distance: int | None = None
     absolute: bool = False
     red_zone: bool = False
+    then: int | None = None
 
     def target(self, site: int) -> int | None:
         """Return where it goes from ``site``."""
@@ -90,4 +90,5 @@ def forms() -> list[Form]:
     """Return all forms."""
     plain = [Form(word, text) for word, text in PLAIN]
     below = Form(0x8141_FFF0, "lwz r10,-16(r1)", red_zone=True)
-    return [*_direct(), *_indirect(), *plain, below, Form(0x4C00_0064, "rfi")]
+    reserve = Form(0x7C80_0828, "lwarx r4,0,r1", then=0x7C80_092D)  # stwcx. r4,0,r1
+    return [*_direct(), *_indirect(), *plain, below, *[reserve] * 4, Form(0x4C00_0064, "rfi")]

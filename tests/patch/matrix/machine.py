@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["CASE", "MEMORY_MIB", "RESULT", "STACK", "STACK_POINTER", "Outcome", "run"]
+__all__ = ["CASE", "STACK", "STACK_POINTER", "Outcome", "needs_machine", "private_runtime", "run"]
 
 _AS, _NM, _OBJCOPY = (f"powerpc-linux-gnu-{tool}" for tool in ("as", "nm", "objcopy"))
+_MISSING = [tool for tool in ("qemu-system-ppc", "gdb-multiarch", _AS) if shutil.which(tool) is None]
 _SOURCE = Path(__file__).with_name("harness.s")
 _CURRENT, _START = 0x2008, 0x2F00
 _CASES, _RESULTS = 0x0020_0000, 0x0040_0000
@@ -36,6 +41,23 @@ def _fields(*names: str) -> np.dtype[np.void]:
 
 CASE = _fields("entry", "msr", *_REGISTERS, "site", "pad")
 RESULT = _fields("vector", "srr0", "srr1", *_REGISTERS, "pad")
+
+
+needs_machine = [
+    pytest.mark.skipif(
+        bool(_MISSING) and not os.environ.get("CI"), reason=f"not installed: {', '.join(_MISSING)}"
+    )
+]
+
+
+@contextmanager
+def private_runtime() -> Iterator[None]:
+    """Have guests recorded in a directory of their own, with a path short enough for sockets."""
+    directory = Path(tempfile.mkdtemp(prefix="kgdbpatch-"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KGDBPATCH_RUNTIME", str(directory))
+        yield
+    shutil.rmtree(directory)
 
 
 @dataclass
