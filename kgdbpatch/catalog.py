@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import time
 from collections.abc import Callable
@@ -126,6 +127,7 @@ def _load(path: str) -> Image:
         if collecting:
             gc.enable()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # LIEF complains of what is not collected at the end
     return image
 
 
