@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,12 +20,18 @@ from kgdbpatch.syslog import Log
 from kgdbpatch.target import runtime
 
 if TYPE_CHECKING:
+    from kgdbpatch.analysis.calls import CallGraph
+    from kgdbpatch.analysis.flow import FlowGraph
+    from kgdbpatch.analysis.interprocedural import Whole
+    from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.patch.survey import Survey
 
 __all__ = [
     "Guest",
     "build_image",
+    "call_graph",
+    "flow",
     "hidden_edges",
     "image_path",
     "live",
@@ -33,6 +41,7 @@ __all__ = [
     "running",
     "shutdown",
     "survey",
+    "whole",
     "why",
 ]
 
@@ -102,15 +111,30 @@ def open_image(what: str) -> Image:
     Functions of a file without symbols are guessed, and marked so.
     """
     if Path(what).exists():
-        return _with_functions(Image.load(what))
+        return _with_functions(_load(what))
     if what.startswith("memory:"):
         return _in_memory(what.removeprefix("memory:"))
     if "/" in what or "." in what:
         raise BadImage(what, "no such file")
     try:
-        return Image.load(str(runtime.record(what).metadata["kernel"]))
+        return _load(str(runtime.record(what).metadata["kernel"]))
     except UnknownGuest as error:
         raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+
+
+def _load(path: str) -> Image:
+    """Load an image without collecting garbage meanwhile: its many small objects are all kept."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        image = Image.load(path)
+        _ = image.functions
+    finally:
+        if collecting:
+            gc.enable()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # LIEF complains of what is not collected at the end
+    return image
 
 
 def _with_functions(image: Image) -> Image:
@@ -163,6 +187,74 @@ def analyze(image: Image) -> Analysis:
     )
     seconds = round(time.perf_counter() - start, 4)
     return Analysis(format=image.format, seconds=seconds, **asdict(figures))
+
+
+def whole(image: Image) -> Whole:
+    """Analyse all code of an image; nothing of it is remembered."""
+    from kgdbpatch.analysis.interprocedural import analyze_whole
+
+    return analyze_whole(
+        [(section.address, image.words(section)) for section in image.code_sections()],
+        [(function.address, function.size) for function in image.functions],
+        image.abi,
+        [(section.address, section.data) for section in image.sections],
+        hidden_edges(image),
+    )
+
+
+def call_graph(image: Image) -> CallGraph:
+    """Return who calls whom in an image, data objects that hold functions included."""
+    from kgdbpatch.analysis.calls import CallGraph
+
+    found = whole(image)
+    return CallGraph(found.blocks, found.indirect.constants, _objects(image))
+
+
+def _objects(image: Image) -> list[tuple[int, bytes]]:
+    """Return (address, bytes) of the named data objects; one without a size reaches to the next."""
+    objects: list[tuple[int, bytes]] = []
+    places: dict[str, dict[int, int]] = {}
+    for symbol in image.symbols:
+        if symbol.kind == "object":
+            sizes = places.setdefault(symbol.section, {})
+            sizes[symbol.address] = max(symbol.size, sizes.get(symbol.address, 0))
+    for section in image.sections:
+        known = sorted(places.get(section.name, {}).items())
+        ends = [address for address, _ in known[1:]] + [section.end]
+        for (address, size), end in zip(known, ends[: len(known)], strict=True):
+            start = address - section.address
+            objects.append((address, section.data[start : start + (size or end - address)]))
+    return objects
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The flow graph of a function, with what is live before each of its blocks."""
+
+    graph: FlowGraph
+    live_in: dict[int, tuple[str, ...]]
+
+
+def flow(image: Image, function: Function) -> Flow:
+    """Return the flow graph of a function; jump tables and calls that do not return are known."""
+    from kgdbpatch.analysis.flow import FlowGraph
+    from kgdbpatch.analysis.lane import to_mask
+    from kgdbpatch.isa.registers import names
+
+    found = whole(image)
+    blocks, program = found.blocks, found.program
+    final = (blocks.callee >= 0) & found.summaries.no_return[blocks.callee]
+    graph = FlowGraph(
+        _words(image, function.address, function.size // 4),
+        function.address,
+        hidden_edges(image),
+        found.indirect.tables,
+        frozenset(program.address[blocks.last[final]].tolist()),
+    )
+    before = found.solve().before
+    places = {int(program.address[first]): number for number, first in enumerate(blocks.first.tolist())}
+    live_in = {start: tuple(names(to_mask(int(before[places[start]])))) for start in graph.blocks}
+    return Flow(graph, live_in)
 
 
 def survey(image: Image) -> Survey:

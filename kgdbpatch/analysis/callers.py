@@ -16,8 +16,8 @@ _LOOK_BACK = 48  # instructions
 _FRAME_BASES = (1, 11, 12, 30, 31)
 
 
-def references(program: Program) -> tuple[Indices, Indices]:
-    """Return (function, function whose address it may make), by number.
+def references(program: Program, places: Indices | None = None) -> tuple[Indices, Indices]:
+    """Return (function, number of the address that it may make), of ``places`` or of all functions.
 
     A function may make an address when it holds a lis of its high half and an immediate of its
     low half anywhere: nothing is missed, and little is found too much.
@@ -27,8 +27,8 @@ def references(program: Program) -> tuple[Indices, Indices]:
     base = words >> np.uint32(16) & np.uint32(31)
     high = np.flatnonzero((major == 15) & (base == 0) & inside)
     low = np.flatnonzero((((major == 14) & (base != 0)) | (major == 24)) & inside)
-    count = max(len(program.entry), 1)
-    starts = program.entry_address
+    starts = program.entry_address if places is None else places
+    count = max(len(starts), 1)
     by_half = np.argsort(starts & 0xFFFF, kind="stable")
     halves = (starts & 0xFFFF)[by_half]
     wanted = (words[low] & np.uint32(0xFFFF)).astype(np.int64)

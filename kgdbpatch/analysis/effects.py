@@ -100,7 +100,7 @@ def blockwise(blocks: Blocks, words: Words) -> Effects:
     longest = int(length[order[0]]) if len(order) else 0
     counts = np.searchsorted(-length[order], -np.arange(1, longest + 1), "right")
     sums = [np.zeros(len(order), dtype=np.uint64) for _ in range(4)]
-    faulting = _may_fault(blocks.program)
+    faulting = None if blocks.hidden_known else _may_fault(blocks.program)
     last = blocks.last[order]
     for step, count in enumerate(counts.tolist()):
         at = last[:count] - step
@@ -109,9 +109,10 @@ def blockwise(blocks: Blocks, words: Words) -> Effects:
             part = total[:count]
             part &= keep
             part |= source[at]
-        part = sums[3][:count]
-        part &= keep
-        part[faulting[at]] = _ALL
+        if faulting is not None:
+            part = sums[3][:count]
+            part &= keep
+            part[faulting[at]] = _ALL
     result = []
     for total in sums:
         placed = np.empty_like(total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +24,7 @@ class EdgeKind(enum.Enum):
     TAKEN = "taken"
     CALL = "call"
     HIDDEN = "hidden"
+    TABLE = "table"
 
 
 class ExitKind(enum.Enum):
@@ -34,6 +35,7 @@ class ExitKind(enum.Enum):
     INDIRECT = "indirect"
     RFI = "rfi"
     OFF_END = "off end"
+    NO_RETURN = "no return"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,19 @@ class FlowGraph:
     ``hidden`` maps an instruction to the places where control may go from it without it being a
     branch: fix-ups of faulting accesses, targets of branches the kernel patches in.
     A call to a place inside the function other than its start has edges to there and behind.
+    ``tables`` gives the targets of indirect branches that are known; nothing comes behind the
+    calls in ``final``, which do not return.
     """
 
-    def __init__(self, words: Words, address: int, hidden: Mapping[int, Sequence[int]] | None = None) -> None:
+    def __init__(
+        self,
+        words: Words,
+        address: int,
+        hidden: Mapping[int, Sequence[int]] | None = None,
+        tables: Mapping[int, Sequence[int]] | None = None,
+        final: Container[int] = (),
+    ) -> None:
+        self._tables, self._final = tables or {}, final
         self.address = address
         self.instructions = tuple(decode(int(word), address + 4 * n) for n, word in enumerate(words))
         self.end = address + 4 * len(self.instructions)
@@ -111,6 +123,9 @@ class FlowGraph:
                 leaders.add(after)
                 if instruction.target is not None:
                     leaders.add(instruction.target)
+                leaders.update(self._tables.get(instruction.address, ()))
+            elif instruction.address in self._final:
+                leaders.add(after)
         for site, targets in self._hidden.items():
             leaders.update((site, site + 4, *targets))
         return sorted(leader for leader in leaders if leader in self)
@@ -127,8 +142,13 @@ class FlowGraph:
                 exits.append(Exit(ExitKind.TAIL, last.target))
         elif last.kind is Kind.RETURN:
             exits.append(Exit(ExitKind.RETURN))
+        elif last.kind is Kind.INDIRECT and last.address in self._tables:
+            edges += [Edge(0, target, EdgeKind.TABLE) for target in self._tables[last.address]]
         elif last.kind is Kind.INDIRECT:
             exits.append(Exit(ExitKind.INDIRECT))
+        elif last.address in self._final:
+            exits.append(Exit(ExitKind.NO_RETURN))
+            falls = False
         elif last.kind is Kind.RFI:
             exits.append(Exit(ExitKind.RFI))
         elif self.is_inner_call(last):

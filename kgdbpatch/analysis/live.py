@@ -130,13 +130,11 @@ class Liveness:
 
     @cached_property
     def is_leaf(self) -> bool:
-        """Whether the function calls nothing and makes no frame, so may keep data below r1."""
-        calls = any(
+        """Whether the function calls nothing, so may keep data below r1 (in a frame's red zone, too)."""
+        return not any(
             (i.kind is Kind.CALL and i.target != i.address + 4) or i.kind is Kind.SYSCALL
             for i in self.graph.instructions
         )
-        frames = any(i.defs & mask("r1") for i in self.graph.instructions)
-        return not calls and not frames
 
     def why(self, site: int) -> dict[str, int | None]:
         """Return, for every live register, the address of the first instruction that reads it.

@@ -66,6 +66,19 @@ class Network:
         self._taken = np.where(blocks.taken >= 0, blocks.taken, count)
         self._tables = _Edges(*blocks.table_edges, count)
         self._hidden = _Edges(*blocks.hidden_edges, count)
+        self._more = (self._tables.count > 0) | (self._hidden.count > 0)
+        self._crossing = self._crosses()
+
+    def _crosses(self) -> Flags:
+        """Tell of each block whether it has an edge to another function."""
+        blocks = self.blocks
+        owner = np.append(blocks.owner, -1)
+        flags: Flags = np.zeros(len(blocks.first), dtype=np.bool_)
+        for target in (blocks.fall, blocks.taken):
+            flags |= (target >= 0) & (owner[target] != blocks.owner)
+        for sources, targets in (blocks.table_edges, blocks.hidden_edges):
+            flags[sources[owner[sources] != owner[targets]]] = True
+        return flags
 
     @cached_property
     def by_function(self) -> tuple[Indices, Indices, Indices]:
@@ -96,7 +109,8 @@ class Network:
 
     def solve(self, value: Lane, some: Indices, gen: Lane, keep: Lane, exits: Lane) -> None:
         """Make ``value`` hold before the blocks ``some``, given by function; others stay as they are."""
-        while self._settle(value, some, gen, keep, exits):
+        again = bool(self._crossing[some].any())  # else each function rests by itself
+        while self._settle(value, some, gen, keep, exits) and again:
             pass
 
     def _settle(self, value: Lane, some: Indices, gen: Lane, keep: Lane, exits: Lane) -> bool:
@@ -109,22 +123,23 @@ class Network:
                 break
             changed = True
             owner = self.blocks.owner[active]
-            starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
-            still = np.logical_or.reduceat(moved, starts)
-            active = active[np.repeat(still, np.diff(np.append(starts, len(active))))]
+            still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
+            still[owner[moved]] = True
+            active = active[still[owner]]
         return changed
 
     def _rounds(self, value: Lane, active: Indices, gen: Lane, keep: Lane, exits: Lane) -> Flags:
         """Go round a few times; return which blocks the last round changed."""
-        fall, taken = self._fall[active], self._taken[active]
-        gen, keep, exits = gen[active], keep[active], exits[active]
-        tables, hidden = self._tables.of(active), self._hidden.of(active)
-        before = value[active]
+        fall, taken = self._fall.take(active), self._taken.take(active)
+        gen, keep, exits = gen.take(active), keep.take(active), exits.take(active)
+        more = bool(self._more[active].any())
+        tables, hidden = (self._tables.of(active), self._hidden.of(active)) if more else (None, None)
+        before = value.take(active)
         old = before
         for _ in range(_ROUNDS):
             old = before
-            before = value[fall]
-            before |= value[taken]
+            before = value.take(fall)
+            before |= value.take(taken)
             before |= exits
             if tables is not None:
                 before[tables[0]] |= np.bitwise_or.reduceat(value[tables[2]], tables[1])

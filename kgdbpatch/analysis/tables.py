@@ -81,7 +81,8 @@ class _Resolver:
         self._throughout: dict[tuple[int, int], int | None] = {}
         starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)
         self._kills = np.bitwise_or.reduceat(changes, starts) if len(starts) else changes
-        self._new: dict[int, set[tuple[int, bool]]] = {}
+        self._learnt: list[tuple[int, set[int]]] = []
+        self._by_table: dict[int, list[tuple[int, bool]]] | None = {}
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
         self._fallen_from[blocks.fall[falls]] = falls
@@ -93,25 +94,31 @@ class _Resolver:
 
     def learn(self, block: int, targets: Sequence[int]) -> set[int]:
         """Take edges of a table into account; return the blocks to which they are new."""
-        starts = self._blocks.of_word[self._program.index_of(np.array(targets, dtype=np.int64))]
-        new = set()
-        for start in set(starts.tolist()):
-            edges = self._new.setdefault(start, set())
-            if (block, True) not in edges:
-                edges.add((block, True))
-                new.add(start)
-        return new
+        index = self._program.index_of(np.array(targets, dtype=np.int64))
+        starts = set(self._blocks.of_word[index].tolist())
+        self._learnt.append((block, starts))
+        return starts
 
     def forget(self) -> None:
         """Drop what was found out before the last edges were learnt."""
         self._numbers.clear()
+        self._by_table = None
+
+    def _table_edges(self, block: int) -> list[tuple[int, bool]]:
+        if self._by_table is None:
+            edges: dict[int, set[tuple[int, bool]]] = {}
+            for source, targets in self._learnt:
+                for target in targets:
+                    edges.setdefault(target, set()).add((source, True))
+            self._by_table = {target: sorted(sources) for target, sources in edges.items()}
+        return self._by_table.get(block, [])
 
     def _predecessors(self, block: int) -> list[tuple[int, bool]]:
         """Return the blocks from which control comes within the function, and whether by a branch.
 
         What no known edge leads to may be entered from any indirect branch of the function.
         """
-        known = list(self._new.get(block, ()))
+        known = list(self._table_edges(block))
         if self._fallen_from[block] >= 0:
             known.append((int(self._fallen_from[block]), False))
         first, last = np.searchsorted(self._targets, (block, block + 1)).tolist()
@@ -333,12 +340,11 @@ class _Search:
             new: set[int] = set()
             for block in pending:
                 result = self._resolver.search(block)
-                self.targets.pop(block, None)
+                before = self.targets.pop(block, None)
                 if result is not None:
                     self.targets[block], self._asked[block] = result
-            for block in pending:
-                if block in self.targets:
-                    new |= self._resolver.learn(block, self.targets[block])
+                    if before != self.targets[block]:
+                        new |= self._resolver.learn(block, self.targets[block])
             self._resolver.forget()
             pending = [block for block in self.targets if self._asked[block] & new]
             if not pending:

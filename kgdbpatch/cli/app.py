@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kgdbpatch
-from kgdbpatch.cli import guests, inspect, patches
+from kgdbpatch.cli import graphs, guests, inspect, patches
 
 __all__ = ["app"]
 
@@ -60,6 +60,8 @@ app.add_typer(guests.image, name="image")
 app.command()(inspect.functions)
 app.command()(inspect.analyze)
 app.command()(inspect.live)
+app.command()(graphs.cfg)
+app.command()(graphs.callgraph)
 app.command()(patches.check)
 app.command()(patches.apply)
 app.command("list")(patches.list_patches)

@@ -1,0 +1,191 @@
+"""The call graph of a whole kernel: who calls whom, by branches and by addresses made or stored."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import rustworkx
+
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.callers import references
+from kgdbpatch.analysis.program import Indices, Program
+
+__all__ = ["Call", "CallGraph", "CallKind"]
+
+
+class CallKind(enum.Enum):
+    """How control may get from one function to another.
+
+    ``ADDRESS`` is no call: the one function makes the other's address, or a table that it makes
+    the address of holds it, for somebody to call.
+    """
+
+    CALL = "call"
+    TAIL = "tail"
+    ADDRESS = "address"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An edge between two functions, by their starts."""
+
+    source: int
+    target: int
+    kind: CallKind
+
+
+def _direct(blocks: Blocks, constants: Mapping[int, int]) -> Iterable[tuple[Indices, Indices, CallKind]]:
+    """Yield (functions, functions called, kind)."""
+    program = blocks.program
+    calls = np.flatnonzero(blocks.callee >= 0)
+    yield blocks.owner[calls], blocks.callee[calls], CallKind.CALL
+    tails = np.flatnonzero(blocks.tail >= 0)
+    yield blocks.owner[tails], blocks.tail[tails], CallKind.TAIL
+    for target in (blocks.fall, blocks.taken):
+        at = np.flatnonzero(target >= 0)
+        at = at[blocks.owner[at] != blocks.owner[target[at]]]
+        yield blocks.owner[at], blocks.owner[target[at]], CallKind.TAIL
+    places = np.array(list(constants.items()), dtype=np.int64).reshape(-1, 2)
+    source, target = program.index_of(places[:, 0]), program.index_of(places[:, 1])
+    good = (target >= 0) & program.is_entry[target]
+    yield program.function[source[good]], program.function[target[good]], CallKind.CALL
+
+
+def _held(program: Program, objects: Sequence[tuple[int, bytes]]) -> tuple[Indices, Indices]:
+    """Return (object, function whose address it holds), both by number."""
+    owners, targets = [], []
+    for number, (address, data) in enumerate(objects):
+        skipped = -address % 4
+        count = (len(data) - skipped) // 4
+        if count <= 0:
+            continue
+        words = np.frombuffer(data, ">u4", count, skipped).astype(np.int64)
+        index = program.index_of(words)
+        index = index[index >= 0]
+        found = np.unique(program.function[index[program.is_entry[index]]])
+        owners.append(np.full(len(found), number))
+        targets.append(found)
+    empty = np.zeros(0, dtype=np.int64)
+    return np.concatenate([empty, *owners]), np.concatenate([empty, *targets])
+
+
+class CallGraph:
+    """Functions, by their addresses, and the ways between them.
+
+    ``constants`` are the targets of indirect branches and calls that are numbers, by address.
+    ``objects`` are (address, bytes) of data objects; a function that makes the address of one is
+    taken to hand out the functions whose addresses the object holds.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        constants: Mapping[int, int] | None = None,
+        objects: Sequence[tuple[int, bytes]] = (),
+    ) -> None:
+        program = blocks.program
+        starts = program.entry_address
+        kinds: dict[tuple[int, int], CallKind] = {}
+        for source, target, kind in self._pairs(blocks, constants or {}, objects):
+            for pair in zip(starts[source].tolist(), starts[target].tolist(), strict=True):
+                kinds.setdefault(pair, kind)
+        self.functions: tuple[int, ...] = tuple(starts.tolist())
+        self.calls: tuple[Call, ...] = tuple(
+            Call(s, t, kind) for (s, t), kind in sorted(kinds.items(), key=_key)
+        )
+        self._leaf = np.ones(len(starts), dtype=np.bool_)
+        linking = blocks.inner | blocks.by_chance | blocks.unknown_call | (blocks.callee >= 0)
+        self._leaf[blocks.owner[linking]] = False
+
+    @staticmethod
+    def _pairs(
+        blocks: Blocks, constants: Mapping[int, int], objects: Sequence[tuple[int, bytes]]
+    ) -> Iterable[tuple[Indices, Indices, CallKind]]:
+        program = blocks.program
+        yield from _direct(blocks, constants)
+        yield *references(program), CallKind.ADDRESS
+        places = np.array([address for address, _ in objects], dtype=np.int64)
+        holder, held = _held(program, objects)
+        useful = np.unique(holder)
+        user, used = references(program, places[useful])
+        # join functions that make an object's address with the functions that it holds
+        order = np.argsort(holder, kind="stable")
+        holder, held = holder[order], held[order]
+        first, last = (np.searchsorted(holder, useful[used], side) for side in ("left", "right"))
+        many = last - first
+        offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
+        yield np.repeat(user, many), held[np.repeat(first, many) + offset], CallKind.ADDRESS
+
+    @cached_property
+    def _out(self) -> dict[int, list[Call]]:
+        result: dict[int, list[Call]] = {}
+        for call in self.calls:
+            result.setdefault(call.source, []).append(call)
+        return result
+
+    @cached_property
+    def _in(self) -> dict[int, list[Call]]:
+        result: dict[int, list[Call]] = {}
+        for call in self.calls:
+            result.setdefault(call.target, []).append(call)
+        return result
+
+    def callees(self, function: int) -> list[Call]:
+        """Return the ways out of a function."""
+        return self._out.get(function, [])
+
+    def callers(self, function: int) -> list[Call]:
+        """Return the ways to a function."""
+        return self._in.get(function, [])
+
+    def is_leaf(self, function: int) -> bool:
+        """Tell whether a function calls nothing (jumps at its end left aside)."""
+        return bool(self._leaf[int(np.searchsorted(self.functions, function))])
+
+    def chain(self, source: int, target: int, *, addresses: bool = False) -> list[Call] | None:
+        """Return a shortest chain of calls between two functions, None where there is none.
+
+        ``addresses`` lets it go through functions whose addresses are only made.
+        """
+        came: dict[int, Call] = {}
+        pending = deque([source])
+        while pending:
+            for call in self._out.get(pending.popleft(), ()):
+                if call.target in came or (call.kind is CallKind.ADDRESS and not addresses):
+                    continue
+                came[call.target] = call
+                if call.target == target:
+                    return _back(came, source, target)
+                pending.append(call.target)
+        return None
+
+    @cached_property
+    def components(self) -> list[tuple[int, ...]]:
+        """The strongly connected components of more than one function, largest first."""
+        graph = rustworkx.PyDiGraph()
+        graph.add_nodes_from(self.functions)
+        number = {function: index for index, function in enumerate(self.functions)}
+        ways = [(number[c.source], number[c.target]) for c in self.calls if c.kind is not CallKind.ADDRESS]
+        graph.add_edges_from_no_data(ways)
+        found = [
+            tuple(sorted(self.functions[index] for index in members))
+            for members in rustworkx.strongly_connected_components(graph)
+            if len(members) > 1
+        ]
+        return sorted(found, key=lambda members: (-len(members), members))
+
+
+def _key(item: tuple[tuple[int, int], CallKind]) -> tuple[int, int]:
+    return item[0]
+
+
+def _back(came: Mapping[int, Call], source: int, target: int) -> list[Call]:
+    chain = [came[target]]
+    while chain[-1].source != source:
+        chain.append(came[chain[-1].source])
+    return chain[::-1]

@@ -1,0 +1,165 @@
+"""Commands that show graphs: cfg of a function, callgraph of a kernel."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kgdbpatch.cli import picture
+from kgdbpatch.cli.options import AsJson, ImageOrName
+from kgdbpatch.cli.output import hexadecimal, json_line
+from kgdbpatch.errors import Misuse
+
+if TYPE_CHECKING:
+    from kgdbpatch.analysis.calls import Call, CallGraph
+    from kgdbpatch.catalog import Flow
+    from kgdbpatch.image import Function, Image
+
+__all__ = ["callgraph", "cfg"]
+
+AsDot = Annotated[bool, typer.Option("--dot", help="Print it in graphviz's language.")]
+AsSvg = Annotated[bool, typer.Option("--svg", help="Print a drawing (needs graphviz).")]
+_COLOURS = {"taken": "32", "table": "35", "hidden": "31", "tail": "32", "address": "90", "fall": "90"}
+
+
+def _function(image: Image, name: str) -> Function:
+    address = image.resolve(name)
+    function = image.function_at(address)
+    if function is None:
+        raise Misuse(f"'{name}' is in no function of {image.path.name}")
+    return function
+
+
+def _paint(text: str, colour: str | None) -> str:
+    return f"\033[{colour}m{text}\033[0m" if colour and sys.stdout.isatty() else text
+
+
+def _emit(name: str, nodes: dict[int, str], edges: list[tuple[int, int, str]], as_svg: bool) -> None:
+    text = picture.dot(name, nodes, edges)
+    print(picture.svg(text) if as_svg else text)
+
+
+def cfg(
+    image: ImageOrName,
+    function: Annotated[str, typer.Argument(metavar="FUNC", help="A function, or a place in one.")],
+    as_dot: AsDot = False,
+    as_svg: AsSvg = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the flow graph of a function: blocks, what is live before each, where control goes.
+
+    \b
+    Examples:
+      kgdbpatch cfg ./vmlinux udp_sendmsg
+      kgdbpatch cfg darwin run_netisr --svg > run_netisr.svg
+    """
+    from kgdbpatch import catalog
+
+    loaded = catalog.open_image(image)
+    chosen = _function(loaded, function)
+    found = catalog.flow(loaded, chosen)
+    blocks = found.graph.blocks
+    edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
+    if as_json:
+        json_line({"nodes": [_block(found, start) for start in blocks], "edges": _edges(edges)})
+    elif as_dot or as_svg:
+        nodes = {
+            start: f"{loaded.symbolize(start)}  {len(found.live_in[start])} live\n"
+            + "".join(f"{i.address:08x}  {i.text}\n" for i in block.instructions)
+            for start, block in blocks.items()
+        }
+        _emit(chosen.name, nodes, edges, as_svg)
+    else:
+        _print_flow(loaded, found)
+
+
+def _block(found: Flow, start: int) -> dict[str, Any]:
+    block = found.graph.blocks[start]
+    return {
+        "address": start,
+        "end": block.end,
+        "instructions": [{"address": i.address, "text": i.text} for i in block.instructions],
+        "live": found.live_in[start],
+        "exits": [{"kind": leaving.kind.value, "target": leaving.target} for leaving in block.exits],
+    }
+
+
+def _edges(edges: list[tuple[int, int, str]]) -> list[dict[str, Any]]:
+    return [{"source": source, "target": target, "kind": kind} for source, target, kind in edges]
+
+
+def _print_flow(image: Image, found: Flow) -> None:
+    for start, block in found.graph.blocks.items():
+        print(_paint(f"{image.symbolize(start)}:", "1"), f"{len(found.live_in[start])} live")
+        for instruction in block.instructions:
+            print(f"  {instruction.address:08x}  {instruction.text}")
+        for edge in block.successors:
+            kind = edge.kind.value
+            print(_paint(f"    {kind} -> {image.symbolize(edge.target)}", _COLOURS.get(kind)))
+        for leaving in block.exits:
+            place = f" -> {image.symbolize(leaving.target)}" if leaving.target is not None else ""
+            print(_paint(f"    {leaving.kind.value}{place}", "33"))
+
+
+def callgraph(
+    image: ImageOrName,
+    function: Annotated[
+        str | None, typer.Argument(metavar="[FUNC]", help="Only what calls this function or is called by it.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FUNC", help="Where a chain begins.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--to", metavar="FUNC", help="Where it ends.")] = None,
+    as_dot: AsDot = False,
+    as_svg: AsSvg = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show who calls whom: all of a kernel, one function's neighbours, or a chain of calls.
+
+    A dashed edge of kind address means that a function hands out the other's address.
+
+    \b
+    Examples:
+      kgdbpatch callgraph darwin run_netisr
+      kgdbpatch callgraph darwin --from vm_fault --to hw_add_map
+      kgdbpatch callgraph ./vmlinux --json
+    """
+    from kgdbpatch import catalog
+
+    if (source is None) != (target is None) or (function and source):
+        raise Misuse("give a function, or --from and --to, or nothing")
+    loaded = catalog.open_image(image)
+    graph = catalog.call_graph(loaded)
+    calls, functions = list(graph.calls), list(graph.functions)
+    if source is not None and target is not None:
+        calls = _chain(loaded, graph, source, target)
+    elif function is not None:
+        here = _function(loaded, function).address
+        calls = [*graph.callers(here), *(call for call in graph.callees(here) if call.target != here)]
+        functions = [here]
+    if function is not None or source is not None:
+        ends = {place for call in calls for place in (call.source, call.target)}
+        functions = sorted(ends.union(functions if function else ()))
+    edges = [(call.source, call.target, call.kind.value) for call in calls]
+    if as_json:
+        nodes = [
+            {"address": place, "name": loaded.symbolize(place), "leaf": graph.is_leaf(place)}
+            for place in functions
+        ]
+        json_line({"nodes": nodes, "edges": _edges(edges)})
+    elif as_dot or as_svg:
+        _emit(loaded.path.name, {place: loaded.symbolize(place) for place in functions}, edges, as_svg)
+    else:
+        for begin, end, kind in edges:
+            names = f"{loaded.symbolize(begin)} -> {loaded.symbolize(end)}"
+            print(f"{hexadecimal(begin)} {_paint(f'{kind:<8}', _COLOURS.get(kind))}{names}")
+
+
+def _chain(image: Image, graph: CallGraph, source: str, target: str) -> list[Call]:
+    begin, end = _function(image, source), _function(image, target)
+    chain = graph.chain(begin.address, end.address) or graph.chain(begin.address, end.address, addresses=True)
+    if chain is None:
+        raise Misuse(f"no chain of calls leads from {begin.name} to {end.name}")
+    return chain

@@ -1,0 +1,199 @@
+"""Summaries, whole-program liveness and the call graph: small programs, and both kernels."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kgdbpatch import catalog
+from kgdbpatch.analysis import lane
+from kgdbpatch.analysis.calls import CallGraph, CallKind
+from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, Whole, analyze_whole
+from kgdbpatch.analysis.sites import Sites
+from kgdbpatch.errors import Misuse
+from kgdbpatch.image import Image
+from kgdbpatch.isa.abi import SYSV
+from kgdbpatch.isa.fields import Words
+from kgdbpatch.isa.registers import mask, names
+
+from .code import BASE, assemble, needs_as
+
+CALL = "stwu r1,-16(r1)\n mflr r0\n stw r0,20(r1)\n bl {0}\n lwz r0,20(r1)\n mtlr r0\n addi r1,r1,16\n blr\n"
+
+
+def _program(*functions: str) -> tuple[Whole, list[int]]:
+    """Analyse functions that stand one behind the other; labels are common."""
+    words = assemble("\n".join(functions))
+    starts, at = [], 0
+    for number in range(len(functions)):
+        starts.append(BASE + 4 * at)
+        at = len(assemble("\n".join([*functions[: number + 1], _labels(functions[number + 1 :])])))
+    ends = [*starts[1:], BASE + 4 * len(words)]
+    table = [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+    return analyze_whole([(BASE, words)], table, SYSV, [], {}), starts
+
+
+def _labels(functions: tuple[str, ...]) -> str:
+    """Return the labels that functions define, so that what comes before assembles by itself."""
+    lines = [line.split(":")[0].strip() for text in functions for line in text.split("\n") if ":" in line]
+    return "\n".join(f".set {name}, here" for name in lines if not name.isdigit())
+
+
+def _free(whole: Whole, address: int) -> set[str]:
+    words = whole.program.words
+    sites = Sites.of(whole, whole.solve())
+    live = sites.live(address, lambda at, count: words[(at - BASE) // 4 :][:count])
+    assert live is not None
+    return set(names(lane.to_mask(int(FREEABLE) & ~live)))
+
+
+@needs_as
+def test_arguments_that_a_callee_does_not_read_are_free() -> None:
+    whole, starts = _program(CALL.format("g"), "g: add r3,r3,r4\n blr")
+    free = _free(whole, starts[0] + 12)
+    assert {"r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cr1", "ctr"} <= free
+    assert not {"r3", "r4"} & free
+
+
+@needs_as
+def test_a_result_that_a_callee_leaves_where_it_was_is_live() -> None:
+    whole, starts = _program(CALL.format("g"), "g: lwz r5,0(r4)\n blr")
+    assert "r3" not in _free(whole, starts[0] + 12)
+
+
+@needs_as
+def test_nothing_is_live_behind_a_call_that_does_not_return() -> None:
+    whole, starts = _program(CALL.format("g"), "g: stw r3,0(r4)\n1: b 1b")
+    assert whole.summaries.no_return.tolist() == [True, True]
+    assert {"r14", "r31", "lr"} <= _free(whole, starts[0] + 12)
+    whole, _ = _program(CALL.format("g"), "g: cmpwi r3,0\n beqlr\n1: b 1b")
+    assert whole.summaries.no_return.tolist() == [False, False]
+
+
+@needs_as
+def test_code_with_a_convention_of_its_own_is_judged_by_what_it_does() -> None:
+    whole, starts = _program(CALL.format("g"), "g: add r11,r12,r14\n mr r3,r11\n blr")
+    free = _free(whole, starts[0] + 12)
+    assert not {"r12", "r14"} & free
+    assert {"r11", "r9", "r5"} <= free
+
+
+@needs_as
+def test_a_register_saved_and_put_back_is_not_read() -> None:
+    saver = (
+        "g: stwu r1,-16(r1)\n stw r31,12(r1)\n li r31,1\n stw r31,0(r3)\n lwz r31,12(r1)\n addi r1,r1,16\n"
+    )
+    saver += " blr"
+    whole, _ = _program(CALL.format("g"), saver)
+    r31 = np.uint64(1 << 31)
+    assert not whole.summaries.reads[1] & r31
+    assert not whole.summaries.overwrites[1] & r31
+    assert whole.summaries.keeps[1] & r31
+
+
+@needs_as
+def test_what_a_caller_lets_live_on_through_a_call_is_live_in_the_callee() -> None:
+    leaf = "g: lwz r3,0(r3)\n nop\n blr"
+    whole, starts = _program(CALL.format("g"), leaf)
+    assert "r9" in _free(whole, starts[1] + 4)
+    reading = CALL.format("g").replace("bl g\n", "bl g\n stw r9,0(r3)\n")
+    whole, starts = _program(reading, leaf)
+    assert "r9" not in _free(whole, starts[1] + 4)
+    assert "r9" not in _free(whole, starts[0] + 12)
+
+
+@needs_as
+def test_recursion_comes_to_an_end() -> None:
+    whole, _ = _program("f: cmpwi r3,0\n beqlr\n b g", "g: addi r3,r3,-1\n b f")
+    reads = lane.to_mask(int(whole.summaries.reads[0]))
+    assert reads & mask("r3")
+    assert not reads & mask("r4", "r5")
+    assert not whole.summaries.no_return.any()
+
+
+@needs_as
+def test_an_unknown_callee_reads_all_arguments() -> None:
+    whole, starts = _program(CALL.format("far"))
+    assert not {f"r{n}" for n in range(3, 13)} & _free(whole, starts[0] + 12)
+
+
+@needs_as
+def test_why_is_the_nearest_reader() -> None:
+    whole, starts = _program("li r9,1\n stw r9,0(r3)\n b 1f\n nop\n1: stw r9,4(r3)\n blr")
+    words = whole.program.words
+    sites = Sites.of(whole, whole.solve())
+    why = sites.why(starts[0] + 4, lambda at, count: words[(at - BASE) // 4 :][:count])
+    assert why[9] == BASE + 4
+    assert why[40] == BASE + 20
+
+
+@needs_as
+def test_the_call_graph() -> None:
+    table = 0x00028010
+    functions = (
+        CALL.format("g"),
+        f"g: lis r9,{table:#x}@ha\n addi r9,r9,{table:#x}@l\n lwz r9,0(r9)\n mtctr r9\n bctr",
+        "h: li r3,1\n blr",
+        "k: b h",
+    )
+    whole, starts = _program(*functions)
+    held = starts[2].to_bytes(4, "big")
+    graph = CallGraph(whole.blocks, {}, [(table, held)])
+    assert {(c.source, c.target, c.kind) for c in graph.calls} == {
+        (starts[0], starts[1], CallKind.CALL),
+        (starts[1], starts[2], CallKind.ADDRESS),
+        (starts[3], starts[2], CallKind.TAIL),
+    }
+    assert [graph.is_leaf(start) for start in starts] == [False, True, True, True]
+    assert graph.chain(starts[0], starts[2]) is None
+    chain = graph.chain(starts[0], starts[2], addresses=True)
+    assert [call.target for call in chain or ()] == starts[1:3]
+    assert [call.source for call in graph.callers(starts[2])] == [starts[1], starts[3]]
+    assert graph.components == []
+
+
+@pytest.fixture(scope="module", params=["darwin", pytest.param("linux", marks=pytest.mark.linux)])
+def kernel(request: pytest.FixtureRequest) -> tuple[Image, Whole]:
+    """An image that is built, analysed."""
+    try:
+        image = catalog.open_image(str(catalog.image_path(request.param)))
+    except Misuse as missing:
+        pytest.skip(str(missing))
+    return image, catalog.whole(image)
+
+
+def test_jump_tables_are_resolved(kernel: tuple[Image, Whole]) -> None:
+    found = kernel[1].indirect
+    assert len(found.tables) >= 0.95 * len(found.looks_like_table) > 0
+
+
+def test_no_site_is_worse_for_knowing_the_callees(kernel: tuple[Image, Whole]) -> None:
+    whole = kernel[1]
+    found = whole.solve()
+    live, by_convention = whole.everywhere(found), whole.everywhere(whole.convention_only(found.exits))
+    inside = whole.program.function >= 0
+    assert not (live & ~by_convention & FREEABLE)[inside].any()
+    gprs = np.uint64(0xFFFFFFFF)
+    free, before = (
+        np.bitwise_count(FREEABLE & gprs & ~held[inside]).mean() for held in (live, by_convention)
+    )
+    print(f"{inside.sum():,} sites: {free:.2f} general registers free, {before:.2f} by convention only")
+    assert free > before + 1
+
+
+def test_sites_answer_as_the_whole(kernel: tuple[Image, Whole]) -> None:
+    image, whole = kernel
+    found = whole.solve()
+    live, sites = whole.everywhere(found), Sites.of(whole, found)
+    program = whole.program
+    read: Callable[[int, int], Words] = lambda at, count: program.words[program.at(at) :][:count]  # noqa: E731
+    inside = np.flatnonzero(program.function >= 0)
+    for index in random.Random(1).sample(inside.tolist(), 500):
+        address = int(program.address[index])
+        assert sites.live(address, read) == int(live[index]), image.symbolize(address)
+        why = sites.why(address, read)
+        needed = int(live[index]) & ~int(ALWAYS)
+        assert {bit for bit in range(64) if needed >> bit & 1} <= set(why), image.symbolize(address)
