@@ -19,15 +19,16 @@ from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["Darwin"]
+__all__ = ["SECOND_CONSOLE", "Darwin"]
 
 _LOG_LINE = re.compile(
     r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<source>[^\s:]+): (?P<message>.*)"
 )
 _TOOLS = ("powerpc-linux-gnu-gcc", "powerpc-linux-gnu-as", "powerpc-linux-gnu-ld")
-_SOURCES = ("*/*.[chS]", "*.ld", "*.py", "../macho.py")
+_SOURCES = ("**/*.[chS]", "**/*.ld", "*.py", "../macho.py", "../macho_object.py")
 _SCRATCH = 8 * MIB
 _KERNEL = "mach_kernel"
+SECOND_CONSOLE = "tail.log"
 
 
 class Darwin(Profile):
@@ -66,8 +67,17 @@ class Darwin(Profile):
         return f"maxmem={self.announced_mib} epoch={epoch} timebase={self.timebase_hz} hostname={self.name}"
 
     def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
-        """Return the arguments that load ``kernel`` and start it as its booter would."""
-        return loader_args(kernel, directory, self.memory_mib * MIB, self.command_line(int(time.time())))
+        """Return the arguments that load ``kernel`` and start it as its booter would.
+
+        The second channel of the serial chip, where the guest follows its own system.log, is written
+        to `SECOND_CONSOLE` in ``directory``.
+        """
+        tail = str(directory / SECOND_CONSOLE).replace(",", ",,")
+        second = ["-chardev", f"file,id=second,path={tail}", "-serial", "chardev:second"]
+        return [
+            *loader_args(kernel, directory, self.memory_mib * MIB, self.command_line(int(time.time()))),
+            *second,
+        ]
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``Nov 23 05:36:05 host mach_kernel: message``."""

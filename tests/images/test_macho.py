@@ -16,6 +16,7 @@ from kgdbpatch.guests.cache import guest_sources
 from kgdbpatch.guests.darwin import Darwin
 
 GCC = "powerpc-linux-gnu-gcc"
+N_STAB, N_SO, N_FUN = 0xE0, 0x64, 0x24
 pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"{GCC} is not installed")
 
 SMALL = r"""
@@ -106,6 +107,8 @@ def macho_symbols(binary: Any) -> set[tuple[str, int, str | None, bool]]:
     sections = [section for segment in binary.segments for section in segment.sections]
     found = set()
     for symbol in binary.symbols:
+        if symbol.raw_type & N_STAB:
+            continue
         absolute = symbol.raw_type & 0xE == 0x2
         section = None if absolute else sections[symbol.numberof_sections - 1]
         name = None if section is None else f"{section.segment_name},{section.name}"

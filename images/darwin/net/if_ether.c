@@ -1,6 +1,6 @@
 /*
- * A network interface without a network: the driver thread makes up frames, about fifteen a second
- * of guest time, and hands them to ether_input as a receive interrupt would.
+ * The other stations on the wire: a thread makes up frames, about fifteen a second of guest time.
+ * They come in by the interface's interrupt, as what processes send to each other does.
  */
 #include "kern.h"
 #include "net.h"
@@ -159,7 +159,7 @@ void ether_driver(void *unused)
     (void)unused;
     for (;;) {
         delay_ticks(4 + (int)pick(6)); /* 40 to 90 ms */
-        ether_input(make_frame());
+        if_transmit(make_frame());
         sent++;
     }
 }
