@@ -133,6 +133,8 @@ void thread_bootstrap(void);
 
 _Noreturn void thread_exception_return(void);
 _Noreturn void enter_user(vm_offset_t frame);
+uint32_t call_kept(uint32_t (*function)(void *), void *argument);
+extern uint32_t registers_lost;
 void trap(struct savearea *sv);
 void interrupt(struct savearea *sv);
 

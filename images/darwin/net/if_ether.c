@@ -154,12 +154,17 @@ static struct mbuf *make_frame(void)
     return m;
 }
 
-void ether_driver(void *unused)
+static uint32_t ether_round(void *unused)
 {
     (void)unused;
-    for (;;) {
-        delay_ticks(4 + (int)pick(6)); /* 40 to 90 ms */
-        if_transmit(make_frame());
-        sent++;
-    }
+    delay_ticks(4 + (int)pick(6)); /* 40 to 90 ms */
+    if_transmit(make_frame());
+    sent++;
+    return 0;
+}
+
+void ether_driver(void *unused)
+{
+    for (;;)
+        call_kept(ether_round, unused);
 }

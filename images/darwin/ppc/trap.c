@@ -190,15 +190,22 @@ void interrupt(struct savearea *sv)
     ast_check();
 }
 
-void exception_handler(struct savearea *sv)
+static uint32_t dispatch_exception(void *argument)
 {
-    exception_counts[sv->exception >> 8 & 31]++;
+    struct savearea *sv = argument;
     if (sv->exception == T_DECREMENTER || sv->exception == T_INTERRUPT)
         interrupt(sv);
     else
         trap(sv);
     if (sv->srr1 & MSR_PR)
         ast_check();
+    return 0;
+}
+
+void exception_handler(struct savearea *sv)
+{
+    exception_counts[sv->exception >> 8 & 31]++;
+    call_kept(dispatch_exception, sv);
     if (per_proc_info.fpu_owner != current_thread())
         sv->srr1 &= ~MSR_FP; /* another thread took the FPU meanwhile */
 }

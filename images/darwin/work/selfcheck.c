@@ -23,8 +23,8 @@ static struct worker workers[] = {
     {"messages", work_messages, 10, 2, 0, 0, 0, 0},
     {"numbers", work_numbers, 10, 5, 0, 0, 0, 0},
     {"packing", work_packing, 10, 4, 0, 0, 0, 0},
-    {"registers", work_registers, 9, 3, 0, 0, 0, 0},
-    {"registers", work_registers, 5, 5, 0, 0, 0, 0},
+    {"registers", work_registers, 9, 25, 0, 0, 0, 0},
+    {"registers", work_registers, 5, 15, 0, 0, 0, 0},
     {"background", work_background, 5, 20, 0, 0, 0, 0},
     {"background", work_background, 5, 30, 0, 0, 0, 0},
     {"forms", work_forms, 10, 3, 0, 0, 0, 0},
@@ -43,18 +43,31 @@ static struct reporter {
     {.name = "tracer"},    {.name = "kmodtest"},  {.name = "logcheck"}, {.name = "selftest"},
 };
 
-#define STALL_SECONDS 30
+#define STALL_SECONDS 12
+#define STALL_SECONDS_BACKGROUND 40 /* of threads that run when no other wants to */
+
+static uint32_t work_round(void *argument)
+{
+    const struct worker *worker = argument;
+    return worker->round(worker->rounds);
+}
+
+static uint32_t work_pause(void *argument)
+{
+    delay_ticks(((const struct worker *)argument)->pause);
+    return 0;
+}
 
 static void work(void *argument)
 {
     struct worker *worker = argument;
     for (;;) {
-        if (!worker->round(worker->rounds)) {
+        if (!call_kept(work_round, worker)) {
             worker->bad++;
             printf("selfcheck: %s is wrong in round %u\n", worker->name, worker->rounds);
         }
         worker->rounds++;
-        delay_ticks(worker->pause);
+        call_kept(work_pause, worker);
     }
 }
 
@@ -82,23 +95,24 @@ bool selfcheck_report(const char *name, uint32_t pid, uint32_t ok, uint32_t bad)
 }
 
 /* Count a worker or a program that has done nothing for long as wrong, once each time. */
-static uint32_t count_stall(const char *name, uint32_t done, uint32_t *seen, uint32_t *stalled)
+static uint32_t count_stall(const char *name, uint32_t limit, uint32_t done, uint32_t *seen, uint32_t *stalled)
 {
     bool moved = done != *seen;
     *seen = done;
     *stalled = moved ? 0 : *stalled + 1;
-    if (*stalled >= STALL_SECONDS && *stalled % STALL_SECONDS == 0)
+    if (*stalled && *stalled % limit == 0)
         printf("selfcheck: %s has done nothing for %u seconds\n", name, *stalled);
-    return *stalled / STALL_SECONDS;
+    return *stalled / limit;
 }
 
 static uint32_t count_stalls(void)
 {
     uint32_t count = 0;
     for (unsigned i = 0; i < countof(workers); i++)
-        count += count_stall(workers[i].name, workers[i].rounds, &workers[i].seen, &workers[i].stalled);
+        count += count_stall(workers[i].name, workers[i].priority > 6 ? STALL_SECONDS : STALL_SECONDS_BACKGROUND,
+                             workers[i].rounds, &workers[i].seen, &workers[i].stalled);
     for (unsigned i = 0; i < countof(reporters); i++)
-        count += count_stall(reporters[i].name, reporters[i].ok, &reporters[i].seen, &reporters[i].stalled);
+        count += count_stall(reporters[i].name, STALL_SECONDS, reporters[i].ok, &reporters[i].seen, &reporters[i].stalled);
     return count;
 }
 
@@ -113,9 +127,10 @@ static bool all_have_worked(void)
     return packets_sent() > 0;
 }
 
-static void report(void)
+static uint32_t report(void *unused)
 {
-    uint32_t ok = 0, bad = udp_bad + ipstat.bad_sum + ipstat.bad_length;
+    (void)unused;
+    uint32_t ok = 0, bad = udp_bad + ipstat.bad_sum + ipstat.bad_length + registers_lost;
     for (unsigned i = 0; i < countof(workers); i++) {
         ok += workers[i].rounds - workers[i].bad;
         bad += workers[i].bad;
@@ -126,6 +141,7 @@ static void report(void)
     }
     bad += count_stalls();
     printf("selfcheck: %u ok, %u bad\n", ok, bad);
+    return 0;
 }
 
 static void statistics(void)
@@ -143,7 +159,7 @@ void selfcheck(void *unused)
     provoke();
     for (uint32_t seconds = 1;; seconds++) {
         delay_ticks(HZ);
-        report();
+        call_kept(report, NULL);
         if (seconds % 10 == 0)
             statistics();
     }
