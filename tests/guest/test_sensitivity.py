@@ -12,6 +12,7 @@ import pytest
 
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel, LiveRegisters
+
 from .sensitivity import Campaign
 
 SNAPSHOT = "sensitivity"

@@ -101,7 +101,6 @@ struct msgbuf {
 };
 extern struct msgbuf msgbuf;
 extern char hostname[64];
-void log_putc(char c);
 void msgbuf_write(const char *text, size_t length);
 int log_getc(void);
 void msgbuf_wait(void);

@@ -77,7 +77,7 @@ struct ip_stats {
     uint32_t total, bad_sum, bad_length, no_protocol, delivered;
 };
 extern struct ip_stats ipstat;
-extern uint32_t udp_received, icmp_received, tcp_received, arp_received, ip6_received, ns_received;
+extern uint32_t udp_received, icmp_received, tcp_received, arp_received, arp_bad, ip6_received, ns_received;
 extern uint32_t udp_bad;
 
 uint16_t in_cksum(const void *data, uint32_t length, uint32_t sum);

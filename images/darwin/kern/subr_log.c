@@ -32,11 +32,6 @@ void msgbuf_write(const char *text, size_t length)
     splx(s);
 }
 
-void log_putc(char c)
-{
-    msgbuf_write(&c, 1);
-}
-
 /* Take the oldest character out of the message buffer, or -1. */
 int log_getc(void)
 {

@@ -31,7 +31,24 @@ static bool round(uint32_t number)
     return right && write(99, data, 1) < 0 && errno == 9 && read(0, (void *)8, 4) < 0;
 }
 
+/* What is written to /dev/null is gone, what is read from /dev/zero is nothing but zeros. */
+static bool devices(void)
+{
+    int null = open("/dev/null", 0), zero = open("/dev/zero", 0);
+    bool right = write(null, data, 500) == 500 && read(null, back, 10) == 0 && file_size(null) == 0;
+    memset(back, 0xff, 600);
+    right &= read(zero, back, 600) == 600;
+    for (int i = 0; i < 600; i++)
+        right &= back[i] == 0;
+    return close(null) == 0 && close(zero) == 0 && close(zero) < 0 && right;
+}
+
+static bool files_and_devices(uint32_t number)
+{
+    return devices() && round(number);
+}
+
 int main(void)
 {
-    check_for_ever(round, 10);
+    check_for_ever(files_and_devices, 10);
 }

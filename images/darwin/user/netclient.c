@@ -30,8 +30,18 @@ static bool came_back(uint32_t number)
     return n == (int)wanted && port == 7 && memcmp(data, back, wanted) == 0;
 }
 
+/* A port is free again when its socket is closed. */
+static bool ports(uint32_t number)
+{
+    int one = socket(), port = 3000 + (int)(number % 100), other = socket();
+    bool right = bind(one, port) == 0 && bind(other, port) < 0 && close(one) == 0 && bind(other, port) == 0;
+    return close(other) == 0 && right && sendto(other, "", 0, 7) < 0;
+}
+
 static bool round(uint32_t number)
 {
+    if (!ports(number))
+        return false;
     uint8_t data[SIZE];
     uint32_t sent = counter("net.socket.sent"), frames = counter("net.if.frames");
     uint32_t received = counter("net.socket.received"), bad = counter("net.inet.udp.bad");

@@ -130,7 +130,7 @@ static bool all_have_worked(void)
 static uint32_t report(void *unused)
 {
     (void)unused;
-    uint32_t ok = 0, bad = udp_bad + ipstat.bad_sum + ipstat.bad_length + registers_lost;
+    uint32_t ok = 0, bad = udp_bad + arp_bad + ipstat.bad_sum + ipstat.bad_length + registers_lost;
     for (unsigned i = 0; i < countof(workers); i++) {
         ok += workers[i].rounds - workers[i].bad;
         bad += workers[i].bad;
