@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +21,15 @@ _FLOATING = re.compile(r"f\w+ |lf|stf|mtf|mff")
 
 
 @pytest.fixture
-def counted() -> Iterator[Kernel]:
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     """Boot a guest whose time is counted in instructions: the same case gives the same result."""
+    monkeypatch.setenv("KGDBPATCH_RUNTIME", str(tmp_path))
     with Kernel.boot("darwin", "sensitivity", icount="shift=5,sleep=off") as kernel:
-        kernel.log.wait("selfcheck: ", deadline=60, since=kernel.log.position())
-        yield kernel
-        kernel.shutdown()
+        try:
+            kernel.log.wait("selfcheck: ", deadline=60, since=kernel.log.position())
+            yield kernel
+        finally:
+            kernel.shutdown()
 
 
 def _registers(live: LiveRegisters) -> list[str]:

@@ -97,14 +97,6 @@ static int sys_trace(struct task *self, const uint32_t *argument, uint32_t *resu
     return 0;
 }
 
-/* How far the FPU's state is this process's: 1 when it owns it. */
-static int sys_fpu_owner(struct task *self, const uint32_t *argument, uint32_t *result)
-{
-    (void)self, (void)argument;
-    *result = per_proc_info.fpu_owner == current_thread();
-    return 0;
-}
-
 static const struct {
     uint32_t number;
     syscall_t *call;
@@ -113,7 +105,7 @@ static const struct {
     {7, sys_wait},     {10, sys_unlink},     {20, sys_getpid},       {26, sys_trace},    {29, sys_recvfrom},
     {73, sys_vm_deallocate}, {97, sys_socket}, {104, sys_bind},      {116, sys_time},    {128, sys_rename},
     {133, sys_sendto}, {189, sys_size},      {197, sys_vm_allocate}, {202, sys_sysctl},  {240, sys_sleep},
-    {244, sys_spawn},  {300, sys_report},    {301, sys_fpu_owner},   {310, sys_kmodload}, {311, sys_kmodunload},
+    {244, sys_spawn},  {300, sys_report},    {310, sys_kmodload}, {311, sys_kmodunload},
     {312, sys_kmodcall}, {331, sys_yield},
 };
 

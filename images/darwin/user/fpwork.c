@@ -25,13 +25,12 @@ static bool sums(uint32_t number)
 static bool kept(uint32_t number)
 {
     double a = (double)(int)number, b = a + 1, c = a + 2, d = a + 3, e = a * 2, f = a * 3, g = a * 4, h = a * 5;
-    int owner = fpu_owner();
     for (int i = 0; i < 3; i++) {
         __asm__ volatile("" : "+f"(a), "+f"(b), "+f"(c), "+f"(d), "+f"(e), "+f"(f), "+f"(g), "+f"(h));
         sched_yield();
         __asm__ volatile("" : "+f"(a), "+f"(b), "+f"(c), "+f"(d), "+f"(e), "+f"(f), "+f"(g), "+f"(h));
     }
-    return owner == 1 && (int)(a + b + c + d + e + f + g + h) == (int)(18 * number + 6);
+    return (int)(a + b + c + d + e + f + g + h) == (int)(18 * number + 6);
 }
 
 static bool round(uint32_t number)

@@ -38,7 +38,6 @@ _\name:
         call    sleep_ticks, 240
         call    spawn, 244
         call    report, 300
-        call    fpu_owner, 301
         call    kmod_load, 310
         call    kmod_unload, 311
         call    kmod_call, 312

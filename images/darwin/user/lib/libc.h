@@ -35,7 +35,6 @@ int sysctl(const char *name, void *to);
 int sleep_ticks(int ticks);
 int spawn(const char *path, int argument);
 int report(uint32_t ok, uint32_t bad);
-int fpu_owner(void);
 int kmod_load(const char *path);
 int kmod_unload(int id);
 int kmod_call(int id, uint32_t argument);
