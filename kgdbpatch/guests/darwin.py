@@ -49,7 +49,12 @@ class Darwin(Profile):
     timebase_hz = 16_600_000
 
     def build(self, progress: Callable[[str], None]) -> Path:
-        """Build the kernel when the cache has none for these sources and this compiler."""
+        """Build the kernel when the cache has none for these sources and this compiler.
+
+        Where the sources are gone, the kernel that was built last serves.
+        """
+        if not _has_sources() and (last := _last_built()) is not None:
+            return last
 
         def make(result: Path, scratch: Path) -> None:
             progress("building the darwin guest's kernel")
@@ -59,6 +64,8 @@ class Darwin(Profile):
 
     def image_path(self) -> Path | None:
         """Return the cached kernel's path, or None when it is not built."""
+        if not _has_sources():
+            return _last_built()
         path = cache_directory() / _entry() / _KERNEL
         return path if path.exists() else None
 
@@ -110,6 +117,20 @@ def _run(*command: str) -> str:
 @lru_cache(maxsize=1)
 def _toolchain() -> str:
     return "".join(_run(tool, "--version") for tool in _TOOLS)
+
+
+def _has_sources() -> bool:
+    try:
+        guest_sources("darwin")
+    except BuildFailed:
+        return False
+    return True
+
+
+def _last_built() -> Path | None:
+    """Return the newest kernel in the cache, or None."""
+    built = cache_directory().glob(f"darwin-*/{_KERNEL}")
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _entry() -> str:

@@ -15,7 +15,7 @@ from kgdbpatch.kernel import Kernel
 from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.qemu import Qemu
 
-from .stub import Stub, stub
+from .stub import stops, stub
 
 VECTORS = {
     0x300: "data access",
@@ -76,21 +76,6 @@ def growth(guest: Kernel, *names: str, wait: int = 3) -> dict[str, int]:
     before = {name: value(guest, name) for name in names}
     seconds(guest, wait)
     return {name: value(guest, name) - before[name] for name in names}
-
-
-def stops(connection: Stub, sites: dict[int, str], count: int) -> Iterator[str]:
-    """Yield the name of the site reached, ``count`` times; the guest is stopped there."""
-    for site in sites:
-        connection.ask(f"Z1,{site:x},4")
-    for _ in range(count):
-        assert connection.run_to_stop(20), "nothing was reached"
-        at = connection.register("pc")
-        yield sites[at]
-        connection.ask(f"z1,{at:x},4")
-        connection.ask("vCont;s")
-        connection.ask(f"Z1,{at:x},4")
-    for site in sites:
-        connection.ask(f"z1,{site:x},4")
 
 
 # ---- exceptions ---------------------------------------------------------------------------------

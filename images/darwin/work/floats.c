@@ -30,7 +30,7 @@ static bool dot_is_right(uint32_t seed)
     return (int)fp_dot(a, b, 24) == (int)sum;
 }
 
-static void matrix_multiply(struct matrix *product, const struct matrix *a, const struct matrix *b)
+static void fp_matrix_multiply(struct matrix *product, const struct matrix *a, const struct matrix *b)
 {
     for (int i = 0; i < ORDER; i++)
         for (int j = 0; j < ORDER; j++) {
@@ -46,10 +46,10 @@ static bool matrix_is_right(uint32_t seed)
     fp_fill(a.at[0], ORDER * ORDER, seed);
     fp_fill(b.at[0], ORDER * ORDER, seed * 3);
     fp_fill(c.at[0], ORDER * ORDER, seed * 5);
-    matrix_multiply(&inner, &a, &b);
-    matrix_multiply(&left, &inner, &c);
-    matrix_multiply(&inner, &b, &c);
-    matrix_multiply(&right, &a, &inner);
+    fp_matrix_multiply(&inner, &a, &b);
+    fp_matrix_multiply(&left, &inner, &c);
+    fp_matrix_multiply(&inner, &b, &c);
+    fp_matrix_multiply(&right, &a, &inner);
     return memcmp(&left, &right, sizeof left) == 0; /* whole numbers below 2^53: exact */
 }
 
