@@ -21,8 +21,6 @@ OFFLINE = [
     ("functions",),
     ("analyze",),
     ("live", "run_netisr+0x18"),
-    ("cfg", "run_netisr"),
-    ("callgraph", "run_netisr"),
 ]
 
 pytestmark = pytest.mark.guest
