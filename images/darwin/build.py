@@ -6,9 +6,11 @@ The same sources and the same compiler give the same bytes, wherever they are.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from macho import convert  # noqa: E402 (this directory is no package)
+from macho_object import convert_object  # noqa: E402
 
 COMPILER = "powerpc-linux-gnu-gcc"
 LINKER = "-Wl,--build-id=none,--no-warn-rwx-segments,-znoexecstack"
@@ -30,17 +33,21 @@ LIKE_GCC_2 = """
 """
 FLAGS = """
     -std=gnu11 -O2 -Wall -Wextra -Werror -Wno-infinite-recursion -Wno-array-bounds
-    -mcpu=750 -msoft-float -msdata=none -mregnames -fleading-underscore -fcommon
+    -mcpu=750 -mmultiple -mno-gnu-attribute -msdata=none -mregnames -fleading-underscore -fcommon
     -ffreestanding -nostdlib -static -fno-pic -fno-pie -no-pie -fno-delete-null-pointer-checks
     -fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing
     -Wa,--noexecstack,-mregnames
 """
+KERNEL = ["-msoft-float"]
+HARD_FLOAT = {"floats.c", "floats.S", "fpu.S"}  # what uses the FPU in the kernel
+KEXT = ["-msoft-float", "-mlongcall", "-mno-pltseq"]  # extensions are out of branch reach
+KERNEL_DIRECTORIES = ("fs", "kern", "net", "ppc", "vm", "work")
 KEEP_LOCALS = ["-Wa,--keep-locals"]  # `.L_handler300` and its like are symbols of Darwin's vectors
 
 
 def sources() -> list[Path]:
-    """Return the C and assembler files, in the order in which they are linked."""
-    return sorted([*HERE.glob("*/*.c"), *HERE.glob("*/*.S")])
+    """Return the kernel's C and assembler files, in the order in which they are linked."""
+    return sorted(path for name in KERNEL_DIRECTORIES for path in (HERE / name).glob("*.[cS]"))
 
 
 def run(command: Iterable[object]) -> str:
@@ -55,22 +62,75 @@ def run(command: Iterable[object]) -> str:
     return done.stdout
 
 
-def compile_one(source: Path, directory: Path) -> Path:
+def compile_one(source: Path, directory: Path, *extra: str, includes: str = "include") -> Path:
     """Compile one source file into ``directory``."""
-    output = directory / f"{source.parent.name}-{source.stem}.o"
-    extra = KEEP_LOCALS if source.stem == "lowmem_vectors" else []
+    output = directory / f"{source.parent.name}-{source.name}.o"
     name = source.relative_to(HERE)
-    includes = [f"-I{HERE / 'include'}", f"-ffile-prefix-map={HERE}=."]
-    run([COMPILER, *FLAGS.split(), *LIKE_GCC_2.split(), *extra, *includes, "-c", HERE / name, "-o", output])
+    where = [f"-I{HERE / includes}", f"-I{directory}", f"-ffile-prefix-map={HERE}=."]
+    run([COMPILER, *FLAGS.split(), *LIKE_GCC_2.split(), *extra, *where, "-c", HERE / name, "-o", output])
     return output
+
+
+def compile_kernel(source: Path, directory: Path) -> Path:
+    """Compile one of the kernel's files."""
+    extra = [] if source.name in HARD_FLOAT else KERNEL
+    extra = [*extra, *KEEP_LOCALS] if source.stem == "lowmem_vectors" else extra
+    if source.name == "archive_data.S":
+        extra = [*extra, f"-Wa,-I{directory}"]
+    return compile_one(source, directory, *extra)
+
+
+def build_program(source: Path, library: list[Path], directory: Path) -> bytes:
+    """Return a program of the user space: a Mach-O executable."""
+    code, elf = compile_one(source, directory, includes="user/lib"), directory / source.stem
+    script = HERE / "user" / "user.ld"
+    run([COMPILER, *FLAGS.split(), LINKER, "-T", script, code, *library, "-o", elf])
+    return convert(elf.read_bytes())
+
+
+def build_extension(source: Path, directory: Path) -> bytes:
+    """Return a kernel extension: a Mach-O object."""
+    code, elf = compile_one(source, directory, *KEXT), directory / source.stem
+    run(["powerpc-linux-gnu-ld", "-r", "-d", "-T", HERE / "kext.ld", code, "-o", elf])
+    return convert_object(elf.read_bytes())
+
+
+PLACES = {"mach_init": "sbin", "syslogd": "sbin", "tail": "bin"}
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    """Return a tar file, the same for the same files."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in sorted(files.items()):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return held.getvalue()
 
 
 def build(directory: Path) -> None:
     """Build ``mach_kernel`` and ``mach_kernel.elf`` (for debuggers) into ``directory``."""
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(lambda source: compile_one(source, Path(scratch)), sources()))
-        elf = Path(scratch) / "mach_kernel.elf"
-        run([COMPILER, *FLAGS.split(), LINKER, "-T", HERE / "kernel.ld", *objects, "-o", elf])
+    with tempfile.TemporaryDirectory() as made, ThreadPoolExecutor(os.cpu_count()) as pool:
+        scratch = Path(made)
+        kernel = [p for p in sources() if p.name != "archive_data.S"]
+        objects = pool.map(lambda source: compile_kernel(source, scratch), kernel)
+        parts = sorted((HERE / "user" / "lib").glob("*.[cS]"))
+        library = list(pool.map(lambda source: compile_one(source, scratch, includes="user/lib"), parts))
+        programs = sorted((HERE / "user").glob("*.c"))
+        images = pool.map(lambda source: build_program(source, library, scratch), programs)
+        extensions = sorted((HERE / "kext").glob("*.c"))
+        loadable = pool.map(lambda source: build_extension(source, scratch), extensions)
+        files = {
+            f"{PLACES.get(source.stem, 'usr/libexec')}/{source.stem}": image
+            for source, image in zip(programs, images, strict=True)
+        }
+        for source, image in zip(extensions, loadable, strict=True):
+            files[f"System/Library/Extensions/{source.stem}"] = image
+        (scratch / "boot.tar").write_bytes(archive(files))
+        data = compile_kernel(HERE / "fs" / "archive_data.S", scratch)
+        elf = scratch / "mach_kernel.elf"
+        run([COMPILER, *FLAGS.split(), LINKER, "-T", HERE / "kernel.ld", *objects, data, "-o", elf])
         (directory / "mach_kernel.elf").write_bytes(elf.read_bytes())
         (directory / "mach_kernel").write_bytes(convert(elf.read_bytes()))
 

@@ -19,15 +19,16 @@ from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["Darwin"]
+__all__ = ["SECOND_CONSOLE", "Darwin"]
 
 _LOG_LINE = re.compile(
     r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<source>[^\s:]+): (?P<message>.*)"
 )
 _TOOLS = ("powerpc-linux-gnu-gcc", "powerpc-linux-gnu-as", "powerpc-linux-gnu-ld")
-_SOURCES = ("*/*.[chS]", "*.ld", "*.py", "../macho.py")
+_SOURCES = ("**/*.[chS]", "**/*.ld", "*.py", "../macho.py", "../macho_object.py")
 _SCRATCH = 8 * MIB
 _KERNEL = "mach_kernel"
+SECOND_CONSOLE = "tail.log"
 
 
 class Darwin(Profile):
@@ -48,7 +49,12 @@ class Darwin(Profile):
     timebase_hz = 16_600_000
 
     def build(self, progress: Callable[[str], None]) -> Path:
-        """Build the kernel when the cache has none for these sources and this compiler."""
+        """Build the kernel when the cache has none for these sources and this compiler.
+
+        Where the sources are gone, the kernel that was built last serves.
+        """
+        if not _has_sources() and (last := _last_built()) is not None:
+            return last
 
         def make(result: Path, scratch: Path) -> None:
             progress("building the darwin guest's kernel")
@@ -58,6 +64,8 @@ class Darwin(Profile):
 
     def image_path(self) -> Path | None:
         """Return the cached kernel's path, or None when it is not built."""
+        if not _has_sources():
+            return _last_built()
         path = cache_directory() / _entry() / _KERNEL
         return path if path.exists() else None
 
@@ -66,8 +74,17 @@ class Darwin(Profile):
         return f"maxmem={self.announced_mib} epoch={epoch} timebase={self.timebase_hz} hostname={self.name}"
 
     def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
-        """Return the arguments that load ``kernel`` and start it as its booter would."""
-        return loader_args(kernel, directory, self.memory_mib * MIB, self.command_line(int(time.time())))
+        """Return the arguments that load ``kernel`` and start it as its booter would.
+
+        The second channel of the serial chip, where the guest follows its own system.log, is written
+        to `SECOND_CONSOLE` in ``directory``.
+        """
+        tail = str(directory / SECOND_CONSOLE).replace(",", ",,")
+        second = ["-chardev", f"file,id=second,path={tail}", "-serial", "chardev:second"]
+        return [
+            *loader_args(kernel, directory, self.memory_mib * MIB, self.command_line(int(time.time()))),
+            *second,
+        ]
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``Nov 23 05:36:05 host mach_kernel: message``."""
@@ -104,6 +121,20 @@ def _run(*command: str) -> str:
 @lru_cache(maxsize=1)
 def _toolchain() -> str:
     return "".join(_run(tool, "--version") for tool in _TOOLS)
+
+
+def _has_sources() -> bool:
+    try:
+        guest_sources("darwin")
+    except BuildFailed:
+        return False
+    return True
+
+
+def _last_built() -> Path | None:
+    """Return the newest kernel in the cache, or None."""
+    built = cache_directory().glob(f"darwin-*/{_KERNEL}")
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _entry() -> str:

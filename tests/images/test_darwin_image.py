@@ -29,7 +29,8 @@ def image() -> Image:
 def test_a_copy_of_the_sources_gives_the_same_bytes(tmp_path: Path):
     sources = guest_sources("darwin")
     shutil.copytree(sources, tmp_path / "images" / "darwin")
-    shutil.copy(sources.parent / "macho.py", tmp_path / "images")
+    for converter in sources.parent.glob("macho*.py"):
+        shutil.copy(converter, tmp_path / "images")
     command = [sys.executable, "images/darwin/build.py", "out"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
     assert (tmp_path / "out" / "mach_kernel").read_bytes() == darwin.build(print).read_bytes()
@@ -52,7 +53,8 @@ def test_a_changed_source_is_another_kernel(monkeypatch: pytest.MonkeyPatch, tmp
     sources = guest_sources("darwin")
     copied = tmp_path / "images" / "darwin"
     shutil.copytree(sources, copied)
-    shutil.copy(sources.parent / "macho.py", copied.parent)
+    for converter in sources.parent.glob("macho*.py"):
+        shutil.copy(converter, copied.parent)
     monkeypatch.setattr(module, "guest_sources", lambda name: copied)
     monkeypatch.setenv("KGDBPATCH_CACHE", str(tmp_path / "cache"))
     with (copied / "kern" / "queue.c").open("a") as source:

@@ -16,6 +16,7 @@ from kgdbpatch.guests.cache import guest_sources
 from kgdbpatch.guests.darwin import Darwin
 
 GCC = "powerpc-linux-gnu-gcc"
+N_STAB, N_SO, N_FUN = 0xE0, 0x64, 0x24
 pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"{GCC} is not installed")
 
 SMALL = r"""
@@ -106,6 +107,8 @@ def macho_symbols(binary: Any) -> set[tuple[str, int, str | None, bool]]:
     sections = [section for segment in binary.segments for section in segment.sections]
     found = set()
     for symbol in binary.symbols:
+        if symbol.raw_type & N_STAB:
+            continue
         absolute = symbol.raw_type & 0xE == 0x2
         section = None if absolute else sections[symbol.numberof_sections - 1]
         name = None if section is None else f"{section.segment_name},{section.name}"
@@ -283,3 +286,54 @@ def test_layouts(macho: ModuleType, tmp_path: Path, old: str, new: str, message:
     else:
         with pytest.raises(ValueError, match=message):
             macho.convert(elf)
+
+
+def stabs(data: bytes) -> list[tuple[str, int, int]]:
+    """Return name, type and value of the debugging entries."""
+    symbols = read(data).symbols
+    return [(s.name, s.raw_type, s.value) for s in symbols if s.raw_type & N_STAB]
+
+
+def test_debugging_entries_stand_between_the_symbols(kernel: Path):
+    entries = [(s.name, s.raw_type, s.value) for s in read(kernel.read_bytes()).symbols]
+    files = [name for name, kind, _ in entries if kind == N_SO and name]
+    assert {"trap.c", "pmap.c", "netisr.c"} <= set(files)
+    named = {name: value for name, kind, value in entries if not kind & N_STAB}
+    functions = [(name, value) for name, kind, value in entries if kind == N_FUN]
+    assert len(functions) > 100
+    assert all(name.endswith(":f1") and value for name, value in functions)
+    position = entries.index(("trap.c", N_SO, next(v for n, k, v in entries if n == "trap.c" and k == N_SO)))
+    following = entries[position + 1 : position + 3]
+    assert following[0][1] == N_FUN
+    assert following[1][0] == following[0][0].removesuffix(":f1")
+    assert named[following[1][0]] == following[1][2]
+
+
+def test_absolute_symbols_and_aliases(kernel: Path):
+    found = macho_symbols(read(kernel.read_bytes()))
+    assert ("_kernel_red_zone", 224, None, True) in found
+    addresses = {name: value for name, value, section, _ in found if section is not None}
+    assert len({addresses[name] for name in ("_splhigh", "_splnet", "_splimp", "_splclock")}) == 1
+
+
+def test_macholib_reads_it(kernel: Path):
+    macholib = pytest.importorskip("macholib.MachO")
+    (header,) = macholib.MachO(str(kernel)).headers
+    assert header.endian == ">"
+    names = [command.segname.rstrip(b"\0").decode() for _, command, _ in header.commands[:4]]
+    assert names == ["__VECTORS", "__TEXT", "__DATA", "__LINKEDIT"]
+
+
+@pytest.mark.skipif(shutil.which("llvm-objdump") is None, reason="llvm-objdump is not installed")
+def test_llvm_objdump_reads_it(kernel: Path):
+    def objdump(*options: str) -> str:
+        command = ["llvm-objdump", "--macho", *options, str(kernel)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    headers = objdump("--private-headers")
+    assert "PPC" in headers
+    assert headers.count("cmd LC_SEGMENT") == 4
+    assert "cmd LC_UNIXTHREAD" in headers
+    symbols = objdump("--syms")
+    assert " F __TEXT,__text _run_netisr" in symbols
+    assert "__VECTORS,__interrupts .L_handler300" in symbols

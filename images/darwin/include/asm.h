@@ -3,13 +3,18 @@
 #define ASM_H
 
 #define MSR_EE 0x8000
+#define MSR_PR 0x4000
 #define MSR_FP 0x2000
 #define MSR_ME 0x1000
+#define MSR_FE0 0x0800
+#define MSR_SE 0x0400
+#define MSR_FE1 0x0100
 #define MSR_IP 0x0040
 #define MSR_IR 0x0020
 #define MSR_DR 0x0010
 #define MSR_RI 0x0002
 #define MSR_KERNEL (MSR_ME | MSR_IR | MSR_DR | MSR_RI)
+#define MSR_USER (MSR_KERNEL | MSR_EE | MSR_PR | MSR_FE0 | MSR_FE1)
 
 #define RED_ZONE 224             /* bytes below r1 that a leaf function may use (Darwin's ABI) */
 #define KERNEL_STACK_SIZE 0x4000
@@ -37,6 +42,7 @@
 #define PP_STACK_LOW 8
 #define PP_STACK_HIGH 12
 #define PP_PANIC_STACK 16
+#define PP_USER_FRAME 20         /* where an exception of a user process is saved */
 
 /* struct thread_state: what _switch_context keeps on the stack of a thread that does not run. */
 #define SWITCH_FRAME 112

@@ -2,6 +2,7 @@
 #ifndef KERN_H
 #define KERN_H
 
+#include "ppc.h"
 #include "queue.h"
 #include "types.h"
 
@@ -10,6 +11,7 @@
 
 enum thread_state { TH_IDLE, TH_RUN, TH_WAIT, TH_HALTED };
 
+struct task;
 struct thread {
     struct queue_entry links;       /* on a run queue or a wait queue */
     vm_offset_t sp;                 /* while it does not run */
@@ -24,11 +26,16 @@ struct thread {
     void (*start)(void *);
     void *argument;
     const char *name;
-    struct thread *next_thread;
+    struct thread *next_thread, *next_halted;
+    struct task *task;              /* the process it runs, or NULL */
+    vm_offset_t recover;            /* where a fault goes on that nothing can resolve, or 0 */
+    struct fp_state fp;
 };
 extern struct thread *all_threads;
 
 struct thread *current_thread(void);
+struct thread *thread_create(const char *name, int priority, void (*start)(void *), void *argument,
+                             struct task *task);
 struct thread *kernel_thread(const char *name, int priority, void (*start)(void *), void *argument);
 void thread_begin(void);
 _Noreturn void thread_terminate(void);
@@ -94,10 +101,10 @@ struct msgbuf {
 };
 extern struct msgbuf msgbuf;
 extern char hostname[64];
-void log_putc(char c);
 void msgbuf_write(const char *text, size_t length);
 int log_getc(void);
-void syslogd(void *unused);
+void msgbuf_wait(void);
+uint32_t msgbuf_waiting(void);
 void log_flush(void);
 
 struct zone {

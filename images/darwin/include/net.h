@@ -48,6 +48,8 @@ struct ether_header {
 #define ETHERTYPE_NS 0x0600
 #define ETHERTYPE_IPV6 0x86dd
 void ether_input(struct mbuf *m);
+bool if_transmit(struct mbuf *m);
+void if_init(void);
 void ether_driver(void *unused);
 
 struct ip {
@@ -67,7 +69,7 @@ struct udp {
 
 struct protosw {
     uint8_t protocol;
-    void (*input)(struct mbuf *m, const struct ip *ip);
+    bool (*input)(struct mbuf *m, const struct ip *ip); /* whether it keeps the packet */
     const char *name;
 };
 
@@ -75,7 +77,7 @@ struct ip_stats {
     uint32_t total, bad_sum, bad_length, no_protocol, delivered;
 };
 extern struct ip_stats ipstat;
-extern uint32_t udp_received, icmp_received, tcp_received, arp_received, ip6_received, ns_received;
+extern uint32_t udp_received, icmp_received, tcp_received, arp_received, arp_bad, ip6_received, ns_received;
 extern uint32_t udp_bad;
 
 uint16_t in_cksum(const void *data, uint32_t length, uint32_t sum);
@@ -84,10 +86,13 @@ void ipintr(void);
 void arpintr(void);
 void ip6intr(void);
 void nsintr(void);
-void ip_input(struct mbuf *m);
-void udp_input(struct mbuf *m, const struct ip *ip);
-void icmp_input(struct mbuf *m, const struct ip *ip);
-void tcp_input(struct mbuf *m, const struct ip *ip);
+bool ip_input(struct mbuf *m);
+bool udp_input(struct mbuf *m, const struct ip *ip);
+bool icmp_input(struct mbuf *m, const struct ip *ip);
+bool tcp_input(struct mbuf *m, const struct ip *ip);
+struct socket;
+bool socket_deliver(struct mbuf *m, const struct ip *ip, const struct udp *udp);
+void socket_close(struct socket *socket);
 
 struct arp {
     uint16_t hardware, protocol;

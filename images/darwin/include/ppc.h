@@ -17,11 +17,18 @@ struct savearea {
 
 struct thread;
 
+struct fp_state {
+    double f[32];
+    double fpscr;
+};
+
 struct per_proc_info {
     uint32_t save_r12, save_cr;
     vm_offset_t stack_low, stack_high;
     vm_offset_t panic_stack;
+    vm_offset_t user_frame;
     struct thread *active_thread;
+    struct thread *fpu_owner;       /* whose values the floating-point registers hold */
     int need_ast;
     int interrupt_level;
     volatile uint32_t ticks;
@@ -86,6 +93,18 @@ void tlb_invalidate(vm_offset_t address);
 void tlb_invalidate_all(void);
 void bzero_phys(vm_offset_t physical);
 uint32_t lw_phys(vm_offset_t physical);
+void bcopy_phys(vm_offset_t from, vm_offset_t to, vm_size_t words);
+
+void fp_save(struct fp_state *to);
+void fp_load(const struct fp_state *from);
+void fp_enable(void);
+void fpu_switch(struct savearea *sv);
+void fpu_drop(const struct thread *thread);
+int copy_bytes(const void *from, void *to, size_t n, vm_offset_t *recover);
+int copy_string(const char *from, char *to, size_t size, vm_offset_t *recover);
+int alignment_assist(struct savearea *sv);
+bool program_assist(struct savearea *sv);
+extern uint32_t fpu_switches, alignment_assists, program_assists, trace_steps;
 
 spl_t splhigh(void);
 spl_t splnet(void);
@@ -112,6 +131,10 @@ uint32_t big_sub(uint32_t *difference, const uint32_t *a, const uint32_t *b, uin
 void switch_context(vm_offset_t *save_sp, vm_offset_t new_sp);
 void thread_bootstrap(void);
 
+_Noreturn void thread_exception_return(void);
+_Noreturn void enter_user(vm_offset_t frame);
+uint32_t call_kept(uint32_t (*function)(void *), void *argument);
+extern uint32_t registers_lost;
 void trap(struct savearea *sv);
 void interrupt(struct savearea *sv);
 
@@ -120,6 +143,16 @@ void pci_config_write(uint32_t device, uint32_t offset, uint32_t value);
 void pci_bring_up(void);
 void scc_init(vm_offset_t macio);
 void cnputc(char c);
+void scc_putc(int channel, char c);
+
+typedef void interrupt_handler_t(void *argument);
+void pic_init(vm_offset_t macio);
+void pic_enable(int irq, interrupt_handler_t *handler, void *argument);
+void pic_dispatch(void);
+extern uint32_t external_interrupts, spurious_interrupts;
+void via_init(vm_offset_t macio);
+void via_alarm(uint32_t microseconds);
+void via_set_handler(interrupt_handler_t *handler);
 void machine_idle(void);
 _Noreturn void machine_halt(void);
 

@@ -10,6 +10,7 @@ struct worker {
     int priority;
     int pause; /* ticks between rounds */
     uint32_t rounds, bad;
+    uint32_t seen, stalled; /* rounds at the last look; seconds without one */
 };
 
 bool work_checksums(uint32_t number);
@@ -27,12 +28,16 @@ bool work_numbers(uint32_t number);
 bool work_packing(uint32_t number);
 bool work_background(uint32_t number);
 bool work_registers(uint32_t number);
+bool work_forms(uint32_t number);
+bool work_floats(uint32_t number);
+bool work_files(uint32_t number);
 
 void messages_init(void);
 void counters_init(void);
 
 void selfcheck_start(void);
 void selfcheck(void *unused);
+bool selfcheck_report(const char *name, uint32_t pid, uint32_t ok, uint32_t bad);
 
 uint32_t crc32(const uint8_t *data, uint32_t length);
 uint32_t adler32(const uint8_t *data, uint32_t length);

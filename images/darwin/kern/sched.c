@@ -1,6 +1,7 @@
 /* The scheduler: 32 run queues, round robin within one, preemption by the clock and by wake-ups. */
 #include "kern.h"
 #include "ppc.h"
+#include "task.h"
 
 #define QUANTUM 3 /* ticks */
 
@@ -57,6 +58,9 @@ static void thread_dispatch(struct thread *thread)
     per_proc_info.active_thread = thread;
     per_proc_info.stack_low = thread->stack_low;
     per_proc_info.stack_high = thread->stack_high;
+    per_proc_info.user_frame = thread->stack_high - 64 - FRAME_SIZE;
+    if (thread->task)
+        pmap_switch(&thread->task->pmap);
     context_switches++;
 }
 

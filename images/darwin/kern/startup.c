@@ -2,6 +2,7 @@
 #include "kern.h"
 #include "net.h"
 #include "ppc.h"
+#include "task.h"
 #include "vm.h"
 #include "work.h"
 
@@ -19,7 +20,8 @@ void machine_startup(void)
     mbinit();
     sched_init();
     clock_init();
-    kernel_thread("syslogd", 14, syslogd, NULL);
+    if_init();
+    kernel_thread("bsd_init", 24, bsd_init, NULL);
     kernel_thread("network", 20, netisr_thread, NULL);
     kernel_thread("ethernet", 22, ether_driver, NULL);
     selfcheck_start();

@@ -1,8 +1,9 @@
 /*
- * printf, the message buffer and the syslog thread.
+ * printf and the message buffer.
  *
  * printf may be called anywhere: it formats on its caller's stack, appends with interrupts off and
- * wakes the syslog thread, which prints whole lines: "Nov 23 05:36:05 host mach_kernel: text".
+ * wakes whoever reads /dev/klog. That is syslogd, a process, which writes whole lines to the console
+ * and to /var/log/system.log: "Nov 23 05:36:05 host mach_kernel: text". A dying kernel does it itself.
  */
 #include "kern.h"
 #include "ppc.h"
@@ -29,11 +30,6 @@ void msgbuf_write(const char *text, size_t length)
         msgbuf.msg_bufx = next;
     }
     splx(s);
-}
-
-void log_putc(char c)
-{
-    msgbuf_write(&c, 1);
 }
 
 /* Take the oldest character out of the message buffer, or -1. */
@@ -101,16 +97,6 @@ static void syslog_line(void)
     line_length = 0;
 }
 
-static void syslog_lost(void)
-{
-    spl_t s = splhigh();
-    uint32_t lost = msgbuf.msg_lost;
-    msgbuf.msg_lost = 0;
-    splx(s);
-    if (lost)
-        line_length = snprintf(line, LINE_MAX, "(%u bytes of messages lost)", lost), syslog_line();
-}
-
 /* Print all whole lines that the message buffer holds. */
 static void syslog_drain(void)
 {
@@ -121,26 +107,35 @@ static void syslog_drain(void)
         if (c == '\n' || line_length == LINE_MAX)
             syslog_line();
     }
-    syslog_lost();
 }
 
-void syslogd(void *unused)
+/* Wait until the message buffer holds something, or something was lost. */
+void msgbuf_wait(void)
 {
-    (void)unused;
-    for (;;) {
-        spl_t s = splhigh();
-        while (msgbuf.msg_bufr == msgbuf.msg_bufx && msgbuf.msg_lost == 0)
-            tsleep(&msgbuf, 0);
-        splx(s);
-        syslog_drain();
-    }
+    spl_t s = splhigh();
+    while (msgbuf.msg_bufr == msgbuf.msg_bufx && msgbuf.msg_lost == 0)
+        tsleep(&msgbuf, 0);
+    uint32_t lost = msgbuf.msg_lost;
+    msgbuf.msg_lost = 0;
+    splx(s);
+    if (lost)
+        printf("(%u bytes of messages lost)\n", lost);
+}
+
+/* How many bytes wait for a reader. */
+uint32_t msgbuf_waiting(void)
+{
+    spl_t s = splhigh();
+    uint32_t waiting = (msgbuf.msg_bufx + MSG_BSIZE - msgbuf.msg_bufr) % MSG_BSIZE;
+    splx(s);
+    return waiting;
 }
 
 /* Print what is left, a beginning of a line too: the kernel is dying. */
 void log_flush(void)
 {
     splhigh();
-    cnputc('\n'); /* the syslog thread may have been interrupted in the middle of a line */
+    cnputc('\n'); /* syslogd may have been interrupted in the middle of a line */
     syslog_drain();
     if (line_length)
         syslog_line();

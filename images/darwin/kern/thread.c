@@ -8,6 +8,8 @@
 struct thread *all_threads;
 static uint32_t next_id = 1;
 static queue_t wait_queues[WAIT_BUCKETS];
+static struct thread *halted_threads; /* their stacks serve again */
+uint32_t threads_reused;
 
 static queue_t *wait_queue(const void *event)
 {
@@ -18,30 +20,59 @@ static queue_t *wait_queue(const void *event)
     return queue;
 }
 
-/* Create a thread that runs start(argument); it is runnable at once. */
-struct thread *kernel_thread(const char *name, int priority, void (*start)(void *), void *argument)
+/* A thread with a stack: one that has ended, or a new one. */
+static struct thread *thread_allocate(void)
 {
-    struct thread *thread = kalloc(sizeof *thread);
-    vm_offset_t stack = pmap_steal_stack();
-    bzero(thread, sizeof *thread);
+    spl_t s = splhigh();
+    struct thread *thread = halted_threads;
+    if (thread) {
+        halted_threads = thread->next_halted;
+        threads_reused++;
+    }
+    splx(s);
+    if (thread == NULL) {
+        thread = kalloc(sizeof *thread);
+        bzero(thread, sizeof *thread);
+        thread->stack_low = pmap_steal_stack() + RED_ZONE + FRAME_SIZE;
+        s = splhigh();
+        thread->next_thread = all_threads;
+        all_threads = thread;
+        thread->state = TH_HALTED;
+        splx(s);
+    }
+    return thread;
+}
+
+/* Create a thread that runs start(argument), for a process or (NULL) the kernel; it is runnable at once. */
+struct thread *thread_create(const char *name, int priority, void (*start)(void *), void *argument,
+                             struct task *task)
+{
+    struct thread *thread = thread_allocate();
+    vm_offset_t stack = thread->stack_low - RED_ZONE - FRAME_SIZE;
+    bzero(&thread->fp, sizeof thread->fp);
+    thread->recover = 0;
+    thread->ticks = 0;
+    thread->task = task;
     thread->name = name;
     thread->priority = priority;
     thread->start = start;
     thread->argument = argument;
     thread->id = next_id++;
-    thread->stack_low = stack + RED_ZONE + FRAME_SIZE;
     thread->stack_high = stack + KERNEL_STACK_SIZE;
-    uint32_t *frame = (uint32_t *)(thread->stack_high - 64 - SWITCH_FRAME);
+    uint32_t *frame = (uint32_t *)(thread->stack_high - 64 - FRAME_SIZE - 64 - SWITCH_FRAME);
     bzero(frame, 64 + SWITCH_FRAME);
     frame[0] = (uint32_t)frame + SWITCH_FRAME;
     frame[SWITCH_FRAME / 4 + 1] = (uint32_t)thread_bootstrap;
     thread->sp = (vm_offset_t)frame;
     spl_t s = splhigh();
-    thread->next_thread = all_threads;
-    all_threads = thread;
     thread_setrun(thread);
     splx(s);
     return thread;
+}
+
+struct thread *kernel_thread(const char *name, int priority, void (*start)(void *), void *argument)
+{
+    return thread_create(name, priority, start, argument, NULL);
 }
 
 void thread_begin(void)
@@ -54,8 +85,12 @@ void thread_begin(void)
 
 void thread_terminate(void)
 {
+    struct thread *self = current_thread();
     splhigh();
-    current_thread()->state = TH_HALTED;
+    fpu_drop(self);
+    self->state = TH_HALTED;
+    self->next_halted = halted_threads; /* whoever takes it runs after the switch away from here */
+    halted_threads = self;
     thread_block();
     panic("a thread came back to life");
 }

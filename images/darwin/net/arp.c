@@ -6,7 +6,7 @@
 #define ARP_CACHE 16
 
 struct ifqueue arpintrq, ip6intrq, nsintrq;
-uint32_t arp_received, ip6_received, ns_received;
+uint32_t arp_received, arp_bad, ip6_received, ns_received;
 static struct {
     uint32_t address;
     uint8_t ether[6];
@@ -30,12 +30,19 @@ const uint8_t *arp_lookup(uint32_t address)
     return arp_cache[slot].address == address ? arp_cache[slot].ether : NULL;
 }
 
+static uint32_t arp_address(const struct arp *arp)
+{
+    return (uint32_t)arp->source_high << 16 | arp->source_low;
+}
+
 static void arp_input(struct mbuf *m)
 {
     const struct arp *arp = (const struct arp *)m->data;
     if (m->length < sizeof *arp || arp->hardware != 1 || arp->protocol != ETHERTYPE_IP)
         return;
-    arp_update((uint32_t)arp->source_high << 16 | arp->source_low, arp->source_ether);
+    arp_update(arp_address(arp), arp->source_ether);
+    if (bcmp(arp_lookup(arp_address(arp)), arp->source_ether, 6) != 0)
+        arp_bad++;
     arp_received++;
 }
 

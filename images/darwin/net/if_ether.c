@@ -1,6 +1,6 @@
 /*
- * A network interface without a network: the driver thread makes up frames, about fifteen a second
- * of guest time, and hands them to ether_input as a receive interrupt would.
+ * The other stations on the wire: a thread makes up frames, about fifteen a second of guest time.
+ * They come in by the interface's interrupt, as what processes send to each other does.
  */
 #include "kern.h"
 #include "net.h"
@@ -154,12 +154,17 @@ static struct mbuf *make_frame(void)
     return m;
 }
 
-void ether_driver(void *unused)
+static uint32_t ether_round(void *unused)
 {
     (void)unused;
-    for (;;) {
-        delay_ticks(4 + (int)pick(6)); /* 40 to 90 ms */
-        ether_input(make_frame());
-        sent++;
-    }
+    delay_ticks(4 + (int)pick(6)); /* 40 to 90 ms */
+    if_transmit(make_frame());
+    sent++;
+    return 0;
+}
+
+void ether_driver(void *unused)
+{
+    for (;;)
+        call_kept(ether_round, unused);
 }

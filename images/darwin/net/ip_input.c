@@ -1,11 +1,13 @@
 /* Internet protocol input, far enough to check and count. */
 #include "kern.h"
+#include "kmod.h"
 #include "net.h"
 #include "ppc.h"
 
 struct ifqueue ipintrq;
 struct ip_stats ipstat;
 uint32_t udp_received, icmp_received, tcp_received, udp_bad;
+void (*ip_filter)(const struct mbuf *m); /* an extension may look at packets */
 
 static const struct protosw inetsw[] = {
     {IPPROTO_UDP, udp_input, "udp"},
@@ -37,27 +39,31 @@ uint16_t udp_cksum(const struct ip *ip, const struct udp *udp, uint32_t length)
     return in_cksum(udp, length, sum);
 }
 
-void udp_input(struct mbuf *m, const struct ip *ip)
+bool udp_input(struct mbuf *m, const struct ip *ip)
 {
     const struct udp *udp = (const struct udp *)m->data;
-    if (m->length < sizeof *udp || udp->length != m->length || udp_cksum(ip, udp, m->length) != 0)
+    if (m->length < sizeof *udp || udp->length != m->length || udp_cksum(ip, udp, m->length) != 0) {
         udp_bad++;
-    else
-        udp_received++;
+        return false;
+    }
+    udp_received++;
+    return socket_deliver(m, ip, udp);
 }
 
-void icmp_input(struct mbuf *m, const struct ip *ip)
+bool icmp_input(struct mbuf *m, const struct ip *ip)
 {
     (void)ip;
     if (m->length >= 8 && in_cksum(m->data, m->length, 0) == 0)
         icmp_received++;
+    return false;
 }
 
-void tcp_input(struct mbuf *m, const struct ip *ip)
+bool tcp_input(struct mbuf *m, const struct ip *ip)
 {
     (void)ip;
     if (m->length >= 20)
         tcp_received++;
+    return false;
 }
 
 static const struct protosw *ip_protocol(uint8_t protocol)
@@ -68,36 +74,37 @@ static const struct protosw *ip_protocol(uint8_t protocol)
     return NULL;
 }
 
-/* Check a packet's header and hand it to its protocol. */
-void ip_input(struct mbuf *m)
+/* Check a packet's header and hand it to its protocol; whether that keeps it. */
+bool ip_input(struct mbuf *m)
 {
     const struct ip *ip = (const struct ip *)m->data;
     const struct protosw *protocol;
     ipstat.total++;
     if (m->length < sizeof *ip || ip->version_length != 0x45 || ip->length > m->length) {
         ipstat.bad_length++;
-        return;
+        return false;
     }
     if (in_cksum(ip, sizeof *ip, 0) != 0) {
         ipstat.bad_sum++;
-        return;
+        return false;
     }
+    if (ip_filter)
+        ip_filter(m);
     protocol = ip_protocol(ip->protocol);
     if (protocol == NULL) {
         ipstat.no_protocol++;
-        return;
+        return false;
     }
     m->length = ip->length;
     m_adj(m, sizeof *ip);
     ipstat.delivered++;
-    protocol->input(m, ip);
+    return protocol->input(m, ip);
 }
 
 void ipintr(void)
 {
     struct mbuf *m;
-    while ((m = if_dequeue(&ipintrq)) != NULL) {
-        ip_input(m);
-        m_free(m);
-    }
+    while ((m = if_dequeue(&ipintrq)) != NULL)
+        if (!ip_input(m))
+            m_free(m);
 }

@@ -37,6 +37,13 @@ void run_netisr(void)
     }
 }
 
+static uint32_t serve(void *unused)
+{
+    (void)unused;
+    run_netisr();
+    return 0;
+}
+
 void netisr_thread(void *unused)
 {
     (void)unused;
@@ -45,6 +52,6 @@ void netisr_thread(void *unused)
         while (netisr == 0)
             tsleep((void *)&netisr, 0);
         splx(s);
-        run_netisr();
+        call_kept(serve, NULL);
     }
 }

@@ -123,6 +123,7 @@ Lsame:
         .globl  _bzero_phys
 _bzero_phys:
         mfmsr   r8
+        rlwinm  r8, r8, 0, 19, 17       /* FP comes back by itself */
         rlwinm  r9, r8, 0, 28, 26       /* data translation off */
         rlwinm  r9, r9, 0, 17, 15       /* interrupts off */
         li      r10, PAGE_SIZE / CACHE_LINE
@@ -142,11 +143,35 @@ Lclear_line:
         .globl  _lw_phys
 _lw_phys:
         mfmsr   r8
+        rlwinm  r8, r8, 0, 19, 17
         rlwinm  r9, r8, 0, 28, 26
         rlwinm  r9, r9, 0, 17, 15
         mtmsr   r9
         isync
         lwz     r3, 0(r3)
+        sync
+        mtmsr   r8
+        isync
+        blr
+
+/* void bcopy_phys(vm_offset_t from, vm_offset_t to, vm_size_t words): copy words that need not be mapped. */
+        .globl  _bcopy_phys
+_bcopy_phys:
+        cmpwi   r5, 0
+        beqlr
+        mfmsr   r8
+        rlwinm  r8, r8, 0, 19, 17
+        rlwinm  r9, r8, 0, 28, 26
+        rlwinm  r9, r9, 0, 17, 15
+        mtctr   r5
+        addi    r3, r3, -4
+        addi    r4, r4, -4
+        mtmsr   r9
+        isync
+Lcopy_word:
+        lwzu    r10, 4(r3)
+        stwu    r10, 4(r4)
+        bdnz    Lcopy_word
         sync
         mtmsr   r8
         isync

@@ -17,6 +17,10 @@ _switch_context:
         addi    r6, r1, 8
         stwcx.  r0, 0, r6               /* no reservation survives a switch */
         mr      r1, r4
+        mfmsr   r5
+        rlwinm  r5, r5, 0, 19, 17       /* the FPU is another thread's */
+        mtmsr   r5
+        isync
 Lswitch_in:
         lwz     r5, SWITCH_CR(r1)
         lwz     r2, SWITCH_R2(r1)
@@ -34,3 +38,9 @@ _thread_bootstrap:
 Lnever:
         trap
         b       Lnever
+
+/* void enter_user(vm_offset_t frame): leave for user mode with the context saved there. */
+        .globl  _enter_user
+_enter_user:
+        mr      r1, r3
+        b       _thread_exception_return

@@ -1,9 +1,10 @@
 /*
  * The exception vectors and the code that runs with address translation off.
  *
- * Each vector notes its own number and goes to one common path. That path saves the interrupted
- * context in a frame below the red zone of the interrupted stack (kernel stacks are mapped
- * one-to-one, so r1 is a physical address too) and enters C with translation on. SPRG0 points to
+ * Each vector finds the frame for the interrupted context: below the red zone of the interrupted
+ * stack (kernel stacks are mapped one-to-one, so r1 is a physical address too), or at the top of the
+ * kernel stack when a user process was interrupted. One common path saves the context there and
+ * enters C with translation on. SPRG0 points to
  * per_proc; SPRG2 and SPRG3 are scratch. Virtual pages 0 and 1 are mapped nowhere: this code is
  * reached by exceptions only, what has to be reached by a branch lies at 0x2000 and above.
  */
@@ -19,8 +20,23 @@ _ExceptionVectorsStart:
 .L_handler\offset:
         mtsprg  2, r13
         mtsprg  3, r11
+        mfsprg  r13, 0
+        stw     r12, PP_SAVE_R12(r13)
+        mfcr    r12
+        stw     r12, PP_SAVE_CR(r13)
+        mfsrr1  r11
+        lwz     r12, PP_USER_FRAME(r13)
+        andi.   r11, r11, MSR_PR
         li      r11, 0x\offset
-        b       .L_exception_entry
+        bne     .L_save_context         /* a user process: its r1 is no kernel stack */
+        lwz     r12, PP_STACK_LOW(r13)
+        cmplw   r1, r12
+        lwz     r12, PP_STACK_HIGH(r13)
+        blt-    .L_bad_stack
+        cmplw   r1, r12
+        addi    r12, r1, -(RED_ZONE + FRAME_SIZE)
+        bgt-    .L_bad_stack
+        b       .L_save_context
         .endm
 
         vector  100                     /* system reset */
@@ -48,19 +64,6 @@ _ExceptionVectorsStart:
         vector  1700                    /* thermal management */
 
         .org    0x2000
-.L_exception_entry:
-        mfsprg  r13, 0
-        stw     r12, PP_SAVE_R12(r13)
-        mfcr    r12
-        stw     r12, PP_SAVE_CR(r13)
-        lwz     r12, PP_STACK_LOW(r13)
-        cmplw   r1, r12
-        lwz     r12, PP_STACK_HIGH(r13)
-        blt-    .L_bad_stack
-        cmplw   r1, r12
-        addi    r12, r1, -(RED_ZONE + FRAME_SIZE)
-        bgt-    .L_bad_stack
-
 .L_save_context:
         rlwinm  r12, r12, 0, 0, 27
         stw     r1, 0(r12)
@@ -116,9 +119,11 @@ _ExceptionVectorsStart:
         ori     r11, r11, T_BAD_STACK
         b       .L_save_context
 
-/* Return from an exception: r1 is the frame; translation is on and goes off here. */
+/* Return from an exception, or leave for user mode: r1 is the frame; translation goes off here. */
         .globl  _exception_exit
+        .globl  _thread_exception_return
 _exception_exit:
+_thread_exception_return:
         li      r0, MSR_ME
         mtmsr   r0
         isync

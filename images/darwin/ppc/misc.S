@@ -68,6 +68,7 @@ _splclock:
         mfmsr   r4
         rlwinm  r3, r4, 0, 16, 16
         rlwinm  r4, r4, 0, 17, 15
+        rlwinm  r4, r4, 0, 19, 17       /* FP: its owner may have changed since mfmsr */
         mtmsr   r4
         isync
         blr
@@ -81,7 +82,29 @@ _splx:
         .globl  _spl0
 _spl0:
         mfmsr   r4
+        rlwinm  r4, r4, 0, 19, 17
         ori     r4, r4, MSR_EE
         mtmsr   r4
+        isync
+        blr
+
+/* void flush_code(vm_offset_t start, vm_size_t size): make words that were stored executable. */
+        .globl  _flush_code
+_flush_code:
+        add     r4, r3, r4
+        rlwinm  r5, r3, 0, 0, 26
+        mr      r6, r5
+Lflush_data:
+        dcbst   0, r5
+        addi    r5, r5, CACHE_LINE
+        cmplw   r5, r4
+        blt     Lflush_data
+        sync
+Lflush_code:
+        icbi    0, r6
+        addi    r6, r6, CACHE_LINE
+        cmplw   r6, r4
+        blt     Lflush_code
+        sync
         isync
         blr

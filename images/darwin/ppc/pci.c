@@ -42,6 +42,8 @@ void pci_bring_up(void)
         pci_config_write(device, 0x10, PCI_MEMORY);
         pci_config_write(device, 0x04, pci_config_read(device, 0x04) | 6); /* memory, bus master */
         scc_init(PCI_MEMORY);
+        pic_init(PCI_MEMORY);
+        via_init(PCI_MEMORY);
         return;
     }
     machine_halt(); /* no console to say why */

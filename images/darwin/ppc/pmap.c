@@ -2,14 +2,16 @@
  * pmap: the machine-dependent half of virtual memory.
  *
  * The kernel's image, its hash table and its wired heap are mapped one-to-one for good, without
- * BATs. Everything else has a `mapping`, found by virtual address, that owns one entry of the
- * hash table. pmap_enter -> mapping_make -> hw_add_map is the way in.
+ * BATs. Everything else has a `mapping`, found by address space and virtual address, that may own
+ * one entry of the hash table. pmap_enter -> mapping_make -> hw_add_map is the way in. When both
+ * groups of an address are full, a pageable mapping loses its entry; its next use faults it back.
  */
 #include "kern.h"
 #include "ppc.h"
 #include "vm.h"
 
-#define HTAB_SIZE 0x200000u             /* recommended for 256 MiB (PEM, table 7-21) */
+#define HTAB_SIZE 0x40000u              /* 32768 entries for what the kernel maps */
+#define HTAB_GROUPS (HTAB_SIZE / 64)
 #define WIRED_SIZE 0xc00000u            /* stacks, zones, page array */
 #define HASH_BUCKETS 1024u
 
@@ -18,6 +20,7 @@
 #define PTE_REFERENCED_CHANGED 0x180u
 #define PTE_COHERENT 0x10u
 #define PTE_INHIBITED_GUARDED 0x28u
+#define PTE_KERNEL_ONLY 0u              /* the kernel reads and writes, a user process may not look */
 #define PTE_READ_WRITE 2u
 #define PTE_READ_ONLY 3u
 
@@ -29,55 +32,89 @@ struct pteg {
 static struct pteg *hash_table;
 static vm_offset_t wired_start, wired_next, wired_end, stack_next;
 static struct mapping *mapping_hash[HASH_BUCKETS];
+static struct mapping **pte_owner; /* by entry of the hash table; NULL: there for good, or free */
 static struct zone mapping_zone;
+struct pmap kernel_pmap;
+uint32_t pteg_evictions, pteg_refills;
 
-static uint32_t segment_id(vm_offset_t va)
+/* Each address space has sixteen virtual segment ids of its own; the kernel's space is 0. */
+static uint32_t segment_id(uint32_t space, vm_offset_t va)
 {
-    return (va >> 28) * 0x111;
+    return (space * 16 + (va >> 28)) * 0x111 & 0xffffff;
 }
 
-static struct pteg *hash_group(vm_offset_t va, uint32_t flip)
+static struct pteg *hash_group(uint32_t space, vm_offset_t va, uint32_t flip)
 {
-    uint32_t hash = (segment_id(va) ^ (va >> 12 & 0xffff)) ^ flip;
-    return &hash_table[hash & (HTAB_SIZE / 64 - 1)];
+    uint32_t hash = (segment_id(space, va) ^ (va >> 12 & 0xffff)) ^ flip;
+    return &hash_table[hash & (HTAB_GROUPS - 1)];
 }
 
-static uint32_t pte_upper(vm_offset_t va)
+static uint32_t pte_upper(uint32_t space, vm_offset_t va)
 {
-    return PTE_VALID | segment_id(va) << 7 | (va >> 22 & 0x3f);
+    return PTE_VALID | segment_id(space, va) << 7 | (va >> 22 & 0x3f);
+}
+
+static struct mapping **pte_slot(uint32_t pte)
+{
+    return &pte_owner[(pte - (vm_offset_t)hash_table) / 8];
 }
 
 static uint32_t pte_lower(vm_offset_t pa, int prot, int attributes)
 {
     uint32_t wimg = attributes & VM_MEM_GUARDED ? PTE_INHIBITED_GUARDED : PTE_COHERENT;
-    uint32_t pp = prot & VM_PROT_WRITE ? PTE_READ_WRITE : PTE_READ_ONLY;
+    uint32_t writable = prot & VM_PROT_USER ? PTE_READ_WRITE : PTE_KERNEL_ONLY;
+    uint32_t pp = prot & VM_PROT_WRITE ? writable : PTE_READ_ONLY;
     return trunc_page(pa) | PTE_REFERENCED_CHANGED | wimg | pp;
 }
 
-/* Put a translation into a free slot of the hash table; the slot's address. */
-uint32_t hw_add_map(vm_offset_t va, vm_offset_t pa, int prot, int attributes)
+static volatile uint32_t *hw_free_slot(uint32_t space, vm_offset_t va, uint32_t *secondary)
 {
-    uint32_t upper = pte_upper(va);
-    for (int secondary = 0; secondary < 2; secondary++) {
-        volatile uint32_t *pte = hash_group(va, secondary ? ~0u : 0)->word;
-        for (int slot = 0; slot < 8; slot++, pte += 2) {
-            if (pte[0] & PTE_VALID)
-                continue;
-            pte[1] = pte_lower(pa, prot, attributes);
-            eieio();
-            pte[0] = upper | (secondary ? PTE_SECONDARY : 0);
-            sync();
-            return (uint32_t)pte;
-        }
+    for (*secondary = 0; *secondary < 2; ++*secondary) {
+        volatile uint32_t *pte = hash_group(space, va, *secondary ? ~0u : 0)->word;
+        for (int slot = 0; slot < 8; slot++, pte += 2)
+            if (!(pte[0] & PTE_VALID))
+                return pte;
     }
-    panic("hw_add_map: both groups of 0x%08x are full", va);
+    return NULL;
 }
 
-static uint32_t hw_find_map(vm_offset_t va)
+/* Take an entry from a pageable mapping in the groups of an address; the next turn takes another. */
+static void hw_evict(uint32_t space, vm_offset_t va)
 {
-    uint32_t upper = pte_upper(va);
+    static uint32_t turn;
+    for (int tried = 0; tried < 16; tried++) {
+        uint32_t slot = turn++ & 15;
+        uint32_t pte = (uint32_t)&hash_group(space, va, slot & 8 ? ~0u : 0)->word[(slot & 7) * 2];
+        struct mapping *victim = *pte_slot(pte);
+        if (victim == NULL || victim->wired)
+            continue;
+        hw_rem_map(pte, victim->va);
+        victim->pte = 0;
+        pteg_evictions++;
+        return;
+    }
+    panic("hw_evict: both groups of 0x%08x are wired", va);
+}
+
+/* Put a translation into a slot of the hash table; the slot's address. Interrupts are off. */
+uint32_t hw_add_map(uint32_t space, vm_offset_t va, vm_offset_t pa, int prot, int attributes)
+{
+    uint32_t secondary;
+    volatile uint32_t *pte;
+    while ((pte = hw_free_slot(space, va, &secondary)) == NULL)
+        hw_evict(space, va);
+    pte[1] = pte_lower(pa, prot, attributes);
+    eieio();
+    pte[0] = pte_upper(space, va) | (secondary ? PTE_SECONDARY : 0);
+    sync();
+    return (uint32_t)pte;
+}
+
+static uint32_t hw_find_map(uint32_t space, vm_offset_t va)
+{
+    uint32_t upper = pte_upper(space, va);
     for (int secondary = 0; secondary < 2; secondary++) {
-        volatile uint32_t *pte = hash_group(va, secondary ? ~0u : 0)->word;
+        volatile uint32_t *pte = hash_group(space, va, secondary ? ~0u : 0)->word;
         for (int slot = 0; slot < 8; slot++, pte += 2)
             if (pte[0] == (upper | (secondary ? PTE_SECONDARY : 0)))
                 return (uint32_t)pte;
@@ -88,32 +125,39 @@ static uint32_t hw_find_map(vm_offset_t va)
 void hw_rem_map(uint32_t pte, vm_offset_t va)
 {
     *(volatile uint32_t *)pte = 0;
+    *pte_slot(pte) = NULL;
     tlb_invalidate(va);
 }
 
-static struct mapping **mapping_bucket(vm_offset_t va)
+static struct mapping **mapping_bucket(uint32_t space, vm_offset_t va)
 {
-    return &mapping_hash[(va >> 12 ^ va >> 22) % HASH_BUCKETS];
+    return &mapping_hash[(va >> 12 ^ va >> 22 ^ space * 37) % HASH_BUCKETS];
 }
 
-struct mapping *mapping_lookup(vm_offset_t va)
+struct mapping *mapping_lookup(struct pmap *pmap, vm_offset_t va)
 {
     va = trunc_page(va);
-    struct mapping *mapping = *mapping_bucket(va);
-    while (mapping && mapping->va != va)
+    struct mapping *mapping = *mapping_bucket(pmap->space, va);
+    while (mapping && (mapping->va != va || mapping->pmap != pmap))
         mapping = mapping->next;
     return mapping;
 }
 
-struct mapping *mapping_make(vm_offset_t va, vm_offset_t pa, int prot, int attributes)
+/* Enter a mapping into the hash table (again). Interrupts are off. */
+static void mapping_load(struct mapping *mapping)
 {
-    struct mapping *mapping = zalloc(&mapping_zone), **bucket = mapping_bucket(va);
+    mapping->pte = hw_add_map(mapping->pmap->space, mapping->va, mapping->pa, mapping->prot, 0);
+    *pte_slot(mapping->pte) = mapping;
+}
+
+struct mapping *mapping_make(struct pmap *pmap, vm_offset_t va, vm_offset_t pa, int prot, bool wired)
+{
+    struct mapping *mapping = zalloc(&mapping_zone), **bucket = mapping_bucket(pmap->space, va);
     spl_t s = splhigh();
-    mapping->va = va;
-    mapping->pa = pa;
-    mapping->pte = hw_add_map(va, pa, prot, attributes);
-    mapping->next = *bucket;
+    *mapping = (struct mapping){.next = *bucket, .pmap = pmap, .va = va, .pa = pa, .prot = prot, .wired = wired};
+    mapping_load(mapping);
     *bucket = mapping;
+    pmap->resident++;
     splx(s);
     return mapping;
 }
@@ -121,42 +165,90 @@ struct mapping *mapping_make(vm_offset_t va, vm_offset_t pa, int prot, int attri
 void mapping_remove(struct mapping *mapping)
 {
     spl_t s = splhigh();
-    struct mapping **link = mapping_bucket(mapping->va);
+    struct mapping **link = mapping_bucket(mapping->pmap->space, mapping->va);
     while (*link != mapping)
         link = &(*link)->next;
     *link = mapping->next;
-    hw_rem_map(mapping->pte, mapping->va);
+    if (mapping->pte)
+        hw_rem_map(mapping->pte, mapping->va);
+    mapping->pmap->resident--;
     splx(s);
     zfree(&mapping_zone, mapping);
 }
 
-void pmap_enter(vm_offset_t va, vm_offset_t pa, int prot, bool wired)
+/* Whether a page is mapped so already; an entry that was evicted is put back. */
+static bool mapping_refill(struct mapping *mapping, vm_offset_t pa, int prot)
 {
-    struct mapping *old = mapping_lookup(va);
-    if (old && old->pa == pa)
+    if (mapping->pa != pa || mapping->prot != prot)
+        return false;
+    spl_t s = splhigh();
+    if (mapping->pte == 0) {
+        mapping_load(mapping);
+        pteg_refills++;
+    }
+    splx(s);
+    return true;
+}
+
+void pmap_enter(struct pmap *pmap, vm_offset_t va, vm_offset_t pa, int prot, bool wired)
+{
+    struct mapping *old = mapping_lookup(pmap, va);
+    if (old && mapping_refill(old, pa, prot))
         return;
     if (old)
         mapping_remove(old);
     if (pa >= mem_size)
         panic("pmap_enter: %s page 0x%08x at 0x%08x is no memory", wired ? "wired" : "pageable", pa, va);
-    mapping_make(va, pa, prot, 0);
+    mapping_make(pmap, va, pa, prot, wired);
 }
 
-void pmap_remove(vm_offset_t start, vm_offset_t end)
+void pmap_remove(struct pmap *pmap, vm_offset_t start, vm_offset_t end)
 {
-    for (vm_offset_t va = start; va < end; va += PAGE_SIZE) {
-        struct mapping *mapping = mapping_lookup(va);
+    for (vm_offset_t va = start; va < end && pmap->resident; va += PAGE_SIZE) {
+        struct mapping *mapping = mapping_lookup(pmap, va);
         if (mapping)
             mapping_remove(mapping);
     }
 }
 
+/* The physical address of a kernel address, or 0. */
 vm_offset_t pmap_extract(vm_offset_t va)
 {
     if (va >= 0x2000 && va < wired_end)
-        return hw_find_map(va) ? va : 0;
-    struct mapping *mapping = mapping_lookup(va);
+        return hw_find_map(0, va) ? va : 0;
+    struct mapping *mapping = mapping_lookup(&kernel_pmap, va);
     return mapping ? mapping->pa | (va & 0xfff) : 0;
+}
+
+static uint64_t spaces_used = 1; /* space 0 is the kernel's */
+
+/* A new address space; false when all are taken. */
+bool pmap_create(struct pmap *pmap)
+{
+    spl_t s = splhigh();
+    *pmap = (struct pmap){.space = 1};
+    while (pmap->space < 64 && spaces_used >> pmap->space & 1)
+        pmap->space++;
+    if (pmap->space < 64)
+        spaces_used |= 1ull << pmap->space;
+    splx(s);
+    return pmap->space < 64;
+}
+
+void pmap_destroy(struct pmap *pmap)
+{
+    spl_t s = splhigh();
+    if (pmap->resident)
+        panic("pmap_destroy: space %u has %u pages", pmap->space, pmap->resident);
+    spaces_used &= ~(1ull << pmap->space);
+    splx(s);
+}
+
+/* Load the user segments of an address space. */
+void pmap_switch(const struct pmap *pmap)
+{
+    for (vm_offset_t va = VM_MIN_ADDRESS; va < VM_MAX_ADDRESS; va += 0x10000000u)
+        set_segment(va, 0x20000000u | segment_id(pmap->space, va));
 }
 
 /* Map for good. */
@@ -164,7 +256,7 @@ void pmap_map(vm_offset_t va, vm_offset_t pa, vm_size_t size, int prot, int attr
 {
     spl_t s = splhigh();
     for (vm_size_t done = 0; done < size; done += PAGE_SIZE)
-        hw_add_map(va + done, pa + done, prot, attributes);
+        hw_add_map(0, va + done, pa + done, prot, attributes);
     splx(s);
 }
 
@@ -192,7 +284,7 @@ vm_offset_t pmap_steal_stack(void)
     vm_offset_t stack = stack_next - KERNEL_STACK_SIZE, guard = stack - PAGE_SIZE;
     if (guard < wired_next)
         panic("pmap_steal_stack: the wired heap is used up");
-    hw_rem_map(hw_find_map(guard), guard);
+    hw_rem_map(hw_find_map(0, guard), guard);
     stack_next = guard;
     splx(s);
     return stack;
@@ -206,8 +298,10 @@ void pmap_bootstrap(void)
     wired_start = wired_next = table + HTAB_SIZE;
     wired_end = stack_next = wired_start + WIRED_SIZE;
     bzero(hash_table, HTAB_SIZE);
+    pte_owner = (struct mapping **)pmap_steal_memory(HTAB_SIZE / 8 * sizeof *pte_owner);
+    bzero(pte_owner, HTAB_SIZE / 8 * sizeof *pte_owner);
     for (uint32_t segment = 0; segment < 16; segment++)
-        set_segment(segment << 28, 0x20000000u | segment_id(segment << 28));
+        set_segment(segment << 28, 0x20000000u | segment_id(0, segment << 28));
     map_one_to_one(0x2000, (vm_offset_t)ExceptionVectorsEnd + 4, VM_PROT_READ);
     map_one_to_one(0x11000, (vm_offset_t)sdata, VM_PROT_READ);
     map_one_to_one((vm_offset_t)sdata, (vm_offset_t)end, VM_PROT_READ | VM_PROT_WRITE);

@@ -16,6 +16,7 @@ _Static_assert(offsetof(struct per_proc_info, save_cr) == PP_SAVE_CR, "per_proc"
 _Static_assert(offsetof(struct per_proc_info, stack_low) == PP_STACK_LOW, "per_proc");
 _Static_assert(offsetof(struct per_proc_info, stack_high) == PP_STACK_HIGH, "per_proc");
 _Static_assert(offsetof(struct per_proc_info, panic_stack) == PP_PANIC_STACK, "per_proc");
+_Static_assert(offsetof(struct per_proc_info, user_frame) == PP_USER_FRAME, "per_proc");
 
 /* Find NAME=VALUE on the command line; a bare NAME has the value "". */
 bool PE_parse_boot_arg(const char *name, char *value, size_t size)

@@ -1,6 +1,11 @@
 /* The kernel's entry: the booter comes here in real mode with r3 = boot arguments, r4 = 'MOSX'. */
 #include "asm.h"
 
+        .globl  _kernel_stack_size      /* absolute symbols, for debuggers */
+        .set    _kernel_stack_size, KERNEL_STACK_SIZE
+        .globl  _kernel_red_zone
+        .set    _kernel_red_zone, RED_ZONE
+
         .section .text.start, "ax"
         .globl  _start
         .globl  __start

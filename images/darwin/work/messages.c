@@ -1,5 +1,6 @@
 /* Ports: bounded message queues between threads. A server answers requests by table. */
 #include "kern.h"
+#include "ppc.h"
 #include "work.h"
 
 #define PORT_DEPTH 4
@@ -81,15 +82,20 @@ static uint32_t serve_digits(uint32_t n)
 
 static uint32_t (*const services[])(uint32_t) = {serve_square, serve_cube, serve_sum, serve_digits};
 
-static void message_server(void *unused)
+static uint32_t serve_one(void *unused)
 {
     (void)unused;
-    for (;;) {
-        struct message message = port_receive(&server_port);
-        message.result = services[message.operation % countof(services)](message.argument);
-        messages_served++;
-        port_send(message.reply, &message);
-    }
+    struct message message = port_receive(&server_port);
+    message.result = services[message.operation % countof(services)](message.argument);
+    messages_served++;
+    port_send(message.reply, &message);
+    return 0;
+}
+
+static void message_server(void *unused)
+{
+    for (;;)
+        call_kept(serve_one, unused);
 }
 
 void messages_init(void)
