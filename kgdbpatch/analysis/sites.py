@@ -16,6 +16,7 @@ from kgdbpatch.isa.fields import Words
 __all__ = ["Sites"]
 
 Array = npt.NDArray[np.generic]
+_TOGETHER = 64  # blocks decoded at once
 
 
 class Sites:
@@ -28,6 +29,7 @@ class Sites:
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self.arrays = dict(arrays)
+        self._known: dict[int, tuple[list[int], list[int]]] = {}
 
     @classmethod
     def of(cls, whole: Whole, found: BlockLiveness) -> Sites:
@@ -84,13 +86,28 @@ class Sites:
         for other in self._successors(block):
             live |= self._lane("before", other)
         live = live & self._lane("keeps", block) | self._lane("reads", block)
-        end = self._lane("end", block)
-        effects = words_of(decode_array(read(address, (end - address) // 4 + 1)))
-        for defs, uses in zip(effects.defs[::-1].tolist(), effects.uses[::-1].tolist(), strict=True):
+        first = (address - self._lane("start", block)) // 4
+        pairs = zip(*self._effects(block, read), strict=True)
+        for defs, uses in reversed(list(pairs)[first:]):
             live = live & ~defs | uses
         if address == self._lane("start", block):
             live |= self._lane("before", block)
         return live | int(ALWAYS)
+
+    def _effects(self, block: int, read: Callable[[int, int], Words]) -> tuple[list[int], list[int]]:
+        """Return what each word of a block changes and reads; its neighbours are decoded along with it."""
+        if block not in self._known:
+            start, end = self.arrays["start"], self.arrays["end"]
+            last = block
+            while last + 1 < len(start) and last - block < _TOGETHER and start[last + 1] == end[last] + 4:
+                last += 1
+            at = int(start[block])
+            effects = words_of(decode_array(read(at, (int(end[last]) - at) // 4 + 1)))
+            defs, uses = effects.defs.tolist(), effects.uses.tolist()
+            for number in range(block, last + 1):
+                piece = slice((int(start[number]) - at) // 4, (int(end[number]) - at) // 4 + 1)
+                self._known[number] = defs[piece], uses[piece]
+        return self._known[block]
 
     def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
         """Return, by bit of the lane, the nearest instruction that makes a register live.
@@ -123,8 +140,9 @@ class Sites:
         if start == self._lane("start", block):
             later += [(b, self._lane("start", b), wanted) for b in self._edges["hidden"].get(block, [])]
         end = self._lane("end", block)
-        effects = words_of(decode_array(read(start, (end - start) // 4 + 1)))
-        for number, (defs, uses) in enumerate(zip(effects.defs.tolist(), effects.uses.tolist(), strict=True)):
+        first = (start - self._lane("start", block)) // 4
+        pairs = zip(*self._effects(block, read), strict=True)
+        for number, (defs, uses) in enumerate(list(pairs)[first:]):
             self._note(found, wanted & uses, start + 4 * number)
             wanted &= ~uses & ~defs
         for name in ("reads", "leaves"):
