@@ -233,3 +233,19 @@ def test_a_reset_boots_again(guest: Qemu):
     guest.qmp("system_reset")
     guest.console.wait(Darwin.ready, 30, since)
     assert selfcheck(guest)[1] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+def test_a_minute_under_load_is_good():
+    """Three guests at once share the host's CPUs for a minute of theirs."""
+    with booted(Darwin()) as one, booted(Darwin()) as two, booted(Darwin()) as three:
+        for guest in (one, two, three):
+            guest.console.wait(Darwin.ready, Darwin.boot_deadline)
+        for _ in range(60):
+            counts = [selfcheck(guest) for guest in (one, two, three)]
+            assert not any(bad for _, bad in counts)
+        for guest in (one, two, three):
+            said = [re.search(SELFCHECK, line) for line in guest.console.lines(0)]
+            assert sum(found is not None for found in said) >= 60
+            assert all(found["bad"] == "0" for found in said if found)

@@ -52,8 +52,10 @@ static bool round(uint32_t number)
     }
     for (uint32_t i = 0; i < FLIGHT; i++)
         right &= came_back(number * FLIGHT + i);
-    right &= counter("net.socket.sent") - sent == 2 * FLIGHT;
-    right &= counter("net.socket.received") - received == 2 * FLIGHT;
+    if (number) { /* in the first round answers to the knocks may still come */
+        right &= counter("net.socket.sent") - sent == 2 * FLIGHT;
+        right &= counter("net.socket.received") - received == 2 * FLIGHT;
+    }
     return right && counter("net.if.frames") - frames >= 2 * FLIGHT && counter("net.inet.udp.bad") == bad;
 }
 
@@ -63,7 +65,7 @@ int main(void)
         sleep_ticks(1);
     while (sendto(client, "?", 1, 7) != 1 || recvfrom(client, &(char){0}, 1, 5, NULL) < 0)
         ; /* until echod has its port */
-    while (recvfrom(client, &(char){0}, 1, 20, NULL) >= 0)
+    while (recvfrom(client, &(char){0}, 1, 4, NULL) >= 0)
         ;
     check_for_ever(round, 12);
 }
