@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Linux", "kernel_option"]
 
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
+_TRAMPOLINE = "__SCT__"
 _PT_LOAD = 1
 _NEAR = 16 * MIB
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
@@ -100,14 +101,20 @@ class Linux(Profile):
         return exception_table(image)
 
     def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]]:
-        """Return the edges of ``__ex_table`` and of the jump labels, where the kernel has them."""
+        """Return the edges of ``__ex_table``, of the jump labels and of static-call trampolines.
+
+        A trampoline begins with a branch that the kernel rewrites when the call's target changes;
+        behind it stands a call of whatever a pointer says, which is as much as is known of it.
+        """
         tables = {section.name: (section.address, section.data) for section in image.sections}
         start, end = (
             next((symbol.address for symbol in image.symbols if symbol.name == name), 0)
             for name in ("__start___jump_table", "__stop___jump_table")
         )
         jumps = (start, image.read(start, end - start)) if end > start else (0, b"")
-        return hidden_edges(tables.get("__ex_table", (0, b"")), jumps)
+        edges = hidden_edges(tables.get("__ex_table", (0, b"")), jumps)
+        trampolines = (symbol.address for symbol in image.symbols if symbol.name.startswith(_TRAMPOLINE))
+        return edges | {address: (*edges.get(address, ()), address + 4) for address in trampolines}
 
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""

@@ -170,6 +170,15 @@ def test_jump_tables_are_resolved(kernel: tuple[Image, Whole]) -> None:
     assert len(found.tables) >= 0.95 * len(found.looks_like_table) > 0
 
 
+def test_branches_that_the_kernel_rewrites_may_lead_anywhere(kernel: tuple[Image, Whole]) -> None:
+    image, whole = kernel
+    trampolines = [symbol.address for symbol in image.symbols if symbol.name.startswith("__SCT__")]
+    assert bool(trampolines) == (image.format == "elf")
+    numbers = np.searchsorted(whole.program.entry_address, trampolines)
+    reads, arguments = whole.summaries.reads[numbers], np.uint64(lane.from_mask(image.abi.args))
+    assert (reads & arguments == arguments).all()
+
+
 def test_no_site_is_worse_for_knowing_the_callees(kernel: tuple[Image, Whole]) -> None:
     whole = kernel[1]
     found = whole.solve()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, Refused, TargetTi
 from .conftest import Cli
 
 COMMANDS = ["boot", "ps", "shutdown", "functions", "analyze", "live", "check", "apply", "list", "remove"]
-COMMANDS += ["verify", "log"]
+COMMANDS += ["verify", "log", "cfg", "callgraph"]
 REGISTERS = {f"{kind}{n}" for kind in "rf" for n in range(32)} | {f"cr{n}" for n in range(8)}
 REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr"}
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
@@ -197,6 +198,51 @@ class TestLive:
         result = cli("live", kernel_file, "netisr")
         assert result.code == 3
         assert "__DATA,__data" in one_line_error(result.err)
+
+
+class TestGraphs:
+    def test_cfg_json(self, cli: Cli, kernel_file: Path) -> None:
+        result = cli("cfg", kernel_file, "g", "--json")
+        assert result.code == 0
+        nodes, edges = result.json["nodes"], result.json["edges"]
+        places = {node["address"] for node in nodes}
+        assert 0x3020 in places
+        assert nodes[0]["instructions"][0] == {"address": 0x3020, "text": "nop"}
+        assert {"r1", "lr"} <= set(nodes[0]["live"])
+        assert nodes[-1]["exits"] == [{"kind": "return", "target": None}]
+        assert all({edge["source"], edge["target"]} <= places for edge in edges)
+
+    def test_cfg_text_and_dot(self, cli: Cli, kernel_file: Path) -> None:
+        text = cli("cfg", kernel_file, "g").out
+        assert text.startswith("_g: ")
+        assert "\033" not in text
+        assert "    return" in text.splitlines()
+        assert cli("cfg", kernel_file, "g", "--dot").out.startswith('digraph "_g" {')
+
+    @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
+    def test_cfg_svg(self, cli: Cli, kernel_file: Path) -> None:
+        result = cli("cfg", kernel_file, "g", "--svg")
+        assert result.code == 0
+        assert "</svg>" in result.out
+
+    def test_no_graphviz(self, cli: Cli, kernel_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "/nonexistent")
+        result = cli("cfg", kernel_file, "g", "--svg")
+        assert result.code == 2
+        assert "apt-get install graphviz" in one_line_error(result.err)
+
+    def test_callgraph(self, cli: Cli, kernel_file: Path) -> None:
+        result = cli("callgraph", kernel_file, "--json")
+        assert result.code == 0
+        assert {node["name"] for node in result.json["nodes"]} >= {"_g"}
+        assert set(result.json) == {"nodes", "edges"}
+        assert all(node["leaf"] for node in result.json["nodes"] if node["name"] == "_g")
+
+    def test_no_chain(self, cli: Cli, kernel_file: Path) -> None:
+        result = cli("callgraph", kernel_file, "--from", "g", "--to", "g")
+        assert result.code == 2
+        assert "no chain of calls" in one_line_error(result.err)
+        assert cli("callgraph", kernel_file, "--from", "g").code == 2
 
 
 class TestErrors:

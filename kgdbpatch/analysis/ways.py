@@ -1,0 +1,280 @@
+"""Follow the ways that lead to an indirect branch, and read the table that it goes by."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.symbolic import Expression, State, terms
+from kgdbpatch.isa.decode import Kind
+
+__all__ = ["Resolver", "Search", "Way"]
+
+_LONGEST = 1 << 14  # entries of a table
+_PATHS = 48  # ways to a branch that are looked at
+_DEPTH = 16  # blocks of one way
+_NEAR = 400  # blocks over which a register's number is looked for
+_ROUNDS = 6
+_TOP = 0xFFFFFFFF
+
+
+class _Memory:
+    """The contents of the image, by address."""
+
+    def __init__(self, data: Sequence[tuple[int, bytes]]) -> None:
+        self._parts = sorted((part for part in data if part[1]), key=lambda part: part[0])
+        self._starts = [address for address, _ in self._parts]
+
+    def words(self, address: int, count: int) -> tuple[int, ...] | None:
+        """Return words in the order of addresses; None where the image has none."""
+        part = int(np.searchsorted(self._starts, address, "right")) - 1
+        if part < 0:
+            return None
+        start, data = self._parts[part]
+        if address - start + 4 * count > len(data):
+            return None
+        return struct.unpack_from(f">{count}I", data, address - start)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to a block's end: the blocks run in order, and whether each but the last branched."""
+
+    blocks: tuple[int, ...]
+    branched: tuple[bool, ...]
+
+
+class Resolver:
+    """The search for the table of one branch at a time."""
+
+    def __init__(self, blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) -> None:
+        self._blocks, self._program, self._defs = blocks, blocks.program, changes
+        self._memory = _Memory(data)
+        self._numbers: dict[tuple[int, int], tuple[int | None, frozenset[int]]] = {}
+        self._throughout: dict[tuple[int, int], int | None] = {}
+        starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)
+        self._kills = np.bitwise_or.reduceat(changes, starts) if len(starts) else changes
+        self._learnt: list[tuple[int, set[int]]] = []
+        self._by_table: dict[int, list[tuple[int, bool]]] | None = {}
+        falls = np.flatnonzero(blocks.fall >= 0)
+        self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
+        self._fallen_from[blocks.fall[falls]] = falls
+        self._by_target = np.argsort(blocks.taken, kind="stable")
+        self._targets = blocks.taken[self._by_target]
+        self._branches: dict[int, list[tuple[int, bool]]] = {}
+        for block in np.flatnonzero(blocks.indirect).tolist():
+            self._branches.setdefault(int(blocks.owner[block]), []).append((block, True))
+
+    def learn(self, block: int, targets: Sequence[int]) -> set[int]:
+        """Take edges of a table into account; return the blocks to which they are new."""
+        index = self._program.index_of(np.array(targets, dtype=np.int64))
+        starts = set(self._blocks.of_word[index].tolist())
+        self._learnt.append((block, starts))
+        return starts
+
+    def forget(self) -> None:
+        """Drop what was found out before the last edges were learnt."""
+        self._numbers.clear()
+        self._by_table = None
+
+    def _table_edges(self, block: int) -> list[tuple[int, bool]]:
+        if self._by_table is None:
+            edges: dict[int, set[tuple[int, bool]]] = {}
+            for source, targets in self._learnt:
+                for target in targets:
+                    edges.setdefault(target, set()).add((source, True))
+            self._by_table = {target: sorted(sources) for target, sources in edges.items()}
+        return self._by_table.get(block, [])
+
+    def _predecessors(self, block: int) -> list[tuple[int, bool]]:
+        """Return the blocks from which control comes within the function, and whether by a branch.
+
+        What no known edge leads to may be entered from any indirect branch of the function.
+        """
+        known = list(self._table_edges(block))
+        if self._fallen_from[block] >= 0:
+            known.append((int(self._fallen_from[block]), False))
+        first, last = np.searchsorted(self._targets, (block, block + 1)).tolist()
+        known += [(source, True) for source in self._by_target[first:last].tolist()]
+        return known if known else self._branches.get(int(self._blocks.owner[block]), [])
+
+    def number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
+        """Return the number that a register holds whenever a block begins, and the blocks asked about."""
+        everywhere = self._always(int(self._blocks.owner[block]), register) if register >= 14 else None
+        if everywhere is not None:
+            return everywhere, frozenset()
+        key = block, register
+        if key not in self._numbers:
+            self._numbers[key] = self._find_number(block, register)
+        return self._numbers[key]
+
+    def _always(self, function: int, register: int) -> int | None:
+        """Return the only number that a function puts into a preserved register."""
+        key = function, register
+        if key not in self._throughout:
+            self._throughout[key] = self._find_always(function, register)
+        return self._throughout[key]
+
+    def _find_always(self, function: int, register: int) -> int | None:
+        first, end = int(self._program.entry[function]), int(self._program.end[function])
+        at = first + np.flatnonzero(self._defs[first:end] >> np.uint64(register) & np.uint64(1))
+        # what is loaded from the frame is the caller's value, put back
+        words = self._program.words[at].tolist()
+        at = at[[not (word >> 26 in (32, 46) and word >> 16 & 31 in (1, 11)) for word in words]]
+        home = self._blocks.of_word[at]
+        if not 1 <= len(at) <= 4 or (home != home[0]).any():
+            return None
+        value = self._run(Way((int(home[0]),), ()), int(at[-1]) + 1).get(register)
+        return int(value[1]) if value[0] == "const" else None  # type: ignore[call-overload]
+
+    def _find_number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
+        found: int | None = None
+        seen, pending = {block}, [block]
+        while pending:
+            here = pending.pop()
+            before = self._predecessors(here)
+            if not before or self._is_entry(here) or len(seen) > _NEAR:
+                return None, frozenset(seen)
+            for source, _ in before:
+                value = self._left(source, register)
+                if value is None:
+                    if source not in seen:
+                        seen.add(source)
+                        pending.append(source)
+                    continue
+                if value[0] != "const" or found not in (None, value[1]):
+                    return None, frozenset(seen)
+                found = int(value[1])  # type: ignore[call-overload]
+        return found, frozenset(seen)
+
+    def _left(self, block: int, register: int) -> Expression | None:
+        """Return what a block leaves in a register; None when it leaves the register alone."""
+        blocks = self._blocks
+        last = int(blocks.last[block])
+        called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]
+        if called and register < 14:
+            return ("at", last << 6 | register, _TOP)
+        if not int(self._kills[block]) >> register & 1:
+            return None
+        return self._run(Way((block,), ()), last + 1).get(register)
+
+    def _run(self, way: Way, end: int) -> State:
+        """Evaluate a way up to a word."""
+        program, blocks = self._program, self._blocks
+        state = State()
+        for number, block in enumerate(way.blocks):
+            first, last = int(blocks.first[block]), int(blocks.last[block])
+            if number == len(way.blocks) - 1:
+                last = end - 1
+            words = program.words[first : last + 1].tolist()
+            changes = self._defs[first : last + 1].tolist()
+            address = int(program.address[first])
+            for offset, (word, defs) in enumerate(zip(words, changes, strict=True)):
+                state.step(word, first + offset, address + 4 * offset, defs)
+            if number < len(way.branched):
+                if blocks.kind[block] in (Kind.BRANCH, Kind.RETURN):
+                    state.branch(words[-1], way.branched[number])
+                elif blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]:
+                    state.call(last)
+        return state
+
+    def value(self, way: Way) -> tuple[Expression | None, State]:
+        """Return what CTR holds at the end of a way."""
+        state = self._run(way, int(self._blocks.last[way.blocks[-1]]))
+        return state.ctr, state
+
+    def _sum(self, head: int, expression: Expression, asked: set[int]) -> tuple[int, list[Expression]]:
+        """Return an expression as a number and the rest; ``head`` is the block it was evaluated from."""
+        total, rest = terms(expression)
+        unknown = []
+        for part in rest:
+            number = None
+            if part[0] == "in":
+                number, seen = self.number(head, int(part[1]))  # type: ignore[call-overload]
+                asked |= seen
+            if number is None:
+                unknown.append(part)
+            else:
+                total += number
+        return total & _TOP, unknown
+
+    def table(self, way: Way, value: Expression, state: State, asked: set[int]) -> tuple[int, ...] | None:
+        """Return the targets of a branch through a table; None when they cannot be told."""
+        head, function = way.blocks[0], int(self._blocks.owner[way.blocks[-1]])
+        base, parts = self._sum(head, value, asked)
+        if len(parts) != 1 or parts[0][0] != "load":
+            return None
+        place, inner = self._sum(head, parts[0][1], asked)  # type: ignore[arg-type]
+        if len(inner) != 1 or inner[0][0] != "shl" or inner[0][2] != 2:
+            return None
+        limit = state.limit(inner[0][1])  # type: ignore[arg-type]
+        if limit >= _LONGEST:
+            return None
+        entries = self._memory.words(place, limit + 1)
+        if entries is None:
+            return None
+        targets = tuple(sorted({(base + entry) & _TOP for entry in entries}))
+        index = self._program.index_of(np.array(targets, dtype=np.int64))
+        if (index < 0).any() or (self._program.function[index] != function).any():
+            return None
+        return targets
+
+    def search(self, block: int) -> tuple[tuple[int, ...], set[int]] | None:
+        """Return a branch's targets and the blocks whose predecessors were asked for."""
+        found: set[int] = set()
+        asked: set[int] = set()
+        pending, tried = [Way((block,), ())], 0
+        while pending:
+            way = pending.pop()
+            tried += 1
+            value, state = self.value(way)
+            targets = None if value is None else self.table(way, value, state, asked)
+            if targets is not None:
+                found.update(targets)
+                continue
+            head = way.blocks[0]
+            before = self._predecessors(head)
+            if not before or tried > _PATHS or len(way.blocks) > _DEPTH or self._is_entry(head):
+                return None
+            asked.add(head)
+            for source, branched in before:
+                if source in way.blocks:
+                    return None
+                pending.append(Way((source, *way.blocks), (branched, *way.branched)))
+        return tuple(sorted(found)), asked
+
+    def _is_entry(self, block: int) -> bool:
+        return bool(self._program.is_entry[self._blocks.first[block]])
+
+
+class Search:
+    """The search for all tables of a program."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self.targets: dict[int, tuple[int, ...]] = {}
+        self._asked: dict[int, set[int]] = {}
+
+    def run(self, branches: Sequence[int]) -> None:
+        """Resolve what can be resolved, until no table found leads into a way already looked at."""
+        pending = list(branches)
+        for _ in range(_ROUNDS):
+            new: set[int] = set()
+            for block in pending:
+                result = self._resolver.search(block)
+                before = self.targets.pop(block, None)
+                if result is not None:
+                    self.targets[block], self._asked[block] = result
+                    if before != self.targets[block]:
+                        new |= self._resolver.learn(block, self.targets[block])
+            self._resolver.forget()
+            pending = [block for block in self.targets if self._asked[block] & new]
+            if not pending:
+                return
+        for block in pending:
+            del self.targets[block]
