@@ -13,7 +13,7 @@ from kgdbpatch.isa.registers import CRS, FPRS, GPRS, mask
 
 __all__ = ["Payload", "asm_payload", "blob_payload", "call_payload", "count_payload"]
 
-_XER = ("ca", "ov", "so")
+_XER = ("ca", "ov", "so", "string")
 _CALL_REGISTER = 12
 
 

@@ -17,7 +17,7 @@ from kgdbpatch.patch.site import Site
 
 __all__ = ["Saves", "save"]
 
-_XER = ("ca", "ov", "so")
+_XER = ("ca", "ov", "so", "string")  # the last, the count of lswx, is never free
 _MOVES = {  # special register: to a GPR, back from it
     "lr": (encode.mflr, encode.mtlr),
     "ctr": (encode.mfctr, encode.mtctr),
@@ -56,6 +56,7 @@ def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
     special: list[str] = [name for name in ("lr", "ctr") if name in saved]
     special += ["cr"] if fields else []
     special += ["xer"] if any(name in saved for name in _XER) else []
+    told = tuple(name for name in saved if name != "string")
     enter: list[int] = []
     leave: list[int] = []
     used: set[str] = set()
@@ -63,8 +64,8 @@ def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
         enter, leave, used = _in_registers(site.free - set(changed), items, special, fields)
     if items or special or frame:
         framed = _in_frame(site, site.free - used, items, special, fields, seen)
-        return Saves(tuple(saved), [*enter, *framed.enter], [*framed.leave, *leave])
-    return Saves(tuple(saved), enter, leave)
+        return Saves(told, [*enter, *framed.enter], [*framed.leave, *leave])
+    return Saves(told, enter, leave)
 
 
 def _in_registers(

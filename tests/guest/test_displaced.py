@@ -97,6 +97,42 @@ def test_displaced_on_darwin(kernel: Kernel) -> None:
     displace_all(kernel, functions, most=100)  # two springboard slots each at most
 
 
+# every register but the stack's and the system's
+EVERYTHING = "".join(f"lis r{n},0x6bad\n" for n in (0, *range(3, 13), *range(14, 32)))
+EVERYTHING += "mtlr r3\nmtctr r4\nmtcrf 255,r5\nmtxer r6\n"
+
+
+def change_everything(kernel: Kernel, functions: list[str]) -> None:
+    """Code that changes every register is put at random places; the kernel never notices."""
+    chance = random.Random(4)
+    put = []
+    while len(put) < 40:
+        function = kernel[chance.choice(functions)]
+        address = function.address + 4 * chance.randrange(function.size // 4)
+        try:
+            put.append(kernel.patch(address, asm=EVERYTHING, count=True))
+        except Refused:
+            continue
+    for _ in range(CHECKS):
+        line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad"), [hex(patch.site) for patch in put]
+    assert sum(1 for patch in kernel.list() if patch.hits) >= 15
+    kernel.remove_all()
+    assert kernel.verify().ok
+
+
+def test_everything_changed_is_kept_on_darwin(kernel: Kernel) -> None:
+    functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
+    change_everything(kernel, functions)
+
+
+@pytest.mark.linux
+@pytest.mark.kernel("linux")
+def test_everything_changed_is_kept_on_linux(kernel: Kernel) -> None:
+    known = {function.name for function in kernel.image.functions}
+    change_everything(kernel, [name for name in LINUX if name in known])
+
+
 LEAF = "static unsigned sum; void leaf(unsigned a, unsigned b) { sum = sum * 5 + a - b; }\n"
 
 
@@ -116,7 +152,7 @@ def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str]) -> None:
     for _ in range(CHECKS):
         line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
         assert line.message.rstrip().endswith(" 0 bad"), [hex(patch.site) for patch in put]
-    assert sum(1 for patch in kernel.list() if patch.hits) >= 10
+    assert sum(1 for patch in kernel.list() if patch.hits) >= 6
     kernel.remove_all()
     kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
     kernel.remove(*(patch.id for patch in kernel.list()))
@@ -126,14 +162,14 @@ def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str]) -> None:
 
 def test_leaf_on_darwin(kernel: Kernel, tmp_path: Path) -> None:
     functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 64]
-    run_leaf(kernel, tmp_path, functions[::4][:40])
+    run_leaf(kernel, tmp_path, functions[::9][:18])
 
 
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_leaf_on_linux(kernel: Kernel, tmp_path: Path) -> None:
     known = {function.name for function in kernel.image.functions}
-    run_leaf(kernel, tmp_path, [name for name in LINUX if name in known])
+    run_leaf(kernel, tmp_path, [name for name in LINUX if name in known][:24])
 
 
 @pytest.mark.linux

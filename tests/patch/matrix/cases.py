@@ -89,10 +89,28 @@ class Layout:
     refused: list[tuple[Site, str, Refused]] = field(default_factory=list)
 
 
-def _clobber_all() -> Payload:
-    words = [encode.addi(n, 0, 0x100 + n) for n in (0, *range(3, 13))]
-    words += [encode.mtlr(3), encode.mtctr(4), encode.mtcrf(0xFF, 5), encode.mtxer(6)]
-    return asm_payload(lambda _at: words, 0, DARWIN, counted=True)
+_FREEABLE = [*(f"r{n}" for n in range(32) if n not in (1, 2, 13)), *(f"cr{n}" for n in range(8))]
+_FREEABLE += ["lr", "ctr", "ca", "ov", "so"]
+
+
+def _some_free(random: np.random.Generator) -> frozenset[str]:
+    """Return a random set of free registers, mostly a small one."""
+    share = random.random() ** 2
+    return frozenset(name for name in _FREEABLE if random.random() < share)
+
+
+def _clobber(random: np.random.Generator) -> Payload:
+    """Return code that changes registers: all that calls may change, or any at random."""
+    chosen = [n for n in range(32) if n not in (1, 2, 13) and random.random() < 0.4]
+    special = [random.random() < 0.5 for _ in range(4)]
+    if random.random() < 0.5:
+        chosen, special = [0, *range(3, 13)], [True] * 4
+    words = [encode.addi(n, 0, 0x100 + n) for n in chosen]
+    fields = 0xFF if random.random() < 0.5 else 1 << int(random.integers(0, 8))
+    moves = (encode.mtlr(3), encode.mtctr(4), encode.mtcrf(fields, 5), encode.mtxer(6))
+    words += [word for word, wanted in zip(moves, special, strict=True) if wanted]
+    words = words or [encode.nop()]
+    return asm_payload(lambda _at: words, 0, DARWIN, counted=bool(random.random() < 0.7))
 
 
 def _nothing() -> Payload:
@@ -186,20 +204,21 @@ class _Builder:
         return state
 
 
-def _choices(number: int) -> Iterator[tuple[Geometry, frozenset[str]]]:
-    """Yield the geometries and free sets of the form of a number: each with nothing free, and two more."""
+def _choices(number: int, random: np.random.Generator) -> Iterator[tuple[Geometry, frozenset[str]]]:
+    """Yield the geometries and free sets of the form of a number: none, chosen and random ones."""
     for offset, geometry in enumerate(GEOMETRIES):
         if geometry.back:
             yield geometry, FREE[0]
+            yield geometry, _some_free(random)
         yield geometry, FREE[1 + (number + offset * 3) % (len(FREE) - 1)]
         yield geometry, FREE[8 if (number + offset) % 2 else 2]
 
 
 def lay_out(seed: int) -> Layout:
     """Return all cases of all forms."""
-    builder = _Builder(seed)
-    payloads = [count_payload(), _nothing(), _clobber_all()]
+    builder, random = _Builder(seed), np.random.default_rng(seed + 1)
     for number, form in enumerate(forms()):
-        for turn, (geometry, free) in enumerate(_choices(number)):
+        for turn, (geometry, free) in enumerate(_choices(number, random)):
+            payloads = count_payload(), _nothing(), _clobber(random)
             builder.add(form, geometry, free, payloads[(number + turn) % len(payloads)])
     return builder.layout
