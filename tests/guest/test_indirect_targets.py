@@ -27,8 +27,8 @@ def _watch_one(kernel: Kernel, site: int, targets: tuple[int, ...]) -> bool:
     for _ in range(2):
         try:
             kernel.patch(site, asm=_judge(targets, source), count=True)
-        except Refused:
-            if source != "ctr":
+        except Refused as refused:
+            if source != "ctr" or refused.rule == "discarded":
                 return False
         else:
             return True
