@@ -305,10 +305,11 @@ class Kernel:
 
     # ---- analysis ------------------------------------------------------------------------
 
-    def __getitem__(self, name: str) -> Function:
-        function = self.image.function_at(self.image.lookup(name))
+    def __getitem__(self, site: str | int) -> Function:
+        """Return the function around a site, usually given by its name."""
+        function = self.image.function_at(self.resolve(site))
         if function is None:
-            raise Misuse(f"'{name}' is no function")
+            raise Misuse(f"'{site}' is no function")
         return function
 
     @cached_property

@@ -69,7 +69,7 @@ def test_any_words_give_functions_in_order_that_do_not_overlap(words: list[int],
 
 @pytest.mark.parametrize(
     ("profile", "precision", "recall"),
-    [("darwin", 0.99, 0.90), pytest.param("linux", 0.98, 0.95, marks=pytest.mark.linux)],
+    [("darwin", 0.96, 0.90), pytest.param("linux", 0.98, 0.95, marks=pytest.mark.linux)],
 )
 def test_a_stripped_kernel(profile: str, precision: float, recall: float, tmp_path: Path) -> None:
     path = guests.profile(profile).image_path()

@@ -58,7 +58,7 @@ def form(instruction: Instruction) -> str:
     return f"{name} conditional" if instruction.conditional else name
 
 
-def displace_all(kernel: Kernel, functions: Iterable[str], most: int) -> None:
+def displace_all(kernel: Kernel, functions: Iterable[str | int], most: int) -> None:
     sites = defaultdict(list)
     for name in functions:
         function = kernel[name]
@@ -93,7 +93,7 @@ def displace_all(kernel: Kernel, functions: Iterable[str], most: int) -> None:
 
 
 def test_displaced_on_darwin(kernel: Kernel) -> None:
-    functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
+    functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
     displace_all(kernel, functions, most=100)  # two springboard slots each at most
 
 
@@ -102,7 +102,7 @@ EVERYTHING = "".join(f"lis r{n},0x6bad\n" for n in (0, *range(3, 13), *range(14,
 EVERYTHING += "mtlr r3\nmtctr r4\nmtcrf 255,r5\nmtxer r6\n"
 
 
-def change_everything(kernel: Kernel, functions: list[str]) -> None:
+def change_everything(kernel: Kernel, functions: list[str] | list[int]) -> None:
     """Code that changes every register is put at random places; the kernel never notices."""
     chance = random.Random(4)
     put = []
@@ -122,7 +122,7 @@ def change_everything(kernel: Kernel, functions: list[str]) -> None:
 
 
 def test_everything_changed_is_kept_on_darwin(kernel: Kernel) -> None:
-    functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
+    functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
     change_everything(kernel, functions)
 
 
@@ -136,7 +136,7 @@ def test_everything_changed_is_kept_on_linux(kernel: Kernel) -> None:
 LEAF = "static unsigned sum; void leaf(unsigned a, unsigned b) { sum = sum * 5 + a - b; }\n"
 
 
-def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str]) -> None:
+def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str] | list[int]) -> None:
     """C code that calls nothing saves little: put it amid functions, and take it out under load."""
     source = tmp_path / "leaf.c"
     source.write_text(LEAF)
@@ -161,7 +161,7 @@ def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str]) -> None:
 
 
 def test_leaf_on_darwin(kernel: Kernel, tmp_path: Path) -> None:
-    functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 64]
+    functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 64]
     run_leaf(kernel, tmp_path, functions[::9][:18])
 
 

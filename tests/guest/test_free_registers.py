@@ -91,7 +91,7 @@ def _random_site(rng: random.Random, function: Function) -> int:
     return function.address + 4 * rng.randrange(function.size // 4)
 
 
-def _overwrite(kernel: Kernel, functions: list[str], least: int) -> None:
+def _overwrite(kernel: Kernel, functions: list[str] | list[int], least: int) -> None:
     rng = random.Random(1)
     drawn = (_random_site(rng, kernel[rng.choice(functions)]) for _ in iter(int, 1))
     seen: set[int] = set()
@@ -104,7 +104,7 @@ def _overwrite(kernel: Kernel, functions: list[str], least: int) -> None:
 
 
 def test_free_registers_of_darwin(kernel: Kernel) -> None:
-    functions = [f.name for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
+    functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
     _overwrite(kernel, functions, least=20)
 
 

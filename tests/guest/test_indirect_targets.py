@@ -66,7 +66,7 @@ def _watch(kernel: Kernel, most: int, rounds: int) -> tuple[int, int, int]:
 
 def test_targets_of_darwin(kernel: Kernel) -> None:
     watched, taken, hits = _watch(kernel, 100, 30)
-    assert watched == taken == 2
+    assert watched == taken >= 2
     assert hits >= 2
 
 
