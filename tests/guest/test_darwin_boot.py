@@ -125,6 +125,7 @@ def test_dates(epoch: int):
     assert line.time in at
 
 
+@pytest.mark.soak
 def test_threads_take_turns_and_pages_come_and_go(guest: Qemu):
     first = guest.console.wait(STATISTICS, 60, guest.console.position())
     second = guest.console.wait(STATISTICS, 60, guest.console.position())

@@ -189,6 +189,7 @@ def test_an_interrupt_brings_what_sockets_sent(guest: Kernel):
     assert grown["if_frames"] >= grown["socket_received"] > 20
 
 
+@pytest.mark.soak
 def test_run_netisr_finds_posted_bits(qemu: Qemu, image: Image):
     bits = 0
     with stub(qemu) as connection:

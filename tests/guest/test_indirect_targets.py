@@ -73,7 +73,7 @@ def test_targets_of_darwin(kernel: Kernel) -> None:
 def _go_on(kernel: Kernel) -> None:
     """Read the guest's lines until there are no more."""
     while True:
-        kernel.log.wait("selfcheck", deadline=15, since=kernel.log.position())
+        kernel.log.wait("selfcheck", deadline=6, since=kernel.log.position())
 
 
 def test_a_target_outside_is_noticed(kernel: Kernel) -> None:

@@ -63,6 +63,7 @@ def _campaign(kernel: Kernel, cases: int, seed: int) -> Campaign:
     return campaign
 
 
+@pytest.mark.soak
 def test_most_of_a_few_disturbances_are_noticed(counted: Kernel) -> None:
     campaign = _campaign(counted, 20, seed=750)
     print(campaign.summary())
