@@ -88,15 +88,17 @@ def stub(qemu: Qemu) -> Iterator[Stub]:
 
 
 def stops(connection: Stub, sites: dict[int, str], count: int) -> Iterator[str]:
-    """Yield the name of the site reached, ``count`` times; the guest is stopped there."""
+    """Yield the name of the site reached, up to ``count`` times; the guest is stopped there."""
     for site in sites:
         connection.ask(f"Z1,{site:x},4")
-    for _ in range(count):
-        assert connection.run_to_stop(20), "nothing was reached"
-        at = connection.register("pc")
-        yield sites[at]
-        connection.ask(f"z1,{at:x},4")
-        connection.ask("vCont;s")
-        connection.ask(f"Z1,{at:x},4")
-    for site in sites:
-        connection.ask(f"z1,{site:x},4")
+    try:
+        for _ in range(count):
+            assert connection.run_to_stop(20), "nothing was reached"
+            at = connection.register("pc")
+            yield sites[at]
+            connection.ask(f"z1,{at:x},4")
+            connection.ask("vCont;s")
+            connection.ask(f"Z1,{at:x},4")
+    finally:
+        for site in sites:
+            connection.ask(f"z1,{site:x},4")
