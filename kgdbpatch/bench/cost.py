@@ -20,7 +20,6 @@ from kgdbpatch.target.qemu import Qemu
 __all__ = ["Costs", "measure"]
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-_TRIES = 5  # for a line of the log that is printed by itself
 _ROUNDS, _LOOPS = 5000, 3
 _GDB_HITS = 50
 _BEATS = 5  # self-checks between which the guest's speed is taken
@@ -35,7 +34,6 @@ class _Job:
     text: str
     value: Callable[[Kernel], str]
     kprobe: str | None
-    later: tuple[str, str] | None  # the function that prints what is in the log, and that of one line
 
 
 _JOBS = {
@@ -45,7 +43,6 @@ _JOBS = {
         text="KernMonitor/packet_counter: netisr value: 0x%08x",
         value=lambda kernel: f"{{unsigned int}}{kernel.image.lookup('netisr'):#x}",
         kprobe=None,
-        later=None,  # a user process writes it out
     ),
     "linux": _Job(
         site="udp_sendmsg",
@@ -53,7 +50,6 @@ _JOBS = {
         text="KernMonitor/udp_probe: udp_sendmsg length: %u",
         value=lambda _: "$r5",
         kprobe="udp_sendmsg length=%gpr5:u32",
-        later=None,  # _printk itself writes to the console
     ),
 }
 
@@ -95,20 +91,6 @@ class _Bench:
                 with self._kernel.patch(self._job.site, **payload) as applied:
                     cost = hit_cost(self._kernel, self._job.site, applied, inline=inline, what=what)
                     yield self._with_average(cost)
-                    if self._job.later and "c" in payload and payload["c"].name == self._job.code:
-                        yield self._later(*self._job.later)
-
-    def _later(self, printing: str, one_line: str) -> Cost:
-        """Return what another thread spends on the patch's line afterwards."""
-        line = self._kernel[one_line].address
-        for _ in range(_TRIES):
-            mark = self._kernel.log.position()
-            trace = self._kernel.trace_call(printing)
-            printed = self._kernel.log.wait("", since=mark).message
-            if trace.count(line) == 1 and Path(self._job.code).stem in printed:
-                cost = len(trace)
-                return Cost("its line, later", cost, None, None, cost, cost)
-        raise TargetTimeout(f"{printing} did not print a line of the patch by itself in {_TRIES} calls")
 
     def kprobe(self) -> Iterator[Cost]:
         if self._job.kprobe is None:

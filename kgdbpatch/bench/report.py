@@ -13,7 +13,7 @@ _COLUMNS = ("AT A HIT", "COST", "GLUE", "PAYLOAD", "RANGE", "LOOP", "STOPPED", "
 _MEANING = """\
 COST     instructions the guest executes more than without it: stepped through, interrupts held back,
          and equal to QEMU's own count; the median of three hits, RANGE is from the least to the most.
-         On linux printing includes the console, on darwin another thread writes the line later.
+         On linux printing includes the console, on darwin a process writes the line later.
          A breakpoint's work (same value counted and printed, by GDB's commands) is done by the host
 GLUE     branches, saves, restores, counting; PAYLOAD the code asked for and all that it calls
 LOOP     the same from a loop at full speed (linux: init's udp command), give or take a few: with
