@@ -43,6 +43,7 @@ __all__ = [
     "survey",
     "whole",
     "why",
+    "with_functions",
 ]
 
 profiles = guests.profiles
@@ -107,11 +108,12 @@ def image_path(profile: str) -> Path:
 def open_image(what: str) -> Image:
     """Return the image that ``what`` means: a file's path, or else the name of a running guest.
 
-    ``memory:NAME`` is the kernel as it lies in a running Linux's memory; its file is not looked at.
+    ``memory:NAME`` is the kernel as it lies in a running guest's memory: of Linux with what it knows
+    of its own symbols (its file is not looked at), of Darwin with the extensions that are loaded.
     Functions of a file without symbols are guessed, and marked so.
     """
     if Path(what).exists():
-        return _with_functions(_load(what))
+        return with_functions(_load(what))
     if what.startswith("memory:"):
         return _in_memory(what.removeprefix("memory:"))
     if "/" in what or "." in what:
@@ -137,23 +139,35 @@ def _load(path: str) -> Image:
     return image
 
 
-def _with_functions(image: Image) -> Image:
-    if image.functions:
+def with_functions(image: Image) -> Image:
+    """Return the image with what seems to be functions in the code sections that name none."""
+    named = {function.section for function in image.functions}
+    bare = [section for section in image.code_sections() if section.name not in named]
+    if not bare:
         return image
     from kgdbpatch.analysis.guess import guess_functions
 
-    def words(executable: bool) -> list[tuple[int, npt.NDArray[np.uint32]]]:
-        return [(s.address, image.words(s)) for s in image.sections if s.executable is executable]
-
-    return image.with_guessed(guess_functions(words(True), words(False)))
+    code = [(section.address, image.words(section)) for section in bare]
+    data = [(section.address, image.words(section)) for section in image.sections if not section.executable]
+    return image.with_guessed(guess_functions(code, data))
 
 
 def _in_memory(name: str) -> Image:
     from kgdbpatch.image.memory import image_from_memory
+    from kgdbpatch.kernel import Kernel
     from kgdbpatch.target.qemu import Qemu
 
-    ram = Qemu.attach(name).ram  # reading it neither stops the guest nor asks it anything
-    return image_from_memory(name, ((start, ram.read(start, end - start)) for start, end in ram.touched()))
+    qemu = Qemu.attach(name)
+    if qemu.metadata["profile"] != "darwin":
+        ram = qemu.ram  # reading it neither stops the guest nor asks it anything
+        return image_from_memory(
+            name, ((start, ram.read(start, end - start)) for start, end in ram.touched())
+        )
+    kernel = Kernel.attach(name)
+    try:
+        return with_functions(kernel.with_extensions())
+    finally:
+        kernel.close()
 
 
 @dataclass(frozen=True, slots=True)

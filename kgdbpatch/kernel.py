@@ -18,6 +18,7 @@ from kgdbpatch.component import Component, Header
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
+from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.planner import Planner
@@ -31,6 +32,7 @@ from kgdbpatch.target.steps import executed, step_to
 __all__ = ["Applied", "Batch", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
 
 Ids = list[int]  # within Kernel the name `list` is the method's
+Extensions = list[Extension]
 
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
@@ -241,6 +243,15 @@ class Kernel:
         """Read memory as the CPU maps it for the kernel, the guest stopped meanwhile; or `MemoryFault`."""
         with self._qemu.exclusive(self._wait):
             return self._component.read(self.header, address, size)
+
+    def extensions(self) -> Extensions:
+        """Return the extensions that a Darwin kernel has loaded; the guest is stopped meanwhile."""
+        with self._qemu.exclusive(self._wait), self._component.view(self.header) as read:
+            return loaded_extensions(self.image, read)
+
+    def with_extensions(self) -> Image:
+        """Return the kernel's image with the code of its loaded extensions."""
+        return with_extensions(self.image, self.extensions())
 
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""

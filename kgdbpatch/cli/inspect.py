@@ -31,13 +31,15 @@ def functions(
 ) -> None:
     """List a kernel's functions, by address.
 
-    Of a file without symbols they are guessed and marked "?"; of memory:NAME they are what the
-    running Linux itself knows. Kernel extensions (Mach-O object files) are read too.
+    Where a file names none they are guessed and marked "?"; of memory:NAME they are what the
+    running Linux itself knows, or the Darwin kernel's and those of the extensions it has loaded.
+    Kernel extensions (Mach-O object files) are read too.
 
     \b
     Examples:
       kgdbpatch functions darwin
       kgdbpatch functions memory:linux
+      kgdbpatch functions memory:darwin '*filter*'
       kgdbpatch functions vmlinux 'udp_*' --json
     """
     from kgdbpatch import catalog

@@ -131,22 +131,33 @@ class Component:
         return installed
 
     def read(self, header: Header, virtual: int, size: int) -> bytes:
-        """Read memory as the CPU maps it for the kernel, whatever runs now.
+        """Read memory as the CPU maps it for the kernel, whatever runs now; as `view`'s function."""
+        with self.view(header) as read:
+            return read(virtual, size)
 
-        Raises `MemoryFault` with the first address that is not mapped to RAM.
+    @contextmanager
+    def view(self, header: Header) -> Iterator[Callable[[int, int], bytes]]:
+        """Stop the guest and yield a function that reads bytes at a virtual address of the kernel's.
+
+        It raises `MemoryFault` with the first address that is not mapped to RAM.
         """
-        data, ram = b"", self._qemu.ram
+        ram = self._qemu.ram
         with self.stop(header.arena) as stop:
             stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
             state = self._state(header.arena)
-            while len(data) < size:
-                address = virtual + len(data)
-                wanted = min(size - len(data), PAGE - address % PAGE)
-                physical = translate(state, ram, address) if address < 1 << 32 else None
-                if physical is None or physical + wanted > ram.size:
-                    raise MemoryFault(f"the kernel has no memory mapped at 0x{address:08x}", address)
-                data += ram.read(physical, wanted)
-        return data
+
+            def read(virtual: int, size: int) -> bytes:
+                data = b""
+                while len(data) < size:
+                    address = virtual + len(data)
+                    wanted = min(size - len(data), PAGE - address % PAGE)
+                    physical = translate(state, ram, address) if address < 1 << 32 else None
+                    if physical is None or physical + wanted > ram.size:
+                        raise MemoryFault(f"the kernel has no memory mapped at 0x{address:08x}", address)
+                    data += ram.read(physical, wanted)
+                return data
+
+            yield read
 
     def snapshot(self, header: Header, tag: str) -> None:
         """Save the guest's whole state under ``tag``, the decrementer's in the arena."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import lief
+import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.image.contents import Contents, plainness
@@ -17,7 +19,11 @@ lief.logging.disable()  # it writes to stderr what `BadImage` says better
 _SHT_NOBITS, _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 8, 1, 2, 4
 _SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
 _STT_NOTYPE, _STT_OBJECT, _STT_FUNC, _STT_SECTION, _STT_FILE, _STT_GNU_IFUNC = 0, 1, 2, 3, 4, 10
+_FUNCTIONS = {_STT_FUNC, _STT_GNU_IFUNC}
 _STB_LOCAL = 0
+_SYMBOL = np.dtype(  # Elf32_Sym
+    [("name", ">u4"), ("value", ">u4"), ("size", ">u4"), ("info", "u1"), ("other", "u1"), ("shndx", ">u2")]
+)
 
 
 def read_elf(path: object, data: bytes) -> Contents:
@@ -36,14 +42,14 @@ def read_elf(path: object, data: bytes) -> Contents:
         entry=int(header.entrypoint) & 0xFFFF_FFFF,
         sections=tuple(s for s in by_index if s is not None),
         segments=segments,
-        symbols=_symbols(binary, by_index),
+        symbols=_symbols(path, data, binary, by_index),
     )
 
 
 def _config() -> Any:
     config = lief.ELF.ParserConfig()
     config.parse_relocations = config.parse_dyn_symbols = config.parse_notes = False
-    config.parse_symbol_versions = config.parse_overlay = False
+    config.parse_symtab_symbols = config.parse_symbol_versions = config.parse_overlay = False
     return config
 
 
@@ -97,32 +103,52 @@ def _sections(path: object, data: bytes, binary: Any) -> list[Section | None]:
     return sections
 
 
-def _symbols(binary: Any, sections: list[Section | None]) -> tuple[Symbol, ...]:
+def _symbols(path: object, data: bytes, binary: Any, sections: list[Section | None]) -> tuple[Symbol, ...]:
+    """Return the symbols of the file's table, in the order of `Contents`.
+
+    LIEF would make an object of each of Linux's 50,000: the table is read as the array it is.
+    """
+    entries, names = _symbol_table(path, data, binary)
+    kinds, bindings = entries["info"] & 15, entries["info"] >> 4
+    wanted = (
+        (entries["shndx"] != _SHN_UNDEF) & ~np.isin(kinds, (_STT_SECTION, _STT_FILE)) & (entries["name"] > 0)
+    )
     ranked: list[tuple[int, Symbol]] = []
-    for entry in binary.symtab_symbols:
-        index, info = entry.shndx, entry.information
-        kind, binding = info & 15, info >> 4
-        if index == _SHN_UNDEF or kind in {_STT_SECTION, _STT_FILE}:
-            continue
-        name = str(entry.name)
+    columns = (entries["name"], entries["value"], entries["size"], entries["shndx"], kinds, bindings)
+    for at, address, size, index, kind, binding in zip(*(c[wanted].tolist() for c in columns), strict=True):
+        name = names[at : names.find(b"\0", at)].decode("utf-8", "replace")
         if not name:
             continue
-        address, exported = entry.value & 0xFFFF_FFFF, binding != _STB_LOCAL
+        exported = binding != _STB_LOCAL
         if index == _SHN_ABS:
-            ranked.append((4, Symbol(name, address, entry.size, "", "absolute", exported)))
+            ranked.append((4, Symbol(name, address, size, "", "absolute", exported)))
             continue
         if index >= len(sections) or (section := sections[index]) is None:
             continue
         what = _kind(kind, section)
-        rank = 2 * (kind not in {_STT_FUNC, _STT_GNU_IFUNC}) + (not exported)
-        ranked.append((rank, Symbol(name, address, entry.size, section.name, what, exported)))
+        rank = 2 * (kind not in _FUNCTIONS) + (not exported)
+        ranked.append((rank, Symbol(name, address, size, section.name, what, exported)))
     ranked.sort(key=lambda pair: (pair[0], *plainness(pair[1].name)))
     return tuple(symbol for _, symbol in ranked)
+
+
+def _symbol_table(path: object, data: bytes, binary: Any) -> tuple[npt.NDArray[np.void], bytes]:
+    """Return the entries of the symbol table, none where there is no table, and their strings."""
+    table = next((part for part in binary.sections if part.type == lief.ELF.Section.TYPE.SYMTAB), None)
+    if table is None:
+        return np.zeros(0, _SYMBOL), b""
+    if table.link >= len(binary.sections):
+        raise BadImage(path, "the symbol table has no strings")
+    strings = binary.sections[table.link]
+    return (
+        np.frombuffer(data, _SYMBOL, table.size // _SYMBOL.itemsize, table.file_offset),
+        data[strings.file_offset : strings.file_offset + strings.size] + b"\0",
+    )
 
 
 def _kind(kind: int, section: Section) -> str:
     if not section.executable:
         return "object"
-    if kind in {_STT_FUNC, _STT_GNU_IFUNC}:
+    if kind in _FUNCTIONS:
         return "function"
     return "object" if kind == _STT_OBJECT else "label"

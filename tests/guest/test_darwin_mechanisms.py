@@ -32,7 +32,7 @@ VECTORS = {
 MSR_PR, MSR_FP = 0x4000, 0x2000
 USER = range(0x5000_0000, 0x8000_0000)
 SAVEAREA_SRR0, SAVEAREA_EXCEPTION = 128, 160  # images/darwin/include/ppc.h
-KMOD = struct.Struct(">2I48s16s6I")  # images/darwin/include/kmod.h
+KMOD = struct.Struct(">3I64s64s2I3I2I2I")  # images/darwin/include/kmod.h
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def extensions(guest: Kernel) -> dict[str, tuple[int, int, dict[str, int]]]:
     found = {}
     at = value(guest, "kmod")
     while at:
-        following, _, name, _, _, address, size, _, count, symbols = KMOD.unpack(
+        following, _, _, name, _, _, _, address, size, _, _, _, count, symbols = KMOD.unpack(
             guest._qemu.ram.read(at, KMOD.size)
         )
         pairs = words(guest._qemu, symbols, 2 * count)

@@ -4,26 +4,36 @@
 
 #include "types.h"
 
-#define KMOD_NAME 48
+#define KMOD_NAME 64
+
+/* Of Darwin's structure, and of ours: the same, and the symbols behind it. */
+#define KMOD_INFO_VERSION 1
+#define KMOD_INFO_SYMBOLS 2
 
 struct kmod_symbol {
     vm_offset_t address;
     const char *name;
 };
 
-/* An extension that is loaded; `kmod` heads the list. */
+/* An extension that is loaded; `kmod` heads the list. Up to `stop` it is laid out as Darwin's. */
 struct kmod_info {
     struct kmod_info *next;
+    uint32_t info_version;
     uint32_t id;
-    char name[KMOD_NAME], version[16];
+    char name[KMOD_NAME], version[KMOD_NAME];
     uint32_t reference_count;
+    void *reference_list;
     vm_offset_t address;
     vm_size_t size;
-    const struct kmod_entry *entry;
+    vm_size_t hdr_size;
+    int (*start)(void);
+    int (*stop)(void);
     uint32_t symbol_count;
     struct kmod_symbol *symbols;    /* sorted by address */
     char *strings;
     vm_size_t table_size;           /* of symbols and strings */
+    vm_size_t text_size;            /* code comes first */
+    const struct kmod_entry *entry;
 };
 extern struct kmod_info *kmod;
 

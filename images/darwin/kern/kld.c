@@ -144,6 +144,7 @@ int kld_link(const uint8_t *file, vm_size_t size, struct kmod_info *info)
         error = relocate_section(&object, &object.sections[i], info->address);
     if (error == 0) {
         flush_code(info->address, info->size);
+        info->text_size = object.sections[0].size;
         keep_symbols(&object, info);
         info->entry = find_entry(info);
         error = info->entry ? 0 : ENOEXEC;

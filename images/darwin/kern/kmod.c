@@ -47,7 +47,10 @@ static int kmod_start(struct kmod_info *info)
 {
     strlcpy(info->name, info->entry->name, sizeof info->name);
     strlcpy(info->version, info->entry->version, sizeof info->version);
-    int error = info->entry->start();
+    info->info_version = KMOD_INFO_SYMBOLS;
+    info->start = info->entry->start;
+    info->stop = info->entry->stop;
+    int error = info->start();
     if (error)
         return error;
     info->id = next_kmod_id++;
@@ -88,7 +91,7 @@ int kmod_unload(uint32_t id)
 {
     mutex_lock(&kmod_lock);
     struct kmod_info **link = &kmod, *info = kmod_lookup(id);
-    int error = info == NULL ? ESRCH : info->reference_count ? EINVAL : info->entry->stop();
+    int error = info == NULL ? ESRCH : info->reference_count ? EINVAL : info->stop();
     if (error == 0) {
         while (*link != info)
             link = &(*link)->next;

@@ -1,0 +1,131 @@
+"""Add the extensions that a running Darwin has loaded to its kernel's image: the list at ``_kmod``.
+
+An entry is Darwin's ``kmod_info_t`` (osfmk/mach/kmod.h): ``next``, ``info_version``, ``id``,
+``name[64]``, ``version[64]``, ``reference_count``, ``reference_list``, ``address``, ``size``,
+``hdr_size``, ``start``, ``stop``. Version 1 ends there and knows no symbols. Version 2, our
+guest's, goes on with the symbols (address and name, sorted), their strings, the size of both, and
+how many bytes of code the extension begins with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kgdbpatch.errors import BadImage, MemoryFault
+from kgdbpatch.image.contents import Contents, plainness
+from kgdbpatch.image.image import Image
+from kgdbpatch.image.model import Section, Segment, Symbol
+
+__all__ = ["Extension", "loaded_extensions", "with_extensions"]
+
+Read = Callable[[int, int], bytes]
+
+_HEAD = "kmod"
+_PLAIN, _SYMBOLS = 1, 2  # info_version
+_INFO = struct.Struct(">3I64s64s2I3I2I")
+_MORE = struct.Struct(">5I")  # symbol_count, symbols, strings, table_size, text_size
+_MOST = 1024  # extensions: more is no list
+_LARGEST = 16 << 20
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A loaded extension: ``text_size`` bytes of code come first; ``symbols`` are (address, name).
+
+    Pages of ``data`` that are not in memory are zero.
+    """
+
+    name: str
+    version: str
+    address: int
+    size: int
+    text_size: int
+    symbols: tuple[tuple[int, str], ...]
+    data: bytes
+
+
+def loaded_extensions(image: Image, read: Read) -> list[Extension]:
+    """Return the extensions on a Darwin kernel's list, the last loaded first.
+
+    ``read(virtual, size)`` reads the stopped guest's memory. A kernel without such a list has no
+    extensions. Raises `BadImage` when the list is damaged.
+    """
+    if not any(symbol.name == image.symbol_prefix + _HEAD for symbol in image.symbols):
+        return []
+    try:
+        return list(_walk(image, read))
+    except MemoryFault as error:
+        raise BadImage(image.path, f"the list of extensions is damaged: {error}") from error
+
+
+def _walk(image: Image, read: Read) -> Iterator[Extension]:
+    (at,) = struct.unpack(">I", read(image.lookup(_HEAD), 4))
+    seen: set[int] = set()
+    while at:
+        if at in seen or len(seen) == _MOST:
+            raise BadImage(image.path, "the list of extensions has no end")
+        seen.add(at)
+        following, kind, _, name, version, _, _, address, size, *_ = _INFO.unpack(read(at, _INFO.size))
+        sound = 0 < size <= _LARGEST and not address & 3 and address + size <= 1 << 32
+        if kind not in (_PLAIN, _SYMBOLS) or not sound:
+            raise BadImage(image.path, f"the extension at 0x{at:08x} is described in no known way")
+        symbols: tuple[tuple[int, str], ...] = ()
+        text = size
+        if kind == _SYMBOLS:
+            count, table, strings, table_size, text = _MORE.unpack(read(at + _INFO.size, _MORE.size))
+            if not 8 * count <= strings - table <= table_size <= _LARGEST or not 0 < text <= size:
+                raise BadImage(image.path, f"the symbols of the extension at 0x{at:08x} are damaged")
+            symbols = tuple(_symbols(read(table, table_size), count, table))
+        data = _present(read, address, size)
+        yield Extension(_text(name), _text(version), address, size, text, symbols, data)
+        at = following
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0")[0].decode("ascii", "replace")
+
+
+def _symbols(raw: bytes, count: int, table: int) -> Iterator[tuple[int, str]]:
+    for address, name in struct.iter_unpack(">2I", raw[: 8 * count]):
+        if table <= name < table + len(raw):
+            yield address, _text(raw[name - table :])
+
+
+def _present(read: Read, address: int, size: int) -> bytes:
+    """Return memory, page by page: what is not mapped (paged out, never touched) is zero."""
+    data, end = b"", address + size
+    while address < end:
+        count = min(end, (address | _PAGE - 1) + 1) - address
+        try:
+            data += read(address, count)
+        except MemoryFault:
+            data += bytes(count)
+        address += count
+    return data
+
+
+def with_extensions(image: Image, extensions: list[Extension]) -> Image:
+    """Return a kernel's image with the code and the data of its extensions as further sections.
+
+    They are called after the extension: ``NAME,__text`` and ``NAME,__data``.
+    """
+    sections, segments, symbols = [*image.sections], [*image.segments], [*image.symbols]
+    digest = hashlib.sha256(image.sha256.encode())
+    for extension in extensions:
+        name, start, text = extension.name, extension.address, extension.text_size
+        behind = start + text
+        code = Section(f"{name},__text", start, text, extension.data[:text], True, False)
+        rest = Section(f"{name},__data", behind, extension.size - text, extension.data[text:], False, True)
+        sections += [code, *([rest] if rest.size else [])]
+        segments.append(Segment(name, start, extension.size, extension.data))
+        digest.update(start.to_bytes(4, "big") + extension.data)
+        for address, symbol in sorted(extension.symbols, key=lambda pair: plainness(pair[1])):
+            section, kind = (code, "function") if address in code else (rest, "object")
+            if address in section:
+                symbols.append(Symbol(symbol, address, 0, section.name, kind))
+    contents = Contents(image.entry, tuple(sections), tuple(segments), tuple(symbols))
+    return Image(image.path, image.format, digest.hexdigest(), contents)
