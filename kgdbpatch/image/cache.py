@@ -1,4 +1,4 @@
-"""Remember what LIEF found in large kernel files: it takes 0.6 s to import and 0.4 s for Linux.
+"""Remember what is in large kernel files: reading Linux takes 0.3 s, importing LIEF for Mach-O as long.
 
 An entry is named by the file's SHA-256 and by that of the code that reads such files. It holds
 plain tuples (marshal) behind their own digest; whatever is wrong with it, it is as good as absent.

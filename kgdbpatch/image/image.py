@@ -222,7 +222,7 @@ class Image:
 
 
 def _parse(path: Path, kind: str, data: bytes) -> Contents:
-    # Imported on use: LIEF takes 0.6 s to import.
+    # Imported on use: LIEF takes 0.4 s to import.
     read: Callable[[object, bytes], Contents]
     if kind == "mach-o" and is_kext(data):
         from kgdbpatch.image.kext import read_kext as read
@@ -236,7 +236,7 @@ def _parse(path: Path, kind: str, data: bytes) -> Contents:
             return read(path, data)
     except BadImage:
         raise
-    except (ValueError, RuntimeError) as error:  # LIEF's, of a number or name that it cannot hold
+    except (ValueError, RuntimeError) as error:  # a library's, of a number or name that it cannot hold
         raise BadImage(path, f"damaged: {' '.join(str(error).split())}") from error
 
 

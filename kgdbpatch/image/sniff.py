@@ -1,6 +1,6 @@
 """Tell what kind of file it is from its first bytes, and why it is none of ours.
 
-Only headers are looked at here; LIEF reads the rest. Every reason is one clause for people.
+Only headers are looked at here; LIEF and pyelftools read the rest. Every reason is one clause for people.
 """
 
 from __future__ import annotations

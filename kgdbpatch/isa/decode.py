@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Any
 
-import capstone
 import numpy as np
 import numpy.typing as npt
 
@@ -80,7 +80,9 @@ class Instruction:
 
 
 @lru_cache(maxsize=1)
-def _disassembler() -> capstone.Cs:
+def _disassembler() -> Any:
+    import capstone  # needed only to print
+
     return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_32 | capstone.CS_MODE_BIG_ENDIAN)
 
 
