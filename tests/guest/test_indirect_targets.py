@@ -8,8 +8,6 @@ from kgdbpatch import catalog
 from kgdbpatch.errors import Refused, TargetTimeout
 from kgdbpatch.kernel import Kernel
 
-_LONGEST = 64  # targets compared one by one; the tables of the BPF interpreter have more
-
 
 def _judge(targets: tuple[int, ...], source: str = "ctr") -> str:
     """Return code that traps when a register holds none of the targets."""
@@ -46,8 +44,6 @@ def _watch(kernel: Kernel, most: int, rounds: int) -> tuple[int, int, int]:
     tables = catalog.whole(kernel.image).indirect.tables
     watched = 0
     for site, targets in sorted(tables.items()):
-        if len(targets) > _LONGEST:
-            continue
         watched += _watch_one(kernel, site, targets)
         if watched == most:
             break
