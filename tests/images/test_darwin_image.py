@@ -96,7 +96,7 @@ def test_no_syslog_line(line: str):
 def test_the_kernel_is_in_reach_of_absolute_branches_and_has_enough_functions(image: Image):
     text = next(section for section in image.code_sections() if section.name == "__TEXT,__text")
     assert text.end <= 32 << 20
-    assert sum(function.section == text.name for function in image.functions) >= 80
+    assert sum(function.section == text.name for function in image.functions) >= 400
     run_netisr = image.function_at(image.lookup("run_netisr"))
     assert run_netisr is not None
     assert run_netisr.size > 100
