@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import time
 from collections.abc import Callable
@@ -134,8 +133,6 @@ def _load(path: str) -> Image:
     finally:
         if collecting:
             gc.enable()
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # LIEF complains of what is not collected at the end
     return image
 
 
