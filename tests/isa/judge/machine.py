@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from bare.program import branch, program
 
 from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
@@ -18,7 +17,6 @@ from .layout import CASE, RESULT, SLOT, TRAPS, Cases, Results
 
 __all__ = ["SLOTS", "run"]
 
-_AS, _NM, _OBJCOPY = (f"powerpc-linux-gnu-{tool}" for tool in ("as", "nm", "objcopy"))
 _SOURCE = Path(__file__).with_name("harness.s")
 _CURRENT, _RESULT, _END = 0x2008, 0x200C, 0x2010
 _TRAP = 0x7FE00008
@@ -27,25 +25,9 @@ _ALIGN = 0x1000
 SLOTS = 0x10000
 
 
-@cache
-def _program() -> tuple[bytes, dict[str, int]]:
-    """Return the harness's code, which lies at address 0, and its symbols."""
-    with tempfile.TemporaryDirectory() as directory:
-        built, raw = Path(directory, "harness.o"), Path(directory, "harness.bin")
-        subprocess.run([_AS, "-mregnames", "-mppc", "-o", built, _SOURCE], check=True)
-        subprocess.run([_OBJCOPY, "-O", "binary", built, raw], check=True)
-        listing = subprocess.run([_NM, built], check=True, capture_output=True, text=True).stdout
-        rows = [line.split() for line in listing.splitlines()]
-        return raw.read_bytes(), {name: int(value, 16) for value, _, name in rows}
-
-
-def _branch(at: int, to: int) -> int:
-    return 0x48000000 | (to - at) & 0x03FFFFFC
-
-
 def _memory(slots: npt.NDArray[np.uint32], cases: Cases) -> tuple[bytes, int]:
     """Return the guest's memory from address 0 up to the end of the cases, and where results go."""
-    code, symbols = _program()
+    code, symbols = program(_SOURCE)
     first = -(-(SLOTS + slots.size * 4) // _ALIGN) * _ALIGN
     end = first + len(cases) * CASE.itemsize
     output = -(-end // _ALIGN) * _ALIGN
@@ -58,7 +40,7 @@ def _memory(slots: npt.NDArray[np.uint32], cases: Cases) -> tuple[bytes, int]:
     at = SLOTS + 4 * SLOT * np.arange(len(slots)) + 20
     body[:, 5] = 0x48000000 | (symbols["finished"] - at) & 0x03FFFFFC
     words[_CURRENT // 4], words[_RESULT // 4], words[_END // 4] = first, output, end
-    words[0x3000 // 4] = _branch(0x3000, symbols["start"])
+    words[0x3000 // 4] = branch(0x3000, symbols["start"])
     return words.tobytes() + cases.tobytes(), output
 
 
@@ -73,7 +55,7 @@ def run(name: str, slots: npt.NDArray[np.uint32], cases: Cases, deadline: float 
     assert cases.dtype == CASE
     memory, output = _memory(slots, cases)
     size = output + len(cases) * RESULT.itemsize
-    _, symbols = _program()
+    _, symbols = program(_SOURCE)
     with tempfile.NamedTemporaryFile(prefix="kgdbpatch-cases-") as file:
         file.write(memory)
         file.flush()

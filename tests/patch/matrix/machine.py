@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from bare.program import AS, branch, program
 
 from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
@@ -22,8 +21,7 @@ from kgdbpatch.target.qemu import Qemu
 
 __all__ = ["CASE", "STACK", "STACK_POINTER", "Outcome", "needs_machine", "private_runtime", "run"]
 
-_AS, _NM, _OBJCOPY = (f"powerpc-linux-gnu-{tool}" for tool in ("as", "nm", "objcopy"))
-_MISSING = [tool for tool in ("qemu-system-ppc", "gdb-multiarch", _AS) if shutil.which(tool) is None]
+_MISSING = [tool for tool in ("qemu-system-ppc", "gdb-multiarch", AS) if shutil.which(tool) is None]
 _SOURCE = Path(__file__).with_name("harness.s")
 _CURRENT, _START = 0x2008, 0x2F00
 _CASES, _RESULTS = 0x0020_0000, 0x0040_0000
@@ -69,18 +67,6 @@ class Outcome:
     stack: bytes
 
 
-@cache
-def _program() -> tuple[bytes, dict[str, int]]:
-    """Return the harness's code, which lies at address 0, and its symbols."""
-    with tempfile.TemporaryDirectory() as directory:
-        built, raw = Path(directory, "harness.o"), Path(directory, "harness.bin")
-        subprocess.run([_AS, "-mregnames", "-mppc", "-o", built, _SOURCE], check=True)
-        subprocess.run([_OBJCOPY, "-O", "binary", built, raw], check=True)
-        listing = subprocess.run([_NM, built], check=True, capture_output=True, text=True).stdout
-        rows = [line.split() for line in listing.splitlines()]
-        return raw.read_bytes(), {name: int(value, 16) for value, _, name in rows}
-
-
 def _pieces(words: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
     """Yield (address, bytes) of all words, those close together in one piece."""
     addresses = sorted(words)
@@ -107,13 +93,13 @@ def run(
 
     Raises `TargetTimeout` when the cases do not end.
     """
-    code, symbols = _program()
+    code, symbols = program(_SOURCE)
     low = np.zeros(_START // 4 + 1, ">u4")
     low[: len(code) // 4] = np.frombuffer(code, ">u4")
     end = _CASES + cases.nbytes
     assert end <= _RESULTS
     low[_CURRENT // 4 : _CURRENT // 4 + 3] = _CASES, _RESULTS, end
-    low[_START // 4] = 0x48000000 | (symbols["start"] - _START) & 0x03FFFFFC
+    low[_START // 4] = branch(_START, symbols["start"])
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
         arguments = ["-S", "-device", f"loader,addr={_START:#x},cpu-num=0"]
         pieces = [(0, low.tobytes()), (_CASES, cases.tobytes()), (STACK.start, stack), *_pieces(words)]
