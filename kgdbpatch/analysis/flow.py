@@ -94,9 +94,8 @@ class FlowGraph:
         self.address = address
         self.instructions = tuple(decode(int(word), address + 4 * n) for n, word in enumerate(words))
         self.end = address + 4 * len(self.instructions)
-        self._hidden = {
-            site: tuple(targets) for site, targets in (hidden or {}).items() if address <= site < self.end
-        }
+        hidden = hidden or {}
+        self._hidden = {at: tuple(hidden[at]) for at in range(address, self.end, 4) if at in hidden}
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and self.address <= address < self.end and not address & 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -51,8 +52,13 @@ class Sites:
             }
         )
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        starts: list[int] = self.arrays["start"].tolist()
+        return starts
+
     def _block(self, address: int) -> int | None:
-        block = int(np.searchsorted(self.arrays["start"], address, "right")) - 1
+        block = bisect_right(self._starts, address) - 1
         inside = block >= 0 and address <= int(self.arrays["end"][block])
         return block if inside else None
 

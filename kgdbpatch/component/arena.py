@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,32 @@ def field_offset(name: str, dtype: np.dtype[np.void]) -> int:
     return int(fields[name][1])
 
 
+def _word(header: bytes, name: str) -> int:
+    at = field_offset(name, layout.HEADER)
+    return int.from_bytes(header[at : at + 4], "big")
+
+
+@lru_cache(maxsize=8)
+def _header(data: bytes, baseline: bytes) -> Header:
+    raw, entries = np.frombuffer(data, layout.HEADER)[0], np.frombuffer(baseline, layout.BASELINE)
+    springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
+    near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
+    return Header(
+        arena=ArenaPlan(
+            int(raw["physical"]),
+            int(raw["size"]),
+            int(raw["virtual"]),
+            springboards if springboards.end else None,
+            near if near.end else None,
+        ),
+        bats=(int(raw["bat"]), *([int(raw["near_bat"])] if near.end else [])),
+        next_id=int(raw["next_id"]),
+        slots=int(raw["slots"]),
+        image_sha256=bytes(raw["image_sha256"]).hex(),
+        baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
+    )
+
+
 class Arena:
     """The arena that ``plan`` describes, read through the guest's mapped RAM."""
 
@@ -56,32 +83,13 @@ class Arena:
     @classmethod
     def header(cls, ram: Ram, physical: int) -> Header | None:
         """Return the header of the arena at ``physical``, or None when nothing is installed there."""
-        raw = np.frombuffer(ram.read(physical, layout.HEADER.itemsize), layout.HEADER)[0]
-        if bytes(raw["magic"]) != layout.MAGIC:
+        raw = ram.read(physical, layout.HEADER.itemsize)
+        if not raw.startswith(layout.MAGIC):
             return None
-        version = int(raw["version"])
+        version, count = (_word(raw, name) for name in ("version", "baseline_count"))
         if version != layout.VERSION:
             raise TargetLost(f"the guest's kernel component has version {version}, not {layout.VERSION}")
-        count = int(raw["baseline_count"])
-        entries = np.frombuffer(
-            ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize), layout.BASELINE
-        )
-        springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
-        near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
-        return Header(
-            arena=ArenaPlan(
-                int(raw["physical"]),
-                int(raw["size"]),
-                int(raw["virtual"]),
-                springboards if springboards.end else None,
-                near if near.end else None,
-            ),
-            bats=(int(raw["bat"]), *([int(raw["near_bat"])] if near.end else [])),
-            next_id=int(raw["next_id"]),
-            slots=int(raw["slots"]),
-            image_sha256=bytes(raw["image_sha256"]).hex(),
-            baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
-        )
+        return _header(raw, ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize))
 
     def slot(self, number: int) -> int:
         """Return the physical address of a table entry."""

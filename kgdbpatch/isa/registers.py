@@ -8,6 +8,7 @@ which is never handed out as free.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = [
     "ALL",
@@ -58,7 +59,12 @@ def mask(*registers: str) -> int:
 
 def names(registers: int) -> list[str]:
     """Return the names in a mask, in the order of ``REGISTERS``."""
-    return [name for index, name in enumerate(REGISTERS) if registers >> index & 1]
+    return list(_names(registers))
+
+
+@lru_cache(maxsize=1 << 14)
+def _names(registers: int) -> tuple[str, ...]:
+    return tuple(name for index, name in enumerate(REGISTERS) if registers >> index & 1)
 
 
 def _span(prefix: str, numbers: Iterable[int]) -> int:
