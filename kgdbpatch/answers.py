@@ -32,12 +32,16 @@ class LiveRegisters:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """An entry of the guest's patch table; ``hits`` is None for patches that do not count."""
+    """An entry of the guest's patch table; ``hits`` is None for patches that do not count.
+
+    ``forced`` tells that it was put in against a rule.
+    """
 
     id: int
     site: int
     state: str
     hits: int | None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class Applied:
         self._kernel = kernel
         self.id, self.site, self.saved = identity, made.site, made.saved
         self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
+        self.forced = made.forced
         self.springboard_words = len(made.springboard_code) // 4
         self.pause_us = round(pause * 1e6)
 
@@ -361,8 +362,8 @@ class Kernel:
 
     # ---- patches ---------------------------------------------------------------------------
 
-    def _planner(self, header: Header) -> Planner:
-        return Planner(self.image, self.survey, self._component.arena(header.arena))
+    def _planner(self, header: Header, *, force: bool = False) -> Planner:
+        return Planner(self.image, self.survey, self._component.arena(header.arena), force=force)
 
     def plan(
         self,
@@ -373,9 +374,10 @@ class Kernel:
         call: str | int | None = None,
         entry: str | None = None,
         count: bool = False,
+        force: bool = False,
     ) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""
-        planner = self._planner(self.header)
+        planner = self._planner(self.header, force=force)
         return planner.one(self.resolve(site), planner.payload(asm, c, call, entry, count))[1]
 
     def patch(
@@ -387,18 +389,20 @@ class Kernel:
         call: str | int | None = None,
         entry: str | None = None,
         count: bool = False,
+        force: bool = False,
     ) -> Applied:
         """Put code at a site of the running kernel: one stop, one splice word.
 
         ``asm`` is assembler text or the `pathlib.Path` of a file with it, ``c`` a C
         file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
         function. ``count`` makes an assembler payload count its hits (calls always do); alone, it
-        makes a patch that only counts.
+        makes a patch that only counts. ``force`` goes against the rules ``reservation``,
+        ``fault table``, ``trap``, ``mapping`` and ``exception return``; the patch table tells of it.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):
             header = self.header
-            planner = self._planner(header)
+            planner = self._planner(header, force=force)
             payload = planner.payload(asm, c, call, entry, count)
             slot, made = planner.one(self.resolve(site), payload)
             (identity,) = self._component.apply(header, [(slot, made)])
@@ -413,6 +417,7 @@ class Kernel:
         call: str | int | None = None,
         entry: str | None = None,
         count: bool = False,
+        force: bool = False,
     ) -> Batch:
         """Put the same code at many sites, in one stop; arguments as for `patch`.
 
@@ -420,7 +425,7 @@ class Kernel:
         """
         with self._qemu.exclusive(self._wait):
             header = self.header
-            planner = self._planner(header)
+            planner = self._planner(header, force=force)
             payload = planner.payload(asm, c, call, entry, count)
             planned, refused = planner.many([self.resolve(site) for site in sites], payload)
             ids = self._component.apply(header, planned)
@@ -433,7 +438,13 @@ class Kernel:
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""
         return [
-            Patch(record.id, record.site, record.status, record.hits if record.counted else None)
+            Patch(
+                record.id,
+                record.site,
+                record.status,
+                record.hits if record.counted else None,
+                record.forced,
+            )
             for record in self._component.arena(self.header.arena).records()
         ]
 

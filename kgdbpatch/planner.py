@@ -37,10 +37,13 @@ Planned = list[tuple[int, Plan]]  # table slot and plan
 
 
 class Planner:
-    """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed."""
+    """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
-    def __init__(self, image: Image, survey: Survey, arena: Arena) -> None:
-        self._image, self._survey, self._arena = image, survey, arena
+    With ``force`` they may go against the rules of `FORCEABLE`.
+    """
+
+    def __init__(self, image: Image, survey: Survey, arena: Arena, *, force: bool = False) -> None:
+        self._image, self._survey, self._arena, self._force = image, survey, arena, force
         self._patched: dict[int, Record] = {}
         for record in arena.records():
             if record.status != "retired":
@@ -105,7 +108,7 @@ class Planner:
     # ---- sites -----------------------------------------------------------------------------
 
     def _site(self, address: int) -> Site:
-        site = self._survey.site(address)
+        site = self._survey.site(address, force=self._force)
         below = self._patched.get(address)
         if below is None:
             return site

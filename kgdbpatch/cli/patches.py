@@ -69,6 +69,9 @@ def apply(
     count: Annotated[
         bool, typer.Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go against rules that you know better; see below.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
@@ -82,6 +85,9 @@ def apply(
     are: at a function's first instruction its parameters are that function's arguments.
     Assembler is GNU's. Names of the kernel may be used in both. A SITE with * ? or [ is a glob:
     the first instruction of every function of such a name, all in one stop of the guest.
+
+    --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
+    the address up), "trap" (also looked up), "mapping" and "exception return"; 'list' tells of it.
 
     \b
     Examples:
@@ -97,7 +103,14 @@ def apply(
     if entry is not None and c is None:
         raise Misuse("--entry goes with --c (see 'kgdbpatch apply --help')")
     with attach(name, image, wait) as kernel:
-        payload: dict[str, Any] = {"asm": asm, "c": c, "call": call, "entry": entry, "count": count}
+        payload: dict[str, Any] = {
+            "asm": asm,
+            "c": c,
+            "call": call,
+            "entry": entry,
+            "count": count,
+            "force": force,
+        }
         if any(mark in site for mark in "*?["):
             if dry_run:
                 raise Misuse("--dry-run goes with one site; 'kgdbpatch functions' lists what a glob names")
@@ -139,6 +152,7 @@ def _show_applied(
                 "springboard": made.springboard,
                 "saved": made.saved,
                 "body_words": made.body_words,
+                "forced": made.forced,
                 "pause_us": pause,
             }
         )
@@ -147,6 +161,8 @@ def _show_applied(
     print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
     through = f"springboard at {hexadecimal(made.springboard)}" if made.springboard else "direct branch"
     print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
+    if made.forced:
+        print(f"forced, against: {', '.join(made.forced)}")
 
 
 def _patch(patch: Patch, state: str | None = None) -> dict[str, Any]:
@@ -161,7 +177,12 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
     table(
         ("ID", "SITE", "STATE", "HITS"),
         [
-            (p["id"], _place(kernel, p["site"]), p["state"], "-" if p["hits"] is None else p["hits"])
+            (
+                p["id"],
+                _place(kernel, p["site"]),
+                p["state"] + ", forced" * p["forced"],
+                "-" if p["hits"] is None else p["hits"],
+            )
             for p in patches
         ],
     )

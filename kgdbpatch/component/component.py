@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kgdbpatch.component import layout, stub
 from kgdbpatch.component.allocate import runs
 from kgdbpatch.component.arena import Arena, Header, checksum, field_offset
-from kgdbpatch.component.layout import Op, State
+from kgdbpatch.component.layout import Flag, Op, State
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.component.table import Record, Table
@@ -262,7 +262,8 @@ class Component:
             record["id"], record["site"], record["site_physical"] = ids[slot], plan.site, physical
             record["original"], record["splice"] = plan.original, plan.splice
             record["body"], record["body_size"] = plan.body, len(plan.code)
-            record["constant_size"], record["counted"] = plan.constant_size, plan.counted
+            record["constant_size"] = plan.constant_size
+            record["flags"] = Flag.COUNTED * plan.counted | Flag.FORCED * bool(plan.forced)
             record["glue_words"] = plan.body_words
             record["springboard"] = plan.springboard or 0
             record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE

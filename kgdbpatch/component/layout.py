@@ -6,7 +6,7 @@ guest's patches is in here, so that any client can carry on where another one di
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 
@@ -32,6 +32,7 @@ __all__ = [
     "STUB_OFFSET",
     "TABLE_OFFSET",
     "VERSION",
+    "Flag",
     "Op",
     "State",
 ]
@@ -78,6 +79,13 @@ class State(IntEnum):
     RETIRED = 3  # site restored, memory perhaps still referenced
 
 
+class Flag(IntFlag):
+    """What else the table says of a record."""
+
+    COUNTED = 1
+    FORCED = 2  # put in against a rule
+
+
 def _words(*names: str) -> list[tuple[str, str]]:
     return [(name, ">u4") for name in names]
 
@@ -119,7 +127,7 @@ RECORD = np.dtype(
         *_words("hits", "exits"),
         ("guard_start", ">u2"),  # words: within [start, end) of the body, hits - exits counts threads
         ("guard_end", ">u2"),
-        ("counted", "u1"),
+        ("flags", "u1"),  # Flag
         ("springboard_slots", "u1"),
         ("glue_words", ">u2"),  # the body without a C blob
         ("tail", ">u2"),  # words: where the body's payload is over and the moved instruction begins,

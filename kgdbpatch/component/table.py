@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import State
+from kgdbpatch.component.layout import Flag, State
 
 __all__ = ["STATUSES", "Record", "Table"]
 
@@ -39,6 +39,7 @@ class Record:
     springboard_slots: int
     hits: int
     counted: bool
+    forced: bool
     tail: int
     onward: int
 
@@ -148,7 +149,8 @@ class Table:
             springboard=int(raw["springboard"]) or None,
             springboard_slots=int(raw["springboard_slots"]),
             hits=int(raw["hits"]),
-            counted=bool(raw["counted"]),
+            counted=bool(raw["flags"] & Flag.COUNTED),
+            forced=bool(raw["flags"] & Flag.FORCED),
             tail=int(raw["tail"]),
             onward=int(raw["onward"]),
         )

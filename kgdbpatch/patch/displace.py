@@ -17,7 +17,7 @@ from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.patch.reach import free_gprs, jump
 from kgdbpatch.patch.site import Site
 
-__all__ = ["displace", "movable", "plain"]
+__all__ = ["displace", "immovable", "plain"]
 
 _ALWAYS, _NO_COUNT = 0x14, 0x04  # bits of BO: taken always; CTR left alone (PEM, table 8-4)
 _MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
@@ -38,11 +38,11 @@ def plain(instruction: Instruction) -> bool:
     )
 
 
-def movable(instruction: Instruction) -> None:
-    """Raise `Refused` for an instruction that has its effect at its own address only."""
+def immovable(instruction: Instruction) -> Refused | None:
+    """Return why an instruction has its effect at its own address only, or None."""
     here = instruction.address
     if instruction.kind is Kind.TRAP:
-        raise Refused(
+        return Refused(
             "trap",
             f"'{instruction.mnemonic}' at 0x{here:08x} cannot be moved: the kernel looks a trap up by the "
             "address it ran at",
@@ -50,11 +50,12 @@ def movable(instruction: Instruction) -> None:
         )
     number = instruction.word >> 16 & 31 | instruction.word >> 6 & 0x3E0
     if instruction.mnemonic == "mtspr" and number in _MAPPING_SPRS:
-        raise Refused(
+        return Refused(
             "mapping",
             f"'{instruction.text}' at 0x{here:08x} changes what memory is mapped, the patch's perhaps",
             here,
         )
+    return None
 
 
 def _far(site: Site, what: str, to: int) -> Refused:
@@ -87,9 +88,11 @@ def displace(site: Site, at: int) -> list[int]:
     Raises `Refused`, by the rules ``trap``, ``mapping``, ``reach``, ``registers`` and ``stack``.
     """
     instruction = site.instruction
-    movable(instruction)
+    objection = immovable(instruction)
+    if objection is not None and not site.force:
+        raise objection
     word, opcode = instruction.word, instruction.word >> 26
-    if plain(instruction) or instruction.kind is Kind.SYSCALL:
+    if plain(instruction) or instruction.kind in (Kind.SYSCALL, Kind.TRAP):
         return [word, *_back(site, at + 4)]
     if instruction.kind is Kind.RFI:
         return [word]

@@ -7,14 +7,14 @@ springboard. Pure: addresses and words in, a `Plan` out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.registers import mask
 from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting_return, store_index
-from kgdbpatch.patch.displace import displace, movable, plain
+from kgdbpatch.patch.displace import displace, immovable, plain
 from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
 from kgdbpatch.patch.reach import free_gprs, jump, springboard
 from kgdbpatch.patch.saves import save
@@ -63,6 +63,7 @@ class Plan:
     counted: bool
     tail: int  # words of the body before the moved instruction
     onward: int  # words of the body before the jump to an older patch of the site, or 0
+    forced: tuple[str, ...] = ()  # rules that it goes against
 
     @property
     def springboard_used(self) -> bool:
@@ -103,14 +104,11 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
 
     Raises `Refused` by the rules of `displace`, `saves.save` and the springboard.
     """
-    movable(site.instruction)
-    if payload.calls and site.returning:
-        raise Refused(
-            "exception return",
-            f"0x{site.address:08x} lies between the setting of SRR0 or SRR1 and the rfi that needs them: "
-            "nothing that can fault or sleep may be called there",
-            site.address,
-        )
+    forced = [*site.forced]
+    for refused in _objections(site, payload):
+        if not site.force:
+            raise refused
+        forced.append(refused.rule)
     registers = _returned_by(site, payload, place)
     entrance = _entrance(site, place, linked=registers is not None)
 
@@ -145,7 +143,22 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         counted=payload.counted,
         tail=body.tail,
         onward=body.tail if site.under is not None else 0,
+        forced=tuple(forced),
     )
+
+
+def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
+    """Yield what forbids this payload, or any, at a site."""
+    objection = immovable(site.instruction)
+    if objection is not None:
+        yield objection
+    if payload.calls and site.returning:
+        yield Refused(
+            "exception return",
+            f"0x{site.address:08x} lies between the setting of SRR0 or SRR1 and the rfi that needs them: "
+            "nothing that can fault or sleep may be called there",
+            site.address,
+        )
 
 
 def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob: int) -> _Body:

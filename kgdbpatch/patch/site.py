@@ -9,7 +9,11 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Instruction
 
-__all__ = ["Site", "Spill"]
+__all__ = ["FORCEABLE", "Site", "Spill"]
+
+# What somebody who knows the code may know better: a reservation that is never lost in practice, a
+# fault that never happens, a trap that is never looked up.
+FORCEABLE = frozenset({"reservation", "fault table", "trap", "mapping", "exception return"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,8 @@ class Site:
     ``free_after`` is free wherever the instruction may lead. ``stack`` tells whether r1 is a
     kernel stack that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi
     needs, so that nothing may run here that can fault or sleep. ``under`` is the splice word of
-    the patch that a new one is put over.
+    the patch that a new one is put over. ``force`` lifts the rules of `FORCEABLE`; ``forced`` are
+    those that would have forbidden the site.
     """
 
     instruction: Instruction
@@ -29,6 +34,8 @@ class Site:
     stack: bool = True
     returning: bool = False
     under: int | None = None
+    force: bool = False
+    forced: tuple[str, ...] = ()
 
     @property
     def word(self) -> int:

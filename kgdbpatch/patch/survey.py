@@ -30,7 +30,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import FPRS, bit, names
-from kgdbpatch.patch.site import Site
+from kgdbpatch.patch.site import FORCEABLE, Site
 
 __all__ = ["Rules", "Survey"]
 
@@ -217,45 +217,17 @@ class Survey:
             tuple(names(self._free(address))),
         )
 
-    def site(self, address: int) -> Site:
-        """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it."""
-        function = self.function(address)
-        place = self._image.symbolize(address)
-        section = self._image.section_at(address)
-        if section is not None and section.name in self._rules.untranslated_sections:
-            raise Refused(
-                "untranslated",
-                f"{place} is in {section.name}: exception code, run with address translation off",
-                address,
-            )
-        if address in self._untranslated:
-            raise Refused(
-                "untranslated", f"{place} is reached from an exception vector with translation off", address
-            )
-        instruction = self.instruction(address)
-        if not instruction.known:
-            raise Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
-        hazards = self._hazards(function)
-        if address in hazards.window:
-            raise Refused(
-                "reservation",
-                f"{place} lies between lwarx and stwcx.: a patch would lose the reservation",
-                address,
-            )
-        if address in hazards.off:
-            raise Refused("untranslated", f"{place} may run with address translation off", address)
-        if address in hazards.turning:
-            raise Refused(
-                "untranslated",
-                f"{place} turns address translation off: what follows it must lie where it lies physically",
-                address,
-            )
-        if address in self._rules.fault_sites:
-            raise Refused(
-                "fault table",
-                f"the kernel looks faults of '{instruction.text}' at {place} up by their address",
-                address,
-            )
+    def site(self, address: int, *, force: bool = False) -> Site:
+        """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it.
+
+        With ``force`` the rules of `FORCEABLE` do not.
+        """
+        function, forced = self.function(address), list[str]()
+        for refused in self._objections(function, address):
+            if not force or refused.rule not in FORCEABLE:
+                raise refused
+            forced.append(refused.rule)
+        instruction, hazards = self.instruction(address), self._hazards(function)
         after = address + 4
         free_after = self._free(after) if after < function.address + function.size else 0
         # at the branch's target the same holds only for what is free there too
@@ -270,7 +242,48 @@ class Survey:
             abi=self._image.abi,
             stack=address not in hazards.no_stack,
             returning=address in hazards.returning,
+            force=force,
+            forced=tuple(forced),
         )
+
+    def _objections(self, function: Function, address: int) -> Iterator[Refused]:
+        """Yield what forbids a patch at an instruction."""
+        place = self._image.symbolize(address)
+        section = self._image.section_at(address)
+        if section is not None and section.name in self._rules.untranslated_sections:
+            yield Refused(
+                "untranslated",
+                f"{place} is in {section.name}: exception code, run with address translation off",
+                address,
+            )
+        if address in self._untranslated:
+            yield Refused(
+                "untranslated", f"{place} is reached from an exception vector with translation off", address
+            )
+        instruction = self.instruction(address)
+        if not instruction.known:
+            yield Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
+        hazards = self._hazards(function)
+        if address in hazards.window:
+            yield Refused(
+                "reservation",
+                f"{place} lies between lwarx and stwcx.: a patch would lose the reservation",
+                address,
+            )
+        if address in hazards.off:
+            yield Refused("untranslated", f"{place} may run with address translation off", address)
+        if address in hazards.turning:
+            yield Refused(
+                "untranslated",
+                f"{place} turns address translation off: what follows it must lie where it lies physically",
+                address,
+            )
+        if address in self._rules.fault_sites:
+            yield Refused(
+                "fault table",
+                f"the kernel looks faults of '{instruction.text}' at {place} up by their address",
+                address,
+            )
 
     def nearby(self, address: int) -> Iterator[int]:
         """Yield the other addresses of the same function, nearest first."""

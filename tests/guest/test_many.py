@@ -134,3 +134,32 @@ def test_all_or_nothing(kernel: Kernel):
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
     beat(kernel, 1)
+
+
+def test_force_goes_against_rules_and_is_recorded(kernel: Kernel):
+    inside = next(
+        site
+        for function in kernel.image.functions
+        for site in range(function.address, function.end, 4)
+        if refusal(kernel, site) == "reservation"
+    )
+    with pytest.raises(Refused, match="reservation"):
+        kernel.patch(inside, asm="nop")
+    made = kernel.patch(inside, asm="nop", force=True)  # no lwarx of its own: the reservation outlives it
+    assert made.forced == ("reservation",)
+    plain = kernel.patch("run_netisr", count=True, force=True)
+    assert plain.forced == ()
+    assert {patch.id: patch.forced for patch in kernel.list()} == {made.id: True, plain.id: False}
+    beat(kernel)
+    with pytest.raises(Refused):  # nothing lifts this rule
+        kernel.patch("netisr", asm="nop", force=True)
+    empty(kernel)
+
+
+def refusal(kernel: Kernel, site: int) -> str | None:
+    """Return the rule that forbids a site."""
+    try:
+        kernel.survey.site(site)
+    except Refused as refused:
+        return refused.rule
+    return None
