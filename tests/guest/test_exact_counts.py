@@ -1,0 +1,167 @@
+"""Counts of patches against QEMU's own log of what it executed: difference 0."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch import catalog, guests
+from kgdbpatch.bench.hit import ICOUNT
+from kgdbpatch.component.references import interrupted_contexts
+from kgdbpatch.image import Function, Image
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.qemu import Qemu
+
+# With one instruction a translated block, QEMU logs every instruction that it enters ...
+ENTERED = re.compile(rb"^Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/", re.MULTILINE)
+# ... and takes back those that it had no instructions left for in its time slice (``icount``).
+TAKEN_BACK = re.compile(rb"^Stopped execution of TB chain before \S+ \[([0-9a-f]+)\]", re.MULTILINE)
+
+TEXT = {"darwin": "__TEXT,__text", "linux": ".text"}
+BEATS = 2
+
+
+def boot(profile: str, what: str) -> Kernel:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    return Kernel.boot(profile, f"pytest-{os.getpid()}-{worker}-{what}", icount=ICOUNT)
+
+
+def beats(kernel: Kernel, count: int) -> None:
+    """Let the guest's workload check itself ``count`` times."""
+    for _ in range(count):
+        line = kernel.log.wait("selfcheck", deadline=200, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad")
+
+
+def busy_functions(profile: str, count: int) -> list[Function]:
+    """Return ``count`` functions, chosen at random among those that the workload runs."""
+    with boot(profile, "busy") as kernel:
+        text = [function for function in kernel.image.functions if function.section == TEXT[profile]]
+        kernel.patch_all([function.address for function in text], count=True)
+        beats(kernel, BEATS)
+        ran = {patch.site for patch in kernel.list() if patch.hits}
+    busy = [function for function in text if function.address in ran]
+    assert len(busy) >= count
+    return random.Random(5).sample(busy, count)
+
+
+def inside(kernel: Kernel, qemu: Qemu) -> bool:
+    """Tell whether a paused guest's CPU, or a thread interrupted there, is on its way to a counter."""
+    arena = kernel._component.arena(kernel.header.arena)
+    ranges = []
+    for record in arena.records():
+        ranges.append((record.site, record.site + 4))
+        ranges.append((record.body, record.body + record.body_size))
+        if record.springboard is not None:
+            ranges.append((record.springboard, record.springboard + 16 * record.springboard_slots))
+    found = re.search(r"NIP ([0-9a-f]+)", qemu.hmp("info registers"))
+    assert found
+    pc = int(found[1], 16)
+    if any(start <= pc < end for start, end in ranges if end - start > 4):
+        return True
+    memory = [(0, qemu.ram.array(0, kernel.header.arena.physical))]
+    return bool(interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4]))
+
+
+def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:
+    """Pause the guest where every thread that came to a site was counted; return the hits by site."""
+    kernel.pause()
+    while inside(kernel, qemu):
+        kernel.resume()
+        kernel.pause()
+    return {patch.site: patch.hits or 0 for patch in kernel.list()}
+
+
+class Executed(threading.Thread):
+    """QEMU's log of what it executes, added up by address as it comes: the log is a pipe."""
+
+    def __init__(self, qemu: Qemu, pipe: Path, enough: int) -> None:
+        super().__init__()
+        self._qemu, self._pipe, self._enough = qemu, pipe, enough
+        self.counts, self.lines = Counter[int](), 0
+        self.reached = threading.Event()
+
+    def run(self) -> None:
+        held = b""
+        with self._pipe.open("rb") as log:
+            while chunk := log.read1(1 << 20):
+                text, _, held = (held + chunk).rpartition(b"\n")
+                entered = ENTERED.findall(text)
+                self.counts.update(entered)
+                self.counts.subtract(TAKEN_BACK.findall(text))
+                self.lines += len(entered)
+                if self.lines >= self._enough:
+                    self.reached.set()
+        assert not held
+
+    def __enter__(self) -> Executed:
+        os.mkfifo(self._pipe)
+        self.start()
+        self._qemu.hmp("singlestep on")
+        self._qemu.hmp(f"logfile {self._pipe}")
+        self._qemu.hmp("log exec,nochain")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the log; the guest is paused."""
+        self._qemu.hmp("log none")
+        self._qemu.hmp("singlestep off")
+        self.join(60)
+        assert not self.is_alive(), "QEMU did not close its log"
+
+    def at(self, address: int) -> int:
+        return self.counts[b"%08x" % address]
+
+
+def compare(profile: str, count: int, enough: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = busy_functions(profile, count)
+    kernel_file = guests.profile(profile).image_path()
+    assert kernel_file is not None
+    image = Image.load(kernel_file)
+    blocks = sorted({start for f in functions for start in catalog.flow(image, f).graph.blocks})
+    only = ",".join(f"0x{start:x}+4" for start in blocks)
+    kind = type(guests.profile(profile))
+    usual = kind.qemu_args
+    monkeypatch.setattr(kind, "qemu_args", lambda *given: [*usual(*given), "-dfilter", only])
+    with boot(profile, "exact") as kernel:
+        qemu = Qemu.attach(kernel.name)
+        batch = kernel.patch_all(blocks, count=True)
+        sites = {patch.site for patch in batch.patches}
+        before = halt(kernel, qemu)
+        with Executed(qemu, tmp_path / "executed", enough) as executed:
+            kernel.resume()
+            assert executed.reached.wait(200), f"{executed.lines} lines came"
+            after = halt(kernel, qemu)
+        kernel.resume()
+        counted = {site: after[site] - before[site] for site in sites}
+        print(
+            f"\n{profile}: {len(functions)} functions, {len(sites)} of {len(blocks)} blocks counted, "
+            f"{sum(1 for hits in counted.values() if hits)} ran, {sum(counted.values())} hits"
+        )
+        wrong = {
+            kernel.image.symbolize(site): (hits, executed.at(site))
+            for site, hits in counted.items()
+            if hits != executed.at(site)
+        }
+        assert not wrong, f"site: (counted, executed): {wrong}"
+        assert sum(counted.values()) >= enough // 2
+        ran = {function.address for function in functions} & {site for site in sites if counted[site]}
+        assert len(ran) > 0.5 * count
+        kernel.remove_all()
+
+
+def test_counts_are_what_qemu_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compare("darwin", 20, 20_000, tmp_path, monkeypatch)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("profile", ["darwin", pytest.param("linux", marks=pytest.mark.linux)])
+def test_counts_of_two_hundred_functions(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compare(profile, 200, 2_000_000, tmp_path, monkeypatch)

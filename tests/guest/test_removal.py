@@ -1,0 +1,180 @@
+"""Rounds of apply and remove with threads asleep inside: nothing is freed that one comes back to."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from kgdbpatch.component import Component, Header
+from kgdbpatch.component.component import Stop
+from kgdbpatch.component.layout import State
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.gdb import GRegisters
+from kgdbpatch.target.qemu import Qemu
+
+SOME, ALL = 12, 5000
+AT_ONCE = 6
+
+NAP = """
+extern void delay_ticks(int);
+static unsigned calls;
+void nap(void) { if (calls++ % 3 == 0) delay_ticks(1 + calls % 4); }
+"""
+
+# struct thread and struct per_proc_info of images/darwin/include/kern.h and ppc.h, the frames of asm.h
+SP, LOW, HIGH, STATE, NEXT = 8, 12, 16, 20, 60
+HALTED = 3
+ACTIVE = 24
+LR_SLOT = 4
+SRR0, SRR1, SAVED_LR, EXCEPTION_FRAME, RED_ZONE = 64 + 128, 64 + 132, 64 + 140, 64 + 176, 224
+USER = 0x4000  # MSR[PR]
+
+
+@dataclass
+class Watch:
+    """An independent judge of every free: it knows the guest's threads and unwinds all of their stacks."""
+
+    kernel: Kernel
+    frees: int = 0
+    asleep: int = 0  # patches kept, a thread being inside
+    needless: int = 0  # patches kept, no thread being inside
+    frames: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ram = Qemu.attach(self.kernel.name).ram
+        self.threads = self.kernel.image.lookup("all_threads")
+        self.active = self.kernel.image.lookup("per_proc_info") + ACTIVE
+        self.callee = self.kernel["delay_ticks"]
+
+    def word(self, address: int) -> int:
+        return int.from_bytes(self.ram.read(address, 4), "big")
+
+    def context(self, pc: int, lr: int) -> list[int]:
+        """Return what a context goes on to: LR counts while the payload's callee has not saved it."""
+        return [pc, lr] if self.callee.address <= pc < self.callee.end else [pc]
+
+    def stack(self, sp: int, low: int, high: int) -> Iterator[int]:
+        """Yield the return addresses of all frames from ``sp`` up, and the pcs of interrupted ones."""
+        while low - RED_ZONE - EXCEPTION_FRAME <= sp < high:
+            self.frames += 1
+            above = self.word(sp)
+            if above - sp >= EXCEPTION_FRAME and not self.word(sp + SRR1) & USER:
+                yield from self.context(self.word(sp + SRR0), self.word(sp + SAVED_LR))
+            if not sp < above < high:
+                return
+            yield self.word(above + LR_SLOT)
+            sp = above
+
+    def references(self, registers: GRegisters) -> npt.NDArray[np.int64]:
+        """Return every code address that the CPU or a thread goes on or comes back to."""
+        words = self.context(registers["pc"], registers["lr"])
+        thread, active = self.word(self.threads), self.word(self.active)
+        while thread:
+            sp, low, high, state = (self.word(thread + offset) for offset in (SP, LOW, HIGH, STATE))
+            if thread == active:
+                sp = high if registers["msr"] & USER else registers["r1"]
+            if state != HALTED:
+                words += self.stack(sp, low, high)
+            thread = self.word(thread + NEXT)
+        return np.array(words, np.int64)
+
+    def judge(self, before: npt.NDArray[np.void], left: list[int], registers: GRegisters) -> None:
+        words = self.references(registers)
+        for record in before:
+            body, board = int(record["body"]), int(record["springboard"])
+            inside = (body <= words) & (words < body + int(record["body_size"]))
+            inside |= (board <= words) & (words < board + 16 * int(record["springboard_slots"]))
+            held = [hex(word) for word in words[inside].tolist()]
+            if int(record["id"]) in left:
+                self.asleep += bool(held)
+                self.needless += not held
+            else:
+                self.frees += 1
+                if held:
+                    self.wrong.append(f"patch {record['id']} at 0x{record['site']:08x}: {held}")
+
+
+@pytest.fixture
+def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watching = Watch(kernel)
+    collect = Component._collect
+
+    def watched(self: Component, header: Header, stop: Stop) -> list[int]:
+        table = self.arena(header.arena).table()
+        before = table.raw[table.raw["state"] == State.RETIRED]
+        left = collect(self, header, stop)
+        watching.judge(before, left, GRegisters(stop._session.read_all()))
+        return left
+
+    monkeypatch.setattr(Component, "_collect", watched)
+    return watching
+
+
+def rounds(kernel: Kernel, watch: Watch, sites: list[int], nap: Path, count: int) -> None:
+    chance = random.Random(count)
+    payload = kernel._planner(kernel.header).payload(c=nap)  # compiled once; linked once a place
+    started = time.perf_counter()
+    for _ in range(count):
+        header = kernel.header
+        planned, refused = kernel._planner(header).many(chance.sample(sites, AT_ONCE), payload)
+        assert not refused
+        ids = kernel._component.apply(header, planned)
+        arena = kernel._component.arena(header.arena)
+        until = time.monotonic() + 60
+        while True:  # until a thread is inside one of them
+            table = arena.table()
+            if (table.entered() & np.isin(table.raw["id"], ids)).any():
+                break
+            assert time.monotonic() < until
+        kernel.remove(*ids)
+    seconds = time.perf_counter() - started
+    print(
+        f"\n{count} rounds in {seconds:.0f} s: {watch.frees} patches freed, {watch.asleep} kept at a time "
+        f"with a thread inside, {watch.needless} times for less; {watch.frames} frames unwound"
+    )
+
+
+def check(kernel: Kernel, watch: Watch, sites: list[int], nap: Path, count: int) -> None:
+    rounds(kernel, watch, sites, nap, count)
+    until = time.monotonic() + 60
+    while kernel.list():
+        assert time.monotonic() < until, f"still referenced: {kernel.list()}"
+        kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
+        kernel.remove_all()
+    assert not watch.wrong
+    assert watch.asleep > count / 2
+    assert kernel.arena_used == 0
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, 0)
+    line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+    assert line.message.rstrip().endswith(" 0 bad")
+
+
+def darwin_sites(kernel: Kernel) -> list[int]:
+    """Return functions that the workload runs where sleeping is allowed."""
+    return kernel.entries("sys_*") + kernel.entries("work_*")
+
+
+@pytest.fixture
+def nap(tmp_path: Path) -> Path:
+    source = tmp_path / "nap.c"
+    source.write_text(NAP)
+    return source
+
+
+def test_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path):
+    check(kernel, watch, darwin_sites(kernel), nap, SOME)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2400)
+def test_five_thousand_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path):
+    check(kernel, watch, darwin_sites(kernel), nap, ALL)
