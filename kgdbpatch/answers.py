@@ -34,6 +34,7 @@ class LiveRegisters:
 class Patch:
     """An entry of the guest's patch table; ``hits`` is None for patches that do not count.
 
+    ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
     ``forced`` tells that it was put in against a rule.
     """
 
@@ -41,6 +42,7 @@ class Patch:
     site: int
     state: str
     hits: int | None
+    entry: str
     forced: bool = False
 
 

@@ -12,15 +12,17 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests, remembered
+from kgdbpatch import guests, remembered, vectors
 from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
 from kgdbpatch.component import Component, Header
+from kgdbpatch.component.layout import TRAPS_OFFSET
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.survey import Survey
+from kgdbpatch.patch.trap import Hook
 from kgdbpatch.planner import Planner
 from kgdbpatch.rules import survey_rules
 from kgdbpatch.syslog import Log
@@ -56,6 +58,7 @@ class Applied:
 
     def __init__(self, kernel: Kernel, identity: int, made: Plan, pause: float) -> None:
         self._kernel = kernel
+        self.entry = made.entry
         self.id, self.site, self.saved = identity, made.site, made.saved
         self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
         self.forced = made.forced
@@ -262,6 +265,10 @@ class Kernel:
             table = self._component.arena(header.arena).table(address, address + 4 * count)
             for site, word in table.originals().items():
                 words[(site - address) // 4] = word
+        if header is not None and header.hook is not None:
+            for place, word in header.hook.originals().items():
+                if address <= place < address + 4 * count:
+                    words[(place - address) // 4] = word
         return words
 
     @cached_property
@@ -362,8 +369,15 @@ class Kernel:
 
     # ---- patches ---------------------------------------------------------------------------
 
-    def _planner(self, header: Header, *, force: bool = False) -> Planner:
-        return Planner(self.image, self.survey, self._component.arena(header.arena), force=force)
+    def _planner(self, header: Header, *, via: str = "auto", force: bool = False) -> Planner:
+        arena = self._component.arena(header.arena)
+        return Planner(self.image, self.survey, arena, hook=self._hook, via=via, force=force)
+
+    @cached_property
+    def _hook(self) -> Hook | None:
+        """Where the program exception can be hooked, or None."""
+        table = self._arena.physical + TRAPS_OFFSET
+        return vectors.hook(self._profile, self.image, table, self.words)
 
     def plan(
         self,
@@ -374,10 +388,11 @@ class Kernel:
         call: str | int | None = None,
         entry: str | None = None,
         count: bool = False,
+        via: str = "auto",
         force: bool = False,
     ) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""
-        planner = self._planner(self.header, force=force)
+        planner = self._planner(self.header, via=via, force=force)
         return planner.one(self.resolve(site), planner.payload(asm, c, call, entry, count))[1]
 
     def patch(
@@ -389,6 +404,7 @@ class Kernel:
         call: str | int | None = None,
         entry: str | None = None,
         count: bool = False,
+        via: str = "auto",
         force: bool = False,
     ) -> Applied:
         """Put code at a site of the running kernel: one stop, one splice word.
@@ -396,16 +412,17 @@ class Kernel:
         ``asm`` is assembler text or the `pathlib.Path` of a file with it, ``c`` a C
         file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
         function. ``count`` makes an assembler payload count its hits (calls always do); alone, it
-        makes a patch that only counts. ``force`` goes against the rules ``reservation``,
+        makes a patch that only counts. ``via="trap"`` has the patch entered by a trap, which costs
+        more, even where a branch would do. ``force`` goes against the rules ``reservation``,
         ``fault table``, ``trap``, ``mapping`` and ``exception return``; the patch table tells of it.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):
             header = self.header
-            planner = self._planner(header, force=force)
+            planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
             slot, made = planner.one(self.resolve(site), payload)
-            (identity,) = self._component.apply(header, [(slot, made)])
+            (identity,) = self._component.apply(header, [(slot, made)], self._hook)
             return Applied(self, identity, made, self._component.pause)
 
     def patch_all(
@@ -417,6 +434,7 @@ class Kernel:
         call: str | int | None = None,
         entry: str | None = None,
         count: bool = False,
+        via: str = "auto",
         force: bool = False,
     ) -> Batch:
         """Put the same code at many sites, in one stop; arguments as for `patch`.
@@ -425,10 +443,10 @@ class Kernel:
         """
         with self._qemu.exclusive(self._wait):
             header = self.header
-            planner = self._planner(header, force=force)
+            planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
             planned, refused = planner.many([self.resolve(site) for site in sites], payload)
-            ids = self._component.apply(header, planned)
+            ids = self._component.apply(header, planned, self._hook)
             pause = self._component.pause
             made = (
                 Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
@@ -443,6 +461,7 @@ class Kernel:
                 record.site,
                 record.status,
                 record.hits if record.counted else None,
+                record.entry,
                 record.forced,
             )
             for record in self._component.arena(self.header.arena).records()
@@ -494,6 +513,9 @@ class Kernel:
         mismatched = set(arena.damaged_bodies(table))
         mismatched |= {record.site for record in table.records() if record.status == "damaged"}
         differences = self._differences()
+        if header.hook is not None:
+            expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
+            differences = {at: word for at, word in differences.items() if at not in header.hook.kept()}
         mismatched |= {address for address, word in differences.items() if expected.get(address) != word}
         mismatched |= {address for address in expected if address not in differences}
         return Verification(not mismatched, len(tops), tuple(sorted(mismatched)))

@@ -14,6 +14,7 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
+from kgdbpatch.isa import encode
 from kgdbpatch.patch.assemble import assemble
 from kgdbpatch.patch.compile import compile_c, link
 from kgdbpatch.patch.plan import (
@@ -28,9 +29,12 @@ from kgdbpatch.patch.plan import (
     plan,
 )
 from kgdbpatch.patch.survey import Survey
+from kgdbpatch.patch.trap import Hook
 
-__all__ = ["Planned", "Planner"]
+__all__ = ["VIA", "Planned", "Planner"]
 
+VIA = ("auto", "trap")  # how sites lead to bodies: a branch where one does it; always a trap
+_UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
 _NEAR = 128  # sites looked at for one that would do
 
 Planned = list[tuple[int, Plan]]  # table slot and plan
@@ -39,11 +43,26 @@ Planned = list[tuple[int, Plan]]  # table slot and plan
 class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
-    With ``force`` they may go against the rules of `FORCEABLE`.
+    ``hook`` is where traps can be hooked, if anywhere; ``via`` is one of `VIA`; with ``force`` plans
+    may go against the rules of `FORCEABLE`.
     """
 
-    def __init__(self, image: Image, survey: Survey, arena: Arena, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        image: Image,
+        survey: Survey,
+        arena: Arena,
+        *,
+        hook: Hook | None = None,
+        via: str = "auto",
+        force: bool = False,
+    ) -> None:
+        if via not in VIA:
+            raise Misuse(f"via is one of {', '.join(VIA)}, not '{via}'")
+        if via == "trap" and hook is None:
+            raise Refused("trap", "the program exception of this kernel cannot be hooked")
         self._image, self._survey, self._arena, self._force = image, survey, arena, force
+        self._hook, self._via = hook, via
         self._patched: dict[int, Record] = {}
         for record in arena.records():
             if record.status != "retired":
@@ -118,7 +137,8 @@ class Planner:
             raise Refused(
                 "unfinished", f"{what} belongs to patch {below.id}, {cut}; remove {below.id} first", address
             )
-        return replace(site, under=below.splice)
+        leads = encode.branch_target(address, below.splice)
+        return replace(site, under=below.splice, under_at=below.body if leads is None else leads)
 
     def nearest(self, address: int, refused: Refused) -> int | None:
         """Return the nearest site of the same function that could carry a call."""
@@ -136,6 +156,20 @@ class Planner:
     # ---- plans -----------------------------------------------------------------------------
 
     def _draft(self, site: Site, payload: Payload, place: Place) -> Plan:
+        """Plan by a branch, or by a trap where none will do."""
+        if self._via == "trap":
+            return plan(site, payload, self._allocator.trapped(place))
+        try:
+            return self._branching(site, payload, place)
+        except Refused as refused:
+            if self._hook is None or refused.rule not in _UNREACHED:
+                raise
+            try:
+                return plan(site, payload, self._allocator.trapped(place))
+            except Refused:
+                raise refused from None
+
+    def _branching(self, site: Site, payload: Payload, place: Place) -> Plan:
         """Plan through a springboard, or within reach where the guest has none left or it will not do."""
         near = self._allocator.near(place)
         if near is None:

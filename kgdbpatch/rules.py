@@ -5,22 +5,16 @@ from __future__ import annotations
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Image
 from kgdbpatch.patch.survey import Rules
+from kgdbpatch.vectors import vectors
 
 __all__ = ["survey_rules"]
 
 
 def survey_rules(profile: Profile, image: Image) -> Rules:
     """Return the rules of one kernel: where it may not be patched, and its hidden edges."""
-    sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
-    vectors = tuple(
-        address
-        for section in sections
-        for address in (section.address - section.address % 0x1000 + offset for offset in profile.vectors)
-        if section.address <= address < section.address + section.size
-    )
     return Rules(
         untranslated_sections=profile.untranslated_sections,
-        vectors=vectors,
+        vectors=vectors(profile, image),
         discarded=tuple((window.start, window.end) for window in profile.discarded(image)),
         fault_sites=profile.fault_sites(image),
         hidden=profile.hidden_edges(image),

@@ -8,7 +8,7 @@ from kgdbpatch.analysis.flow import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["exception_return", "no_stack"]
+__all__ = ["exception_return", "no_stack", "reads_exception"]
 
 _R1 = mask("r1")
 _SRR = mask("srr0", "srr1")
@@ -78,3 +78,8 @@ def exception_return(graph: FlowGraph) -> set[int]:
     writes = [i.address for i in graph.instructions if i.defs & _SRR]
     found, _ = _forward(graph, writes, lambda i: i.kind is Kind.RFI)
     return found | returns
+
+
+def reads_exception(graph: FlowGraph) -> bool:
+    """Tell whether a function reads SRR0 or SRR1 otherwise than by rfi: it may be entered with both set."""
+    return any(i.uses & _SRR and i.kind is not Kind.RFI for i in graph.instructions)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel import Applied, Kernel, Patch
     from kgdbpatch.patch.plan import Plan
 
+_ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
+
 __all__ = ["apply", "check", "list_patches", "remove", "verify"]
 
 
@@ -72,6 +74,12 @@ def apply(
     force: Annotated[
         bool, typer.Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
+    via: Annotated[
+        str,
+        typer.Option(
+            "--via", metavar="auto|trap", help="How the site leads to the code: a branch if one does it."
+        ),
+    ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
@@ -110,6 +118,7 @@ def apply(
             "entry": entry,
             "count": count,
             "force": force,
+            "via": via,
         }
         if any(mark in site for mark in "*?["):
             if dry_run:
@@ -149,6 +158,7 @@ def _show_applied(
             {
                 "id": identity,
                 "site": made.site,
+                "entry": made.entry,
                 "springboard": made.springboard,
                 "saved": made.saved,
                 "body_words": made.body_words,
@@ -159,7 +169,7 @@ def _show_applied(
         return
     what = "dry run: would be" if identity is None else f"patch {identity}"
     print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
-    through = f"springboard at {hexadecimal(made.springboard)}" if made.springboard else "direct branch"
+    through = f"springboard at {hexadecimal(made.springboard)}" if made.springboard else _ENTRIES[made.entry]
     print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
     if made.forced:
         print(f"forced, against: {', '.join(made.forced)}")
@@ -175,12 +185,13 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             json_line(patch)
         return
     table(
-        ("ID", "SITE", "STATE", "HITS"),
+        ("ID", "SITE", "STATE", "ENTRY", "HITS"),
         [
             (
                 p["id"],
                 _place(kernel, p["site"]),
                 p["state"] + ", forced" * p["forced"],
+                p["entry"],
                 "-" if p["hits"] is None else p["hits"],
             )
             for p in patches

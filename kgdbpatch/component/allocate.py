@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Place, Plan
+from kgdbpatch.patch.trap import trap_word
 
 __all__ = ["Allocator", "runs"]
 
@@ -83,6 +85,10 @@ class Allocator:
             return None
         body = place.body + self._plan.near_shift
         return Place(body, None, place.counter) if window.start <= body < window.end else None
+
+    def trapped(self, place: Place) -> Place:
+        """Return the same place entered by a trap."""
+        return replace(place, springboard=None, trap=trap_word(self._slots[-1]))
 
     def look(self, size: int = 0, springboard_size: int = 0) -> Place:
         """Return a place for a body of ``size`` bytes and a springboard of ``springboard_size``.

@@ -19,6 +19,7 @@ from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.isa import encode
+from kgdbpatch.patch.trap import Hook
 from kgdbpatch.target.qemu import Ram
 
 __all__ = ["Arena", "Header", "checksum", "field_offset"]
@@ -32,6 +33,7 @@ class Header:
     bats: tuple[int, ...]  # of the arena, and of its near window where there is one
     next_id: int
     slots: int  # of the table, up to the last one ever used
+    hook: Hook | None  # of the program exception, while patches are entered by traps
     image_sha256: str
     baseline: dict[int, int]  # address ─► word, where the running kernel differs from its image
 
@@ -39,6 +41,12 @@ class Header:
 def checksum(code: bytes, springboard: bytes) -> int:
     """Return the CRC-32 of a patch's code and its springboard's."""
     return zlib.crc32(springboard, zlib.crc32(code))
+
+
+def _hook(raw: np.void) -> Hook | None:
+    vector, original, at, shift = (int(raw[f"hook_{name}"]) for name in ("vector", "original", "at", "shift"))
+    table = int(raw["physical"]) + layout.TRAPS_OFFSET
+    return Hook(vector, original, at, shift, table) if at else None
 
 
 def field_offset(name: str, dtype: np.dtype[np.void]) -> int:
@@ -69,6 +77,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
         bats=(int(raw["bat"]), *([int(raw["near_bat"])] if near.end else [])),
         next_id=int(raw["next_id"]),
         slots=int(raw["slots"]),
+        hook=_hook(raw),
         image_sha256=bytes(raw["image_sha256"]).hex(),
         baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
     )

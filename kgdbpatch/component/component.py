@@ -20,15 +20,18 @@ from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.component.translate import PAGE, translate
+from kgdbpatch.component.traps import Traps, hook_in, hook_out
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.reach import jump
+from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.target.gdb import Debugger, GRegisters, Session
 from kgdbpatch.target.qemu import Qemu
 
 __all__ = ["Component", "Stop"]
 
+_IR = 0x20  # MSR: instructions are translated
 _TRIES = 16  # attempts to stop the CPU where interrupts are on
 
 
@@ -50,6 +53,13 @@ class Stop:
         """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0."""
         registers = GRegisters(self._session.read_all())
         return [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
+
+    def trapped(self, hook: Hook) -> int | None:
+        """Return the site whose trap the CPU is about to look up, or None."""
+        registers = GRegisters(self._session.read_all())
+        start = hook.at - hook.shift
+        inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
+        return self._session.register("srr0") if inside and not registers["msr"] & _IR else None
 
 
 class Component:
@@ -105,6 +115,9 @@ class Component:
         with self.stop(arena) as stop:
             stop.write(arena.physical, bytes(layout.STUB_OFFSET))
             stop.write(arena.physical + layout.STUB_OFFSET, stub.CODE)
+            self._clear(
+                stop, arena.physical + layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * layout.TRAP.itemsize
+            )
             self._clear(stop, arena.physical + layout.TABLE_OFFSET, layout.RECORDS * layout.RECORD.itemsize)
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             if entries.size:
@@ -206,8 +219,10 @@ class Component:
                 )
         return tuple(found)
 
-    def apply(self, header: Header, plans: Sequence[tuple[int, Plan]]) -> list[int]:
+    def apply(self, header: Header, plans: Sequence[tuple[int, Plan]], hook: Hook | None = None) -> list[int]:
         """Put patches in, in one stop, each into the table slot given with it; return their ids.
+
+        ``hook`` is where the program exception is to be hooked when a patch is entered by a trap.
 
         Bodies, springboards and records are written first, in bulk; then one call of the stub
         maps, flushes, records and splices. Raises `Refused` (rule ``expected``) when a site's
@@ -233,6 +248,8 @@ class Component:
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
+        trapped = [plan for _, plan in ordered if plan.entry == "trap"]
+        commands += self._trap(header, arena, trapped, hook)
         prepared = len(commands)
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
@@ -247,12 +264,46 @@ class Component:
             except StubFailed as error:
                 undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
                 undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
+                if trapped:
+                    table = arena.table()
+                    left = table.select(~np.isin(table.raw["id"], list(ids.values())))
+                    undo += self._untrap(arena, stop, left, [plan.site for plan in trapped])
                 undo += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in spans]
                 _obey(stop, undo)
                 before = sum(count for _, count in spans[: error.index - prepared])
                 plan = ordered[before + error.done][1]
                 raise _refusal(error, plan.site, plan.original) from error
         return [ids[slot] for slot, _ in plans]
+
+    def _trap(self, header: Header, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
+        """Return the commands that let the sites of ``plans`` be entered by a trap, all but the splices."""
+        if not plans:
+            return []
+        traps = Traps(self._qemu.ram, arena)
+        commands = [command for plan in plans for command in traps.put(plan.site, plan.body)]
+        if header.hook is None:
+            assert hook is not None, "a trap was planned without a hook"
+            commands += hook_in(arena, hook)
+        return commands
+
+    def _untrap(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
+        """Return the commands that let traps at ``sites`` enter what is ``left`` of the patch table.
+
+        When no patch is left that is entered by a trap, the vector gets its own word back.
+        """
+        left = left.select(left.trapped())
+        live = left.raw["state"] != State.RETIRED
+        order = np.lexsort((left.raw["id"], live))  # the newest that is not retired comes last
+        bodies = dict(zip(left.raw["site"][order].tolist(), left.raw["body"][order].tolist(), strict=True))
+        traps = Traps(self._qemu.ram, arena)
+        commands: list[Command] = []
+        for site in sites:
+            commands += traps.put(site, bodies[site]) if site in bodies else traps.drop(site)
+        header = self.header(arena.plan.physical)
+        assert header is not None
+        if not bodies and header.hook is not None and stop.trapped(header.hook) is None:
+            commands += hook_out(arena, header.hook)
+        return commands
 
     def _records(self, ordered: Sequence[tuple[int, Plan]], ids: dict[int, int]) -> npt.NDArray[np.void]:
         records = np.zeros(len(ordered), layout.RECORD)
@@ -290,6 +341,7 @@ class Component:
         spans = list(runs(alone.slots.tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
+            _obey(stop, self._uncover(arena, stop, table, ids))
             try:
                 _obey(stop, commands + orders)
             except StubFailed as error:
@@ -299,6 +351,16 @@ class Component:
                 record = alone.record(before + error.done)
                 raise _refusal(error, record.site, record.splice) from error
             return self._collect(header, stop)
+
+    def _uncover(self, arena: Arena, stop: Stop, table: Table, ids: set[int]) -> list[Command]:
+        """Return the commands that lead traps at sites of ``ids`` to the patches that stay there.
+
+        Where none does, the removed body is entered till it is freed: a trap may be on its way.
+        """
+        going = np.isin(table.raw["id"], list(ids))
+        left = table.select(~going & table.trapped() & (table.raw["state"] != State.RETIRED))
+        sites = np.intersect1d(table.raw["site"][going & table.trapped()], left.raw["site"]).tolist()
+        return self._untrap(arena, stop, left, sites) if sites else []
 
     def _unstack(self, arena: Arena, stack: Sequence[Record], ids: set[int]) -> list[Command]:
         """Return the commands that take the patches ``ids`` out of those of one site, newest first.
@@ -357,9 +419,18 @@ class Component:
         held = [pc for _, pc in interrupted_contexts(self._memory(skip), ranges)]
         for pc in (*stop.program_counters(), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
+        trapped = table.trapped()
+        if header.hook is not None:
+            pinned |= trapped & (table.raw["site"] == (stop.trapped(header.hook) or 0))
         self._pin_led_on_to(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
-        _obey(stop, [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)])
+        freed = table.raw["site"][trapped & ~pinned].tolist()
+        commands: list[Command] = []
+        if freed:
+            left = everything.select(~np.isin(everything.slots, free))
+            commands += self._untrap(arena, stop, left, freed)
+        commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
+        _obey(stop, commands)
         return [int(identity) for identity in table.raw["id"][pinned]]
 
     @staticmethod

@@ -31,6 +31,9 @@ __all__ = [
     "STATE_OFFSET",
     "STUB_OFFSET",
     "TABLE_OFFSET",
+    "TRAP",
+    "TRAPS_OFFSET",
+    "TRAP_ENTRIES",
     "VERSION",
     "Flag",
     "Op",
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 3
+VERSION = 4
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -49,7 +52,9 @@ COMMANDS_OFFSET = CALL_OFFSET + 0x80
 MAX_COMMANDS = 8000
 BASELINE_OFFSET = 0x50000
 BASELINE_ENTRIES = 0x8000
-TABLE_OFFSET = 0x90000
+TRAPS_OFFSET = 0x90000  # a multiple of 64 KiB
+TRAP_ENTRIES = 0x4000  # the last one stays empty
+TABLE_OFFSET = 0xB0000
 RECORDS = 0x40000
 BODIES_OFFSET = TABLE_OFFSET + RECORDS * 64
 BODY_ALIGNMENT = 16
@@ -95,6 +100,7 @@ HEADER = np.dtype(
         ("magic", "V8"),
         *_words("version", "physical", "size", "virtual", "bat", "springboards", "springboards_end"),
         *_words("near", "near_size", "near_bat"),
+        *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
     ]
@@ -118,6 +124,8 @@ STATE = np.dtype(
     ]
 )
 
+TRAP = np.dtype(_words("site", "body"))  # of the hash table (patch/trap.py)
+
 BASELINE = np.dtype(_words("address", "word"))
 
 RECORD = np.dtype(
@@ -139,4 +147,6 @@ assert HEADER.itemsize <= STUB_OFFSET
 assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
 assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= BASELINE_OFFSET
-assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TABLE_OFFSET
+assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
+assert TRAPS_OFFSET % 0x10000 == 0
+assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= TABLE_OFFSET

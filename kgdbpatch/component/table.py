@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Flag, State
+from kgdbpatch.patch.trap import TWI, is_trap
 
 __all__ = ["STATUSES", "Record", "Table"]
 
@@ -42,6 +43,11 @@ class Record:
     forced: bool
     tail: int
     onward: int
+
+    @property
+    def entry(self) -> str:
+        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``."""
+        return "trap" if is_trap(self.splice) else "springboard" if self.springboard else "branch"
 
     @property
     def spliced(self) -> bool:
@@ -104,6 +110,11 @@ class Table:
         """Return site ─► the splice word that stands there."""
         active = np.flatnonzero((self.status == _ACTIVE) & (self.words == self.raw["splice"]))
         return dict(zip(self.raw["site"][active].tolist(), self.words[active].tolist(), strict=True))
+
+    def trapped(self) -> npt.NDArray[np.bool_]:
+        """Tell of each entry whether a trap leads to its body."""
+        traps: npt.NDArray[np.bool_] = self.raw["splice"] >> 26 == TWI
+        return traps
 
     def entered(self) -> npt.NDArray[np.bool_]:
         """Tell of each entry whether a thread is between its entry and its exit counter."""

@@ -27,6 +27,8 @@ __all__ = [
     "blr",
     "branch_reaches",
     "branch_target",
+    "cmplw",
+    "cmpwi",
     "lis",
     "load_address",
     "lwarx",
@@ -35,16 +37,21 @@ __all__ = [
     "mfcr",
     "mfctr",
     "mflr",
+    "mfspr",
     "mfxer",
     "mtcrf",
     "mtctr",
     "mtlr",
+    "mtspr",
     "mtxer",
     "nop",
     "ori",
+    "rfi",
+    "rlwimi",
     "stw",
     "stwcx",
     "stwu",
+    "twi",
 ]
 
 BRANCH_REACH = 1 << 25  # I-form: a signed 26-bit byte displacement
@@ -165,6 +172,24 @@ def load_address(register: int, address: int) -> list[int]:
     return [lis(register, address >> 16 & 0xFFFF), ori(register, register, address & 0xFFFF)]
 
 
+def rlwimi(ra: int, rs: int, shift: int, begin: int, end: int) -> int:
+    """Encode ``rlwimi rA,rS,SH,MB,ME``."""
+    if not (0 <= shift < 32 and 0 <= begin < 32 and 0 <= end < 32):
+        raise EncodeError(f"no rotation by {shift} under a mask {begin} to {end}")
+    _gpr(ra, rs)
+    return 20 << 26 | rs << 21 | ra << 16 | shift << 11 | begin << 6 | end << 1
+
+
+def cmpwi(ra: int, value: int) -> int:
+    """Encode ``cmpwi rA,SIMM`` (result in cr0)."""
+    return _d_form(11, 0, ra, _signed16(value))
+
+
+def twi(to: int, ra: int, value: int) -> int:
+    """Encode ``twi TO,rA,SIMM``; with TO 31 it always traps."""
+    return _d_form(3, to, ra, _signed16(value))
+
+
 def lwz(rd: int, offset: int, ra: int) -> int:
     """Encode ``lwz rD,d(rA)``."""
     return _d_form(32, rd, ra, _signed16(offset))
@@ -183,6 +208,11 @@ def stwu(rs: int, offset: int, ra: int) -> int:
 def _x_form(rt: int, ra: int, rb: int, extended: int, record: int = 0) -> int:
     _gpr(rt, ra, rb)
     return 31 << 26 | rt << 21 | ra << 16 | rb << 11 | extended << 1 | record
+
+
+def cmplw(ra: int, rb: int) -> int:
+    """Encode ``cmplw rA,rB`` (result in cr0)."""
+    return _x_form(0, ra, rb, 32)
 
 
 def lwarx(rd: int, ra: int, rb: int) -> int:
@@ -229,6 +259,16 @@ def mtxer(rs: int) -> int:
     return _spr(rs, _XER, 467)
 
 
+def mfspr(rd: int, number: int) -> int:
+    """Encode ``mfspr rD,SPR``."""
+    return _spr(rd, number, 339)
+
+
+def mtspr(number: int, rs: int) -> int:
+    """Encode ``mtspr SPR,rS``."""
+    return _spr(rs, number, 467)
+
+
 def mfcr(rd: int) -> int:
     """Encode ``mfcr rD``."""
     return _x_form(rd, 0, 0, 19)
@@ -271,6 +311,11 @@ def nop() -> int:
 def blr() -> int:
     """Encode ``blr``."""
     return 0x4E80_0020
+
+
+def rfi() -> int:
+    """Encode ``rfi``."""
+    return 0x4C00_0064
 
 
 def bctr() -> int:

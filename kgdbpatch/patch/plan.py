@@ -19,6 +19,7 @@ from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_pay
 from kgdbpatch.patch.reach import free_gprs, jump, springboard
 from kgdbpatch.patch.saves import save
 from kgdbpatch.patch.site import Site
+from kgdbpatch.patch.trap import is_trap
 
 __all__ = [
     "Payload",
@@ -38,11 +39,15 @@ _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter."""
+    """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter.
+
+    With a ``trap`` the site is entered by that word.
+    """
 
     body: int
     springboard: int | None
     counter: int
+    trap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,11 @@ class Plan:
     def springboard_used(self) -> bool:
         """Whether the splice goes through the springboard."""
         return bool(self.springboard_code)
+
+    @property
+    def entry(self) -> str:
+        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``."""
+        return "trap" if is_trap(self.splice) else "springboard" if self.springboard_code else "branch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +202,7 @@ def _tail(site: Site, at: int) -> list[int]:
     """
     if site.under is None:
         return displace(site, at)
-    older = encode.branch_target(site.address, site.under)
-    assert older is not None
-    on, back = jump(at, older, frozenset()), jump(at + 4, site.address + 4, frozenset())
+    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, frozenset())
     if on is None or back is None:
         raise Refused(
             "reach", f"the older patch of 0x{site.address:08x} is out of reach of a new one", site.address
@@ -209,6 +217,8 @@ def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] 
     way back, one word less. None where that cannot be.
     """
     free = site.free_after
+    if place.trap is not None:
+        return None  # a trap does not link
     if site.under is not None or not payload.counted or payload.calls or payload.clobbers & mask("lr"):
         return None
     if not plain(site.instruction) or not {"lr", "cr0"} <= free or "lr" not in site.free:
@@ -239,6 +249,14 @@ def _linked_body(
 
 def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
     """Return how the body is entered; ``linked`` leaves the address behind the site in LR."""
+    if place.trap is not None:
+        if not site.trappable:
+            raise Refused(
+                "exception return",
+                f"0x{site.address:08x} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
+                site.address,
+            )
+        return _Entrance(place.trap)
     link = int(linked)
     direct = jump(site.address, place.body, frozenset())
     if direct is not None:

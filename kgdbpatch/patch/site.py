@@ -23,8 +23,9 @@ class Site:
     ``free_after`` is free wherever the instruction may lead. ``stack`` tells whether r1 is a
     kernel stack that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi
     needs, so that nothing may run here that can fault or sleep. ``under`` is the splice word of
-    the patch that a new one is put over. ``force`` lifts the rules of `FORCEABLE`; ``forced`` are
-    those that would have forbidden the site.
+    the patch that a new one is put over, ``under_at`` where it leads. ``trappable`` tells whether
+    SRR0 and SRR1 hold nothing that is still to be read, so that a trap may be taken. ``force`` lifts
+    the rules of `FORCEABLE`; ``forced`` are those that would have forbidden the site.
     """
 
     instruction: Instruction
@@ -34,6 +35,8 @@ class Site:
     stack: bool = True
     returning: bool = False
     under: int | None = None
+    under_at: int = 0
+    trappable: bool = True
     force: bool = False
     forced: tuple[str, ...] = ()
 

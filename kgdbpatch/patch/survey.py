@@ -24,7 +24,7 @@ from kgdbpatch.analysis.hazards import (
 from kgdbpatch.analysis.lane import to_mask
 from kgdbpatch.analysis.live import FREEABLE, Liveness
 from kgdbpatch.analysis.sites import Sites
-from kgdbpatch.analysis.stack import exception_return, no_stack
+from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.analysis.whole import odd_callees
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
@@ -68,6 +68,7 @@ class _Hazards(NamedTuple):
     turning: set[int]  # turn translation off
     no_stack: set[int]
     returning: set[int]  # SRR0 or SRR1 is set for a coming rfi
+    entered: bool  # they may be set wherever the function has not read them yet
 
 
 class Survey:
@@ -172,6 +173,7 @@ class Survey:
             turning=turns_translation_off(words, at),
             no_stack=no_stack(graph),
             returning=exception_return(graph),
+            entered=reads_exception(graph),
         )
 
     @cached_property
@@ -242,6 +244,7 @@ class Survey:
             abi=self._image.abi,
             stack=address not in hazards.no_stack,
             returning=address in hazards.returning,
+            trappable=address not in hazards.returning and not hazards.entered,
             force=force,
             forced=tuple(forced),
         )

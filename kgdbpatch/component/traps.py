@@ -1,0 +1,101 @@
+"""The sites entered by a trap: a hash table in the arena, and the hook that looks them up (patch/trap.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import Arena, field_offset
+from kgdbpatch.component.layout import Op
+from kgdbpatch.component.stub import Command
+from kgdbpatch.errors import Refused
+from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
+from kgdbpatch.target.qemu import Ram
+
+__all__ = ["Traps", "hook_in", "hook_out"]
+
+_EMPTY, _GONE = 0, 1  # as sites
+
+
+class Traps:
+    """The hash table as it is now; changes are returned as commands for the stub.
+
+    The hook reads on from a site's home entry to an empty one, so an entry in between that goes
+    leaves a mark, and the last one of the table stays empty.
+    """
+
+    def __init__(self, ram: Ram, arena: Arena) -> None:
+        self._at = arena.plan.physical + layout.TRAPS_OFFSET
+        raw = ram.read(self._at, layout.TRAP_ENTRIES * layout.TRAP.itemsize)
+        self._sites = np.frombuffer(raw, layout.TRAP)["site"].astype(np.int64)
+
+    def _find(self, site: int) -> tuple[int | None, int]:
+        """Return the entry of ``site``, or None, and the first one that it could have."""
+        free = None
+        for index in range(site // 4 % HOMES, layout.TRAP_ENTRIES - 1):
+            found = int(self._sites[index])
+            if found == site:
+                return index, index
+            if free is None and found in (_EMPTY, _GONE):
+                free = index
+            if found == _EMPTY:
+                break
+        if free is None:
+            raise Refused("memory", "the table of sites that are entered by a trap is full", site)
+        return None, free
+
+    def _entry(self, index: int) -> int:
+        return self._at + index * layout.TRAP.itemsize
+
+    def put(self, site: int, body: int) -> list[Command]:
+        """Let traps at ``site`` enter ``body``; raise `Refused` (rule ``memory``) when the table is full."""
+        found, free = self._find(site)
+        commands = [Command(Op.STORE, self._entry(free) + field_offset("body", layout.TRAP), body)]
+        if found is None:
+            self._sites[free] = site
+            commands.append(Command(Op.STORE, self._entry(free), site))
+        return commands
+
+    def drop(self, site: int) -> list[Command]:
+        """Forget a site."""
+        index, _ = self._find(site)
+        if index is None:
+            return []
+        changed = [index]
+        if self._sites[index + 1] == _EMPTY:  # nobody reads on: this is an end, and so are marks before it
+            while changed[-1] and self._sites[changed[-1] - 1] == _GONE:
+                changed.append(changed[-1] - 1)
+            mark = _EMPTY
+        else:
+            mark = _GONE
+        self._sites[changed] = mark
+        return [Command(Op.STORE, self._entry(at), mark) for at in changed]
+
+
+def hook_in(arena: Arena, hook: Hook) -> list[Command]:
+    """Return the commands that write the hook, record it in the header and lead the vector to it."""
+    fields = {
+        "hook_vector": hook.vector,
+        "hook_original": hook.original,
+        "hook_shift": hook.shift,
+        "hook_at": hook.at,
+    }
+    commands = [Command(Op.STORE, at - hook.shift, word) for at, word in hook.words().items()]
+    commands.append(Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE))
+    commands += [Command(Op.STORE, _header(arena, name), value) for name, value in fields.items()]
+    return [*commands, Command(Op.SPLICE, hook.vector - hook.shift, hook.original, hook.splice)]
+
+
+def hook_out(arena: Arena, hook: Hook) -> list[Command]:
+    """Return the commands that give the vector back and leave no trace of the hook."""
+    gone = [*hook.words(), *hook.kept()]
+    return [
+        Command(Op.SPLICE, hook.vector - hook.shift, hook.splice, hook.original),
+        *(Command(Op.STORE, at - hook.shift, 0) for at in gone),
+        Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE),
+        Command(Op.STORE, _header(arena, "hook_at"), 0),
+    ]
+
+
+def _header(arena: Arena, name: str) -> int:
+    return arena.plan.physical + field_offset(name, layout.HEADER)

@@ -1,0 +1,76 @@
+"""The exception vectors of a kernel: where they are, what room is left behind each, where a hook can lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.guests.profile import Profile, Window
+from kgdbpatch.image import Image
+from kgdbpatch.isa.decode import Kind, decode
+from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+
+__all__ = ["hook", "tails", "vectors"]
+
+_SPACE = 0x100  # bytes between two vectors
+_PROGRAM = 0x700
+_LEAVES = (Kind.BRANCH, Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
+
+
+def vectors(profile: Profile, image: Image) -> tuple[int, ...]:
+    """Return the virtual addresses of the exception vectors."""
+    sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
+    return tuple(
+        address
+        for section in sections
+        for address in (section.address - section.address % 0x1000 + offset for offset in profile.vectors)
+        if section.address <= address < section.address + section.size
+    )
+
+
+def tails(profile: Profile, image: Image) -> list[Window]:
+    """Return the unused bytes behind each vector's code: zeroes up to the next vector.
+
+    The code before them must leave for elsewhere unconditionally, so that it cannot run into them.
+    """
+    found = []
+    for vector in vectors(profile, image):
+        words = np.frombuffer(image.read(vector, _SPACE), ">u4")
+        used = np.flatnonzero(words)
+        if not used.size or used[-1] == words.size - 1:
+            continue
+        last = decode(int(words[used[-1]]), vector + 4 * int(used[-1]))
+        if last.kind in _LEAVES and not _conditional(last.word):
+            found.append(Window(last.address + 4, vector + _SPACE))
+    return found
+
+
+def _conditional(word: int) -> bool:
+    """Tell whether a branch may go on to the next word."""
+    opcode, bo = word >> 26, word >> 21 & 31
+    by_condition = opcode == 16 or (opcode == 19 and word >> 1 & 0x3FF in (16, 528))
+    return by_condition and bo & 0x14 != 0x14
+
+
+def hook(
+    profile: Profile,
+    image: Image,
+    table: int,
+    words: Callable[[int, int], npt.NDArray[np.uint32]],
+) -> Hook | None:
+    """Return where the program exception can be hooked, or None; ``table`` as in `Hook`.
+
+    ``words`` are the running kernel's. The hook lies at the end of a vector's tail, at best its own.
+    """
+    for base in {vector & ~0xFFFF for vector in vectors(profile, image)}:
+        vector, physical = base + _PROGRAM, profile.to_physical(image, base + _PROGRAM)
+        if physical is None:
+            continue
+        windows = sorted(tails(profile, image), key=lambda window: window.start & ~0xFF != vector)
+        for window in windows:
+            at = window.end - HOOK_SIZE
+            if at > window.start and not words(at, HOOK_SIZE // 4).any():
+                return Hook(vector, int(words(vector, 1)[0]), at, vector - physical, table)
+    return None
