@@ -16,7 +16,7 @@ __all__ = ["hook", "tails", "vectors"]
 
 _SPACE = 0x100  # bytes between two vectors
 _PROGRAM = 0x700
-_LEAVES = (Kind.BRANCH, Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
+_LEAVES = (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
 
 
 def vectors(profile: Profile, image: Image) -> tuple[int, ...]:
@@ -48,10 +48,8 @@ def tails(profile: Profile, image: Image) -> list[Window]:
 
 
 def _conditional(word: int) -> bool:
-    """Tell whether a branch may go on to the next word."""
-    opcode, bo = word >> 26, word >> 21 & 31
-    by_condition = opcode == 16 or (opcode == 19 and word >> 1 & 0x3FF in (16, 528))
-    return by_condition and bo & 0x14 != 0x14
+    """Tell whether a branch by LR or CTR may go on to the next word."""
+    return word >> 26 == 19 and word >> 1 & 0x3FF in (16, 528) and word >> 21 & 0x14 != 0x14
 
 
 def hook(

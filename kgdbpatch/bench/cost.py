@@ -60,6 +60,7 @@ def _patches(job: _Job, scratch: Path) -> Iterator[tuple[str, int, dict[str, Any
     empty.write_text("void empty(void)\n{\n}\n")
     yield "nop", 1, {"asm": "nop"}
     yield "nop, counted", 1, {"asm": "nop", "count": True}
+    yield "nop, entered by a trap", 1, {"asm": "nop", "via": "trap"}
     yield "empty C function", 0, {"c": empty}
     yield job.code, 0, {"c": _EXAMPLES / job.code}
 

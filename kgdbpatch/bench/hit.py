@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kgdbpatch.kernel import Applied, Kernel
+from kgdbpatch.patch.trap import HOOK_SIZE
 
 __all__ = ["ICOUNT", "Cost", "hit_cost"]
 
@@ -51,6 +52,10 @@ def hit_cost(
         glue.append(range(applied.body, applied.body + 4 * applied.body_words))
         if applied.springboard is not None:
             glue.append(range(applied.springboard, applied.springboard + 4 * applied.springboard_words))
+        hook = kernel.header.hook
+        if applied.entry == "trap" and hook is not None:
+            vector, start = hook.vector - hook.shift, hook.at - hook.shift
+            glue += [range(vector, vector + 4), range(start, start + HOOK_SIZE)]
         payload = inline + sum(not any(pc in part for part in glue) for pc in trace)
     cost = len(trace) - 1
     split = None if payload is None else cost - payload

@@ -87,8 +87,8 @@ class Allocator:
         return Place(body, None, place.counter) if window.start <= body < window.end else None
 
     def trapped(self, place: Place) -> Place:
-        """Return the same place entered by a trap."""
-        return replace(place, springboard=None, trap=trap_word(self._slots[-1]))
+        """Return the same place entered by a trap, near the text where it can be: for the way back."""
+        return replace(self.near(place) or place, springboard=None, trap=trap_word(self._slots[-1]))
 
     def look(self, size: int = 0, springboard_size: int = 0) -> Place:
         """Return a place for a body of ``size`` bytes and a springboard of ``springboard_size``.

@@ -111,7 +111,7 @@ class Hook:
         first: Instruction = decode(self.original, vector)
         if plain(first):
             return [self.original, encode.b(at + 4, vector + 4)]
-        if first.kind is Kind.BRANCH and first.word >> 26 == 18 and first.target is not None:
+        if first.kind is Kind.JUMP and first.target is not None:
             return [encode.b(at, first.target)]
         raise Refused(
             "trap", f"'{first.text}', the first word of the exception vector, cannot be moved", self.vector

@@ -6,7 +6,7 @@ import pytest
 
 from kgdbpatch.analysis.flow import FlowGraph
 from kgdbpatch.analysis.hazards import turns_translation_off
-from kgdbpatch.analysis.stack import exception_return, no_stack
+from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 
 from .code import BASE, assemble, needs_as
 
@@ -57,3 +57,9 @@ def test_the_mtmsr_that_turns_translation_off_is_told() -> None:
     assert indices(turns_translation_off(assemble(source), BASE)) == [2]
     source = "mfmsr r5\n rlwinm r6,r5,0,17,15\n mtmsr r6\n blr"
     assert turns_translation_off(assemble(source), BASE) == set()
+
+
+def test_readers_of_the_exception_state():
+    assert reads_exception(graph("mfsrr0 r3\n blr"))
+    assert reads_exception(graph("mr r4,r3\n mfsrr1 r3\n rfi"))
+    assert not reads_exception(graph("mtsrr0 r3\n mtsrr1 r4\n rfi"))

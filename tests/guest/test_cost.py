@@ -16,6 +16,7 @@ from kgdbpatch.target.breakpoint import breakpoint_with_commands
 from kgdbpatch.target.qemu import Qemu
 
 NOPS = 40
+HOOK_INSTRUCTIONS = 22  # of a hit in the home entry of the hash table, the vector's branch included
 
 
 def boot(profile: str, name: str = "count") -> Kernel:
@@ -46,6 +47,16 @@ def test_nops_cost_what_they_are(darwin: Kernel):
     assert payload == 1
     assert one == glue + payload
     assert nops(darwin, "run_netisr", 1 + NOPS) == (one + NOPS, glue, 1 + NOPS)
+
+
+def test_a_trap_costs_its_hook(darwin: Kernel):
+    with darwin.patch("run_netisr", asm="nop", via="trap") as applied:
+        hook = darwin.header.hook
+        trace = darwin.trace("run_netisr")
+        cost = hit_cost(darwin, "run_netisr", applied, inline=1)
+    assert trace[:2] == [applied.site, hook.vector]
+    assert trace.index(applied.body) == 1 + HOOK_INSTRUCTIONS
+    assert (cost.payload, cost.glue) == (1, HOOK_INSTRUCTIONS + 2), "the trap itself and the way back"
 
 
 def test_two_runs_give_the_same_figures(darwin: Kernel):

@@ -18,19 +18,19 @@ CLIENT = """
 import sys
 from kgdbpatch.kernel import Kernel
 kernel = Kernel.attach(sys.argv[1])
-kernel.patch(sys.argv[2], asm="nop").remove()
+kernel.patch(sys.argv[2], asm="nop", via=sys.argv[3]).remove()
 print("go", flush=True)
 while True:
-    kernel.patch(sys.argv[2], asm="nop").remove()
+    kernel.patch(sys.argv[2], asm="nop", via=sys.argv[3]).remove()
 """
 
 
-def kill_clients(kernel: Kernel, site: str) -> None:
+def kill_clients(kernel: Kernel, site: str, via: str = "auto") -> None:
     rng = random.Random(20261124)
     states = []
     for moment in range(MOMENTS):
         client = subprocess.Popen(
-            [sys.executable, "-c", CLIENT, kernel.name, site], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", CLIENT, kernel.name, site, via], stdout=subprocess.PIPE, text=True
         )
         try:
             assert client.stdout is not None
@@ -73,3 +73,9 @@ def test_kills_on_darwin(kernel: Kernel):
 @pytest.mark.timeout(600)
 def test_kills_on_linux(kernel: Kernel):
     kill_clients(kernel, "udp_sendmsg")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_kills_while_traps_come_and_go(kernel: Kernel):
+    kill_clients(kernel, "run_netisr", "trap")

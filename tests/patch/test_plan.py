@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ from kgdbpatch.patch.plan import (
     count_payload,
     plan,
 )
+from kgdbpatch.patch.trap import trap_word
 
 NEAR, FAR = 0x0100_0000, 0x1011_0000
 SITE = 0x000D_BDB8
@@ -262,3 +265,22 @@ def test_floating_point_is_never_touched():
     with pytest.raises(Refused) as refused:
         plan(site(), asm_payload(lambda _at: [lfd], FAR, SYSV), PLACE)
     assert refused.value.rule == "floating point"
+
+
+def test_a_trap_is_entered_as_it_is():
+    trap = trap_word(5)
+    made = plan(site(set()), asm_payload(lambda _: [encode.nop()], FAR, DARWIN), replace(PLACE, trap=trap))
+    assert (made.splice, made.entry, made.springboard, made.springboard_code) == (trap, "trap", None, b"")
+    assert words(made.code) == [encode.nop(), ADD, encode.ba(SITE + 4)]
+
+
+def test_a_trap_never_links():
+    free = FREE | {"lr", "r10"}
+    assert plan(site(free), count_payload(), PLACE).splice & 1
+    assert plan(site(free), count_payload(), replace(PLACE, trap=trap_word(1))).splice == trap_word(1)
+
+
+def test_no_trap_while_the_exception_state_is_live():
+    with pytest.raises(Refused, match="SRR0") as refused:
+        plan(replace(site(), trappable=False), count_payload(), replace(PLACE, trap=trap_word(0)))
+    assert refused.value.rule == "exception return"

@@ -1,0 +1,152 @@
+"""Patches entered by a trap: counted, listed, stacked, survived and taken out with their hook."""
+
+from __future__ import annotations
+
+import pytest
+
+from kgdbpatch.component.allocate import Allocator
+from kgdbpatch.errors import Refused
+from kgdbpatch.isa.decode import decode
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.gdb import GRegisters
+
+SITES = {"darwin": "run_netisr", "linux": "udp_sendmsg"}
+both = pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
+        pytest.param(
+            "linux",
+            marks=[pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.xdist_group("linux")],
+        ),
+    ],
+)
+
+
+def beat(kernel: Kernel) -> None:
+    line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+    assert line.message.rstrip().endswith(" 0 bad")
+
+
+def vector_page(kernel: Kernel) -> bytes:
+    """Return the physical page with the vectors, as it is."""
+    return kernel._qemu.ram.read(0, 0x1000)
+
+
+@both
+def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: str):
+    page, site = vector_page(kernel), kernel.resolve(SITES[profile])
+    applied = kernel.patch(site, count=True, via="trap")
+    assert applied.entry == "trap"
+    assert applied.springboard is None
+    spliced = int(kernel._raw_words(site, 1)[0])
+    assert decode(spliced, site).mnemonic == "twi"
+    beat(kernel)
+    first = applied.hits
+    beat(kernel)
+    assert 0 < first < applied.hits
+    assert [(patch.state, patch.entry) for patch in kernel.list()] == [("active", "trap")]
+    assert kernel.verify().ok
+
+    hook = kernel.header.hook
+    assert vector_page(kernel) != page
+    assert kernel.words(hook.vector, 64).tobytes() != kernel._raw_words(hook.vector, 64).tobytes()
+    applied.remove()
+    assert kernel.header.hook is None
+    assert vector_page(kernel) == page
+    beat(kernel)
+    assert (kernel.verify().ok, kernel.list()) == (True, [])
+
+
+@both
+def test_every_register_arrives_as_it_was(kernel: Kernel, profile: str):
+    site = kernel.resolve(SITES[profile])
+    with kernel.patch(site, asm="nop", via="trap") as applied, kernel.stopped() as session:
+        for _ in range(5):
+            at_site = session.run_to(site, 30)
+            before = GRegisters(at_site.raw)
+            after = session.run_to(applied.body, 30)
+            assert after["pc"] == applied.body
+            before["pc"] = after["pc"]
+            assert after.raw == before.raw
+
+
+@both
+def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
+    site = SITES[profile]
+    one, two, three = (kernel.patch(site, count=True, via="trap") for _ in range(3))
+    beat(kernel)
+    assert min(one.hits, two.hits, three.hits) > 0
+    two.remove()  # from between
+    beat(kernel)
+    assert (kernel.verify().ok, kernel.verify().patched) == (True, 1)
+    three.remove()  # from the top: traps lead to the oldest again
+    counted = one.hits
+    beat(kernel)
+    assert one.hits > counted
+    one.remove()
+    for _ in range(10):
+        if not kernel.list():
+            break
+        beat(kernel)
+        kernel.remove_all()
+    assert (kernel.list(), kernel.header.hook) == ([], None)
+    assert kernel.verify().ok
+
+
+@both
+def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str):
+    """Processes of darwin's workload trap all the time; here the kernel itself does, and dies of it."""
+    with kernel.patch(SITES[profile], count=True, via="trap") as counted:
+        beat(kernel)
+        assert counted.hits > 0
+        mark = kernel.log.position()
+        applied = kernel.patch(SITES[profile], asm="trap")
+        panic = kernel._qemu.console.wait(f"(?i)(NIP|PC)[:=] *(0x)?({applied.body:08x})", 60, since=mark)
+        assert panic is not None
+
+
+def test_a_failed_apply_leaves_no_hook(kernel: Kernel):
+    page = vector_page(kernel)
+    with pytest.raises(Refused, match="as expected"):
+        kernel.patch_all(["run_netisr+4", "run_netisr", "run_netisr"], count=True, via="trap")
+    assert (kernel.list(), vector_page(kernel)) == ([], page)
+    assert kernel.verify().ok
+    with kernel.patch("run_netisr", count=True, via="trap") as older:
+        with pytest.raises(Refused, match="as expected"):
+            kernel.patch_all(["run_netisr"] * 2, count=True, via="trap")
+        beat(kernel)
+        assert older.hits > 0
+        assert kernel.verify().ok
+
+
+def test_hundreds_of_traps(kernel: Kernel):
+    page = vector_page(kernel)
+    functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"]
+    sites = functions[::4]  # at all of them the guest would take a minute to a beat
+    batch = kernel.patch_all(sites, count=True, via="trap")
+    assert len(batch.ids) > 0.9 * len(sites) > 100
+    assert {patch.entry for patch in batch.patches} == {"trap"}
+    beat(kernel)
+    assert sum(patch.hits > 0 for patch in kernel.list()) > 50
+    assert kernel.verify().ok
+    kernel.remove_all()
+    for _ in range(10):
+        if not kernel.list():
+            break
+        beat(kernel)
+        kernel.remove_all()
+    assert (kernel.list(), vector_page(kernel)) == ([], page)
+
+
+def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+    with kernel.patch("run_netisr", count=True) as branch:
+        assert branch.entry == "springboard"
+    monkeypatch.setattr(Allocator, "_springboard", lambda *_: None)
+    with kernel.patch("run_netisr", count=True) as direct:
+        assert direct.entry == "branch"
+    monkeypatch.setattr(Allocator, "near", lambda *_: None)
+    with kernel.patch("run_netisr", count=True) as trapped:
+        assert trapped.entry == "trap"
+        beat(kernel)
+        assert trapped.hits > 0
