@@ -15,14 +15,14 @@ import numpy.typing as npt
 from kgdbpatch import guests, remembered, vectors
 from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
 from kgdbpatch.component import Component, Header
-from kgdbpatch.component.layout import TRAPS_OFFSET
+from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.survey import Survey
-from kgdbpatch.patch.trap import Hook
+from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.planner import Planner
 from kgdbpatch.rules import survey_rules
 from kgdbpatch.syslog import Log
@@ -265,11 +265,24 @@ class Kernel:
             table = self._component.arena(header.arena).table(address, address + 4 * count)
             for site, word in table.originals().items():
                 words[(site - address) // 4] = word
-        if header is not None and header.hook is not None:
-            for place, word in header.hook.originals().items():
+        if header is not None and self._vector_page(address):
+            for place, word in self._vector_words(header).items():
                 if address <= place < address + 4 * count:
                     words[(place - address) // 4] = word
         return words
+
+    def _vector_page(self, address: int) -> bool:
+        """Tell whether ``address`` lies in the first 64 KiB of memory, where the vectors are."""
+        return address - vectors.shift(self._profile, self.image) < 0x1_0000
+
+    def _vector_words(self, header: Header) -> dict[int, int]:
+        """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
+        found = {} if header.hook is None else header.hook.originals()
+        if header.arena.tails is not None and header.slots:
+            arena = self._component.arena(header.arena)
+            shift = vectors.shift(self._profile, self.image)
+            found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
+        return found
 
     @cached_property
     def _arena(self) -> guests.ArenaPlan:
@@ -371,7 +384,24 @@ class Kernel:
 
     def _planner(self, header: Header, *, via: str = "auto", force: bool = False) -> Planner:
         arena = self._component.arena(header.arena)
-        return Planner(self.image, self.survey, arena, hook=self._hook, via=via, force=force)
+        tails = self._free_tails() if via == "tails" else []
+        return Planner(self.image, self.survey, arena, hook=self._hook, via=via, force=force, tails=tails)
+
+    def _free_tails(self) -> Ids:
+        """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
+        window = self._arena.tails
+        if window is None:
+            return []
+        hooked = range(self._hook.at, self._hook.at + HOOK_SIZE) if self._hook else range(0)
+        start = window.start - vectors.shift(self._profile, self.image)
+        return [
+            start + at
+            for tail in vectors.tails(self._profile, self.image)
+            for at in range(-(-tail.start // SPRINGBOARD_SIZE) * SPRINGBOARD_SIZE, tail.end, SPRINGBOARD_SIZE)
+            if not (at in hooked or at + SPRINGBOARD_SIZE - 4 in hooked)
+            and window.start <= start + at < window.end
+            and not self._raw_words(at, SPRINGBOARD_SIZE // 4).any()
+        ]
 
     @cached_property
     def _hook(self) -> Hook | None:
@@ -413,8 +443,9 @@ class Kernel:
         file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
         function. ``count`` makes an assembler payload count its hits (calls always do); alone, it
         makes a patch that only counts. ``via="trap"`` has the patch entered by a trap, which costs
-        more, even where a branch would do. ``force`` goes against the rules ``reservation``,
-        ``fault table``, ``trap``, ``mapping`` and ``exception return``; the patch table tells of it.
+        more, even where a branch would do; ``via="tails"`` takes springboards in the unused tails of the
+        exception vectors. ``force`` goes against the rules ``reservation``, ``fault table``, ``trap``,
+        ``mapping`` and ``exception return``; the patch table tells of it.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):
@@ -512,10 +543,13 @@ class Kernel:
         expected = header.baseline | tops
         mismatched = set(arena.damaged_bodies(table))
         mismatched |= {record.site for record in table.records() if record.status == "damaged"}
-        differences = self._differences()
+        differences, ours = self._differences(), set[int]()
         if header.hook is not None:
             expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
-            differences = {at: word for at, word in differences.items() if at not in header.hook.kept()}
+            ours = set(header.hook.kept())
+        shift = vectors.shift(self._profile, self.image)
+        ours |= {at + shift for at in arena.tail_words(table.raw)}  # judged by their patches' checksums
+        differences = {at: word for at, word in differences.items() if at not in ours}
         mismatched |= {address for address, word in differences.items() if expected.get(address) != word}
         mismatched |= {address for address in expected if address not in differences}
         return Verification(not mismatched, len(tops), tuple(sorted(mismatched)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,8 @@ from kgdbpatch.patch.trap import Hook
 
 __all__ = ["VIA", "Planned", "Planner"]
 
-VIA = ("auto", "trap")  # how sites lead to bodies: a branch where one does it; always a trap
+# How sites lead to bodies: a branch where one does it; always a trap; a springboard in a vector's tail.
+VIA = ("auto", "trap", "tails")
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
 _NEAR = 128  # sites looked at for one that would do
 
@@ -43,8 +44,8 @@ Planned = list[tuple[int, Plan]]  # table slot and plan
 class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
-    ``hook`` is where traps can be hooked, if anywhere; ``via`` is one of `VIA`; with ``force`` plans
-    may go against the rules of `FORCEABLE`.
+    ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
+    vector tails; ``via`` is one of `VIA`; with ``force`` plans may go against the rules of `FORCEABLE`.
     """
 
     def __init__(
@@ -56,18 +57,21 @@ class Planner:
         hook: Hook | None = None,
         via: str = "auto",
         force: bool = False,
+        tails: Sequence[int] = (),
     ) -> None:
         if via not in VIA:
             raise Misuse(f"via is one of {', '.join(VIA)}, not '{via}'")
         if via == "trap" and hook is None:
             raise Refused("trap", "the program exception of this kernel cannot be hooked")
+        if via == "tails" and not tails:
+            raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._survey, self._arena, self._force = image, survey, arena, force
         self._hook, self._via = hook, via
         self._patched: dict[int, Record] = {}
         for record in arena.records():
             if record.status != "retired":
                 self._patched[record.site] = record  # the newest one's, where there are several
-        self._allocator = arena.allocator()
+        self._allocator = arena.allocator(tails if via == "tails" else None)
 
     # ---- payloads ------------------------------------------------------------------------
 
@@ -159,6 +163,8 @@ class Planner:
         """Plan by a branch, or by a trap where none will do."""
         if self._via == "trap":
             return plan(site, payload, self._allocator.trapped(place))
+        if self._via == "tails":
+            return plan(site, payload, place)
         try:
             return self._branching(site, payload, place)
         except Refused as refused:

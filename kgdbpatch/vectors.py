@@ -12,7 +12,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 
-__all__ = ["hook", "tails", "vectors"]
+__all__ = ["hook", "shift", "tails", "vectors"]
 
 _SPACE = 0x100  # bytes between two vectors
 _PROGRAM = 0x700
@@ -50,6 +50,14 @@ def tails(profile: Profile, image: Image) -> list[Window]:
 def _conditional(word: int) -> bool:
     """Tell whether a branch by LR or CTR may go on to the next word."""
     return word >> 26 == 19 and word >> 1 & 0x3FF in (16, 528) and word >> 21 & 0x14 != 0x14
+
+
+def shift(profile: Profile, image: Image) -> int:
+    """Return what physical addresses of the vectors are less than virtual ones."""
+    vector = vectors(profile, image)[0]
+    physical = profile.to_physical(image, vector)
+    assert physical is not None, "vectors are wired"
+    return vector - physical
 
 
 def hook(

@@ -76,9 +76,7 @@ def apply(
     ] = False,
     via: Annotated[
         str,
-        typer.Option(
-            "--via", metavar="auto|trap", help="How the site leads to the code: a branch if one does it."
-        ),
+        typer.Option("--via", metavar="auto|trap|tails", help="How the site leads to the code: see below."),
     ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
@@ -96,6 +94,9 @@ def apply(
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "mapping" and "exception return"; 'list' tells of it.
+
+    A site leads to the code by a branch, a springboard or, where neither will do, a trap. --via trap
+    takes a trap anyway; --via tails a springboard in an unused tail of the exception vectors.
 
     \b
     Examples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,15 +21,22 @@ class Allocator:
     """Hand out what a table leaves free, first fit; what was taken is not given again.
 
     Body addresses are the arena's usual virtual ones; `near` gives the same memory's address
-    within reach of an absolute branch, where the guest has such a window.
+    within reach of an absolute branch, where the guest has such a window. ``springboards`` are free
+    slots to use instead of those of the springboard window.
     """
 
-    def __init__(self, plan: ArenaPlan, table: Table, counter_offset: int) -> None:
+    def __init__(
+        self,
+        plan: ArenaPlan,
+        table: Table,
+        counter_offset: int,
+        springboards: Sequence[int] | None = None,
+    ) -> None:
         self._plan, self._counter = plan, counter_offset
         used = np.zeros(layout.RECORDS, bool)
         used[table.slots] = True
         self._slots = np.flatnonzero(~used).tolist()[::-1]
-        self._springboards = self._free_springboards(table)
+        self._springboards = self._free_springboards(table) if springboards is None else list(springboards)
         self._gaps = self._free_memory(table)
 
     def _free_springboards(self, table: Table) -> list[int]:

@@ -6,6 +6,7 @@ The table in the guest is the only truth; a client keeps nothing of it between o
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,6 +66,7 @@ def _word(header: bytes, name: str) -> int:
 def _header(data: bytes, baseline: bytes) -> Header:
     raw, entries = np.frombuffer(data, layout.HEADER)[0], np.frombuffer(baseline, layout.BASELINE)
     springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
+    tails = Window(int(raw["tails"]), int(raw["tails_end"]))
     near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
     return Header(
         arena=ArenaPlan(
@@ -73,6 +75,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
             int(raw["virtual"]),
             springboards if springboards.end else None,
             near if near.end else None,
+            tails if tails.end else None,
         ),
         bats=(int(raw["bat"]), *([int(raw["near_bat"])] if near.end else [])),
         next_id=int(raw["next_id"]),
@@ -113,8 +116,26 @@ class Arena:
 
     def springboard(self, virtual: int) -> int:
         """Return the physical address of a springboard."""
+        if self.in_tails(virtual):
+            assert self.plan.tails is not None
+            return virtual - self.plan.tails.start
         assert self.plan.springboards is not None
         return self.plan.physical + layout.SPRINGBOARD_OFFSET + virtual - self.plan.springboards.start
+
+    def in_tails(self, springboard: int | None) -> bool:
+        """Tell whether a springboard lies in the tail of an exception vector."""
+        tails = self.plan.tails
+        return springboard is not None and tails is not None and tails.start <= springboard < tails.end
+
+    def tail_words(self, records: npt.NDArray[np.void]) -> list[int]:
+        """Return the physical addresses of the words of the records' springboards in vector tails."""
+        pairs = zip(records["springboard"].tolist(), records["springboard_slots"].tolist(), strict=True)
+        return [
+            self.springboard(board) + offset
+            for board, slots in pairs
+            if self.in_tails(board)
+            for offset in range(0, slots * layout.SPRINGBOARD_SIZE, 4)
+        ]
 
     def table(self, start: int = 0, end: int = 1 << 32) -> Table:
         """Return the table's used entries with sites in ``[start, end)``."""
@@ -141,9 +162,9 @@ class Arena:
         """Return the table's used entries with sites in ``[start, end)``, in the order of their ids."""
         return self.table(start, end).records()
 
-    def allocator(self) -> Allocator:
-        """Return an allocator of what the table leaves free now."""
-        return Allocator(self.plan, self.table(), field_offset("hits", layout.RECORD))
+    def allocator(self, springboards: Sequence[int] | None = None) -> Allocator:
+        """Return an allocator of what the table leaves free now, and of ``springboards`` if given."""
+        return Allocator(self.plan, self.table(), field_offset("hits", layout.RECORD), springboards)
 
     def springboard_code(self, springboard: int | None, slots: int) -> bytes:
         """Return the code of a springboard of so many slots, none for None."""

@@ -133,6 +133,8 @@ class Component:
             if arena.near is not None:
                 header["near"], header["near_bat"] = arena.near.start, bats[1]
                 header["near_size"] = arena.near.end - arena.near.start
+            if arena.tails is not None:
+                header["tails"], header["tails_end"] = arena.tails.start, arena.tails.end
             if arena.springboards is not None:
                 header["springboards"] = arena.springboards.start
                 header["springboards_end"] = arena.springboards.end
@@ -237,7 +239,7 @@ class Component:
         boards = _pieces(
             (arena.springboard(plan.springboard), plan.springboard_code)
             for _, plan in ordered
-            if plan.springboard is not None
+            if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
         records = self._records(ordered, ids)
         spans = list(runs([slot for slot, _ in ordered]))
@@ -250,6 +252,7 @@ class Component:
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
         commands += self._trap(header, arena, trapped, hook)
+        commands += _in_tails(arena, [plan for _, plan in ordered])
         prepared = len(commands)
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
@@ -264,6 +267,7 @@ class Component:
             except StubFailed as error:
                 undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
                 undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
+                undo += _out_of_tails(arena, records)
                 if trapped:
                     table = arena.table()
                     left = table.select(~np.isin(table.raw["id"], list(ids.values())))
@@ -425,7 +429,7 @@ class Component:
         self._pin_led_on_to(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()
-        commands: list[Command] = []
+        commands = _out_of_tails(arena, table.raw[~pinned])
         if freed:
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._untrap(arena, stop, left, freed)
@@ -514,8 +518,36 @@ def _mapping(arena: ArenaPlan, bats: Sequence[int]) -> list[Command]:
         Command(Op.BAT, bat, upper, lower) for bat, (upper, lower) in zip(bats, _blocks(arena), strict=True)
     ]
     if arena.springboards is not None:
-        referenced_changed, memory_coherent, read_write = 0x180, 0x10, 2
         page = arena.physical + layout.SPRINGBOARD_OFFSET
-        lower = page | referenced_changed | memory_coherent | read_write
-        commands.append(Command(Op.MAP, arena.springboards.start, lower))
+        commands.append(Command(Op.MAP, arena.springboards.start, _page(page)))
     return commands
+
+
+def _page(physical: int) -> int:
+    """Return the lower word of a page's entry, the supervisor's alone where its key (Ks) is 0 (PEM 7.5.4)."""
+    referenced_changed, memory_coherent, no_user = 0x180, 0x10, 0
+    return physical | referenced_changed | memory_coherent | no_user
+
+
+def _in_tails(arena: Arena, plans: Sequence[Plan]) -> list[Command]:
+    """Return the commands that map the vectors' pages and write springboards into their tails."""
+    tails, commands = arena.plan.tails, list[Command]()
+    for plan in plans:
+        if plan.springboard is not None and arena.in_tails(plan.springboard):
+            at = arena.springboard(plan.springboard)
+            words = np.frombuffer(plan.springboard_code, ">u4").tolist()
+            commands += [Command(Op.STORE, at + 4 * index, word) for index, word in enumerate(words)]
+            commands.append(Command(Op.FLUSH, at, len(plan.springboard_code)))
+    if not commands or tails is None:
+        return []
+    pages = range(tails.start, tails.end, PAGE)
+    return [*(Command(Op.MAP, page, _page(page - tails.start)) for page in pages), *commands]
+
+
+def _out_of_tails(arena: Arena, records: npt.NDArray[np.void]) -> list[Command]:
+    """Return the commands that zero the springboards of ``records`` in vector tails."""
+    return [
+        command
+        for at in arena.tail_words(records)
+        for command in (Command(Op.STORE, at, 0), Command(Op.FLUSH, at, 4))
+    ]

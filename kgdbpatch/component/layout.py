@@ -99,7 +99,7 @@ HEADER = np.dtype(
     [
         ("magic", "V8"),
         *_words("version", "physical", "size", "virtual", "bat", "springboards", "springboards_end"),
-        *_words("near", "near_size", "near_bat"),
+        *_words("near", "near_size", "near_bat", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),

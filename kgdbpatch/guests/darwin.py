@@ -108,6 +108,14 @@ class Darwin(Profile):
         """Return the topmost 16 MiB, which the kernel maps nowhere: for patches without a springboard."""
         return Window(0xFF00_0000, 1 << 32)
 
+    def tail_window(self, image: Image) -> Window:
+        """Return two pages of the topmost 32 MiB for physical pages 0 and 1 (paper, 3.3.4).
+
+        The paper maps the vectors where they lie. Seen from here, the null page stays unmapped and
+        goes on catching null pointers.
+        """
+        return Window(0xFE00_0000, 0xFE00_2000)
+
 
 def _run(*command: str) -> str:
     try:

@@ -40,7 +40,8 @@ class ArenaPlan:
     ``physical`` and ``size`` in bytes; ``virtual`` is a multiple of ``size`` (one BAT block).
     ``springboards`` is a page-aligned virtual window within reach of ``ba`` that the kernel
     leaves unmapped, or None where the arena itself is within reach of the text. ``near`` is a
-    window within reach of ``ba`` through which the arena's last bytes are seen a second time.
+    window within reach of ``ba`` through which the arena's last bytes are seen a second time, and
+    ``tails`` one through which the exception vectors are, from physical address 0 on.
     """
 
     physical: int
@@ -48,6 +49,7 @@ class ArenaPlan:
     virtual: int
     springboards: Window | None = None
     near: Window | None = None
+    tails: Window | None = None
 
     @property
     def near_shift(self) -> int:
@@ -101,6 +103,13 @@ class Profile(ABC):
         """Return a window of BAT-block size within reach of ``ba`` that the kernel never maps, or None."""
         return None
 
+    def tail_window(self, image: Image) -> Window | None:
+        """Return pages within reach of ``ba`` that the kernel never maps, as many as its vectors take.
+
+        Springboards in the vectors' unused tails are entered there. None: not on this kernel.
+        """
+        return None
+
     def arena(self, image: Image) -> ArenaPlan:
         """Return the arena of a guest booted with this profile's memory plan."""
         return ArenaPlan(
@@ -109,6 +118,7 @@ class Profile(ABC):
             virtual=self.arena_virtual(image),
             springboards=self.springboard_window(image),
             near=self.near_window(image),
+            tails=self.tail_window(image),
         )
 
     def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:

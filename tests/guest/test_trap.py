@@ -7,7 +7,7 @@ import pytest
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Applied, Kernel
 from kgdbpatch.target.gdb import GRegisters
 
 SITES = {"darwin": "run_netisr", "linux": "udp_sendmsg"}
@@ -28,6 +28,13 @@ def beat(kernel: Kernel) -> None:
     assert line.message.rstrip().endswith(" 0 bad")
 
 
+def run_through(kernel: Kernel, applied: Applied) -> None:
+    """Let the guest run through a patch once more."""
+    with kernel.stopped() as session:
+        for _ in range(2):
+            session.run_to(applied.body, 60)
+
+
 def vector_page(kernel: Kernel) -> bytes:
     """Return the physical page with the vectors, as it is."""
     return kernel._qemu.ram.read(0, 0x1000)
@@ -41,10 +48,11 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
     assert applied.springboard is None
     spliced = int(kernel._raw_words(site, 1)[0])
     assert decode(spliced, site).mnemonic == "twi"
-    beat(kernel)
+    run_through(kernel, applied)
     first = applied.hits
-    beat(kernel)
+    run_through(kernel, applied)
     assert 0 < first < applied.hits
+    beat(kernel)
     assert [(patch.state, patch.entry) for patch in kernel.list()] == [("active", "trap")]
     assert kernel.verify().ok
 
@@ -75,15 +83,16 @@ def test_every_register_arrives_as_it_was(kernel: Kernel, profile: str):
 def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
     site = SITES[profile]
     one, two, three = (kernel.patch(site, count=True, via="trap") for _ in range(3))
-    beat(kernel)
+    run_through(kernel, one)
     assert min(one.hits, two.hits, three.hits) > 0
     two.remove()  # from between
-    beat(kernel)
+    run_through(kernel, one)
     assert (kernel.verify().ok, kernel.verify().patched) == (True, 1)
     three.remove()  # from the top: traps lead to the oldest again
     counted = one.hits
-    beat(kernel)
+    run_through(kernel, one)
     assert one.hits > counted
+    beat(kernel)
     one.remove()
     for _ in range(10):
         if not kernel.list():
@@ -98,7 +107,7 @@ def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
 def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str):
     """Processes of darwin's workload trap all the time; here the kernel itself does, and dies of it."""
     with kernel.patch(SITES[profile], count=True, via="trap") as counted:
-        beat(kernel)
+        run_through(kernel, counted)
         assert counted.hits > 0
         mark = kernel.log.position()
         applied = kernel.patch(SITES[profile], asm="trap")
@@ -115,7 +124,7 @@ def test_a_failed_apply_leaves_no_hook(kernel: Kernel):
     with kernel.patch("run_netisr", count=True, via="trap") as older:
         with pytest.raises(Refused, match="as expected"):
             kernel.patch_all(["run_netisr"] * 2, count=True, via="trap")
-        beat(kernel)
+        run_through(kernel, older)
         assert older.hits > 0
         assert kernel.verify().ok
 
@@ -148,5 +157,5 @@ def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Allocator, "near", lambda *_: None)
     with kernel.patch("run_netisr", count=True) as trapped:
         assert trapped.entry == "trap"
-        beat(kernel)
+        run_through(kernel, trapped)
         assert trapped.hits > 0
