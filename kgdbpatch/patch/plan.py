@@ -119,6 +119,13 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         if not site.force:
             raise refused
         forced.append(refused.rule)
+    if payload.counted and "reservation" in forced:
+        raise Refused(
+            "reservation",
+            f"a patch at 0x{site.address:08x} cannot count, forced or not: that takes the reservation "
+            "which is held there each time, and the kernel would try for ever",
+            site.address,
+        )
     registers = _returned_by(site, payload, place)
     entrance = _entrance(site, place, linked=registers is not None)
 

@@ -15,6 +15,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
 
+APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "pause_us"}
+LISTED = {"id", "site", "state", "entry", "forced", "hits"}
+
 pytestmark = pytest.mark.guest
 each_guest = pytest.mark.parametrize(
     "profile",
@@ -44,7 +47,7 @@ def test_the_main_job(guest_cli: Cli, kernel: Kernel, profile: str) -> None:
     mark = kernel.log.position()
     applied = guest_cli("apply", name, site, "--c", EXAMPLES / example, "--json")
     assert applied.code == 0, applied.err
-    assert set(applied.json) == {"id", "site", "springboard", "saved", "body_words", "pause_us"}
+    assert set(applied.json) == APPLIED
     assert applied.json["site"] == address
     assert applied.json["saved"] == dry.json["saved"]
     assert (applied.json["springboard"] is not None) == checked.json["springboard"]
@@ -53,7 +56,7 @@ def test_the_main_job(guest_cli: Cli, kernel: Kernel, profile: str) -> None:
     tag = f"KernMonitor/{Path(example).stem}"
     kernel.log.wait(rf"{tag}: .* \| ([3-9]|\d\d+)\b", since=mark, deadline=30)
     listed = guest_cli("list", name, "--json")
-    assert [set(patch) for patch in listed.json_lines] == [{"id", "site", "state", "hits"}]
+    assert [set(patch) for patch in listed.json_lines] == [LISTED]
     assert listed.json["id"] == applied.json["id"]
     assert listed.json["state"] == "active"
     assert listed.json["hits"] >= 3
@@ -212,3 +215,17 @@ def test_a_glob_counts_many_functions(guest_cli: Cli, kernel: Kernel) -> None:
     assert "exception code" in refused.err
     assert guest_cli("remove", kernel.name, "--all").code == 0
     assert guest_cli("verify", kernel.name, "--json").json["patched"] == 0
+
+
+def test_a_forced_patch_and_a_trap(guest_cli: Cli, kernel: Kernel, tmp_path: Path) -> None:
+    source = tmp_path / "nop.s"
+    source.write_text("nop\n")
+    order = ("apply", kernel.name, "hw_atomic_add+0x8", "--asm", source, "--json")
+    assert guest_cli(*order).code == 3
+    assert guest_cli(*order, "--force").json["forced"] == ["reservation"]
+    trapped = guest_cli("apply", kernel.name, "run_netisr", "--count", "--via", "trap", "--json")
+    assert (trapped.json["entry"], trapped.json["springboard"]) == ("trap", None)
+    listed = guest_cli("list", kernel.name, "--json").json_lines
+    assert [(patch["entry"], patch["forced"]) for patch in listed] == [("springboard", True), ("trap", False)]
+    assert "forced" in guest_cli("list", kernel.name).out
+    assert guest_cli("apply", kernel.name, "run_netisr", "--count", "--via", "magic").code == 2
