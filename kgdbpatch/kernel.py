@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
-from kgdbpatch.patch.plan import Plan
+from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.planner import Planner
@@ -476,13 +476,22 @@ class Kernel:
             header = self.header
             planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
-            planned, refused = planner.many([self.resolve(site) for site in sites], payload)
-            ids = self._component.apply(header, planned, self._hook)
-            pause = self._component.pause
-            made = (
-                Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
-            )
-            return Batch(tuple(made), tuple(refused), round(pause * 1e6))
+            return self._put_in(header, planner, ((self.resolve(site), payload) for site in sites))
+
+    def patch_each(self, payloads: Mapping[int, Payload]) -> Batch:
+        """Put at every site its own payload (kgdbpatch.patch.payload), in one stop; as `patch_all`."""
+        with self._qemu.exclusive(self._wait):
+            header = self.header
+            return self._put_in(header, self._planner(header), payloads.items())
+
+    def _put_in(self, header: Header, planner: Planner, wanted: Iterable[tuple[int, Payload]]) -> Batch:
+        planned, refused = planner.each(wanted)
+        ids = self._component.apply(header, planned, self._hook)
+        pause = self._component.pause
+        made = (
+            Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
+        )
+        return Batch(tuple(made), tuple(refused), round(pause * 1e6))
 
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""

@@ -207,12 +207,16 @@ class Planner:
             raise
 
     def many(self, addresses: Iterable[int], payload: Payload) -> tuple[Planned, list[Refused]]:
-        """Plan ``payload`` at each of ``addresses``; return the plans, and the refusals of the others.
+        """Plan ``payload`` at each of ``addresses``, as `each`."""
+        return self.each((address, payload) for address in addresses)
+
+    def each(self, wanted: Iterable[tuple[int, Payload]]) -> tuple[Planned, list[Refused]]:
+        """Plan each (address, payload); return the plans, and the refusals of the others.
 
         Raises `Refused` (rule ``memory``) when the arena has no room for all.
         """
         planned, refusals = [], []
-        for address in addresses:
+        for address, payload in wanted:
             try:
                 planned.append(self._placed(address, payload))
             except Refused as refused:

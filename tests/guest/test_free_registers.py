@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from kgdbpatch.errors import Refused
+from kgdbpatch import catalog
 from kgdbpatch.image import Function
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Batch, Kernel
+from tests.guest.junk import junk
 
 SITES = 60
+EVERYWHERE, BATCH = 20_000, 4000
 
 # run by the workload all the time
 LINUX = [
@@ -42,114 +45,118 @@ LINUX = [
     "dput",
     "exit_mmap",
 ]
-_JUNK = "0x6bad"
 
 
-def _junk(free: tuple[str, ...]) -> str:
-    """Return code that overwrites every free register; none when there is nothing to do it with."""
-    gprs = [name for name in free if name.startswith("r")]
-    if not gprs:
-        return ""
-    fields = sum(1 << (7 - int(name[2:])) for name in free if name.startswith("cr"))
-    first = gprs[0]
-    lines = [f"lis {first},{_JUNK}", f"mtcrf {fields},{first}" if fields else "nop"]
-    lines += [f"mt{name} {first}" for name in ("lr", "ctr") if name in free]
-    lines += [f"addic {first},{first},-1"] * ("ca" in free)
-    lines += [f"lis {name},{_JUNK}" for name in gprs]
-    return "\n".join(lines) + "\n"
-
-
-def _selfchecks(kernel: Kernel, lines: int, what: object) -> None:
+def _selfchecks(kernel: Kernel, lines: int, what: Callable[[], object]) -> None:
     """Wait for lines of the guest's check of its own work, all of them without a failure."""
     for _ in range(lines):
-        line = kernel.log.wait("selfcheck", deadline=120, since=kernel.log.position())
-        assert line.message.rstrip().endswith(" 0 bad"), what
+        line = kernel.log.wait("selfcheck: |panic|Oops", deadline=120, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad"), what()
 
 
-def _place(kernel: Kernel, sites: Iterable[int], most: int) -> dict[int, tuple[str, ...]]:
-    """Overwrite what is free at the first ``most`` sites that may be patched; return them."""
-    junked: dict[int, tuple[str, ...]] = {}
-    for site in sites:
-        free = kernel.live(site).free
-        if not _junk(free):
-            continue
-        try:
-            kernel.patch(site, asm=_junk(free), count=True)
-        except Refused:
-            continue
-        junked[site] = free
-        if len(junked) == most:
-            break
-    return junked
+def _overwrite(kernel: Kernel, sites: Iterable[int]) -> Batch:
+    """Overwrite what is free at each of ``sites``, in one stop."""
+    payloads = {site: junk(kernel.live(site).free, kernel.image.abi) for site in sites}
+    return kernel.patch_each({site: payload for site, payload in payloads.items() if payload})
 
 
-def _named(kernel: Kernel, junked: dict[int, tuple[str, ...]]) -> list[str]:
-    return [f"{kernel.image.symbolize(site)}: {' '.join(free)}" for site, free in junked.items()]
+def _named(kernel: Kernel, batch: Batch) -> list[str]:
+    sites = [patch.site for patch in batch.patches]
+    return [f"{kernel.image.symbolize(site)}: {' '.join(kernel.live(site).free)}" for site in sites]
+
+
+def _reached(kernel: Kernel) -> int:
+    return sum(1 for patch in kernel.list() if patch.hits)
 
 
 def _random_site(rng: random.Random, function: Function) -> int:
     return function.address + 4 * rng.randrange(function.size // 4)
 
 
-def _overwrite(kernel: Kernel, functions: list[str] | list[int], least: int) -> None:
+def _overwrite_some(kernel: Kernel, functions: Sequence[str | int], least: int) -> None:
     rng = random.Random(1)
-    drawn = (_random_site(rng, kernel[rng.choice(functions)]) for _ in iter(int, 1))
-    seen: set[int] = set()
-    fresh = (site for site in drawn if not (site in seen or seen.add(site)))
-    junked = _place(kernel, fresh, SITES)
-    _selfchecks(kernel, 2, _named(kernel, junked))
-    assert sum(1 for patch in kernel.list() if patch.hits) >= least
+    batch = _overwrite(kernel, {_random_site(rng, kernel[rng.choice(functions)]) for _ in range(SITES)})
+    _selfchecks(kernel, 2, lambda: _named(kernel, batch))
+    assert _reached(kernel) >= least
     kernel.remove_all()
     assert kernel.verify().ok
 
 
 def test_free_registers_of_darwin(kernel: Kernel) -> None:
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 8]
-    _overwrite(kernel, functions, least=20)
+    _overwrite_some(kernel, functions, least=20)
 
 
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_free_registers_of_linux(kernel: Kernel) -> None:
-    _overwrite(kernel, LINUX, least=10)
+    _overwrite_some(kernel, LINUX, least=10)
 
 
-def _overwrite_everywhere(kernel: Kernel, sites: Iterator[int], total: int, batch: int) -> int:
-    """Overwrite free registers at ``total`` sites, batch by batch; return how many were reached."""
+def _overwrite_everywhere(kernel: Kernel, sites: Iterator[int], total: int) -> tuple[int, int]:
+    """Overwrite free registers at ``total`` sites or all, batch by batch; return (sites, sites reached)."""
     done = reached = 0
-    while done < total:
-        junked = _place(kernel, sites, min(batch, total - done))
-        if not junked:
-            break
-        _selfchecks(kernel, 2, _named(kernel, junked))
-        reached += sum(1 for patch in kernel.list() if patch.hits)
+    while done < total and (drawn := list(itertools.islice(sites, min(BATCH, total - done)))):
+        batch = _overwrite(kernel, drawn)
+        _selfchecks(kernel, 5, lambda batch=batch: _named(kernel, batch))
+        assert kernel.verify().patched == len(batch.patches)
+        done += len(batch.patches)
+        reached += _reached(kernel)
         kernel.remove_all()
-        done += len(junked)
-        print(f"{done} sites junked, {reached} of them reached", flush=True)
+        print(f"{done} sites overwritten, {reached} of them reached", flush=True)
+    _selfchecks(kernel, 2, lambda: "after the last removal")
     assert kernel.verify().ok
-    assert done == total
-    return reached
+    return done, reached
+
+
+def _rng() -> random.Random:
+    return random.Random(int(os.environ.get("KGDBPATCH_SEED", "1")))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_free_registers_everywhere_in_darwin(kernel: Kernel) -> None:
+    """Every site that may be patched: the kernel has fewer than 20,000."""
+    functions = [f for f in kernel.image.functions if f.section == "__TEXT,__text"]
+    every = [f.address + 4 * n for f in functions for n in range(f.size // 4)]
+    _rng().shuffle(every)
+    done, reached = _overwrite_everywhere(kernel, iter(every), EVERYWHERE)
+    assert done > 0.95 * len(every)
+    assert reached > 0.5 * done
+
+
+def _running_sites(kernel: Kernel) -> list[int]:
+    """Return the instructions of the basic blocks that the workload runs: functions first, then blocks."""
+    run = _hit(kernel, [f.address for f in kernel.image.functions if f.section == ".text"])
+    whole = catalog.whole(kernel.image)
+    first, last = (whole.program.address[at].tolist() for at in (whole.blocks.first, whole.blocks.last))
+    ends = dict(zip(first, last, strict=True))
+    inside = [at for f in map(kernel.__getitem__, run) for at in range(f.address, f.end, 4) if at in ends]
+    return [at for first in _hit(kernel, inside) for at in range(first, ends[first] + 4, 4)]
+
+
+def _hit(kernel: Kernel, sites: Sequence[int]) -> list[int]:
+    """Return those of ``sites`` that a workload of some seconds comes by."""
+    kernel.patch_all(sites, count=True)
+    _selfchecks(kernel, 5, lambda: "while counting")
+    hit = sorted({patch.site for patch in kernel.list() if patch.hits})
+    kernel.remove_all()
+    return hit
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_free_registers_everywhere_in_darwin(kernel: Kernel) -> None:
-    """5,000 sites, or every site that may be patched where the kernel has fewer."""
-    rng = random.Random(int(os.environ.get("KGDBPATCH_SEED", "1")))
-    functions = [f for f in kernel.image.functions if f.section == "__TEXT,__text"]
-    every = [f.address + 4 * n for f in functions for n in range(f.size // 4)]
-    rng.shuffle(every)
-    assert _overwrite_everywhere(kernel, iter(every), 5000, 250) > 500
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(5400)
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_free_registers_everywhere_in_linux(kernel: Kernel) -> None:
-    """5,000 sites in as many functions."""
-    rng = random.Random(int(os.environ.get("KGDBPATCH_SEED", "1")))
+    """One half of the sites in blocks that the workload runs, one in functions drawn from all."""
+    rng = _rng()
+    running = _running_sites(kernel)
+    rng.shuffle(running)
     functions = [f for f in kernel.image.functions if f.section == ".text"]
-    rng.shuffle(functions)
-    sites = (_random_site(rng, function) for function in functions)
-    assert _overwrite_everywhere(kernel, sites, 5000, 250) > 300
+    others = list({_random_site(rng, rng.choice(functions)) for _ in range(EVERYWHERE)} - set(running))
+    rng.shuffle(others)
+    drawn = itertools.chain.from_iterable(zip(running, others, strict=False))
+    done, reached = _overwrite_everywhere(kernel, drawn, EVERYWHERE)
+    assert done == EVERYWHERE
+    assert reached > 0.4 * done
