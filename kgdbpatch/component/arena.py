@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import Allocator
-from kgdbpatch.component.layout import State
+from kgdbpatch.component.layout import Flushed, State
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.guests.profile import ArenaPlan, Window
@@ -193,6 +193,27 @@ class Arena:
             if crc != checksum(code, self.springboard_code(*board)):
                 found.append(int(raw["site"][index]))
         return found
+
+    @property
+    def flush_count(self) -> int:
+        """How many flushes the stub ever noted in its journal."""
+        at = self.plan.physical + layout.JOURNAL_COUNT_OFFSET
+        return int.from_bytes(self._ram.read(at, 4), "big")
+
+    def flushes(self, since: int) -> list[tuple[Flushed, int, int]]:
+        """Return the flushes from number ``since`` on as (cache, physical start, end), oldest first.
+
+        Raises `LookupError` when the journal has dropped some of them.
+        """
+        count = self.flush_count
+        if count - since > layout.JOURNAL_ENTRIES:
+            raise LookupError(f"the journal has dropped {count - since - layout.JOURNAL_ENTRIES} entries")
+        size = layout.JOURNAL_ENTRIES * layout.JOURNAL.itemsize
+        raw = np.frombuffer(self._ram.read(self.plan.physical + layout.JOURNAL_OFFSET, size), layout.JOURNAL)
+        kept = raw[np.arange(since, count) % layout.JOURNAL_ENTRIES]
+        starts, ends = kept["start"].tolist(), kept["end"].tolist()
+        mask = layout.LINE - 1
+        return [(Flushed(start & mask), start & ~mask, end) for start, end in zip(starts, ends, strict=True)]
 
     def used(self) -> int:
         """Return how many bytes hold patch bodies."""

@@ -21,6 +21,11 @@ __all__ = [
     "COMMAND",
     "COMMANDS_OFFSET",
     "HEADER",
+    "JOURNAL",
+    "JOURNAL_COUNT_OFFSET",
+    "JOURNAL_ENTRIES",
+    "JOURNAL_OFFSET",
+    "LINE",
     "MAGIC",
     "MAX_COMMANDS",
     "RECORD",
@@ -36,12 +41,13 @@ __all__ = [
     "TRAP_ENTRIES",
     "VERSION",
     "Flag",
+    "Flushed",
     "Op",
     "State",
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 4
+VERSION = 6
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -50,6 +56,9 @@ STATE_OFFSET = 0x3000
 CALL_OFFSET = 0x4000
 COMMANDS_OFFSET = CALL_OFFSET + 0x80
 MAX_COMMANDS = 8000
+JOURNAL_COUNT_OFFSET = CALL_OFFSET - 4  # how many entries the stub ever made
+JOURNAL_OFFSET = CALL_OFFSET + 0x40000  # the last ones, of flushes: entry n stands at n modulo their number
+JOURNAL_ENTRIES = 0x1000
 BASELINE_OFFSET = 0x50000
 BASELINE_ENTRIES = 0x8000
 TRAPS_OFFSET = 0x90000  # a multiple of 64 KiB
@@ -58,6 +67,7 @@ TABLE_OFFSET = 0xB0000
 RECORDS = 0x40000
 BODIES_OFFSET = TABLE_OFFSET + RECORDS * 64
 BODY_ALIGNMENT = 16
+LINE = 32  # bytes of a cache line of the 7xx
 
 
 class Op(IntEnum):
@@ -73,6 +83,13 @@ class Op(IntEnum):
     APPLY = 8
     WITHDRAW = 9
     MARK = 10
+
+
+class Flushed(IntEnum):
+    """The caches that a journal entry tells of, in the low bits of its start (stub.S)."""
+
+    DATA = 1  # dcbf, sync
+    CODE = 2  # icbi, sync
 
 
 class State(IntEnum):
@@ -126,6 +143,8 @@ STATE = np.dtype(
 
 TRAP = np.dtype(_words("site", "body"))  # of the hash table (patch/trap.py)
 
+JOURNAL = np.dtype(_words("start", "end"))  # physical; start: a cache line, with the caches flushed in it
+
 BASELINE = np.dtype(_words("address", "word"))
 
 RECORD = np.dtype(
@@ -146,7 +165,9 @@ RECORD = np.dtype(
 assert HEADER.itemsize <= STUB_OFFSET
 assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
-assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= BASELINE_OFFSET
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= TABLE_OFFSET
+assert STATE_OFFSET + STATE.itemsize <= JOURNAL_COUNT_OFFSET
+assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= JOURNAL_OFFSET
+assert JOURNAL_OFFSET + JOURNAL_ENTRIES * JOURNAL.itemsize <= BASELINE_OFFSET

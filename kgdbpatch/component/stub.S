@@ -24,6 +24,11 @@
         .set    BLOCK_R0, 0x24
         .set    BLOCK_R3, 0x28
 
+        .set    JOURNAL_COUNT, -4       # from the call block
+        .set    JOURNAL, 4              # the journal's distance from the call block, 64 KiB
+        .set    JOURNAL_DATA, 1
+        .set    JOURNAL_CODE, 2
+
         .set    COMMAND_SIZE, 32
         .set    COMMAND_RESULT, 16
         .set    COMMAND_DONE, 20
@@ -132,24 +137,37 @@ done:
 
 # flush: make b bytes of new code at physical a visible to instruction fetch.
 flush:
-        add     9, 8, 9
-        rlwinm  8, 8, 0, 0, 26
         mr      11, 8
-1:      cmplw   11, 9
+        add     12, 8, 9
+        bl      coherent
+        b       advance
+
+# coherent: make the new code from physical r11 to r12 visible to instruction fetch, and note what
+# was done in the journal (layout.py): first the data lines, then the instruction lines. Changes r0, r7, r11.
+        .macro  lines operation kind
+        mr      7, 11
+1:      cmplw   7, 12
         bge     2f
-        dcbf    0, 11
-        addi    11, 11, 32
+        \operation 0, 7
+        addi    7, 7, 32
         b       1b
 2:      sync
-        mr      11, 8
-3:      cmplw   11, 9
-        bge     4f
-        icbi    0, 11
-        addi    11, 11, 32
-        b       3b
-4:      sync
+        lwz     7, JOURNAL_COUNT(3)
+        addi    0, 7, 1
+        stw     0, JOURNAL_COUNT(3)
+        rlwinm  7, 7, 3, 17, 28         # 4096 entries of 8 bytes
+        add     7, 7, 3
+        addis   7, 7, JOURNAL
+        ori     0, 11, \kind
+        stw     0, 0(7)
+        stw     12, 4(7)
+        .endm
+coherent:
+        rlwinm  11, 11, 0, 0, 26
+        lines   dcbf, JOURNAL_DATA
+        lines   icbi, JOURNAL_CODE
         isync
-        b       advance
+        blr
 
 # splice: replace the instruction at physical a by c, if it is b. Result: the word found.
 splice:
@@ -158,11 +176,9 @@ splice:
         cmplw   11, 9
         bne     failed
         stw     10, 0(8)
-        dcbf    0, 8
-        sync
-        icbi    0, 8
-        sync
-        isync
+        mr      11, 8
+        addi    12, 8, 4
+        bl      coherent
         b       advance
 
 # apply: splice the b patches whose records stand from physical a on; everything they need is
@@ -184,13 +200,11 @@ apply:
         sync
         lwz     0, RECORD_SPLICE(8)
         stw     0, 0(11)
-        dcbf    0, 11
-        sync
-        icbi    0, 11
+        addi    12, 11, 4
+        bl      coherent
         li      0, ACTIVE
         stw     0, RECORD_STATE(8)
         sync
-        isync
         addi    8, 8, RECORD_SIZE
         addi    10, 10, 1
         b       1b
@@ -213,13 +227,11 @@ withdraw:
         cmplw   12, 7
         bne     failed
         stw     0, 0(11)
-        dcbf    0, 11
-        sync
-        icbi    0, 11
+        addi    12, 11, 4
+        bl      coherent
 2:      li      0, RETIRED
         stw     0, RECORD_STATE(8)
         sync
-        isync
         addi    8, 8, RECORD_SIZE
         addi    10, 10, 1
         b       1b

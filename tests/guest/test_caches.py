@@ -1,0 +1,239 @@
+"""Every word ever written as code is flushed, data line then instruction line, before it can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from kgdbpatch.component import stub
+from kgdbpatch.component.component import Stop
+from kgdbpatch.component.layout import LINE, SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STUB_OFFSET, Flushed, Op
+from kgdbpatch.component.stub import Command
+from kgdbpatch.component.table import Record
+from kgdbpatch.isa import encode
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.qemu import Qemu
+from tests.guest.caches import cache_instructions, watched
+
+PAGE = 0x1000
+
+
+def lines(address: int, size: int) -> set[int]:
+    return set(range(address & -LINE, address + size, LINE))
+
+
+@dataclass
+class Ledger:
+    """Code memory as it was when it was last looked at, and how many flushes had been noted."""
+
+    kernel: Kernel
+
+    def __post_init__(self) -> None:
+        self.arena = self.kernel._component.arena(self.kernel.header.arena)
+        self.ram = Qemu.attach(self.kernel.name).ram
+        self.text = [(self._physical(at), 4 * words.size) for at, words in self.kernel._text()]
+        self.text.append((self.arena.plan.physical + SPRINGBOARD_OFFSET, PAGE))
+        self.look()
+
+    def _physical(self, address: int) -> int:
+        physical = self.kernel._to_physical(address)
+        assert physical is not None
+        return physical
+
+    def look(self) -> None:
+        self.code = [self._words(at, size).copy() for at, size in self.text]
+        self.next_id = self.kernel.header.next_id
+        self.count = self.arena.flush_count
+
+    def _words(self, at: int, size: int) -> npt.NDArray[np.uint32]:
+        return self.ram.array(at, size).view(">u4")
+
+    def changed(self) -> list[int]:
+        """Return the physical addresses of the text's and the springboards' words that changed since."""
+        found: list[int] = []
+        for (at, size), before in zip(self.text, self.code, strict=True):
+            found += (at + 4 * np.flatnonzero(self._words(at, size) != before)).tolist()
+        return found
+
+    def body(self, record: Record) -> set[int]:
+        """Return the lines of a patch's own code."""
+        found = lines(self.arena.inside(record.body), record.constant_size)
+        if record.springboard is not None:
+            size = SPRINGBOARD_SIZE * record.springboard_slots
+            found |= lines(self.arena.springboard(record.springboard), size)
+        return found
+
+    def judge(self) -> list[str]:
+        """Return what was written as code since the last look and not flushed in time; look again."""
+        log = self.arena.flushes(self.count)
+        news = [record for record in self.arena.records() if record.id >= self.next_id]
+        wrong = []
+        for word in self.changed():
+            if not self._order(log, word & -LINE, word + 4):
+                wrong.append(f"0x{word:08x} was written and not flushed")
+        for record in news:
+            splice = self._order(log, record.site_physical & -LINE, record.site_physical + 4)
+            if splice is None:
+                wrong.append(f"the splice of patch {record.id} was not flushed")
+                continue
+            for line in sorted(self.body(record)):
+                done = self._order(log, line, line + 1)
+                if done is None or done[1] > splice[0]:
+                    wrong.append(f"line 0x{line:08x} of patch {record.id} was not flushed before its splice")
+        self.look()
+        return wrong
+
+    @staticmethod
+    def _order(log: list[tuple[Flushed, int, int]], start: int, end: int) -> tuple[int, int] | None:
+        """Return when the lines of ``[start, end)`` left the data cache, and then the other; or None."""
+        covering = [(at, cache) for at, (cache, low, high) in enumerate(log) if low <= start and end <= high]
+        data = next((at for at, cache in covering if cache is Flushed.DATA), None)
+        if data is None:
+            return None
+        code = next((at for at, cache in covering if cache is Flushed.CODE and at > data), None)
+        return None if code is None else (data, code)
+
+
+def functions(kernel: Kernel, count: int) -> list[int]:
+    text = [f.address for f in kernel.image.functions if f.section in ("__TEXT,__text", ".text")]
+    return text[:: len(text) // count][:count]
+
+
+def history(kernel: Kernel, examples: Path) -> Iterator[str]:
+    """Apply, stack, remove and re-use; yield after every operation."""
+    kernel.patch_all(functions(kernel, 300), count=True)
+    yield "a batch"
+    sites = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
+    site, source = sites[kernel.profile]
+    stack = [kernel.patch(site, c=examples / source)]
+    yield "a C function"
+    stack += [kernel.patch(site, count=True)]
+    yield "a second patch at a site"
+    stack += [kernel.patch(site, asm="nop", count=True)]
+    yield "a third patch at a site"
+    kernel.remove(stack[1].id)
+    yield "the middle of a stack"
+    some = {patch.id for patch in kernel.list()[::2]}
+    kernel.remove(*some)
+    yield "every second patch removed"
+    kernel.patch_all(functions(kernel, 200), asm="nop", count=True)
+    yield "memory used again"
+    kernel.remove_all()
+    yield "all removed"
+    kernel.patch_all(functions(kernel, 300), count=True)
+    yield "the same words at the same places again"
+    kernel.remove_all()
+    yield "all removed again"
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
+        pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+    ],
+)
+def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: Path):
+    ledger = Ledger(kernel)
+    for operation in history(kernel, examples):
+        count = ledger.count
+        assert ledger.judge() == [], operation
+        assert ledger.count > count, operation
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, 0)
+
+
+def test_a_flush_left_out_is_seen(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+    ledger, call = Ledger(kernel), Stop.call
+    ordered: list[Command] = []
+
+    def without(number: int | None) -> None:
+        def calling(self: Stop, commands: list[Command]) -> list[int]:
+            flushes = [command for command in commands if command.op is Op.FLUSH]
+            ordered.extend(flushes)
+            left_out = flushes[number] if number is not None and flushes else None
+            return call(self, [command for command in commands if command is not left_out])
+
+        monkeypatch.setattr(Stop, "call", calling)
+
+    without(None)
+    kernel.patch_all(functions(kernel, 20), count=True)
+    assert ledger.judge() == []
+    kernel.remove_all()
+    assert ledger.judge() == []
+    for number in range(len(ordered)):
+        without(number)
+        kernel.patch_all(functions(kernel, 20), count=True)  # at the same places
+        assert ledger.judge(), ordered[number]
+        without(None)
+        kernel.remove_all()
+        assert ledger.judge() == []
+    assert len(ordered) >= 2  # bodies, springboards
+
+
+@contextmanager
+def mutated(kernel: Kernel, offset: int) -> Iterator[None]:
+    """Put a nop for the stub's word at ``offset`` meanwhile."""
+    at = kernel.header.arena.physical + STUB_OFFSET + offset
+    with kernel.stopped() as session:
+        session.write_physical(at, encode.nop().to_bytes(4, "big"))
+    yield
+    with kernel.stopped() as session:
+        session.write_physical(at, stub.CODE[offset : offset + 4])
+
+
+def faults(kernel: Kernel, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Apply to a few sites and remove them, instruction by instruction; return what came too late."""
+    wrong: list[str] = []
+    for applying in (True, False):
+        since = ledger.arena.flush_count
+        before = ledger.arena.records()
+        with watched(monkeypatch) as caches:
+            if applying:
+                kernel.patch_all(functions(kernel, 3), count=True)
+            else:
+                kernel.remove_all()
+        records = ledger.arena.records() if applying else before
+        assert len(records) == 3
+        for record in records:
+            site, body = record.site_physical, ledger.body(record)
+            assert site in caches.stores
+            if applying and caches.stores[site] & body:
+                wrong.append(f"0x{site:08x} was spliced before its patch was seen by instruction fetch")
+            late = set(caches.stages) & (body | lines(site, 4) if applying else lines(site, 4))
+            wrong += [f"line 0x{line:08x} is {caches.stages[line].name}" for line in sorted(late)]
+        noted = [(cache, line) for cache, *span in ledger.arena.flushes(since) for line in _within(span)]
+        if noted != caches.flushed:
+            wrong.append("the journal is not what was executed")
+    ledger.look()
+    return wrong
+
+
+def _within(span: Iterable[int]) -> range:
+    start, end = span
+    return range(start, end, LINE)
+
+
+def test_the_stub_flushes_as_its_journal_says(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+    ledger = Ledger(kernel)
+    assert faults(kernel, ledger, monkeypatch) == []
+
+
+@pytest.mark.parametrize("kind", ["dcbf", "icbi", "sync", "isync", "call"])
+def test_an_instruction_left_out_of_the_stub_is_seen(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    ledger = Ledger(kernel)
+    offsets = cache_instructions(stub.CODE)[kind]
+    seen = 0
+    for offset in offsets:
+        with mutated(kernel, offset):
+            seen += bool(faults(kernel, ledger, monkeypatch))
+    unused = 1 if kind == "call" else 0  # the one of SPLICE is for stacks
+    assert seen == len(offsets) - unused > 0
