@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Check", "LiveRegisters", "Patch", "Verification"]
+__all__ = ["Check", "Holder", "LiveRegisters", "Patch", "Verification"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,25 @@ class LiveRegisters:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """What keeps a removed patch's memory in use.
+
+    ``by`` is a thread's name, or ``patch N`` that leads on to it; ``at`` is the word of a kernel
+    stack, None for a patch; ``address`` is where in the removed patch execution goes on.
+    """
+
+    by: str
+    at: int | None
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
     """An entry of the guest's patch table; ``hits`` is None for patches that do not count.
 
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
     ``forced`` tells that it was put in against a rule.
+    ``held_by`` is for retired ones; it is empty when their memory is free by now.
     """
 
     id: int
@@ -44,6 +58,7 @@ class Patch:
     hits: int | None
     entry: str
     forced: bool = False
+    held_by: tuple[Holder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

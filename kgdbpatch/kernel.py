@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import guests, remembered, vectors
-from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
+from kgdbpatch.answers import Check, Holder, LiveRegisters, Patch, Verification
 from kgdbpatch.component import Component, Header
+from kgdbpatch.component.holders import holders
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
+from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
@@ -35,6 +37,7 @@ __all__ = ["Applied", "Batch", "Check", "Kernel", "LiveRegisters", "Patch", "Ver
 
 Ids = list[int]  # within Kernel the name `list` is the method's
 Extensions = list[Extension]
+Records = list[Record]
 
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
@@ -495,6 +498,9 @@ class Kernel:
 
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""
+        header = self.header
+        records = self._component.arena(header.arena).records()
+        held = self._holders(header, records) if any(r.status == "retired" for r in records) else {}
         return [
             Patch(
                 record.id,
@@ -503,9 +509,30 @@ class Kernel:
                 record.hits if record.counted else None,
                 record.entry,
                 record.forced,
+                held.get(record.id, ()),
             )
-            for record in self._component.arena(self.header.arena).records()
+            for record in records
         ]
+
+    def _holders(self, header: Header, records: Records) -> dict[int, tuple[Holder, ...]]:
+        """Return what holds the retired ones of ``records``, by id."""
+        profile, image, ram = self._profile, self.image, self._qemu.ram
+
+        def read(address: int, size: int) -> bytes | None:
+            physical = profile.stack_physical(image, address)
+            return ram.read(physical, size) if physical is not None and physical + size <= ram.size else None
+
+        def word(address: int) -> int | None:
+            data = read(address, 4)
+            return None if data is None else int.from_bytes(data, "big")
+
+        base = image.code_sections()[0].address
+        shift = base - (self._to_physical(base) or 0)  # of the linear map
+        retired = [record for record in records if record.status == "retired"]
+        contexts = [(at + shift, pc) for at, pc in self._component.contexts(header, retired)]
+        return holders(
+            self._component.arena(header.arena), records, profile.threads(image, read), word, contexts
+        )
 
     def remove(self, *ids: int) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).

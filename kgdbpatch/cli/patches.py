@@ -198,6 +198,13 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             for p in patches
         ],
     )
+    for patch in patches:
+        for holder in patch["held_by"]:
+            where = "" if holder["at"] is None else f" (stack word at {hexadecimal(holder['at'])})"
+            print(
+                f"patch {patch['id']} is in use: {holder['by']} goes on at "
+                f"{hexadecimal(holder['address'])}{where}"
+            )
 
 
 def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:

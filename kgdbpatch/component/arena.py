@@ -152,6 +152,14 @@ class Arena:
         words = self._words(raw["site_physical"].astype(np.int64))
         return Table(raw, slots, words)
 
+    @property
+    def any_retired(self) -> bool:
+        """Whether the table has retired entries."""
+        at = self.plan.physical + field_offset("slots", layout.HEADER)
+        count = int.from_bytes(self._ram.read(at, 4), "big")
+        live = self._ram.array(self.slot(0), count * layout.RECORD.itemsize).view(layout.RECORD)
+        return bool((live["state"] == State.RETIRED).any())
+
     def _words(self, physical: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         if physical.size and int(physical.max()) + 4 > self._ram.size:
             raise TargetLost("the guest's patch table is damaged: a site lies outside its memory")

@@ -228,7 +228,8 @@ class Component:
 
         Bodies, springboards and records are written first, in bulk; then one call of the stub
         maps, flushes, records and splices. Raises `Refused` (rule ``expected``) when a site's
-        word is not what its plan was made from; nothing is left behind then.
+        word is not what its plan was made from; nothing is left behind then. Retired patches of
+        earlier removals are collected on the way.
         """
         if not plans:
             return []
@@ -277,6 +278,8 @@ class Component:
                 before = sum(count for _, count in spans[: error.index - prepared])
                 plan = ordered[before + error.done][1]
                 raise _refusal(error, plan.site, plan.original) from error
+            if arena.any_retired:
+                self._collect(header, stop)
         return [ids[slot] for slot, _ in plans]
 
     def _trap(self, header: Header, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
@@ -457,6 +460,12 @@ class Component:
                     target, _ = arena.onward(record)
                     pinned |= (start <= target) & (target < end) | (retired.raw["springboard"] == target)
             changed = int(pinned.sum()) != before
+
+    def contexts(self, header: Header, records: Iterable[Record]) -> list[tuple[int, int]]:
+        """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""
+        skip = (header.arena.physical, header.arena.physical + header.arena.size)
+        ranges = [(record.body, record.body + record.body_size) for record in records]
+        return interrupted_contexts(self._memory(skip), ranges)
 
     def _memory(self, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """Yield all memory in which kernel stacks can be: what was ever used, less the arena."""

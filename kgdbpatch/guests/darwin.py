@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.booter import loader_args
 from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
-from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
+from kgdbpatch.guests.profile import MIB, LogLine, Profile, Thread, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -27,6 +28,9 @@ _LOG_LINE = re.compile(
 _TOOLS = ("powerpc-linux-gnu-gcc", "powerpc-linux-gnu-as", "powerpc-linux-gnu-ld")
 _SOURCES = ("**/*.[chS]", "**/*.ld", "*.py", "../macho.py", "../macho_object.py")
 _SCRATCH = 8 * MIB
+_THREAD = struct.Struct(">8x3I36x2I")  # of images/darwin/include/kern.h: sp stack_low stack_high name next
+_MOST_THREADS = 4096
+_NAME = 32  # bytes of a thread's name
 _KERNEL = "mach_kernel"
 SECOND_CONSOLE = "tail.log"
 
@@ -95,6 +99,24 @@ class Darwin(Profile):
         """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""
         loaded = (segment for segment in image.segments if segment.name != "__LINKEDIT")
         return address if any(address in segment for segment in loaded) else None
+
+    def stack_physical(self, image: Image, address: int) -> int | None:
+        """Return ``address`` itself: kernel stacks and what the kernel allocates are mapped one-to-one."""
+        return address if address < self.announced_mib * MIB else None
+
+    def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
+        """Yield the threads on the bundled kernel's list; none of a kernel that has no such list."""
+        head = next((symbol.address for symbol in image.symbols if symbol.name == "_all_threads"), None)
+        link = None if head is None else read(head, 4)
+        for _ in range(_MOST_THREADS):
+            at = int.from_bytes(link or b"", "big")
+            held = read(at, _THREAD.size) if at else None
+            if held is None:
+                return
+            sp, low, high, text, after = _THREAD.unpack(held)
+            name = (read(text, _NAME) or b"").split(b"\0")[0].decode(errors="replace")
+            yield Thread(name, Window(low, high), sp)
+            link = after.to_bytes(4, "big")
 
     def arena_virtual(self, image: Image) -> int:
         """Return the arena's own physical address: the kernel maps nothing at 256 to 336 MiB."""

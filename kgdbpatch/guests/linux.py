@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from kgdbpatch.analysis.hidden import hidden_edges
 from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
-from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
+from kgdbpatch.guests.linux_threads import threads
+from kgdbpatch.guests.profile import MIB, LogLine, Profile, Thread, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -70,6 +71,15 @@ class Linux(Profile):
         """Return the physical address of ``address`` in the linear map of the announced memory."""
         physical = address - _linear_offset(image)
         return physical if 0 <= physical < self.announced_mib * MIB else None
+
+    def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
+        """Yield all processes' and the kernel's threads; none when ``init_task`` cannot be understood."""
+        known = {
+            symbol.name: symbol for symbol in image.symbols if symbol.name in ("init_task", "init_stack")
+        }
+        if len(known) == 2:
+            task = known["init_task"]
+            yield from threads(read, task.address, task.size or 0, known["init_stack"].address)
 
     def arena_virtual(self, image: Image) -> int:
         """Return the first block above every process: kernels put modules near their text, not here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["ArenaPlan", "LogLine", "Profile", "Window"]
+__all__ = ["ArenaPlan", "LogLine", "Profile", "Thread", "Window"]
 
 MIB = 1 << 20
 
@@ -31,6 +31,15 @@ class Window:
 
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread of the kernel's: its name, its kernel stack, the stack pointer it left when it last slept."""
+
+    name: str
+    stack: Window
+    sp: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,14 @@ class Profile(ABC):
     @abstractmethod
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of wired kernel memory, or None when not wired."""
+
+    def stack_physical(self, image: Image, address: int) -> int | None:
+        """Return the physical address of memory that kernel stacks and threads can be in, or None."""
+        return self.to_physical(image, address)
+
+    def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterable[Thread]:
+        """Return the kernel's threads, as far as they can be found; ``read`` reads its memory."""
+        return ()
 
     @abstractmethod
     def arena_virtual(self, image: Image) -> int:

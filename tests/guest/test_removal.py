@@ -135,6 +135,7 @@ def rounds(kernel: Kernel, watch: Watch, sites: list[int], nap: Path, count: int
                 break
             assert time.monotonic() < until
         kernel.remove(*ids)
+        assert not watch.wrong
     seconds = time.perf_counter() - started
     print(
         f"\n{count} rounds in {seconds:.0f} s: {watch.frees} patches freed, {watch.asleep} kept at a time "
@@ -150,6 +151,7 @@ def check(kernel: Kernel, watch: Watch, sites: list[int], nap: Path, count: int)
         kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
         kernel.remove_all()
     assert not watch.wrong
+    assert watch.frees == AT_ONCE * count
     assert watch.asleep > count / 2
     assert kernel.arena_used == 0
     verified = kernel.verify()
@@ -178,3 +180,56 @@ def test_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path):
 @pytest.mark.timeout(2400)
 def test_five_thousand_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path):
     check(kernel, watch, darwin_sites(kernel), nap, ALL)
+
+
+LONG_NAP = """
+extern void {sleep};
+void nap(void) {{ static int once; if (!once++) {call}; }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("site", "sleep", "call", "thread"),
+    [
+        pytest.param(
+            "sys_getpid",
+            "delay_ticks(int)",
+            "delay_ticks(300)",
+            "selftest",
+            marks=pytest.mark.kernel("darwin"),
+        ),
+        pytest.param(
+            "udp_sendmsg",
+            "msleep(unsigned)",
+            "msleep(3000)",
+            "udp",
+            marks=[pytest.mark.kernel("linux"), pytest.mark.linux],
+        ),
+    ],
+)
+def test_who_holds_a_removed_patch_is_told(
+    kernel: Kernel, tmp_path: Path, site: str, sleep: str, call: str, thread: str
+):
+    source = tmp_path / "nap.c"
+    source.write_text(LONG_NAP.format(sleep=sleep, call=call))
+    sleeper = kernel.patch(site, c=source)
+    arena = kernel._component.arena(kernel.header.arena)
+    until = time.monotonic() + 60
+    while not arena.table().entered().any():
+        assert time.monotonic() < until
+    assert kernel.remove(sleeper.id) == [sleeper.id]
+    (patch,) = kernel.list()
+    assert patch.state == "retired"
+    holder = next(holder for holder in patch.held_by if holder.at is not None)
+    assert sleeper.body <= holder.address < sleeper.body + arena.records()[0].body_size
+    assert int.from_bytes(kernel.read_virtual(holder.at, 4), "big") == holder.address
+    assert holder.by in thread.split()
+    while any(
+        patch.id == sleeper.id for patch in kernel.list()
+    ):  # the next commands collect it by themselves
+        assert time.monotonic() < until
+        kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
+        with kernel.patch(site, count=True):
+            pass
+    kernel.remove_all()
+    assert kernel.arena_used == 0
