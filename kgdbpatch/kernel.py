@@ -274,16 +274,21 @@ class Kernel:
                     words[(place - address) // 4] = word
         return words
 
+    @cached_property
+    def _vector_shift(self) -> int:
+        """What physical addresses of the vectors are less than virtual ones."""
+        return vectors.shift(self._profile, self.image)
+
     def _vector_page(self, address: int) -> bool:
         """Tell whether ``address`` lies in the first 64 KiB of memory, where the vectors are."""
-        return address - vectors.shift(self._profile, self.image) < 0x1_0000
+        return address - self._vector_shift < 0x1_0000
 
     def _vector_words(self, header: Header) -> dict[int, int]:
         """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
         found = {} if header.hook is None else header.hook.originals()
         if header.arena.tails is not None and header.slots:
             arena = self._component.arena(header.arena)
-            shift = vectors.shift(self._profile, self.image)
+            shift = self._vector_shift
             found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
         return found
 
@@ -396,7 +401,7 @@ class Kernel:
         if window is None:
             return []
         hooked = range(self._hook.at, self._hook.at + HOOK_SIZE) if self._hook else range(0)
-        start = window.start - vectors.shift(self._profile, self.image)
+        start = window.start - self._vector_shift
         return [
             start + at
             for tail in vectors.tails(self._profile, self.image)
@@ -583,7 +588,7 @@ class Kernel:
         if header.hook is not None:
             expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
             ours = set(header.hook.kept())
-        shift = vectors.shift(self._profile, self.image)
+        shift = self._vector_shift
         ours |= {at + shift for at in arena.tail_words(table.raw)}  # judged by their patches' checksums
         differences = {at: word for at, word in differences.items() if at not in ours}
         mismatched |= {address for address, word in differences.items() if expected.get(address) != word}

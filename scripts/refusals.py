@@ -33,7 +33,9 @@ def main(name: str, every: int) -> None:
     survey = Survey(image, survey_rules(profile, image), words)
     arena = profile.arena(image)
     boards = arena.springboards.start if arena.springboards else None
-    place = Place(arena.virtual + _BODY, boards, arena.virtual + _COUNTER)
+    # without springboards bodies lie within reach, where the guest has a window for them
+    body = arena.near.start + _BODY if boards is None and arena.near is not None else arena.virtual + _BODY
+    place = Place(body, boards, arena.virtual + _COUNTER)
     total: Counter[str] = Counter()
     refused: dict[str, Counter[str]] = defaultdict(Counter)
     example: dict[tuple[str, str], str] = {}
