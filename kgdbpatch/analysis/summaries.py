@@ -145,6 +145,9 @@ class _Summing:
         self.lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
         self.lost = self.lost | (blocks.returns & strange[blocks.owner])
         self.compiled = _compiled(blocks)
+        # compilers set arguments for every call: that they are read proves nothing, except in
+        # assembler, which may pass on what an earlier call left in them
+        self.sets = np.where(self.compiled, convention.arguments, np.uint64(0))
         self.keeps = _kept(blocks, words, (blocks.owner[self.tail], blocks.tail[self.tail]))
         self.cleared = np.full(count, _ONES, dtype=np.uint64) & np.uint64(0)  # not certainly overwritten
         self.proven, self.reads = self.cleared.copy(), self.cleared.copy()
@@ -181,7 +184,10 @@ class _Summing:
         leaves = self.zero.copy()
         leaves[self.lost] = _ALL
         leaves[self.pointers] = self.convention.direct | _LR
-        self._exits = exits, self.zero.copy(), leaves
+        proofs = self.zero.copy()
+        # the interrupted code reads whatever it is not given back; assembler goes where nobody knows
+        proofs[blocks.rfi | self.lost & ~self.compiled[blocks.owner]] = _ALL
+        self._exits = exits, proofs, leaves
         self._keep = [~self.effects.kill for _ in range(3)]
         self._gen = [self.zero.copy(), self.effects.proven.copy(), self.effects.wanted.copy()]
         self._constant()
@@ -247,10 +253,9 @@ class _Summing:
         undefined = self.convention.volatile & self.may_change[callee]
         keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~undefined
         while True:
-            # arguments are set for a call; what tells something are reads that no convention knows
-            odd = self.proven[callee] & ~self.convention.arguments
+            odd = self.proven[callee] & ~self.sets[blocks.owner[calls]]
             gen[calls] = self.effects.proven[calls] | odd & ~self.effects.kill[calls]
-            exits[tails] = self.proven[blocks.tail[tails]] & ~self.convention.arguments
+            exits[tails] = self.proven[blocks.tail[tails]] & ~self.sets[blocks.owner[tails]]
             self.network.solve(self.evidence, some, gen, keep, exits)
             found = self._entries(functions, self.evidence, np.uint64(0))
             found = self._by_convention(functions, found, self.effects.proven)

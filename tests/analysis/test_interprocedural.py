@@ -53,6 +53,20 @@ def _free(whole: Whole, address: int) -> set[str]:
 
 
 @needs_as
+def test_assembler_passes_on_what_a_callee_returns_in_any_register() -> None:
+    """As Linux does: load_up_fpu changes the MSR in r9, from which fast_exception_return goes back."""
+    whole, starts = _program(
+        "handler: bl load\n b back",
+        "load: ori r9,r9,0x2000\n li r4,1\n stb r4,0(r5)\n blr",
+        "back: mtsrr1 r9\n lwz r4,32(r11)\n lwz r9,52(r11)\n rfi",
+    )
+    behind = starts[1] + 12
+    assert "r9" not in _free(whole, behind)
+    assert "r4" in _free(whole, behind)
+    assert not {"r0", "r7", "ctr", "ca", "cr0"} & _free(whole, behind)  # the interrupted code's
+
+
+@needs_as
 def test_arguments_that_a_callee_does_not_read_are_free() -> None:
     whole, starts = _program(CALL.format("g"), "g: add r3,r3,r4\n blr")
     free = _free(whole, starts[0] + 12)
