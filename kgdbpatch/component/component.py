@@ -256,6 +256,7 @@ class Component:
         commands += _in_tails(arena, [plan for _, plan in ordered])
         prepared = len(commands)
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
+        retired = arena.any_retired
         with self.stop(header.arena) as stop:
             for at, code in (*bodies, *boards):
                 stop.write(at, code)
@@ -278,7 +279,7 @@ class Component:
                 before = sum(count for _, count in spans[: error.index - prepared])
                 plan = ordered[before + error.done][1]
                 raise _refusal(error, plan.site, plan.original) from error
-            if arena.any_retired:
+            if retired:
                 self._collect(header, stop)
         return [ids[slot] for slot, _ in plans]
 

@@ -16,7 +16,7 @@ PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
 
 APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "pause_us"}
-LISTED = {"id", "site", "state", "entry", "forced", "hits"}
+LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by"}
 
 pytestmark = pytest.mark.guest
 each_guest = pytest.mark.parametrize(
