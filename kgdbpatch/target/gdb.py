@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.target.mi import Gdb, Reply
@@ -113,6 +114,16 @@ class Debugger:
                     f"QEMU describes register {name} at {layout.places[name]}: an unknown layout"
                 )
         return layout
+
+    @contextmanager
+    def logged(self, path: Path) -> Iterator[None]:
+        """Have GDB log the packets of the connections made meanwhile (``packets.packets_sent``)."""
+        setting = "-gdb-set remotelogfile"
+        self._gdb.ask(f"{setting} {path}", deadline=_DEADLINE)[0].checked()
+        try:
+            yield
+        finally:
+            self._gdb.ask(f"{setting} {os.devnull}", deadline=_DEADLINE)[0].checked()  # none cannot be set
 
     @property
     def gdb_pid(self) -> int:
