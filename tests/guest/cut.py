@@ -138,7 +138,7 @@ class Orders:
     def arm(self, orders: int | None, *, half: bool = False) -> None:
         """Kill behind so many orders, None: never, and behind ``half`` of the next one."""
         self._most, self._half = orders, half
-        self.given, self._dead = 0, None
+        self.given, self.killed, self._dead = 0, False, None
 
     def _hear(self, gdb: Gdb, data: bytes) -> None:
         if gdb is self._dead:
@@ -153,6 +153,6 @@ class Orders:
                 b"".join(lines[:last]) + (lines[last][: len(lines[last]) // 2] if self._half else b""),
             )
             pipe.close()
-            self._dead, self._most = gdb, None
+            self._dead, self._most, self.killed = gdb, None, True
             raise Killed
         self.given += len(lines)
