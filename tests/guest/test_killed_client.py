@@ -40,9 +40,11 @@ while True:
     try:
         kernel.remove_all()
         single()
-        print(kernel._debugger.gdb_pid, flush=True)
-        while True:
+        gdb = kernel._debugger.gdb_pid
+        print(gdb, flush=True)
+        while kernel._debugger.gdb_pid == gdb:  # one that dies between two stops is replaced, not missed
             chance.choice((single, batch, stack))()
+        raise TargetLost("between two stops")
     except TargetLost:
         print("lost", flush=True)
         sys.stdin.readline()
@@ -119,6 +121,8 @@ def kill_clients(kernel: Kernel, site: str) -> None:
             active = {patch.site for patch in listed if patch.state == "active"}
             assert verified.patched == len(active), f"moment {moment}, {what} killed: {listed} {verified}"
             states[f"{what}: {'+'.join(sorted({patch.state for patch in listed})) or 'none'}"] += 1
+            if moment % 50 == 49:
+                print(f"{moment + 1} kills: {dict(sorted(states.items()))}", flush=True)
             if moment % 2:  # this client undoes it and puts another in, or the killed one's successor does
                 kernel.remove_all()
                 kernel.patch(site, asm="nop").remove()
