@@ -6,7 +6,7 @@ import itertools
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from kgdbpatch.target.packets import packets_sent, round_trip
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.qmp import stops_during
 
-__all__ = ["Ratio", "measure", "report"]
+__all__ = ["Ratio", "hits", "measure", "report"]
 
 _MANY = 10_000
 _APPLIES = 15
@@ -88,8 +88,9 @@ def _counts(kernel: Kernel, job: Job) -> Iterator[Ratio]:
             return
 
 
-def _calls(kernel: Kernel, job: Job) -> Iterator[Ratio]:
-    for what, source in (("leaf", LEAF), ("call", job.source)):
+def _calls(kernel: Kernel, job: Job, kinds: Sequence[str]) -> Iterator[Ratio]:
+    for what in kinds:
+        source = LEAF if what == "leaf" else job.source
         with kernel.patch(job.site, c=source) as applied:
             ours = hit_cost(kernel, job.site, applied)
         with by_hand(kernel, job.site, source, hand_written(kernel.profile, what)) as applied:
@@ -106,6 +107,11 @@ def _calls(kernel: Kernel, job: Job) -> Iterator[Ratio]:
             1.1,
             f"glue {glue}, by hand {least}",
         )
+
+
+def hits(kernel: Kernel, job: Job, kinds: Sequence[str] = ("leaf", "call")) -> list[Ratio]:
+    """Compare what hits of an empty patch, of counting ones and of C functions take."""
+    return [_empty(kernel, job), *_counts(kernel, job), *_calls(kernel, job, kinds)]
 
 
 def _kprobe(kernel: Kernel, job: Job) -> Iterator[Ratio]:
@@ -175,9 +181,7 @@ def measure(profile: str, told: Callable[[str], None]) -> list[Ratio]:
     """Boot a guest that counts its instructions, then one that need not, and measure them."""
     job, rows = JOBS[profile], list[Ratio]()
     counting = (
-        ("an empty patch", lambda kernel: [_empty(kernel, job)]),
-        ("counting", lambda kernel: _counts(kernel, job)),
-        ("C functions", lambda kernel: _calls(kernel, job)),
+        ("hits", lambda kernel: hits(kernel, job)),
         ("the kprobe event", lambda kernel: _kprobe(kernel, job)),
     )
     stopping = (

@@ -18,8 +18,8 @@ from kgdbpatch.kernel import Kernel
 
 MOMENTS = 500
 
-# Applies and removes without end: single patches, batches, stacks. Says its GDB's process id when
-# it begins; says "lost" when its GDB is gone, and begins again when it is told to.
+# Applies and removes without end: single patches by branch and by trap, batches, stacks. Says its
+# GDB's process id when it begins; says "lost" when that is gone, and begins again when it is told to.
 CLIENT = """
 import itertools, random, sys
 from kgdbpatch.errors import TargetLost
@@ -29,6 +29,8 @@ functions = [f.address for f in kernel.image.functions if f.section in ("__TEXT,
 functions.remove(kernel.resolve(site))
 def single():
     kernel.patch(site, asm="nop").remove()
+def trap():
+    kernel.patch(site, asm="nop", via="trap").remove()
 def batch():
     kernel.patch_all(chance.sample(functions, 80), count=True)
     kernel.remove_all()
@@ -43,10 +45,10 @@ while True:
         gdb = kernel._debugger.gdb_pid
         print(gdb, flush=True)
         while kernel._debugger.gdb_pid == gdb:  # one that dies between two stops is replaced, not missed
-            chance.choice((single, batch, stack))()
+            chance.choice((single, trap, batch, stack))()
         raise TargetLost("between two stops")
-    except TargetLost:
-        print("lost", flush=True)
+    except TargetLost as error:
+        print("lost:", error, flush=True)
         sys.stdin.readline()
 """
 
@@ -89,13 +91,15 @@ def killed(kernel: Kernel, site: str, rng: random.Random) -> Iterator[Iterator[s
         for moment in range(MOMENTS):
             if not clients:
                 clients.append(Client(kernel, site, moment))
-            gdb = int(clients[0].says())
+            said = clients[0].says()
+            assert said.isdigit(), f"before kill {moment}: {said}"
+            gdb = int(said)
             clients[0].works(rng.uniform(0, 0.3))
             what = rng.choice(("GDB", "GDB", "client", "both"))
             if what != "client":
                 os.kill(gdb, signal.SIGKILL)
             if what == "GDB":
-                assert clients[0].says() == "lost"
+                assert clients[0].says().startswith("lost")
             else:
                 clients.pop().kill()
             yield what
