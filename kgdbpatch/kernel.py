@@ -207,6 +207,12 @@ class Kernel:
         with self._qemu.exclusive(self._wait), self._debugger.stopped() as session:
             yield session
 
+    @contextmanager
+    def logging_packets(self, path: Path) -> Iterator[None]:
+        """Have GDB log the packets that it exchanges with QEMU meanwhile."""
+        with self._debugger.logged(path):
+            yield
+
     @property
     def instructions(self) -> int:
         """Guest instructions executed since power-on; raises `Misuse` unless booted with ``icount``."""

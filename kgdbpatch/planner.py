@@ -176,16 +176,21 @@ class Planner:
                 raise refused from None
 
     def _branching(self, site: Site, payload: Payload, place: Place) -> Plan:
-        """Plan through a springboard, or within reach where the guest has none left or it will not do."""
+        """Plan within reach where the guest has a window for that, or through a springboard.
+
+        A springboard costs a hit four instructions: little for a payload that calls the kernel,
+        which leaves the window to others as long as there are springboards.
+        """
         near = self._allocator.near(place)
         if near is None:
             return plan(site, payload, place)
         if place.springboard is None:
             return plan(site, payload, near)
+        first, second = (place, near) if payload.calls else (near, place)
         try:
-            return plan(site, payload, place)
+            return plan(site, payload, first)
         except Refused:
-            return plan(site, payload, near)
+            return plan(site, payload, second)
 
     def one(self, address: int, payload: Payload) -> tuple[int, Plan]:
         """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory.
@@ -193,7 +198,7 @@ class Planner:
         Raises `Refused` naming the nearest site that would do.
         """
         try:
-            return self._placed(address, payload)
+            return self._placed(address, payload, quick=payload.counted)
         except Refused as refused:
             if refused.nearest is None and refused.rule not in ("memory", "unfinished"):
                 nearest = self.nearest(address, refused)
@@ -225,15 +230,16 @@ class Planner:
                 refusals.append(refused)
         return planned, refusals
 
-    def _placed(self, address: int, payload: Payload) -> tuple[int, Plan]:
+    def _placed(self, address: int, payload: Payload, *, quick: bool = False) -> tuple[int, Plan]:
+        """Plan and take a place; ``quick`` is not for many: each is a run of the table by itself."""
         site = self._site(address)
-        first = self._allocator.look()
+        first = self._allocator.look(quick=quick)
         draft = self._draft(site, payload, first)  # to learn its size
-        place = self._allocator.look(len(draft.code), len(draft.springboard_code))
+        place = self._allocator.look(len(draft.code), len(draft.springboard_code), quick=quick)
         made = draft if place == first else self._draft(site, payload, place)
         sizes = [(len(plan.code), len(plan.springboard_code)) for plan in (made, draft)]
         assert made.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
-        return self._allocator.take(made), made
+        return self._allocator.take(made, quick=quick), made
 
 
 def _assembler_source(asm: str | Path) -> tuple[str, str]:

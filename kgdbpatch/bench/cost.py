@@ -17,7 +17,7 @@ from kgdbpatch.kernel import Kernel
 from kgdbpatch.target.breakpoint import breakpoint_with_commands
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["Costs", "measure"]
+__all__ = ["JOBS", "Costs", "Job", "measure"]
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _ROUNDS, _LOOPS = 5000, 3
@@ -26,7 +26,7 @@ _BEATS = 5  # self-checks between which the guest's speed is taken
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """The demo job of one profile, as C, as GDB commands and, where there are any, as kprobe event."""
 
     site: str
@@ -35,16 +35,21 @@ class _Job:
     value: Callable[[Kernel], str]
     kprobe: str | None
 
+    @property
+    def source(self) -> Path:
+        """The C file."""
+        return _EXAMPLES / self.code
 
-_JOBS = {
-    "darwin": _Job(
+
+JOBS = {
+    "darwin": Job(
         site="run_netisr",
         code="packet_counter.c",
         text="KernMonitor/packet_counter: netisr value: 0x%08x",
         value=lambda kernel: f"{{unsigned int}}{kernel.image.lookup('netisr'):#x}",
         kprobe=None,
     ),
-    "linux": _Job(
+    "linux": Job(
         site="udp_sendmsg",
         code="udp_probe.c",
         text="KernMonitor/udp_probe: udp_sendmsg length: %u",
@@ -54,7 +59,7 @@ _JOBS = {
 }
 
 
-def _patches(job: _Job, scratch: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def _patches(job: Job, scratch: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yield (name, instructions inline, payload) from the smallest patch to the demo's."""
     empty = scratch / "empty.c"
     empty.write_text("void empty(void)\n{\n}\n")
@@ -62,14 +67,14 @@ def _patches(job: _Job, scratch: Path) -> Iterator[tuple[str, int, dict[str, Any
     yield "nop, counted", 1, {"asm": "nop", "count": True}
     yield "nop, entered by a trap", 1, {"asm": "nop", "via": "trap"}
     yield "empty C function", 0, {"c": empty}
-    yield job.code, 0, {"c": _EXAMPLES / job.code}
+    yield job.code, 0, {"c": job.source}
 
 
 class _Bench:
     """One guest at its job."""
 
     def __init__(self, kernel: Kernel, progress: Callable[[str], None]) -> None:
-        self._kernel, self._progress, self._job = kernel, progress, _JOBS[kernel.profile]
+        self._kernel, self._progress, self._job = kernel, progress, JOBS[kernel.profile]
         self._looping = kernel.profile == "linux"
         self._base = self._loop()
 
@@ -152,4 +157,4 @@ def measure(profile: str, progress: Callable[[str], None]) -> Costs:
         speed = _speed(kernel)
         bench = _Bench(kernel, progress)
         rows = (*bench.patches(), *bench.kprobe(), bench.breakpoint())
-        return Costs(profile, _JOBS[profile].site, speed, rows)
+        return Costs(profile, JOBS[profile].site, speed, rows)

@@ -36,7 +36,13 @@ class Cost:
 
 
 def hit_cost(
-    kernel: Kernel, site: str, applied: Applied | None, *, inline: int = 0, hits: int = _HITS, what: str = ""
+    kernel: Kernel,
+    site: str | int,
+    applied: Applied | None,
+    *,
+    inline: int = 0,
+    hits: int = _HITS,
+    what: str = "",
 ) -> Cost:
     """Return the cost of a hit at ``site``, whose original instruction is not part of it.
 

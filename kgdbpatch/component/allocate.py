@@ -33,9 +33,13 @@ class Allocator:
         springboards: Sequence[int] | None = None,
     ) -> None:
         self._plan, self._counter = plan, counter_offset
+        self._first = plan.virtual + layout.TABLE_OFFSET
         used = np.zeros(layout.RECORDS, bool)
         used[table.slots] = True
-        self._slots = np.flatnonzero(~used).tolist()[::-1]
+        free = np.flatnonzero(~used)[::-1]
+        quick = free % layout.QUICK == 0
+        self._slots: list[int] = free[~quick].tolist()
+        self._quick: list[int] = free[quick].tolist()
         self._springboards = self._free_springboards(table) if springboards is None else list(springboards)
         self._gaps = self._free_memory(table)
 
@@ -95,21 +99,33 @@ class Allocator:
 
     def trapped(self, place: Place) -> Place:
         """Return the same place entered by a trap, near the text where it can be: for the way back."""
-        return replace(self.near(place) or place, springboard=None, trap=trap_word(self._slots[-1]))
+        return replace(self.near(place) or place, springboard=None, trap=trap_word(self._slot(place)))
 
-    def look(self, size: int = 0, springboard_size: int = 0) -> Place:
+    def _slot(self, place: Place) -> int:
+        return (place.counter - self._counter - self._first) // layout.RECORD.itemsize
+
+    def _choose(self, *, quick: bool) -> list[int]:
+        """Return the free slots to take the last one of: the lowest, that a batch's be adjacent."""
+        if quick and self._quick:
+            return self._quick
+        some = [slots for slots in (self._slots, self._quick) if slots]
+        if not some:
+            raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
+        return min(some, key=lambda slots: slots[-1])
+
+    def look(self, size: int = 0, springboard_size: int = 0, *, quick: bool = False) -> Place:
         """Return a place for a body of ``size`` bytes and a springboard of ``springboard_size``.
 
-        Nothing is taken. The springboard is None when none is left. Raises `Refused` (rule
-        ``memory``) when the arena or the table is full.
+        Nothing is taken. The springboard is None when none is left. ``quick`` asks for one of the few
+        counters whose address takes one instruction to make; they lie far apart in the table.
+        Raises `Refused` (rule ``memory``) when the arena or the table is full.
         """
-        if not self._slots:
-            raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
-        counter = self._plan.virtual + layout.TABLE_OFFSET + self._slots[-1] * layout.RECORD.itemsize
+        slot = self._choose(quick=quick)[-1]
+        counter = self._first + slot * layout.RECORD.itemsize
         springboard = self._springboard(springboard_size)
         return Place(self._fitting(size)[0], springboard, counter + self._counter)
 
-    def take(self, made: Plan) -> int:
+    def take(self, made: Plan, *, quick: bool = False) -> int:
         """Take the places of a plan that was made for what `look` returned; return its table slot."""
         gap = self._fitting(len(made.code))
         gap[0] += -(-len(made.code) // layout.BODY_ALIGNMENT) * layout.BODY_ALIGNMENT
@@ -118,7 +134,7 @@ class Allocator:
         if made.springboard is not None:
             for offset in range(0, len(made.springboard_code), layout.SPRINGBOARD_SIZE):
                 self._springboards.remove(made.springboard + offset)
-        return self._slots.pop()
+        return self._choose(quick=quick).pop()
 
 
 def runs(slots: list[int]) -> Iterator[tuple[int, int]]:

@@ -42,8 +42,8 @@ class Stop:
         self._session, self._arena = session, arena
 
     def write(self, physical: int, data: bytes) -> None:
-        """Write bytes that no CPU executes or trusts yet."""
-        self._session.write_physical(physical, data)
+        """Write bytes that no CPU executes or trusts yet, together with the next call at the latest."""
+        self._session.write_physical(physical, data, later=True)
 
     def call(self, commands: Sequence[Command]) -> list[int]:
         """Have the stub obey ``commands``; return their results (see `stub.call`)."""
@@ -95,11 +95,13 @@ class Component:
                 registers = GRegisters(session.read_all())
                 if stub.in_stub(registers, arena.physical):
                     stub.finish(session, arena.physical)
+                    registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
-                    if stub.interruptible(GRegisters(session.read_all())):
+                    if stub.interruptible(registers):
                         break
                     session.resume()
                     session.interrupt()
+                    registers = GRegisters(session.read_all())
                 yield Stop(session, arena.physical)
         finally:
             self.pause = debugger.pause

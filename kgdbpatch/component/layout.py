@@ -28,6 +28,7 @@ __all__ = [
     "LINE",
     "MAGIC",
     "MAX_COMMANDS",
+    "QUICK",
     "RECORD",
     "RECORDS",
     "SPRINGBOARD_OFFSET",
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 5
+VERSION = 6
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -63,9 +64,11 @@ BASELINE_OFFSET = 0x50000
 BASELINE_ENTRIES = 0x8000
 TRAPS_OFFSET = 0x90000  # a multiple of 64 KiB
 TRAP_ENTRIES = 0x4000  # the last one stays empty
-TABLE_OFFSET = 0xB0000
+# The hit counter of every QUICK-th record stands at a multiple of 64 KiB: `lis` alone makes its address.
+TABLE_OFFSET = 0xC0000 - 44
+QUICK = 0x10000 // 64
 RECORDS = 0x40000
-BODIES_OFFSET = TABLE_OFFSET + RECORDS * 64
+BODIES_OFFSET = 0xC0000 + RECORDS * 64
 BODY_ALIGNMENT = 16
 LINE = 32  # bytes of a cache line of the 7xx
 
@@ -165,6 +168,9 @@ RECORD = np.dtype(
 assert HEADER.itemsize <= STUB_OFFSET
 assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
+assert RECORD.fields is not None
+assert (TABLE_OFFSET + RECORD.fields["hits"][1]) % 0x10000 == 0
+assert TABLE_OFFSET + RECORDS * RECORD.itemsize <= BODIES_OFFSET
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= TABLE_OFFSET

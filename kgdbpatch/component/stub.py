@@ -86,19 +86,20 @@ def call(session: Session, arena: int, commands: Sequence[Command]) -> list[int]
     for order, command in zip(orders, commands, strict=True):
         order["op"], order["a"], order["b"], order["c"] = command.op, command.a, command.b, command.c
     padding = bytes(layout.COMMANDS_OFFSET - layout.CALL_OFFSET - block.nbytes)
-    session.write_physical(arena + layout.CALL_OFFSET, block.tobytes() + padding + orders.tobytes())
+    given = block.tobytes() + padding + orders.tobytes()
+    session.write_physical(arena + layout.CALL_OFFSET, given, later=True)
 
     registers["pc"] = arena + layout.STUB_OFFSET
     registers["r3"] = arena + layout.CALL_OFFSET
     registers["msr"] = registers["msr"] & _ME
-    session.write_all(registers.raw)  # from here to `done` the call completes even if we die
+    session.write_all(registers.raw, later=True)  # from here to `done` the call completes even if we die
     try:
         session.run_to_physical(arena + layout.STUB_OFFSET + _DONE, _DEADLINE)
+        answer = session.read_physical(
+            arena + layout.CALL_OFFSET, layout.COMMANDS_OFFSET - layout.CALL_OFFSET + orders.nbytes
+        )
     finally:
-        session.write_all(saved)
-    answer = session.read_physical(
-        arena + layout.CALL_OFFSET, layout.COMMANDS_OFFSET - layout.CALL_OFFSET + orders.nbytes
-    )
+        session.write_all(saved, later=True)
     results = np.frombuffer(
         answer, layout.COMMAND, len(commands), layout.COMMANDS_OFFSET - layout.CALL_OFFSET
     )

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from kgdbpatch.errors import CommandFailed, TargetTimeout
 from kgdbpatch.target.launch import find_tool
+from kgdbpatch.target.packets import PACKET
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.qmp import stops_during
 
 __all__ = ["Stops", "breakpoint_with_commands"]
 
 _DEADLINE = 120.0  # seconds for all hits
-_PACKET = re.compile(r"\$[^#]*#[0-9a-f]{2}")
 _SCRIPT = """\
 set confirm off
 set pagination off
@@ -106,4 +106,4 @@ def _packets(log: Path) -> int:
     first = next(starts, None)
     if first is None:
         raise CommandFailed("GDB logged no packet that lets the guest run")
-    return sum(len(_PACKET.findall(line)) for line in sent[first:])
+    return sum(len(PACKET.findall(line)) for line in sent[first:])

@@ -6,8 +6,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.target.mi import Gdb, Reply
@@ -114,6 +115,16 @@ class Debugger:
                 )
         return layout
 
+    @contextmanager
+    def logged(self, path: Path) -> Iterator[None]:
+        """Have GDB log the packets of the connections made meanwhile (``packets.packets_sent``)."""
+        setting = "-gdb-set remotelogfile"
+        self._gdb.ask(f"{setting} {path}", deadline=_DEADLINE)[0].checked()
+        try:
+            yield
+        finally:
+            self._gdb.ask(f"{setting} {os.devnull}", deadline=_DEADLINE)[0].checked()  # none cannot be set
+
     @property
     def gdb_pid(self) -> int:
         """GDB's process id."""
@@ -142,6 +153,8 @@ class Session:
         self._qemu, self._gdb, self._share = qemu, gdb, share
         self._physical = False  # addresses in packets are physical ones
         self._running = False
+        self._later: list[tuple[str, Callable[[Reply], None]]] = []  # orders put off, checks of their replies
+        self._shared = 0  # bytes of the shared file that orders put off still need
 
     # ---- raw -----------------------------------------------------------------------------
 
@@ -157,9 +170,14 @@ class Session:
         return [_received(reply) for reply in self._ask(*map(_packet, texts))]
 
     def _ask(self, *commands: str, deadline: float = _DEADLINE) -> list[Reply]:
+        """Have GDB execute what was put off and ``commands``, all in one go; return the latter's replies."""
         if self._running:
             raise Misuse("the guest runs; interrupt it first")
-        return self._gdb.ask(*commands, deadline=deadline)
+        later, self._later, self._shared = self._later, [], 0
+        replies = self._gdb.ask(*(order for order, _ in later), *commands, deadline=deadline)
+        for (_, check), reply in zip(later, replies, strict=False):
+            check(reply)
+        return replies[len(later) :]
 
     def connect(self) -> None:
         """Connect, which stops the guest."""
@@ -193,10 +211,13 @@ class Session:
         except ValueError:
             raise TargetLost(f"QEMU's answer to g is {answer[:40]!r}") from None
 
-    def write_all(self, raw: bytes) -> None:
-        """Set all general registers at once, in one packet."""
-        (reply,) = self._ask(_packet(f"G{GRegisters(raw).raw.hex()}"))
-        _ok(reply, "the registers")
+    def write_all(self, raw: bytes, *, later: bool = False) -> None:
+        """Set all general registers at once, in one packet; ``later`` as for `write_physical`."""
+        self._later.append(
+            (_packet(f"G{GRegisters(raw).raw.hex()}"), lambda reply: _ok(reply, "the registers"))
+        )
+        if not later:
+            self._ask()
 
     def registers(self) -> dict[str, int]:
         """Return r0..r31, pc, msr, cr, lr, ctr and xer by name."""
@@ -226,6 +247,8 @@ class Session:
     def read_physical(self, address: int, size: int) -> bytes:
         """Read physical memory; RAM is read without asking QEMU."""
         if address >= 0 and address + size <= self._qemu.ram.size:
+            if self._later:
+                self._ask()
             return self._qemu.ram.read(address, size)
         return self._read(address, size, physical=True)
 
@@ -239,7 +262,10 @@ class Session:
             order = f'-interpreter-exec console "{order}"'
         else:
             order = f"-data-read-memory-bytes {address:#x} {size}"
-        reply = self._memory(order, address, size, physical=physical)
+        *switch, reply = self._ask(*self._mode(physical), order)
+        for answer in switch:
+            _ok(answer, "the kind of address")
+        self._check_access(reply, address, size, physical=physical)
         if through_file:
             data = os.pread(self._share, size, 0)
         else:
@@ -254,30 +280,40 @@ class Session:
         """Write memory as the CPU maps it now, whatever its protection; `MemoryFault` where unmapped."""
         self._write(address, data, physical=False)
 
-    def write_physical(self, address: int, data: bytes) -> None:
-        """Write physical memory."""
-        self._write(address, data, physical=True)
+    def write_physical(self, address: int, data: bytes, *, later: bool = False) -> None:
+        """Write physical memory; ``later``: together with what is asked of GDB next, which fails for it."""
+        self._write(address, data, physical=True, later=later)
 
-    def _write(self, address: int, data: bytes, *, physical: bool) -> None:
+    def _write(self, address: int, data: bytes, *, physical: bool, later: bool = False) -> None:
         self._check(address, len(data))
         if not data:
             return
+        if address < self._shared:
+            self._ask()
+        for switch in self._mode(physical):
+            self._later.append((switch, lambda reply: _ok(reply, "the kind of address")))
         if len(data) > _INLINE:
-            os.ftruncate(self._share, 0)
-            os.pwrite(self._share, data, 0)
-            order = f'-interpreter-exec console "restore {self._file} binary {address:#x}"'
+            start, self._shared = self._shared, self._shared + len(data)
+            os.ftruncate(self._share, start)
+            os.pwrite(self._share, data, start)
+            span = f"{address - start:#x} {start} {self._shared}"  # a byte's place in the file is added
+            order = f'-interpreter-exec console "restore {self._file} binary {span}"'
         else:
             order = f"-data-write-memory-bytes {address:#x} {data.hex()}"
-        self._memory(order, address, len(data), physical=physical)
+
+        def check(reply: Reply) -> None:
+            self._check_access(reply, address, len(data), physical=physical)
+
+        self._later.append((order, check))
+        if not later:
+            self._ask()
 
     @property
     def _file(self) -> str:
         return f"/proc/self/fd/{self._share}"
 
-    def _memory(self, order: str, address: int, size: int, *, physical: bool) -> Reply:
-        *switch, reply = self._ask(*self._mode(physical), order)
-        for answer in switch:
-            _ok(answer, "the kind of address")
+    @staticmethod
+    def _check_access(reply: Reply, address: int, size: int, *, physical: bool) -> None:
         complaint = reply.error
         if complaint is None and _WRITE_FAILED in reply.text:  # "restore" only warns
             complaint = reply.text.strip().splitlines()[-1]
@@ -287,7 +323,6 @@ class Session:
             kind = "physical" if physical else "mapped"
             where = f"0x{address:08x}..0x{address + size:08x}"
             raise MemoryFault(f"no {kind} memory at {where} (GDB: {complaint})", address)
-        return reply
 
     @staticmethod
     def _check(address: int, size: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kgdbpatch.bench.__main__ import main
 from kgdbpatch.bench.cost import Costs
 from kgdbpatch.bench.hit import Cost
+from kgdbpatch.bench.patch import Ratio, report
 from kgdbpatch.bench.report import print_costs, print_costs_json
 
 PATCH = Cost("patch", 42, 41, 1, 41, 43)
@@ -37,3 +38,12 @@ def test_unknown_words_are_usage_errors(capsys: pytest.CaptureFixture[str]):
         main(["nonsense"])
     assert leaving.value.code == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+def test_a_missed_goal_is_told(capsys: pytest.CaptureFixture[str]):
+    met, missed = Ratio("one", "ms", 3.0, 2.0, "round trips", 3), Ratio("other", "s", 2.0, 1.0, "a second", 1)
+    assert report("darwin", [met], as_json=False) == 0
+    assert report("darwin", [met, missed], as_json=True) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["one", "3", "ms", "2", "(round", "trips)", "1.50", "3"]
+    assert [json.loads(line)["met"] for line in lines[-2:]] == [True, False]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.bench import linux
+from kgdbpatch.bench import linux, patch
+from kgdbpatch.bench.cost import JOBS
 from kgdbpatch.bench.hit import ICOUNT, hit_cost
 from kgdbpatch.errors import Misuse
 from kgdbpatch.kernel import Kernel
@@ -76,6 +77,13 @@ def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path):
     assert empty.payload == 1, "its return"
     assert full.payload == 1 + NOPS
     assert full.glue == empty.glue
+
+
+def test_hits_beside_the_least_they_can_take(darwin: Kernel):
+    rows = patch.hits(darwin, JOBS["darwin"], ["leaf"])
+    assert {row.note for row in rows} >= {"LR live", "LR, CR0 free"}
+    assert all(row.met for row in rows), rows
+    assert darwin.verify().patched == 0
 
 
 def test_a_breakpoint_stops_the_guest(darwin: Kernel):

@@ -1,0 +1,6 @@
+static unsigned seen;
+
+void leaf(void)
+{
+	seen++;
+}

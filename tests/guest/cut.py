@@ -1,0 +1,158 @@
+"""Cut a client off from its guest at any point: its GDB's packets, or its own orders to GDB."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch.errors import TargetLost
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.mi import Gdb, Reply
+from kgdbpatch.target.qemu import Qemu
+
+__all__ = ["Killed", "Orders", "Wire"]
+
+
+class Killed(BaseException):
+    """The client is dead: nothing of it runs on but what gives its own resources back."""
+
+
+class Wire:
+    """Stand between GDB and QEMU's GDB server, and end GDB by SIGKILL at one of its packets.
+
+    ``sent`` is how many packets GDB has sent since `arm`. An armed wire passes so many of them, of
+    the next one nothing or its first half, and then QEMU sees what it sees of a killed GDB.
+    """
+
+    def __init__(self, directory: Path, qemu: Path, gdb: Callable[[], int]) -> None:
+        self.path = directory / "wire.sock"
+        self._qemu, self._gdb = qemu, gdb
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen()
+        self.arm(None)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @classmethod
+    @contextmanager
+    def laid(cls, kernel: Kernel, directory: Path) -> Iterator[Wire]:
+        """Lay a wire through which every client of this process reaches the guest."""
+        wire = cls(directory, Qemu.attach(kernel.name).gdb_socket, lambda: kernel._debugger.gdb_pid)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Qemu, "gdb_socket", property(lambda _: wire.path))
+            try:
+                yield wire
+            finally:
+                kernel.close()
+                wire._listener.shutdown(socket.SHUT_RDWR)
+                wire._listener.close()
+                wire._thread.join()
+
+    def arm(self, packets: int | None, *, half: bool = False) -> None:
+        """Cut behind so many packets, None: never, and behind ``half`` of the next one."""
+        self._most, self._half = packets, half
+        self.sent, self.cut = 0, False
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                debugger, _ = self._listener.accept()
+            except OSError:
+                return
+            with debugger, socket.socket(socket.AF_UNIX) as target:
+                target.connect(str(self._qemu))
+                answers = threading.Thread(target=self._pass, args=(target, debugger))
+                answers.start()
+                with suppress(OSError):
+                    self._packets(debugger, target)
+                for end in (target, debugger):
+                    with suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
+                answers.join()
+
+    @staticmethod
+    def _pass(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def _packets(self, debugger: socket.socket, target: socket.socket) -> None:
+        """Pass what GDB sends on, packet by packet, until it ends or is to be ended."""
+        held = b""
+        while data := debugger.recv(1 << 16):
+            held += data
+            while held:
+                start, end = held.find(b"$"), held.find(b"#")
+                if start:  # acknowledgements, an interrupt
+                    size = len(held) if start < 0 else start
+                elif end < 0 or len(held) < end + 3:
+                    break
+                else:
+                    size = end + 3
+                    if self._most is not None and self.sent >= self._most:
+                        self._kill(target, held[:size])
+                        return
+                    self.sent += 1
+                target.sendall(held[:size])
+                held = held[size:]
+
+    def _kill(self, target: socket.socket, packet: bytes) -> None:
+        if self._half:
+            target.sendall(packet[: len(packet) // 2])
+        self.cut, self._most = True, None
+        os.kill(self._gdb(), signal.SIGKILL)
+
+
+class Orders:
+    """Kill the client at one of its orders to GDB: those before it are carried out, it is not.
+
+    ``given`` is how many orders were given since `arm`. The last one may get through by half.
+    """
+
+    def __init__(self) -> None:
+        self.arm(None)
+
+    @classmethod
+    @contextmanager
+    def heard(cls) -> Iterator[Orders]:
+        """Hear the orders of every GDB of this process."""
+        orders, exchange = cls(), Gdb._exchange
+
+        def hear(gdb: Gdb, data: bytes, *rest: object) -> dict[int, Reply]:
+            orders._hear(gdb, data)
+            return exchange(gdb, data, *rest)  # type: ignore[arg-type]
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Gdb, "_exchange", hear)
+            yield orders
+
+    def arm(self, orders: int | None, *, half: bool = False) -> None:
+        """Kill behind so many orders, None: never, and behind ``half`` of the next one."""
+        self._most, self._half = orders, half
+        self.given, self.killed, self._dead = 0, False, None
+
+    def _hear(self, gdb: Gdb, data: bytes) -> None:
+        if gdb is self._dead:
+            raise TargetLost("the client is dead")
+        lines = data.splitlines(keepends=True)
+        if self._most is not None and self.given + len(lines) > self._most:
+            last = self._most - self.given
+            pipe = gdb._process.stdin
+            assert pipe is not None
+            os.write(
+                gdb._in,
+                b"".join(lines[:last]) + (lines[last][: len(lines[last]) // 2] if self._half else b""),
+            )
+            pipe.close()
+            self._dead, self._most, self.killed = gdb, None, True
+            raise Killed
+        self.given += len(lines)
