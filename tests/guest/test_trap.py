@@ -147,12 +147,12 @@ def test_hundreds_of_traps(kernel: Kernel):
 
 
 def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
-    with kernel.patch("run_netisr", count=True) as branch:
-        assert branch.entry == "springboard"
-    monkeypatch.setattr(Allocator, "_springboard", lambda *_: None)
     with kernel.patch("run_netisr", count=True) as direct:
         assert direct.entry == "branch"
     monkeypatch.setattr(Allocator, "near", lambda *_: None)
+    with kernel.patch("run_netisr", count=True) as through:
+        assert through.entry == "springboard"
+    monkeypatch.setattr(Allocator, "_springboard", lambda *_: None)
     with kernel.patch("run_netisr", count=True) as trapped:
         assert trapped.entry == "trap"
         run_through(kernel, trapped)
