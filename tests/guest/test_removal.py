@@ -19,7 +19,7 @@ from kgdbpatch.kernel import Kernel
 from kgdbpatch.target.gdb import GRegisters
 from kgdbpatch.target.qemu import Qemu
 
-SOME, ALL = 12, 5000
+SOME, ALL = 5, 5000
 AT_ONCE = 6
 
 NAP = """
