@@ -74,9 +74,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caches]:
     caches = Caches()
     write = Session.write_physical
 
-    def writing(self: Session, address: int, data: bytes) -> None:
+    def writing(self: Session, address: int, data: bytes, *, later: bool = False) -> None:
         caches.store(address, len(data))
-        write(self, address, data)
+        write(self, address, data, later=later)
 
     def stepping(self: Session, address: int, deadline: float) -> GRegisters:
         while (registers := GRegisters(self.read_all()))["pc"] != address:
