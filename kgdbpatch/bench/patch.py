@@ -24,7 +24,7 @@ __all__ = ["Ratio", "hits", "measure", "report"]
 
 _MANY = 10_000
 _APPLIES = 15
-_BATCHES = 3
+_BATCHES = 2
 _DEADLINE = 60.0
 _KEPT = 2  # mcrf there and back, or mfcr and mtcrf: a live CR0 around the count
 _COUNT = 7  # b, lis, lwarx, addi, stwcx., bne, b
