@@ -167,7 +167,9 @@ class Cutter:
                 with lost:
                     self._make()
                 if not wire.cut:
-                    return wire.sent
+                    packets = wire.sent
+                    wire.arm(None)
+                    return packets
                 self._after(f"at packet {packet}, half {half}", anew=packet // step % 2 == 0)
         raise AssertionError
 
@@ -180,7 +182,9 @@ class Cutter:
                 with suppress(Killed):
                     self._make()
                 if not orders.killed:
-                    return orders.given
+                    given = orders.given
+                    orders.arm(None)
+                    return given
                 self.kernel.close()
                 self._after(f"at order {order}, half {half}", anew=True)
         raise AssertionError
