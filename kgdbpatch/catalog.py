@@ -155,7 +155,7 @@ def _in_memory(name: str) -> Image:
     from kgdbpatch.target.qemu import Qemu
 
     qemu = Qemu.attach(name)
-    if qemu.metadata["profile"] != "darwin":
+    if qemu.metadata.get("profile") != "darwin":
         ram = qemu.ram  # reading it neither stops the guest nor asks it anything
         return image_from_memory(
             name, ((start, ram.read(start, end - start)) for start, end in ram.touched())
