@@ -146,7 +146,7 @@ def history(kernel: Kernel, examples: Path) -> Iterator[str]:
     "profile",
     [
         pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
-        pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+        pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.soak]),
     ],
 )
 def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: Path):

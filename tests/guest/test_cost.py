@@ -106,6 +106,7 @@ def test_a_guest_that_does_not_count_says_so(kernel: Kernel):
         kernel.trace("run_netisr")
 
 
+@pytest.mark.soak
 @pytest.mark.linux
 @pytest.mark.xdist_group("linux")
 def test_the_loop_counts_like_the_steps_on_linux():

@@ -126,6 +126,7 @@ def test_everything_changed_is_kept_on_darwin(kernel: Kernel) -> None:
     change_everything(kernel, functions)
 
 
+@pytest.mark.soak
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_everything_changed_is_kept_on_linux(kernel: Kernel) -> None:
@@ -160,11 +161,13 @@ def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str] | list[int]) -
     assert kernel.verify().ok
 
 
+@pytest.mark.soak
 def test_leaf_on_darwin(kernel: Kernel, tmp_path: Path) -> None:
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text" and f.size >= 64]
     run_leaf(kernel, tmp_path, functions[::9][:18])
 
 
+@pytest.mark.soak
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_leaf_on_linux(kernel: Kernel, tmp_path: Path) -> None:
@@ -172,6 +175,7 @@ def test_leaf_on_linux(kernel: Kernel, tmp_path: Path) -> None:
     run_leaf(kernel, tmp_path, [name for name in LINUX if name in known][:24])
 
 
+@pytest.mark.soak
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_displaced_on_linux(kernel: Kernel) -> None:

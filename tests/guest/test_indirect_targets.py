@@ -72,6 +72,7 @@ def _go_on(kernel: Kernel) -> None:
         kernel.log.wait("selfcheck", deadline=6, since=kernel.log.position())
 
 
+@pytest.mark.soak
 def test_a_target_outside_is_noticed(kernel: Kernel) -> None:
     """The judge's own judge: with one target held back the kernel does not go on."""
     tables = catalog.whole(kernel.image).indirect.tables
