@@ -79,6 +79,7 @@ def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path):
     assert full.glue == empty.glue
 
 
+@pytest.mark.soak
 def test_hits_beside_the_least_they_can_take(darwin: Kernel):
     rows = patch.hits(darwin, JOBS["darwin"], ["leaf"])
     assert {row.note for row in rows} >= {"LR live", "LR, CR0 free"}

@@ -50,7 +50,10 @@ def _remove(kernel: Kernel) -> int:
             break
         _work(kernel, 0)
     verified = kernel.verify()
-    assert (verified.ok, verified.patched, kernel.arena_used) == (True, 0, 0)
+    assert (verified.ok, verified.patched) == (True, 0)
+    left = kernel.list()  # what a thread that sleeps on seems to hold
+    assert len(left) < 20
+    assert all(patch.state == "retired" and patch.held_by for patch in left), left
     return hit
 
 

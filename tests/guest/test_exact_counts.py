@@ -157,7 +157,7 @@ def compare(kernel: Kernel, blocks: list[int], enough: int, tmp_path: Path) -> d
 def test_counts_are_what_qemu_executed(kernel: Kernel, tmp_path: Path):
     work = [function for function in kernel.image.functions if function.name.startswith(("_work_", "_sys_"))]
     counted = compare(kernel, blocks_of(kernel.image, work), 150_000, tmp_path)
-    assert sum(counted.values()) > 500
+    assert sum(1 for hits in counted.values() if hits) > 20
 
 
 @pytest.mark.soak
