@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +11,11 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests, remembered, vectors
+from kgdbpatch import guests, remembered
 from kgdbpatch.answers import Check, Holder, LiveRegisters, Patch, Verification
+from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.holders import holders
-from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
@@ -24,9 +23,9 @@ from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.survey import Survey
-from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.planner import Planner
 from kgdbpatch.rules import survey_rules
+from kgdbpatch.running import RunningText
 from kgdbpatch.syslog import Log
 from kgdbpatch.target.gdb import Debugger, Session
 from kgdbpatch.target.machine import MachineDescription
@@ -42,49 +41,6 @@ Records = list[Record]
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Patches put in together, the sites ``refused``, and how long the guest stood still."""
-
-    patches: tuple[Applied, ...]
-    refused: tuple[Refused, ...]
-    pause_us: int
-
-    @property
-    def ids(self) -> dict[int, int]:
-        """The patches' ids by site."""
-        return {patch.site: patch.id for patch in self.patches}
-
-
-class Applied:
-    """A patch just put in; as a context manager it is taken out at the end."""
-
-    def __init__(self, kernel: Kernel, identity: int, made: Plan, pause: float) -> None:
-        self._kernel = kernel
-        self.entry = made.entry
-        self.id, self.site, self.saved = identity, made.site, made.saved
-        self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
-        self.forced = made.forced
-        self.springboard_words = len(made.springboard_code) // 4
-        self.pause_us = round(pause * 1e6)
-
-    @property
-    def hits(self) -> int | None:
-        """How often the patch ran, read from the running guest."""
-        return next((patch.hits for patch in self._kernel.list() if patch.id == self.id), None)
-
-    def remove(self) -> None:
-        """Take the patch out."""
-        self._kernel.remove(self.id)
-
-    def __enter__(self) -> Applied:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if any(patch.id == self.id and patch.state != "retired" for patch in self._kernel.list()):
-            self.remove()
-
-
 class Kernel:
     """A PowerPC kernel running in QEMU.
 
@@ -96,7 +52,8 @@ class Kernel:
     def __init__(self, qemu: Qemu, profile: Profile, image: Image, *, wait: float = 10.0) -> None:
         self._qemu, self._profile, self.image, self._wait = qemu, profile, image, wait
         self._closing = ExitStack()
-        self._component = Component(qemu, lambda: self._debugger, self._to_physical)
+        self._text = RunningText(qemu, profile, image)
+        self._component = Component(qemu, lambda: self._debugger, self._text.to_physical)
         self.log = Log(qemu.console, profile)
 
     # ---- life ------------------------------------------------------------------------
@@ -243,15 +200,6 @@ class Kernel:
 
     # ---- the kernel's memory -----------------------------------------------------------
 
-    def _to_physical(self, address: int) -> int | None:
-        return self._profile.to_physical(self.image, address)
-
-    def _raw_words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
-        physical = self._to_physical(address)
-        if physical is None or physical + 4 * count > self._qemu.ram.size:
-            raise Refused("memory", f"0x{address:08x} is not wired kernel memory", address)
-        return np.frombuffer(self._qemu.ram.read(physical, 4 * count), ">u4").astype(np.uint32)
-
     def read_virtual(self, address: int, size: int) -> bytes:
         """Read memory as the CPU maps it for the kernel, the guest stopped meanwhile; or `MemoryFault`."""
         with self._qemu.exclusive(self._wait):
@@ -268,67 +216,15 @@ class Kernel:
 
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
-        words = self._raw_words(address, count)
-        header = self._component.header(self._profile.announced_mib << 20)
-        if header is not None and header.slots:
-            table = self._component.arena(header.arena).table(address, address + 4 * count)
-            for site, word in table.originals().items():
-                words[(site - address) // 4] = word
-        if header is not None and self._vector_page(address):
-            for place, word in self._vector_words(header).items():
-                if address <= place < address + 4 * count:
-                    words[(place - address) // 4] = word
-        return words
-
-    @cached_property
-    def _vector_shift(self) -> int:
-        """What physical addresses of the vectors are less than virtual ones."""
-        return vectors.shift(self._profile, self.image)
-
-    def _vector_page(self, address: int) -> bool:
-        """Tell whether ``address`` lies in the first 64 KiB of memory, where the vectors are."""
-        return address - self._vector_shift < 0x1_0000
-
-    def _vector_words(self, header: Header) -> dict[int, int]:
-        """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
-        found = {} if header.hook is None else header.hook.originals()
-        if header.arena.tails is not None and header.slots:
-            arena = self._component.arena(header.arena)
-            shift = self._vector_shift
-            found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
-        return found
-
-    @cached_property
-    def _arena(self) -> guests.ArenaPlan:
-        return self._profile.arena(self.image)
-
-    def _text(self) -> list[tuple[int, npt.NDArray[np.uint32]]]:
-        """Return (address, words of the image) of all code that stays in memory after boot."""
-        pieces = []
-        windows = [(window.start, window.end) for window in self._profile.discarded(self.image)]
-        for section in self.image.code_sections():
-            words = self.image.words(section)
-            kept = not any(start <= section.address < end for start, end in windows)
-            if kept and words.size and self._to_physical(section.address) is not None:
-                pieces.append((section.address, words))
-        return pieces
-
-    def _differences(self) -> dict[int, int]:
-        """Return address ─► running word wherever the running text is not the image's."""
-        found = {}
-        for address, words in self._text():
-            running = self._raw_words(address, words.size)
-            for index in np.flatnonzero(running != words):
-                found[address + 4 * int(index)] = int(running[index])
-        return found
+        return self._text.words(address, count)
 
     def _install(self) -> Header:
-        arena = self._arena
+        arena = self._text.arena
         physical = self._qemu.ram
         if arena.physical + arena.size > physical.size:
             raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
-        differences = self._differences()
-        total = sum(words.size for _, words in self._text())
+        differences = self._text.differences()
+        total = sum(words.size for _, words in self._text.pieces())
         if len(differences) > _WRONG_KERNEL_SHARE * total:
             raise self._wrong(f"{len(differences)} of {total} words of code differ")
         conflict = self._profile.arena_conflict(self.image, physical.read)
@@ -342,7 +238,7 @@ class Kernel:
     @property
     def header(self) -> Header:
         """The component's header in the guest; raises `WrongKernel` when the image is another's."""
-        header = self._component.header(self._profile.announced_mib << 20)
+        header = self._text.header()
         if header is None:
             raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
         if header.image_sha256 != self.image.sha256:
@@ -398,30 +294,10 @@ class Kernel:
 
     def _planner(self, header: Header, *, via: str = "auto", force: bool = False) -> Planner:
         arena = self._component.arena(header.arena)
-        tails = self._free_tails() if via == "tails" else []
-        return Planner(self.image, self.survey, arena, hook=self._hook, via=via, force=force, tails=tails)
-
-    def _free_tails(self) -> Ids:
-        """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
-        window = self._arena.tails
-        if window is None:
-            return []
-        hooked = range(self._hook.at, self._hook.at + HOOK_SIZE) if self._hook else range(0)
-        start = window.start - self._vector_shift
-        return [
-            start + at
-            for tail in vectors.tails(self._profile, self.image)
-            for at in range(-(-tail.start // SPRINGBOARD_SIZE) * SPRINGBOARD_SIZE, tail.end, SPRINGBOARD_SIZE)
-            if not (at in hooked or at + SPRINGBOARD_SIZE - 4 in hooked)
-            and window.start <= start + at < window.end
-            and not self._raw_words(at, SPRINGBOARD_SIZE // 4).any()
-        ]
-
-    @cached_property
-    def _hook(self) -> Hook | None:
-        """Where the program exception can be hooked, or None."""
-        table = self._arena.physical + TRAPS_OFFSET
-        return vectors.hook(self._profile, self.image, table, self.words)
+        tails = self._text.free_tails() if via == "tails" else []
+        return Planner(
+            self.image, self.survey, arena, hook=self._text.hook, via=via, force=force, tails=tails
+        )
 
     def plan(
         self,
@@ -467,7 +343,7 @@ class Kernel:
             planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
             slot, made = planner.one(self.resolve(site), payload)
-            (identity,) = self._component.apply(header, [(slot, made)], self._hook)
+            (identity,) = self._component.apply(header, [(slot, made)], self._text.hook)
             return Applied(self, identity, made, self._component.pause)
 
     def patch_all(
@@ -500,7 +376,7 @@ class Kernel:
 
     def _put_in(self, header: Header, planner: Planner, wanted: Iterable[tuple[int, Payload]]) -> Batch:
         planned, refused = planner.each(wanted)
-        ids = self._component.apply(header, planned, self._hook)
+        ids = self._component.apply(header, planned, self._text.hook)
         pause = self._component.pause
         made = (
             Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
@@ -538,7 +414,7 @@ class Kernel:
             return None if data is None else int.from_bytes(data, "big")
 
         base = image.code_sections()[0].address
-        shift = base - (self._to_physical(base) or 0)  # of the linear map
+        shift = base - (self._text.to_physical(base) or 0)  # of the linear map
         retired = [record for record in records if record.status == "retired"]
         contexts = [(at + shift, pc) for at, pc in self._component.contexts(header, retired)]
         return holders(
@@ -583,23 +459,7 @@ class Kernel:
 
     def verify(self) -> Verification:
         """Compare the running text with image and patch table; the guest is not stopped."""
-        header = self.header
-        arena = self._component.arena(header.arena)
-        table = arena.table()
-        tops = table.tops()
-        expected = header.baseline | tops
-        mismatched = set(arena.damaged_bodies(table))
-        mismatched |= {record.site for record in table.records() if record.status == "damaged"}
-        differences, ours = self._differences(), set[int]()
-        if header.hook is not None:
-            expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
-            ours = set(header.hook.kept())
-        shift = self._vector_shift
-        ours |= {at + shift for at in arena.tail_words(table.raw)}  # judged by their patches' checksums
-        differences = {at: word for at, word in differences.items() if at not in ours}
-        mismatched |= {address for address, word in differences.items() if expected.get(address) != word}
-        mismatched |= {address for address in expected if address not in differences}
-        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)))
+        return self._text.verify(self.header)
 
     def pause(self) -> None:
         """Halt the guest until `resume`; its time stands still and the host's CPU is free."""

@@ -16,7 +16,9 @@ from kgdbpatch.component import layout, stub
 from kgdbpatch.component.allocate import runs
 from kgdbpatch.component.arena import Arena, Header, checksum, field_offset
 from kgdbpatch.component.layout import Flag, Op, State
-from kgdbpatch.component.references import interrupted_contexts
+from kgdbpatch.component.mapping import free_bats, in_tails, mapping, out_of_tails
+from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, stack_memory
+from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.component.translate import PAGE, translate
@@ -25,41 +27,13 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.reach import jump
-from kgdbpatch.patch.trap import HOOK_SIZE, Hook
-from kgdbpatch.target.gdb import Debugger, GRegisters, Session
+from kgdbpatch.patch.trap import Hook
+from kgdbpatch.target.gdb import Debugger, GRegisters
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["Component", "Stop"]
+__all__ = ["Component"]
 
-_IR = 0x20  # MSR: instructions are translated
 _TRIES = 16  # attempts to stop the CPU where interrupts are on
-
-
-class Stop:
-    """A stopped guest, ready for calls of the stub."""
-
-    def __init__(self, session: Session, arena: int) -> None:
-        self._session, self._arena = session, arena
-
-    def write(self, physical: int, data: bytes) -> None:
-        """Write bytes that no CPU executes or trusts yet, together with the next call at the latest."""
-        self._session.write_physical(physical, data, later=True)
-
-    def call(self, commands: Sequence[Command]) -> list[int]:
-        """Have the stub obey ``commands``; return their results (see `stub.call`)."""
-        return stub.call(self._session, self._arena, commands)
-
-    def program_counters(self) -> list[int]:
-        """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0."""
-        registers = GRegisters(self._session.read_all())
-        return [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
-
-    def trapped(self, hook: Hook) -> int | None:
-        """Return the site whose trap the CPU is about to look up, or None."""
-        registers = GRegisters(self._session.read_all())
-        start = hook.at - hook.shift
-        inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
-        return self._session.register("srr0") if inside and not registers["msr"] & _IR else None
 
 
 class Component:
@@ -126,8 +100,8 @@ class Component:
                 stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(stub.CODE))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            bats = self._free_bats(arena)
-            stop.call(_mapping(arena, bats))
+            bats = free_bats(arena, self._state(arena))
+            stop.call(mapping(arena, bats))
             header = np.zeros(1, layout.HEADER)
             header["version"] = layout.VERSION
             header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
@@ -208,21 +182,6 @@ class Component:
             if start < end and self._qemu.ram.array(start, end - start).any():
                 stop.write(start, bytes(end - start))
 
-    def _free_bats(self, arena: ArenaPlan) -> tuple[int, ...]:
-        state = self._state(arena)
-        found: list[int] = []
-        for block in _blocks(arena):
-            for number in range(4):
-                uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))
-                if number not in found and all(upper & 3 == 0 or upper == block[0] for upper in uppers):
-                    found.append(number)
-                    break
-            else:
-                raise Refused(
-                    "mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped"
-                )
-        return tuple(found)
-
     def apply(self, header: Header, plans: Sequence[tuple[int, Plan]], hook: Hook | None = None) -> list[int]:
         """Put patches in, in one stop, each into the table slot given with it; return their ids.
 
@@ -249,13 +208,13 @@ class Component:
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
         )
-        commands = _mapping(header.arena, header.bats)
+        commands = mapping(header.arena, header.bats)
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
         commands += self._trap(header, arena, trapped, hook)
-        commands += _in_tails(arena, [plan for _, plan in ordered])
+        commands += in_tails(arena, [plan for _, plan in ordered])
         prepared = len(commands)
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         retired = arena.any_retired
@@ -267,17 +226,17 @@ class Component:
                 stop.write(arena.slot(first), records[done : done + count].tobytes())
                 done += count
             try:
-                _obey(stop, commands)
+                stop.obey(commands)
             except StubFailed as error:
                 undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
                 undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
-                undo += _out_of_tails(arena, records)
+                undo += out_of_tails(arena, records)
                 if trapped:
                     table = arena.table()
                     left = table.select(~np.isin(table.raw["id"], list(ids.values())))
                     undo += self._untrap(arena, stop, left, [plan.site for plan in trapped])
                 undo += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in spans]
-                _obey(stop, undo)
+                stop.obey(undo)
                 before = sum(count for _, count in spans[: error.index - prepared])
                 plan = ordered[before + error.done][1]
                 raise _refusal(error, plan.site, plan.original) from error
@@ -351,9 +310,9 @@ class Component:
         spans = list(runs(alone.slots.tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
-            _obey(stop, self._uncover(arena, stop, table, ids))
+            stop.obey(self._uncover(arena, stop, table, ids))
             try:
-                _obey(stop, commands + orders)
+                stop.obey(commands + orders)
             except StubFailed as error:
                 if error.index >= len(spans):
                     raise
@@ -411,11 +370,6 @@ class Component:
             Command(Op.STORE, slot + field_offset("crc", layout.RECORD), crc),
         ]
 
-    def collect(self, header: Header) -> list[int]:
-        """Free what no CPU and no thread refers to any more; return the ids that stay retired."""
-        with self.stop(header.arena) as stop:
-            return self._collect(header, stop)
-
     def _collect(self, header: Header, stop: Stop) -> list[int]:
         arena = self.arena(header.arena)
         everything = arena.table()
@@ -426,57 +380,28 @@ class Component:
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        held = [pc for _, pc in interrupted_contexts(self._memory(skip), ranges)]
+        held = [pc for _, pc in interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)]
         for pc in (*stop.program_counters(), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
         if header.hook is not None:
             pinned |= trapped & (table.raw["site"] == (stop.trapped(header.hook) or 0))
-        self._pin_led_on_to(arena, everything, table, pinned)
+        pin_led_on_to(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()
-        commands = _out_of_tails(arena, table.raw[~pinned])
+        commands = out_of_tails(arena, table.raw[~pinned])
         if freed:
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._untrap(arena, stop, left, freed)
         commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
-        _obey(stop, commands)
+        stop.obey(commands)
         return [int(identity) for identity in table.raw["id"][pinned]]
-
-    @staticmethod
-    def _pin_led_on_to(
-        arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]
-    ) -> None:
-        """Pin the retired bodies that another patch of their site, which stays, goes on to."""
-        leading = [everything.record(index) for index in np.flatnonzero(everything.raw["onward"]).tolist()]
-        if not leading:
-            return
-        slots = retired.slots.tolist()
-        start = retired.raw["body"].astype(np.int64)
-        end = start + retired.raw["body_size"]
-        changed = True
-        while changed:
-            stays = set(np.array(slots)[pinned].tolist()) | set(everything.slots.tolist()) - set(slots)
-            before = int(pinned.sum())
-            for record in leading:
-                if record.slot in stays:
-                    target, _ = arena.onward(record)
-                    pinned |= (start <= target) & (target < end) | (retired.raw["springboard"] == target)
-            changed = int(pinned.sum()) != before
 
     def contexts(self, header: Header, records: Iterable[Record]) -> list[tuple[int, int]]:
         """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = [(record.body, record.body + record.body_size) for record in records]
-        return interrupted_contexts(self._memory(skip), ranges)
-
-    def _memory(self, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Yield all memory in which kernel stacks can be: what was ever used, less the arena."""
-        ram = self._qemu.ram
-        for start, end in ram.touched():
-            for low, high in ((start, min(end, skip[0])), (max(start, skip[1]), end)):
-                if low < high:
-                    yield low, ram.array(low, high - low)
+        return interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
 
 
 def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
@@ -490,16 +415,6 @@ def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
     )
 
 
-def _obey(stop: Stop, commands: Sequence[Command]) -> None:
-    """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""
-    for start in range(0, len(commands), layout.MAX_COMMANDS):
-        try:
-            stop.call(commands[start : start + layout.MAX_COMMANDS])
-        except StubFailed as error:
-            error.index += start
-            raise
-
-
 def _pieces(parts: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """Return (address, bytes) in as few pieces as there are; the gaps of alignment are zeroed."""
     pieces: list[tuple[int, bytearray]] = []
@@ -509,57 +424,3 @@ def _pieces(parts: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         else:
             pieces.append((at, bytearray(code)))
     return [(at, bytes(code)) for at, code in pieces]
-
-
-def _blocks(arena: ArenaPlan) -> list[tuple[int, int]]:
-    """Return the BAT pairs' (upper, lower) words for the arena and its near window (PEM 7.4)."""
-    supervisor, memory_coherent, read_write = 2, 0x10, 2
-    blocks = [(arena.virtual, arena.physical, arena.size)]
-    if arena.near is not None:
-        size = arena.near.end - arena.near.start
-        blocks.append((arena.near.start, arena.physical + arena.size - size, size))
-    return [
-        (virtual | (size // 0x20000 - 1) << 2 | supervisor, physical | memory_coherent | read_write)
-        for virtual, physical, size in blocks
-    ]
-
-
-def _mapping(arena: ArenaPlan, bats: Sequence[int]) -> list[Command]:
-    """Return the commands that map the arena (BATs) and its springboard page (PTE, PEM 7.6)."""
-    commands = [
-        Command(Op.BAT, bat, upper, lower) for bat, (upper, lower) in zip(bats, _blocks(arena), strict=True)
-    ]
-    if arena.springboards is not None:
-        page = arena.physical + layout.SPRINGBOARD_OFFSET
-        commands.append(Command(Op.MAP, arena.springboards.start, _page(page)))
-    return commands
-
-
-def _page(physical: int) -> int:
-    """Return the lower word of a page's entry, the supervisor's alone where its key (Ks) is 0 (PEM 7.5.4)."""
-    referenced_changed, memory_coherent, no_user = 0x180, 0x10, 0
-    return physical | referenced_changed | memory_coherent | no_user
-
-
-def _in_tails(arena: Arena, plans: Sequence[Plan]) -> list[Command]:
-    """Return the commands that map the vectors' pages and write springboards into their tails."""
-    tails, commands = arena.plan.tails, list[Command]()
-    for plan in plans:
-        if plan.springboard is not None and arena.in_tails(plan.springboard):
-            at = arena.springboard(plan.springboard)
-            words = np.frombuffer(plan.springboard_code, ">u4").tolist()
-            commands += [Command(Op.STORE, at + 4 * index, word) for index, word in enumerate(words)]
-            commands.append(Command(Op.FLUSH, at, len(plan.springboard_code)))
-    if not commands or tails is None:
-        return []
-    pages = range(tails.start, tails.end, PAGE)
-    return [*(Command(Op.MAP, page, _page(page - tails.start)) for page in pages), *commands]
-
-
-def _out_of_tails(arena: Arena, records: npt.NDArray[np.void]) -> list[Command]:
-    """Return the commands that zero the springboards of ``records`` in vector tails."""
-    return [
-        command
-        for at in arena.tail_words(records)
-        for command in (Command(Op.STORE, at, 0), Command(Op.FLUSH, at, 4))
-    ]

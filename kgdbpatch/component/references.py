@@ -8,12 +8,16 @@ pc, followed by its MSR (Linux's ``pt_regs`` and Darwin's savearea both keep the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["interrupted_contexts"]
+from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.table import Table
+from kgdbpatch.target.qemu import Ram
+
+__all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
 
 _MSR_RUNNING = 0x1032  # ME, IR, DR, RI: set in every kernel context that can be interrupted
 _MSR_USER = 0x4000  # PR
@@ -72,3 +76,30 @@ def interrupted_contexts(
                 for at, pc in zip(index[inside], pcs[inside], strict=True):
                     found.append((base + 4 * (begin + int(at)), int(pc)))
     return found
+
+
+def stack_memory(ram: Ram, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Yield all memory in which kernel stacks can be: what was ever used, less ``skip``, the arena."""
+    for start, end in ram.touched():
+        for low, high in ((start, min(end, skip[0])), (max(start, skip[1]), end)):
+            if low < high:
+                yield low, ram.array(low, high - low)
+
+
+def pin_led_on_to(arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]) -> None:
+    """Pin the retired bodies that another patch of their site, which stays, goes on to."""
+    leading = [everything.record(index) for index in np.flatnonzero(everything.raw["onward"]).tolist()]
+    if not leading:
+        return
+    slots = retired.slots.tolist()
+    start = retired.raw["body"].astype(np.int64)
+    end = start + retired.raw["body_size"]
+    changed = True
+    while changed:
+        stays = set(np.array(slots)[pinned].tolist()) | set(everything.slots.tolist()) - set(slots)
+        before = int(pinned.sum())
+        for record in leading:
+            if record.slot in stays:
+                target, _ = arena.onward(record)
+                pinned |= (start <= target) & (target < end) | (retired.raw["springboard"] == target)
+        changed = int(pinned.sum()) != before

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.guest
 # Dies by its own hand when everything is written and recorded, just before the splice.
 CUT_OFF = """
 import os, signal, sys
-from kgdbpatch.component.component import Command, Op, State, Stop
+from kgdbpatch.component.layout import Op, State
+from kgdbpatch.component.stop import Stop
+from kgdbpatch.component.stub import Command
 from kgdbpatch.kernel import Kernel
 
 obey = Stop.call

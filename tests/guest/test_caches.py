@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from kgdbpatch.component import stub
-from kgdbpatch.component.component import Stop
 from kgdbpatch.component.layout import LINE, SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STUB_OFFSET, Flushed, Op
+from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.stub import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.isa import encode
@@ -37,13 +37,13 @@ class Ledger:
     def __post_init__(self) -> None:
         self.arena = self.kernel._component.arena(self.kernel.header.arena)
         self.ram = Qemu.attach(self.kernel.name).ram
-        self.text = [(self._physical(at), 4 * words.size) for at, words in self.kernel._text()]
+        self.text = [(self._physical(at), 4 * words.size) for at, words in self.kernel._text.pieces()]
         self.data: set[int] = set()
         self.text.append((self.arena.plan.physical + SPRINGBOARD_OFFSET, PAGE))
         self.look()
 
     def _physical(self, address: int) -> int:
-        physical = self.kernel._to_physical(address)
+        physical = self.kernel._text.to_physical(address)
         assert physical is not None
         return physical
 

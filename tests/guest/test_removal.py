@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from kgdbpatch.component import Component, Header
-from kgdbpatch.component.component import Stop
 from kgdbpatch.component.layout import State
+from kgdbpatch.component.stop import Stop
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.target.gdb import GRegisters
 from kgdbpatch.target.qemu import Qemu

@@ -54,7 +54,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
     applied = kernel.patch(site, count=True, via="trap")
     assert applied.entry == "trap"
     assert applied.springboard is None
-    spliced = int(kernel._raw_words(site, 1)[0])
+    spliced = int(kernel._text.raw_words(site, 1)[0])
     assert decode(spliced, site).mnemonic == "twi"
     run_through(kernel, applied)
     first = applied.hits
@@ -66,7 +66,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
 
     hook = kernel.header.hook
     assert vector_page(kernel) != page
-    assert kernel.words(hook.vector, 64).tobytes() != kernel._raw_words(hook.vector, 64).tobytes()
+    assert kernel.words(hook.vector, 64).tobytes() != kernel._text.raw_words(hook.vector, 64).tobytes()
     empty(kernel)
     assert kernel.header.hook is None
     assert vector_page(kernel) == page

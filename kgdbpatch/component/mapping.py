@@ -1,0 +1,92 @@
+"""How the kernel is shown the arena, the springboard page and the tails of vectors: BATs and page entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.layout import Op
+from kgdbpatch.component.stub import Command
+from kgdbpatch.component.translate import PAGE
+from kgdbpatch.errors import Refused
+from kgdbpatch.guests.profile import ArenaPlan
+from kgdbpatch.patch.plan import Plan
+
+__all__ = ["free_bats", "in_tails", "mapping", "out_of_tails"]
+
+
+def _blocks(arena: ArenaPlan) -> list[tuple[int, int]]:
+    """Return the BAT pairs' (upper, lower) words for the arena and its near window (PEM 7.4)."""
+    supervisor, memory_coherent, read_write = 2, 0x10, 2
+    blocks = [(arena.virtual, arena.physical, arena.size)]
+    if arena.near is not None:
+        size = arena.near.end - arena.near.start
+        blocks.append((arena.near.start, arena.physical + arena.size - size, size))
+    return [
+        (virtual | (size // 0x20000 - 1) << 2 | supervisor, physical | memory_coherent | read_write)
+        for virtual, physical, size in blocks
+    ]
+
+
+def free_bats(arena: ArenaPlan, state: np.void) -> tuple[int, ...]:
+    """Return a BAT pair for each block of the arena, one that is free or was given to it already.
+
+    ``state`` is the CPU's. Raises `Refused` (rule ``mapping``) when the kernel uses them all.
+    """
+    found: list[int] = []
+    for block in _blocks(arena):
+        for number in range(4):
+            uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))
+            if number not in found and all(upper & 3 == 0 or upper == block[0] for upper in uppers):
+                found.append(number)
+                break
+        else:
+            raise Refused(
+                "mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped"
+            )
+    return tuple(found)
+
+
+def mapping(arena: ArenaPlan, bats: Sequence[int]) -> list[Command]:
+    """Return the commands that map the arena (BATs) and its springboard page (PTE, PEM 7.6)."""
+    commands = [
+        Command(Op.BAT, bat, upper, lower) for bat, (upper, lower) in zip(bats, _blocks(arena), strict=True)
+    ]
+    if arena.springboards is not None:
+        page = arena.physical + layout.SPRINGBOARD_OFFSET
+        commands.append(Command(Op.MAP, arena.springboards.start, _page(page)))
+    return commands
+
+
+def _page(physical: int) -> int:
+    """Return the lower word of a page's entry, the supervisor's alone where its key (Ks) is 0 (PEM 7.5.4)."""
+    referenced_changed, memory_coherent, no_user = 0x180, 0x10, 0
+    return physical | referenced_changed | memory_coherent | no_user
+
+
+def in_tails(arena: Arena, plans: Sequence[Plan]) -> list[Command]:
+    """Return the commands that map the vectors' pages and write springboards into their tails."""
+    tails, commands = arena.plan.tails, list[Command]()
+    for plan in plans:
+        if plan.springboard is not None and arena.in_tails(plan.springboard):
+            at = arena.springboard(plan.springboard)
+            words = np.frombuffer(plan.springboard_code, ">u4").tolist()
+            commands += [Command(Op.STORE, at + 4 * index, word) for index, word in enumerate(words)]
+            commands.append(Command(Op.FLUSH, at, len(plan.springboard_code)))
+    if not commands or tails is None:
+        return []
+    pages = range(tails.start, tails.end, PAGE)
+    return [*(Command(Op.MAP, page, _page(page - tails.start)) for page in pages), *commands]
+
+
+def out_of_tails(arena: Arena, records: npt.NDArray[np.void]) -> list[Command]:
+    """Return the commands that zero the springboards of ``records`` in vector tails."""
+    return [
+        command
+        for at in arena.tail_words(records)
+        for command in (Command(Op.STORE, at, 0), Command(Op.FLUSH, at, 4))
+    ]

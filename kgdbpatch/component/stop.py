@@ -1,0 +1,50 @@
+"""A guest that is stopped for one operation: what is written to it, and calls of the stub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kgdbpatch.component import layout, stub
+from kgdbpatch.component.stub import Command, StubFailed
+from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.target.gdb import GRegisters, Session
+
+__all__ = ["Stop"]
+
+_IR = 0x20  # MSR: instructions are translated
+
+
+class Stop:
+    """A stopped guest, ready for calls of the stub."""
+
+    def __init__(self, session: Session, arena: int) -> None:
+        self._session, self._arena = session, arena
+
+    def write(self, physical: int, data: bytes) -> None:
+        """Write bytes that no CPU executes or trusts yet, together with the next call at the latest."""
+        self._session.write_physical(physical, data, later=True)
+
+    def call(self, commands: Sequence[Command]) -> list[int]:
+        """Have the stub obey ``commands``; return their results (see `stub.call`)."""
+        return stub.call(self._session, self._arena, commands)
+
+    def program_counters(self) -> list[int]:
+        """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0."""
+        registers = GRegisters(self._session.read_all())
+        return [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
+
+    def trapped(self, hook: Hook) -> int | None:
+        """Return the site whose trap the CPU is about to look up, or None."""
+        registers = GRegisters(self._session.read_all())
+        start = hook.at - hook.shift
+        inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
+        return self._session.register("srr0") if inside and not registers["msr"] & _IR else None
+
+    def obey(self, commands: Sequence[Command]) -> None:
+        """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""
+        for start in range(0, len(commands), layout.MAX_COMMANDS):
+            try:
+                self.call(commands[start : start + layout.MAX_COMMANDS])
+            except StubFailed as error:
+                error.index += start
+                raise

@@ -1,0 +1,145 @@
+"""The running kernel's text: its words with and without patches, and whether they are as they should be."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch import vectors
+from kgdbpatch.answers import Verification
+from kgdbpatch.component import Header
+from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
+from kgdbpatch.errors import Refused
+from kgdbpatch.guests.profile import ArenaPlan, Profile
+from kgdbpatch.image import Image
+from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.target.qemu import Qemu, Ram
+
+__all__ = ["RunningText"]
+
+
+class RunningText:
+    """Read a kernel's text in a guest's RAM, which goes on running."""
+
+    def __init__(self, qemu: Qemu, profile: Profile, image: Image) -> None:
+        self._qemu, self._profile, self._image = qemu, profile, image
+
+    @property
+    def _ram(self) -> Ram:
+        return self._qemu.ram
+
+    @cached_property
+    def arena(self) -> ArenaPlan:
+        """The arena of a guest that was booted with the profile's memory plan."""
+        return self._profile.arena(self._image)
+
+    def header(self) -> Header | None:
+        """Return the component's header, or None when the guest has none."""
+        return Arena.header(self._ram, self._profile.announced_mib << 20)
+
+    def to_physical(self, address: int) -> int | None:
+        """Return the physical address of wired kernel memory, or None."""
+        return self._profile.to_physical(self._image, address)
+
+    def raw_words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return words as they are now; raise `Refused` (rule ``memory``) where nothing is wired."""
+        physical = self.to_physical(address)
+        if physical is None or physical + 4 * count > self._ram.size:
+            raise Refused("memory", f"0x{address:08x} is not wired kernel memory", address)
+        return np.frombuffer(self._ram.read(physical, 4 * count), ">u4").astype(np.uint32)
+
+    def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return ``count`` instruction words of the running kernel as they are without patches."""
+        words = self.raw_words(address, count)
+        header = self.header()
+        if header is not None and header.slots:
+            table = Arena(self._ram, header.arena).table(address, address + 4 * count)
+            for site, word in table.originals().items():
+                words[(site - address) // 4] = word
+        if header is not None and self._vector_page(address):
+            for place, word in self._vector_words(header).items():
+                if address <= place < address + 4 * count:
+                    words[(place - address) // 4] = word
+        return words
+
+    @cached_property
+    def _vector_shift(self) -> int:
+        """What physical addresses of the vectors are less than virtual ones."""
+        return vectors.shift(self._profile, self._image)
+
+    def _vector_page(self, address: int) -> bool:
+        """Tell whether ``address`` lies in the first 64 KiB of memory, where the vectors are."""
+        return address - self._vector_shift < 0x1_0000
+
+    def _vector_words(self, header: Header) -> dict[int, int]:
+        """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
+        found = {} if header.hook is None else header.hook.originals()
+        if header.arena.tails is not None and header.slots:
+            arena = Arena(self._ram, header.arena)
+            shift = self._vector_shift
+            found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
+        return found
+
+    def pieces(self) -> list[tuple[int, npt.NDArray[np.uint32]]]:
+        """Return (address, words of the image) of all code that stays in memory after boot."""
+        pieces = []
+        windows = [(window.start, window.end) for window in self._profile.discarded(self._image)]
+        for section in self._image.code_sections():
+            words = self._image.words(section)
+            kept = not any(start <= section.address < end for start, end in windows)
+            if kept and words.size and self.to_physical(section.address) is not None:
+                pieces.append((section.address, words))
+        return pieces
+
+    def differences(self) -> dict[int, int]:
+        """Return address ─► running word wherever the running text is not the image's."""
+        found = {}
+        for address, words in self.pieces():
+            running = self.raw_words(address, words.size)
+            for index in np.flatnonzero(running != words):
+                found[address + 4 * int(index)] = int(running[index])
+        return found
+
+    def free_tails(self) -> list[int]:
+        """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
+        window = self.arena.tails
+        if window is None:
+            return []
+        hooked = range(self.hook.at, self.hook.at + HOOK_SIZE) if self.hook else range(0)
+        start = window.start - self._vector_shift
+        return [
+            start + at
+            for tail in vectors.tails(self._profile, self._image)
+            for at in range(-(-tail.start // SPRINGBOARD_SIZE) * SPRINGBOARD_SIZE, tail.end, SPRINGBOARD_SIZE)
+            if not (at in hooked or at + SPRINGBOARD_SIZE - 4 in hooked)
+            and window.start <= start + at < window.end
+            and not self.raw_words(at, SPRINGBOARD_SIZE // 4).any()
+        ]
+
+    @cached_property
+    def hook(self) -> Hook | None:
+        """Where the program exception can be hooked, or None."""
+        table = self.arena.physical + TRAPS_OFFSET
+        return vectors.hook(self._profile, self._image, table, self.words)
+
+    def verify(self, header: Header) -> Verification:
+        """Compare the running text with image and patch table; the guest is not stopped."""
+        arena = Arena(self._ram, header.arena)
+        table = arena.table()
+        tops = table.tops()
+        expected = header.baseline | tops
+        mismatched = set(arena.damaged_bodies(table))
+        mismatched |= {record.site for record in table.records() if record.status == "damaged"}
+        differences, ours = self.differences(), set[int]()
+        if header.hook is not None:
+            expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
+            ours = set(header.hook.kept())
+        shift = self._vector_shift
+        ours |= {at + shift for at in arena.tail_words(table.raw)}  # judged by their patches' checksums
+        differences = {at: word for at, word in differences.items() if at not in ours}
+        mismatched |= {address for address, word in differences.items() if expected.get(address) != word}
+        mismatched |= {address for address in expected if address not in differences}
+        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)))
