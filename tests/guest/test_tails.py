@@ -8,18 +8,7 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
 
-
-def beat(kernel: Kernel) -> None:
-    line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
-    assert line.message.rstrip().endswith(" 0 bad")
-
-
-def empty(kernel: Kernel) -> None:
-    """Take everything out; memory is free once nothing refers to it: SRR0 may still, or a thread."""
-    for _ in range(10):
-        if not kernel.remove_all():
-            return
-        beat(kernel)
+from .work import beat, empty
 
 
 def vectors(kernel: Kernel) -> bytes:
@@ -30,7 +19,7 @@ def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel):
     before = vectors(kernel)
     with kernel.patch("run_netisr", count=True, via="tails") as applied:
         assert applied.entry == "springboard"
-        physical = applied.springboard - 0xFE00_0000
+        physical = applied.springboard - kernel.header.arena.tails.start
         assert 0x100 <= physical < 0x1800
         assert not any(before[physical : physical + 16]), "it was unused"
         # as instruction fetch sees it, at the window; the null page stays unmapped
@@ -60,8 +49,8 @@ def test_tails_are_given_until_none_is_left(kernel: Kernel):
     boards = {patch.springboard for patch in batch.patches}
     assert len(boards) == len(batch.patches) > 150
     assert {refused.rule for refused in batch.refused} >= {"springboard"}
-    hook = kernel.header.hook
-    assert not any(hook.at - 16 < board - 0xFE00_0000 < hook.kept().stop for board in boards)
+    hook, start = kernel.header.hook, kernel.header.arena.tails.start
+    assert not any(hook.at - 16 < board - start < hook.kept().stop for board in boards)
     beat(kernel)
     assert kernel.verify().ok
     assert hooked.hits > 0

@@ -10,6 +10,8 @@ from kgdbpatch.isa.decode import decode
 from kgdbpatch.kernel import Applied, Kernel
 from kgdbpatch.target.gdb import GRegisters
 
+from .work import beat, empty
+
 SITES = {"darwin": "run_netisr", "linux": "udp_sendmsg"}
 both = pytest.mark.parametrize(
     "profile",
@@ -21,19 +23,6 @@ both = pytest.mark.parametrize(
         ),
     ],
 )
-
-
-def beat(kernel: Kernel) -> None:
-    line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
-    assert line.message.rstrip().endswith(" 0 bad")
-
-
-def empty(kernel: Kernel) -> None:
-    """Take everything out; memory is free once nothing refers to it: SRR0 may still, or a thread."""
-    for _ in range(10):
-        if not kernel.remove_all():
-            return
-        beat(kernel)
 
 
 def run_through(kernel: Kernel, applied: Applied) -> None:
