@@ -15,7 +15,6 @@ from kgdbpatch import guests, remembered
 from kgdbpatch.answers import Check, Holder, LiveRegisters, Patch, Verification
 from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.component import Component, Header
-from kgdbpatch.component.holders import holders
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
@@ -31,6 +30,7 @@ from kgdbpatch.target.gdb import Debugger, Session
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.steps import executed, step_to
+from kgdbpatch.threads import Threads
 
 __all__ = ["Applied", "Batch", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
 
@@ -53,7 +53,10 @@ class Kernel:
         self._qemu, self._profile, self.image, self._wait = qemu, profile, image, wait
         self._closing = ExitStack()
         self._text = RunningText(qemu, profile, image)
-        self._component = Component(qemu, lambda: self._debugger, self._text.to_physical)
+        self._threads = Threads(qemu, profile, image)
+        self._component = Component(
+            qemu, lambda: self._debugger, self._text.to_physical, self._threads.dead_stacks
+        )
         self.log = Log(qemu.console, profile)
 
     # ---- life ------------------------------------------------------------------------
@@ -402,24 +405,9 @@ class Kernel:
         ]
 
     def _holders(self, header: Header, records: Records) -> dict[int, tuple[Holder, ...]]:
-        """Return what holds the retired ones of ``records``, by id."""
-        profile, image, ram = self._profile, self.image, self._qemu.ram
-
-        def read(address: int, size: int) -> bytes | None:
-            physical = profile.stack_physical(image, address)
-            return ram.read(physical, size) if physical is not None and physical + size <= ram.size else None
-
-        def word(address: int) -> int | None:
-            data = read(address, 4)
-            return None if data is None else int.from_bytes(data, "big")
-
-        base = image.code_sections()[0].address
+        base = self.image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
-        retired = [record for record in records if record.status == "retired"]
-        contexts = [(at + shift, pc) for at, pc in self._component.contexts(header, retired)]
-        return holders(
-            self._component.arena(header.arena), records, profile.threads(image, read), word, contexts
-        )
+        return self._threads.holders(self._component, header, records, shift)
 
     def remove(self, *ids: int) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).

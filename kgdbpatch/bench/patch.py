@@ -18,14 +18,12 @@ from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.kernel import Applied, Kernel
 from kgdbpatch.target.packets import packets_sent, round_trip
 from kgdbpatch.target.qemu import Qemu
-from kgdbpatch.target.qmp import stops_during
 
 __all__ = ["Ratio", "hits", "measure", "report"]
 
 _MANY = 10_000
-_APPLIES = 15
+_APPLIES = 31
 _BATCHES = 2
-_DEADLINE = 60.0
 _KEPT = 2  # mcrf there and back, or mfcr and mtcrf: a live CR0 around the count
 _COUNT = 7  # b, lis, lwarx, addi, stwcx., bne, b
 
@@ -124,41 +122,34 @@ def _kprobe(kernel: Kernel, job: Job) -> Iterator[Ratio]:
     yield Ratio(f"count, {job.site}", "instructions", count, event, "kprobe event", 1)
 
 
-def _apply(kernel: Kernel, job: Job) -> Iterator[Ratio]:
+def _apply(kernel: Kernel, job: Job) -> Ratio:
     """Compare the stop of one apply with its packets' round trips on QEMU's socket, without GDB.
 
-    The least of several that took one stop: the host's other work makes them longer.
+    A stop lasts from before GDB connects until it has disconnected.
     """
     qemu = Qemu.attach(kernel.name)
+    kernel.patch(job.site, count=True).remove()  # GDB's first connection takes longer
+    pauses, trips = [], []
+    for _ in range(_APPLIES):
+        with kernel.patch(job.site, count=True) as patch:
+            pauses.append(patch.pause_us / 1e6)
+        trips.append(round_trip(qemu))
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch, "packets.log")
-        stopped, packets, trips, connections = [], [], [], []
-        for _ in range(_APPLIES):
-            with kernel.logging_packets(log):
-                patch: list[Applied] = []
-                stops = stops_during(
-                    qemu.directory / "qmp.sock",
-                    lambda patch=patch: patch.append(kernel.patch(job.site, count=True)),  # type: ignore[misc]
-                    _DEADLINE,
-                )
-            patch[0].remove()
-            sent = packets_sent(log)
-            log.unlink()
-            connections.append(sum(packet.startswith("$qSupported") for packet in sent))
-            stopped.append(sum(stops))
-            packets.append(len(sent))
-            trips.append(round_trip(qemu))
-        single = [at for at, count in enumerate(connections) if count == 1] or list(range(_APPLIES))
-        each = statistics.median(packets[at] for at in single)
-        yield Ratio(
-            "one apply, the guest's stop",
-            "ms",
-            round(1e3 * min(stopped[at] for at in single), 2),
-            round(1e3 * each * statistics.median(trips), 2),
-            f"{each:g} round trips",
-            3,
-            f"of {1e6 * statistics.median(trips):.0f} us; stops: {statistics.mean(connections):.1f}",
-        )
+        with kernel.logging_packets(log):
+            patch = kernel.patch(job.site, count=True)
+        patch.remove()
+        sent = packets_sent(log)
+    connections = sum(packet.startswith("$qSupported") for packet in sent)
+    return Ratio(
+        "one apply, the guest's stop",
+        "ms",
+        round(1e3 * statistics.median(pauses), 2),
+        round(1e3 * len(sent) * statistics.median(trips), 2),
+        f"{len(sent)} round trips",
+        3,
+        f"of {1e6 * statistics.median(trips):.0f} us; shortest {1e3 * min(pauses):.2f}; stops: {connections}",
+    )
 
 
 def _many(kernel: Kernel) -> Ratio:
@@ -185,7 +176,7 @@ def measure(profile: str, told: Callable[[str], None]) -> list[Ratio]:
         ("the kprobe event", lambda kernel: _kprobe(kernel, job)),
     )
     stopping = (
-        ("the stop of an apply", lambda kernel: _apply(kernel, job)),
+        ("the stop of an apply", lambda kernel: [_apply(kernel, job)]),
         ("many patches", lambda kernel: [_many(kernel)]),
     )
     for icount, parts in ((ICOUNT, counting), (None, stopping)):

@@ -40,13 +40,19 @@ class Component:
     """Drive the kernel component of one guest.
 
     ``debugger`` gives a started debugger; ``to_physical`` the physical address of a wired
-    kernel address, or None.
+    kernel address, or None; ``dead_stacks`` the physical ranges of kernel stacks that no thread
+    comes back to, with the CPU's registers as they are.
     """
 
     def __init__(
-        self, qemu: Qemu, debugger: Callable[[], Debugger], to_physical: Callable[[int], int | None]
+        self,
+        qemu: Qemu,
+        debugger: Callable[[], Debugger],
+        to_physical: Callable[[int], int | None],
+        dead_stacks: Callable[[GRegisters], list[tuple[int, int]]],
     ) -> None:
         self._qemu, self._debugger, self._to_physical = qemu, debugger, to_physical
+        self._dead_stacks = dead_stacks
         self.pause = 0.0  # seconds the last operation stopped the guest
 
     def header(self, physical: int) -> Header | None:
@@ -58,10 +64,11 @@ class Component:
         return Arena(self._qemu.ram, plan)
 
     @contextmanager
-    def stop(self, arena: ArenaPlan) -> Iterator[Stop]:
+    def stop(self, arena: ArenaPlan, *, anywhere: bool = False) -> Iterator[Stop]:
         """Stop the guest for one operation, preferably where interrupts are on; resume it after.
 
-        A call of the stub that a dead client left behind is brought to its end first.
+        ``anywhere``: the first place will do, as long as the CPU is awake. A call of the stub that a
+        dead client left behind is brought to its end first.
         """
         debugger = self._debugger()
         try:
@@ -71,7 +78,7 @@ class Component:
                     stub.finish(session, arena.physical)
                     registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
-                    if stub.interruptible(registers):
+                    if stub.interruptible(registers) or (anywhere and not stub.napping(registers)):
                         break
                     session.resume()
                     session.interrupt()
@@ -218,7 +225,7 @@ class Component:
         prepared = len(commands)
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         retired = arena.any_retired
-        with self.stop(header.arena) as stop:
+        with self.stop(header.arena, anywhere=not retired) as stop:
             for at, code in (*bodies, *boards):
                 stop.write(at, code)
             done = 0
@@ -380,7 +387,9 @@ class Component:
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        held = [pc for _, pc in interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)]
+        contexts = interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
+        dead = self._dead_stacks(stop.registers()) if contexts else []
+        held = [pc for at, pc in contexts if not any(low <= at < high for low, high in dead)]
         for pc in (*stop.program_counters(), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()

@@ -28,14 +28,18 @@ class Stop:
         """Have the stub obey ``commands``; return their results (see `stub.call`)."""
         return stub.call(self._session, self._arena, commands)
 
+    def registers(self) -> GRegisters:
+        """Return the general registers as the guest left them."""
+        return GRegisters(self._session.read_all())
+
     def program_counters(self) -> list[int]:
         """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0."""
-        registers = GRegisters(self._session.read_all())
+        registers = self.registers()
         return [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
 
     def trapped(self, hook: Hook) -> int | None:
         """Return the site whose trap the CPU is about to look up, or None."""
-        registers = GRegisters(self._session.read_all())
+        registers = self.registers()
         start = hook.at - hook.shift
         inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
         return self._session.register("srr0") if inside and not registers["msr"] & _IR else None

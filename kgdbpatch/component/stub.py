@@ -14,7 +14,7 @@ from kgdbpatch.errors import TargetLost
 from kgdbpatch.isa import encode
 from kgdbpatch.target.gdb import GRegisters, Session
 
-__all__ = ["CODE", "Command", "StubFailed", "call", "in_stub", "interruptible"]
+__all__ = ["CODE", "Command", "StubFailed", "call", "in_stub", "interruptible", "napping"]
 
 CODE = (files("kgdbpatch.component") / "stub.bin").read_bytes()
 _DONE = CODE.index(encode.nop().to_bytes(4, "big"))
@@ -43,7 +43,12 @@ class Command:
 
 def interruptible(registers: GRegisters) -> bool:
     """Tell whether SRR0/SRR1 are dead and the CPU is awake: interrupts are on and it does not nap."""
-    return registers["msr"] & (_EE | _POW) == _EE
+    return bool(registers["msr"] & _EE) and not napping(registers)
+
+
+def napping(registers: GRegisters) -> bool:
+    """Tell whether the CPU runs nothing before its next interrupt."""
+    return bool(registers["msr"] & _POW)
 
 
 def in_stub(registers: GRegisters, arena: int) -> bool:

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
-from kgdbpatch.target.mi import Gdb, Reply
+from kgdbpatch.target.gdb_process import Gdb
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.registers import GRegisters, Layout
 
 __all__ = ["Debugger", "GRegisters", "Session"]
 
-_REMOTE_TIMEOUT = 5  # seconds GDB waits for an answer of QEMU; QEMU answers within microseconds
-_DEADLINE = 30.0  # seconds we wait for GDB, which tries three times
-_INLINE = 64  # bytes that go through MI itself; more go through a file that GDB shares
+_PATIENCE = 10  # seconds GDB waits for an answer of QEMU, which most often comes within microseconds
+_DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
+_PIECE = 1920  # bytes of memory in one packet
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
-_RECEIVED = re.compile(r'received: "(.*)"', re.DOTALL)
-_RAW = re.compile(r'[^"\\\n]+')
-_WRITE_FAILED = "memory write failed"
+_LOOKS = "gmpq"  # what packets begin with that change nothing
+_RAW = re.compile(r"[!-~ ]+")
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
 
 
-def _packet(text: str) -> str:
-    return f'-interpreter-exec console "maint packet {text}"'
-
-
-def _received(reply: Reply) -> str:
-    found = _RECEIVED.search(reply.checked().text)
-    if found is None:
-        raise TargetLost(f"GDB got no answer to a packet: {reply.text.strip()!r}")
-    return found[1]
-
-
-def _ok(reply: Reply, what: str) -> None:
-    answer = _received(reply)
+def _ok(what: str, answer: str) -> None:
     if answer != "OK":
         raise CommandFailed(f"QEMU refuses {what} (answer {answer!r})")
+
+
+def _block(answer: str) -> bytes:
+    try:
+        return bytes.fromhex(answer)
+    except ValueError:
+        raise TargetLost(f"QEMU's answer to g is {answer[:40]!r}") from None
 
 
 class Debugger:
@@ -53,14 +47,12 @@ class Debugger:
 
     def __init__(self, qemu: Qemu) -> None:
         self._qemu = qemu
-        self._share = os.memfd_create("kgdbpatch-transfer", os.MFD_CLOEXEC)
         self._gdb = self._new_gdb()
         self._layout: Layout | None = None
         self.pause = 0.0  # seconds of the last stop, from before connecting until resumed
 
     def _new_gdb(self) -> Gdb:
-        settings = (f"architecture {self._qemu.architecture}", f"remotetimeout {_REMOTE_TIMEOUT}")
-        return Gdb(self._qemu, settings, [self._share])
+        return Gdb(self._qemu, [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}"])
 
     @contextmanager
     def stopped(self) -> Iterator[Session]:
@@ -84,7 +76,7 @@ class Debugger:
 
     @contextmanager
     def _connected(self) -> Iterator[Session]:
-        session = Session(self._qemu, self._gdb, self._share)
+        session = Session(self._qemu, self._gdb)
         try:
             session.connect()
             session.layout = self._layout = self._layout or self._learn()
@@ -93,7 +85,7 @@ class Debugger:
             # The first error is the one to report; an unanswering GDB must not keep the guest.
             try:
                 session.detach()
-            except TargetLost:
+            except (TargetLost, CommandFailed):
                 self._gdb.close()
             raise
         session.detach()
@@ -103,10 +95,8 @@ class Debugger:
         path = self._qemu.directory / "registers.json"
         layout = Layout.load(path)
         if layout is None:
-            (table,) = self._gdb.ask(
-                '-interpreter-exec console "maint print remote-registers"', deadline=_DEADLINE
-            )
-            layout = Layout.parse(table.checked().text)
+            (table,) = self._gdb.ask(":maint print remote-registers", deadline=_DEADLINE)
+            layout = Layout.parse(table or "")
             layout.save(path)
         for name, offset in GRegisters.OFFSETS.items():
             if layout.places[name][1:] != (offset, 4):
@@ -118,12 +108,11 @@ class Debugger:
     @contextmanager
     def logged(self, path: Path) -> Iterator[None]:
         """Have GDB log the packets of the connections made meanwhile (``packets.packets_sent``)."""
-        setting = "-gdb-set remotelogfile"
-        self._gdb.ask(f"{setting} {path}", deadline=_DEADLINE)[0].checked()
+        self._gdb.ask(f":set remotelogfile {path}", deadline=_DEADLINE)
         try:
             yield
         finally:
-            self._gdb.ask(f"{setting} {os.devnull}", deadline=_DEADLINE)[0].checked()  # none cannot be set
+            self._gdb.close()  # it would go on formatting them, which takes longer than sending them
 
     @property
     def gdb_pid(self) -> int:
@@ -133,9 +122,6 @@ class Debugger:
     def close(self) -> None:
         """End GDB; the guest goes on."""
         self._gdb.close()
-        if self._share >= 0:
-            os.close(self._share)
-            self._share = -1
 
     def __enter__(self) -> Debugger:
         return self
@@ -149,12 +135,12 @@ class Session:
 
     layout: Layout
 
-    def __init__(self, qemu: Qemu, gdb: Gdb, share: int) -> None:
-        self._qemu, self._gdb, self._share = qemu, gdb, share
+    def __init__(self, qemu: Qemu, gdb: Gdb) -> None:
+        self._qemu, self._gdb = qemu, gdb
         self._physical = False  # addresses in packets are physical ones
         self._running = False
-        self._later: list[tuple[str, Callable[[Reply], None]]] = []  # orders put off, checks of their replies
-        self._shared = 0  # bytes of the shared file that orders put off still need
+        self._general: bytes | None = None  # the general registers, as far as they are known
+        self._later: list[tuple[str, Callable[[str], None]]] = []  # packets put off, checks of their answers
 
     # ---- raw -----------------------------------------------------------------------------
 
@@ -167,55 +153,54 @@ class Session:
         for text in texts:
             if not _RAW.fullmatch(text):
                 raise Misuse(f"not a packet: {text!r}")
-        return [_received(reply) for reply in self._ask(*map(_packet, texts))]
+        answers = self._ask(*texts)
+        if not all(text[0] in _LOOKS for text in texts):
+            self._general = None
+        return answers
 
-    def _ask(self, *commands: str, deadline: float = _DEADLINE) -> list[Reply]:
-        """Have GDB execute what was put off and ``commands``, all in one go; return the latter's replies."""
+    def _ask(self, *orders: str, deadline: float = 0.0) -> list[str]:
+        """Have GDB carry out what was put off and ``orders`` in one go; return the latter's answers."""
         if self._running:
             raise Misuse("the guest runs; interrupt it first")
-        later, self._later, self._shared = self._later, [], 0
-        replies = self._gdb.ask(*(order for order, _ in later), *commands, deadline=deadline)
-        for (_, check), reply in zip(later, replies, strict=False):
-            check(reply)
-        return replies[len(later) :]
+        later, self._later = self._later, []
+        row = [*(packet for packet, _ in later), *orders]
+        if not row:
+            return []
+        answers = self._gdb.ask(*row, deadline=deadline + _DEADLINE)
+        for (_, check), answer in zip(later, answers, strict=False):
+            check(answer or "")
+        if None in answers:
+            raise TargetLost(f"QEMU did not answer the packet {row[answers.index(None)][:40]!r}")
+        return [answer or "" for answer in answers[len(later) :]]
 
     def connect(self) -> None:
         """Connect, which stops the guest."""
-        connected, reset = self._gdb.ask(
-            f"-target-select remote {self._qemu.gdb_socket}", _packet(_PHYSICAL_OFF), deadline=_DEADLINE
-        )
-        connected.checked()
-        _ok(reset, "virtual addresses")
         self._running = False
+        _, reset, state = self._ask(f":target remote {self._qemu.gdb_socket}", _PHYSICAL_OFF, "g")
+        _ok("virtual addresses", reset)
+        self._general = _block(state)
 
     def detach(self) -> None:
         """Disconnect; the guest goes on."""
         if self._running:
             return
-        commands = [_packet(_PHYSICAL_OFF)] if self._physical else []
+        orders = [_PHYSICAL_OFF] if self._physical else []
         self._physical = False
-        for reply in self._ask(*commands, "-target-detach"):
-            reply.checked()
+        self._ask(*orders, ":detach")
         self._running = True
 
     # ---- registers -----------------------------------------------------------------------
 
     def read_all(self) -> bytes:
         """Return all general registers as one block (see `GRegisters`)."""
-        return self._block(self.packet("g"))
-
-    @staticmethod
-    def _block(answer: str) -> bytes:
-        try:
-            return bytes.fromhex(answer)
-        except ValueError:
-            raise TargetLost(f"QEMU's answer to g is {answer[:40]!r}") from None
+        if self._general is None:
+            self._general = _block(self.packet("g"))
+        return self._general
 
     def write_all(self, raw: bytes, *, later: bool = False) -> None:
         """Set all general registers at once, in one packet; ``later`` as for `write_physical`."""
-        self._later.append(
-            (_packet(f"G{GRegisters(raw).raw.hex()}"), lambda reply: _ok(reply, "the registers"))
-        )
+        self._later.append((f"G{GRegisters(raw).raw.hex()}", partial(_ok, "the registers")))
+        self._general = None
         if not later:
             self._ask()
 
@@ -233,12 +218,12 @@ class Session:
 
     # ---- memory --------------------------------------------------------------------------
 
-    def _mode(self, physical: bool) -> list[str]:
-        """Return the commands that make packets' addresses physical, or virtual again."""
-        if physical == self._physical:
-            return []
-        self._physical = physical
-        return [_packet(_PHYSICAL_ON if physical else _PHYSICAL_OFF)]
+    def _mode(self, physical: bool) -> None:
+        """Make packets' addresses physical, or virtual again."""
+        if physical != self._physical:
+            self._physical = physical
+            order = _PHYSICAL_ON if physical else _PHYSICAL_OFF
+            self._later.append((order, partial(_ok, "the kind of address")))
 
     def read(self, address: int, size: int) -> bytes:
         """Read memory as the CPU maps it now; raises `MemoryFault` where it maps nothing."""
@@ -254,27 +239,13 @@ class Session:
 
     def _read(self, address: int, size: int, *, physical: bool) -> bytes:
         self._check(address, size)
-        if not size:
-            return b""
-        through_file = size > _INLINE
-        if through_file:
-            order = f"dump binary memory {self._file} {address:#x} {address + size:#x}"
-            order = f'-interpreter-exec console "{order}"'
-        else:
-            order = f"-data-read-memory-bytes {address:#x} {size}"
-        *switch, reply = self._ask(*self._mode(physical), order)
-        for answer in switch:
-            _ok(answer, "the kind of address")
-        self._check_access(reply, address, size, physical=physical)
-        if through_file:
-            data = os.pread(self._share, size, 0)
-        else:
-            pieces = reply.payload.get("memory")
-            assert isinstance(pieces, list)
-            data = b"".join(bytes.fromhex(piece["contents"]) for piece in pieces)
-        if len(data) != size:
-            raise MemoryFault(f"only {len(data)} of {size} bytes can be read at 0x{address:08x}", address)
-        return data
+        self._mode(physical)
+        starts = range(address, address + size, _PIECE)
+        spans = [(start, min(_PIECE, address + size - start)) for start in starts]
+        answers = self._ask(*(f"m{start:x},{length:x}" for start, length in spans))
+        for (start, length), answer in zip(spans, answers, strict=True):
+            self._check_access(start, length, physical, answer)
+        return bytes.fromhex("".join(answers))
 
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now, whatever its protection; `MemoryFault` where unmapped."""
@@ -286,43 +257,20 @@ class Session:
 
     def _write(self, address: int, data: bytes, *, physical: bool, later: bool = False) -> None:
         self._check(address, len(data))
-        if not data:
-            return
-        if address < self._shared:
-            self._ask()
-        for switch in self._mode(physical):
-            self._later.append((switch, lambda reply: _ok(reply, "the kind of address")))
-        if len(data) > _INLINE:
-            start, self._shared = self._shared, self._shared + len(data)
-            os.ftruncate(self._share, start)
-            os.pwrite(self._share, data, start)
-            span = f"{address - start:#x} {start} {self._shared}"  # a byte's place in the file is added
-            order = f'-interpreter-exec console "restore {self._file} binary {span}"'
-        else:
-            order = f"-data-write-memory-bytes {address:#x} {data.hex()}"
-
-        def check(reply: Reply) -> None:
-            self._check_access(reply, address, len(data), physical=physical)
-
-        self._later.append((order, check))
+        self._mode(physical)
+        for start in range(0, len(data), _PIECE):
+            at, piece = address + start, data[start : start + _PIECE]
+            check = partial(self._check_access, at, len(piece), physical)
+            self._later.append((f"M{at:x},{len(piece):x}:{piece.hex()}", check))
         if not later:
             self._ask()
 
-    @property
-    def _file(self) -> str:
-        return f"/proc/self/fd/{self._share}"
-
     @staticmethod
-    def _check_access(reply: Reply, address: int, size: int, *, physical: bool) -> None:
-        complaint = reply.error
-        if complaint is None and _WRITE_FAILED in reply.text:  # "restore" only warns
-            complaint = reply.text.strip().splitlines()[-1]
-        if complaint is not None:
-            if "memory" not in complaint:
-                reply.checked()
+    def _check_access(address: int, size: int, physical: bool, answer: str) -> None:
+        if answer != "OK" and len(answer) != 2 * size:
             kind = "physical" if physical else "mapped"
             where = f"0x{address:08x}..0x{address + size:08x}"
-            raise MemoryFault(f"no {kind} memory at {where} (GDB: {complaint})", address)
+            raise MemoryFault(f"no {kind} memory at {where} (QEMU answers {answer!r})", address)
 
     @staticmethod
     def _check(address: int, size: int) -> None:
@@ -347,19 +295,15 @@ class Session:
         """
         seconds = max(1, math.ceil(deadline))
         place = f"1,{address:x},4"
-        _, set_, ran, cleared, _, state = self._ask(
-            f"-gdb-set remotetimeout {seconds}",  # GDB's impatience itself stops a running guest
-            _packet(f"Z{place}"),
-            _packet("vCont;c"),
-            _packet(f"z{place}"),
-            f"-gdb-set remotetimeout {_REMOTE_TIMEOUT}",
-            _packet("g"),
-            deadline=seconds + _DEADLINE,
+        patience = [f":set remotetimeout {limit}" for limit in (seconds, _PATIENCE) if seconds != _PATIENCE]
+        answers = self._ask(  # GDB's impatience itself stops a running guest
+            *patience[:1], f"Z{place}", "vCont;c", f"z{place}", "g", *patience[1:], deadline=seconds
         )
-        _ok(set_, f"a breakpoint at 0x{address:08x}")
-        stop = _received(ran)
-        _ok(cleared, "to remove a breakpoint")
-        registers = GRegisters(self._block(_received(state)))
+        set_, stop, cleared, state = answers[1:-1] if patience else answers
+        _ok(f"a breakpoint at 0x{address:08x}", set_)
+        _ok("to remove a breakpoint", cleared)
+        self._general = _block(state)
+        registers = GRegisters(self._general)
         where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
         if stop.startswith(_INTERRUPTED):
             raise TargetTimeout(f"the guest did not reach 0x{address:08x} within {seconds} s; {where}")

@@ -14,7 +14,7 @@ import pytest
 
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.mi import Gdb, Reply
+from kgdbpatch.target.gdb_process import Gdb
 from kgdbpatch.target.qemu import Qemu
 
 __all__ = ["Killed", "Orders", "Wire"]
@@ -113,9 +113,9 @@ class Wire:
 
 
 class Orders:
-    """Kill the client at one of its orders to GDB: those before it are carried out, it is not.
+    """Kill the client at one of its rows of orders to GDB: those before it are carried out, it is not.
 
-    ``given`` is how many orders were given since `arm`. The last one may get through by half.
+    ``given`` is how many rows were given since `arm`. The last one may get into the pipe by half.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Orders:
         """Hear the orders of every GDB of this process."""
         orders, exchange = cls(), Gdb._exchange
 
-        def hear(gdb: Gdb, data: bytes, *rest: object) -> dict[int, Reply]:
+        def hear(gdb: Gdb, data: bytes, *rest: object) -> bytes:
             orders._hear(gdb, data)
             return exchange(gdb, data, *rest)  # type: ignore[arg-type]
 
@@ -136,23 +136,17 @@ class Orders:
             yield orders
 
     def arm(self, orders: int | None, *, half: bool = False) -> None:
-        """Kill behind so many orders, None: never, and behind ``half`` of the next one."""
+        """Kill behind so many rows, None: never, and behind ``half`` of the next one."""
         self._most, self._half = orders, half
         self.given, self.killed, self._dead = 0, False, None
 
     def _hear(self, gdb: Gdb, data: bytes) -> None:
         if gdb is self._dead:
             raise TargetLost("the client is dead")
-        lines = data.splitlines(keepends=True)
-        if self._most is not None and self.given + len(lines) > self._most:
-            last = self._most - self.given
-            pipe = gdb._process.stdin
-            assert pipe is not None
-            os.write(
-                gdb._in,
-                b"".join(lines[:last]) + (lines[last][: len(lines[last]) // 2] if self._half else b""),
-            )
-            pipe.close()
+        if self.given == self._most:
+            if self._half:
+                os.write(gdb._in, data[: len(data) // 2])
+            gdb.close()
             self._dead, self._most, self.killed = gdb, None, True
             raise Killed
-        self.given += len(lines)
+        self.given += 1

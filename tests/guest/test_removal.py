@@ -233,3 +233,33 @@ def test_who_holds_a_removed_patch_is_told(
             pass
     kernel.remove_all()
     assert kernel.arena_used == 0
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        pytest.param("run_netisr", marks=pytest.mark.kernel("darwin")),
+        pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+    ],
+)
+def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str):
+    """An interrupt's frame that a thread has left behind looks like one it comes back to."""
+    profile, image = kernel._profile, kernel.image
+    with kernel.patch(site, count=True) as patch, kernel.stopped() as session:
+        frame = patch.body.to_bytes(4, "big") + (0x9032).to_bytes(4, "big")
+        sp, msr = (session.registers()[name] for name in ("r1", "msr"))
+        left = 0
+        for thread in kernel._threads._all():
+            physical = profile.stack_physical(image, thread.stack.start)
+            running = thread.stack.start <= sp < thread.stack.end and not msr & USER
+            if physical is not None and thread.sp - thread.stack.start > 512 and not running:
+                session.write_physical(physical + 256, frame)
+                left += 1
+    assert left > 3
+    until = time.monotonic() + 60
+    while kernel.list():  # the CPU may be in the patch, or between two stacks
+        assert time.monotonic() < until, kernel.list()
+        kernel.remove_all()
+    assert kernel.arena_used == 0
+    line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+    assert line.message.rstrip().endswith(" 0 bad")

@@ -119,7 +119,7 @@ def test_memory_that_is_not_there(session: Session):
 def test_packets(debugger: Debugger):
     with debugger.stopped() as session:
         assert session.packets("qC", "qAttached:1") == ["QCp01.01", "1"]
-        for bad in ("", 'a"b', "a\nb", "a\\b"):
+        for bad in ("", "a\nb", "\u00e9"):
             with pytest.raises(Misuse, match="not a packet"):
                 session.packet(bad)
     with debugger.stopped() as session:
@@ -271,6 +271,6 @@ def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch):
 def test_refusals_are_quoted(debugger: Debugger):
     with debugger.stopped() as session:
         with pytest.raises(CommandFailed, match="GDB: "):
-            session._ask("-no-such-command")[0].checked()
+            debugger._gdb.ask(":no-such-command", deadline=5)
         with pytest.raises(TargetLost, match="has 3 bytes"):
             session.write_all(b"abc")

@@ -1,0 +1,162 @@
+"""GDB as a child process that takes rows of packets, see ``inside_gdb.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.resources import files
+from typing import Protocol
+
+from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
+from kgdbpatch.target.launch import find_tool
+from kgdbpatch.target.process import Process
+
+__all__ = ["Gdb", "Target"]
+
+_SETTINGS = (
+    "confirm off",
+    "pagination off",
+    "endian big",  # before connecting: without an executable GDB assumes little
+    "debuginfod enabled off",
+)
+_GONE = re.compile("(?i)connection (closed|reset|refused)|broken pipe|no such file|remote target")
+_END = 5.0  # seconds GDB has for its end
+_TAIL = 500  # characters of GDB's stderr that an error quotes
+
+
+class Target(Protocol):
+    """What GDB is connected to: something that can end, and says how it did."""
+
+    @property
+    def process(self) -> Process:
+        """The process at the other end."""
+
+    def lost(self) -> TargetLost:
+        """Return the error that says how it ended."""
+
+
+class Gdb:
+    """A running GDB with further ``settings``."""
+
+    def __init__(self, target: Target, settings: Sequence[str]) -> None:
+        self._target = target
+        self._closed = False
+        self._unread = b""
+        self._last_words = os.memfd_create("gdb-stderr", os.MFD_CLOEXEC)
+        orders, self._in = os.pipe()
+        self._out, answers = os.pipe()
+        commands = [f"set {setting}" for setting in (*_SETTINGS, *settings)]
+        commands += [
+            f"source {files('kgdbpatch.target') / 'inside_gdb.py'}",
+            f"python serve({orders}, {answers})",
+        ]
+        self._process = subprocess.Popen(
+            [
+                find_tool("gdb-multiarch", "gdb-multiarch"),
+                *("-nx", "-q", "-batch-silent"),
+                *(argument for command in commands for argument in ("-ex", command)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._last_words,
+            pass_fds=[orders, answers],
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,  # a signal to our group must not reach it while it holds the guest
+            restore_signals=False,  # SIGPIPE stays ignored: it carries on when we are gone
+        )
+        os.close(orders)
+        os.close(answers)
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+
+    def ask(self, *orders: str, deadline: float) -> list[str | None]:
+        """Have GDB carry out a row of orders; return the answers, None for a packet that got none.
+
+        Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
+        (GDB is ended then), `CommandFailed` with GDB's words about the first order that fails; those
+        after it are not begun.
+        """
+        answers: list[str | None]
+        answers, complaint = json.loads(self._exchange(json.dumps(orders).encode() + b"\n", deadline, orders))
+        if complaint is not None:
+            if self._target.process.wait(1.0 if _GONE.search(complaint) else 0):
+                raise self._target.lost()
+            raise CommandFailed(f"GDB: {complaint.strip()}")
+        return answers
+
+    def start(self, deadline: float) -> None:
+        """Wait until GDB is up and set."""
+        self.ask(deadline=deadline)
+
+    def _exchange(self, data: bytes, deadline: float, what: Sequence[str]) -> bytes:
+        """Write a row, wait for its answer."""
+        end = time.monotonic() + deadline
+        while b"\n" not in self._unread:
+            data = self._turn(data, end, ", ".join(order[:60] for order in what) or "its settings")
+        answer, _, self._unread = self._unread.partition(b"\n")
+        return answer
+
+    def _turn(self, data: bytes, end: float, what: str) -> bytes:
+        """Wait for GDB once: write what it takes of ``data``, read what it says; return the rest."""
+        if data:
+            with suppress(BlockingIOError, BrokenPipeError):
+                data = data[os.write(self._in, data) :]
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        if data:
+            poll.register(self._in, select.POLLOUT)
+        other = self._target.process.fileno()
+        if other < 0:
+            raise self._target.lost()
+        poll.register(other, select.POLLIN)
+        ready = dict(poll.poll(max(0.0, end - time.monotonic()) * 1000))
+        if self._out in ready:
+            said = os.read(self._out, 1 << 20)
+            if not said:
+                raise self._ended()
+            self._unread += said
+        elif other in ready:  # GDB has nothing more to say about it
+            raise self._target.lost()
+        elif not ready:
+            self._process.kill()
+            raise TargetTimeout(f"GDB did not answer {what} in time; it was ended")
+        return data
+
+    def _ended(self) -> TargetLost:
+        """Return the error that says why GDB is gone: most often because QEMU is."""
+        if self._target.process.wait(0.2):
+            return self._target.lost()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END)
+        size = os.fstat(self._last_words).st_size
+        words = os.pread(self._last_words, _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+        return TargetLost(f"GDB ended (exit code {self._process.returncode}): {words or 'no message'}")
+
+    def alive(self) -> bool:
+        """Tell whether GDB still runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """GDB's process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End GDB by the end of its orders; a guest it holds goes on."""
+        if self._closed:
+            return
+        self._closed = True
+        os.close(self._in)
+        os.close(self._out)
+        try:
+            self._process.wait(_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._last_words)

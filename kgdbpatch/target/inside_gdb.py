@@ -1,0 +1,45 @@
+"""What runs inside GDB, in its own Python: rows of orders come through one pipe, answers go through another.
+
+GDB reads its commands and writes what it says one byte a system call, which takes longer than the
+packets themselves; a row costs one read and one write. A row that did not come wholly is not begun,
+and one that was begun is carried out even when the client is gone. The end of the pipe ends GDB,
+which disconnects and lets the guest go on.
+"""
+
+import json
+import os
+
+import gdb
+
+
+def _carry_out(order: str) -> str | None:
+    if order[0] == ":":
+        return str(gdb.execute(order[1:], to_string=True))
+    answer = gdb.selected_inferior().connection.send_packet(order)
+    return None if answer is None else answer.decode("latin-1")
+
+
+def serve(orders: int, answers: int) -> None:
+    """Carry out rows until there are no more; the arguments are descriptors.
+
+    A row is a line with a JSON list of strings: a packet, or ``:`` and a command of GDB's. The answer
+    to it is a line with a list: QEMU's answers or what GDB printed, null where there was none, and
+    GDB's complaint about the one that failed, or null. The first failure ends a row.
+    """
+    with os.fdopen(orders, "rb") as rows:
+        for row in rows:
+            if not row.endswith(b"\n"):
+                return
+            given: list[str | None] = []
+            complaint = None
+            try:
+                for order in json.loads(row):
+                    given.append(_carry_out(order))
+            except Exception as error:
+                complaint = str(error) or repr(error)
+            answer = json.dumps([given, complaint]).encode() + b"\n"
+            try:
+                while answer:
+                    answer = answer[os.write(answers, answer) :]
+            except BrokenPipeError:
+                return
