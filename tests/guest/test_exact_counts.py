@@ -17,6 +17,7 @@ from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.target.registers import GRegisters
 
 # With one instruction a translated block, QEMU logs every instruction that it enters ...
 ENTERED = re.compile(rb"^Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/", re.MULTILINE)
@@ -61,13 +62,17 @@ def inside(kernel: Kernel, qemu: Qemu) -> bool:
         ranges.append((record.body, record.body + record.body_size))
         if record.springboard is not None:
             ranges.append((record.springboard, record.springboard + 16 * record.springboard_slots))
-    found = re.search(r"NIP ([0-9a-f]+)", qemu.hmp("info registers"))
-    assert found
-    pc = int(found[1], 16)
-    if any(start <= pc < end for start, end in ranges if end - start > 4):
+    shown, registers = qemu.hmp("info registers"), GRegisters(bytes(GRegisters.SIZE))
+    for name, pattern in (("pc", r"NIP (\w+)"), ("msr", r"MSR (\w+)"), ("r1", r"GPR00 \w+ (\w+)")):
+        found = re.search(pattern, shown)
+        assert found
+        registers[name] = int(found[1], 16)
+    if any(start <= registers["pc"] < end for start, end in ranges if end - start > 4):
         return True
     memory = [(0, qemu.ram.array(0, kernel.header.arena.physical))]
-    return bool(interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4]))
+    contexts = interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4])
+    dead = kernel._threads.dead_stacks(registers)
+    return any(not any(low <= at < high for low, high in dead) for at, _ in contexts)
 
 
 def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:

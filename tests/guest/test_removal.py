@@ -33,8 +33,10 @@ SP, LOW, HIGH, STATE, NEXT = 8, 12, 16, 20, 60
 HALTED = 3
 ACTIVE = 24
 LR_SLOT = 4
-SRR0, SRR1, SAVED_LR, EXCEPTION_FRAME, RED_ZONE = 64 + 128, 64 + 132, 64 + 140, 64 + 176, 224
-USER = 0x4000  # MSR[PR]
+SRR0, SRR1, SAVED_LR, EXCEPTION_FRAME = 64 + 128, 64 + 132, 64 + 140, 64 + 176 + 224  # with the red zone
+USER, TRANSLATED = 0x4000, 0x1030  # MSR: PR; ME, IR and DR
+STWU, STW_LR, BLR = 0x94210000, 0x90010000, 0x4E800020  # stwu r1,d(r1); stw r0,d(r1)
+PROLOGUE = 64  # instructions
 
 
 @dataclass
@@ -61,38 +63,65 @@ class Watch:
         """Return what a context goes on to: LR counts while the payload's callee has not saved it."""
         return [pc, lr] if self.callee.address <= pc < self.callee.end else [pc]
 
-    def stack(self, sp: int, low: int, high: int) -> Iterator[int]:
-        """Yield the return addresses of all frames from ``sp`` up, and the pcs of interrupted ones."""
-        while low - RED_ZONE - EXCEPTION_FRAME <= sp < high:
+    def has_saved_lr(self, pc: int) -> bool:
+        """Tell whether the word for LR above the frame that r1 points to is of now.
+
+        It is not between a prologue that made a frame and the store of LR, and in leaf functions.
+        """
+        for address in range(pc - 4, pc - 4 * PROLOGUE, -4):
+            word = self.word(address)
+            if word & 0xFFFF0000 == STWU:
+                return False
+            if word & 0xFFFF0000 == STW_LR or word == BLR:
+                return True
+        return True
+
+    def stack(self, sp: int, low: int, high: int, pc: int | None = None) -> Iterator[tuple[int, int]]:
+        """Yield where in the stack from ``sp`` up which code address stands that is come back to.
+
+        ``pc`` is where the function at the top is, unless it has called another one.
+        """
+        while low - EXCEPTION_FRAME <= sp < high:
             self.frames += 1
-            above = self.word(sp)
-            if above - sp >= EXCEPTION_FRAME and not self.word(sp + SRR1) & USER:
-                yield from self.context(self.word(sp + SRR0), self.word(sp + SAVED_LR))
-            if not sp < above < high:
+            above, msr = self.word(sp), self.word(sp + SRR1)
+            if above - sp == EXCEPTION_FRAME and msr & TRANSLATED == TRANSLATED:
+                if msr & USER:
+                    return
+                pc = self.word(sp + SRR0)
+                yield from ((sp, word) for word in self.context(pc, self.word(sp + SAVED_LR)))
+            elif not sp < above < high:
                 return
-            yield self.word(above + LR_SLOT)
+            else:
+                if pc is None or self.has_saved_lr(pc):
+                    yield above + LR_SLOT, self.word(above + LR_SLOT)
+                pc = None
             sp = above
 
-    def references(self, registers: GRegisters) -> npt.NDArray[np.int64]:
-        """Return every code address that the CPU or a thread goes on or comes back to."""
-        words = self.context(registers["pc"], registers["lr"])
+    def references(self, registers: GRegisters) -> Iterator[tuple[str, int]]:
+        """Yield every code address that the CPU or a thread goes on or comes back to, and who does."""
+        now = " ".join(f"{name} 0x{registers[name]:08x}" for name in ("pc", "msr", "r1", "lr"))
+        for word in self.context(registers["pc"], registers["lr"]):
+            yield f"the CPU, {now}", word
         thread, active = self.word(self.threads), self.word(self.active)
         while thread:
             sp, low, high, state = (self.word(thread + offset) for offset in (SP, LOW, HIGH, STATE))
+            pc = None
             if thread == active:
-                sp = high if registers["msr"] & USER else registers["r1"]
+                sp, pc = (high, None) if registers["msr"] & USER else (registers["r1"], registers["pc"])
             if state != HALTED:
-                words += self.stack(sp, low, high)
+                who = f"{'running' if thread == active else 'sleeping'} thread 0x{thread:08x}, {now}"
+                for at, word in self.stack(sp, low, high, pc):
+                    yield f"{who}, sp 0x{sp:08x}, at 0x{at:08x}", word
             thread = self.word(thread + NEXT)
-        return np.array(words, np.int64)
 
     def judge(self, before: npt.NDArray[np.void], left: list[int], registers: GRegisters) -> None:
-        words = self.references(registers)
+        found = list(self.references(registers))
+        words = np.array([word for _, word in found], np.int64)
         for record in before:
             body, board = int(record["body"]), int(record["springboard"])
             inside = (body <= words) & (words < body + int(record["body_size"]))
             inside |= (board <= words) & (words < board + 16 * int(record["springboard_slots"]))
-            held = [hex(word) for word in words[inside].tolist()]
+            held = [f"0x{found[at][1]:08x} of {found[at][0]}" for at in np.flatnonzero(inside).tolist()]
             if int(record["id"]) in left:
                 self.asleep += bool(held)
                 self.needless += not held
