@@ -69,6 +69,8 @@ class Watch:
         It is not between a prologue that made a frame and the store of LR, and in leaf functions.
         """
         for address in range(pc - 4, pc - 4 * PROLOGUE, -4):
+            if not 0 <= address < self.ram.size:
+                break
             word = self.word(address)
             if word & 0xFFFF0000 == STWU:
                 return False
