@@ -360,16 +360,19 @@ class Kernel:
         count: bool = False,
         via: str = "auto",
         force: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> Batch:
         """Put the same code at many sites, in one stop; arguments as for `patch`.
 
-        Sites that a rule forbids are left out and told in the answer's ``refused``.
+        Sites that a rule forbids are left out and told in the answer's ``refused``. ``progress``
+        hears how far the planning is. Raises `Misuse` when a site is given twice.
         """
         with self._qemu.exclusive(self._wait):
             header = self.header
             planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
-            return self._put_in(header, planner, ((self.resolve(site), payload) for site in sites))
+            wanted = [(self.resolve(site), payload) for site in sites]
+            return self._put_in(header, planner, wanted, progress)
 
     def patch_each(self, payloads: Mapping[int, Payload]) -> Batch:
         """Put at every site its own payload (kgdbpatch.patch.payload), in one stop; as `patch_all`."""
@@ -377,8 +380,14 @@ class Kernel:
             header = self.header
             return self._put_in(header, self._planner(header), payloads.items())
 
-    def _put_in(self, header: Header, planner: Planner, wanted: Iterable[tuple[int, Payload]]) -> Batch:
-        planned, refused = planner.each(wanted)
+    def _put_in(
+        self,
+        header: Header,
+        planner: Planner,
+        wanted: Iterable[tuple[int, Payload]],
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Batch:
+        planned, refused = planner.each(wanted, progress)
         ids = self._component.apply(header, planned, self._text.hook)
         pause = self._component.pause
         made = (

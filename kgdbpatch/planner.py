@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = ["VIA", "Planned", "Planner"]
 # How sites lead to bodies: a branch where one does it; always a trap; a springboard in a vector's tail.
 VIA = ("auto", "trap", "tails")
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
+_TELL = 1.0  # seconds between two words of progress
 _NEAR = 128  # sites looked at for one that would do
 
 Planned = list[tuple[int, Plan]]  # table slot and plan
@@ -215,13 +217,25 @@ class Planner:
         """Plan ``payload`` at each of ``addresses``, as `each`."""
         return self.each((address, payload) for address in addresses)
 
-    def each(self, wanted: Iterable[tuple[int, Payload]]) -> tuple[Planned, list[Refused]]:
+    def each(
+        self, wanted: Iterable[tuple[int, Payload]], progress: Callable[[str], None] = lambda _: None
+    ) -> tuple[Planned, list[Refused]]:
         """Plan each (address, payload); return the plans, and the refusals of the others.
 
-        Raises `Refused` (rule ``memory``) when the arena has no room for all.
+        ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
+        arena has no room for all, `Misuse` when an address is given twice.
         """
         planned, refusals = [], []
+        wanted, seen = list(wanted), set[int]()
+        said = time.monotonic()
         for address, payload in wanted:
+            if address in seen:
+                where = self._image.symbolize(address)
+                raise Misuse(f"{where} is given twice; patches of one site are put in one after the other")
+            seen.add(address)
+            if time.monotonic() > said + _TELL:
+                said = time.monotonic()
+                progress(f"planned {len(seen):,} of {len(wanted):,} sites")
             try:
                 planned.append(self._placed(address, payload))
             except Refused as refused:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach
-from kgdbpatch.cli.output import hexadecimal, json_line, table
+from kgdbpatch.cli.output import hexadecimal, json_line, progress, table
 from kgdbpatch.errors import Misuse, Refused
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: b
     sites = kernel.entries(pattern)
     if not sites:
         raise Misuse(f"no function is like '{pattern}' (see 'kgdbpatch functions {kernel.name}')")
-    batch = kernel.patch_all(sites, **payload)
+    with progress() as say:
+        batch = kernel.patch_all(sites, **payload, progress=say)
     for done in batch.patches if as_json else ():
         _show_applied(kernel, done, done.id, done.pause_us, as_json)
     for refused in batch.refused:

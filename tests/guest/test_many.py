@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from kgdbpatch.errors import Refused
+from kgdbpatch import planner
+from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.kernel import Kernel
 
 
@@ -113,6 +114,21 @@ def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...])
         assert kernel.words(kernel.resolve("run_netisr"), 1)[0] == original
     beat(kernel)
     empty(kernel)
+
+
+def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planner, "_TELL", 0.0)
+    said: list[str] = []
+    kernel.patch_all(kernel.entries("work_*"), count=True, progress=said.append)
+    count = len(kernel.entries("work_*"))
+    assert said[-1] == f"planned {count} of {count} sites"
+    empty(kernel)
+
+
+def test_a_site_given_twice(kernel: Kernel):
+    with pytest.raises(Misuse, match="_run_netisr is given twice; patches of one site are put in one after"):
+        kernel.patch_all(["vm_fault", "run_netisr", "run_netisr"], count=True)
+    assert kernel.list() == []
 
 
 def test_new_code_runs_before_old(kernel: Kernel):
