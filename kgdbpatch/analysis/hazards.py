@@ -11,7 +11,7 @@ from kgdbpatch.analysis.flow import FlowGraph, Words
 from kgdbpatch.analysis.msr import Translation, sets_translation
 from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
 
-__all__ = ["data_words", "reservation_window", "translation_off", "turns_translation_off", "untranslated"]
+__all__ = ["data_words", "reservation_window", "translation", "untranslated"]
 
 _LONGEST_WINDOW = 64  # instructions followed from an lwarx whose stwcx. is nowhere in sight
 _LWARX, _STWCX = "lwarx", "stwcx."
@@ -76,23 +76,12 @@ def reservation_window(words: Words, address: int) -> set[int]:
     return window
 
 
-def translation_off(words: Words, address: int) -> set[int]:
-    """Return the addresses in a function that may run after it turned address translation off.
+def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
+    """Return where in a function address translation may be off, and the mtmsr that may turn it off.
 
-    An MSR value that cannot be told counts as translation off only in functions with an rfi.
+    An MSR value that cannot be told counts as off only in functions with an rfi. What follows such
+    an mtmsr is fetched from its physical address, so it cannot be moved.
     """
-    return _translation(words, address)[0]
-
-
-def turns_translation_off(words: Words, address: int) -> set[int]:
-    """Return the addresses of the mtmsr in a function that may turn address translation off.
-
-    What follows them is fetched from its physical address, so they cannot be moved.
-    """
-    return _translation(words, address)[1]
-
-
-def _translation(words: Words, address: int) -> tuple[set[int], set[int]]:
     decoded = decode_array(np.asarray(words, dtype=np.uint32))
     switches = (decoded.form == decode(0x7C000124).form) | (decoded.kind == Kind.RFI)
     if not switches.any():

@@ -8,7 +8,7 @@ from kgdbpatch.analysis.flow import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["exception_return", "no_stack", "reads_exception"]
+__all__ = ["exception_return", "keeps_stack", "no_stack", "reads_exception"]
 
 _R1 = mask("r1")
 _SRR = mask("srr0", "srr1")
@@ -40,7 +40,7 @@ def _next(graph: FlowGraph, address: int) -> list[int]:
     return [edge.target for edge in block.successors]
 
 
-def _keeps_stack(instruction: Instruction) -> bool:
+def keeps_stack(instruction: Instruction) -> bool:
     """Tell whether an instruction that writes r1 makes it a stack pointer of the same or another stack."""
     word = instruction.word
     base = word >> 16 & 31
@@ -63,7 +63,7 @@ def no_stack(graph: FlowGraph) -> set[int]:
     """
     found: set[int] = set()
     for instruction in graph.instructions:
-        if instruction.defs & _R1 and not _keeps_stack(instruction):
+        if instruction.defs & _R1 and not keeps_stack(instruction):
             behind, rfi = _forward(graph, [instruction.address], lambda i: bool(i.defs & _R1))
             if rfi or instruction.kind is not Kind.LOAD:
                 found |= behind

@@ -15,14 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.callees import Callees, Code
-from kgdbpatch.analysis.hazards import (
-    reservation_window,
-    translation_off,
-    turns_translation_off,
-    untranslated,
-)
+from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
 from kgdbpatch.analysis.lane import to_mask
 from kgdbpatch.analysis.live import FREEABLE, Liveness
+from kgdbpatch.analysis.ordinary import ordinary
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.analysis.whole import odd_callees
@@ -166,11 +162,14 @@ class Survey:
 
     def _make_hazards(self, function: Function) -> _Hazards:
         words, at = self._function_words(function), function.address
+        if ordinary(words):
+            return _Hazards(set(), set(), set(), set(), set(), entered=False)
         graph = self._liveness(function).graph
+        off, turning = translation(words, at)
         return _Hazards(
             window=reservation_window(words, at),
-            off=translation_off(words, at),
-            turning=turns_translation_off(words, at),
+            off=off,
+            turning=turning,
             no_stack=no_stack(graph),
             returning=exception_return(graph),
             entered=reads_exception(graph),

@@ -1,0 +1,61 @@
+"""The quick word that a function is ordinary, against the analyses that it saves."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from kgdbpatch import catalog
+from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.hazards import reservation_window, translation
+from kgdbpatch.analysis.ordinary import _strange, _surely, ordinary
+from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
+from kgdbpatch.image import Image
+
+FUNCTIONS = 600  # judged in full, of each kernel
+
+PROFILES = pytest.mark.parametrize("profile", ["darwin", pytest.param("linux", marks=pytest.mark.linux)])
+
+
+def text(image: Image) -> np.ndarray:
+    return np.concatenate(
+        [np.frombuffer(image.read(s.address, s.size & ~3), ">u4") for s in image.code_sections()]
+    ).astype(np.uint32)
+
+
+@PROFILES
+def test_nothing_is_the_matter_with_ordinary_functions(profile: str):
+    image = Image.load(catalog.build_image(profile))
+    functions = [function for function in image.functions if function.size]
+    if len(functions) > FUNCTIONS:
+        functions = random.Random(7).sample(functions, FUNCTIONS)
+    found = 0
+    for function in functions:
+        words = np.frombuffer(image.read(function.address, function.size & ~3), ">u4").astype(np.uint32)
+        if not ordinary(words):
+            continue
+        found += 1
+        graph, at = FlowGraph(words, function.address), function.address
+        assert not reservation_window(words, at), function.name
+        assert not translation(words, at)[0] | translation(words, at)[1], function.name
+        assert not no_stack(graph) | exception_return(graph), function.name
+        assert not reads_exception(graph), function.name
+    assert found > 0.8 * len(functions)
+
+
+@PROFILES
+def test_no_strange_word_is_called_common(profile: str):
+    words = np.unique(text(Image.load(catalog.build_image(profile))))
+    surely = words[_surely(words)]
+    assert len(surely) > 0.7 * len(words)
+    assert [hex(word) for word in surely.tolist() if _strange.__wrapped__(word)] == []
+
+
+def test_no_strange_word_is_called_common_whatever_its_bits():
+    words = np.random.default_rng(7).integers(0, 1 << 32, 300_000, np.uint32)
+    words[::2] = words[::2] & 0x03FF_FFFF | 31 << 26  # half of them in the opcode with most forms
+    surely = words[_surely(words)]
+    assert len(surely) > 1000
+    assert [hex(word) for word in surely.tolist() if _strange.__wrapped__(word)] == []
