@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,6 +20,7 @@ from kgdbpatch.isa.table import Kind, Row
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
 
 _LOW64 = (1 << 64) - 1
+_WIDE = re.compile(r"\b0x[0-9a-f]{9,16}$")  # capstone's branch targets do not end at 32 bits
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _text(word: int, address: int) -> str:
     if word >> 16 == 0x429F and word & 3 == 1:  # shown as bdnzl by capstone 5
         return f"bcl 20, 31, 0x{address + _signed(word & ~3, 16) & 0xFFFFFFFF:x}"
     for _, _, mnemonic, operands in _disassembler().disasm_lite(struct.pack(">I", word), address, 1):
+        operands = _WIDE.sub(lambda target: f"0x{int(target[0], 16) & 0xFFFFFFFF:x}", operands)
         return f"{mnemonic} {operands}".rstrip()
     return f".long 0x{word:08x}"
 
