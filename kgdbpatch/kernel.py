@@ -338,7 +338,8 @@ class Kernel:
         makes a patch that only counts. ``via="trap"`` has the patch entered by a trap, which costs
         more, even where a branch would do; ``via="tails"`` takes springboards in the unused tails of the
         exception vectors. ``force`` goes against the rules ``reservation``, ``fault table``, ``trap``,
-        ``mapping`` and ``exception return``; the patch table tells of it.
+        ``mapping``, ``exception return`` and, with ``via="tails"`` where the kernel's memory plan has such,
+        ``untranslated``; the patch table tells of it.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):

@@ -166,7 +166,7 @@ class Planner:
         if self._via == "trap":
             return plan(site, payload, self._allocator.trapped(place))
         if self._via == "tails":
-            return plan(site, payload, place)
+            return plan(site, payload, self._real(place))
         try:
             return self._branching(site, payload, place)
         except Refused as refused:
@@ -176,6 +176,13 @@ class Planner:
                 return plan(site, payload, self._allocator.trapped(place))
             except Refused:
                 raise refused from None
+
+    def _real(self, place: Place) -> Place:
+        """Return a place in the vectors' tails with where it is for code that runs untranslated."""
+        where = self._arena.plan
+        if place.springboard is None or where.virtual != where.physical:
+            return place
+        return replace(place, real=self._arena.springboard(place.springboard))
 
     def _branching(self, site: Site, payload: Payload, place: Place) -> Plan:
         """Plan within reach where the guest has a window for that, or through a springboard.

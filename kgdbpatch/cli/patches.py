@@ -93,7 +93,8 @@ def apply(
     the first instruction of every function of such a name, all in one stop of the guest.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
-    the address up), "trap" (also looked up), "mapping" and "exception return"; 'list' tells of it.
+    the address up), "trap" (also looked up), "mapping", "exception return" and, with --via tails on
+    darwin, "untranslated" (exception code; nothing can be called there); 'list' tells of it.
 
     A site leads to the code by a branch, a springboard or, where neither will do, a trap. --via trap
     takes a trap anyway; --via tails a springboard in an unused tail of the exception vectors.
@@ -103,7 +104,7 @@ def apply(
       kgdbpatch apply darwin run_netisr --c examples/packet_counter.c
       kgdbpatch apply linux udp_sendmsg --c examples/udp_probe.c --json
       kgdbpatch apply linux schedule+0x8 --asm count.s --dry-run
-      kgdbpatch apply darwin run_netisr --call console_flush
+      kgdbpatch apply darwin run_netisr --call log_flush
       kgdbpatch apply linux 'udp_*' --count
     """
     given = sum(what is not None for what in (asm, c, call))

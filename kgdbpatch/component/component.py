@@ -390,7 +390,7 @@ class Component:
         contexts = interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
         dead = self._dead_stacks(stop.registers()) if contexts else []
         held = [pc for at, pc in contexts if not any(low <= at < high for low, high in dead)]
-        for pc in (*stop.program_counters(), *held):
+        for pc in (*stop.program_counters(header.arena.tails), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
         if header.hook is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kgdbpatch.component import layout, stub
 from kgdbpatch.component.stub import Command, StubFailed
+from kgdbpatch.guests.profile import Window
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.target.gdb import GRegisters, Session
 
@@ -32,10 +33,16 @@ class Stop:
         """Return the general registers as the guest left them."""
         return GRegisters(self._session.read_all())
 
-    def program_counters(self) -> list[int]:
-        """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0."""
+    def program_counters(self, tails: Window | None) -> list[int]:
+        """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0.
+
+        Addresses in the vectors are given as they are in the window ``tails``, too.
+        """
         registers = self.registers()
-        return [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
+        found = [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
+        if tails is not None:
+            found += [tails.start + pc for pc in found if pc < tails.end - tails.start]
+        return found
 
     def trapped(self, hook: Hook) -> int | None:
         """Return the site whose trap the CPU is about to look up, or None."""

@@ -41,13 +41,16 @@ _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
 class Place:
     """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter.
 
-    With a ``trap`` the site is entered by that word.
+    With a ``trap`` the site is entered by that word. ``real`` is where the springboard and the body
+    are with address translation off: the springboard at that address, the body at its usual one;
+    None where they are not to be had so.
     """
 
     body: int
     springboard: int | None
     counter: int
     trap: int | None = None
+    real: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,12 @@ def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
     objection = immovable(site.instruction)
     if objection is not None:
         yield objection
+    if payload.calls and site.untranslated:
+        raise Refused(
+            "untranslated",
+            f"0x{site.address:08x} runs with address translation off: nothing can be called there",
+            site.address,
+        )
     if payload.calls and site.returning:
         yield Refused(
             "exception return",
@@ -257,13 +266,20 @@ def _linked_body(
 def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
     """Return how the body is entered; ``linked`` leaves the address behind the site in LR."""
     if place.trap is not None:
-        if not site.trappable:
+        if not site.trappable or site.untranslated:
             raise Refused(
                 "exception return",
                 f"0x{site.address:08x} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
                 site.address,
             )
         return _Entrance(place.trap)
+    if site.untranslated and place.real is None:
+        raise Refused(
+            "untranslated",
+            f"0x{site.address:08x} runs with address translation off: only a springboard in a vector's tail "
+            "leads to a patch from there (--via tails; not on every kernel)",
+            site.address,
+        )
     link = int(linked)
     direct = jump(site.address, place.body, frozenset())
     if direct is not None:
@@ -272,7 +288,8 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
         raise Refused(
             "springboard", f"no springboard is left within reach of 0x{site.address:08x}", site.address
         )
-    to_springboard = jump(site.address, place.springboard, frozenset())
+    entered_at = place.real if site.untranslated and place.real is not None else place.springboard
+    to_springboard = jump(site.address, entered_at, frozenset())
     if to_springboard is None:
         raise Refused(
             "reach", f"the springboards are out of branch reach of 0x{site.address:08x}", site.address

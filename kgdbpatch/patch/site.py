@@ -12,8 +12,8 @@ from kgdbpatch.isa.decode import Instruction
 __all__ = ["FORCEABLE", "Site", "Spill"]
 
 # What somebody who knows the code may know better: a reservation that is never lost in practice, a
-# fault that never happens, a trap that is never looked up.
-FORCEABLE = frozenset({"reservation", "fault table", "trap", "mapping", "exception return"})
+# fault that never happens, a trap that is never looked up, exception code that nothing interrupts.
+FORCEABLE = frozenset({"reservation", "fault table", "trap", "mapping", "exception return", "untranslated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,9 @@ class Site:
     kernel stack that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi
     needs, so that nothing may run here that can fault or sleep. ``under`` is the splice word of
     the patch that a new one is put over, ``under_at`` where it leads. ``trappable`` tells whether
-    SRR0 and SRR1 hold nothing that is still to be read, so that a trap may be taken. ``force`` lifts
-    the rules of `FORCEABLE`; ``forced`` are those that would have forbidden the site.
+    SRR0 and SRR1 hold nothing that is still to be read, so that a trap may be taken. ``untranslated``:
+    the CPU comes here with address translation off, and r1 is anybody's. ``force`` lifts the rules
+    of `FORCEABLE`; ``forced`` are those that would have forbidden the site.
     """
 
     instruction: Instruction
@@ -37,6 +38,7 @@ class Site:
     under: int | None = None
     under_at: int = 0
     trappable: bool = True
+    untranslated: bool = False
     force: bool = False
     forced: tuple[str, ...] = ()
 

@@ -229,6 +229,7 @@ class Survey:
                 raise refused
             forced.append(refused.rule)
         instruction, hazards = self.instruction(address), self._hazards(function)
+        untranslated = self._runs_untranslated(function, address)
         after = address + 4
         free_after = self._free(after) if after < function.address + function.size else 0
         # at the branch's target the same holds only for what is free there too
@@ -241,42 +242,43 @@ class Survey:
             free=_named(self._free(address)),
             free_after=_named(free_after),
             abi=self._image.abi,
-            stack=address not in hazards.no_stack,
+            stack=address not in hazards.no_stack and not untranslated,
             returning=address in hazards.returning,
             trappable=address not in hazards.returning and not hazards.entered,
+            untranslated=untranslated,
             force=force,
             forced=tuple(forced),
         )
+
+    def _runs_untranslated(self, function: Function, address: int) -> bool:
+        return address in self._untranslated or address in self._hazards(function).off
 
     def _objections(self, function: Function, address: int) -> Iterator[Refused]:
         """Yield what forbids a patch at an instruction."""
         place = self._image.symbolize(address)
         section = self._image.section_at(address)
-        if section is not None and section.name in self._rules.untranslated_sections:
+        hazards = self._hazards(function)
+        if self._runs_untranslated(function, address):
+            way = " is reached from an exception vector and" if address in self._untranslated else ""
+            yield Refused("untranslated", f"{place}{way} may run with address translation off", address)
+        elif section is not None and section.name in self._rules.untranslated_sections:
             yield Refused(
-                "untranslated",
-                f"{place} is in {section.name}: exception code, run with address translation off",
+                "exception code",
+                f"{place} is in {section.name}: code of which some runs with address translation off",
                 address,
-            )
-        if address in self._untranslated:
-            yield Refused(
-                "untranslated", f"{place} is reached from an exception vector with translation off", address
             )
         instruction = self.instruction(address)
         if not instruction.known:
             yield Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
-        hazards = self._hazards(function)
         if address in hazards.window:
             yield Refused(
                 "reservation",
                 f"{place} lies between lwarx and stwcx.: a patch would lose the reservation",
                 address,
             )
-        if address in hazards.off:
-            yield Refused("untranslated", f"{place} may run with address translation off", address)
         if address in hazards.turning:
             yield Refused(
-                "untranslated",
+                "translation switch",
                 f"{place} turns address translation off: what follows it must lie where it lies physically",
                 address,
             )

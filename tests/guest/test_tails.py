@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kgdbpatch.errors import MemoryFault, Refused
@@ -62,8 +64,12 @@ def test_tails_are_given_until_none_is_left(kernel: Kernel):
 
 def test_a_failed_apply_leaves_the_tails_empty(kernel: Kernel):
     before = vectors(kernel)
+    planner = kernel._planner(kernel.header, via="tails")
+    planned, _ = planner.many(kernel.entries("vm_*"), planner.payload(count=True))
+    slot, last = planned[-1]
+    planned[-1] = slot, replace(last, original=last.original ^ 1)
     with pytest.raises(Refused, match="as expected"):
-        kernel.patch_all(["run_netisr"] * 2, count=True, via="tails")
+        kernel._component.apply(kernel.header, planned)
     assert vectors(kernel) == before
     assert kernel.list() == []
 
