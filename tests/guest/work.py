@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 
-__all__ = ["beat", "empty"]
+__all__ = ["apply_in_vain", "beat", "empty"]
 
 
 def beat(kernel: Kernel) -> None:
@@ -19,3 +25,13 @@ def empty(kernel: Kernel) -> None:
         if not kernel.remove_all():
             return
         beat(kernel)
+
+
+def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:
+    """Count at sites the last of which holds another word than planned, which refuses all of them."""
+    planner = kernel._planner(kernel.header, via=via)
+    planned, _ = planner.many(map(kernel.resolve, sites), planner.payload(count=True))
+    slot, last = planned[-1]
+    wrong = [*planned[:-1], (slot, replace(last, original=last.original ^ 1))]
+    with pytest.raises(Refused, match="as expected"):
+        kernel._component.apply(kernel.header, wrong, kernel._text.hook)
