@@ -34,12 +34,12 @@ class Stop:
         return GRegisters(self._session.read_all())
 
     def program_counters(self, tails: Window | None) -> list[int]:
-        """Return every register of the CPU that can hold a code address: pc, lr, ctr, srr0.
+        """Return every register of the CPU that can hold where code goes on: srr0 and the general ones.
 
-        Addresses in the vectors are given as they are in the window ``tails``, too.
+        An exception's first instructions hold the interrupted pc in one of r0 to r31. Addresses in the
+        vectors are given as they are in the window ``tails``, too.
         """
-        registers = self.registers()
-        found = [registers[name] for name in ("pc", "lr", "ctr")] + [self._session.register("srr0")]
+        found = [*self.registers().as_dict().values(), self._session.register("srr0")]
         if tails is not None:
             found += [tails.start + pc for pc in found if pc < tails.end - tails.start]
         return found

@@ -22,7 +22,7 @@ _DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
 _PIECE = 1920  # bytes of memory in one packet
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _LOOKS = "gmpq"  # what packets begin with that change nothing
-_RAW = re.compile(r"[!-~ ]+")
+_RAW = re.compile(r"(?!:)[!-~ ]+")
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
 
 

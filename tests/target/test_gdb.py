@@ -119,7 +119,7 @@ def test_memory_that_is_not_there(session: Session):
 def test_packets(debugger: Debugger):
     with debugger.stopped() as session:
         assert session.packets("qC", "qAttached:1") == ["QCp01.01", "1"]
-        for bad in ("", "a\nb", "\u00e9"):
+        for bad in ("", ":kill", "a\nb", "\u00e9"):
             with pytest.raises(Misuse, match="not a packet"):
                 session.packet(bad)
     with debugger.stopped() as session:
