@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import guests, remembered
-from kgdbpatch.answers import Check, Holder, LiveRegisters, Patch, Verification
+from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
 from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.table import Record
@@ -53,9 +53,11 @@ class Kernel:
         self._qemu, self._profile, self.image, self._wait = qemu, profile, image, wait
         self._closing = ExitStack()
         self._text = RunningText(qemu, profile, image)
-        self._threads = Threads(qemu, profile, image)
+        base = image.code_sections()[0].address
+        shift = base - (self._text.to_physical(base) or 0)  # of the linear map
+        self._threads = Threads(qemu, profile, image, shift)
         self._component = Component(
-            qemu, lambda: self._debugger, self._text.to_physical, self._threads.dead_stacks
+            qemu, lambda: self._debugger, self._text.to_physical, self._threads.come_back
         )
         self.log = Log(qemu.console, profile)
 
@@ -400,7 +402,8 @@ class Kernel:
         """Return the patch table; the guest is not stopped."""
         header = self.header
         records = self._component.arena(header.arena).records()
-        held = self._holders(header, records) if any(r.status == "retired" for r in records) else {}
+        any_retired = any(record.status == "retired" for record in records)
+        held = self._threads.holders(self._component, header, records) if any_retired else {}
         return [
             Patch(
                 record.id,
@@ -413,11 +416,6 @@ class Kernel:
             )
             for record in records
         ]
-
-    def _holders(self, header: Header, records: Records) -> dict[int, tuple[Holder, ...]]:
-        base = self.image.code_sections()[0].address
-        shift = base - (self._text.to_physical(base) or 0)  # of the linear map
-        return self._threads.holders(self._component, header, records, shift)
 
     def remove(self, *ids: int) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).

@@ -4,29 +4,70 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch.guests.profile import Thread, Window
-from kgdbpatch.target.registers import GRegisters
-from kgdbpatch.threads import below_sleepers
+from kgdbpatch.guests.linux_threads import Layout, comes_back
+from kgdbpatch.guests.profile import Thread, Window, below_sleepers
 
 THREADS = [
     Thread("one", Window(0x1000, 0x3000), 0x2F00),
     Thread("two", Window(0x4000, 0x6000), 0x4800),
     Thread("torn", Window(0x8000, 0xA000), 0x4800),  # its stack pointer is in another one's stack
 ]
-USER, KERNEL = 0xD032, 0x9032
 
 
 @pytest.mark.parametrize(
-    ("msr", "r1", "dead"),
+    ("sp", "dead"),
     [
-        (KERNEL, 0x2E00, [(0x4000, 0x4800)]),
-        (KERNEL, 0x1000, [(0x4000, 0x4800)]),
-        (KERNEL, 0x3000, []),  # no thread's: an interrupt's stack, say
-        (KERNEL, 0x4400, [(0x1000, 0x2F00)]),
-        (USER, 0x4400, [(0x1000, 0x2F00), (0x4000, 0x4800)]),
+        (0x2E00, [(0x4000, 0x4800)]),
+        (0x1000, [(0x4000, 0x4800)]),
+        (0x3000, []),  # no thread's: an interrupt's stack, say
+        (0x4400, [(0x1000, 0x2F00)]),
+        (None, [(0x1000, 0x2F00), (0x4000, 0x4800)]),
     ],
 )
-def test_below_sleepers(msr: int, r1: int, dead: list[tuple[int, int]]):
-    registers = GRegisters(bytes(GRegisters.SIZE))
-    registers["msr"], registers["r1"] = msr, r1
-    assert below_sleepers(THREADS, registers) == [Window(*part) for part in dead]
+def test_below_sleepers(sp: int | None, dead: list[tuple[int, int]]):
+    assert below_sleepers(THREADS, sp) == [Window(*part) for part in dead]
+
+
+MARK = 0x57AC6E9D
+STACK, OTHER, FREED, INTERRUPTS = 0xC000_2000, 0xC000_4000, 0xC000_6000, 0xC000_8000
+TASK, TWIN = 0xC001_0000, 0xC001_1000  # structures of threads: the stack, then the stack pointer
+
+
+class Words:
+    """Kernel memory in which only some words are not 0."""
+
+    def __init__(self, words: dict[int, int]) -> None:
+        self.words = words
+
+    def read(self, address: int, size: int) -> bytes | None:
+        if not 0xC000_0000 <= address < 0xC002_0000:
+            return None
+        places = range(address, address + size, 4)
+        return b"".join(self.words.get(place, 0).to_bytes(4, "big") for place in places)
+
+    def find(self, word: int) -> list[int]:
+        return [place for place, found in self.words.items() if found == word]
+
+
+@pytest.mark.parametrize(
+    ("place", "sp", "live"),
+    [
+        (STACK + 0x1E00, OTHER + 0x1000, True),  # above where a sleeper left its stack
+        (STACK + 0x1C00, OTHER + 0x1000, False),
+        (STACK + 0x1E00, None, True),
+        (STACK + 0x1C00, None, False),
+        (OTHER + 0x0800, OTHER + 0x1000, True),  # the running thread's
+        (OTHER + 0x0800, None, False),
+        (STACK + 0x1C00, INTERRUPTS + 0x1000, True),  # an interrupt runs, nobody knows on top of what
+        (STACK + 0x1C00, 0x7FFF_0000, True),  # the kernel has just been entered
+        (INTERRUPTS + 0x1000, INTERRUPTS + 0x1800, True),
+        (INTERRUPTS + 0x1000, OTHER + 0x1000, False),
+        (INTERRUPTS + 0x1000, None, False),
+        (FREED + 0x1000, OTHER + 0x1000, False),  # nobody's stack any more
+        (0xC001_F000, OTHER + 0x1000, False),  # never a stack
+    ],
+)
+def test_contexts_of_linux(place: int, sp: int | None, live: bool):
+    words = {STACK: MARK, OTHER: MARK, FREED: MARK, INTERRUPTS: MARK}
+    words |= {TASK + 8: STACK, TASK + 12: STACK + 0x1D00, TWIN + 8: OTHER, TWIN + 12: OTHER + 0x1900}
+    assert comes_back(Words(words), Layout(8, 12, 0), [INTERRUPTS], place, sp) is live

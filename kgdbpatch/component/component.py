@@ -40,8 +40,8 @@ class Component:
     """Drive the kernel component of one guest.
 
     ``debugger`` gives a started debugger; ``to_physical`` the physical address of a wired
-    kernel address, or None; ``dead_stacks`` the physical ranges of kernel stacks that no thread
-    comes back to, with the CPU's registers as they are.
+    kernel address, or None; ``come_back`` the pcs of those interrupted contexts (physical address,
+    pc) that threads may come back to, with the CPU's registers as they are.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Component:
         qemu: Qemu,
         debugger: Callable[[], Debugger],
         to_physical: Callable[[int], int | None],
-        dead_stacks: Callable[[GRegisters], list[tuple[int, int]]],
+        come_back: Callable[[Iterable[tuple[int, int]], GRegisters], list[int]],
     ) -> None:
         self._qemu, self._debugger, self._to_physical = qemu, debugger, to_physical
-        self._dead_stacks = dead_stacks
+        self._come_back = come_back
         self.pause = 0.0  # seconds the last operation stopped the guest
 
     def header(self, physical: int) -> Header | None:
@@ -388,8 +388,7 @@ class Component:
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
         contexts = interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
-        dead = self._dead_stacks(stop.registers()) if contexts else []
-        held = [pc for at, pc in contexts if not any(low <= at < high for low, high in dead)]
+        held = self._come_back(contexts, stop.registers())
         for pc in (*stop.program_counters(header.arena.tails), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()

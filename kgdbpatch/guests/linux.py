@@ -14,8 +14,8 @@ from kgdbpatch.analysis.hidden import hidden_edges
 from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
-from kgdbpatch.guests.linux_threads import threads
-from kgdbpatch.guests.profile import MIB, LogLine, Profile, Thread, Window
+from kgdbpatch.guests.linux_threads import comes_back, thread_layout, threads
+from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -24,6 +24,8 @@ __all__ = ["Linux", "kernel_option"]
 
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _TRAMPOLINE = "__SCT__"
+_INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
+_STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _PT_LOAD = 1
 _NEAR = 16 * MIB
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
@@ -80,6 +82,19 @@ class Linux(Profile):
         if len(known) == 2:
             task = known["init_task"]
             yield from threads(read, task.address, task.size or 0, known["init_stack"].address)
+
+    def comes_back(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
+        """Tell whether ``place`` is in a live part of a thread's or an interrupt's stack."""
+        known = {symbol.name: symbol for symbol in image.symbols if symbol.name in _STACK_SYMBOLS}
+        if len(known) < len(_STACK_SYMBOLS):
+            return True
+        task = known["init_task"]
+        layout = thread_layout(memory.read, task.address, task.size or 0, known["init_stack"].address)
+        interrupts = [memory.read(known[name].address, 4) for name in _INTERRUPT_STACKS]
+        if layout is None or None in interrupts:
+            return True
+        starts = [int.from_bytes(start or b"", "big") for start in interrupts]
+        return comes_back(memory, layout, starts, place, sp)
 
     def arena_virtual(self, image: Image) -> int:
         """Return the first block above every process: kernels put modules near their text, not here."""

@@ -6,15 +6,16 @@ its name, and the list of all processes. Where they stand in it, they stand in e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.guests.profile import Thread, Window
+from kgdbpatch.guests.profile import Memory, Thread, Window
 
-__all__ = ["threads"]
+__all__ = ["Layout", "comes_back", "thread_layout", "threads"]
 
-_STACK_END_MAGIC = 0x57AC_6E9D  # include/uapi/linux/magic.h: at the end of every stack
+_MAGIC = (0x57AC_6E9D).to_bytes(4, "big")  # include/uapi/linux/magic.h: at the end of every stack
 _STACK = 0x2000  # bytes of a kernel stack (THREAD_SHIFT 13 on 32-bit PowerPC)
 _NAME, _NAME_SIZE = b"swapper", 16
 _MOST = 4096
@@ -22,30 +23,73 @@ _MOST = 4096
 Read = Callable[[int, int], bytes | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Offsets in a thread's structure: its stack, the stack pointer it left when it last slept, its name."""
+
+    stack: int
+    sp: int
+    name: int
+
+
+def thread_layout(read: Read, init_task: int, size: int, init_stack: int) -> Layout | None:
+    """Return the layout by what ``init_task`` holds, or None when it cannot be understood."""
+    held = read(init_task, size)
+    if held is None:
+        return None
+    words = np.frombuffer(held[: size & ~3], ">u4").astype(np.int64)
+    stacks = np.flatnonzero(words == init_stack)
+    pointers = np.flatnonzero((words > init_stack) & (words < init_stack + _STACK))
+    name = held.find(_NAME)
+    if not (stacks.size and pointers.size) or name < 0 or read(init_stack, 4) != _MAGIC:
+        return None
+    return Layout(4 * int(stacks[0]), 4 * int(pointers[0]), name)
+
+
+def comes_back(memory: Memory, layout: Layout, interrupts: Sequence[int], place: int, sp: int | None) -> bool:
+    """Tell whether a thread may come back to the interrupted context at ``place``.
+
+    ``interrupts`` are the starts of the stacks that interrupts run on, ``sp`` the CPU's stack
+    pointer, None when it runs a process. Every thread's stack has a mark at its end, and a structure
+    somewhere that says where it is and, while the thread sleeps, how deep it is; the list of
+    processes need not be trusted for that.
+    """
+    stack = place & -_STACK
+
+    def marked(start: int) -> bool:
+        return start not in interrupts and memory.read(start, 4) == _MAGIC
+
+    if sp is not None and (sp & -_STACK == stack or not marked(sp & -_STACK)):
+        return True  # on the running thread's stack, or nobody knows which one that is
+    if not marked(stack):
+        return False
+    for at in memory.find(stack):
+        word = memory.read(at - layout.stack + layout.sp, 4)
+        left_at = None if word is None else int.from_bytes(word, "big")
+        if left_at is not None and stack < left_at <= place:
+            return True
+    return False
+
+
 def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[Thread]:
     """Yield every process's main thread and every kernel thread; none when the structure is another.
 
     ``read(address, size)`` reads kernel memory; ``size`` is that of a thread's structure in bytes.
     """
+    layout = thread_layout(read, init_task, size, init_stack)
     held = read(init_task, size)
-    if held is None:
+    if layout is None or held is None:
         return
-    words = np.frombuffer(held, ">u4").astype(np.int64)
-    stacks = np.flatnonzero(words == init_stack)
-    pointers = np.flatnonzero((words > init_stack) & (words < init_stack + _STACK))
-    name = held.find(_NAME)
-    if not (stacks.size and pointers.size) or name < 0:
-        return
-    stack, sp = 4 * int(stacks[0]), 4 * int(pointers[0])
+    words = np.frombuffer(held[: size & ~3], ">u4").astype(np.int64)
 
     def thread(task: int) -> Thread | None:
         data = read(task, size)
         if data is None:
             return None
-        low, at = (int.from_bytes(data[place : place + 4], "big") for place in (stack, sp))
-        if low % _STACK or read(low, 4) != _STACK_END_MAGIC.to_bytes(4, "big"):
+        low, at = (int.from_bytes(data[place : place + 4], "big") for place in (layout.stack, layout.sp))
+        if low % _STACK or read(low, 4) != _MAGIC:
             return None
-        text = data[name : name + _NAME_SIZE].split(b"\0")[0].decode(errors="replace")
+        text = data[layout.name : layout.name + _NAME_SIZE].split(b"\0")[0].decode(errors="replace")
         return Thread(text, Window(low, low + _STACK), at)
 
     def ring(offset: int) -> list[Thread]:

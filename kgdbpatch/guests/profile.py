@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["ArenaPlan", "LogLine", "Profile", "Thread", "Window"]
+__all__ = ["ArenaPlan", "LogLine", "Memory", "Profile", "Thread", "Window", "below_sleepers"]
 
 MIB = 1 << 20
 
@@ -40,6 +40,30 @@ class Thread:
     name: str
     stack: Window
     sp: int
+
+
+class Memory(Protocol):
+    """The running kernel's memory by kernel virtual address, as far as its stacks can be in it."""
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Return bytes, or None where there is no such memory."""
+
+    def find(self, word: int) -> Sequence[int]:
+        """Return all addresses at which a word stands, multiples of 4."""
+
+
+def below_sleepers(threads: Iterable[Thread], sp: int | None) -> list[Window]:
+    """Return the parts of kernel stacks below what each thread left its stack at when it last slept.
+
+    The running thread may have got deeper since: it is the one whose stack the CPU's stack pointer
+    ``sp`` is in. Where that is in none (the kernel is about to change stacks), nothing is known. A
+    CPU in a process (None) has left the kernel's stacks.
+    """
+    known = [thread for thread in threads if thread.stack.start < thread.sp <= thread.stack.end]
+    if sp is not None:
+        sleeping = [thread for thread in known if not thread.stack.start <= sp < thread.stack.end]
+        known = sleeping if len(sleeping) < len(known) else []
+    return [Window(thread.stack.start, thread.sp) for thread in known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +131,14 @@ class Profile(ABC):
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterable[Thread]:
         """Return the kernel's threads, as far as they can be found; ``read`` reads its memory."""
         return ()
+
+    def comes_back(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
+        """Tell whether a thread may come back to the interrupted context whose pc stands at ``place``.
+
+        ``sp`` as for `below_sleepers`.
+        """
+        dead = below_sleepers(self.threads(image, memory.read), sp)
+        return not any(window.start <= place < window.end for window in dead)
 
     @abstractmethod
     def arena_virtual(self, image: Image) -> int:

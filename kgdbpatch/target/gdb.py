@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ __all__ = ["Debugger", "GRegisters", "Session"]
 _PATIENCE = 10  # seconds GDB waits for an answer of QEMU, which most often comes within microseconds
 _DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
 _PIECE = 1920  # bytes of memory in one packet
+_BULK = 1 << 15  # bytes from which on GDB itself takes them from a file that we share
+_WRITE_FAILED = "memory write failed"  # what "restore" only warns of
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _LOOKS = "gmpq"  # what packets begin with that change nothing
 _RAW = re.compile(r"(?!:)[!-~ ]+")
@@ -47,12 +50,14 @@ class Debugger:
 
     def __init__(self, qemu: Qemu) -> None:
         self._qemu = qemu
+        self._share = os.memfd_create("kgdbpatch-transfer", os.MFD_CLOEXEC)
         self._gdb = self._new_gdb()
         self._layout: Layout | None = None
         self.pause = 0.0  # seconds of the last stop, from before connecting until resumed
 
     def _new_gdb(self) -> Gdb:
-        return Gdb(self._qemu, [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}"])
+        settings = [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}"]
+        return Gdb(self._qemu, settings, self._share)
 
     @contextmanager
     def stopped(self) -> Iterator[Session]:
@@ -76,7 +81,7 @@ class Debugger:
 
     @contextmanager
     def _connected(self) -> Iterator[Session]:
-        session = Session(self._qemu, self._gdb)
+        session = Session(self._qemu, self._gdb, self._share)
         try:
             session.connect()
             session.layout = self._layout = self._layout or self._learn()
@@ -122,6 +127,9 @@ class Debugger:
     def close(self) -> None:
         """End GDB; the guest goes on."""
         self._gdb.close()
+        if self._share >= 0:
+            os.close(self._share)
+            self._share = -1
 
     def __enter__(self) -> Debugger:
         return self
@@ -135,12 +143,13 @@ class Session:
 
     layout: Layout
 
-    def __init__(self, qemu: Qemu, gdb: Gdb) -> None:
-        self._qemu, self._gdb = qemu, gdb
+    def __init__(self, qemu: Qemu, gdb: Gdb, share: int) -> None:
+        self._qemu, self._gdb, self._share = qemu, gdb, share
         self._physical = False  # addresses in packets are physical ones
         self._running = False
         self._general: bytes | None = None  # the general registers, as far as they are known
-        self._later: list[tuple[str, Callable[[str], None]]] = []  # packets put off, checks of their answers
+        self._later: list[tuple[str, Callable[[str], None]]] = []  # orders put off, checks of their answers
+        self._shared = 0  # bytes of the shared file that orders put off still need
 
     # ---- raw -----------------------------------------------------------------------------
 
@@ -162,7 +171,7 @@ class Session:
         """Have GDB carry out what was put off and ``orders`` in one go; return the latter's answers."""
         if self._running:
             raise Misuse("the guest runs; interrupt it first")
-        later, self._later = self._later, []
+        later, self._later, self._shared = self._later, [], 0
         row = [*(packet for packet, _ in later), *orders]
         if not row:
             return []
@@ -257,17 +266,32 @@ class Session:
 
     def _write(self, address: int, data: bytes, *, physical: bool, later: bool = False) -> None:
         self._check(address, len(data))
+        if address < self._shared:
+            self._ask()
         self._mode(physical)
-        for start in range(0, len(data), _PIECE):
-            at, piece = address + start, data[start : start + _PIECE]
-            check = partial(self._check_access, at, len(piece), physical)
-            self._later.append((f"M{at:x},{len(piece):x}:{piece.hex()}", check))
+        check = partial(self._check_access, address, len(data), physical)
+        if len(data) >= _BULK:
+            self._later.append((self._restore(address, data), check))
+        else:
+            for start in range(0, len(data), _PIECE):
+                piece = data[start : start + _PIECE]
+                self._later.append((f"M{address + start:x},{len(piece):x}:{piece.hex()}", check))
         if not later:
             self._ask()
 
+    def _restore(self, address: int, data: bytes) -> str:
+        """Put data into the shared file; return GDB's command that takes it from there."""
+        start, self._shared = self._shared, self._shared + len(data)
+        os.ftruncate(self._share, start)
+        os.pwrite(self._share, data, start)
+        file = f"/proc/self/fd/{self._share}"
+        return f":restore {file} binary {address - start:#x} {start} {self._shared}"  # it adds the place
+
     @staticmethod
     def _check_access(address: int, size: int, physical: bool, answer: str) -> None:
-        if answer != "OK" and len(answer) != 2 * size:
+        restored = answer.startswith("Restoring") and _WRITE_FAILED not in answer
+        if answer != "OK" and len(answer) != 2 * size and not restored:
+            answer = answer.strip().splitlines()[-1] if answer else "nothing"
             kind = "physical" if physical else "mapped"
             where = f"0x{address:08x}..0x{address + size:08x}"
             raise MemoryFault(f"no {kind} memory at {where} (QEMU answers {answer!r})", address)

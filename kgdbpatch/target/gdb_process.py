@@ -42,9 +42,9 @@ class Target(Protocol):
 
 
 class Gdb:
-    """A running GDB with further ``settings``."""
+    """A running GDB with further ``settings``; it has the descriptor ``shared`` under the same number."""
 
-    def __init__(self, target: Target, settings: Sequence[str]) -> None:
+    def __init__(self, target: Target, settings: Sequence[str], shared: int) -> None:
         self._target = target
         self._closed = False
         self._unread = b""
@@ -65,7 +65,7 @@ class Gdb:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._last_words,
-            pass_fds=[orders, answers],
+            pass_fds=[orders, answers, shared],
             env={**os.environ, "LC_ALL": "C"},
             start_new_session=True,  # a signal to our group must not reach it while it holds the guest
             restore_signals=False,  # SIGPIPE stays ignored: it carries on when we are gone

@@ -71,8 +71,7 @@ def inside(kernel: Kernel, qemu: Qemu) -> bool:
         return True
     memory = [(0, qemu.ram.array(0, kernel.header.arena.physical))]
     contexts = interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4])
-    dead = kernel._threads.dead_stacks(registers)
-    return any(not any(low <= at < high for low, high in dead) for at, _ in contexts)
+    return bool(kernel._threads.come_back(contexts, registers))
 
 
 def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:

@@ -360,7 +360,7 @@ def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str):
         frame = patch.body.to_bytes(4, "big") + (0x9032).to_bytes(4, "big")
         sp, msr = (session.registers()[name] for name in ("r1", "msr"))
         left = 0
-        for thread in kernel._threads._all():
+        for thread in kernel._threads.all():
             physical = profile.stack_physical(image, thread.stack.start)
             running = thread.stack.start <= sp < thread.stack.end and not msr & USER
             if physical is not None and thread.sp - thread.stack.start > 512 and not running:

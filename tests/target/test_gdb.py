@@ -79,7 +79,7 @@ def test_special_registers(qemu: Qemu, debugger: Debugger):
 
 
 def test_memory(qemu: Qemu, debugger: Debugger):
-    pattern = bytes(range(256)) * 40
+    pattern = bytes(range(256)) * 200
     with debugger.stopped() as session:
         assert session.read(LOOP, 8) == b"".join(word.to_bytes(4, "big") for word in CODE[LOOP][:2])
         for size in (0, 1, 3, 4, 64, 65, 4096, len(pattern)):
@@ -101,7 +101,7 @@ def test_memory_that_is_not_there(session: Session):
     registers = GRegisters(session.read_all())
     registers["msr"] |= 0x30  # IR and DR: nothing is mapped
     session.write_all(registers.raw)
-    for size in (4, 4096):
+    for size in (4, 4096, 1 << 16):
         with pytest.raises(MemoryFault, match="no mapped memory at 0x00001000") as caught:
             session.read(LOOP, size)
         assert caught.value.address == LOOP
