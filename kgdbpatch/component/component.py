@@ -167,13 +167,15 @@ class Component:
         """Bring the state saved under ``tag`` back; ``physical`` is the arena's address.
 
         QEMU before 8.2 leaves the decrementer with the deadline it had when it was told to go
-        back, so a guest would get no clock tick for as long as it had run since.
+        back, so a guest would get no clock tick for as long as it had run since. Nor does it save an
+        interrupt that is due: a decrementer below 0 is put back to where the next tick is one.
         """
         self._qemu.loadvm(tag)
         header = self.header(physical)
         if header is None:
             return
         value = int(self._state(header.arena)["dec"])
+        value = 1 if value & 0x8000_0000 else value
         with self.stop(header.arena) as stop:
             stop.call([Command(Op.DECREMENTER, value)])
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from kgdbpatch.component import layout
+from kgdbpatch.component.layout import Op
+from kgdbpatch.component.stub import Command
 from kgdbpatch.guests.darwin import Darwin
 from kgdbpatch.kernel import Kernel
 
@@ -47,3 +50,18 @@ def test_a_restore_brings_memory_and_patches_back(kernel: Kernel):
     kernel.remove_all()
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
+
+
+def test_a_tick_that_was_due_comes(kernel: Kernel):
+    """The decrementer is below 0 when its interrupt has not been taken yet, which QEMU does not save."""
+    header = kernel.header
+    with kernel._component.stop(header.arena) as stop:
+        stop.call([Command(Op.DECREMENTER, 100)])
+        while not int(kernel._component._state(header.arena)["dec"]) >> 31:
+            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
+        kernel._qemu.savevm("due")
+        kernel._qemu.loadvm("due")  # QEMU by itself has forgotten the interrupt now
+    for _ in range(2):
+        kernel.restore("due")
+        line = kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad")
