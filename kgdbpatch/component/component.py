@@ -18,6 +18,7 @@ from kgdbpatch.component.arena import Arena, Header, checksum, field_offset
 from kgdbpatch.component.layout import Flag, Op, State
 from kgdbpatch.component.mapping import free_bats, in_tails, mapping, out_of_tails
 from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, stack_memory
+from kgdbpatch.component.stacks import unstack
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.component.table import Record, Table
@@ -26,7 +27,6 @@ from kgdbpatch.component.traps import Traps, hook_in, hook_out
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
-from kgdbpatch.patch.reach import jump
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.target.gdb import Debugger, GRegisters
 from kgdbpatch.target.qemu import Qemu
@@ -313,7 +313,7 @@ class Component:
         for stack in table.stacks():
             records = [table.record(index) for index in stack]
             if any(record.id in ids for record in records):
-                orders += self._unstack(arena, records, ids)
+                orders += unstack(self._qemu.ram, arena, records, ids)
                 chosen[stack] = False
         alone = table.select(chosen)
         spans = list(runs(alone.slots.tolist()))
@@ -339,45 +339,6 @@ class Component:
         left = table.select(~going & table.trapped() & (table.raw["state"] != State.RETIRED))
         sites = np.intersect1d(table.raw["site"][going & table.trapped()], left.raw["site"]).tolist()
         return self._untrap(arena, stop, left, sites) if sites else []
-
-    def _unstack(self, arena: Arena, stack: Sequence[Record], ids: set[int]) -> list[Command]:
-        """Return the commands that take the patches ``ids`` out of those of one site, newest first.
-
-        Those on top are withdrawn. The patch above others that go is led on to where they lead:
-        to the patch below, or to the moved instruction in the removed body, which is kept as
-        long as that is needed.
-        """
-        commands: list[Command] = []
-        above: Record | None = None
-        for index, record in enumerate(stack):
-            if record.id not in ids:
-                above = record
-            elif above is None:
-                commands.append(Command(Op.WITHDRAW, arena.slot(record.slot), 1))
-            else:
-                if index + 1 == len(stack) or stack[index + 1].id not in ids:
-                    commands += self._lead_on(arena, above, record)
-                commands.append(Command(Op.STORE, arena.slot(record.slot), State.RETIRED))
-        return commands
-
-    def _lead_on(self, arena: Arena, above: Record, gone: Record) -> list[Command]:
-        """Return the commands that let ``above`` go on where ``gone`` does, one word changed."""
-        ram = self._qemu.ram
-        target, link = arena.onward(gone) if gone.onward else (gone.body + 4 * gone.tail, gone.splice & 1)
-        at = above.body + 4 * above.onward
-        words = jump(at, target, frozenset())
-        assert words is not None, "the bodies of an arena are in reach of each other"
-        onward = words[0] | link
-        body = bytearray(ram.read(arena.inside(above.body), above.constant_size))
-        found = int.from_bytes(body[4 * above.onward : 4 * above.onward + 4], "big")
-        body[4 * above.onward : 4 * above.onward + 4] = onward.to_bytes(4, "big")
-        crc = checksum(bytes(body), arena.springboard_code(above.springboard, above.springboard_slots))
-        slot = arena.slot(above.slot)
-        return [
-            Command(Op.SPLICE, arena.inside(at), found, onward),
-            Command(Op.STORE, slot + field_offset("original", layout.RECORD), gone.original),
-            Command(Op.STORE, slot + field_offset("crc", layout.RECORD), crc),
-        ]
 
     def _collect(self, header: Header, stop: Stop) -> list[int]:
         arena = self.arena(header.arena)

@@ -10,12 +10,7 @@ from kgdbpatch import planner
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.kernel import Kernel
 
-
-def beat(kernel: Kernel, times: int = 2) -> None:
-    """Let the guest print ``times`` self-checks, none of them bad."""
-    for _ in range(times):
-        line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
-        assert line.message.rstrip().endswith(" 0 bad")
+from .work import beat, empty
 
 
 def states(kernel: Kernel) -> dict[int, str]:
@@ -34,20 +29,6 @@ def still(kernel: Kernel) -> dict[int, int]:
     return counted
 
 
-def empty(kernel: Kernel) -> None:
-    """Take everything out: the text is the image's, all memory comes back."""
-    kernel.remove_all()
-    for _ in range(10):
-        if not kernel.list():
-            break
-        beat(kernel, 1)
-        kernel.remove_all()
-    verified = kernel.verify()
-    assert (verified.ok, verified.patched) == (True, 0)
-    assert kernel.list() == []
-    assert kernel.arena_used == 0
-
-
 @pytest.mark.parametrize(
     "profile",
     [
@@ -62,7 +43,7 @@ def test_every_function_is_counted(kernel: Kernel, profile: str):
     assert len(batch.ids) > 0.9 * len(functions), {r.rule for r in batch.refused}
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, len(batch.ids))
-    beat(kernel)
+    beat(kernel, 2)
     counted = hits(kernel)
     assert sum(1 for identity in batch.ids.values() if counted[identity]) > 100
     if profile == "darwin":  # counting is within reach; calls take the springboards first
@@ -81,23 +62,23 @@ def test_several_patches_at_one_site(kernel: Kernel):
     first, second, third = (kernel.patch("run_netisr", count=True) for _ in range(3))
     assert states(kernel) == {first.id: "active", second.id: "active", third.id: "active"}
     before = still(kernel)
-    beat(kernel, 1)
+    beat(kernel)
     assert kernel.verify().ok
     counted = still(kernel)
     came = {identity: counted[identity] - before[identity] for identity in counted}
     assert min(came.values()) > 0
     assert max(came.values()) - min(came.values()) <= 1  # one may be on its way through them
     kernel.remove(second.id)  # from the middle
-    beat(kernel, 1)
+    beat(kernel)
     assert states(kernel) == {first.id: "active", third.id: "active"}
     assert kernel.verify().ok
     assert hits(kernel)[first.id] > counted[first.id]
     kernel.remove(first.id)  # what the third goes on to stays as long as it does
-    beat(kernel, 1)
+    beat(kernel)
     assert states(kernel) == {first.id: "retired", third.id: "active"}
     assert kernel.verify().ok
     reached = hits(kernel)
-    beat(kernel, 1)
+    beat(kernel)
     assert hits(kernel)[third.id] > reached[third.id]
     assert hits(kernel)[first.id] == reached[first.id]
     empty(kernel)
@@ -112,7 +93,7 @@ def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...])
         verified = kernel.verify()
         assert verified.ok, (order, index)
         assert kernel.words(kernel.resolve("run_netisr"), 1)[0] == original
-    beat(kernel)
+    beat(kernel, 2)
     empty(kernel)
 
 
@@ -155,7 +136,7 @@ def test_all_or_nothing(kernel: Kernel):
     assert kernel.list() == []
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
-    beat(kernel, 1)
+    beat(kernel)
 
 
 def test_force_goes_against_rules_and_is_recorded(kernel: Kernel):
@@ -172,7 +153,7 @@ def test_force_goes_against_rules_and_is_recorded(kernel: Kernel):
     plain = kernel.patch("run_netisr", count=True, force=True)
     assert plain.forced == ()
     assert {patch.id: patch.forced for patch in kernel.list()} == {made.id: True, plain.id: False}
-    beat(kernel)
+    beat(kernel, 2)
     with pytest.raises(Refused):  # nothing lifts this rule
         kernel.patch("netisr", asm="nop", force=True)
     empty(kernel)

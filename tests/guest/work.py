@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,18 +14,24 @@ from kgdbpatch.kernel import Kernel
 __all__ = ["apply_in_vain", "beat", "empty"]
 
 
-def beat(kernel: Kernel) -> None:
-    """Let the guest check itself once, with nothing bad."""
-    line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
-    assert line.message.rstrip().endswith(" 0 bad")
+def beat(kernel: Kernel, times: int = 1) -> None:
+    """Let the guest check itself, with nothing bad."""
+    for _ in range(times):
+        line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+        assert line.message.rstrip().endswith(" 0 bad")
 
 
 def empty(kernel: Kernel) -> None:
-    """Take everything out; memory is free once nothing refers to it: SRR0 may still, or a thread."""
-    for _ in range(10):
-        if not kernel.remove_all():
-            return
+    """Take everything out: the text is the image's, all memory comes back, the guest is well."""
+    until = time.monotonic() + 60
+    while kernel.remove_all():
+        assert time.monotonic() < until, f"still referenced: {kernel.list()}"
         beat(kernel)
+    assert kernel.list() == []
+    assert kernel.arena_used == 0
+    verified = kernel.verify()
+    assert (verified.ok, verified.patched) == (True, 0)
+    beat(kernel)
 
 
 def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:
