@@ -22,7 +22,7 @@ def beat(kernel: Kernel, times: int = 1) -> None:
 
 
 def empty(kernel: Kernel) -> None:
-    """Take everything out: the text is the image's, all memory comes back, the guest is well."""
+    """Take everything out: the text is the image's, all memory comes back."""
     until = time.monotonic() + 60
     while kernel.remove_all():
         assert time.monotonic() < until, f"still referenced: {kernel.list()}"
@@ -31,7 +31,6 @@ def empty(kernel: Kernel) -> None:
     assert kernel.arena_used == 0
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
-    beat(kernel)
 
 
 def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:
