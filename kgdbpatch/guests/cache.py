@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kgdbpatch.errors import BuildFailed
+from kgdbpatch.store import directory as cache_directory
 
 __all__ = ["cache_directory", "content_key", "guest_sources", "made_once"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def cache_directory() -> Path:
-    """Return the cache's directory: ``$KGDBPATCH_CACHE``, else the user's XDG cache."""
-    if named := os.environ.get("KGDBPATCH_CACHE"):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kgdbpatch"
 
 
 def guest_sources(name: str) -> Path:

@@ -68,7 +68,7 @@ class Image:
         contents = cache.load(digest, data)
         if contents is None:
             contents = _parse(path, kind, data)
-            cache.save(digest, contents)
+            cache.save(digest, data, contents)
         if not any(section.executable for section in contents.sections):
             raise BadImage(path, "no section with code in it")
         return cls(path, kind, digest, contents)
