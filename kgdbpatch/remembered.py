@@ -45,9 +45,10 @@ def sites(
     digest = hashlib.sha256(_code() + f"{image.sha256} {image.abi!r}".encode())
     digest.update(np.array(sorted(functions), dtype=np.int64).tobytes())
     digest.update(repr(None if hidden is None else sorted(hidden.items())).encode())
-    for address, part in (*sections, *data):
-        digest.update(np.array((address, len(part)), dtype=np.int64).tobytes())
-        digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
+    for address, words in sections:
+        digest.update(address.to_bytes(8, "big") + np.ascontiguousarray(words).tobytes())
+    for address, part in data:
+        digest.update(address.to_bytes(8, "big") + len(part).to_bytes(8, "big") + part)
     key = digest.hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:

@@ -1,4 +1,4 @@
-"""Keep on disk what took time to find out: entries by room and key, each whole or absent, the least used pruned.
+"""Keep on disk what took time to find out: entries by room and key, whole or absent, the least used pruned.
 
 An entry is named by everything that decides what it says, so it never grows old; whatever is wrong
 with one, it is as good as absent. A room holds at most `LIMIT` bytes.
