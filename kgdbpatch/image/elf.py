@@ -21,6 +21,7 @@ from kgdbpatch.image.model import Section, Segment, Symbol
 __all__ = ["read_elf"]
 
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
+_PPC_VLE = 0x10000000  # in flags of sections and of segments (e200 ABI supplement)
 _SHN_UNDEF, _SHN_ABS = 0, 0xFFF1
 _STT_OBJECT, _STT_FUNC, _STT_SECTION, _STT_FILE, _STT_GNU_IFUNC = 1, 2, 3, 4, 10
 _FUNCTIONS = {_STT_FUNC, _STT_GNU_IFUNC}
@@ -31,13 +32,19 @@ _SYMBOL = np.dtype(  # Elf32_Sym
 
 
 def read_elf(path: object, data: bytes) -> Contents:
-    """Take apart the ELF file ``data``; raise `BadImage` when a part lies beyond its end."""
+    """Take apart the ELF file ``data``; raise `BadImage` where it is none that we can patch."""
     try:
         elf = ELFFile(io.BytesIO(data))
         segments = _headers(elf, elf.structs.Elf_Phdr, "e_phoff", "e_phentsize", elf["e_phnum"])
         sections = _headers(elf, elf.structs.Elf_Shdr, "e_shoff", "e_shentsize", elf["e_shnum"])
     except ELFError as error:
         raise BadImage(path, "truncated or damaged section or program headers") from error
+    if any(
+        part[flags] & _PPC_VLE
+        for parts, flags in ((segments, "p_flags"), (sections, "sh_flags"))
+        for part in parts
+    ):
+        raise BadImage(path, "VLE code is not supported")
     loaded = _segments(path, data, segments)
     if elf["e_type"] == "ET_DYN" and not loaded[0].address:
         raise BadImage(path, "the ELF file is a shared library, not an executable")
