@@ -78,6 +78,8 @@ dcbt      31/278  -D 0:1                       <- A0 B
 dcbi      31/470  -D 0:1 privileged            <- A0 B
 dcba      31/758  -D 0:1                       <- A0 B
 icbi      31/982  -D 0:1                       <- A0 B
+lwsync    31/598  1:00200000 0:03dff801        <-
+ptesync   31/598  1:00400000 0:03bff801        <-
 sync      31/598  -D -A -B 0:1                 <-
 eieio     31/854  -D -A -B 0:1                 <-
 isync     19/150  -D -A -B 0:1                 <-

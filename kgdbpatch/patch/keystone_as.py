@@ -23,7 +23,7 @@ _DEADLINE = 10.0  # seconds for a whole payload
 
 # Operand kinds: r register, a base register (0: none), e base that is written back, c CR field,
 # b CR bit, s signed 16, n signed 16 to be negated, u unsigned 16, i either, h 0..31, k 0..255,
-# d displacement(base), w displacement(written-back base), x special register number.
+# d displacement(base), w displacement(written-back base), x special register number, l 0 or 1.
 # A mnemonic that ends in ``.`` stands for both forms, one in ``!`` for itself only.
 _FORMS = {
     "rrr": "add. addc. adde. subf. subfc. subfe. sub. subc. mullw. mulhw. mulhwu. divw. divwu. and. or. "
@@ -55,13 +55,14 @@ _FORMS = {
     "r": "mflr mtlr mfctr mtctr mfxer mtxer mfcr mtcr mfmsr mtmsr tlbie mftb",
     "rx": "mfspr",
     "xr": "mtspr",
-    "": "nop sync isync eieio sc trap rfi blr bctr bctrl blrl tlbsync",
+    " l": "sync",
+    "": "nop lwsync isync eieio sc trap rfi blr bctr bctrl blrl tlbsync",
 }
 
 
 def _forms() -> Iterator[tuple[str, tuple[str, ...]]]:
     for kinds, mnemonics in _FORMS.items():
-        forms = tuple(kinds.split()) or ("",)
+        forms = tuple(kinds.split(" "))
         for mnemonic in mnemonics.split():
             if not mnemonic.endswith("!"):
                 yield mnemonic.removesuffix("."), forms
@@ -76,6 +77,7 @@ _RANGES = dict.fromkeys("rabeh", (0, 31)) | {
     "c": (0, 7),
     "k": (0, 255),
     "x": (0, 1023),
+    "l": (0, 1),
     "s": (-0x8000, 0x7FFF),
     "n": (-0x7FFF, 0x7FFF),
     "u": (0, 0xFFFF),
