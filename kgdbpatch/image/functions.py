@@ -51,7 +51,7 @@ def delimit(
     found: list[Function] = []
     for section in sections:
         if section.executable and section.name in by_section:
-            found.extend(_in_section(by_section.pop(section.name), section))
+            found.extend(_in_section(by_section[section.name], section))
     found.sort(key=_address)
     return tuple(found)
 

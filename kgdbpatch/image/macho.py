@@ -57,7 +57,7 @@ def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], li
         owner = str(command.name)
         offset, held, size = command.file_offset, command.file_size, command.virtual_size
         start = command.virtual_address
-        if offset + held > len(data):
+        if held and offset + held > len(data):
             raise BadImage(path, f"truncated: segment {owner!r} ends beyond the end of the file")
         if start + size > 1 << 32:
             raise BadImage(path, f"segment {owner!r} ends beyond the 32-bit address space")
@@ -67,7 +67,7 @@ def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], li
         for part in command.sections:
             name = f"{part.segment_name or owner},{part.name}"
             zero_fill = part.type in _ZERO_FILL
-            if not zero_fill and part.offset + part.size > len(data):
+            if not zero_fill and part.size and part.offset + part.size > len(data):
                 raise BadImage(path, f"truncated: section {name!r} ends beyond the end of the file")
             if part.virtual_address + part.size > 1 << 32:
                 raise BadImage(path, f"section {name!r} ends beyond the 32-bit address space")

@@ -1,6 +1,6 @@
 """Tell what kind of file it is from its first bytes, and why it is none of ours.
 
-Only headers are looked at here; LIEF and pyelftools read the rest. Every reason is one clause for people.
+Only headers are looked at here. Every reason is one clause for people.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from kgdbpatch.errors import BadImage
+from kgdbpatch.image.elf_header import ElfHeader
 
 __all__ = ["is_kext", "kernel_slice"]
 
@@ -26,11 +27,6 @@ _CPU_NAMES = {
 _MACHO_TYPES = {4: "a core file", 6: "a shared library", 8: "a bundle", 11: "a kext"}
 _MH_OBJECT, _MH_EXECUTE = 1, 2
 
-_EM_PPC = 20
-_EM_NAMES = {3: "i386", 21: "64-bit PowerPC", 40: "ARM", 62: "x86-64", 183: "ARM64", 8: "MIPS", 243: "RISC-V"}
-_ELF_TYPES = {0: "of no type", 1: "an object file", 4: "a core file"}
-_ET_EXEC, _ET_DYN = 2, 3
-
 
 def kernel_slice(path: object, data: bytes) -> tuple[str, bytes]:
     """Return ``("mach-o" | "elf", bytes)`` of the PowerPC kernel in a file; raise `BadImage` with the reason.
@@ -46,7 +42,7 @@ def kernel_slice(path: object, data: bytes) -> tuple[str, bytes]:
         data = _fat_slice(path, data)
         magic = struct.unpack_from(">I", data.ljust(4, b"\0"))[0]
     if data[:4] == b"\x7fELF":
-        _check_elf(path, data)
+        ElfHeader.read(path, data)
         return "elf", data
     if magic in {_MACHO_BIG, _MACHO_LITTLE} or magic in _MACHO64:
         _check_macho(path, data, magic)
@@ -92,34 +88,3 @@ def _check_macho(path: object, data: bytes, magic: int) -> None:
         raise BadImage(path, f"the Mach-O file is {what}, not an executable")
     if 28 + commands_size > len(data):
         raise BadImage(path, "truncated in the Mach-O load commands")
-
-
-def _check_elf(path: object, data: bytes) -> None:
-    if len(data) < 20:
-        raise BadImage(path, "truncated in the ELF header")
-    wide, order = data[4], data[5]
-    if wide not in {1, 2} or order not in {1, 2}:
-        raise BadImage(path, "the ELF header names no known class or byte order")
-    kind, machine = struct.unpack_from("<2H" if order == 1 else ">2H", data, 16)
-    if machine != _EM_PPC:
-        raise BadImage(
-            path, f"an ELF file for {_EM_NAMES.get(machine, f'machine {machine}')}, not 32-bit PowerPC"
-        )
-    if wide == 2:
-        raise BadImage(path, "a 64-bit ELF file; 32-bit is needed")
-    if order == 1:
-        raise BadImage(path, "a little-endian ELF file; PowerPC kernels are big-endian")
-    if kind not in {_ET_EXEC, _ET_DYN}:
-        raise BadImage(path, f"the ELF file is {_ELF_TYPES.get(kind, f'of type {kind}')}, not an executable")
-    if len(data) < 52:
-        raise BadImage(path, "truncated in the ELF header")
-    phoff, shoff = struct.unpack_from(">2I", data, 28)
-    phentsize, phnum, shentsize, shnum = struct.unpack_from(">4H", data, 42)
-    if not phnum:
-        raise BadImage(path, "the ELF file has no segments to load")
-    if phentsize != 32 or (shnum and shentsize != 40):
-        raise BadImage(path, "the ELF header gives impossible table sizes")
-    if phoff + 32 * phnum > len(data):
-        raise BadImage(path, "truncated in the program headers")
-    if shoff + 40 * shnum > len(data):
-        raise BadImage(path, "truncated: the section headers lie beyond the end of the file")
