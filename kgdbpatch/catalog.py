@@ -33,6 +33,7 @@ __all__ = [
     "flow",
     "hidden_edges",
     "image_path",
+    "known",
     "live",
     "open_image",
     "open_log",
@@ -50,22 +51,24 @@ profiles = guests.profiles
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest as its booter recorded it; ``state`` is ``running`` or ``ended``."""
+    """A guest as its booter recorded it, its ``state`` and, where that is not ``running``, the ``reason``."""
 
     name: str
     pid: int
     state: str
     kernel: str
     profile: str
+    reason: str = ""
 
 
-def _guest(record: runtime.GuestRecord, state: str) -> Guest:
+def _guest(record: runtime.GuestRecord, state: str, reason: str = "") -> Guest:
     return Guest(
         name=record.name,
         pid=record.pid,
         state=state,
-        kernel=str(record.metadata["kernel"]),
-        profile=str(record.metadata["profile"]),
+        kernel=str(record.metadata.get("kernel", "")),
+        profile=str(record.metadata.get("profile", "")),
+        reason=record.damage or reason,
     )
 
 
@@ -74,20 +77,32 @@ def running() -> list[Guest]:
     return [_guest(record, "running") for record in runtime.guests()]
 
 
+def known() -> list[Guest]:
+    """Return the running guests and those that died and whose names were not booted again, by name."""
+    found = [_guest(record, "running") for record in runtime.guests()]
+    for record in runtime.ended():
+        found.append(_guest(record, "ended", f"QEMU ended ({record.process().exit_text()})"))
+    return sorted(found, key=lambda guest: guest.name)
+
+
 def shutdown(name: str) -> Guest:
     """End a guest, whatever state it is in; raise `UnknownGuest`, or `TargetLost` when it has died."""
     from kgdbpatch.target.qemu import Qemu
 
-    record = runtime.record(name)
-    Qemu.attach(name).shutdown()
+    record = runtime.record(name, dead=True)
+    if record.damage:
+        runtime.end_all(record.directory)
+        runtime.forget(record)
+    else:
+        Qemu.attach(name).shutdown()
     return _guest(record, "ended")
 
 
 def open_log(name: str) -> Log:
-    """Return a guest's syslog without looking at anything else of it."""
+    """Return the syslog of a guest, of a dead one too, without looking at anything else of it."""
     from kgdbpatch.target.qemu import Qemu
 
-    qemu = Qemu.attach(name)
+    qemu = Qemu.attach(name, dead=True)
     return Log(qemu.console, guests.profile(str(qemu.metadata["profile"])))
 
 

@@ -50,7 +50,21 @@ class Console:
     def lines(self, since: int = 0) -> list[str]:
         """Return the complete lines printed since ``since``, without their ends."""
         printed = self._read(since)
-        return [_text(line) for line in printed[: printed.rfind(b"\n") + 1].splitlines()]
+        return [_text(line) for line in printed.split(b"\n")[:-1]]
+
+    def size(self) -> int:
+        """Return how many bytes were printed so far."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            raise self._owner.lost() from None
+
+    def silent(self) -> float:
+        """Return for how many seconds (of the host's) nothing has been printed."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime)
+        except FileNotFoundError:
+            raise self._owner.lost() from None
 
     def _read(self, since: int) -> bytes:
         try:
@@ -85,7 +99,7 @@ class Console:
 
     def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
         """Return the error that says what did not come and what came last."""
-        printed = self._read(0).splitlines()[-_TAIL:]
+        printed = self._read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
         last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
         return TargetTimeout(
             f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"

@@ -1,44 +1,93 @@
-"""A lock file with a deadline: first come, first served; let go of when its holder dies."""
+"""Lock files with a deadline: first come, first served; let go of when their holder dies."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy, TargetLost
 
-__all__ = ["exclusive"]
+__all__ = ["exclusive", "held", "locked"]
 
 
 @contextmanager
 def exclusive(path: Path, name: str, wait: float) -> Iterator[None]:
-    """Hold the lock at ``path``; raise `TargetBusy` naming its holder after ``wait`` seconds."""
+    """Hold the lock of guest ``name`` at ``path``; as `locked`."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with locked(path, f"guest '{name}' is in use", wait, create=path.parent.exists()):
+            yield
     except FileNotFoundError as error:
         raise TargetLost(f"guest '{name}' is gone: it was shut down") from error
+
+
+@contextmanager
+def locked(path: Path, busy: str, wait: float, *, create: bool = True) -> Iterator[None]:
+    """Hold the lock at ``path``; raise `TargetBusy` (``busy`` by whom) after ``wait`` seconds."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    waiting = _Waiting(descriptor)
     try:
-        if not _lock(descriptor, wait):
+        if not waiting.lock(wait):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise TargetBusy(f"guest '{name}' is in use by process {holder}; waited {wait:g} s")
+            raise TargetBusy(f"{busy} by process {holder}; waited {wait:g} s")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
-        os.close(descriptor)
+        waiting.close()
 
 
-def _lock(descriptor: int, wait: float) -> bool:
+def held(path: Path) -> bool:
+    """Tell whether somebody holds the lock at ``path``; False where there is no such file."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        if wait <= 0:
-            return False
-        # The system call has no deadline; flock(1) has, and locks the open file it shares with us.
-        command = ["flock", "--exclusive", "--timeout", f"{wait:f}", str(descriptor)]
-        return subprocess.run(command, pass_fds=[descriptor], check=False).returncode == 0
-    return True
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+class _Waiting:
+    """A descriptor to be locked: flock(2) knows no deadline, so a thread waits and can be left behind."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._turn = threading.Lock()
+        self._waits = self._closed = False
+
+    def lock(self, wait: float) -> bool:
+        """Lock it within ``wait`` seconds; tell whether that was possible."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait <= 0:
+                return False
+            done = threading.Event()
+            self._waits = True
+            threading.Thread(target=self._block, args=[done], daemon=True).start()
+            return done.wait(wait)
+        return True
+
+    def _block(self, done: threading.Event) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._turn:
+            self._waits = False
+            if self._closed:
+                os.close(self._descriptor)
+            else:
+                done.set()
+
+    def close(self) -> None:
+        """Let go; the thread that still waits does so as soon as it can."""
+        with self._turn:
+            self._closed = True
+            if not self._waits:
+                os.close(self._descriptor)

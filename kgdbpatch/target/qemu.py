@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from kgdbpatch.errors import CommandFailed, TargetLost
 from kgdbpatch.target import launch, runtime
 from kgdbpatch.target.console import Console
+from kgdbpatch.target.events import EventLog
 from kgdbpatch.target.lock import exclusive
 from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.process import Process, boot_id
+from kgdbpatch.target.process import Process, boot_id, namespace
 from kgdbpatch.target.qmp import greet, qmp
 from kgdbpatch.target.ram import Ram
 from kgdbpatch.target.runtime import GuestRecord
 
-__all__ = ["Qemu", "Ram"]
+__all__ = ["Qemu", "Ram", "Since"]
 
 _GREETING = 20.0  # seconds for QEMU to come up; 0.1 are usual
 _QUIT = 3.0  # seconds a polite end may take
+_SNAPSHOT_BASE, _SNAPSHOT_RATE = 30.0, 4.0  # seconds, and MiB a second that the slowest disk takes
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Where the guest's life since its power-on or last restore begins, in its console and its events."""
+
+    console: int = 0
+    events: int = 0
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C: what is started meanwhile gets written down."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Qemu:
@@ -61,21 +84,24 @@ class Qemu:
                 words = [*(args(directory) if callable(args) else args)]
                 if icount is not None:
                     words += ["-icount", icount]
-                process, ram = launch.spawn(name, machine, memory_mib, words, directory)
-                record = GuestRecord(
-                    name=name,
-                    path=str(directory),
-                    pid=process.pid,
-                    started=process.started,
-                    host_boot=boot_id(),
-                    machine=machine.name,
-                    architecture=machine.architecture,
-                    memory_mib=memory_mib,
-                    ram=ram,
-                    metadata=dict(metadata or {}),
-                )
-                record.save()
+                with _uninterrupted():
+                    process, ram = launch.spawn(name, machine, memory_mib, words, directory)
+                    record = GuestRecord(
+                        name=name,
+                        path=str(directory),
+                        pid=process.pid,
+                        started=process.started,
+                        host_boot=boot_id(),
+                        machine=machine.name,
+                        architecture=machine.architecture,
+                        memory_mib=memory_mib,
+                        ram=ram,
+                        metadata=dict(metadata or {}),
+                        namespace=namespace(),
+                    )
+                    record.save()
             except BaseException:
+                runtime.end_all(directory)
                 runtime.clean(name)
                 raise
         started = cls(record, process)
@@ -98,12 +124,12 @@ class Qemu:
             raise
 
     @classmethod
-    def attach(cls, name: str) -> Qemu:
-        """Return a running guest; it is neither stopped nor changed.
+    def attach(cls, name: str, *, dead: bool = False) -> Qemu:
+        """Return a running guest, with ``dead`` also what is left of one; it is neither stopped nor changed.
 
         Raises `UnknownGuest`, or `TargetLost` with QEMU's last words when it has died.
         """
-        record = runtime.record(name)
+        record = runtime.record(name, dead=dead)
         return cls(record, record.process())
 
     @property
@@ -172,16 +198,55 @@ class Qemu:
         answer = self._execute("human-monitor-command", {"command-line": text}, deadline)
         return str(answer).replace("\r\n", "\n").rstrip("\n")
 
-    def savevm(self, tag: str) -> None:
-        """Save the whole state under ``tag``; raises `CommandFailed` with QEMU's words."""
-        self._snapshot("savevm", tag)
+    def savevm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Save the whole state under ``tag``; raises `CommandFailed` with QEMU's words.
 
-    def loadvm(self, tag: str) -> None:
-        """Bring the state saved under ``tag`` back; raises `CommandFailed` with QEMU's words."""
-        self._snapshot("loadvm", tag)
+        Raises `TargetTimeout` after ``deadline`` seconds; without one it is what the guest's memory
+        takes on a slow disk.
+        """
+        self._snapshot("savevm", tag, deadline)
 
-    def _snapshot(self, command: str, tag: str) -> None:
-        words = self.hmp(f"{command} {tag}").strip()
+    def loadvm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Bring the state saved under ``tag`` back; errors as for `savevm`."""
+        ran = self.runs()
+        self.qmp("stop")
+        try:
+            self._snapshot("loadvm", tag, deadline)
+            self._begin_anew()
+        finally:
+            if ran:
+                self.qmp("cont")
+
+    def runs(self) -> bool:
+        """Tell whether the guest's CPU is let run, as far as QEMU is concerned."""
+        stopped = self.events.update().stopped
+        if stopped is None:
+            answer = self.qmp("query-status")
+            return bool(answer.get("running")) if isinstance(answer, dict) else True
+        return not stopped
+
+    @property
+    def since(self) -> Since:
+        """Where the guest's present life begins."""
+        try:
+            return Since(**json.loads((self.directory / "since.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return Since()
+
+    def _begin_anew(self) -> None:
+        draft = self.directory / "since.json.new"
+        console = (self.directory / "console.log").stat().st_size
+        draft.write_text(json.dumps(asdict(Since(console, self.events.position()))))
+        draft.rename(self.directory / "since.json")
+
+    @cached_property
+    def events(self) -> EventLog:
+        """What QEMU noted of the guest while nobody looked."""
+        return EventLog(self.directory)
+
+    def _snapshot(self, command: str, tag: str, deadline: float | None) -> None:
+        enough = _SNAPSHOT_BASE + self._record.memory_mib / _SNAPSHOT_RATE
+        words = self.hmp(f"{command} {tag}", deadline=enough if deadline is None else deadline).strip()
         if words:
             raise CommandFailed(f"QEMU refuses {command} {tag}: {words.removeprefix('Error: ')}")
 

@@ -11,7 +11,7 @@ from kgdbpatch.errors import Misuse, TargetLost, UnknownGuest
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.process import Process
 from kgdbpatch.target.qemu import Qemu
-from kgdbpatch.target.runtime import guests, record
+from kgdbpatch.target.runtime import ended, guests, record
 
 from .baremetal import Starter
 
@@ -50,13 +50,16 @@ def test_directory_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.guest
-def test_guests_are_found_and_leftovers_removed(start: Starter):
+def test_guests_are_found_and_dead_ones_kept(start: Starter):
     kept, crashed = start("kept"), start("crashed")
     assert [guest.name for guest in guests()] == ["crashed", "kept"]
     os.kill(crashed.pid, signal.SIGKILL)
     assert crashed.process.wait(5)
     assert [guest.name for guest in guests()] == ["kept"]
-    assert not crashed.directory.exists()
+    assert [guest.name for guest in ended()] == ["crashed"]
+    left = {path.name for path in crashed.directory.iterdir()}
+    assert {"guest.json", "console.log", "qemu.stderr", "exit"} <= left
+    assert "snapshots.qcow2" not in left
     assert kept.alive()
     again = start("crashed")
     crashed.shutdown()  # must not touch its successor
@@ -88,10 +91,9 @@ def test_reused_pid_is_no_guest(start: Starter):
             Qemu.attach("reused")
     for damaged in ("", "[]", json.dumps(known | {"more": 1})):
         path.write_text(damaged)
-        with pytest.raises(
-            TargetLost, match=rf"damaged or of another version .* end process {qemu.pid} by hand"
-        ):
-            guests()
+        with pytest.raises(TargetLost, match=rf"damaged or of another version .*process {qemu.pid}\)"):
+            Qemu.attach("reused")
+        assert [(guest.name, guest.pid) for guest in guests() if guest.damage] == [("reused", qemu.pid)]
     path.write_text(json.dumps(known))
     assert Qemu.attach("reused").alive()
 
