@@ -48,7 +48,7 @@ class Patch:
     """An entry of the guest's patch table; ``hits`` is None for patches that do not count.
 
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
-    ``forced`` tells that it was put in against a rule.
+    ``forced`` are the rules that it goes against.
     ``held_by`` is for retired ones; it is empty when their memory is free by now.
     """
 
@@ -57,7 +57,7 @@ class Patch:
     state: str
     hits: int | None
     entry: str
-    forced: bool = False
+    forced: tuple[str, ...] = ()
     held_by: tuple[Holder, ...] = ()
 
 

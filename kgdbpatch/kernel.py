@@ -262,7 +262,8 @@ class Kernel:
     @cached_property
     def survey(self) -> Survey:
         """What answers for the sites of this kernel."""
-        return Survey(self.image, survey_rules(self._profile, self.image), self.words, remembered.sites)
+        rules = survey_rules(self._profile, self.image, self.header.baseline)
+        return Survey(self.image, rules, self.words, remembered.sites)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
@@ -340,8 +341,8 @@ class Kernel:
         makes a patch that only counts. ``via="trap"`` has the patch entered by a trap, which costs
         more, even where a branch would do; ``via="tails"`` takes springboards in the unused tails of the
         exception vectors. ``force`` goes against the rules ``reservation``, ``fault table``, ``trap``,
-        ``mapping``, ``exception return`` and, with ``via="tails"`` where the kernel's memory plan has such,
-        ``untranslated``; the patch table tells of it.
+        ``mapping``, ``exception return``, ``rewritten`` and, with ``via="tails"`` where the kernel's memory
+        plan has such, ``untranslated``; the patch table tells of it.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
         with self._qemu.exclusive(self._wait):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Image
+from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.survey import Rules
 from kgdbpatch.vectors import vectors
 
 __all__ = ["survey_rules"]
 
 
-def survey_rules(profile: Profile, image: Image) -> Rules:
-    """Return the rules of one kernel: where it may not be patched, and its hidden edges."""
+def survey_rules(profile: Profile, image: Image, changed: Iterable[int] = ()) -> Rules:
+    """Return the rules of one kernel: where it may not be patched, and its hidden edges.
+
+    ``changed`` are words in which the running kernel was found to differ from its file.
+    """
     return Rules(
         untranslated_sections=profile.untranslated_sections,
         vectors=vectors(profile, image),
         discarded=tuple((window.start, window.end) for window in profile.discarded(image)),
         fault_sites=profile.fault_sites(image),
         hidden=profile.hidden_edges(image),
+        rewritten={**{address: Rewritten(CHANGED) for address in changed}, **profile.rewritten(image)},
     )

@@ -93,8 +93,9 @@ def apply(
     the first instruction of every function of such a name, all in one stop of the guest.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
-    the address up), "trap" (also looked up), "mapping", "exception return" and, with --via tails on
-    darwin, "untranslated" (exception code; nothing can be called there); 'list' tells of it.
+    the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "mapping",
+    "exception return" and, with --via tails on darwin, "untranslated" (exception code; nothing can be
+    called there); 'list' tells of it.
 
     A site leads to the code by a branch, a springboard or, where neither will do, a trap. --via trap
     takes a trap anyway; --via tails a springboard in an unused tail of the exception vectors.
@@ -193,7 +194,7 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             (
                 p["id"],
                 _place(kernel, p["site"]),
-                p["state"] + ", forced" * p["forced"],
+                p["state"] + ", forced" * bool(p["forced"]),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
             )

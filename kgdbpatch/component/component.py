@@ -21,7 +21,7 @@ from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, 
 from kgdbpatch.component.stacks import unstack
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.stub import Command, StubFailed
-from kgdbpatch.component.table import Record, Table
+from kgdbpatch.component.table import Record, Table, forced_flags
 from kgdbpatch.component.translate import PAGE, translate
 from kgdbpatch.component.traps import Traps, hook_in, hook_out
 from kgdbpatch.errors import MemoryFault, Refused
@@ -292,7 +292,7 @@ class Component:
             record["original"], record["splice"] = plan.original, plan.splice
             record["body"], record["body_size"] = plan.body, len(plan.code)
             record["constant_size"] = plan.constant_size
-            record["flags"] = Flag.COUNTED * plan.counted | Flag.FORCED * bool(plan.forced)
+            record["flags"] = Flag.COUNTED * plan.counted | forced_flags(plan.forced)
             record["glue_words"] = plan.body_words
             record["springboard"] = plan.springboard or 0
             record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE

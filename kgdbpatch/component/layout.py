@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 6
+VERSION = 7
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -105,10 +105,10 @@ class State(IntEnum):
 
 
 class Flag(IntFlag):
-    """What else the table says of a record."""
+    """What else the table says of a record; the bits from FORCED on tell of rules."""
 
     COUNTED = 1
-    FORCED = 2  # put in against a rule
+    FORCED = 2  # put in against the first of site.FORCEABLE; and so on
 
 
 def _words(*names: str) -> list[tuple[str, str]]:

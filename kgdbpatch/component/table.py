@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,22 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Flag, State
+from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
 
-__all__ = ["STATUSES", "Record", "Table"]
+__all__ = ["STATUSES", "Record", "Table", "forced_flags"]
 
 STATUSES = ("unfinished", "active", "retired", "damaged")
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED = range(4)
+
+
+def forced_flags(rules: Collection[str]) -> int:
+    """Return the flags (layout.Flag) that tell of rules of `FORCEABLE`."""
+    return sum(Flag.FORCED << bit for bit, rule in enumerate(FORCEABLE) if rule in rules)
+
+
+def _forced_rules(flags: int) -> tuple[str, ...]:
+    return tuple(rule for bit, rule in enumerate(FORCEABLE) if flags & Flag.FORCED << bit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ class Record:
     springboard_slots: int
     hits: int
     counted: bool
-    forced: bool
+    forced: tuple[str, ...]  # the rules that it goes against
     tail: int
     onward: int
 
@@ -161,7 +172,7 @@ class Table:
             springboard_slots=int(raw["springboard_slots"]),
             hits=int(raw["hits"]),
             counted=bool(raw["flags"] & Flag.COUNTED),
-            forced=bool(raw["flags"] & Flag.FORCED),
+            forced=_forced_rules(int(raw["flags"])),
             tail=int(raw["tail"]),
             onward=int(raw["onward"]),
         )

@@ -5,25 +5,25 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch.analysis.hidden import hidden_edges
 from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
+from kgdbpatch.guests.linux_rewritten import hidden_edges, rewritten
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
 from kgdbpatch.guests.linux_threads import comes_back, thread_layout, threads
 from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
+    from kgdbpatch.patch.rewritten import Rewritten
 
 __all__ = ["Linux", "kernel_option"]
 
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
-_TRAMPOLINE = "__SCT__"
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _PT_LOAD = 1
@@ -126,20 +126,12 @@ class Linux(Profile):
         return exception_table(image)
 
     def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]]:
-        """Return the edges of ``__ex_table``, of the jump labels and of static-call trampolines.
+        """Return the edges of ``__ex_table`` and of the words that the kernel rewrites."""
+        return hidden_edges(image)
 
-        A trampoline begins with a branch that the kernel rewrites when the call's target changes;
-        behind it stands a call of whatever a pointer says, which is as much as is known of it.
-        """
-        tables = {section.name: (section.address, section.data) for section in image.sections}
-        start, end = (
-            next((symbol.address for symbol in image.symbols if symbol.name == name), 0)
-            for name in ("__start___jump_table", "__stop___jump_table")
-        )
-        jumps = (start, image.read(start, end - start)) if end > start else (0, b"")
-        edges = hidden_edges(tables.get("__ex_table", (0, b"")), jumps)
-        trampolines = (symbol.address for symbol in image.symbols if symbol.name.startswith(_TRAMPOLINE))
-        return edges | {address: (*edges.get(address, ()), address + 4) for address in trampolines}
+    def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
+        """Return the words of jump labels, static calls, ftrace, feature fix-ups and patch sites."""
+        return rewritten(image)
 
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""

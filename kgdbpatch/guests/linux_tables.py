@@ -1,28 +1,98 @@
-"""What a Linux image says of its own code: places whose faults are looked up, code given up after boot."""
+"""What a Linux image says of its own code: tables of places in it, code given up after boot.
+
+Old kernels hold addresses in these tables, newer ones distances. Which of them a table has is told
+by what it would point at.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from kgdbpatch.errors import UnknownSymbol
+from kgdbpatch.errors import Misuse, UnknownSymbol
 from kgdbpatch.guests.profile import Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["exception_table", "init_memory"]
+__all__ = ["Table", "exception_entries", "exception_table", "init_memory", "jump_entries", "table"]
+
+Addresses = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of an image: where it lies, and its words."""
+
+    address: int
+    words: Addresses
+
+    def rows(self, image: Image, width: int, code: Sequence[int], *, by_entry: bool = False) -> Addresses:
+        """Return the entries of ``width`` words as addresses (width a row), those that make sense.
+
+        They do where the columns ``code`` are instructions of the image. Distances count from the
+        word itself, or with ``by_entry`` from its entry's first word.
+        """
+        count = self.words.size // width
+        raw = self.words[: count * width].reshape(count, width)
+        own = self.address + 4 * np.arange(count * width, dtype=np.int64).reshape(count, width)
+        read = [(base + raw) & 0xFFFF_FFFF for base in (own[:, :1] if by_entry else own, np.zeros_like(own))]
+        sound = [_is_code(image, rows[:, list(code)]).all(axis=1) for rows in read]
+        best = max(range(len(read)), key=lambda way: (int(sound[way].sum()), -way))
+        return read[best][sound[best]]
+
+
+def _is_code(image: Image, places: Addresses) -> npt.NDArray[np.bool_]:
+    """Tell which addresses are instructions (or the end of a section of them)."""
+    found = np.zeros(places.shape, np.bool_)
+    for section in image.code_sections():
+        found |= (places >= section.address) & (places <= section.end)
+    found &= places & 3 == 0
+    return found
+
+
+def table(image: Image, name: str, *marks: tuple[str, str]) -> Table | None:
+    """Return the table in the section ``name``, or between the symbols of one of ``marks``; or None.
+
+    Linkers may keep the section, or merge it into another one between two symbols.
+    """
+    for section in image.sections:
+        if section.name == name and section.size >= 4:
+            return _table(section.address, section.data)
+    for first, last in marks:
+        try:
+            start, end = image.lookup(first), image.lookup(last)
+            if start < end:
+                return _table(start, image.read(start, end - start))
+        except Misuse:  # no such symbols, or they are not what we think
+            continue
+    return None
+
+
+def _table(address: int, data: bytes) -> Table:
+    words = np.frombuffer(data, ">i4", len(data) // 4)
+    return Table(address, words.astype(np.int64))
+
+
+def exception_entries(image: Image) -> Addresses:
+    """Return the pairs (instruction, fix-up) of ``__ex_table``."""
+    found = table(image, "__ex_table", ("__start___ex_table", "__stop___ex_table"))
+    return np.zeros((0, 2), np.int64) if found is None else found.rows(image, 2, (0, 1))
+
+
+def jump_entries(image: Image) -> Addresses:
+    """Return the rows (nop or branch, its target, key) of ``__jump_table``; the key with two flags."""
+    found = table(image, "__jump_table", ("__start___jump_table", "__stop___jump_table"))
+    return np.zeros((0, 3), np.int64) if found is None else found.rows(image, 3, (0, 1))
 
 
 def exception_table(image: Image) -> frozenset[int]:
-    """Return the addresses in ``__ex_table``: pairs (instruction, fixup), relative to themselves."""
-    section = next((section for section in image.sections if section.name == "__ex_table"), None)
-    if section is None:
-        return frozenset()
-    relative = np.frombuffer(section.data, ">i4", len(section.data) // 8 * 2).astype(np.int64)
-    places = section.address + 4 * np.arange(relative.size)
-    return frozenset(((places + relative) & 0xFFFF_FFFF)[::2].tolist())
+    """Return the instructions that ``__ex_table`` names."""
+    return frozenset(exception_entries(image)[:, 0].tolist())
 
 
 def init_memory(image: Image) -> tuple[Window, ...]:

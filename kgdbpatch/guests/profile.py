@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
+    from kgdbpatch.patch.rewritten import Rewritten
 
 __all__ = ["ArenaPlan", "LogLine", "Memory", "Profile", "Thread", "Window", "below_sleepers"]
 
@@ -184,6 +185,10 @@ class Profile(ABC):
     def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
         """Return where control may go from an instruction unseen (fault fix-ups); None: not known."""
         return None
+
+    def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
+        """Return the words of code that the kernel itself may rewrite while it runs, by address."""
+        return {}
 
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""

@@ -12,8 +12,18 @@ from kgdbpatch.isa.decode import Instruction
 __all__ = ["FORCEABLE", "Site", "Spill"]
 
 # What somebody who knows the code may know better: a reservation that is never lost in practice, a
-# fault that never happens, a trap that is never looked up, exception code that nothing interrupts.
-FORCEABLE = frozenset({"reservation", "fault table", "trap", "mapping", "exception return", "untranslated"})
+# fault that never happens, a trap that is never looked up, exception code that nothing interrupts, a
+# switch of the kernel's that nobody throws. In the order of the bits by which the patch table tells of
+# them: append only.
+FORCEABLE = (
+    "reservation",
+    "fault table",
+    "trap",
+    "mapping",
+    "exception return",
+    "untranslated",
+    "rewritten",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ The words judged are those of the running kernel, not of its file: kernels modif
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import FPRS, bit, names
+from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 
 __all__ = ["Rules", "Survey"]
@@ -41,7 +42,8 @@ class Rules:
     """What the guest's profile knows of places that must not be patched.
 
     ``vectors`` are addresses at which the CPU enters untranslated; ``discarded`` are address
-    ranges given up after boot; ``fault_sites`` are looked up by their address when they fault.
+    ranges given up after boot; ``fault_sites`` are looked up by their address when they fault;
+    ``rewritten`` are words that the kernel itself rewrites.
     """
 
     untranslated_sections: frozenset[str]
@@ -49,6 +51,7 @@ class Rules:
     discarded: tuple[tuple[int, int], ...]
     fault_sites: frozenset[int]
     hidden: Mapping[int, Sequence[int]] | None  # instruction ─► where its fault goes on; None: not known
+    rewritten: Mapping[int, Rewritten] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -270,6 +273,9 @@ class Survey:
         instruction = self.instruction(address)
         if not instruction.known:
             yield Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
+        own = self._rules.rewritten.get(address)
+        if own is not None:
+            yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
         if address in hazards.window:
             yield Refused(
                 "reservation",

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgdbpatch.analysis.flow import EdgeKind, ExitKind, FlowGraph
-from kgdbpatch.analysis.hidden import hidden_edges
 from kgdbpatch.analysis.live import Liveness
 from kgdbpatch.analysis.whole import analyze, odd_callees
 from kgdbpatch.isa.abi import SYSV
@@ -65,16 +64,6 @@ def test_exits() -> None:
 def test_orphans_are_what_no_edge_reaches() -> None:
     graph = _graph("bctr\n li r3,1\n blr\n li r3,2\n blr")
     assert [block.start - BASE for block in graph.orphans] == [4, 12]
-
-
-def test_hidden_edges_are_read_relative_to_themselves() -> None:
-    exceptions = np.array([0x100, 0x200, -0x10, 0x20], dtype=">i4").tobytes()
-    jumps = np.array([0x300, 0x400, 1], dtype=">i4").tobytes()
-    assert hidden_edges((0x1000, exceptions), (0x2000, jumps)) == {
-        0x1100: (0x1204,),
-        0xFF8: (0x102C,),
-        0x2300: (0x2304, 0x2404),
-    }
 
 
 @given(st.lists(st.integers(0, 0xFFFFFFFF), max_size=60))

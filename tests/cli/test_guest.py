@@ -226,6 +226,9 @@ def test_a_forced_patch_and_a_trap(guest_cli: Cli, kernel: Kernel, tmp_path: Pat
     trapped = guest_cli("apply", kernel.name, "run_netisr", "--count", "--via", "trap", "--json")
     assert (trapped.json["entry"], trapped.json["springboard"]) == ("trap", None)
     listed = guest_cli("list", kernel.name, "--json").json_lines
-    assert [(patch["entry"], patch["forced"]) for patch in listed] == [("branch", True), ("trap", False)]
+    assert [(patch["entry"], patch["forced"]) for patch in listed] == [
+        ("branch", ["reservation"]),
+        ("trap", []),
+    ]
     assert "forced" in guest_cli("list", kernel.name).out
     assert guest_cli("apply", kernel.name, "run_netisr", "--count", "--via", "magic").code == 2

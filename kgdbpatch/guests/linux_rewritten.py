@@ -1,0 +1,217 @@
+"""The words of a Linux kernel that it rewrites itself: found from its own tables and symbols.
+
+Feature fix-ups are counted in although a kernel makes most of them when it boots: barriers and
+flushes are switched while it runs, and nothing in an image tells which of the tables are read again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kgdbpatch.guests.linux_tables import Table, exception_entries, jump_entries, table
+from kgdbpatch.isa import encode
+from kgdbpatch.patch.rewritten import FEATURE, FTRACE, JUMP_LABEL, PATCH_SITE, STATIC_CALL, Rewritten
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["hidden_edges", "rewritten"]
+
+_NOP = encode.nop()
+_FILLERS = (_NOP, 0x63FF_0000)  # nop; ori r31,r31,0: what stands where a barrier may come to stand
+_TRAMPOLINE = "__SCT__"
+_TRAMPOLINE_WORDS = 8  # branch, lis, lwz, mtctr, bctr, li r3,0, blr, where the long way leads
+_TRAMPOLINE_DATA = 28
+_BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
+_FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
+_PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
+_FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
+_FTRACE_STUBS = re.compile(r"ftrace_tramp_\w+|ftrace_ool_stub_\w+")
+_FTRACE_TABLES = ("__mcount_loc", "__patchable_function_entries")
+_FTRACE_MARKS = ("__start_mcount_loc", "__stop_mcount_loc")
+_NOWHERE = 0xFFFF_FFFC  # stands for places that nothing is known of
+
+
+@lru_cache(maxsize=4)
+def rewritten(image: Image) -> Mapping[int, Rewritten]:
+    """Return address ─► what the kernel has it for, of the words of an image that it may rewrite."""
+    found: dict[int, Rewritten] = {}
+    for collect in (_features, _patch_sites, _ftrace, _static_calls, _jump_labels):
+        found |= collect(image)
+    return found
+
+
+def hidden_edges(image: Image) -> dict[int, tuple[int, ...]]:
+    """Return where control may go from an instruction without a branch there that says so.
+
+    A faulting instruction goes on at its fix-up; a jump label at its target or behind it. A static
+    call's trampoline leads behind its first word too: to a call of whatever a pointer says.
+    """
+    edges: dict[int, set[int]] = {}
+    for site, fixup in exception_entries(image).tolist():
+        edges.setdefault(site, set()).add(fixup)
+    for site, target, _ in jump_entries(image).tolist():
+        edges.setdefault(site, set()).update((target, site + 4))
+    for site in _trampolines(image):
+        edges.setdefault(site, set()).add(site + 4)
+    return {site: tuple(sorted(targets)) for site, targets in edges.items()}
+
+
+def _word(image: Image, address: int) -> int:
+    return int.from_bytes(image.read(address, 4), "big")
+
+
+def _in_code(image: Image, address: int) -> bool:
+    section = image.section_at(address)
+    return section is not None and section.executable and not address & 3
+
+
+def _jump_labels(image: Image) -> dict[int, Rewritten]:
+    rows = jump_entries(image).tolist()
+    return {site: Rewritten(JUMP_LABEL, image.symbolize(key & ~3)) for site, _, key in rows}
+
+
+def _trampolines(image: Image) -> dict[int, str]:
+    """Return address ─► name of the static calls' trampolines, of a stripped kernel too."""
+    found = {}
+    for section in image.code_sections():
+        words = image.words(section)
+        size = words.size - _TRAMPOLINE_WORDS + 1
+        if size <= 0:
+            continue
+        here = (words[4 : 4 + size] == _BCTR) & (words[5 : 5 + size] == _LI_R3_0)
+        here &= (words[6 : 6 + size] == _BLR) & (words[1 : 1 + size] >> 26 == encode.lis(0, 0) >> 26)
+        for index in np.flatnonzero(here).tolist():
+            high, low = int(words[index + 1]), int(words[index + 2])
+            offset = (low & 0xFFFF ^ 0x8000) - 0x8000
+            address = section.address + 4 * index
+            if ((high << 16) + offset) & 0xFFFF_FFFF == address + _TRAMPOLINE_DATA and low >> 26 == 32:
+                found[address] = image.symbolize(address)
+    for symbol in image.symbols:
+        if symbol.name.startswith(_TRAMPOLINE) and _in_code(image, symbol.address):
+            found[symbol.address] = symbol.name
+    return found
+
+
+def _static_calls(image: Image) -> dict[int, Rewritten]:
+    found = {}
+    for address, name in _trampolines(image).items():
+        what = Rewritten(STATIC_CALL, name.removeprefix(_TRAMPOLINE))
+        found[address] = what
+        if _in_code(image, address + _TRAMPOLINE_DATA):
+            lis, lwz = (_word(image, address + 4 * number) for number in (1, 2))
+            if (lis >> 26, lwz >> 26) == (15, 32):
+                found[address + _TRAMPOLINE_DATA] = what
+    marks = ("__start_static_call_sites", "__stop_static_call_sites")
+    sites = table(image, ".static_call_sites", marks)
+    if sites is not None:
+        for site, key in sites.rows(image, 2, (0,)).tolist():
+            found[site] = Rewritten(STATIC_CALL, image.symbolize(key & ~3))
+    return found
+
+
+def _ftrace(image: Image) -> dict[int, Rewritten]:
+    places = {symbol.address for symbol in image.symbols if _FTRACE_CALL.fullmatch(symbol.name)}
+    for symbol in image.symbols:
+        function = image.function_at(symbol.address) if _FTRACE_STUBS.fullmatch(symbol.name) else None
+        if function is not None:
+            places.update(range(symbol.address, function.end, 4))
+    for name in _FTRACE_TABLES:
+        entries = table(image, name, _FTRACE_MARKS)
+        places.update(entries.rows(image, 1, (0,))[:, 0].tolist() if entries is not None else ())
+    found = {}
+    for place in places:
+        if not _in_code(image, place):
+            continue
+        what = Rewritten(FTRACE, image.symbolize(place))
+        found[place] = what
+        if _word(image, place) == _NOP and _in_code(image, place + 4) and _word(image, place + 4) == _NOP:
+            found[place + 4] = what  # room for two: mflr r0 and a call
+    return found
+
+
+def _patch_sites(image: Image) -> dict[int, Rewritten]:
+    """Return what symbols like ``patch__hash_page_A0`` name: words of data that point at code, or code."""
+    found = {}
+    for symbol in image.symbols:
+        if not _PATCH_SITE.fullmatch(symbol.name):
+            continue
+        what = Rewritten(PATCH_SITE, symbol.name)
+        if _in_code(image, symbol.address):
+            found[symbol.address] = what
+            continue
+        section = image.section_at(symbol.address)
+        data = b"" if section is None else section.data[symbol.address - section.address :][:4]
+        if len(data) == 4:
+            pointer = Table(symbol.address, np.frombuffer(data, ">i4").astype(np.int64))
+            found |= dict.fromkeys(pointer.rows(image, 1, (0,))[:, 0].tolist(), what)
+    return found
+
+
+def _features(image: Image) -> dict[int, Rewritten]:
+    """Return the words that tables called ``…_fixup`` name, in the forms that such tables have."""
+    found: dict[int, Rewritten] = {}
+    for name, entries in _fixup_tables(image).items():
+        read = _sections if "ftr" in name else _pairs if "btb" in name else _single
+        what = Rewritten(FEATURE, name)
+        for first, behind in read(image, entries):
+            words = range(first, behind, 4)
+            found |= {place: what for place in words if _in_code(image, place)}
+    return found
+
+
+def _fixup_tables(image: Image) -> dict[str, Table]:
+    names = {section.name for section in image.sections if _FIXUPS.fullmatch(section.name)}
+    starts = [symbol.name for symbol in image.symbols if symbol.name.startswith("__start_")]
+    found = {}
+    for start in starts:
+        match = _FIXUPS.fullmatch(start)
+        entries = table(image, "", (start, start.replace("start", "stop", 1))) if match else None
+        if match and entries is not None:
+            found["__" + match["name"].lstrip("_")] = entries
+    for name in names - found.keys():
+        entries = table(image, name)
+        if entries is not None:
+            found[name] = entries
+    return found
+
+
+Ranges = Iterator[tuple[int, int]]
+_Reader = Callable[["Image", Table], Ranges]
+
+
+def _sections(image: Image, entries: Table) -> Ranges:
+    """Yield the sections, and their alternatives, of entries: mask, value, start, end, start, end.
+
+    Old kernels had no alternatives: four words.
+    """
+    readings = []
+    for width, columns in ((6, (2, 3, 4, 5)), (4, (2, 3))):
+        rows = entries.rows(image, width, columns, by_entry=True)
+        starts, ends = rows[:, list(columns[::2])], rows[:, list(columns[1::2])]
+        sizes = ends - starts
+        sound = (sizes >= 0).all(axis=1) & (sizes[:, 0] >= sizes[:, -1])
+        readings.append((sound.sum() * width, starts[sound], ends[sound]))
+    _, starts, ends = max(readings, key=lambda reading: int(reading[0]))
+    yield from zip(starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), strict=True)
+
+
+def _pairs(image: Image, entries: Table) -> Ranges:
+    """Yield the ranges of entries that say where each begins and ends."""
+    rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
+    yield from ((start, end) for start, end in rows if start <= end)
+
+
+def _single(image: Image, entries: Table) -> Ranges:
+    """Yield what entries name that say only where something begins: a word, and the fillers behind it."""
+    for (start,) in entries.rows(image, 1, (0,)).tolist():
+        end = start + 4
+        while _in_code(image, end) and _word(image, end) in _FILLERS:
+            end += 4
+        if start < end and _in_code(image, start):
+            yield start, end
