@@ -22,7 +22,6 @@ _COMPARES, _BRANCHES, _FLOAT_LOADS = (10, 11), (16, 18), (48, 50)
 _INTO_D = (14, 15, 32, 34, 40, 42)  # addi, addis, lwz, lbz, lhz, lha
 _INTO_A = (20, 21, 24, 25, 26, 27, 28, 29)  # rlwimi, rlwinm, ori ... andis.
 _STWU, _OPCODE_19, _OPCODE_31 = 37, 19, 31
-_RFI = 50
 _MOVES_SPR = (339, 467)
 _SRR_FIELDS = (26 << 5, 27 << 5)  # SPR numbers stand with their halves exchanged
 _ODD = (20, 146, 533, 597)  # lwarx, mtmsr, and the string loads: registers from rD on
@@ -48,10 +47,11 @@ def _surely(words: Words) -> npt.NDArray[np.bool_]:
     odd = _IS_ODD[extended] | (_IS_MOVE[extended] & _IS_SRR[spr])
     sure = _PLAIN[primary] | (_DEFINES_D[primary] & (d != 1)) | (_DEFINES_A[primary] & (a != 1))
     sure |= (primary == _STWU) & (a == 1)
-    sure |= (primary == _OPCODE_19) & (extended != _RFI)
+    sure |= primary == _OPCODE_19
     sure |= (primary == _OPCODE_31) & (d != 1) & (a != 1) & ~odd
     decoded = decode_array(words)
-    strange = (decoded.kind == Kind.UNKNOWN) | (decoded.kind == Kind.FOREIGN) | decoded.invalid
+    kind = decoded.kind
+    strange = (kind == Kind.UNKNOWN) | (kind == Kind.FOREIGN) | (kind == Kind.RFI) | decoded.invalid
     surely: npt.NDArray[np.bool_] = sure & ~strange
     return surely
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kgdbpatch.isa.fields import FIELDS, Lanes, Words
 from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
 from kgdbpatch.isa.registers import ALL
-from kgdbpatch.isa.table import Kind, Row
+from kgdbpatch.isa.table import TABLE, Kind, Row
 
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
 
@@ -40,7 +40,8 @@ class Instruction:
     ``defs`` is the mask of what it may change and ``uses`` of what its outcome depends on; what
     is changed only in part is in both. ``target`` is where a direct branch goes. ``conditional``
     tells whether a branch may also fall through. ``pc_relative`` means that the *effect* depends
-    on where the word stands by way of a relative displacement.
+    on where the word stands by way of a relative displacement. ``foreign`` tells that only other
+    models of the family have it: where control goes is known, what it does besides is not.
     """
 
     word: int
@@ -55,6 +56,7 @@ class Instruction:
     privileged: bool
     conditional: bool
     known: bool
+    foreign: bool
 
     @property
     def links(self) -> bool:
@@ -155,6 +157,7 @@ def decode(word: int, address: int = 0) -> Instruction:
         privileged=row.privileged,
         conditional=row.conditional,
         known=form != 0,
+        foreign=form >= len(TABLE),
     )
 
 

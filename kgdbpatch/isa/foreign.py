@@ -3,6 +3,7 @@
 ``foreign.txt`` holds ``mask match mnemonic`` lines for whatever other processors of the family
 (POWER, 4xx, e500, AltiVec, VSX, 64-bit) define where a 7xx has nothing. On a 7xx such a word
 traps, so what it reads and writes is taken as unknown: it reads everything and writes nothing.
+Where control goes from it is known all the same: code behind the ``rfci`` of Book E is not reached.
 """
 
 from __future__ import annotations
@@ -16,12 +17,25 @@ from kgdbpatch.isa.table import Kind, Row
 __all__ = ["foreign_rows"]
 
 
+# Returns from interrupts: of Book E, of 64-bit models, from events.
+_RETURNS = ("rfci", "rfdi", "rfmci", "rfgi", "rfid", "hrfid", "urfid", "rfscv", "rfebb")
+_KINDS = dict.fromkeys(_RETURNS, Kind.RFI) | {"scv": Kind.SYSCALL}
+
+# Branches to TAR (POWER8): always, on a condition, with a link.
+_BRANCHES = (
+    Row("bctar", 0xFE80E7FF, 0x4E800460, Kind.INDIRECT, uses=ALL),
+    Row("bctar", 0xFC00E7FF, 0x4C000460, Kind.INDIRECT, conditional=True, uses=ALL),
+    Row("bctarl", 0xFC00E7FF, 0x4C000461, Kind.CALL, conditional=True, uses=ALL),
+)
+
+
 @lru_cache(maxsize=1)
 def foreign_rows() -> tuple[Row, ...]:
     """Return the rows of foreign instructions, the more special before the more general."""
-    found = []
+    found = list(_BRANCHES)
     for line in files("kgdbpatch.isa").joinpath("foreign.txt").read_text("ascii").splitlines():
         if not line.startswith("#"):
             bits, match, mnemonic = line.split()
-            found.append(Row(mnemonic, int(bits, 16), int(match, 16), Kind.FOREIGN, uses=ALL))
+            kind = _KINDS.get(mnemonic, Kind.FOREIGN)
+            found.append(Row(mnemonic, int(bits, 16), int(match, 16), kind, uses=ALL))
     return tuple(found)

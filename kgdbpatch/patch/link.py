@@ -170,7 +170,7 @@ def _take(compiled: CObject, address: int, linked: Path) -> Linked:
 
 def _check(compiled: CObject, symbols: dict[str, int], word: int, address: int) -> None:
     instruction = decode(word, address)
-    if instruction.known and instruction.kind is not Kind.FOREIGN:
+    if instruction.known and not instruction.foreign:
         moves_data = instruction.kind in (Kind.ARITHMETIC, Kind.LOAD, Kind.STORE)
         if not (moves_data and (instruction.defs | instruction.uses) & (FPRS | mask("fpscr"))):
             return

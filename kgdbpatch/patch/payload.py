@@ -116,6 +116,8 @@ def asm_payload(
         where = f"payload instruction {index + 1} ({instruction.text})"
         if not instruction.known:
             raise BadPatch(f"{where}: not a known instruction")
+        if instruction.foreign:
+            raise BadPatch(f"{where}: no instruction of this CPU")
         if instruction.kind in (Kind.RETURN, Kind.INDIRECT, Kind.RFI, Kind.SYSCALL):
             raise BadPatch(f"{where}: a payload must run to its end, it may not return or jump away")
         if instruction.kind is Kind.CALL:

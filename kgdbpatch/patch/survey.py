@@ -276,6 +276,10 @@ class Survey:
         own = self._rules.rewritten.get(address)
         if own is not None:
             yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
+        if instruction.foreign:
+            yield Refused(
+                "foreign", f"'{instruction.text}' at {place} is an instruction of other CPUs only", address
+            )
         if address in hazards.window:
             yield Refused(
                 "reservation",
