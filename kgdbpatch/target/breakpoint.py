@@ -63,14 +63,14 @@ def breakpoint_with_commands(qemu: Qemu, site: int, text: str, value: str, hits:
             filled = _SCRIPT.format(
                 architecture=qemu.architecture,
                 log=logging,
-                socket=qemu.gdb_socket,
+                socket=qemu.gdb_socket.name,  # GDB takes a path with a colon for TCP
                 site=site,
                 format=text,
                 value=value,
                 hits=hits,
             )
             script.write_text(filled)
-            _gdb(script, hits)
+            _gdb(script, hits, qemu.directory)
 
         pauses = stops_during(qemu.directory / "qmp.sock", lambda: run(""), _DEADLINE)[1:]
         run(f"set remotelogfile {log}")
@@ -79,11 +79,12 @@ def breakpoint_with_commands(qemu: Qemu, site: int, text: str, value: str, hits:
         return Stops(stops, statistics.median(each), _packets(log) / hits)
 
 
-def _gdb(script: Path, hits: int) -> None:
+def _gdb(script: Path, hits: int, directory: Path) -> None:
     command = [find_tool("gdb-multiarch", "gdb-multiarch"), "-nx", "-q", "-batch", "-x", str(script)]
     try:
         done = subprocess.run(
             command,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -26,6 +26,7 @@ _WRITE_FAILED = "memory write failed"  # what "restore" only warns of
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _LOOKS = "gmpq"  # what packets begin with that change nothing
 _RAW = re.compile(r"(?!:)[!-~ ]+")
+_POW = 0x4_0000  # MSR
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
 
 
@@ -57,14 +58,14 @@ class Debugger:
 
     def _new_gdb(self) -> Gdb:
         settings = [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}"]
-        return Gdb(self._qemu, settings, self._share)
+        return Gdb(self._qemu, settings, self._share, self._qemu.directory)
 
     @contextmanager
     def stopped(self) -> Iterator[Session]:
         """Stop the guest, yield a session, resume the guest, also on errors.
 
-        A guest that a killed debugger left stopped goes on afterwards too; breakpoints that it
-        left are gone. Raises `TargetLost` quoting QEMU or GDB when one of them ends.
+        A guest that was paused is so afterwards. One that a killed debugger left stopped goes on;
+        breakpoints that it left are gone. Raises `TargetLost` quoting QEMU or GDB when one of them ends.
         """
         if not self._qemu.alive():
             raise self._qemu.lost()
@@ -74,13 +75,13 @@ class Debugger:
         self._gdb.start(_DEADLINE)
         started = time.perf_counter()
         try:
-            with self._connected() as session:
+            with self._qemu.debugged() as paused, self._connected(paused) as session:
                 yield session
         finally:
             self.pause = time.perf_counter() - started
 
     @contextmanager
-    def _connected(self) -> Iterator[Session]:
+    def _connected(self, paused: bool) -> Iterator[Session]:
         session = Session(self._qemu, self._gdb, self._share)
         try:
             session.connect()
@@ -89,11 +90,11 @@ class Debugger:
         except BaseException:
             # The first error is the one to report; an unanswering GDB must not keep the guest.
             try:
-                session.detach()
+                session.leave(paused=paused)
             except (TargetLost, CommandFailed):
                 self._gdb.close()
             raise
-        session.detach()
+        session.leave(paused=paused)
 
     def _learn(self) -> Layout:
         """Return the layout of the registers; QEMU's description is read once a guest."""
@@ -185,17 +186,31 @@ class Session:
     def connect(self) -> None:
         """Connect, which stops the guest."""
         self._running = False
-        _, reset, state = self._ask(f":target remote {self._qemu.gdb_socket}", _PHYSICAL_OFF, "g")
+        _, reset, state = self._ask(f":target remote {self._socket()}", _PHYSICAL_OFF, "g")
         _ok("virtual addresses", reset)
         self._general = _block(state)
 
+    def _socket(self) -> str:
+        """Return the path of QEMU's GDB server as seen from GDB, which takes one with a colon for TCP."""
+        path = self._qemu.gdb_socket
+        return path.name if path.parent == self._qemu.directory else str(path)
+
     def detach(self) -> None:
         """Disconnect; the guest goes on."""
+        self._disconnect(":detach")
+
+    def leave(self, *, paused: bool) -> None:
+        """Disconnect; the guest goes on, or stands still where it is to be ``paused``."""
+        if paused and self._running:
+            self._qemu.qmp("stop")
+        self._disconnect(":disconnect" if paused else ":detach")
+
+    def _disconnect(self, order: str) -> None:
         if self._running:
             return
         orders = [_PHYSICAL_OFF] if self._physical else []
         self._physical = False
-        self._ask(*orders, ":detach")
+        self._ask(*orders, order)
         self._running = True
 
     # ---- registers -----------------------------------------------------------------------
@@ -329,6 +344,8 @@ class Session:
         self._general = _block(state)
         registers = GRegisters(self._general)
         where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
+        if registers["msr"] & _POW:
+            where += " (MSR[POW]: the CPU naps, and runs nothing before its next interrupt)"
         if stop.startswith(_INTERRUPTED):
             raise TargetTimeout(f"the guest did not reach 0x{address:08x} within {seconds} s; {where}")
         if registers["pc"] != address:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import Protocol
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
@@ -42,12 +43,13 @@ class Target(Protocol):
 
 
 class Gdb:
-    """A running GDB with further ``settings``; it has the descriptor ``shared`` under the same number."""
+    """A running GDB with further ``settings``, in ``directory``; it has ``shared`` as the same descriptor."""
 
-    def __init__(self, target: Target, settings: Sequence[str], shared: int) -> None:
+    def __init__(self, target: Target, settings: Sequence[str], shared: int, directory: Path) -> None:
         self._target = target
         self._closed = False
-        self._unread = b""
+        self._unsent, self._unread = b"", b""
+        self._owed = 0  # answers to come; those to rows that were given up on are nobody's
         self._last_words = os.memfd_create("gdb-stderr", os.MFD_CLOEXEC)
         orders, self._in = os.pipe()
         self._out, answers = os.pipe()
@@ -67,6 +69,7 @@ class Gdb:
             stderr=self._last_words,
             pass_fds=[orders, answers, shared],
             env={**os.environ, "LC_ALL": "C"},
+            cwd=directory,
             start_new_session=True,  # a signal to our group must not reach it while it holds the guest
             restore_signals=False,  # SIGPIPE stays ignored: it carries on when we are gone
         )
@@ -95,21 +98,26 @@ class Gdb:
         self.ask(deadline=deadline)
 
     def _exchange(self, data: bytes, deadline: float, what: Sequence[str]) -> bytes:
-        """Write a row, wait for its answer."""
+        """Write a row, wait for its answer; those to earlier rows that Ctrl-C left unread are dropped."""
         end = time.monotonic() + deadline
-        while b"\n" not in self._unread:
-            data = self._turn(data, end, ", ".join(order[:60] for order in what) or "its settings")
-        answer, _, self._unread = self._unread.partition(b"\n")
-        return answer
+        self._unsent += data
+        self._owed += 1
+        while True:
+            while b"\n" not in self._unread:
+                self._turn(end, ", ".join(order[:60] for order in what) or "its settings")
+            answer, _, self._unread = self._unread.partition(b"\n")
+            self._owed -= 1
+            if not self._owed:
+                return answer
 
-    def _turn(self, data: bytes, end: float, what: str) -> bytes:
-        """Wait for GDB once: write what it takes of ``data``, read what it says; return the rest."""
-        if data:
+    def _turn(self, end: float, what: str) -> None:
+        """Wait for GDB once: write what it takes, read what it says."""
+        if self._unsent:
             with suppress(BlockingIOError, BrokenPipeError):
-                data = data[os.write(self._in, data) :]
+                self._unsent = self._unsent[os.write(self._in, self._unsent) :]
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
-        if data:
+        if self._unsent:
             poll.register(self._in, select.POLLOUT)
         other = self._target.process.fileno()
         if other < 0:
@@ -126,7 +134,6 @@ class Gdb:
         elif not ready:
             self._process.kill()
             raise TargetTimeout(f"GDB did not answer {what} in time; it was ended")
-        return data
 
     def _ended(self) -> TargetLost:
         """Return the error that says why GDB is gone: most often because QEMU is."""

@@ -225,6 +225,20 @@ class Qemu:
             return bool(answer.get("running")) if isinstance(answer, dict) else True
         return not stopped
 
+    @contextmanager
+    def debugged(self) -> Iterator[bool]:
+        """Note that a debugger stops the guest; yield whether it is paused, and so to be left paused.
+
+        A note that a killed debugger left tells what it found.
+        """
+        note = self.directory / "debugged"
+        paused = not self.runs()
+        if paused and note.exists():
+            paused = note.read_text() == "paused"
+        note.write_text("paused" if paused else "running")
+        yield paused
+        note.unlink(missing_ok=True)
+
     @property
     def since(self) -> Since:
         """Where the guest's present life begins."""
