@@ -4,11 +4,12 @@ The evidence, each with its own doubts:
 
 * the target of a direct call (``bl``; not the ``bl``/``bcl`` to the next word that fetches the pc);
 * a prologue, ``stwu r1,-n(r1)``: the function begins behind the nearest word before it at which
-  control cannot go on (``blr``, ``b``, ``bctr``, ``rfi``, an unconditional trap, or no
-  instruction), as far as no branch leads between;
+  control cannot go on (``blr``, ``b``, ``bctr``, ``rfi``, an unconditional trap, or a
+  call that never comes back, no instruction), as far as no branch leads between;
 * an address that a word of data or a pair of instructions (``lis``, ``addi``) holds, if control
-  does not come there from the word before and no branch leads there;
-* the target of a ``b`` that leaves its own function, with the same condition: a tail call.
+  does not come there from the word before, no branch leads there, and the code there reads no
+  register that is its caller's, as cases of a switch do;
+* the target of a ``b`` that leaves its own function, with the same conditions: a tail call.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.effects import words_of
+from kgdbpatch.analysis.lane import from_mask
+from kgdbpatch.analysis.no_return import final_calls
+from kgdbpatch.analysis.program import Program
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
+from kgdbpatch.isa.registers import mask
 
 __all__ = ["guess_functions"]
 
@@ -30,6 +36,8 @@ Indices = npt.NDArray[np.int64]
 _NOP = 0x60000000
 _APART = 6  # words between the halves of an address
 _REACH = 24  # words before a prologue's stwu in which its function may begin
+_LOOK_AHEAD = 24  # words of what may be a function's beginning
+_CALLERS = np.uint64(from_mask(mask(*(f"r{n}" for n in range(14, 32)), "cr2", "cr3", "cr4")))
 _ENDS = [int(kind) for kind in (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI, Kind.UNKNOWN, Kind.FOREIGN)]
 
 
@@ -37,7 +45,9 @@ def guess_functions(
     code: Sequence[tuple[int, Words]], data: Sequence[tuple[int, Words]] = ()
 ) -> list[tuple[int, int]]:
     """Return (address, bytes) of the functions that ``code`` (address, words) seems to consist of."""
-    sections = [_Section(address, words) for address, words in code if len(words)]
+    program = Program(code, ())
+    final = program.address[final_calls(program)]
+    sections = [_Section(address, words, final) for address, words in code if len(words)]
     calls = np.concatenate([s.targets(Kind.CALL) for s in sections]) if sections else np.zeros(0, np.int64)
     pointers = np.concatenate([words.astype(np.int64) for _, words in data] or [np.zeros(0, np.int64)])
     found: list[tuple[int, int]] = []
@@ -52,18 +62,21 @@ def guess_functions(
 
 
 class _Section:
-    def __init__(self, address: int, words: Words) -> None:
+    def __init__(self, address: int, words: Words, final: Indices) -> None:
         self.address, self.words = address, words
         self.decoded: Decoded = decode_array(words)
         kind = self.decoded.kind
         trap = (kind == Kind.TRAP) & ((words >> np.uint32(21)) & np.uint32(31) == 31)
         ends = np.isin(kind, _ENDS) & ~self.decoded.conditional
+        own = final[(final >= address) & (final < address + 4 * len(words))]
+        ends[(own - address) // 4] = True
         self.filler = (words == _NOP) | ~self.decoded.known
         # control does not come here from the word before, padding left aside
         after_end = np.concatenate([[True], ends | trap])[: len(words)]
         self.fresh = after_end
         index, displacement, absolute = self.decoded.branches()
         here = np.where(absolute, 0, address + 4 * index)
+        self._leaves = np.array([kind.transfers or kind in (Kind.CALL, Kind.SYSCALL) for kind in Kind])
         self._index, self._targets = index, here + displacement
 
     def targets(self, kind: Kind) -> Indices:
@@ -87,6 +100,7 @@ class _Section:
         prologues = self._prologues(jumped)
         pointed = self._within(pointers)
         pointed = pointed[self.begins[pointed] & ~jumped[pointed]]
+        pointed = pointed[self._stands_alone(pointed)]
         (first,) = np.nonzero(self.decoded.known[:1])
         return np.unique(np.concatenate([first, called, prologues, pointed]))
 
@@ -120,7 +134,26 @@ class _Section:
     def with_tails(self, starts: Indices, tails: Indices) -> Indices:
         """Return the starts, those among targets of tail calls that can be ones included."""
         more = self._within(tails)
-        return np.unique(np.concatenate([starts, more[self.begins[more]]]))
+        more = more[self.begins[more]]
+        return np.unique(np.concatenate([starts, more[self._stands_alone(more)]]))
+
+    def _stands_alone(self, places: Indices) -> Bools:
+        """Tell which places read no register that a calling convention leaves to the caller, but to save it.
+
+        What is reached from within a function, through a table for one, goes on with its registers.
+        """
+        good = np.ones(len(places), np.bool_)
+        written = np.zeros(len(places), np.uint64)
+        active = np.arange(len(places))
+        for step in range(_LOOK_AHEAD):
+            active = active[places[active] + step < len(self.words)]
+            at = places[active] + step
+            here = Decoded(self.words[at], self.decoded.form[at])
+            effects = words_of(here)
+            good[active] &= (effects.proven & ~written[active] & _CALLERS) == 0
+            written[active] |= effects.defs
+            active = active[good[active] & ~self._leaves[here.kind]]
+        return good
 
     @cached_property
     def begins(self) -> Bools:
