@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Debugger:
         session = Session(self._qemu, self._gdb, self._share)
         try:
             session.connect()
-            session.layout = self._layout = self._layout or self._learn()
+            session.layout = self._layout = self._layout or self._learn(session)
             yield session
         except BaseException:
             # The first error is the one to report; an unanswering GDB must not keep the guest.
@@ -96,13 +96,12 @@ class Debugger:
             raise
         session.leave(paused=paused)
 
-    def _learn(self) -> Layout:
+    def _learn(self, session: Session) -> Layout:
         """Return the layout of the registers; QEMU's description is read once a guest."""
         path = self._qemu.directory / "registers.json"
         layout = Layout.load(path)
         if layout is None:
-            (table,) = self._gdb.ask(":maint print remote-registers", deadline=_DEADLINE)
-            layout = Layout.parse(table or "")
+            layout = Layout.read(session.packet)
             layout.save(path)
         for name, offset in GRegisters.OFFSETS.items():
             if layout.places[name][1:] != (offset, 4):
@@ -169,19 +168,28 @@ class Session:
         return answers
 
     def _ask(self, *orders: str, deadline: float = 0.0) -> list[str]:
-        """Have GDB carry out what was put off and ``orders`` in one go; return the latter's answers."""
+        """Have GDB carry out what was put off and ``orders`` in one go; return the latter's answers.
+
+        After ``deadline`` seconds, when it is not 0, the guest is stopped.
+        """
         if self._running:
             raise Misuse("the guest runs; interrupt it first")
         later, self._later, self._shared = self._later, [], 0
         row = [*(packet for packet, _ in later), *orders]
         if not row:
             return []
-        answers = self._gdb.ask(*row, deadline=deadline + _DEADLINE)
+        overdue = (deadline, self._stop) if deadline else None
+        answers = self._gdb.ask(*row, deadline=deadline + _DEADLINE, overdue=overdue)
         for (_, check), answer in zip(later, answers, strict=False):
             check(answer or "")
         if None in answers:
             raise TargetLost(f"QEMU did not answer the packet {row[answers.index(None)][:40]!r}")
         return [answer or "" for answer in answers[len(later) :]]
+
+    def _stop(self) -> None:
+        """Stop a guest that runs while GDB waits for it, which GDB does not notice otherwise."""
+        with suppress(TargetLost, CommandFailed):  # GDB itself loses its patience, or says what was lost
+            self._qemu.qmp("stop")
 
     def connect(self) -> None:
         """Connect, which stops the guest."""
@@ -334,8 +342,11 @@ class Session:
         """
         seconds = max(1, math.ceil(deadline))
         place = f"1,{address:x},4"
-        patience = [f":set remotetimeout {limit}" for limit in (seconds, _PATIENCE) if seconds != _PATIENCE]
-        answers = self._ask(  # GDB's impatience itself stops a running guest
+        # When nobody is left to stop the guest, GDB's impatience does it, later.
+        patience = [
+            f":set remotetimeout {limit}" for limit in (2 * seconds, _PATIENCE) if 2 * seconds > _PATIENCE
+        ]
+        answers = self._ask(
             *patience[:1], f"Z{place}", "vCont;c", f"z{place}", "g", *patience[1:], deadline=seconds
         )
         set_, stop, cleared, state = answers[1:-1] if patience else answers

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -78,15 +79,17 @@ class Gdb:
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
 
-    def ask(self, *orders: str, deadline: float) -> list[str | None]:
+    def ask(
+        self, *orders: str, deadline: float, overdue: tuple[float, Callable[[], None]] | None = None
+    ) -> list[str | None]:
         """Have GDB carry out a row of orders; return the answers, None for a packet that got none.
 
-        Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
+        ``overdue`` are seconds and what to do whenever they have passed again without the answers. Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
         (GDB is ended then), `CommandFailed` with GDB's words about the first order that fails; those
         after it are not begun.
         """
         answers: list[str | None]
-        answers, complaint = json.loads(self._exchange(json.dumps(orders).encode() + b"\n", deadline, orders))
+        answers, complaint = json.loads(self._exchange(orders, deadline, overdue))
         if complaint is not None:
             if self._target.process.wait(1.0 if _GONE.search(complaint) else 0):
                 raise self._target.lost()
@@ -97,21 +100,32 @@ class Gdb:
         """Wait until GDB is up and set."""
         self.ask(deadline=deadline)
 
-    def _exchange(self, data: bytes, deadline: float, what: Sequence[str]) -> bytes:
+    def _exchange(
+        self, orders: Sequence[str], deadline: float, overdue: tuple[float, Callable[[], None]] | None
+    ) -> bytes:
         """Write a row, wait for its answer; those to earlier rows that Ctrl-C left unread are dropped."""
-        end = time.monotonic() + deadline
-        self._unsent += data
+        after, act = overdue or (math.inf, None)
+        began = time.monotonic()
+        end, due = began + deadline, began + after
+        self._unsent += json.dumps(orders).encode() + b"\n"
         self._owed += 1
         while True:
             while b"\n" not in self._unread:
-                self._turn(end, ", ".join(order[:60] for order in what) or "its settings")
+                self._turn(min(end, due))
+                if act and time.monotonic() >= due:
+                    due += after
+                    act()
+                elif time.monotonic() >= end and b"\n" not in self._unread:
+                    self._process.kill()
+                    what = ", ".join(order[:60] for order in orders) or "its settings"
+                    raise TargetTimeout(f"GDB did not answer {what} in time; it was ended")
             answer, _, self._unread = self._unread.partition(b"\n")
             self._owed -= 1
             if not self._owed:
                 return answer
 
-    def _turn(self, end: float, what: str) -> None:
-        """Wait for GDB once: write what it takes, read what it says."""
+    def _turn(self, end: float) -> None:
+        """Wait for GDB once, at most until ``end``: write what it takes, read what it says."""
         if self._unsent:
             with suppress(BlockingIOError, BrokenPipeError):
                 self._unsent = self._unsent[os.write(self._in, self._unsent) :]
@@ -131,9 +145,6 @@ class Gdb:
             self._unread += said
         elif other in ready:  # GDB has nothing more to say about it
             raise self._target.lost()
-        elif not ready:
-            self._process.kill()
-            raise TargetTimeout(f"GDB did not answer {what} in time; it was ended")
 
     def _ended(self) -> TargetLost:
         """Return the error that says why GDB is gone: most often because QEMU is."""

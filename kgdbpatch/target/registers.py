@@ -1,23 +1,19 @@
-"""Where registers lie in the remote protocol, from GDB's own reading of QEMU's target description."""
+"""Where registers lie in the remote protocol, from QEMU's description of them."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from kgdbpatch.errors import Misuse, TargetLost
+from kgdbpatch.target.description import described_registers, read_document
 
 __all__ = ["GENERAL", "GRegisters", "Layout"]
 
 GENERAL = (*(f"r{number}" for number in range(32)), "pc", "msr", "cr", "lr", "ctr", "xer")
-
-# A row of GDB's "maint print remote-registers": name, number, relative number, offset, size, type,
-# number in the protocol, offset in its g packet; rows of pseudo registers lack the last two.
-_ROW = re.compile(r"^ (\w+) +\d+ +\d+ +\d+ +(\d+) +\S.*? +(\d+) +(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -27,14 +23,12 @@ class Layout:
     places: Mapping[str, tuple[int, int, int]]
 
     @classmethod
-    def parse(cls, table: str) -> Layout:
-        """Read GDB's table of remote registers."""
-        places: dict[str, tuple[int, int, int]] = {}
-        for name, size, number, offset in _ROW.findall(table):
-            places.setdefault(name, (int(number), int(offset), int(size)))
+    def read(cls, packet: Callable[[str], str]) -> Layout:
+        """Ask QEMU for its description; ``packet`` sends one packet and returns the answer."""
+        places = described_registers(partial(read_document, packet))
         missing = [name for name in GENERAL if name not in places]
         if missing:
-            raise TargetLost(f"GDB knows no remote register {', '.join(missing)} of this CPU")
+            raise TargetLost(f"QEMU describes no register {', '.join(missing)} of this CPU")
         return cls(places)
 
     @classmethod
