@@ -342,14 +342,13 @@ class Session:
         """
         seconds = max(1, math.ceil(deadline))
         place = f"1,{address:x},4"
-        # When nobody is left to stop the guest, GDB's impatience does it, later.
-        patience = [
-            f":set remotetimeout {limit}" for limit in (2 * seconds, _PATIENCE) if 2 * seconds > _PATIENCE
-        ]
-        answers = self._ask(
-            *patience[:1], f"Z{place}", "vCont;c", f"z{place}", "g", *patience[1:], deadline=seconds
+        answers = self._ask(  # GDB itself loses its patience when nobody is left who stops the guest
+            f":set remotetimeout {seconds + 1}",
+            *(f"Z{place}", "vCont;c", f"z{place}", "g"),
+            f":set remotetimeout {_PATIENCE}",
+            deadline=seconds,
         )
-        set_, stop, cleared, state = answers[1:-1] if patience else answers
+        set_, stop, cleared, state = answers[1:-1]
         _ok(f"a breakpoint at 0x{address:08x}", set_)
         _ok("to remove a breakpoint", cleared)
         self._general = _block(state)

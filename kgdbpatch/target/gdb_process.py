@@ -84,7 +84,8 @@ class Gdb:
     ) -> list[str | None]:
         """Have GDB carry out a row of orders; return the answers, None for a packet that got none.
 
-        ``overdue`` are seconds and what to do whenever they have passed again without the answers. Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
+        ``overdue`` are seconds, and what to do whenever so many have passed without the answers.
+        Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
         (GDB is ended then), `CommandFailed` with GDB's words about the first order that fails; those
         after it are not begun.
         """
