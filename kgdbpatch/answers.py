@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Check", "Holder", "LiveRegisters", "Patch", "Verification"]
+__all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "Patch", "Verification"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,29 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelChange:
+    """A word of code that the kernel itself has rewritten since it was first attached to.
+
+    ``symbol`` is its place, ``kind`` what it is (kgdbpatch.patch.rewritten), ``text`` a line that says
+    what happened. ``patches`` are the ids of those whose splice the kernel has so overwritten.
+    """
+
+    address: int
+    symbol: str
+    kind: str
+    text: str
+    patches: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
-    """Whether the running text is its image plus the recorded patches; ``mismatched`` are addresses."""
+    """Whether the running text is its image plus the recorded patches.
+
+    ``mismatched`` are the addresses where it is not. What the kernel has rewritten of what is its own
+    to rewrite (``kernel_changes``) is no mismatch.
+    """
 
     ok: bool
     patched: int
     mismatched: tuple[int, ...]
+    kernel_changes: tuple[KernelChange, ...] = ()

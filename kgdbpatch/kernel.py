@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import guests, remembered
-from kgdbpatch.answers import Check, LiveRegisters, Patch, Verification
+from kgdbpatch.answers import Check, KernelChange, LiveRegisters, Patch, Verification
 from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import Misuse, Refused, TargetLost, WrongKernel
+from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
@@ -32,7 +32,7 @@ from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.steps import executed, step_to
 from kgdbpatch.threads import Threads
 
-__all__ = ["Applied", "Batch", "Check", "Kernel", "LiveRegisters", "Patch", "Verification"]
+__all__ = ["Applied", "Batch", "Check", "Kernel", "KernelChange", "LiveRegisters", "Patch", "Verification"]
 
 Ids = list[int]  # within Kernel the name `list` is the method's
 Extensions = list[Extension]
@@ -456,7 +456,14 @@ class Kernel:
 
     def verify(self) -> Verification:
         """Compare the running text with image and patch table; the guest is not stopped."""
-        return self._text.verify(self.header)
+        self.header  # noqa: B018 - raises when there is none, or the image is another kernel's
+        found = self._text.verify()
+        if found is None:  # other clients are busy with the patches
+            with self._qemu.exclusive(self._wait):
+                found = self._text.verify()
+        if found is None:
+            raise TargetBusy(f"guest '{self.name}' changes its patches all the time; nothing can be said")
+        return found
 
     def pause(self) -> None:
         """Halt the guest until `resume`; its time stands still and the host's CPU is free."""

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import vectors
-from kgdbpatch.answers import Verification
+from kgdbpatch.answers import KernelChange, Verification
 from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
+from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan, Profile
 from kgdbpatch.image import Image
@@ -19,6 +20,8 @@ from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.target.qemu import Qemu, Ram
 
 __all__ = ["RunningText"]
+
+_TRIES = 5  # at reading patch table and text while nobody changes patches
 
 
 class RunningText:
@@ -125,14 +128,31 @@ class RunningText:
         table = self.arena.physical + TRAPS_OFFSET
         return vectors.hook(self._profile, self._image, table, self.words)
 
-    def verify(self, header: Header) -> Verification:
-        """Compare the running text with image and patch table; the guest is not stopped."""
+    def verify(self) -> Verification | None:
+        """Compare the running text with image and patch table; the guest is not stopped.
+
+        Returns None when other clients changed patches meanwhile, each of a few times.
+        """
+        for _ in range(_TRIES):
+            header = self.header()
+            if header is None:
+                return None
+            table = Arena(self._ram, header.arena).table()
+            found = self._compare(header, table)
+            again = self.header()
+            if again == header and table.same(Arena(self._ram, header.arena).table()):
+                return found
+        return None
+
+    def _compare(self, header: Header, table: Table) -> Verification:
         arena = Arena(self._ram, header.arena)
-        table = arena.table()
         tops = table.tops()
         expected = header.baseline | tops
         mismatched = set(arena.damaged_bodies(table))
-        mismatched |= {record.site for record in table.records() if record.status == "damaged"}
+        lost: dict[int, list[int]] = {}
+        for record in table.records():
+            if record.status == "damaged":
+                lost.setdefault(record.site, []).append(record.id)
         differences, ours = self.differences(), set[int]()
         if header.hook is not None:
             expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
@@ -140,6 +160,23 @@ class RunningText:
         shift = self._vector_shift
         ours |= {at + shift for at in arena.tail_words(table.raw)}  # judged by their patches' checksums
         differences = {at: word for at, word in differences.items() if at not in ours}
-        mismatched |= {address for address, word in differences.items() if expected.get(address) != word}
-        mismatched |= {address for address in expected if address not in differences}
-        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)))
+        wrong = {address for address, word in differences.items() if expected.get(address) != word}
+        wrong |= {address for address in expected if address not in differences}
+        wrong |= lost.keys()
+        changes = [self._change(address, tuple(lost.get(address, ()))) for address in sorted(wrong)]
+        own = tuple(change for change in changes if change is not None)
+        mismatched |= wrong - {change.address for change in own}
+        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)), own)
+
+    def _change(self, address: int, patches: tuple[int, ...]) -> KernelChange | None:
+        """Return what to tell of a word that is not as expected, if the kernel itself may have written it."""
+        what = self._profile.rewritten(self._image).get(address)
+        if what is None:
+            return None
+        word = int(self.raw_words(address, 1)[0])
+        if not what.may_hold(address, word):
+            return None
+        text = what.change(address, word, self._image.symbolize)
+        if patches:
+            text += f"; it overwrote patch {', '.join(map(str, patches))}"
+        return KernelChange(address, self._image.symbolize(address), what.kind, text, patches)

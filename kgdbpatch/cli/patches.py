@@ -255,7 +255,8 @@ def remove(
 def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:
     """Compare the running text with its file and the patches.
 
-    The guest is not stopped. Exits with 3 when they differ.
+    The guest is not stopped. Exits with 3 when they differ. What the kernel itself has rewritten of
+    its own (jump labels, static calls, ftrace, feature fix-ups) is told by name and is no difference.
 
     \b
     Example:
@@ -270,5 +271,7 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
         else:
             places = ", ".join(_place(kernel, at) for at in found.mismatched[:8])
             print(f"{len(found.mismatched)} words differ: {places}")
+        for change in () if as_json else found.kernel_changes:
+            print(f"{change.text} ({hexadecimal(change.address)})")
         if not found.ok:
             raise typer.Exit(Refused.exit_code)

@@ -82,6 +82,13 @@ class Table:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def same(self, other: Table) -> bool:
+        """Tell whether the same patches are in as in ``other``, wherever their counters are by now."""
+        if len(self) != len(other) or not (self.words == other.words).all():
+            return False
+        names = [name for name in self.raw.dtype.names or () if name not in ("hits", "exits")]
+        return all(np.array_equal(self.raw[name], other.raw[name]) for name in names)
+
     def _statuses(self) -> npt.NDArray[np.uint8]:
         splice, original = self.raw["splice"], self.raw["original"]
         status = np.full(len(self), _DAMAGED, np.uint8)

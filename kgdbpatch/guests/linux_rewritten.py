@@ -7,7 +7,7 @@ flushes are switched while it runs, and nothing in an image tells which of the t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,15 @@ import numpy as np
 
 from kgdbpatch.guests.linux_tables import Table, exception_entries, jump_entries, table
 from kgdbpatch.isa import encode
-from kgdbpatch.patch.rewritten import FEATURE, FTRACE, JUMP_LABEL, PATCH_SITE, STATIC_CALL, Rewritten
+from kgdbpatch.patch.rewritten import (
+    CALL_TARGET,
+    FEATURE,
+    FTRACE,
+    JUMP_LABEL,
+    PATCH_SITE,
+    STATIC_CALL,
+    Rewritten,
+)
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -34,7 +42,6 @@ _FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
 _FTRACE_STUBS = re.compile(r"ftrace_tramp_\w+|ftrace_ool_stub_\w+")
 _FTRACE_TABLES = ("__mcount_loc", "__patchable_function_entries")
 _FTRACE_MARKS = ("__start_mcount_loc", "__stop_mcount_loc")
-_NOWHERE = 0xFFFF_FFFC  # stands for places that nothing is known of
 
 
 @lru_cache(maxsize=4)
@@ -73,7 +80,7 @@ def _in_code(image: Image, address: int) -> bool:
 
 def _jump_labels(image: Image) -> dict[int, Rewritten]:
     rows = jump_entries(image).tolist()
-    return {site: Rewritten(JUMP_LABEL, image.symbolize(key & ~3)) for site, _, key in rows}
+    return {site: Rewritten(JUMP_LABEL, image.symbolize(key & ~3), target) for site, target, key in rows}
 
 
 def _trampolines(image: Image) -> dict[int, str]:
@@ -101,12 +108,12 @@ def _trampolines(image: Image) -> dict[int, str]:
 def _static_calls(image: Image) -> dict[int, Rewritten]:
     found = {}
     for address, name in _trampolines(image).items():
-        what = Rewritten(STATIC_CALL, name.removeprefix(_TRAMPOLINE))
-        found[address] = what
+        name = name.removeprefix(_TRAMPOLINE)
+        found[address] = Rewritten(STATIC_CALL, name)
         if _in_code(image, address + _TRAMPOLINE_DATA):
             lis, lwz = (_word(image, address + 4 * number) for number in (1, 2))
             if (lis >> 26, lwz >> 26) == (15, 32):
-                found[address + _TRAMPOLINE_DATA] = what
+                found[address + _TRAMPOLINE_DATA] = Rewritten(CALL_TARGET, name)
     marks = ("__start_static_call_sites", "__stop_static_call_sites")
     sites = table(image, ".static_call_sites", marks)
     if sites is not None:
@@ -182,7 +189,6 @@ def _fixup_tables(image: Image) -> dict[str, Table]:
 
 
 Ranges = Iterator[tuple[int, int]]
-_Reader = Callable[["Image", Table], Ranges]
 
 
 def _sections(image: Image, entries: Table) -> Ranges:

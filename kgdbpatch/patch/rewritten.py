@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
 
-__all__ = ["CHANGED", "FEATURE", "FTRACE", "JUMP_LABEL", "PATCH_SITE", "STATIC_CALL", "Rewritten"]
+__all__ = [
+    "CALL_TARGET",
+    "CHANGED",
+    "FEATURE",
+    "FTRACE",
+    "JUMP_LABEL",
+    "PATCH_SITE",
+    "STATIC_CALL",
+    "Rewritten",
+]
 
-JUMP_LABEL, STATIC_CALL, FTRACE = "jump label", "static call", "ftrace entry"
+JUMP_LABEL, STATIC_CALL, CALL_TARGET, FTRACE = (
+    "jump label",
+    "static call",
+    "static call's target",
+    "ftrace entry",
+)
+_BLR, _MFLR_R0, _BRANCH = 0x4E80_0020, 0x7C08_02A6, 18
 FEATURE, PATCH_SITE, CHANGED = "feature fix-up", "patch site", "changed word"
 
 _WHY = {
     JUMP_LABEL: "the kernel turns it from nop to branch and back when it switches {0.name}",
     STATIC_CALL: "the kernel rewrites it when it sets the static call {0.name}",
+    CALL_TARGET: "the kernel rewrites it when it sets the static call {0.name}",
     FTRACE: "the kernel rewrites it when it traces functions ({0.name})",
     FEATURE: "the kernel fits it to the CPU's features ({0.name})",
     PATCH_SITE: "the kernel rewrites it as {0.name}",
@@ -22,6 +40,7 @@ _WHY = {
 _CHANGE = {
     JUMP_LABEL: "the kernel switched jump label {0.name} at {1}",
     STATIC_CALL: "the kernel set static call {0.name} at {1}",
+    CALL_TARGET: "the kernel set the target of static call {0.name} at {1}",
     FTRACE: "the kernel switched ftrace at {1}",
     FEATURE: "the kernel fitted {1} to the CPU's features ({0.name})",
     PATCH_SITE: "the kernel rewrote {0.name} at {1}",
@@ -31,18 +50,37 @@ _CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """One such word: its ``kind``, and the ``name`` of what it belongs to (a key, a call, a table)."""
+    """One such word: its ``kind``, and the ``name`` of what it belongs to (a key, a call, a table).
+
+    ``target`` is where a jump label leads.
+    """
 
     kind: str
     name: str = ""
+    target: int | None = None
 
     @property
     def why(self) -> str:
         """Say why nothing of ours should stand there."""
         return _WHY[self.kind].format(self)
 
-    def change(self, place: str, address: int, word: int) -> str:
-        """Say that the kernel has rewritten the word at ``address``, called ``place``, to ``word``."""
-        found = decode(word, address)
+    def may_hold(self, address: int, word: int) -> bool:
+        """Tell whether the kernel itself may have written ``word`` at ``address``; damage is all else."""
+        if self.kind == CALL_TARGET:
+            return word & 3 == 0
+        if self.kind == JUMP_LABEL:
+            leads = encode.branch_target(address, word)
+            return word == encode.nop() or (word >> 26 == _BRANCH and not word & 1 and leads == self.target)
+        if self.kind in (STATIC_CALL, FTRACE):
+            return word in (encode.nop(), _BLR, _MFLR_R0) or (word >> 26 == _BRANCH and not word & 2)
+        return self.kind != CHANGED and decode(word, address).known
+
+    def change(self, address: int, word: int, symbolize: Callable[[int], str]) -> str:
+        """Say that the kernel has rewritten the word at ``address`` to ``word``."""
+        found, leads = decode(word, address), encode.branch_target(address, word)
         now = found.text if found.known else f"0x{word:08x}"
-        return f"{_CHANGE[self.kind].format(self, place)}: now {now}"
+        if leads is not None:
+            now = f"{found.mnemonic} {symbolize(leads)}"
+        elif self.kind == CALL_TARGET:
+            now = symbolize(word)
+        return f"{_CHANGE[self.kind].format(self, symbolize(address))}: now {now}"

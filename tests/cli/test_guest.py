@@ -16,6 +16,7 @@ PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
 
 APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "pause_us"}
+CLEAN = {"mismatched": [], "kernel_changes": []}
 LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by"}
 
 pytestmark = pytest.mark.guest
@@ -63,14 +64,14 @@ def test_the_main_job(guest_cli: Cli, kernel: Kernel, profile: str) -> None:
     logged = guest_cli("log", name, "--json")
     assert all(set(line) == {"time", "source", "message"} for line in logged.json_lines)
     assert any(tag in line["message"] for line in logged.json_lines)
-    assert guest_cli("verify", name, "--json").json == {"ok": True, "patched": 1, "mismatched": []}
+    assert guest_cli("verify", name, "--json").json == {"ok": True, "patched": 1, **CLEAN}
 
     removed = guest_cli("remove", name, applied.json["id"], "--json")
     assert removed.code == 0, removed.err
     assert [(p["id"], p["state"] in {"removed", "retired"}) for p in removed.json_lines] == [
         (listed.json["id"], True)
     ]
-    assert guest_cli("verify", name, "--json").json == {"ok": True, "patched": 0, "mismatched": []}
+    assert guest_cli("verify", name, "--json").json == {"ok": True, "patched": 0, **CLEAN}
 
 
 class TestRefusals:
