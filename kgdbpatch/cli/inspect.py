@@ -10,6 +10,7 @@ import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach
 from kgdbpatch.cli.output import hexadecimal, json_line, table
+from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -47,6 +48,10 @@ def functions(
     loaded = catalog.open_image(image)
 
     found = loaded.functions if pattern is None else loaded.matching(pattern)
+    if pattern is not None and not found:
+        near = loaded.near(pattern.strip("*?"))
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Misuse(f"no function of {loaded.path.name} is like '{pattern}'{hint}")
     if as_json:
         for f in found:
             guessed = {"guessed": True} if f.guessed else {}

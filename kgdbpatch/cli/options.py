@@ -24,7 +24,10 @@ ImageOrName = Annotated[
         help="A kernel file (Mach-O or ELF), a running guest, or memory:NAME: what lies in its RAM.",
     ),
 ]
-Site = Annotated[str, typer.Argument(metavar="SITE", help="An instruction: func, func+0x18 or 0x….")]
+Site = Annotated[
+    str,
+    typer.Argument(metavar="SITE", help="An instruction: func, func+0x18, 0x…, or as oopses and nm do."),
+]
 ImageFile = Annotated[
     Path | None,
     typer.Option("--image", metavar="FILE", help="The running kernel's file, instead of the recorded one."),

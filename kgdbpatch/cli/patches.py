@@ -12,6 +12,7 @@ import typer
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach
 from kgdbpatch.cli.output import hexadecimal, json_line, progress, table
 from kgdbpatch.errors import Misuse, Refused
+from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Applied, Kernel, Patch
@@ -123,7 +124,7 @@ def apply(
             "force": force,
             "via": via,
         }
-        if any(mark in site for mark in "*?["):
+        if is_glob(site):
             if dry_run:
                 raise Misuse("--dry-run goes with one site; 'kgdbpatch functions' lists what a glob names")
             _apply_all(kernel, site, payload, as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
-from kgdbpatch.image import cache
+from kgdbpatch.image import cache, spelling
 from kgdbpatch.image.contents import Contents
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Image"]
 
-_SITE = re.compile(r"(?P<name>[^+\s]+?)(?:\s*\+\s*(?P<offset>0[xX][0-9a-fA-F]+|\d+))?")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
 _address = attrgetter("address")
 
 
@@ -171,12 +168,22 @@ class Image:
             names.setdefault(symbol.name, []).append(symbol)
         return names
 
+    def _candidates(self, name: str) -> list[Symbol]:
+        """Return the symbols that a name may mean: a C function before a label that is spelt as in C."""
+        exact = self._by_name.get(name, [])
+        if exact and (not self.symbol_prefix or any(s.kind == "function" for s in exact)):
+            return exact
+        return self._by_name.get(self.symbol_prefix + name) or exact
+
     def lookup(self, name: str) -> int:
         """Return a symbol's address; the name may lack the format's prefix.
 
-        Raises `UnknownSymbol` with close names, or `Misuse` when several local symbols share it.
+        Of a Mach-O label ``f`` and a C function ``f`` (``_f``) it is the function. Raises
+        `UnknownSymbol` with close names, or `Misuse` when several local symbols share the name.
         """
-        symbols = self._by_name.get(name) or self._by_name.get(self.symbol_prefix + name)
+        return self._address(name, self._candidates(name))
+
+    def _address(self, name: str, symbols: list[Symbol]) -> int:
         if not symbols:
             raise UnknownSymbol(name, self.path.name, self.near(name))
         symbols = [s for s in symbols if s.exported] or symbols
@@ -191,18 +198,41 @@ class Image:
         return close_names(name, self._by_name)
 
     def resolve(self, site: str) -> int:
-        """Return the address that ``func``, ``func+0x18`` or ``0x…`` means.
+        """Return the address of a place, spelt as `spelling` says: ``func+0x18``, ``0x…``, an oops line's.
 
-        Raises `Misuse` for anything else and `UnknownSymbol` for an unknown function.
+        A symbol that is spelt like a number is meant before the number. Raises `Misuse` for what
+        is no place, or two places, and `UnknownSymbol` with close names.
         """
-        match = _SITE.fullmatch(site.strip())
-        if not match:
-            raise Misuse(f"'{site}' is no site: write func, func+0x18 or 0x…")
-        name, offset = match["name"], _number(match["offset"] or "0")
-        base = _number(name) if _NUMBER.fullmatch(name) else self.lookup(name)
-        if base + offset > 0xFFFF_FFFF:
+        if self._candidates(site.strip()):
+            return self.lookup(site.strip())
+        spelt = spelling.read(site)
+        if spelt is None:
+            near = self.near(site.split("+")[0].strip())
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise Misuse(f"'{site}' is no site: write func, func+0x18 or 0x…{hint}")
+        if spelt.size is not None and spelt.offset >= spelt.size:
+            raise Misuse(f"'{site}': 0x{spelt.offset:x} lies beyond the 0x{spelt.size:x} bytes that it says")
+        address = spelt.address
+        if spelt.name is not None:
+            named = self._base(spelt.name, spelt.module) + spelt.offset
+            if address is not None and address != named:
+                raise Misuse(f"'{site}' means two places: 0x{address:08x} and, by its name, 0x{named:08x}")
+            address = named
+        if address is None or address > 0xFFFF_FFFF:
             raise Misuse(f"'{site}' lies beyond the 32-bit address space")
-        return base + offset
+        return address
+
+    def _base(self, name: str, module: str | None) -> int:
+        """Return the address of a symbol, of a module's symbol, or that a number is."""
+        symbols = self._candidates(name)
+        if module is not None:
+            if not any(section.name.startswith(f"{module},") for section in self.sections):
+                raise Misuse(f"'{name}' is of the module '{module}', which is not part of {self.path.name}")
+            symbols = [s for s in symbols if s.section.startswith(f"{module},")]
+        number = spelling.address_of(name)
+        if symbols or module is not None or number is None:
+            return self._address(name, symbols)
+        return number
 
     @cached_property
     def _named(self) -> list[Symbol]:
@@ -238,10 +268,6 @@ def _parse(path: Path, kind: str, data: bytes) -> Contents:
         raise
     except (ValueError, RuntimeError) as error:  # a library's, of a number or name that it cannot hold
         raise BadImage(path, f"damaged: {' '.join(str(error).split())}") from error
-
-
-def _number(text: str) -> int:
-    return int(text, 16) if text[:2].lower() == "0x" else int(text)
 
 
 def _plus(name: str, offset: int) -> str:

@@ -99,7 +99,7 @@ TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7)
 
 
 def _figures(unstripped: Path, place: Path) -> tuple[float, float]:
-    """Return the share of the functions that are found without symbols, and of those found that are functions."""
+    """Return the share of the functions that are found without symbols, and of those found that are ones."""
     subprocess.run([_STRIP, "-s", "-o", place / "stripped", unstripped], check=True)
     known = {function.address for function in Image.load(unstripped).functions}
     found = {function.address for function in catalog.open_image(str(place / "stripped")).functions}
