@@ -36,7 +36,7 @@ class Applied:
         self.entry = made.entry
         self.id, self.site, self.saved = identity, made.site, made.saved
         self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
-        self.forced = made.forced
+        self.forced, self.warnings = made.forced, made.warnings
         self.springboard_words = len(made.springboard_code) // 4
         self.pause_us = round(pause * 1e6)
 

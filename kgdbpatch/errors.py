@@ -17,6 +17,7 @@ __all__ = [
     "MemoryFault",
     "MissingTool",
     "Misuse",
+    "OutOfReach",
     "Refused",
     "TargetBusy",
     "TargetLost",
@@ -117,6 +118,10 @@ class WrongKernel(BadInput):
 
 class BadPatch(BadInput):
     """A patch file does not assemble, compile or link; quotes the tool."""
+
+
+class OutOfReach(BadPatch):
+    """A branch of a payload does not get to its target from where the payload is to stand."""
 
 
 class BuildFailed(KgdbPatchError):

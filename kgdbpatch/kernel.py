@@ -302,7 +302,14 @@ class Kernel:
         arena = self._component.arena(header.arena)
         tails = self._text.free_tails() if via == "tails" else []
         return Planner(
-            self.image, self.survey, arena, hook=self._text.hook, via=via, force=force, tails=tails
+            self.image,
+            self.survey,
+            arena,
+            hook=self._text.hook,
+            via=via,
+            force=force,
+            tails=tails,
+            stack=self._profile.stack_size(self.image),
         )
 
     def plan(

@@ -13,11 +13,12 @@ import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import BadPatch, Misuse, Refused
+from kgdbpatch.errors import BadPatch, Misuse, OutOfReach, Refused, UnknownSymbol
 from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.assemble import assemble
-from kgdbpatch.patch.compile import compile_c, link
+from kgdbpatch.patch.compile import CObject, Linked, compile_c, link
+from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
 from kgdbpatch.patch.plan import (
     Payload,
     Place,
@@ -47,7 +48,8 @@ class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
-    vector tails; ``via`` is one of `VIA`; with ``force`` plans may go against the rules of `FORCEABLE`.
+    vector tails; ``via`` is one of `VIA`; with ``force`` plans may go against the rules of `FORCEABLE`;
+    ``stack`` is the size of the kernel's stacks, bytes.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Planner:
         via: str = "auto",
         force: bool = False,
         tails: Sequence[int] = (),
+        stack: int = LEAST_STACK,
     ) -> None:
         if via not in VIA:
             raise Misuse(f"via is one of {', '.join(VIA)}, not '{via}'")
@@ -68,7 +71,7 @@ class Planner:
         if via == "tails" and not tails:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._survey, self._arena, self._force = image, survey, arena, force
-        self._hook, self._via = hook, via
+        self._hook, self._via, self._stack = hook, via, stack
         self._patched: dict[int, Record] = {}
         for record in arena.records():
             if record.status != "retired":
@@ -97,16 +100,7 @@ class Planner:
             self._survey.function(target)
             return call_payload(target, abi)
         if c is not None:
-            compiled = compile_c(Path(c), entry=entry)
-
-            @cache
-            def at(address: int) -> tuple[bytes, int, int]:
-                linked = link(compiled, address, lookup, abi=abi)
-                return linked.code, linked.constant_size, linked.entry
-
-            linked = link(compiled, self._allocator.look().body, lookup, abi=abi)
-            text = np.frombuffer(linked.code[: linked.text_size], ">u4").tolist()
-            return blob_payload(at, abi, text)
+            return self._compiled(Path(c), entry)
         if asm is None:
             return count_payload()
         source, filename = _assembler_source(asm)
@@ -116,15 +110,70 @@ class Planner:
             code = assemble(source, origin=address, symbols=lookup, filename=filename)
             return [int(word) for word in np.frombuffer(code, ">u4")]
 
-        origin = self._allocator.look().body
-        if words(origin) == words(origin + 0x1_2340):  # it stands anywhere: one assembly serves all
+        origin = self._origin(words)
+        same = _anywhere(words, origin)
 
-            def emit(_address: int) -> list[int]:
-                return words(origin)
+        def placed(address: int) -> list[int]:
+            try:
+                return words(origin if same else address)
+            except OutOfReach as error:
+                raise Refused("reach", str(error)) from error
 
-        else:
-            emit = words
-        return asm_payload(emit, origin, abi, counted=count)
+        return asm_payload(placed, origin, abi, counted=count, stack=self._stack)
+
+    def _origin(self, words: Callable[[int], list[int]]) -> int:
+        """Return where a payload in assembler can stand: in the arena or in its near window.
+
+        Raises `OutOfReach` where its branches get to their targets from neither.
+        """
+        place = self._allocator.look()
+        try:
+            words(place.body)
+        except OutOfReach:
+            near = self._allocator.near(place)
+            if near is None:
+                raise
+            words(near.body)
+            return near.body
+        return place.body
+
+    def _compiled(self, path: Path, entry: str | None) -> Payload:
+        """Return the payload of a C file; raise `Refused` when it takes more stack than the kernel has."""
+        compiled, abi, lookup = compile_c(path, entry=entry), self._image.abi, self._image.lookup
+
+        @cache
+        def linked(address: int) -> Linked:
+            return link(compiled, address, lookup, abi=abi)
+
+        def at(address: int) -> tuple[bytes, int, int]:
+            made = linked(address)
+            return made.code, made.constant_size, made.entry
+
+        trial = linked(self._allocator.look().body)
+        text = np.frombuffer(trial.code[: trial.text_size], ">u4").tolist()
+        code_end = trial.address + trial.text_size
+        functions = {name: place for name, place in trial.symbols.items() if place < code_end}
+        found = depth(text, trial.address, functions, str(path))
+        check_depth(found.own, self._stack, calls=found.calls, what=str(path))
+        return blob_payload(at, abi, text, self._shadowed(compiled))
+
+    def _shadowed(self, compiled: CObject) -> tuple[str, ...]:
+        """Return warnings about the kernel's names that a payload defines anew."""
+        found = []
+        for name, kind in compiled.exported:
+            try:
+                address = self._image.lookup(name)
+            except UnknownSymbol:
+                continue
+            except Misuse:  # several of that name
+                where = "the kernel has such names"
+            else:
+                where = f"the kernel's {self._image.symbolize(address)} at 0x{address:08x} is another"
+            found.append(
+                f"{compiled.path}: defines a {kind} '{name}' of its own, {where}; "
+                "declare it extern to mean the kernel's, static to mean your own"
+            )
+        return tuple(found)
 
     def any_call(self) -> Payload:
         """Return the payload that `check` speaks of: a call of a kernel function."""
@@ -267,8 +316,14 @@ def _assembler_source(asm: str | Path) -> tuple[str, str]:
     if isinstance(asm, str):
         return asm, "<asm>"
     try:
-        return asm.read_text(), str(asm)
+        return asm.read_text("utf-8", "surrogateescape"), str(asm)
     except OSError as error:
         raise BadPatch(f"{asm}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadPatch(f"{asm}: not a text file") from error
+
+
+def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:
+    """Tell whether a payload's words are the same wherever it stands."""
+    try:
+        return words(origin) == words(origin + 0x1_2340)
+    except OutOfReach:
+        return False

@@ -158,6 +158,8 @@ def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: b
 def _show_applied(
     kernel: Kernel, made: Plan | Applied, identity: int | None, pause: int | None, as_json: bool
 ) -> None:
+    for warning in made.warnings:
+        print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
     if as_json:
         json_line(
             {
@@ -168,6 +170,7 @@ def _show_applied(
                 "saved": made.saved,
                 "body_words": made.body_words,
                 "forced": made.forced,
+                "warnings": made.warnings,
                 "pause_us": pause,
             }
         )

@@ -104,6 +104,11 @@ class Darwin(Profile):
         """Return ``address`` itself: kernel stacks and what the kernel allocates are mapped one-to-one."""
         return address if address < self.announced_mib * MIB else None
 
+    def stack_size(self, image: Image) -> int:
+        """Return what the kernel's own symbol says, else what xnu has: 16 KiB."""
+        known = (s.address for s in image.symbols if s.name == "_kernel_stack_size")
+        return next(known, 0x4000)
+
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
         """Yield the threads on the bundled kernel's list; none of a kernel that has no such list."""
         head = next((symbol.address for symbol in image.symbols if symbol.name == "_all_threads"), None)

@@ -74,6 +74,17 @@ class Linux(Profile):
         physical = address - _linear_offset(image)
         return physical if 0 <= physical < self.announced_mib * MIB else None
 
+    def stack_size(self, image: Image) -> int:
+        """Return what the kernel's configuration says, else the distance of the first stack's ends."""
+        shift = kernel_option(image, "THREAD_SHIFT")
+        if shift is not None:
+            return 1 << int(shift)
+        ends = ("init_stack", "__end_init_stack", "__end_init_task")
+        known = {symbol.name: symbol.address for symbol in image.symbols if symbol.name in ends}
+        end = known.get("__end_init_stack", known.get("__end_init_task", 0))
+        size = end - known.get("init_stack", end)
+        return size if size >= super().stack_size(image) else super().stack_size(image)
+
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
         """Yield all processes' and the kernel's threads; none when ``init_task`` cannot be understood."""
         known = {

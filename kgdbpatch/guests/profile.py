@@ -129,6 +129,10 @@ class Profile(ABC):
         """Return the physical address of memory that kernel stacks and threads can be in, or None."""
         return self.to_physical(image, address)
 
+    def stack_size(self, image: Image) -> int:
+        """Return the size of a kernel stack in bytes; the least that any kernel has where it is not known."""
+        return 0x2000
+
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterable[Thread]:
         """Return the kernel's threads, as far as they can be found; ``read`` reads its memory."""
         return ()

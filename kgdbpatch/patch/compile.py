@@ -11,34 +11,24 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.patch.gnu import complaint, run
 from kgdbpatch.patch.link import Linked, link
+from kgdbpatch.patch.support import FLAGS, header_options
 
 __all__ = ["CObject", "Linked", "compile_c", "link"]
 
 _log = logging.getLogger(__name__)
-
-_FLAGS = (
-    *("-std=gnu17", "-O2", "-mcpu=750", "-mbig-endian", "-m32"),
-    *("-ffreestanding", "-fno-builtin", "-nostdinc"),
-    *("-msoft-float", "-mno-altivec", "-msdata=none", "-G0", "-mno-relocatable"),
-    *("-fno-pic", "-fno-pie", "-fno-common", "-fno-stack-protector", "-fno-strict-aliasing"),
-    *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-exceptions", "-fno-ident"),
-    *("-fno-stack-check", "-fcf-protection=none", "-fno-reorder-functions"),
-    *("-fdiagnostics-color=never", "-fno-diagnostics-show-caret"),
-    *("-Wall", "-Werror=implicit-function-declaration", "-Werror=implicit-int", "-Werror=int-conversion"),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class CObject:
     """A compiled, unlinked C payload: the object file, its entry function, the names it needs.
 
-    ``called`` are those of the needed names that are called directly.
+    ``called`` are those of the needed names that are called directly, ``weak`` those that may be
+    missing; ``exported`` are the global names that it defines itself, with what they are.
     """
 
     path: Path
@@ -47,6 +37,8 @@ class CObject:
     functions: tuple[str, ...]
     needed: tuple[str, ...]
     called: frozenset[str]
+    weak: frozenset[str] = frozenset()
+    exported: tuple[tuple[str, str], ...] = ()  # (name, "function" or "variable")
 
 
 def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Path] = ()) -> CObject:
@@ -57,12 +49,13 @@ def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Pa
     path = Path(path)
     if not path.is_file():
         raise BadPatch(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory, header_options() as headers:
         target = Path(directory) / "payload.o"
         done = run(
             "gcc",
-            *_FLAGS,
-            *("-isystem", _compiler_headers(), "-c", "-x", "c", "-o", target),
+            *FLAGS,
+            *headers,
+            *("-c", "-x", "c", "-o", str(target)),
             *(f"-I{include}" for include in include_dirs),
             path,
             about=str(path),
@@ -71,36 +64,32 @@ def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Pa
             raise complaint(done.stderr, str(path), "gcc")
         for line in done.stderr.splitlines():
             _log.warning("%s", line)
-        functions, exported, needed = _names(target, path)
+        names = _names(target, path)
         called = _called(target, path)
         data = target.read_bytes()
+    functions = tuple(name for name, kind in names if kind in "TtW")
+    needed = tuple(name for name, kind in names if kind in "Uwv")
     return CObject(
         path=path,
         data=data,
-        entry=_entry(path, entry, functions, exported),
+        entry=_entry(path, entry, functions, tuple(name for name, kind in names if kind in "TW")),
         functions=functions,
         needed=needed,
         called=called & frozenset(needed),
+        weak=frozenset(name for name, kind in names if kind in "wv"),
+        exported=tuple(
+            (name, "function" if kind in "TW" else "variable") for name, kind in names if kind in "TWVDBRSGC"
+        ),
     )
 
 
-@cache
-def _compiler_headers() -> str:
-    """Return the directory of the compiler's own headers: ``stdint.h``, ``stdarg.h``, …"""
-    return run("gcc", "-print-file-name=include", about="gcc").stdout.strip()
-
-
-def _names(target: Path, path: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the functions that an object defines, the global ones among them, the undefined names."""
+def _names(target: Path, path: Path) -> list[tuple[str, str]]:
+    """Return the names of an object and what ``nm`` calls their kind."""
     done = run("nm", "--format=posix", target, about=str(path))
     if done.returncode:
         raise complaint(done.stderr, str(path), "nm")
-    kinds = [line.split()[:2] for line in done.stdout.splitlines()]
-    return (
-        tuple(name for name, kind in kinds if kind in "Tt"),
-        tuple(name for name, kind in kinds if kind == "T"),
-        tuple(name for name, kind in kinds if kind in "Uwv"),
-    )
+    rows = (line.split() for line in done.stdout.splitlines())
+    return [(row[0], row[1]) for row in rows if len(row) > 1]
 
 
 def _called(target: Path, path: Path) -> frozenset[str]:

@@ -52,17 +52,17 @@ def run(
     command = [find(tool), *map(str, arguments)]
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        return subprocess.run(
+        done = subprocess.run(
             command,
-            input=text,
-            stdin=subprocess.DEVNULL if text is None else None,
+            # bytes that are no UTF-8 go to the tool as they stood in the user's file
+            input=b"" if text is None else text.encode("utf-8", "surrogateescape"),
             capture_output=True,
-            text=True,
-            errors="replace",
             env=environment,
             timeout=_DEADLINE,
             check=False,
         )
+        output, errors = (out.decode("utf-8", "replace") for out in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(command, done.returncode, output, errors)
     except subprocess.TimeoutExpired as error:
         raise BadPatch(f"{about}: {Path(command[0]).name} did not end in {_DEADLINE:.0f} s") from error
 

@@ -1,32 +1,51 @@
-"""Assemble with GNU as, and link with GNU ld against the kernel's symbols."""
+"""Assemble with GNU as, and link with GNU ld against the kernel's symbols.
+
+To GNU as a number given to a branch is a distance, a label's address is not, and the object does
+not tell the two apart once they are encoded. So each relative branch is assembled as one to
+itself, and its target is written, as the user spelled it, into a table beside the code. There GNU
+as keeps a relocation for a label and none for a number; ld makes addresses of them all, and
+the branches are given theirs last.
+"""
 
 from __future__ import annotations
 
+import io
 import re
+import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from kgdbpatch.errors import BadPatch
+from kgdbpatch.isa import encode
 from kgdbpatch.patch.gnu import complaint, link_script, run, undefined
+from kgdbpatch.patch.statements import no_text, out_of_reach, plain
 
 __all__ = ["assemble_gnu"]
 
 # 603/604 is the 750's instruction set; a wrong kind of register is only a warning to GNU as.
 _OPTIONS = ("-mbig-endian", "-a32", "-mppc", "-mregnames", "--fatal-warnings", "-g")
-_ABSOLUTE = "__kgdbpatch_at_"
 # the plan knows of code only
 _ONLY_TEXT = "a payload in assembler may use the section .text only"
-
-_STATEMENT = re.compile(r"""[^;"#]+|"(?:\\.|[^"\\])*"?|;|\#.*""")
-_BRANCH = re.compile(
-    r"""(?P<head>\s*(?:[\w.$]+:\s*)*            # labels
-        b(?!l?a\b|c?l?r|c?ctr)[a-z]*(?<!a)[+-]?\s+  # a relative branch
-        (?:[^,]+,\s*)*)
-        (?P<number>0[xX][0-9a-fA-F]+|\d+)\s*""",
-    re.VERBOSE,
+_MADE_UP = (
+    "a macro makes up the name of a branch here, so its target cannot be told from a distance; "
+    "write the branch out"
 )
+
+_TABLE, _ENTRY = ".kgdbpatch.branches", struct.Struct(">4I")  # place, target, line, hint
+_HERE = "7340033"  # the number of a local label that no user writes
+_CONDITION = "dnz|dz|dnzt|dnzf|dzt|dzf|t|f|lt|gt|eq|so|un|ge|le|ne|ns|nu|nl|ng"
+_BRANCH = re.compile(
+    rf"""(?P<labels>\s*(?:(?:[\w.$\\@]+|"[^"]*")\s*:\s*)*)
+        (?P<name>b(?:c|{_CONDITION})?l?)(?P<hint>[+-]?)(?![\w.$\\]|\s*[=:])
+        (?P<others>\s*(?:[^,]*,)*)(?P<target>[^,]*)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_BUILT = re.compile(r"\s*(?:[\w.$\\@]+\s*:\s*)*(?:b[\w.]*\\|\\\w)", re.IGNORECASE)
+_DOT = re.compile(r"(?<![\w.$\\])\.(?![\w.$])")
+_OPERATOR = re.compile(r"@(?:plt|local|notoc)\b", re.IGNORECASE)
 
 
 def assemble_gnu(source: str, origin: int, resolve: Callable[[str, str], int], filename: str) -> bytes:
@@ -35,13 +54,14 @@ def assemble_gnu(source: str, origin: int, resolve: Callable[[str, str], int], f
     ``resolve(name, source)`` gives the address of a name that the source leaves undefined.
     Raises `BadPatch` with the assembler's or linker's own message.
     """
-    blob, names = _object(source, filename)
-    symbols = {name: _value(name, lambda n: resolve(n, source)) for name in names}
+    blob, names, built = _object(source, filename)
+    symbols = {name: resolve(name, source) for name in names}
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
         place = Path(directory)
         (place / "payload.o").write_bytes(blob)
         body = [
             f".text 0x{origin:x} : SUBALIGN(4) {{ *(.text) }}",
+            f"{_TABLE} : SUBALIGN(1) {{ *({_TABLE}) LONG(SIZEOF(.text)) }}",
             ".other : { *(.data .bss .glink .iplt .plt .got .rela.iplt .branch_lt) }",
             f'ASSERT(SIZEOF(.other) == 0, "{_ONLY_TEXT}")',
         ]
@@ -54,58 +74,98 @@ def assemble_gnu(source: str, origin: int, resolve: Callable[[str, str], int], f
         )
         if done.returncode:
             raise complaint(_tidy(done.stderr, place, filename), filename, "ld")
-        code = (place / "payload").read_bytes() if (place / "payload").exists() else b""
-    if len(code) % 4:
-        raise BadPatch(f"{filename}: the payload ends in the middle of an instruction ({len(code)} bytes)")
-    return code
+        linked = (place / "payload").read_bytes()
+    size = int.from_bytes(linked[-4:], "big")
+    if size % 4:
+        raise BadPatch(
+            f"{filename}: the payload ends in the middle of an instruction ({size} bytes); data that is "
+            "no instruction has its place in a C payload"
+        )
+    code = bytearray(linked[:size])
+    table = linked[size:-4]
+    table = table[len(table) % _ENTRY.size :]
+    for at, target, line, hinted in _ENTRY.iter_unpack(table):
+        word = _branch(code, at - origin, at, target, hinted, f"{filename}:{line}")
+        code[at - origin : at - origin + 4] = word.to_bytes(4, "big")
+    if built:
+        _no_other_branch(code, {at - origin for at, *_ in _ENTRY.iter_unpack(table)}, blob, filename)
+    return bytes(code)
 
 
-def _value(name: str, resolve: Callable[[str], int]) -> int:
-    if name.startswith(_ABSOLUTE):
-        return int(name.removeprefix(_ABSOLUTE), 16)
-    return resolve(name)
+def _branch(code: bytearray, offset: int, at: int, target: int, hinted: int, where: str) -> int:
+    """Return the word of the branch that GNU as left at an offset as one to itself."""
+    word = int.from_bytes(code[offset : offset + 4], "big")
+    if target & 3:
+        raise BadPatch(f"{where}: no branch reaches 0x{target:x}: not the address of a word")
+    distance = ((target - at + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+    if word >> 26 == 18:
+        if not encode.branch_reaches(at, target):
+            raise out_of_reach(where, at, target, linked=bool(word & 1))
+        return word | distance & 0x03FF_FFFC
+    if not -0x8000 <= distance < 0x8000:
+        raise out_of_reach(where, at, target, linked=bool(word & 1))
+    if hinted and distance < 0:  # a hint is told relative to the direction (PEM, 4.2.4.2)
+        word ^= 1 << 21
+    return word | distance & 0xFFFC
+
+
+def _no_other_branch(code: bytearray, known: set[int], blob: bytes, filename: str) -> None:
+    """Refuse relative branches that stand in no table and have no relocation: their meaning is not known."""
+    from elftools.elf.elffile import ELFFile
+
+    section: Any = ELFFile(io.BytesIO(blob)).get_section_by_name(".rela.text")
+    known = known | (
+        {int(entry["r_offset"]) & ~3 for entry in section.iter_relocations()} if section else set()
+    )
+    for offset in range(0, len(code), 4):
+        word = int.from_bytes(code[offset : offset + 4], "big")
+        if word >> 26 in (16, 18) and not word & 2 and offset not in known:
+            raise BadPatch(f"{filename}: instruction {offset // 4 + 1}: {_MADE_UP}")
 
 
 @lru_cache(maxsize=8)
-def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...]]:
-    """Return the object file of ``source`` and the names it leaves undefined."""
+def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...], bool]:
+    """Return the object of ``source``, the names it leaves undefined, whether macros make up mnemonics."""
+    rows = [list(_STATEMENT.findall(line)) for line in plain(source).split("\n")]
+    built = any(_BUILT.match(part) for parts in rows for part in parts)
+    text = "\n".join("".join(_rewritten(parts, n, filename)) for n, parts in enumerate(rows, 1)) + "\n"
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
         place = Path(directory)
         target = place / "payload.o"
-        lines = enumerate(source.split("\n"), 1)
-        text = "\n".join(_absolute_branches(line, f"{filename}:{number}") for number, line in lines) + "\n"
         done = run(
             "as", *_OPTIONS, "-I", str(Path(filename).parent), "-o", target, "-", about=filename, text=text
         )
         if done.returncode or not target.exists():
             raise complaint(_tidy(done.stderr, place, filename), filename, "as")
-        return target.read_bytes(), tuple(undefined(target, filename))
+        return target.read_bytes(), tuple(undefined(target, filename)), built
 
 
-def _absolute_branches(line: str, where: str) -> str:
-    """Make ``b 0x3000`` go to the address 0x3000; to GNU as it means 0x3000 bytes further on."""
-    out = []
-    for part in _STATEMENT.findall(line):
+_STATEMENT = re.compile(r"""(?:[^;"']|"(?:\\.|[^"\\])*"?|'.?)+|;""")
+
+
+def _rewritten(parts: list[str], line: int, filename: str) -> Iterator[str]:
+    """Yield a line's statements, each relative branch made one to itself and its target put in the table."""
+    for part in parts:
+        no_text(part, f"{filename}:{line}")
         match = _BRANCH.fullmatch(part)
-        if match:
-            value = int(match["number"], 0) if match["number"][:2].lower() == "0x" else int(match["number"])
-            if value & 3 or value > 0xFFFF_FFFF:
-                raise BadPatch(f"{where}: no branch reaches {match['number']}: not the address of a word")
-            part = f"{match['head']}{_ABSOLUTE}{value:x} "
-        out.append(part)
-    return "".join(out)
+        if match is None or not match["target"].strip():
+            yield part
+            continue
+        target = _OPERATOR.sub("", _DOT.sub(f"{_HERE}f", match["target"]).strip())
+        entry = f"{_HERE}f, ({target}), {line}, {int(bool(match['hint']))}"
+        yield f'{match["labels"]}.pushsection {_TABLE},"a"; .long {entry}; .popsection; '
+        yield f"{_HERE}: {match['name']}{match['hint']}{match['others']} . "
 
 
 def _tidy(output: str, place: Path, filename: str) -> str:
     output = re.sub(r"(?m)^\S*-ld: ", "", output)
     output = output.replace("{standard input}", filename).replace(str(place / "payload.o"), filename)
-    output = re.sub(rf"{_ABSOLUTE}([0-9a-f]+)", r"0x\1", output)
     output = re.sub(
         rf"(?m)^{re.escape(filename)}:\S*?:(\d+):(\(\.text\+0x[0-9a-f]+\):)? ", rf"{filename}:\1: ", output
     )
     output = re.sub(
-        r"relocation truncated to fit: R_PPC_REL(?:24|14)\S* against (?:symbol )?`?([^\s']+).*",
-        r"\1 is out of branch reach from here; load its address and use mtctr and bctrl (or bctr)",
+        r"relocation truncated to fit: R_PPC_\S* against (?:symbol )?`?([^\s']+).*",
+        r"\1 does not fit this instruction",
         output,
     )
     output = re.sub(r"(?m)^error: unplaced orphan section.*", _ONLY_TEXT, output)

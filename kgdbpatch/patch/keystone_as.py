@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from kgdbpatch.errors import BadPatch, Misuse
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.patch.statements import Program, Statement, parse
+from kgdbpatch.patch.statements import Program, Statement, out_of_reach, parse
 
 __all__ = ["FORMS", "assemble_keystone"]
 
 _DEADLINE = 10.0  # seconds for a whole payload
+_CONDITIONAL_REACH = 0x8000
 
 # Operand kinds: r register, a base register (0: none), e base that is written back, c CR field,
 # b CR bit, s signed 16, n signed 16 to be negated, u unsigned 16, i either, h 0..31, k 0..255,
@@ -118,24 +119,42 @@ def _own(program: Program, statement: Statement) -> int | None:
         for operand in statement.operands
         if mnemonic == ".long" or mnemonic[0] == "b"
     ]
+    for operand, value in zip(statement.operands, values, strict=False):
+        if not -(1 << 32) < value < 1 << 32:
+            raise BadPatch(f"{where}: {operand} is out of range: no address has more than 32 bits")
+    if mnemonic == ".long" and len(values) == 1:
+        return values[0] & 0xFFFF_FFFF
     try:
-        if mnemonic == ".long" and len(values) == 1:
-            return values[0] & 0xFFFF_FFFF
-        if mnemonic in {"b", "bl"} and len(values) == 1:
-            return _LINKED[mnemonic](statement.address, values[0] & 0xFFFF_FFFF)
         if mnemonic in {"ba", "bla"} and len(values) == 1:
             return encode.ba(values[0] & 0xFFFF_FFFF, link=mnemonic == "bla")
-        if mnemonic == "bc" and len(values) == 3:
-            return encode.bc(values[0], values[1], statement.address, values[2] & 0xFFFF_FFFF)
-        if mnemonic in {"bdnz", "bdz"} and len(values) == 1:
-            bo = 16 if mnemonic == "bdnz" else 18
-            return encode.bc(bo, 0, statement.address, values[0] & 0xFFFF_FFFF)
-        return _conditional(mnemonic, values, statement.address)
+        return _relative(mnemonic, values, statement.address, where)
     except Misuse as error:
         raise BadPatch(f"{where}: {error}") from error
 
 
-def _conditional(mnemonic: str, values: list[int], address: int) -> int | None:
+def _relative(mnemonic: str, values: list[int], at: int, where: str) -> int | None:
+    if mnemonic in _LINKED and len(values) == 1:
+        target = _target(values[0], at, where, encode.BRANCH_REACH, linked=mnemonic == "bl")
+        return _LINKED[mnemonic](at, target)
+    if mnemonic == "bc" and len(values) == 3:
+        return encode.bc(values[0], values[1], at, _target(values[2], at, where, _CONDITIONAL_REACH))
+    if mnemonic in {"bdnz", "bdz"} and len(values) == 1:
+        bo = 16 if mnemonic == "bdnz" else 18
+        return encode.bc(bo, 0, at, _target(values[0], at, where, _CONDITIONAL_REACH))
+    return _conditional(mnemonic, values, at, where)
+
+
+def _target(value: int, at: int, where: str, reach: int, *, linked: bool = False) -> int:
+    """Return the address that a relative branch at ``at`` is to go to, if it can."""
+    target = value & 0xFFFF_FFFF
+    if target & 3:
+        raise BadPatch(f"{where}: no branch reaches 0x{target:x}: not the address of a word")
+    if not -reach <= ((target - at + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000 < reach:
+        raise out_of_reach(where, at, target, linked=linked)
+    return target
+
+
+def _conditional(mnemonic: str, values: list[int], address: int, where: str) -> int | None:
     """Return the word of ``beq [crN,] target`` or ``beqlr [crN]``, if it is one."""
     condition, ending = _CONDITIONS.get(mnemonic[1:3]), mnemonic[3:]
     if mnemonic[0] != "b" or condition is None or ending not in {"", "l", "lr", "ctr"}:
@@ -145,7 +164,8 @@ def _conditional(mnemonic: str, values: list[int], address: int) -> int | None:
         return None
     bo, bit = condition[0], condition[1] + 4 * sum(values[: len(values) - targets])
     if targets:
-        return encode.bc(bo, bit, address, values[-1] & 0xFFFF_FFFF) | (ending == "l")
+        target = _target(values[-1], address, where, _CONDITIONAL_REACH, linked=ending == "l")
+        return encode.bc(bo, bit, address, target) | (ending == "l")
     return 19 << 26 | bo << 21 | bit << 16 | (16 if ending == "lr" else 528) << 1
 
 

@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
 from kgdbpatch.patch.gnu import complaint, link_script, run
+from kgdbpatch.patch.support import SUPPORTED, library, of_the_library, support_object
+from kgdbpatch.patch.weak import without_calls
 
 if TYPE_CHECKING:
     from kgdbpatch.patch.compile import CObject
@@ -56,6 +57,8 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
     found: dict[str, int] = {}
     missing: dict[str, Exception] = {}
     for name in compiled.needed:
+        if of_the_library(name):
+            continue
         try:
             found[name] = resolve(name)
         except (UnknownSymbol, Misuse) as error:
@@ -63,26 +66,28 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
                 raise BadPatch(
                     f"{about}: floating-point arithmetic ({name}), which is off in kernel code"
                 ) from error
-            missing[name] = error
+            if name not in compiled.weak:
+                missing[name] = error
+    own = frozenset(name for name in SUPPORTED if name in missing)
     veneers = {
         n: found.pop(n) for n in sorted(compiled.called & found.keys()) if _far(found[n], address, abi)
     }
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
         place = Path(directory)
-        (place / "payload.o").write_bytes(compiled.data)
+        objects = [place / "payload.o"]
+        objects[0].write_bytes(without_calls(compiled.data, compiled.weak - found.keys() - veneers.keys()))
+        if own:
+            objects.append(place / "support.o")
+            objects[1].write_bytes(support_object(own))
         (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
         done = run(
             "ld",
             *("-melf32ppc", "-N", "--no-relax", "--no-warn-rwx-segments", "-z", "noexecstack", "-e", "0"),
-            *(
-                "--orphan-handling=error",
-                "--no-warn-mismatch",
-                "-T",
-                place / "script",
-                "-o",
-                place / "payload",
-            ),
-            *(place / "payload.o", *([_support_library()] if missing else [])),
+            *("-z", "nodynamic-undefined-weak"),  # a weak name that nobody has is 0
+            *("--orphan-handling=error", "--no-warn-mismatch"),
+            *("-T", place / "script", "-o", place / "payload"),
+            *objects,
+            *([library()] if len(found) + len(veneers) < len(compiled.needed) else []),
             about=about,
         )
         if done.returncode:
@@ -92,12 +97,6 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
             output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
             raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
         return _take(compiled, address, place / "payload")
-
-
-@cache
-def _support_library() -> Path:
-    """Return the compiler's own library: 64-bit division and the like."""
-    return Path(run("gcc", "-m32", "-print-libgcc-file-name", about="gcc").stdout.strip())
 
 
 def _is_floating(name: str) -> bool:
@@ -138,7 +137,7 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI) -> Iterator[str]:
     yield f". = {_MARKS[1]};"
     yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
-    yield ".linker : { *(.glink .iplt .plt .got .rela.iplt .branch_lt) }"
+    yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
 

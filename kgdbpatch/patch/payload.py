@@ -10,11 +10,14 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import CRS, FPRS, GPRS, mask
+from kgdbpatch.patch.balance import deepest
+from kgdbpatch.patch.depth import LEAST_STACK, check_depth
 
 __all__ = ["Payload", "asm_payload", "blob_payload", "call_payload", "count_payload"]
 
 _XER = ("ca", "ov", "so", "string")
 _CALL_REGISTER = 12
+_MOST_WORDS = 60_000  # instructions in line: the patch table counts a body's in 16 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Payload:
     blob: Callable[[int], tuple[bytes, int]] | None = None
     frame: bool = False
     sees_registers: bool = False  # it may read any register: all are as at the site when it starts
+    warnings: tuple[str, ...] = ()  # what whoever asked for it should know
 
 
 def _call(at: int, to: int) -> list[int]:
@@ -60,7 +64,10 @@ def call_payload(target: int, abi: ABI) -> Payload:
 
 
 def blob_payload(
-    link: Callable[[int], tuple[bytes, int, int]], abi: ABI, text: Sequence[int] | None = None
+    link: Callable[[int], tuple[bytes, int, int]],
+    abi: ABI,
+    text: Sequence[int] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Payload:
     """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry).
 
@@ -76,6 +83,7 @@ def blob_payload(
         blob=lambda at: link(at)[:2],
         frame=frame,
         sees_registers=clobbers is not None,
+        warnings=warnings,
     )
 
 
@@ -100,37 +108,31 @@ def count_payload() -> Payload:
 
 
 def asm_payload(
-    assemble: Callable[[int], list[int]], origin: int, abi: ABI, *, counted: bool = False
+    assemble: Callable[[int], list[int]],
+    origin: int,
+    abi: ABI,
+    *,
+    counted: bool = False,
+    stack: int = LEAST_STACK,
 ) -> Payload:
     """Return a payload of user-written instructions; ``assemble(at)`` gives their words.
 
-    Its clobbers are derived from its own decode. Raises `BadPatch` when it does not end at its
-    end (returns, branches out) or leaves r1 changed.
+    Its clobbers are derived from its own decode; ``stack`` is the size of a kernel stack, bytes.
+    Raises `BadPatch` when it does not end at its end (returns, branches out), leaves r1 changed or
+    is too long, `Refused` when it takes too much stack.
     """
     words = assemble(origin)
     if not words:
         raise BadPatch("the payload has no instruction")
-    clobbers, calls, stack = 0, False, 0
-    for index, word in enumerate(words):
-        instruction = decode(word, origin + 4 * index)
-        where = f"payload instruction {index + 1} ({instruction.text})"
-        if not instruction.known:
-            raise BadPatch(f"{where}: not a known instruction")
-        if instruction.foreign:
-            raise BadPatch(f"{where}: no instruction of this CPU")
-        if instruction.kind in (Kind.RETURN, Kind.INDIRECT, Kind.RFI, Kind.SYSCALL):
-            raise BadPatch(f"{where}: a payload must run to its end, it may not return or jump away")
-        if instruction.kind is Kind.CALL:
-            calls = True
-        elif instruction.kind in (Kind.JUMP, Kind.BRANCH) and not (
-            instruction.target is not None and origin <= instruction.target <= origin + 4 * len(words)
-        ):
-            raise BadPatch(f"{where}: a payload must run to its end, it may not branch away")
-        clobbers |= instruction.defs if word != encode.nop() else 0
-        if instruction.defs & mask("r1"):
-            stack += _stack_change(instruction, where)
-    if stack:
-        raise BadPatch(f"the payload leaves r1 changed by {stack}")
+    if len(words) > _MOST_WORDS:
+        raise BadPatch(f"the payload has {len(words):,} instructions; {_MOST_WORDS:,} are the most")
+    code = [decode(word, origin + 4 * index) for index, word in enumerate(words)]
+    clobbers, calls = 0, False
+    for index, instruction in enumerate(code):
+        _runs_to_its_end(instruction, index, origin, origin + 4 * len(words))
+        calls |= instruction.kind is Kind.CALL
+        clobbers |= instruction.defs if instruction.word != encode.nop() else 0
+    check_depth(deepest(code, origin), stack, calls=calls, what="the payload")
     if calls:
         clobbers |= _volatile(abi) | mask("lr")
     clobbers &= GPRS | FPRS | CRS | mask("lr", "ctr", "fpscr", *_XER)
@@ -144,8 +146,27 @@ def asm_payload(
     )
 
 
-def _stack_change(instruction: Instruction, where: str) -> int:
-    word = instruction.word
-    if word >> 16 & 31 == 1 and (instruction.mnemonic == "stwu" or word >> 16 == 0x3821):  # stwu / addi r1,r1
-        return (word & 0xFFFF ^ 0x8000) - 0x8000
-    raise BadPatch(f"{where}: r1 may only be moved by stwu and addi, and must end where it was")
+def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int) -> None:
+    """Raise `BadPatch` when an instruction of a payload, which stands in [start, end), may leave it."""
+    where = f"payload instruction {index + 1} ({instruction.text})"
+    if not instruction.known:
+        raise BadPatch(
+            f"{where}: not a known instruction; every word of an assembler payload is run, a C payload "
+            "(--c) may have data"
+        )
+    if instruction.foreign:
+        raise BadPatch(f"{where}: no instruction of this CPU")
+    target = instruction.target
+    early = "to end early, branch to a label behind its last instruction"
+    if instruction.kind is Kind.INDIRECT:
+        raise BadPatch(
+            f"{where}: a payload must run to its end, it may not jump away; call with bctrl, and {early}"
+        )
+    if instruction.kind is Kind.RETURN:
+        raise BadPatch(f"{where}: a payload must run to its end, it may not return; {early}")
+    if instruction.kind in (Kind.RFI, Kind.SYSCALL):
+        raise BadPatch(f"{where}: a payload must run to its end, it may not return or jump away")
+    if instruction.kind in (Kind.JUMP, Kind.BRANCH) and (target is None or not start <= target <= end):
+        raise BadPatch(
+            f"{where}: a payload must run to its end, it may not branch away; call with bl, and {early}"
+        )

@@ -72,6 +72,7 @@ class Plan:
     tail: int  # words of the body before the moved instruction
     onward: int  # words of the body before the jump to an older patch of the site, or 0
     forced: tuple[str, ...] = ()  # rules that it goes against
+    warnings: tuple[str, ...] = ()  # what whoever asked for it should know
 
     @property
     def springboard_used(self) -> bool:
@@ -164,6 +165,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         tail=body.tail,
         onward=body.tail if site.under is not None else 0,
         forced=tuple(forced),
+        warnings=payload.warnings,
     )
 
 

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kgdbpatch.errors import BadPatch
+from kgdbpatch.errors import BadPatch, OutOfReach
 
-__all__ = ["Program", "Statement", "parse"]
+__all__ = ["Program", "Statement", "no_text", "out_of_reach", "parse", "plain"]
 
-_COMMENT = re.compile(r"/\*.*?\*/|#[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r"""(?P<kept>"(?:\\.|[^"\\\n])*"|'[^\n])|/\*.*?\*/|\#[^\n]*""", re.DOTALL | re.VERBOSE)
+_TEXT = re.compile(r"\s*(?:[\w.$]+\s*:\s*)*(\.(?:asci[iz]|string\w*))\b", re.IGNORECASE)
 _LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*|\d+)\s*:(?!:)")
 _SET = re.compile(r"\s*(?:\.(?:set|equ)\s+([A-Za-z_.$][\w.$]*)\s*,|([A-Za-z_.$][\w.$]*)\s*=)\s*(.+)")
 _IGNORED = {".text", ".globl", ".global", ".type", ".size", ".local", ".machine"}
@@ -112,7 +113,10 @@ class Program:
                 return self._local_label(token, line, address)
             if token[:2].lower() == "0x":
                 return int(token, 16)
-            return int(token, 8) if token[0] == "0" and token.isdigit() and token != "0" else int(token)
+            try:
+                return int(token, 8) if token[0] == "0" else int(token)
+            except ValueError:
+                raise BadPatch(f"{self.filename}:{line}: '{token}' is no octal number") from None
         if token == ".":
             return address
         name = token.removeprefix("%")
@@ -141,20 +145,47 @@ def _half(value: int, kind: str) -> int:
     return (value + (0x8000 if kind == "@ha" else 0)) >> 16 & 0xFFFF
 
 
+def plain(source: str) -> str:
+    """Return assembler source without its comments; lines stay where they are."""
+    return _COMMENT.sub(lambda match: match["kept"] or "\n" * match[0].count("\n") or " ", source)
+
+
+def no_text(statement: str, where: str) -> None:
+    """Raise `BadPatch` for a statement that puts characters where instructions are run."""
+    match = _TEXT.match(statement)
+    if match:
+        raise BadPatch(
+            f"{where}: {match[1]}: a payload in assembler is run from its first word to its last, so text "
+            "has no place in it; write the payload in C (--c), where it may have data of its own"
+        )
+
+
+def out_of_reach(where: str, at: int, target: int, *, linked: bool) -> OutOfReach:
+    """Return the error about a relative branch at an address that does not get to its target."""
+    if linked:
+        way = f"load 0x{target:08x} into a register, mtctr it, and call it by bctrl"
+    else:
+        way = "a payload runs to its end anyway: branch to a label of its own"
+    return OutOfReach(f"{where}: 0x{target:08x} is out of branch reach from 0x{at:08x}; {way}")
+
+
 def parse(source: str, origin: int, resolve: Callable[[str], int], filename: str) -> Program:
     """Take ``source`` apart as it stands at ``origin``; raise `BadPatch` for what is beyond this."""
-    plain = _COMMENT.sub(lambda match: "\n" * match[0].count("\n") or " ", source)
     program = Program(filename, [], {}, {}, {}, resolve)
     address = origin
-    for line, text in enumerate(plain.split("\n"), 1):
+    for line, text in enumerate(plain(source).split("\n"), 1):
         for part in text.split(";"):
             while match := _LABEL.match(part):
                 _define(program, match[1], address, line)
                 part = part[match.end() :]
             if not part.strip():
                 continue
+            no_text(part, f"{filename}:{line}")
             if match := _SET.fullmatch(part):
-                program._set[match[1] or match[2]] = (match[3], line, address)
+                name, earlier = match[1] or match[2], program._set.get(match[1] or match[2])
+                if earlier is not None or name in program._named:
+                    raise BadPatch(f"{filename}:{line}: '{name}' is given two values; that needs GNU as")
+                program._set[name] = (match[3], line, address)
                 continue
             mnemonic, *rest = part.split(None, 1)
             operands = tuple(item.strip() for item in rest[0].split(",")) if rest else ()
@@ -167,7 +198,7 @@ def parse(source: str, origin: int, resolve: Callable[[str], int], filename: str
 def _define(program: Program, name: str, address: int, line: int) -> None:
     if name.isdigit():
         program._local.setdefault(int(name), []).append(address)
-    elif name in program._named:
+    elif name in program._named or name in program._set:
         raise BadPatch(f"{program.filename}:{line}: symbol '{name}' is already defined")
     else:
         program._named[name] = address

@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
 
-APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "pause_us"}
+APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "warnings", "pause_us"}
 CLEAN = {"mismatched": [], "kernel_changes": []}
 LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by"}
 

@@ -1,0 +1,87 @@
+"""What comes with a compiled payload: the compiler's headers, its own library, memcpy and its like."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from kgdbpatch.patch.gnu import complaint, run
+
+__all__ = ["FLAGS", "SUPPORTED", "header_options", "library", "of_the_library", "support_object"]
+
+FLAGS = (
+    *("-std=gnu17", "-O2", "-mcpu=750", "-mbig-endian", "-m32"),
+    *("-ffreestanding", "-fno-builtin", "-nostdinc"),
+    *("-msoft-float", "-mno-altivec", "-msdata=none", "-G0", "-mno-relocatable"),
+    *("-fno-pic", "-fno-pie", "-fno-common", "-fno-stack-protector", "-fno-strict-aliasing"),
+    *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-exceptions", "-fno-ident"),
+    *("-fno-stack-check", "-fcf-protection=none", "-fno-reorder-functions"),
+    *("-fdiagnostics-color=never", "-fno-diagnostics-show-caret"),
+    *("-Wall", "-Werror=implicit-function-declaration", "-Werror=implicit-int", "-Werror=int-conversion"),
+)
+
+# GCC: "requires the freestanding environment provide memcpy, memmove, memset and memcmp" (Standards)
+SUPPORTED = ("memcpy", "memmove", "memset", "memcmp")
+
+# The out-of-line savers of -Os keep to no calling convention: no veneer leads to the kernel's.
+_HELPER = re.compile(r"_(?:save|rest)gpr_\d+(?:_x)?")
+
+
+@contextmanager
+def header_options() -> Iterator[list[str]]:
+    """Yield the options by which a compiler finds its own headers, and nobody else's.
+
+    Where its ``limits.h`` goes on to the C library's, it finds an empty one.
+    """
+    found = (run("gcc", f"-print-file-name={name}", about="gcc") for name in ("include", "include-fixed"))
+    directories = [Path(done.stdout.strip()) for done in found]
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last:
+        Path(last, "limits.h").touch()
+        present = [directory for directory in directories if directory.is_absolute() and directory.is_dir()]
+        yield [part for directory in (*present, last) for part in ("-isystem", str(directory))]
+
+
+@cache
+def library() -> Path:
+    """Return the compiler's own library: 64-bit division and the like."""
+    return Path(run("gcc", "-m32", "-print-libgcc-file-name", about="gcc").stdout.strip())
+
+
+@cache
+def _held() -> frozenset[str]:
+    done = run("nm", "--defined-only", "--format=posix", library(), about="the compiler's library")
+    rows = (line.split() for line in done.stdout.splitlines())
+    return frozenset(row[0] for row in rows if len(row) > 1 and row[1] in "TtWw")
+
+
+def of_the_library(name: str) -> bool:
+    """Tell whether a name is a helper that must come from the compiler's library, and does."""
+    return bool(_HELPER.fullmatch(name)) and name in _held()
+
+
+@cache
+def support_object(names: frozenset[str]) -> bytes:
+    """Return an object with those functions of `SUPPORTED` that are asked for."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory,
+        as_file(files("kgdbpatch.patch").joinpath("support.c")) as source,
+    ):
+        target = Path(directory) / "support.o"
+        done = run(
+            "gcc",
+            *(*FLAGS, "-fno-tree-loop-distribute-patterns", *_needs(names)),
+            *("-c", "-o", target, source),
+            about=source.name,
+        )
+        if done.returncode:
+            raise complaint(done.stderr, source.name, "gcc")
+        return target.read_bytes()
+
+
+def _needs(names: Iterable[str]) -> list[str]:
+    return [f"-DNEED_{name}" for name in sorted(names)]
