@@ -182,7 +182,7 @@ def test_savers_are_never_the_kernels(c: Compile, abi: object) -> None:
     source = (
         "int printf(const char *, ...);\n"
         '__attribute__((optimize("Os"))) int f(int a, int b, int c, int d)\n'
-        '{ int s = 0; for (int i = a; i < b; i++) s += printf("%d", i) * printf("%d", s) - d * printf("", c, a);'
+        '{ int s = 0; for (int i = a; i < b; i++) s += printf("%d", i) * printf("%d", s) - d * printf("", c);'
         " return s + a * b + c * d; }"
     )
     compiled = c(source)
