@@ -21,7 +21,9 @@ from kgdbpatch.image.contents import Contents
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
+from kgdbpatch.image.raw import read_raw
 from kgdbpatch.image.sniff import is_kext, kernel_slice
+from kgdbpatch.image.unwrap import Unwrapped, unwrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +36,7 @@ _address = attrgetter("address")
 
 
 class Image:
-    """A statically linked 32-bit PowerPC kernel, Mach-O or ELF.
+    """A statically linked 32-bit PowerPC kernel: Mach-O, ELF, or raw; ``format`` says which.
 
     >>> image = Image.load("vmlinux")
     >>> image.symbolize(image.resolve("udp_sendmsg+0x18"))
@@ -61,10 +63,11 @@ class Image:
         except ValueError as error:  # a NUL in the name
             raise BadImage(repr(str(path)), str(error)) from error
         digest = hashlib.sha256(data).hexdigest()
-        kind, data = kernel_slice(path, data)
+        inner = unwrap(path, data)
+        kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
         contents = cache.load(digest, data)
         if contents is None:
-            contents = _parse(path, kind, data)
+            contents = _parse(path, kind, Unwrapped(data, inner.load, inner.entry))
             cache.save(digest, data, contents)
         if not any(section.executable for section in contents.sections):
             raise BadImage(path, "no section with code in it")
@@ -251,8 +254,9 @@ class Image:
         return f"0x{address:08x}"
 
 
-def _parse(path: Path, kind: str, data: bytes) -> Contents:
+def _parse(path: Path, kind: str, kernel: Unwrapped) -> Contents:
     # Imported on use: LIEF takes 0.4 s to import.
+    data = kernel.data
     read: Callable[[object, bytes], Contents]
     if kind == "mach-o" and is_kext(data):
         from kgdbpatch.image.kext import read_kext as read
@@ -261,6 +265,8 @@ def _parse(path: Path, kind: str, data: bytes) -> Contents:
     else:
         from kgdbpatch.image.elf import read_elf as read
     try:
+        if kind == "raw":
+            return read_raw(path, data, kernel.load, kernel.entry)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # LIEF's, of numbers that it cannot name
             return read(path, data)

@@ -15,6 +15,13 @@ __all__ = ["is_kext", "kernel_slice"]
 _MACHO_BIG, _MACHO_LITTLE = 0xFEEDFACE, 0xCEFAEDFE
 _MACHO64 = {0xFEEDFACF, 0xCFFAEDFE}
 _FAT = 0xCAFEBABE
+_DEVICE_TREE = b"\xd0\x0d\xfe\xed"
+_BANNER = b"Linux version "
+_RAW = (
+    "a raw binary needs its address: 'powerpc-linux-gnu-objcopy -I binary -O elf32-powerpc -B powerpc "
+    "--rename-section .data=.text,alloc,load,code,contents FILE k.o; "
+    "powerpc-linux-gnu-ld -Ttext=ADDRESS -e ADDRESS -o k.elf k.o' makes an ELF file of it"
+)
 _CPU_POWERPC = 18
 _CPU_64 = 0x0100_0000
 _CPU_NAMES = {
@@ -28,10 +35,11 @@ _MACHO_TYPES = {4: "a core file", 6: "a shared library", 8: "a bundle", 11: "a k
 _MH_OBJECT, _MH_EXECUTE = 1, 2
 
 
-def kernel_slice(path: object, data: bytes) -> tuple[str, bytes]:
-    """Return ``("mach-o" | "elf", bytes)`` of the PowerPC kernel in a file; raise `BadImage` with the reason.
+def kernel_slice(path: object, data: bytes, *, placed: bool = False) -> tuple[str, bytes]:
+    """Return ``("mach-o" | "elf" | "raw", bytes)`` of the PowerPC kernel in a file; or raise `BadImage`.
 
-    The bytes are ``data`` itself, or the PowerPC slice of a universal (fat) Mach-O file.
+    The bytes are ``data`` itself, or the PowerPC slice of a universal (fat) Mach-O file. Anything
+    may be a raw binary whose place in memory is known (``placed``), and so may a Linux.
     """
     if not data:
         raise BadImage(path, "the file is empty")
@@ -47,7 +55,11 @@ def kernel_slice(path: object, data: bytes) -> tuple[str, bytes]:
     if magic in {_MACHO_BIG, _MACHO_LITTLE} or magic in _MACHO64:
         _check_macho(path, data, magic)
         return "mach-o", data
-    raise BadImage(path, "neither Mach-O nor ELF")
+    if placed or _BANNER in data:
+        return "raw", data
+    if data.startswith(_DEVICE_TREE):
+        raise BadImage(path, "a device tree; for a FIT image: 'dumpimage -T flat_dt -p 0 -o KERNEL FILE'")
+    raise BadImage(path, f"neither Mach-O nor ELF; {_RAW}")
 
 
 def is_kext(data: bytes) -> bool:
