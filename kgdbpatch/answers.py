@@ -9,13 +9,21 @@ __all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "Patch", "Verific
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The answer to "may I patch here?"; ``saved`` and ``body_words`` are those of a call."""
+    """The answer to "may I patch here?"; ``saved`` and ``body_words`` are those of a call.
+
+    ``rule`` and ``reason`` say why not, ``nearest`` where else; ``entry`` is how a site would lead to
+    the patch, as for `Patch`.
+    """
 
     site: int
+    symbol: str
     ok: bool
+    rule: str | None
     reason: str | None
     nearest: int | None
+    nearest_symbol: str | None
     springboard: bool
+    entry: str | None
     saved: tuple[str, ...]
     body_words: int
 

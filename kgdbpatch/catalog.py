@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from kgdbpatch import guests
 from kgdbpatch.errors import BadImage, Misuse, UnknownGuest
 from kgdbpatch.image import Image
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     from kgdbpatch.analysis.calls import CallGraph
     from kgdbpatch.analysis.flow import FlowGraph
     from kgdbpatch.analysis.interprocedural import Whole
+    from kgdbpatch.checks import Checker
     from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.patch.survey import Survey
@@ -30,6 +28,7 @@ __all__ = [
     "Guest",
     "build_image",
     "call_graph",
+    "checker",
     "flow",
     "hidden_edges",
     "image_path",
@@ -266,12 +265,13 @@ def flow(image: Image, function: Function) -> Flow:
     from kgdbpatch.analysis.flow import FlowGraph
     from kgdbpatch.analysis.lane import to_mask
     from kgdbpatch.isa.registers import names
+    from kgdbpatch.offline import words
 
     found = whole(image)
     blocks, program = found.blocks, found.program
     final = (blocks.callee >= 0) & found.summaries.no_return[blocks.callee]
     graph = FlowGraph(
-        _words(image, function.address, function.size // 4),
+        words(image, function.address, function.size // 4),
         function.address,
         hidden_edges(image),
         found.indirect.tables,
@@ -285,18 +285,22 @@ def flow(image: Image, function: Function) -> Flow:
 
 def survey(image: Image) -> Survey:
     """Return what answers for the sites of a kernel that does not run."""
-    from kgdbpatch import remembered
-    from kgdbpatch.patch.survey import Rules, Survey
+    from kgdbpatch import offline
 
-    rules = Rules(frozenset(), (), (), frozenset(), hidden_edges(image))
-    return Survey(image, rules, lambda at, count: _words(image, at, count), remembered.sites)
+    return offline.survey(image)
+
+
+def checker(image: Image, *, count: bool = False) -> Checker:
+    """Return what judges sites of a kernel that does not run, as `Kernel.checker` does of one that does."""
+    from kgdbpatch import offline
+    from kgdbpatch.checks import Checker
+
+    return Checker(image, offline.planner(image), count=count)
 
 
 def hidden_edges(image: Image) -> dict[int, tuple[int, ...]] | None:
-    """Return where control may go unseen in a kernel that has Linux's fault table; None without one."""
-    if any(section.name == "__ex_table" for section in image.sections):
-        return guests.profile("linux").hidden_edges(image)
-    return None
+    """Return where control may go from an instruction unseen in a kernel, None where that is not known."""
+    return guests.detect(image).hidden_edges(image)
 
 
 def live(image: Image, site: str) -> LiveRegisters:
@@ -311,7 +315,3 @@ def live(image: Image, site: str) -> LiveRegisters:
 def why(image: Image, site: str) -> dict[str, int | None]:
     """Return, for every register live at a site, the nearest instruction that may read it (`Kernel.why`)."""
     return survey(image).why(image.resolve(site))
-
-
-def _words(image: Image, address: int, count: int) -> npt.NDArray[np.uint32]:
-    return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kgdbpatch import guests, remembered
 from kgdbpatch.answers import Check, KernelChange, LiveRegisters, Patch, Verification
 from kgdbpatch.applied import Applied, Batch
+from kgdbpatch.checks import Checker
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, WrongKernel
@@ -287,14 +288,16 @@ class Kernel:
         """
         return self.survey.why(self.resolve(site))
 
-    def check(self, site: str | int) -> Check:
-        """Say whether a function could be called from a site, at what cost, and if not where else."""
-        planner, address = self._planner(self.header), self.resolve(site)
-        try:
-            made = planner.one(address, planner.any_call())[1]
-        except Refused as refused:
-            return Check(address, False, str(refused), refused.nearest, False, (), 0)
-        return Check(address, True, None, None, made.springboard_used, made.saved, made.body_words)
+    def check(self, site: str | int, *, count: bool = False) -> Check:
+        """Say whether a function could be called from a site, at what cost, and if not where else.
+
+        With ``count`` it is a counter that could be put there.
+        """
+        return self.checker(count=count).check(self.resolve(site))
+
+    def checker(self, *, count: bool = False) -> Checker:
+        """Return what judges sites of this kernel, many at a time; as `check`."""
+        return Checker(self.image, self._planner(self.header), count=count)
 
     # ---- patches ---------------------------------------------------------------------------
 

@@ -269,6 +269,16 @@ class Planner:
                     ) from refused
             raise
 
+    def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
+        """Return why ``payload`` cannot be put at those of ``addresses`` where it cannot."""
+        place, found = self._allocator.look(), []
+        for address in addresses:
+            try:
+                self._draft(self._site(address), payload, place)
+            except Refused as refused:
+                found.append(refused)
+        return found
+
     def many(self, addresses: Iterable[int], payload: Payload) -> tuple[Planned, list[Refused]]:
         """Plan ``payload`` at each of ``addresses``, as `each`."""
         return self.each((address, payload) for address in addresses)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kgdbpatch
-from kgdbpatch.cli import graphs, guests, inspect, patches
+from kgdbpatch.cli import checks, graphs, guests, inspect, patches
 
 __all__ = ["app"]
 
@@ -62,7 +62,7 @@ app.command()(inspect.analyze)
 app.command()(inspect.live)
 app.command()(graphs.cfg)
 app.command()(graphs.callgraph)
-app.command()(patches.check)
+app.command()(checks.check)
 app.command()(patches.apply)
 app.command("list")(patches.list_patches)
 app.command()(patches.remove)

@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kgdbpatch.errors import Misuse
+
 if TYPE_CHECKING:
+    from kgdbpatch.image import Function, Image
     from kgdbpatch.kernel import Kernel
 
-__all__ = ["AsJson", "ImageFile", "ImageOrName", "Name", "Profile", "Site", "Wait", "attach"]
+__all__ = [
+    "AsJson",
+    "ImageFile",
+    "ImageOrName",
+    "Name",
+    "Profile",
+    "Site",
+    "Wait",
+    "attach",
+    "is_file",
+    "matching",
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.")]
@@ -49,3 +63,18 @@ def attach(name: str, image: Path | None, wait: float = 10.0) -> Iterator[Kernel
         yield kernel
     finally:
         kernel.close()
+
+
+def is_file(what: str) -> bool:
+    """Tell whether a word means a kernel that is looked at as a file, not by way of its guest."""
+    return Path(what).exists() or what.startswith("memory:")
+
+
+def matching(image: Image, pattern: str) -> list[Function]:
+    """Return the functions that a glob names; raise `Misuse` with near names when there are none."""
+    found = image.matching(pattern)
+    if not found:
+        near = image.near(pattern.translate(str.maketrans("", "", "*?[]")))
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Misuse(f"no function of {image.path.name} is like '{pattern}'{hint}")
+    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach
+from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
 from kgdbpatch.cli.output import hexadecimal, json_line, progress, table
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
@@ -20,38 +20,11 @@ if TYPE_CHECKING:
 
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
 
-__all__ = ["apply", "check", "list_patches", "remove", "verify"]
+__all__ = ["apply", "list_patches", "remove", "verify"]
 
 
 def _place(kernel: Kernel, address: int) -> str:
     return f"{kernel.image.symbolize(address)} ({hexadecimal(address)})"
-
-
-def check(name: Name, site: Site, image: ImageFile = None, as_json: AsJson = False) -> None:
-    """Say whether code may be put at a site, and what it costs.
-
-    If it may not: why, and which site near it would do. Exits then with 3.
-
-    \b
-    Examples:
-      kgdbpatch check darwin run_netisr
-      kgdbpatch check linux udp_sendmsg+0x10 --json
-    """
-    with attach(name, image) as kernel:
-        found = kernel.check(site)
-        if as_json:
-            json_line(asdict(found))
-        elif found.ok:
-            through = "through a springboard" if found.springboard else "by a direct branch"
-            print(f"{_place(kernel, found.site)}: yes, {through}")
-            print(f"saved: {' '.join(found.saved) or 'nothing'}; {found.body_words} words around the call")
-        else:
-            print(f"{_place(kernel, found.site)}: no")
-            print(f"reason: {found.reason}")
-            if found.nearest is not None:
-                print(f"nearest site that would do: {_place(kernel, found.nearest)}")
-        if not found.ok:
-            raise typer.Exit(Refused.exit_code)
 
 
 def apply(
@@ -138,9 +111,7 @@ def apply(
 
 
 def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: bool) -> None:
-    sites = kernel.entries(pattern)
-    if not sites:
-        raise Misuse(f"no function is like '{pattern}' (see 'kgdbpatch functions {kernel.name}')")
+    sites = [function.address for function in matching(kernel.image, pattern)]
     with progress() as say:
         batch = kernel.patch_all(sites, **payload, progress=say)
     for done in batch.patches if as_json else ():

@@ -21,7 +21,7 @@ from kgdbpatch.errors import TargetLost
 from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
-from kgdbpatch.target.qemu import Ram
+from kgdbpatch.target.ram import Ram, Readable
 
 __all__ = ["Arena", "Header", "checksum", "field_offset"]
 
@@ -89,7 +89,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
 class Arena:
     """The arena that ``plan`` describes, read through the guest's mapped RAM."""
 
-    def __init__(self, ram: Ram, plan: ArenaPlan) -> None:
+    def __init__(self, ram: Readable, plan: ArenaPlan) -> None:
         self._ram, self.plan = ram, plan
 
     @classmethod

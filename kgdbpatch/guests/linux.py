@@ -136,9 +136,9 @@ class Linux(Profile):
         """Return the addresses in the kernel's exception table."""
         return exception_table(image)
 
-    def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]]:
-        """Return the edges of ``__ex_table`` and of the words that the kernel rewrites."""
-        return hidden_edges(image)
+    def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
+        """Return the edges of ``__ex_table`` and of the words that the kernel rewrites; None without it."""
+        return hidden_edges(image) if exception_table(image) else None
 
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of jump labels, static calls, ftrace, feature fix-ups and patch sites."""

@@ -6,13 +6,28 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.errors import MemoryFault, TargetLost
 
-__all__ = ["Ram"]
+__all__ = ["Ram", "Readable"]
+
+
+class Readable(Protocol):
+    """Memory by physical address, ``size`` bytes of it."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return bytes as they are now."""
+
+    def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
+        """Return them as an array, which may go on changing."""
 
 
 class Ram:

@@ -16,6 +16,8 @@ PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
 
 APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "warnings", "pause_us"}
+CHECKED = {"site", "symbol", "ok", "rule", "reason", "nearest", "nearest_symbol", "springboard"}
+CHECKED |= {"entry", "saved", "body_words"}
 CLEAN = {"mismatched": [], "kernel_changes": []}
 LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by"}
 
@@ -36,7 +38,7 @@ def test_the_main_job(guest_cli: Cli, kernel: Kernel, profile: str) -> None:
 
     checked = guest_cli("check", name, site, "--json")
     assert checked.code == 0, checked.err
-    assert set(checked.json) == {"site", "ok", "reason", "nearest", "springboard", "saved", "body_words"}
+    assert set(checked.json) == CHECKED
     assert checked.json["ok"]
     assert checked.json["site"] == address
 
@@ -197,6 +199,14 @@ def test_boot_and_shutdown(guest_cli: Cli, request: pytest.FixtureRequest) -> No
     assert ended.json["pid"] == booted.json["pid"]
     assert name not in guest_cli("ps").out
     assert guest_cli("list", name).code == 2
+
+
+def test_check_of_a_guest_is_check_of_its_file(guest_cli: Cli, kernel: Kernel) -> None:
+    running = guest_cli("check", kernel.name, "ip_*", "--json").json_lines
+    assert len(running) > 1
+    assert running == guest_cli("check", kernel.image.path, "ip_*", "--json").json_lines
+    summary = guest_cli("check", kernel.name, "ip_*", "--summary", "--json").json
+    assert summary == guest_cli("check", kernel.image.path, "ip_*", "--summary", "--json").json
 
 
 @pytest.mark.kernel("darwin")
