@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch import guests
-from kgdbpatch.errors import BadImage, Misuse, UnknownGuest
+from kgdbpatch.errors import BadImage, Misuse, TargetLost, UnknownGuest
 from kgdbpatch.image import Image
 from kgdbpatch.syslog import Log
 from kgdbpatch.target import runtime
@@ -77,11 +77,29 @@ def running() -> list[Guest]:
 
 
 def known() -> list[Guest]:
-    """Return the running guests and those that died and whose names were not booted again, by name."""
-    found = [_guest(record, "running") for record in runtime.guests()]
+    """Return the running guests and those that died and whose names were not booted again, by name.
+
+    Whether one hangs takes some seconds to tell.
+    """
+    found = [_examined(record) for record in runtime.guests()]
     for record in runtime.ended():
         found.append(_guest(record, "ended", f"QEMU ended ({record.process().exit_text()})"))
     return sorted(found, key=lambda guest: guest.name)
+
+
+def _examined(record: runtime.GuestRecord) -> Guest:
+    from kgdbpatch.health import Watch
+    from kgdbpatch.target.qemu import Qemu
+
+    if record.damage or record.elsewhere() or "profile" not in record.metadata:
+        return _guest(record, "running")
+    profile = guests.profile(str(record.metadata["profile"]))
+    qemu = Qemu(record, record.process())
+    try:
+        found = Watch(qemu, profile, lambda: _load(str(record.metadata["kernel"]))).examine()
+    except TargetLost as error:  # it was shut down meanwhile
+        return _guest(record, "ended", str(error))
+    return _guest(record, found.state, found.reason)
 
 
 def shutdown(name: str) -> Guest:

@@ -13,6 +13,7 @@ __all__ = [
     "BadPatch",
     "BuildFailed",
     "CommandFailed",
+    "DeadKernel",
     "KgdbPatchError",
     "MemoryFault",
     "MissingTool",
@@ -80,6 +81,14 @@ class TargetLost(KgdbPatchError, ConnectionError):
     """QEMU or GDB went away or broke its protocol (exit code 4); quotes their last words."""
 
     exit_code = 4
+
+
+class DeadKernel(TargetLost):
+    """The kernel has panicked, hangs or was reset (exit code 4); ``state`` says which."""
+
+    def __init__(self, message: str, state: str) -> None:
+        self.state = state
+        super().__init__(message)
 
 
 class MissingTool(TargetLost):

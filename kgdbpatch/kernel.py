@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from kgdbpatch.component import Component, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
+from kgdbpatch.health import Health, Watch
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.patch.plan import Payload, Plan
@@ -45,6 +47,8 @@ _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them 
 class Kernel:
     """A PowerPC kernel running in QEMU.
 
+    As a context manager one that was booted is shut down at the end, one that was attached to goes on.
+
     >>> with Kernel.boot("darwin") as k:
     ...     with k.patch("run_netisr", c="examples/packet_counter.c"):
     ...         print(k.log.wait("packet_counter").message)
@@ -53,13 +57,13 @@ class Kernel:
     def __init__(self, qemu: Qemu, profile: Profile, image: Image, *, wait: float = 10.0) -> None:
         self._qemu, self._profile, self.image, self._wait = qemu, profile, image, wait
         self._closing = ExitStack()
+        self._owned = self._paused = False
+        self._watch = Watch(qemu, profile, lambda: image, self.place)
         self._text = RunningText(qemu, profile, image)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
         self._threads = Threads(qemu, profile, image, shift)
-        self._component = Component(
-            qemu, lambda: self._debugger, self._text.to_physical, self._threads.come_back
-        )
+        self._component = Component(qemu, self._awake, self._text.to_physical, self._threads.come_back)
         self.log = Log(qemu.console, profile)
 
     # ---- life ------------------------------------------------------------------------
@@ -72,12 +76,14 @@ class Kernel:
         *,
         kernel: str | Path | None = None,
         icount: str | None = None,
+        metadata: Mapping[str, object] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Kernel:
         """Boot a guest and return when its workload runs and the kernel component is in place.
 
         Raises `BadImage` for an unusable ``kernel``, `TargetLost` with the console's last words
-        when the guest does not come up; nothing is left running then.
+        when the guest does not come up; nothing is left running then. ``metadata`` is kept in the
+        guest's record.
         """
         kind = guests.profile(profile)
         path = Path(kernel).absolute() if kernel is not None else kind.build(progress)
@@ -88,17 +94,29 @@ class Kernel:
             MachineDescription.load(kind.machine),
             kind.memory_mib,
             lambda directory: kind.qemu_args(path, directory),
-            metadata={"profile": profile, "kernel": str(path), "sha256": image.sha256},
+            metadata={
+                **(metadata or {}),
+                "profile": profile,
+                "kernel": str(path),
+                "sha256": image.sha256,
+                "icount": icount,
+                "vitals": asdict(kind.vitals(image)),
+            },
             icount=icount,
         )
+        booted = None
         try:
-            seen = qemu.console.wait(f"(?P<ready>{kind.ready})|(?:{kind.panic})", kind.boot_deadline)
+            dies = f"{kind.panic}|{kind.oops}"
+            seen = qemu.console.wait(f"(?P<ready>{kind.ready})|(?:{dies})", kind.boot_deadline)
             if seen["ready"] is None:
                 raise TargetLost(f"the guest panicked while it booted: {seen.string.strip()}")
             booted = cls(qemu, kind, image)
+            booted._owned = True
             with qemu.exclusive(10.0):
                 booted._install()
         except BaseException:
+            if booted is not None:
+                booted.close()
             qemu.shutdown()
             raise
         return booted
@@ -131,6 +149,11 @@ class Kernel:
         return self._qemu.pid
 
     @property
+    def qemu(self) -> Qemu:
+        """The guest's QEMU."""
+        return self._qemu
+
+    @property
     def profile(self) -> str:
         """The name of the guest's profile."""
         return self._profile.name
@@ -139,6 +162,15 @@ class Kernel:
     def alive(self) -> bool:
         """Whether QEMU still runs."""
         return self._qemu.alive()
+
+    @property
+    def health(self) -> Health:
+        """How the kernel is; this takes some seconds where it seems to hang."""
+        return self._watch.examine()
+
+    def proof_of_life(self) -> Health:
+        """As `health`, but a kernel that prints regularly must do so first: up to a second or so."""
+        return self._watch.examine(prove=True)
 
     def close(self) -> None:
         """End this client's GDB; the guest goes on."""
@@ -156,7 +188,19 @@ class Kernel:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.shutdown()
+        if self._owned:
+            self.shutdown()
+        else:
+            self.close()
+
+    def _awake(self) -> Debugger:
+        """Return the debugger, once it is clear that QEMU will answer it."""
+        if self._qemu.process.suspended():
+            raise TargetLost(
+                f"guest '{self.name}' is paused: QEMU (process {self.pid}) was stopped by a signal; "
+                f"'kill -CONT {self.pid}' lets it go on"
+            )
+        return self._debugger
 
     @cached_property
     def _debugger(self) -> Debugger:
@@ -167,7 +211,7 @@ class Kernel:
     @contextmanager
     def stopped(self) -> Iterator[Session]:
         """Stop the guest and hold it for oneself; yield the debugger's session; then it goes on."""
-        with self._qemu.exclusive(self._wait), self._debugger.stopped() as session:
+        with self._qemu.exclusive(self._wait), self._awake().stopped() as session:
             yield session
 
     @contextmanager
@@ -243,7 +287,12 @@ class Kernel:
 
     @property
     def header(self) -> Header:
-        """The component's header in the guest; raises `WrongKernel` when the image is another's."""
+        """The component's header in the guest.
+
+        Raises `WrongKernel` when the image is another's, `DeadKernel` when the kernel has panicked,
+        hangs or was reset.
+        """
+        self._watch.assure()
         header = self._text.header()
         if header is None:
             raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
@@ -409,6 +458,18 @@ class Kernel:
         )
         return Batch(tuple(made), tuple(refused), round(pause * 1e6))
 
+    def records(self) -> Records:
+        """Return the patch table as it lies in the guest's memory, of a dead kernel too."""
+        header = self._text.header() if self.alive else None
+        return [] if header is None else self._component.arena(header.arena).records()
+
+    def place(self, address: int) -> str:
+        """Return what is at an address, patches included: ``func+0x18``, ``patch 1 at func``."""
+        for record in self.records():
+            if record.body <= address < record.body + record.body_size:
+                return f"0x{address:08x} (patch {record.id} at {self.image.symbolize(record.site)})"
+        return f"0x{address:08x} ({self.image.symbolize(address)})"
+
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""
         header = self.header
@@ -476,17 +537,29 @@ class Kernel:
         return found
 
     def pause(self) -> None:
-        """Halt the guest until `resume`; its time stands still and the host's CPU is free."""
-        self._qemu.qmp("stop")
+        """Halt the guest until `resume`; its time stands still and the host's CPU is free.
+
+        Whatever is done to it meanwhile leaves it paused.
+        """
+        with self._qemu.exclusive(self._wait):
+            self._qemu.qmp("stop")
+        self._paused = True
 
     def resume(self) -> None:
         """Let a paused guest go on."""
-        self._qemu.qmp("cont")
+        with self._qemu.exclusive(self._wait):
+            self._qemu.qmp("cont")
+        self._paused = False
+
+    @property
+    def paused_here(self) -> bool:
+        """Whether `pause` was the last to be called of it and `resume`."""
+        return self._paused
 
     # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self, tag: str) -> None:
-        """Save the guest's whole state under ``tag``; a paused guest goes on afterwards."""
+        """Save the guest's whole state under ``tag``."""
         with self._qemu.exclusive(self._wait):
             self._component.snapshot(self.header, tag)
 
@@ -494,4 +567,6 @@ class Kernel:
         """Put the guest back to the state saved under ``tag`` and let it go on from there."""
         with self._qemu.exclusive(self._wait):
             self._component.restore(self._profile.announced_mib << 20, tag)
+            self._qemu.qmp("cont")
+        self._paused = False
         self.__dict__.pop("survey", None)

@@ -2,21 +2,33 @@
 
 The profile is that of the test's marker ``@pytest.mark.kernel("linux")``, else the option
 ``--kernel-profile`` (``darwin``). Each profile is booted once per session and, under pytest-xdist,
-once per worker; a snapshot brings it back between tests.
+once per worker; a snapshot brings it back between tests, a new boot where a test has killed it.
+
+A test during which the kernel panicked, hung, was reset or found a fault of its own fails, whatever
+it asserted, unless it is marked ``@pytest.mark.panics``. The report of a failed test tells how the
+guest is. The guests of a run that was killed are ended by the next one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 
 import pytest
 
+from kgdbpatch import postmortem
+from kgdbpatch.errors import KgdbPatchError, TargetLost
+from kgdbpatch.health import Health
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.target import runtime
+from kgdbpatch.target.process import boot_id, namespace, start_time
+from kgdbpatch.target.qemu import Qemu
 
 __all__ = ["kernel"]
 
 _BOOTED = "booted"
+_OWNER = "pytest"  # what the owner of a guest is called in its record
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,8 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
     config.addinivalue_line("markers", "kernel(profile): the guest that the fixture 'kernel' boots")
+    config.addinivalue_line("markers", "panics: the test may kill the kernel")
 
 
 class _Guests:
@@ -43,23 +56,45 @@ class _Guests:
 
     def get(self, profile: str) -> Kernel:
         guest = self._booted.get(profile)
-        if guest is None or not guest.alive:
-            if guest is not None:
-                guest.shutdown()
-            guest = Kernel.boot(profile, f"pytest-{os.getpid()}-{self._worker}-{profile}")
+        if guest is not None and not self._restored(guest):
+            guest.shutdown()
+            guest = None
+        if guest is None:
+            owner = {"pid": os.getpid(), "started": start_time(os.getpid())}
+            name = f"pytest-{os.getpid()}-{self._worker}-{profile}"
+            guest = Kernel.boot(profile, name, metadata={_OWNER: owner})
             self._booted[profile] = guest
             guest.snapshot(_BOOTED)
-        else:
-            guest.restore(_BOOTED)
+        guest.log.begin(guest.log.position())
         return guest
+
+    @staticmethod
+    def _restored(guest: Kernel) -> bool:
+        if not guest.alive or guest.qemu.process.suspended():
+            return False
+        try:
+            guest.restore(_BOOTED)
+        except KgdbPatchError:
+            return False
+        return True
 
     def shutdown(self) -> None:
         for guest in self._booted.values():
             guest.shutdown()
 
 
+def _end_orphans() -> None:
+    """End the guests that killed runs have left, and forget those that have died."""
+    for record in [*runtime.guests(), *runtime.ended()]:
+        owner = record.metadata.get(_OWNER)
+        here = record.namespace == namespace() and record.host_boot == boot_id()
+        if isinstance(owner, dict) and here and start_time(int(owner["pid"])) != owner["started"]:
+            Qemu(record, record.process()).shutdown()
+
+
 @pytest.fixture(scope="session")
 def _kgdbpatch_guests() -> Iterator[_Guests]:
+    _end_orphans()
     guests = _Guests(os.environ.get("PYTEST_XDIST_WORKER", "main"))
     try:
         yield guests
@@ -71,8 +106,47 @@ def _kgdbpatch_guests() -> Iterator[_Guests]:
 def kernel(request: pytest.FixtureRequest, _kgdbpatch_guests: _Guests) -> Iterator[Kernel]:
     """Give a running `Kernel` in its booted state; between tests it is paused."""
     marker = request.node.get_closest_marker("kernel")
-    profile = marker.args[0] if marker is not None else request.config.getoption("--kernel-profile")
-    guest = _kgdbpatch_guests.get(profile)
+    named = marker.args[0] if marker is not None and marker.args else None
+    guest = _kgdbpatch_guests.get(named or request.config.getoption("--kernel-profile"))
     yield guest
-    if guest.alive:
-        guest.pause()
+    if guest.alive and not guest.qemu.process.suspended():
+        with suppress(TargetLost):  # it is put back, or booted anew, for the next test
+            guest.pause()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that left a dead kernel, and tell of the guest in the report of any that failed."""
+    report = yield
+    guest = getattr(item, "funcargs", {}).get("kernel")
+    if report.when != "call" or not isinstance(guest, Kernel):
+        return report
+    found = _examined(guest)
+    fault = _fault(guest, found)
+    if fault and report.passed and item.get_closest_marker("panics") is None:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: guest '{guest.name}' {fault}"
+    if report.failed:
+        report.sections += postmortem.sections(guest, found)
+    return report
+
+
+def _examined(guest: Kernel) -> Health:
+    try:
+        found = guest.proof_of_life() if guest.records() else guest.health
+        if not found.dead and not guest.qemu.process.suspended():
+            guest.qemu.qmp("query-status")  # a process that was just killed may still seem to run
+        return found
+    except KgdbPatchError as error:
+        return Health("ended", str(error))
+
+
+def _fault(guest: Kernel, found: Health) -> str:
+    """Return what a test has done to the guest that no test should."""
+    if found.state == "paused" and (guest.qemu.process.suspended() or not guest.paused_here):
+        return f"was left paused: {found.reason}"
+    if found.dead:
+        return found.words
+    return f"found a fault of its own: {found.oopses[0]}" if found.oopses else ""

@@ -6,6 +6,7 @@ import re
 import time
 from collections import deque
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -65,11 +66,15 @@ def boot(
 
 def _guest(guest: object) -> dict[str, object]:
     fields = asdict(guest)  # type: ignore[call-overload]
-    return {key: fields[key] for key in ("name", "pid", "state", "kernel")}
+    told = ("name", "pid", "state", "kernel", *(["reason"] if fields["reason"] else []))
+    return {key: fields[key] for key in told}
 
 
 def ps(as_json: AsJson = False) -> None:
-    """List the running guests.
+    """List the guests and how they are: running, paused, panicked, hung, reset or ended.
+
+    One whose QEMU has ended is listed until its name is booted again, and 'log' still reads it. It
+    takes some seconds to tell that a kernel hangs.
 
     \b
     Example:
@@ -77,12 +82,16 @@ def ps(as_json: AsJson = False) -> None:
     """
     from kgdbpatch import catalog
 
-    found = [_guest(guest) for guest in catalog.running()]
+    found = [_guest(guest) for guest in catalog.known()]
     if as_json:
         for guest in found:
             json_line(guest)
-    else:
-        table(("NAME", "PID", "STATE", "KERNEL"), [tuple(guest.values()) for guest in found])
+        return
+    rows = [tuple(guest[key] for key in ("name", "pid", "state", "kernel")) for guest in found]
+    table(("NAME", "PID", "STATE", "KERNEL"), rows)
+    for guest in found:
+        if "reason" in guest:
+            print(f"{guest['name']} {guest['state']}: {guest['reason']}")
 
 
 def shutdown(name: Name, as_json: AsJson = False) -> None:
@@ -154,14 +163,29 @@ def log(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0, metavar="S", help="With -f: end after S seconds.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--console", help="All lines of the console, not only the syslog's.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="S", help="Only lines of this source; a glob.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="T", help="Only from the time T on, as the guest prints it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the guest's syslog. With --until, exit code 4 says that the lines did not come in time.
+    """Print the guest's syslog and, when it has panicked, all that it printed then.
+
+    It can be read of a guest that has died, until its name is booted again. With --until, exit code 4
+    says that the lines did not come in time. Lines without a time are as late as those before them.
 
     \b
     Examples:
       kgdbpatch log darwin -n 20
       kgdbpatch log darwin -f --json
+      kgdbpatch log darwin --source 'KernMonitor*' --since 05:36:05
+      kgdbpatch log linux --console --since 2.5
       kgdbpatch log darwin -f -n 0 --grep packet_counter --until 5 --timeout 30
     """
     from kgdbpatch import catalog
@@ -171,6 +195,8 @@ def log(
     def show(line: LogLine) -> None:
         if as_json:
             json_line({"time": line.time, "source": line.source, "message": line.message})
+        elif not line.time:
+            print(line.message, flush=True)
         else:
             print(f"{line.time} {line.source}: {line.message}", flush=True)
 
@@ -179,15 +205,22 @@ def log(
     except re.error as error:
         raise Misuse(f"--grep '{grep}': {error}") from error
     syslog = catalog.open_log(name)
+    is_late = syslog.late(since) if since is not None else None
+
+    def matches(line: LogLine) -> bool:
+        late = is_late is None or is_late(line)  # asked of every line: it remembers the last time
+        of_source = source is None or fnmatchcase(line.source, source)
+        return late and of_source and wanted.search(line.message) is not None
+
     mark = syslog.position()
-    lines = (line for line in syslog.lines() if wanted.search(line.message))
+    lines = (line for line in syslog.lines(everything=everything) if matches(line))
     for line in lines if last is None else deque(lines, last):
         show(line)
     if not follow:
         return
     shown = 0
-    for line in syslog.follow(mark, timeout):
-        if wanted.search(line.message):
+    for line in syslog.follow(mark, timeout, everything=everything):
+        if matches(line):
             show(line)
             shown += 1
             if shown == until:

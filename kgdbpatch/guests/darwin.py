@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.booter import loader_args
 from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
-from kgdbpatch.guests.profile import MIB, LogLine, Profile, Thread, Window
+from kgdbpatch.guests.profile import MIB, LogLine, Profile, Thread, Vitals, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -47,10 +49,8 @@ class Darwin(Profile):
     announced_mib = 256
     ready = r"mach_kernel: system ready\b"
     panic = r"^panic\(cpu \d+\)"
+    heartbeat = 1.0
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
-
-    # Real machines tell it in the device tree; QEMU's hw/ppc/mac_oldworld.c counts at this rate.
-    timebase_hz = 16_600_000
 
     def build(self, progress: Callable[[str], None]) -> Path:
         """Build the kernel when the cache has none for these sources and this compiler.
@@ -94,6 +94,20 @@ class Darwin(Profile):
         """Parse ``Nov 23 05:36:05 host mach_kernel: message``."""
         match = _LOG_LINE.fullmatch(line.rstrip("\r\n"))
         return match and LogLine(match["time"], match["source"], match["message"])
+
+    def log_seconds(self, time: str) -> float | None:
+        """Return the seconds of ``Nov 23 05:36:05`` in its year, of ``05:36:05`` in its day."""
+        for form in ("%Y %b %d %H:%M:%S", "%Y %H:%M:%S"):
+            with suppress(ValueError):
+                found = datetime.strptime(f"2000 {time}", form).replace(tzinfo=UTC)
+                return (found - datetime(2000, 1, 1, tzinfo=UTC)).total_seconds()
+        return None
+
+    def vitals(self, image: Image) -> Vitals:
+        """Return the count of changes of threads; every tick comes to one while several want the CPU."""
+        found = (symbol.address for symbol in image.symbols if symbol.name == "_context_switches")
+        places = (self.to_physical(image, address) for address in found)
+        return Vitals(tuple(place for place in places if place is not None))
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""

@@ -15,7 +15,7 @@ from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_k
 from kgdbpatch.guests.linux_rewritten import hidden_edges, rewritten
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
 from kgdbpatch.guests.linux_threads import comes_back, thread_layout, threads
-from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Window
+from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Vitals, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -26,6 +26,7 @@ __all__ = ["Linux", "kernel_option"]
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
+_VITAL = ("jiffies", "panic_cpu")
 _PT_LOAD = 1
 _NEAR = 16 * MIB
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
@@ -39,7 +40,10 @@ class Linux(Profile):
     memory_mib = 288
     announced_mib = 256  # a power of two: the kernel maps it with one BAT pair
     ready = r"\binit: ready\b"
-    panic = r"Kernel panic - not syncing|Oops: |kernel BUG at|Unable to handle kernel"
+    panic = r"Kernel panic - not syncing"
+    oops = r"\bOops: |kernel BUG at|Unable to handle kernel|Kernel attempted to "
+    complaint = r"\bBUG: |rcu: INFO: .*\bstall"
+    heartbeat = 1.0
     untranslated_sections = frozenset({".head.text"})
 
     # powersave=off: a CPU halted in the idle loop (MSR[POW]) executes nothing for a debugger either.
@@ -68,6 +72,13 @@ class Linux(Profile):
         if match is None:
             return None
         return LogLine(match["time"], match["source"] or "kernel", match["message"])
+
+    def vitals(self, image: Image) -> Vitals:
+        """Return the clock's ticks, and the CPU that panicked (``panic_cpu``, -1 as long as none has)."""
+        known = {symbol.name: symbol.address for symbol in image.symbols if symbol.name in _VITAL}
+        places = {name: self.to_physical(image, address) for name, address in known.items()}
+        ticks = places.get("jiffies")
+        return Vitals(() if ticks is None else (ticks,), places.get("panic_cpu"), 0xFFFF_FFFF)
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of ``address`` in the linear map of the announced memory."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.patch.rewritten import Rewritten
 
-__all__ = ["ArenaPlan", "LogLine", "Memory", "Profile", "Thread", "Window", "below_sleepers"]
+__all__ = ["ArenaPlan", "LogLine", "Memory", "Profile", "Thread", "Vitals", "Window", "below_sleepers"]
 
 MIB = 1 << 20
 
@@ -92,6 +92,19 @@ class ArenaPlan:
         return self.near.end - (self.virtual + self.size)
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Words of a kernel's memory that tell how it is; physical addresses, as far as they are known.
+
+    Each of ``counters`` goes on as long as the kernel does something: clock ticks, changes of
+    threads. The word at ``panic`` is ``no_panic`` until the kernel has given itself up.
+    """
+
+    counters: tuple[int, ...] = ()
+    panic: int | None = None
+    no_panic: int = 0
+
+
 class Profile(ABC):
     """Describe one kind of guest; subclasses hold what is Darwin's and what is Linux's."""
 
@@ -101,6 +114,10 @@ class Profile(ABC):
     announced_mib: ClassVar[int]  # what the kernel is told; the rest is the arena
     ready: ClassVar[str]  # regex on a console line: the guest is up and its workload runs
     panic: ClassVar[str]  # regex on a console line: the kernel is dead
+    oops: ClassVar[str] = r"(?!)"  # regex on a console line: a fault in the kernel, which may go on
+    complaint: ClassVar[str] = r"(?!)"  # regex on a console line: the kernel found something wrong with it
+    heartbeat: ClassVar[float | None] = None  # seconds within which its workload prints a line, if it does
+    timebase_hz: ClassVar[int] = 16_600_000  # as QEMU's hw/ppc/mac_oldworld.c counts
     boot_deadline: ClassVar[float] = 60.0  # seconds
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
     vectors: ClassVar[range] = range(0x100, 0x1800, 0x100)  # offsets of the MPC750's vectors
@@ -120,6 +137,17 @@ class Profile(ABC):
     @abstractmethod
     def parse_log(self, line: str) -> LogLine | None:
         """Parse one console line, or None when it is no syslog line."""
+
+    def log_seconds(self, time: str) -> float | None:
+        """Return a line's time in seconds, to compare with others of the same boot; None if it is no time."""
+        try:
+            return float(time)
+        except ValueError:
+            return None
+
+    def vitals(self, image: Image) -> Vitals:
+        """Return where the kernel's memory tells how it is."""
+        return Vitals()
 
     @abstractmethod
     def to_physical(self, image: Image, address: int) -> int | None:

@@ -25,7 +25,7 @@ _TOLD = 3  # where the watcher says QEMU's pid
 _MIB = 1 << 20
 _SHELL = "/bin/sh"
 # QEMU's parent, which outlives the client: it says the pid, then writes down how QEMU ended.
-_WATCHER = f'"$@" {_TOLD}>&- & echo $! >&{_TOLD}; exec {_TOLD}>&-; wait $!; echo $? >"$0"'
+_WATCHER = f'"$@" {_TOLD}>&- & echo $! >&{_TOLD}; exec {_TOLD}>&- 2>/dev/null; wait $!; echo $? >"$0"'
 
 
 def find_tool(name: str, package: str) -> str:

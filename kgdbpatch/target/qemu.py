@@ -158,6 +158,11 @@ class Qemu:
         return self._record.architecture
 
     @property
+    def binary(self) -> str:
+        """The name of the program that runs the guest."""
+        return MachineDescription.load(self._record.machine).binary
+
+    @property
     def process(self) -> Process:
         """QEMU's process, for waiting on its end."""
         return self._process

@@ -20,7 +20,7 @@ from qemu.qmp import (
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 
-__all__ = ["greet", "qmp", "stops_during"]
+__all__ = ["greet", "qmp", "qmp_again", "stops_during"]
 
 _T = TypeVar("_T")
 
@@ -32,6 +32,13 @@ def qmp(socket: Path, command: str, arguments: Mapping[str, object], deadline: f
     meanwhile, `TargetTimeout` after ``deadline`` seconds.
     """
     return _run(_execute(socket, command, arguments), command, deadline)
+
+
+def qmp_again(
+    socket: Path, command: str, arguments: Mapping[str, object], times: int, deadline: float
+) -> list[object]:
+    """Execute one command several times, one after the other; return the answers. Errors as for `qmp`."""
+    return _run(_execute_again(socket, command, arguments, times), command, deadline)
 
 
 def greet(socket: Path, deadline: float) -> None:
@@ -83,6 +90,17 @@ async def _execute(socket: Path, command: str | None, arguments: Mapping[str, ob
     await client.connect(str(socket))
     try:
         return await client.execute(command, dict(arguments)) if command else None
+    finally:
+        await client.disconnect()
+
+
+async def _execute_again(
+    socket: Path, command: str, arguments: Mapping[str, object], times: int
+) -> list[object]:
+    client = QMPClient()
+    await client.connect(str(socket))
+    try:
+        return [await client.execute(command, dict(arguments)) for _ in range(times)]
     finally:
         await client.disconnect()
 

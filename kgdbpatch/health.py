@@ -1,0 +1,266 @@
+"""How a guest's kernel is: running, paused, panicked, hung, reset or ended; found without a stop.
+
+Most is read from files and from the guest's memory. Only whether a kernel that seems to stand still
+hangs is asked of QEMU, and told when the CPU has spent enough time on getting nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from kgdbpatch.errors import BadInput, DeadKernel, TargetLost, TargetTimeout
+from kgdbpatch.guests.profile import Profile, Vitals
+from kgdbpatch.image import Image
+from kgdbpatch.target.cpus import Glance, glances
+from kgdbpatch.target.lock import held
+from kgdbpatch.target.qemu import Qemu, Since
+
+__all__ = ["Health", "Watch"]
+
+_NEVER_INTERRUPTIBLE = 1.0  # seconds of QEMU's processor time that no sound kernel keeps interrupts off
+_MISSED_BEATS = 3.0  # heartbeats, of the guest's time, after which it has none
+_BUSY_BEATS = 30.0  # of one whose CPU is seen to change between threads or to run processes
+_INTERRUPTS = 0.2  # of all glances may show the stack of an interrupt
+_REPORTS = 4.0  # times as much: Linux waits a second or more between an oops and the panic it leads to
+_LEAST = 8  # glances that a verdict needs
+_BATCH = 4  # glances at once
+_LONGEST = 10.0  # seconds of looking, on a host that has other things to do
+_QMP = 2.0  # seconds to wait for whoever talks to QEMU's monitor
+_QUICK = 0.05  # seconds that sound kernels' counters stand still at most, most often
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a kernel is. ``reason`` is one line, ``line`` the panic's, ``oopses`` lines that tell of faults."""
+
+    state: str
+    reason: str = ""
+    line: str = ""
+    oopses: tuple[str, ...] = ()
+
+    @property
+    def dead(self) -> bool:
+        """Whether nothing can be done with the kernel any more."""
+        return self.state in ("panicked", "hung", "reset", "ended")
+
+    @property
+    def words(self) -> str:
+        """What is to be said of a kernel that is not running, after its name."""
+        if self.state == "panicked":
+            return f"has panicked: {self.reason}"
+        return f"hangs: {self.reason}" if self.state == "hung" else f"is {self.state}: {self.reason}"
+
+
+def _changes(seen: list[Glance], share: float) -> bool:
+    """Tell whether the CPU is seen in a process, or for a larger ``share`` of the time on other stacks."""
+    stacks = [cpu.stack for cpu in seen]
+    most = max(map(stacks.count, set(stacks)), default=0)
+    return any(cpu.user for cpu in seen) or len(seen) - most > share * len(seen)
+
+
+class Watch:
+    """Watch one guest; ``image`` gives its kernel when that is needed, ``place`` names an address in it."""
+
+    def __init__(
+        self,
+        qemu: Qemu,
+        profile: Profile,
+        image: Callable[[], Image],
+        place: Callable[[int], str] | None = None,
+    ) -> None:
+        self._qemu, self._profile, self._image = qemu, profile, image
+        self._name = place
+        self._heartbeat = None if qemu.metadata.get("icount") else profile.heartbeat
+        self._since: Since | None = None  # the life that the following is of
+        self._read = self._size = -1  # as far as the console is known
+        self._panic, self._oopses = "", list[str]()
+        self._seen: tuple[bytes, ...] = ()  # the counters when they were looked at last
+        self._proved = 0.0  # when the kernel was last seen to do something
+
+    @cached_property
+    def _vitals(self) -> Vitals:
+        noted = self._qemu.metadata.get("vitals")
+        if isinstance(noted, dict):
+            return Vitals(tuple(noted["counters"]), noted["panic"], noted["no_panic"])
+        return self._profile.vitals(self._image())
+
+    def _word(self, physical: int) -> bytes:
+        return self._qemu.ram.read(physical, 4)
+
+    # ---- what is seen at once ------------------------------------------------------------
+
+    def glance(self) -> Health:
+        """Tell what is known without waiting; ``running`` may be a kernel that hangs."""
+        qemu = self._qemu
+        if not qemu.alive():
+            return Health("ended", str(qemu.lost()), self._panic)
+        self._read_console()
+        oopses = tuple(self._oopses)
+        since = qemu.since
+        resets = [why for place, why in qemu.events.update().resets if place >= since.events]
+        if resets:
+            after = f" after '{self._panic}'" if self._panic else ""
+            reason = f"it was reset ({resets[0]}){after}; its patches are gone, boot it again"
+            return Health("reset", reason, self._panic, oopses)
+        if self._has_panicked():
+            return Health("panicked", self._panic or "it says so in its memory", self._panic, oopses)
+        if qemu.process.suspended():
+            return Health("paused", f"QEMU (process {qemu.pid}) was stopped by a signal", "", oopses)
+        if qemu.events.stopped and not held(qemu.directory / "lock"):  # else a debugger is at work
+            note = qemu.directory / "debugged"
+            killed = note.exists() and note.read_text() == "running"
+            reason = "a debugger that was killed left it stopped" if killed else "it was told to pause"
+            return Health("paused", reason, "", oopses)
+        return Health("running", "", "", oopses)
+
+    def _read_console(self) -> None:
+        since = self._qemu.since
+        if self._since != since:
+            self._panic, self._oopses, self._read, self._size = "", [], since.console, -1
+            self._since = since
+        console = self._qemu.console
+        size = console.size()
+        if size == self._size:
+            return
+        self._size, end = size, console.position()
+        if end <= self._read:
+            return
+        for line in console.lines(self._read):
+            if not self._panic and re.search(self._profile.panic, line):
+                self._panic = line.strip()
+            if re.search(f"{self._profile.oops}|{self._profile.complaint}", line):
+                self._oopses.append(line.strip())
+        self._read = end
+
+    def _has_panicked(self) -> bool:
+        """Tell whether the kernel gave itself up: by its own word for it if that is known, else its line."""
+        if self._vitals.panic is None:
+            return bool(self._panic)
+        return int.from_bytes(self._word(self._vitals.panic), "big") != self._vitals.no_panic
+
+    # ---- what takes a look ---------------------------------------------------------------
+
+    def assure(self, every: float = 1.0) -> Health:
+        """Raise `DeadKernel` when the kernel is dead; whether it hangs is looked at every so many seconds."""
+        found = self.glance()
+        if found.state == "running" and time.monotonic() - self._proved >= every:
+            found = self.examine(found)
+        if found.state == "ended":
+            raise self._qemu.lost()
+        if found.dead:
+            raise DeadKernel(f"guest '{self._qemu.name}' {found.words}", found.state)
+        return found
+
+    def examine(self, found: Health | None = None, *, prove: bool = False) -> Health:
+        """Tell how the kernel is, and whether it hangs; that takes some seconds where it seems so.
+
+        ``prove``: a kernel that prints regularly must have printed since this was asked.
+        """
+        found = found or self.glance()
+        if found.state != "running":
+            return found
+        beat = self._heartbeat
+        fresh = beat is None or self._qemu.console.silent() < _MISSED_BEATS * beat
+        if fresh and not prove and self._counts():
+            self._proved = time.monotonic()
+            return found
+        known = self._remembered()
+        reason = known if known is not None else self._look(need_line=prove or not fresh)
+        if reason is None:
+            self._proved = time.monotonic()
+            return self.glance()
+        again = self.glance()  # it may have panicked, or been paused, meanwhile
+        return Health("hung", reason, "", found.oopses) if again.state == "running" else again
+
+    def _counts(self) -> bool:
+        """Tell whether the kernel's counters go on, by what they were the last time or soon."""
+        if not self._vitals.counters:
+            return False
+        until = time.monotonic() + _QUICK
+        before = self._seen or self._counters()
+        while self._counters() == before:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def _counters(self) -> tuple[bytes, ...]:
+        self._seen = tuple(self._word(place) for place in self._vitals.counters)
+        return self._seen
+
+    def _look(self, *, need_line: bool) -> str | None:
+        """Return why the kernel seems to hang, or None when it does something, or nothing is known.
+
+        ``need_line``: only a new line on the console shows that one with a heartbeat lives.
+        """
+        console, process, beat = self._qemu.console, self._qemu.process, self._heartbeat
+        size, spent, began = console.size(), process.cpu_seconds(), time.monotonic()
+        seen: list[Glance] = []
+        counters = self._counters()
+        while True:
+            try:
+                rows = glances(self._qemu, _BATCH, _QMP)
+            except TargetTimeout:
+                return None
+            except TargetLost:
+                if self._qemu.alive():
+                    raise
+                return None
+            seen += [cpu for row in rows for cpu in row]
+            goes_on = self._counters() != counters
+            interruptible = goes_on or any(cpu.interruptible for cpu in seen)
+            if console.size() != size:
+                return None
+            if interruptible and (beat is None or (not need_line and _changes(seen, 0.0))):
+                return None
+            used, waited = process.cpu_seconds() - spent, time.monotonic() - began
+            enough = len(seen) >= _LEAST and (used >= _NEVER_INTERRUPTIBLE or waited > _LONGEST)
+            if enough and not interruptible and used >= self._patience():
+                return self._verdict(f"interrupts are off and stay so, the CPU is at {self._place(seen)}")
+            beats = (seen[-1].timebase - seen[0].timebase) / self._profile.timebase_hz if seen else 0.0
+            most = _BUSY_BEATS if _changes(seen, _INTERRUPTS) else _MISSED_BEATS
+            if enough and beat is not None and beats >= most * beat:
+                silent = console.silent()
+                return self._verdict(f"no word of it for {silent:.0f} s, the CPU is at {self._place(seen)}")
+            if waited > 4 * _LONGEST or (waited > _LONGEST and not seen):
+                return None
+
+    def _patience(self) -> float:
+        """Return for how long interrupts must be off: a kernel that reports its own end takes its time."""
+        self._read_console()
+        return 0.0 if not self._oopses else _NEVER_INTERRUPTIBLE * _REPORTS
+
+    def _place(self, seen: list[Glance]) -> str:
+        places = [cpu.pc for cpu in seen]
+        place = max(set(places), key=places.count)
+        try:
+            return self._name(place) if self._name else self._image().symbolize(place)
+        except BadInput:  # the file has gone
+            return f"0x{place:08x}"
+
+    # ---- a verdict stands as long as nothing is heard of the guest --------------------------------
+
+    def _mark(self) -> list[int]:
+        return [self._qemu.console.size(), self._qemu.events.position(), *self._words_of_counters()]
+
+    def _words_of_counters(self) -> list[int]:
+        return [int.from_bytes(word, "big") for word in self._counters()] if self._heartbeat is None else []
+
+    def _verdict(self, reason: str) -> str:
+        reason += f"; it had said '{self._oopses[0]}'" if self._oopses else ""
+        draft = self._qemu.directory / "hung.json.new"
+        draft.write_text(json.dumps({"mark": self._mark(), "reason": reason}))
+        draft.rename(self._qemu.directory / "hung.json")
+        return reason
+
+    def _remembered(self) -> str | None:
+        try:
+            note = json.loads((self._qemu.directory / "hung.json").read_text())
+            return str(note["reason"]) if note["mark"] == self._mark() else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
