@@ -32,6 +32,7 @@ __all__ = [
     "flow",
     "hidden_edges",
     "image_path",
+    "is_file",
     "known",
     "live",
     "open_image",
@@ -136,6 +137,11 @@ def image_path(profile: str) -> Path:
     return path
 
 
+def is_file(what: str) -> bool:
+    """Tell whether the name of a kernel means a file; a directory does not hide a guest."""
+    return Path(what).exists() and not Path(what).is_dir()
+
+
 def open_image(what: str) -> Image:
     """Return the image that ``what`` means: a file's path, or else the name of a running guest.
 
@@ -143,15 +149,15 @@ def open_image(what: str) -> Image:
     of its own symbols (its file is not looked at), of Darwin with the extensions that are loaded.
     Functions of a file without symbols are guessed, and marked so.
     """
-    if Path(what).exists():
+    if is_file(what):
         return with_functions(_load(what))
     if what.startswith("memory:"):
         return _in_memory(what.removeprefix("memory:"))
-    if "/" in what or "." in what:
-        raise BadImage(what, "no such file")
     try:
         return _load(str(runtime.record(what).metadata["kernel"]))
     except UnknownGuest as error:
+        if "/" in what or "." in what:
+            raise BadImage(what, "a directory" if Path(what).is_dir() else "no such file") from error
         raise UnknownGuest(f"'{what}' is no file, and {error}") from error
 
 

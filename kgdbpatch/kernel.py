@@ -87,7 +87,7 @@ class Kernel:
         """
         kind = guests.profile(profile)
         path = Path(kernel).absolute() if kernel is not None else kind.build(progress)
-        image = Image.load(path)
+        image = kind.checked(Image.load(path))
         progress(f"booting {path.name}")
         qemu = Qemu.start(
             name or profile,
@@ -129,12 +129,9 @@ class Kernel:
         or `WrongKernel` when the file is not the kernel that is running.
         """
         qemu = Qemu.attach(name)
-        kernel = cls(
-            qemu,
-            guests.profile(str(qemu.metadata["profile"])),
-            Image.load(image if image is not None else str(qemu.metadata["kernel"])),
-            wait=wait,
-        )
+        profile = guests.profile(str(qemu.metadata["profile"]))
+        path = image if image is not None else str(qemu.metadata["kernel"])
+        kernel = cls(qemu, profile, profile.checked(Image.load(path)), wait=wait)
         kernel.header  # noqa: B018 - raises when the image is another kernel's
         return kernel
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,7 +94,7 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
     """
     from kgdbpatch import catalog
 
-    if Path(image).exists() or image.startswith("memory:"):
+    if catalog.is_file(image) or image.startswith("memory:"):
         loaded = catalog.open_image(image)
         survey = catalog.survey(loaded)
         _show_live(catalog.live(loaded, site), survey, loaded, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
@@ -30,6 +31,8 @@ def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     debug = bool(os.environ.get("KGDBPATCH_DEBUG")) or "--debug" in arguments[:1]
     _log_to_stderr(debug)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
     try:
         # not through click's own main: it takes any broken pipe, the debugger's too, for stdout's
         command = typer.main.get_command(app)

@@ -18,7 +18,10 @@ def hexadecimal(address: int | None) -> str:
 
 def json_line(record: Mapping[str, Any]) -> None:
     """Print one object on a line of its own, at once."""
-    print(json.dumps(record, ensure_ascii=False), flush=True)
+    text = json.dumps(record, ensure_ascii=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        text = json.dumps(record)  # bytes of a file's name that are no UTF-8: JSON can only escape them
+    print(text, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

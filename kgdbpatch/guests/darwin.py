@@ -45,6 +45,7 @@ class Darwin(Profile):
     """
 
     name = "darwin"
+    kernel_format = "mach-o"
     memory_mib = 288
     announced_mib = 256
     ready = r"mach_kernel: system ready\b"

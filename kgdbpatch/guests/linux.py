@@ -37,6 +37,7 @@ class Linux(Profile):
     """Linux 6.1 on a beige G3: 256 MiB announced, the 32 MiB above them are the arena."""
 
     name = "linux"
+    kernel_format = "elf"
     memory_mib = 288
     announced_mib = 256  # a power of two: the kernel maps it with one BAT pair
     ready = r"\binit: ready\b"

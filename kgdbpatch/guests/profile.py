@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from kgdbpatch.errors import BadImage
+
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.patch.rewritten import Rewritten
@@ -92,6 +94,9 @@ class ArenaPlan:
         return self.near.end - (self.virtual + self.size)
 
 
+_FORMATS = {"mach-o": "Mach-O", "elf": "ELF", "raw": "a raw binary"}
+
+
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """Words of a kernel's memory that tell how it is; physical addresses, as far as they are known.
@@ -109,6 +114,7 @@ class Profile(ABC):
     """Describe one kind of guest; subclasses hold what is Darwin's and what is Linux's."""
 
     name: ClassVar[str]
+    kernel_format: ClassVar[str]  # of the kernel's file: "mach-o" or "elf"
     machine: ClassVar[str] = "g3beige"
     memory_mib: ClassVar[int]  # what QEMU gives
     announced_mib: ClassVar[int]  # what the kernel is told; the rest is the arena
@@ -121,6 +127,13 @@ class Profile(ABC):
     boot_deadline: ClassVar[float] = 60.0  # seconds
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
     vectors: ClassVar[range] = range(0x100, 0x1800, 0x100)  # offsets of the MPC750's vectors
+
+    def checked(self, image: Image) -> Image:
+        """Return a kernel's image; raise `BadImage` for one that no guest of this kind runs."""
+        ours, theirs = (_FORMATS[kind] for kind in (self.kernel_format, image.format))
+        if (ours == "Mach-O") != (theirs == "Mach-O"):
+            raise BadImage(image.path, f"this is {theirs}; a '{self.name}' guest runs kernels in {ours}")
+        return image
 
     @abstractmethod
     def build(self, progress: Callable[[str], None]) -> Path:
