@@ -24,7 +24,6 @@ __all__ = ["Health", "Watch"]
 
 _NEVER_INTERRUPTIBLE = 1.0  # seconds of QEMU's processor time that no sound kernel keeps interrupts off
 _MISSED_BEATS = 3.0  # heartbeats, of the guest's time, after which it has none
-_BUSY_BEATS = 30.0  # of one whose CPU is seen to change between threads or to run processes
 _INTERRUPTS = 0.2  # of all glances may show the stack of an interrupt
 _REPORTS = 4.0  # times as much: Linux waits a second or more between an oops and the panic it leads to
 _LEAST = 8  # glances that a verdict needs
@@ -111,10 +110,12 @@ class Watch:
             return Health("panicked", self._panic or "it says so in its memory", self._panic, oopses)
         if qemu.process.suspended():
             return Health("paused", f"QEMU (process {qemu.pid}) was stopped by a signal", "", oopses)
-        if qemu.events.stopped and not held(qemu.directory / "lock"):  # else a debugger is at work
+        if qemu.events.stopped:
             note = qemu.directory / "debugged"
-            killed = note.exists() and note.read_text() == "running"
-            reason = "a debugger that was killed left it stopped" if killed else "it was told to pause"
+            found_running = note.exists() and note.read_text() == "running"
+            if found_running and held(qemu.directory / "lock"):
+                return Health("running", "a debugger is at work", "", oopses)
+            reason = "a debugger that was killed left it stopped" if found_running else "it was told to pause"
             return Health("paused", reason, "", oopses)
         return Health("running", "", "", oopses)
 
@@ -159,10 +160,10 @@ class Watch:
     def examine(self, found: Health | None = None, *, prove: bool = False) -> Health:
         """Tell how the kernel is, and whether it hangs; that takes some seconds where it seems so.
 
-        ``prove``: a kernel that prints regularly must have printed since this was asked.
+        ``prove``: a kernel that prints regularly is waited for, until it does.
         """
         found = found or self.glance()
-        if found.state != "running":
+        if found.state != "running" or found.reason:
             return found
         beat = self._heartbeat
         fresh = beat is None or self._qemu.console.silent() < _MISSED_BEATS * beat
@@ -170,12 +171,13 @@ class Watch:
             self._proved = time.monotonic()
             return found
         known = self._remembered()
-        reason = known if known is not None else self._look(need_line=prove or not fresh)
+        reason = known if known is not None else self._look(need_line=prove)
         if reason is None:
             self._proved = time.monotonic()
             return self.glance()
         again = self.glance()  # it may have panicked, or been paused, meanwhile
-        return Health("hung", reason, "", found.oopses) if again.state == "running" else again
+        runs = again.state == "running" and not again.reason
+        return Health("hung", reason, "", found.oopses) if runs else again
 
     def _counts(self) -> bool:
         """Tell whether the kernel's counters go on, by what they were the last time or soon."""
@@ -196,7 +198,8 @@ class Watch:
     def _look(self, *, need_line: bool) -> str | None:
         """Return why the kernel seems to hang, or None when it does something, or nothing is known.
 
-        ``need_line``: only a new line on the console shows that one with a heartbeat lives.
+        ``need_line``: one with a heartbeat is given the time to show it, even if its CPU is seen to
+        change between threads.
         """
         console, process, beat = self._qemu.console, self._qemu.process, self._heartbeat
         size, spent, began = console.size(), process.cpu_seconds(), time.monotonic()
@@ -216,15 +219,17 @@ class Watch:
             interruptible = goes_on or any(cpu.interruptible for cpu in seen)
             if console.size() != size:
                 return None
-            if interruptible and (beat is None or (not need_line and _changes(seen, 0.0))):
+            lives = len(seen) >= _LEAST and _changes(seen, _INTERRUPTS)
+            if interruptible and (beat is None or (lives and not need_line)):
                 return None
             used, waited = process.cpu_seconds() - spent, time.monotonic() - began
             enough = len(seen) >= _LEAST and (used >= _NEVER_INTERRUPTIBLE or waited > _LONGEST)
             if enough and not interruptible and used >= self._patience():
                 return self._verdict(f"interrupts are off and stay so, the CPU is at {self._place(seen)}")
             beats = (seen[-1].timebase - seen[0].timebase) / self._profile.timebase_hz if seen else 0.0
-            most = _BUSY_BEATS if _changes(seen, _INTERRUPTS) else _MISSED_BEATS
-            if enough and beat is not None and beats >= most * beat:
+            if enough and beat is not None and beats >= _MISSED_BEATS * beat:
+                if lives:  # if slowly
+                    return None
                 silent = console.silent()
                 return self._verdict(f"no word of it for {silent:.0f} s, the CPU is at {self._place(seen)}")
             if waited > 4 * _LONGEST or (waited > _LONGEST and not seen):

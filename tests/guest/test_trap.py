@@ -95,15 +95,16 @@ def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
 
 
 @both
+@pytest.mark.panics
 def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str):
     """Processes of darwin's workload trap all the time; here the kernel itself does, and dies of it."""
-    with kernel.patch(SITES[profile], count=True, via="trap") as counted:
-        run_through(kernel, counted)
-        assert counted.hits > 0
-        mark = kernel.log.position()
-        applied = kernel.patch(SITES[profile], asm="trap")
-        panic = kernel._qemu.console.wait(f"(?i)(NIP|PC)[:=] *(0x)?({applied.body:08x})", 60, since=mark)
-        assert panic is not None
+    counted = kernel.patch(SITES[profile], count=True, via="trap")
+    run_through(kernel, counted)
+    assert counted.hits > 0
+    mark = kernel.log.position()
+    applied = kernel.patch(SITES[profile], asm="trap")
+    panic = kernel._qemu.console.wait(f"(?i)(NIP|PC)[:=] *(0x)?({applied.body:08x})", 60, since=mark)
+    assert panic is not None
 
 
 def test_a_failed_apply_leaves_no_hook(kernel: Kernel):

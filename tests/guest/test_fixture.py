@@ -1,0 +1,130 @@
+"""What the pytest plugin does for a test: the right guest, a log of its own, nothing left of killed runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch import catalog
+from kgdbpatch.errors import TargetLost
+from kgdbpatch.kernel import Kernel
+
+from .kills import kill
+
+SLEEPER = """
+import pathlib, time
+
+def test_that_sleeps(kernel):
+    pathlib.Path({flag!r}).write_text(f"{{kernel.name}} {{kernel.pid}}")
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
+        monkeypatch.setenv("KGDBPATCH_RUNTIME", directory)
+        yield Path(directory)
+
+
+def test_a_killed_run_leaves_nothing_to_the_next(runtime: Path, tmp_path: Path):
+    flag, test = tmp_path / "flag", tmp_path / "test_sleeper.py"
+    test.write_text(SLEEPER.format(flag=str(flag)))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(test)]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    until = time.monotonic() + 120
+    while not (flag.exists() and flag.read_text()) and time.monotonic() < until:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    name, pid = flag.read_text().split()
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert Path(f"/proc/{pid}").exists()
+
+    test.write_text("def test_that_needs_one(kernel): assert kernel.verify().ok\n")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout
+    assert name not in [guest.name for guest in catalog.known()]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.kernel
+def test_a_marker_without_a_name_is_the_default(kernel: Kernel):
+    assert kernel.profile == "darwin"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_log_begins_anew(kernel: Kernel, number: int):
+    assert len(kernel.log.lines()) < 5
+    assert not any("system ready" in line.message for line in kernel.log.lines())
+    for _ in range(4):
+        kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+    assert len(kernel.log.lines()) >= 4
+
+
+def test_one_that_was_attached_to_goes_on(kernel: Kernel):
+    with Kernel.attach(kernel.name) as other:
+        assert other.verify().ok
+    assert kernel.alive
+    assert kernel.health.state == "running"
+
+
+def test_a_paused_one_stays_paused(kernel: Kernel):
+    kernel.pause()
+    printed = kernel.qemu.console.size()
+    patch = kernel.patch("run_netisr", count=True)
+    kernel.snapshot("while-paused")
+    assert [found.id for found in kernel.list()] == [patch.id]
+    assert kernel.verify().ok
+    patch.remove()
+    kernel.read_virtual(kernel.image.lookup("run_netisr"), 4)
+    assert kernel.health.state == "paused"
+    assert kernel.qemu.console.size() == printed
+    kernel.resume()
+    kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+
+
+def test_a_failed_boot_leaves_no_process(runtime: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Kernel, "_install", _install_and_fail)
+    children = set(_children())
+    with pytest.raises(TargetLost, match="after all"):
+        Kernel.boot("darwin", "unbootable")
+    assert set(_children()) <= children
+    assert not list(runtime.glob("*/guest.json"))
+
+
+def _install_and_fail(kernel: Kernel) -> None:
+    with kernel._debugger.stopped():
+        raise TargetLost("after all")
+
+
+def _children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+@pytest.mark.panics
+def test_the_log_of_a_panic(kernel: Kernel):
+    mark = kernel.log.wait("selfcheck", deadline=60)
+    kill(kernel, "panic")
+    last = kernel.log.wait("We are hanging here", deadline=60)
+    assert last.source == "panic"
+    assert kernel.health.line == "panic(cpu 0): killed by a patch"
+    lines = kernel.log.lines()
+    assert mark in lines
+    assert [line.message for line in lines if line.source == "panic"][:2] == [
+        "panic(cpu 0): killed by a patch",
+        "We are hanging here...",
+    ]
+    assert len(kernel.log.lines(everything=True)) >= len(lines)
+    late = kernel.log.late(mark.time)
+    assert [late(line) for line in lines][-1]
+    never = kernel.log.late("Dec 31 23:59:59")
+    assert not any(never(line) for line in lines)
