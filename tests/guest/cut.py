@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.gdb import Debugger, Session
 from kgdbpatch.target.gdb_process import Gdb
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["Killed", "Orders", "Wire"]
+__all__ = ["Killed", "Late", "Orders", "Wire"]
 
 
 class Killed(BaseException):
@@ -28,7 +31,8 @@ class Wire:
     """Stand between GDB and QEMU's GDB server, and end GDB by SIGKILL at one of its packets.
 
     ``sent`` is how many packets GDB has sent since `arm`. An armed wire passes so many of them, of
-    the next one nothing or its first half, and then QEMU sees what it sees of a killed GDB.
+    the next one nothing or its first half, and then QEMU sees what it sees of a killed GDB. A ``late``
+    packet is wholly on its way when GDB is killed: QEMU comes to read it when another GDB has connected.
     """
 
     def __init__(self, directory: Path, qemu: Path, gdb: Callable[[], int]) -> None:
@@ -56,9 +60,9 @@ class Wire:
                 wire._listener.close()
                 wire._thread.join()
 
-    def arm(self, packets: int | None, *, half: bool = False) -> None:
-        """Cut behind so many packets, None: never, and behind ``half`` of the next one."""
-        self._most, self._half = packets, half
+    def arm(self, packets: int | None, *, half: bool = False, late: bool = False) -> None:
+        """Cut behind so many packets, None: never, and behind ``half`` of the next one, or all of it ``late``."""
+        self._most, self._half, self._late = packets, half, late
         self.sent, self.cut = 0, False
 
     def _serve(self) -> None:
@@ -110,6 +114,9 @@ class Wire:
             target.sendall(packet[: len(packet) // 2])
         self.cut, self._most = True, None
         os.kill(self._gdb(), signal.SIGKILL)
+        if self._late:
+            select.select([self._listener], [], [])
+            target.sendall(packet)
 
 
 class Orders:
@@ -150,3 +157,62 @@ class Orders:
             self._dead, self._most, self.killed = gdb, None, True
             raise Killed
         self.given += 1
+
+
+class Late:
+    """Let a client die when it has given a row to its GDB, which comes to it late.
+
+    GDB stands still from just before the row is given until another client is about to stop the
+    guest: whatever that one has read by then is of the past.
+    """
+
+    def __init__(self) -> None:
+        self._dead: Gdb | None = None
+        self._stands = False
+        self.arm(None)
+
+    @classmethod
+    @contextmanager
+    def rows(cls) -> Iterator[Late]:
+        """Hear the orders of every GDB of this process."""
+        late, exchange, stopped = cls(), Gdb._exchange, Debugger.stopped
+
+        def hear(gdb: Gdb, data: bytes, *rest: object) -> bytes:
+            late._hear(gdb, data)
+            return exchange(gdb, data, *rest)  # type: ignore[arg-type]
+
+        def stop(debugger: Debugger) -> AbstractContextManager[Session]:
+            late.go_on()
+            return stopped(debugger)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Gdb, "_exchange", hear)
+            patched.setattr(Debugger, "stopped", stop)
+            try:
+                yield late
+            finally:
+                late.go_on()
+
+    def arm(self, rows: int | None) -> None:
+        """Let the client die in the row behind so many, None: never."""
+        self._most, self.given, self.killed = rows, 0, False
+
+    def _hear(self, gdb: Gdb, data: bytes) -> None:
+        if gdb is self._dead:
+            raise TargetLost("the client is dead")
+        if self.given == self._most:
+            fcntl.fcntl(gdb._in, fcntl.F_SETPIPE_SZ, 1 << 20)
+            os.kill(gdb.pid, signal.SIGSTOP)
+            assert os.write(gdb._in, data) == len(data), "the pipe is too small for the row"
+            for end in (gdb._in, gdb._out):
+                os.close(end)
+            gdb._closed = True
+            self._dead, self._most, self.killed, self._stands = gdb, None, True, True
+            raise Killed
+        self.given += 1
+
+    def go_on(self) -> None:
+        """Let the dead client's GDB go on with what it was given."""
+        if self._stands and self._dead is not None:
+            self._stands = False
+            os.kill(self._dead.pid, signal.SIGCONT)
