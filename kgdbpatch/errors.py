@@ -19,6 +19,7 @@ __all__ = [
     "MissingTool",
     "Misuse",
     "OutOfReach",
+    "Outdated",
     "Refused",
     "TargetBusy",
     "TargetLost",
@@ -105,6 +106,10 @@ class TargetTimeout(TargetLost, TimeoutError):
 
 class TargetBusy(TargetTimeout):
     """Another client holds the guest and did not let go in time (exit code 4)."""
+
+
+class Outdated(TargetBusy):
+    """What was planned from is no longer so; planned anew it may well be done (exit code 4)."""
 
 
 class BadInput(KgdbPatchError, ValueError):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.checks import Checker
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, WrongKernel
+from kgdbpatch.errors import Misuse, Outdated, Refused, TargetBusy, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.health import Health, Watch
 from kgdbpatch.image import Function, Image
@@ -41,6 +42,9 @@ Ids = list[int]  # within Kernel the name `list` is the method's
 Extensions = list[Extension]
 Records = list[Record]
 
+_T = TypeVar("_T")
+
+_PLANS = 3  # attempts at a plan while dead clients' orders are still carried out
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
@@ -203,12 +207,36 @@ class Kernel:
     def _debugger(self) -> Debugger:
         return self._closing.enter_context(Debugger(self._qemu))
 
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the guest for oneself; what a client that died had ordered is over then."""
+        with self._qemu.exclusive(self._wait) as orderly:
+            header = None if orderly else self._text.header()
+            if header is not None:
+                self._component.settle(header.arena)
+            yield
+
+    def _change(self, change: Callable[[Header, bytes], _T]) -> _T:
+        """Make a change that is planned from the arena as it is; plan anew if that is outdated by the stop.
+
+        ``change`` is given the header and the arena's basis.
+        """
+        with self._exclusive():
+            for left in reversed(range(_PLANS)):
+                basis = self._component.arena(self.header.arena).basis()
+                try:
+                    return change(self.header, basis)
+                except Outdated:
+                    if not left:
+                        raise
+        raise AssertionError
+
     # ---- for instruments -----------------------------------------------------------------
 
     @contextmanager
     def stopped(self) -> Iterator[Session]:
         """Stop the guest and hold it for oneself; yield the debugger's session; then it goes on."""
-        with self._qemu.exclusive(self._wait), self._awake().stopped() as session:
+        with self._exclusive(), self._awake().stopped() as session:
             yield session
 
     @contextmanager
@@ -249,12 +277,12 @@ class Kernel:
 
     def read_virtual(self, address: int, size: int) -> bytes:
         """Read memory as the CPU maps it for the kernel, the guest stopped meanwhile; or `MemoryFault`."""
-        with self._qemu.exclusive(self._wait):
+        with self._exclusive():
             return self._component.read(self.header, address, size)
 
     def extensions(self) -> Extensions:
         """Return the extensions that a Darwin kernel has loaded; the guest is stopped meanwhile."""
-        with self._qemu.exclusive(self._wait), self._component.view(self.header) as read:
+        with self._exclusive(), self._component.view(self.header) as read:
             return loaded_extensions(self.image, read)
 
     def with_extensions(self) -> Image:
@@ -401,13 +429,15 @@ class Kernel:
         plan has such, ``untranslated``; the patch table tells of it.
         Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
         """
-        with self._qemu.exclusive(self._wait):
-            header = self.header
+
+        def change(header: Header, basis: bytes) -> Applied:
             planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
             slot, made = planner.one(self.resolve(site), payload)
-            (identity,) = self._component.apply(header, [(slot, made)], self._text.hook)
+            (identity,) = self._component.apply(header, [(slot, made)], self._text.hook, basis)
             return Applied(self, identity, made, self._component.pause)
+
+        return self._change(change)
 
     def patch_all(
         self,
@@ -427,28 +457,32 @@ class Kernel:
         Sites that a rule forbids are left out and told in the answer's ``refused``. ``progress``
         hears how far the planning is. Raises `Misuse` when a site is given twice.
         """
-        with self._qemu.exclusive(self._wait):
-            header = self.header
+        chosen = [*sites]
+
+        def change(header: Header, basis: bytes) -> Batch:
             planner = self._planner(header, via=via, force=force)
             payload = planner.payload(asm, c, call, entry, count)
-            wanted = [(self.resolve(site), payload) for site in sites]
-            return self._put_in(header, planner, wanted, progress)
+            wanted = [(self.resolve(site), payload) for site in chosen]
+            return self._put_in(header, basis, planner, wanted, progress)
+
+        return self._change(change)
 
     def patch_each(self, payloads: Mapping[int, Payload]) -> Batch:
         """Put at every site its own payload (kgdbpatch.patch.payload), in one stop; as `patch_all`."""
-        with self._qemu.exclusive(self._wait):
-            header = self.header
-            return self._put_in(header, self._planner(header), payloads.items())
+        return self._change(
+            lambda header, basis: self._put_in(header, basis, self._planner(header), payloads.items())
+        )
 
     def _put_in(
         self,
         header: Header,
+        basis: bytes,
         planner: Planner,
         wanted: Iterable[tuple[int, Payload]],
         progress: Callable[[str], None] = lambda _: None,
     ) -> Batch:
         planned, refused = planner.each(wanted, progress)
-        ids = self._component.apply(header, planned, self._text.hook)
+        ids = self._component.apply(header, planned, self._text.hook, basis)
         pause = self._component.pause
         made = (
             Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
@@ -492,10 +526,9 @@ class Kernel:
         Removing a retired patch tries again to free its memory. Raises `Misuse` for an id that
         the table does not have.
         """
-        with self._qemu.exclusive(self._wait):
-            return self._remove(self.header, set(ids))
+        return self._change(lambda header, basis: self._remove(header, basis, set(ids)))
 
-    def _remove(self, header: Header, ids: set[int]) -> Ids:
+    def _remove(self, header: Header, basis: bytes, ids: set[int]) -> Ids:
         table = self._component.arena(header.arena).table()
         known = {int(identity): index for index, identity in enumerate(table.raw["id"])}
         for identity in sorted(ids):
@@ -508,14 +541,16 @@ class Kernel:
                     f"the word at 0x{record.site:08x} is neither patch {identity}'s nor the original one",
                     record.site,
                 )
-        return self._component.remove(header, table, ids)
+        return self._component.remove(header, table, ids, basis)
 
     def remove_all(self) -> Ids:
         """Take all patches out; return the ids whose memory is still in use."""
-        with self._qemu.exclusive(self._wait):
-            header = self.header
+
+        def change(header: Header, basis: bytes) -> Ids:
             table = self._component.arena(header.arena).table()
-            return self._remove(header, {int(identity) for identity in table.raw["id"]})
+            return self._remove(header, basis, {int(identity) for identity in table.raw["id"]})
+
+        return self._change(change)
 
     @property
     def arena_used(self) -> int:
@@ -527,7 +562,7 @@ class Kernel:
         self.header  # noqa: B018 - raises when there is none, or the image is another kernel's
         found = self._text.verify()
         if found is None:  # other clients are busy with the patches
-            with self._qemu.exclusive(self._wait):
+            with self._exclusive():
                 found = self._text.verify()
         if found is None:
             raise TargetBusy(f"guest '{self.name}' changes its patches all the time; nothing can be said")
@@ -557,7 +592,7 @@ class Kernel:
 
     def snapshot(self, tag: str) -> None:
         """Save the guest's whole state under ``tag``."""
-        with self._qemu.exclusive(self._wait):
+        with self._exclusive():
             self._component.snapshot(self.header, tag)
 
     def restore(self, tag: str) -> None:

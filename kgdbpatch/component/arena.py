@@ -17,7 +17,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import Flushed, State
 from kgdbpatch.component.table import Record, Table
-from kgdbpatch.errors import TargetLost
+from kgdbpatch.errors import Outdated, TargetLost
 from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
@@ -136,6 +136,22 @@ class Arena:
             if self.in_tails(board)
             for offset in range(0, slots * layout.SPRINGBOARD_SIZE, 4)
         ]
+
+    def basis(self) -> bytes:
+        """Return all that plans are made from, less what patches count: header, records, trapped sites."""
+        physical = self.plan.physical
+        header = self._ram.read(physical, layout.HEADER.itemsize)
+        count = _word(header, "slots")
+        records = self._ram.array(self.slot(0), count * layout.RECORD.itemsize).view(">u4")
+        counters = [field_offset(name, layout.RECORD) // 4 for name in ("hits", "exits")]
+        kept = np.delete(records.reshape(count, layout.RECORD.itemsize // 4), counters, axis=1)
+        size = layout.TRAP_ENTRIES * layout.TRAP.itemsize
+        return header + kept.tobytes() + self._ram.read(physical + layout.TRAPS_OFFSET, size)
+
+    def check(self, basis: bytes) -> None:
+        """Raise `Outdated` unless plans made from ``basis`` are good; the guest is stopped."""
+        if self.basis() != basis:
+            raise Outdated("the patch table was changed by a client that died; what was planned is outdated")
 
     def table(self, start: int = 0, end: int = 1 << 32) -> Table:
         """Return the table's used entries with sites in ``[start, end)``."""

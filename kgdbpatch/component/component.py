@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 
 from kgdbpatch.component import layout, stub
 from kgdbpatch.component.allocate import runs
-from kgdbpatch.component.arena import Arena, Header, checksum, field_offset
-from kgdbpatch.component.layout import Flag, Op, State
+from kgdbpatch.component.arena import Arena, Header, field_offset
+from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.mapping import free_bats, in_tails, mapping, out_of_tails
+from kgdbpatch.component.prepare import pieces, records
 from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stacks import unstack
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.stub import Command, StubFailed
-from kgdbpatch.component.table import Record, Table, forced_flags
+from kgdbpatch.component.table import Record, Table
 from kgdbpatch.component.translate import PAGE, translate
 from kgdbpatch.component.traps import Traps, hook_in, hook_out
-from kgdbpatch.errors import MemoryFault, Refused
+from kgdbpatch.errors import MemoryFault, Refused, TargetTimeout
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
@@ -67,8 +67,10 @@ class Component:
     def stop(self, arena: ArenaPlan, *, anywhere: bool = False) -> Iterator[Stop]:
         """Stop the guest for one operation, preferably where interrupts are on; resume it after.
 
-        ``anywhere``: the first place will do, as long as the CPU is awake. A call of the stub that a
-        dead client left behind is brought to its end first.
+        ``anywhere``: the first place will do where SRR0 and SRR1 are dead and the CPU is awake. What dead
+        clients ordered is over then: QEMU serves one debugger after the other, and a call of the stub
+        that was left behind is brought to its end first. Raises `TargetTimeout` when the CPU never gets
+        to such a place.
         """
         debugger = self._debugger()
         try:
@@ -78,14 +80,22 @@ class Component:
                     stub.finish(session, arena.physical)
                     registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
-                    if stub.interruptible(registers) or (anywhere and not stub.napping(registers)):
+                    if stub.interruptible(registers) or (anywhere and stub.recoverable(registers)):
                         break
                     session.resume()
                     session.interrupt()
                     registers = GRegisters(session.read_all())
+                else:
+                    if not stub.recoverable(registers):
+                        raise TargetTimeout(stub.unusable(registers, _TRIES))
                 yield Stop(session, arena.physical)
         finally:
             self.pause = debugger.pause
+
+    def settle(self, arena: ArenaPlan) -> None:
+        """Wait until what dead clients ordered is over: nothing but the kernel changes its memory then."""
+        with self.stop(arena, anywhere=True):
+            pass
 
     def install(self, arena: ArenaPlan, image_sha256: str, baseline: dict[int, int]) -> Header:
         """Write the component into hidden RAM, map the arena and its springboard window.
@@ -170,7 +180,9 @@ class Component:
         back, so a guest would get no clock tick for as long as it had run since. Nor does it save an
         interrupt that is due: a decrementer below 0 is put back to where the next tick is one.
         """
-        self._qemu.loadvm(tag)
+        with self._debugger().stopped() as session:  # what a dead client ordered is over: it is of the past
+            self._qemu.loadvm(tag)
+            session.forget()
         header = self.header(physical)
         if header is None:
             return
@@ -191,28 +203,37 @@ class Component:
             if start < end and self._qemu.ram.array(start, end - start).any():
                 stop.write(start, bytes(end - start))
 
-    def apply(self, header: Header, plans: Sequence[tuple[int, Plan]], hook: Hook | None = None) -> list[int]:
+    def apply(
+        self,
+        header: Header,
+        plans: Sequence[tuple[int, Plan]],
+        hook: Hook | None = None,
+        basis: bytes | None = None,
+    ) -> list[int]:
         """Put patches in, in one stop, each into the table slot given with it; return their ids.
 
-        ``hook`` is where the program exception is to be hooked when a patch is entered by a trap.
+        ``hook`` is where the program exception is to be hooked when a patch is entered by a trap,
+        ``basis`` the arena's that the plans were made from (default: the present one).
 
         Bodies, springboards and records are written first, in bulk; then one call of the stub
         maps, flushes, records and splices. Raises `Refused` (rule ``expected``) when a site's
-        word is not what its plan was made from; nothing is left behind then. Retired patches of
-        earlier removals are collected on the way.
+        word is not what its plan was made from; nothing is left behind then. Raises `Outdated` when the
+        arena is no longer what the plans were made from. Retired patches of earlier removals are
+        collected on the way.
         """
         if not plans:
             return []
         arena = self.arena(header.arena)
+        basis = arena.basis() if basis is None else basis
         ids = {slot: header.next_id + number for number, (slot, _) in enumerate(plans)}
         ordered = sorted(plans, key=lambda entry: entry[0])
-        bodies = _pieces((arena.inside(plan.body), plan.code) for _, plan in ordered)
-        boards = _pieces(
+        bodies = pieces((arena.inside(plan.body), plan.code) for _, plan in ordered)
+        boards = pieces(
             (arena.springboard(plan.springboard), plan.springboard_code)
             for _, plan in ordered
             if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
-        records = self._records(ordered, ids)
+        made = records(ordered, ids, self._to_physical)
         spans = list(runs([slot for slot, _ in ordered]))
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
@@ -228,18 +249,19 @@ class Component:
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         retired = arena.any_retired
         with self.stop(header.arena, anywhere=not retired) as stop:
+            arena.check(basis)
             for at, code in (*bodies, *boards):
                 stop.write(at, code)
             done = 0
             for first, count in spans:
-                stop.write(arena.slot(first), records[done : done + count].tobytes())
+                stop.write(arena.slot(first), made[done : done + count].tobytes())
                 done += count
             try:
                 stop.obey(commands)
             except StubFailed as error:
                 undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
                 undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
-                undo += out_of_tails(arena, records)
+                undo += out_of_tails(arena, made)
                 if trapped:
                     table = arena.table()
                     left = table.select(~np.isin(table.raw["id"], list(ids.values())))
@@ -283,31 +305,15 @@ class Component:
             commands += hook_out(arena, header.hook)
         return commands
 
-    def _records(self, ordered: Sequence[tuple[int, Plan]], ids: dict[int, int]) -> npt.NDArray[np.void]:
-        records = np.zeros(len(ordered), layout.RECORD)
-        for record, (slot, plan) in zip(records, ordered, strict=True):
-            physical = self._to_physical(plan.site)
-            assert physical is not None
-            record["id"], record["site"], record["site_physical"] = ids[slot], plan.site, physical
-            record["original"], record["splice"] = plan.original, plan.splice
-            record["body"], record["body_size"] = plan.body, len(plan.code)
-            record["constant_size"] = plan.constant_size
-            record["flags"] = Flag.COUNTED * plan.counted | forced_flags(plan.forced)
-            record["glue_words"] = plan.body_words
-            record["springboard"] = plan.springboard or 0
-            record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE
-            record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
-            record["guard_start"], record["guard_end"] = plan.guard
-            record["tail"], record["onward"] = plan.tail, plan.onward
-        return records
-
-    def remove(self, header: Header, table: Table, ids: set[int]) -> list[int]:
+    def remove(self, header: Header, table: Table, ids: set[int], basis: bytes | None = None) -> list[int]:
         """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
 
-        Retired patches of earlier removals are collected on the way. Raises `Refused` (rule
-        ``expected``) when a site holds neither the splice nor the original word.
+        ``basis`` as for `apply`, also `Outdated`. Retired patches of earlier removals are collected on
+        the way. Raises `Refused` (rule ``expected``) when a site holds neither the splice nor the
+        original word.
         """
         arena = self.arena(header.arena)
+        basis = arena.basis() if basis is None else basis
         chosen = np.isin(table.raw["id"], list(ids)) & (table.raw["state"] != State.RETIRED)
         orders: list[Command] = []
         for stack in table.stacks():
@@ -319,6 +325,7 @@ class Component:
         spans = list(runs(alone.slots.tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
+            arena.check(basis)
             stop.obey(self._uncover(arena, stop, table, ids))
             try:
                 stop.obey(commands + orders)
@@ -384,14 +391,3 @@ def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
         "nothing was changed",
         site,
     )
-
-
-def _pieces(parts: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return (address, bytes) in as few pieces as there are; the gaps of alignment are zeroed."""
-    pieces: list[tuple[int, bytearray]] = []
-    for at, code in sorted(parts):
-        if pieces and 0 <= at - (pieces[-1][0] + len(pieces[-1][1])) < layout.BODY_ALIGNMENT:
-            pieces[-1][1].extend(bytes(at - pieces[-1][0] - len(pieces[-1][1])) + code)
-        else:
-            pieces.append((at, bytearray(code)))
-    return [(at, bytes(code)) for at, code in pieces]

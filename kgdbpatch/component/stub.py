@@ -14,7 +14,17 @@ from kgdbpatch.errors import TargetLost
 from kgdbpatch.isa import encode
 from kgdbpatch.target.gdb import GRegisters, Session
 
-__all__ = ["CODE", "Command", "StubFailed", "call", "in_stub", "interruptible", "napping"]
+__all__ = [
+    "CODE",
+    "Command",
+    "StubFailed",
+    "call",
+    "finish",
+    "in_stub",
+    "interruptible",
+    "recoverable",
+    "unusable",
+]
 
 CODE = (files("kgdbpatch.component") / "stub.bin").read_bytes()
 _DONE = CODE.index(encode.nop().to_bytes(4, "big"))
@@ -46,6 +56,20 @@ def interruptible(registers: GRegisters) -> bool:
     return bool(registers["msr"] & _EE) and not napping(registers)
 
 
+def recoverable(registers: GRegisters) -> bool:
+    """Tell whether SRR0/SRR1 are dead (MSR[RI]: an exception could be returned from) and the CPU is awake."""
+    return bool(registers["msr"] & (_EE | _RI)) and not napping(registers)
+
+
+def unusable(registers: GRegisters, tries: int) -> str:
+    """Say why the stub cannot be called where the CPU was stopped each time."""
+    if napping(registers):
+        why = "the CPU naps (MSR[POW]) and runs nothing before its next interrupt"
+    else:
+        why = "the CPU stands where no exception could be returned from (MSR[EE] and MSR[RI] are 0)"
+    return f"{why}: pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}, stopped {tries} times"
+
+
 def napping(registers: GRegisters) -> bool:
     """Tell whether the CPU runs nothing before its next interrupt."""
     return bool(registers["msr"] & _POW)
@@ -58,8 +82,13 @@ def in_stub(registers: GRegisters, arena: int) -> bool:
 
 
 def finish(session: Session, arena: int) -> None:
-    """Let an interrupted call run to its end and give the CPU back to the guest."""
-    session.run_to_physical(arena + layout.STUB_OFFSET + _DONE, _DEADLINE)
+    """Let an interrupted call run to its end and give the CPU back to the guest.
+
+    From the end on, the stub only puts registers back from the call block, as is done here.
+    """
+    done = arena + layout.STUB_OFFSET + _DONE
+    if not GRegisters(session.read_all())["pc"] >= done:
+        session.run_to_physical(done, _DEADLINE)
     block = np.frombuffer(
         session.read_physical(arena + layout.CALL_OFFSET, layout.CALL_BLOCK.itemsize), layout.CALL_BLOCK
     )[0]

@@ -229,6 +229,10 @@ class Session:
             self._general = _block(self.packet("g"))
         return self._general
 
+    def forget(self) -> None:
+        """Ask anew for registers: the guest was changed by others than this session."""
+        self._general = None
+
     def write_all(self, raw: bytes, *, later: bool = False) -> None:
         """Set all general registers at once, in one packet; ``later`` as for `write_physical`."""
         self._later.append((f"G{GRegisters(raw).raw.hex()}", partial(_ok, "the registers")))

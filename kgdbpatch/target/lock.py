@@ -1,4 +1,8 @@
-"""Lock files with a deadline: first come, first served; let go of when their holder dies."""
+"""Lock files with a deadline: first come, first served; let go of when their holder dies.
+
+They tell the next holder whether the last one let go in order: their contents are the holder's process
+id, which stays when it died or lost what it worked on.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +13,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kgdbpatch.errors import TargetBusy, TargetLost
+from kgdbpatch.errors import BadInput, Misuse, Refused, TargetBusy, TargetLost
 
 __all__ = ["exclusive", "held", "locked"]
 
+_WIDTH = 10  # characters of a process id, so that each takes the place of the last one
+
 
 @contextmanager
-def exclusive(path: Path, name: str, wait: float) -> Iterator[None]:
+def exclusive(path: Path, name: str, wait: float) -> Iterator[bool]:
     """Hold the lock of guest ``name`` at ``path``; as `locked`."""
     try:
-        with locked(path, f"guest '{name}' is in use", wait, create=path.parent.exists()):
-            yield
+        with locked(path, f"guest '{name}' is in use", wait, create=path.parent.exists()) as orderly:
+            yield orderly
     except FileNotFoundError as error:
         raise TargetLost(f"guest '{name}' is gone: it was shut down") from error
 
 
 @contextmanager
-def locked(path: Path, busy: str, wait: float, *, create: bool = True) -> Iterator[None]:
-    """Hold the lock at ``path``; raise `TargetBusy` (``busy`` by whom) after ``wait`` seconds."""
+def locked(path: Path, busy: str, wait: float, *, create: bool = True) -> Iterator[bool]:
+    """Hold the lock at ``path``; yield whether its last holder let go of it in order.
+
+    Raises `TargetBusy` (``busy`` by whom) after ``wait`` seconds.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     waiting = _Waiting(descriptor)
     try:
         if not waiting.lock(wait):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise TargetBusy(f"{busy} by process {holder}; waited {wait:g} s")
+        orderly = not os.fstat(descriptor).st_size
+        os.pwrite(descriptor, f"{os.getpid():<{_WIDTH}}\n".encode(), 0)  # there is no moment without one
+        try:
+            yield orderly
+        except (Misuse, Refused, BadInput):  # nothing was left under way
+            os.ftruncate(descriptor, 0)
+            raise
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
     finally:
         waiting.close()
 

@@ -284,8 +284,11 @@ class Qemu:
         """What the guest has printed, and a way to type."""
         return Console(self.directory / "console.log", self.directory / "console.sock", self)
 
-    def exclusive(self, wait: float) -> AbstractContextManager[None]:
-        """Hold the guest for oneself; raises `TargetBusy` naming the holder after ``wait`` seconds."""
+    def exclusive(self, wait: float) -> AbstractContextManager[bool]:
+        """Hold the guest for oneself; yield whether the last holder ended in order.
+
+        Raises `TargetBusy` naming the holder after ``wait`` seconds.
+        """
         return exclusive(self.directory / "lock", self.name, wait)
 
     def shutdown(self) -> None:

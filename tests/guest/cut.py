@@ -61,7 +61,7 @@ class Wire:
                 wire._thread.join()
 
     def arm(self, packets: int | None, *, half: bool = False, late: bool = False) -> None:
-        """Cut behind so many packets, None: never, and behind ``half`` of the next one, or all of it ``late``."""
+        """Cut behind so many packets, None: never; behind ``half`` of the next one, or all of it ``late``."""
         self._most, self._half, self._late = packets, half, late
         self.sent, self.cut = 0, False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.target.qemu import Qemu
 
 from .cut import Killed, Late, Wire
 from .test_cut_points import BEFORE, FEWEST, SITE, agree, carry_on, functions, lives
@@ -79,14 +81,17 @@ NEXT: dict[str, Work] = {
 class Interleaver:
     """Repeat one pair of operations, the first one's late orders carried out in the second."""
 
-    def __init__(self, kernel: Kernel, start: Work) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: Kernel, start: Work, *, marked: bool = True) -> None:
+        """``marked``: the lock tells that its last holder died."""
+        self.kernel, self._marked = kernel, marked
         start(kernel)
         kernel.snapshot(BEFORE)
         self.tries = 0
 
     def _next(self, work: Work, point: str) -> None:
         other = Kernel.attach(self.kernel.name)
+        if not self._marked:
+            os.truncate(Qemu.attach(self.kernel.name).directory / "lock", 0)
         try:
             work(other)
             agree(other)
@@ -143,18 +148,20 @@ def wire(kernel: Kernel, tmp_path: Path) -> Iterator[Wire]:
         yield wire
 
 
-def test_a_stack_grows_late(kernel: Kernel, late: Late):
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_stack_grows_late(kernel: Kernel, late: Late, marked: bool):
     start, first = LATE["over two"]
-    assert Interleaver(kernel, start).rows(late, first, NEXT["remove_all"]) > 3
+    assert Interleaver(kernel, start, marked=marked).rows(late, first, NEXT["remove_all"]) > 3
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("marked", [True, False])
 @pytest.mark.parametrize("then", NEXT)
 @pytest.mark.parametrize("first", LATE)
-def test_late_rows(kernel: Kernel, late: Late, first: str, then: str):
+def test_late_rows(kernel: Kernel, late: Late, first: str, then: str, marked: bool):
     start, work = LATE[first]
-    assert Interleaver(kernel, start).rows(late, work, NEXT[then]) > 3
+    assert Interleaver(kernel, start, marked=marked).rows(late, work, NEXT[then]) > 3
 
 
 @pytest.mark.soak

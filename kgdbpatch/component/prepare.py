@@ -1,0 +1,49 @@
+"""What is written before a patch is spliced: its record, its body and its springboard, in few pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import checksum
+from kgdbpatch.component.layout import Flag
+from kgdbpatch.component.table import forced_flags
+from kgdbpatch.patch.plan import Plan
+
+__all__ = ["pieces", "records"]
+
+
+def records(
+    ordered: Sequence[tuple[int, Plan]], ids: dict[int, int], to_physical: Callable[[int], int | None]
+) -> npt.NDArray[np.void]:
+    """Return the table's records of plans, each with its table slot; ``ids`` by slot."""
+    found = np.zeros(len(ordered), layout.RECORD)
+    for record, (slot, plan) in zip(found, ordered, strict=True):
+        physical = to_physical(plan.site)
+        assert physical is not None
+        record["id"], record["site"], record["site_physical"] = ids[slot], plan.site, physical
+        record["original"], record["splice"] = plan.original, plan.splice
+        record["body"], record["body_size"] = plan.body, len(plan.code)
+        record["constant_size"] = plan.constant_size
+        record["flags"] = Flag.COUNTED * plan.counted | forced_flags(plan.forced)
+        record["glue_words"] = plan.body_words
+        record["springboard"] = plan.springboard or 0
+        record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE
+        record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
+        record["guard_start"], record["guard_end"] = plan.guard
+        record["tail"], record["onward"] = plan.tail, plan.onward
+    return found
+
+
+def pieces(parts: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return (address, bytes) in as few pieces as there are; the gaps of alignment are zeroed."""
+    found: list[tuple[int, bytearray]] = []
+    for at, code in sorted(parts):
+        if found and 0 <= at - (found[-1][0] + len(found[-1][1])) < layout.BODY_ALIGNMENT:
+            found[-1][1].extend(bytes(at - found[-1][0] - len(found[-1][1])) + code)
+        else:
+            found.append((at, bytearray(code)))
+    return [(at, bytes(code)) for at, code in found]
