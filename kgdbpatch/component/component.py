@@ -24,7 +24,7 @@ from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.component.translate import PAGE, translate
 from kgdbpatch.component.traps import Traps, hook_in, hook_out
-from kgdbpatch.errors import MemoryFault, Refused, TargetTimeout
+from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
@@ -80,14 +80,12 @@ class Component:
                     stub.finish(session, arena.physical)
                     registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
-                    if stub.interruptible(registers) or (anywhere and stub.recoverable(registers)):
+                    if stub.interruptible(registers) or (anywhere and not stub.napping(registers)):
                         break
                     session.resume()
                     session.interrupt()
                     registers = GRegisters(session.read_all())
-                else:
-                    if not stub.recoverable(registers):
-                        raise TargetTimeout(stub.unusable(registers, _TRIES))
+                stub.leave_exception(session)
                 yield Stop(session, arena.physical)
         finally:
             self.pause = debugger.pause

@@ -10,7 +10,7 @@ import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
-from kgdbpatch.errors import TargetLost
+from kgdbpatch.errors import TargetLost, TargetTimeout
 from kgdbpatch.isa import encode
 from kgdbpatch.target.gdb import GRegisters, Session
 
@@ -22,13 +22,15 @@ __all__ = [
     "finish",
     "in_stub",
     "interruptible",
-    "recoverable",
-    "unusable",
+    "leave_exception",
+    "napping",
 ]
 
 CODE = (files("kgdbpatch.component") / "stub.bin").read_bytes()
 _DONE = CODE.index(encode.nop().to_bytes(4, "big"))
 _DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
+
+_STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
 
 _EE, _POW, _RI, _ME, _TRANSLATION = 0x8000, 0x4_0000, 0x2, 0x1000, 0x30
 
@@ -56,23 +58,32 @@ def interruptible(registers: GRegisters) -> bool:
     return bool(registers["msr"] & _EE) and not napping(registers)
 
 
-def recoverable(registers: GRegisters) -> bool:
-    """Tell whether SRR0/SRR1 are dead (MSR[RI]: an exception could be returned from) and the CPU is awake."""
-    return bool(registers["msr"] & (_EE | _RI)) and not napping(registers)
-
-
-def unusable(registers: GRegisters, tries: int) -> str:
-    """Say why the stub cannot be called where the CPU was stopped each time."""
-    if napping(registers):
-        why = "the CPU naps (MSR[POW]) and runs nothing before its next interrupt"
-    else:
-        why = "the CPU stands where no exception could be returned from (MSR[EE] and MSR[RI] are 0)"
-    return f"{why}: pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}, stopped {tries} times"
-
-
 def napping(registers: GRegisters) -> bool:
     """Tell whether the CPU runs nothing before its next interrupt."""
     return bool(registers["msr"] & _POW)
+
+
+def leave_exception(session: Session) -> None:
+    """Let the CPU go on where SRR0 and SRR1 are live, until they are dead: MSR[RI] or MSR[EE] is set.
+
+    The kernel sets RI once it has saved them, and clears it before it loads them to return (PEM 6.1.3).
+    Raises `TargetTimeout` when the CPU naps or does not get there.
+    """
+    for _ in range(_STEPS // _STRIDE):
+        registers = GRegisters(session.read_all())
+        if registers["msr"] & (_EE | _RI) or napping(registers):
+            break
+        session.step(_STRIDE)
+    else:
+        registers = GRegisters(session.read_all())
+    where = f"pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
+    if napping(registers):
+        raise TargetTimeout(f"the CPU naps (MSR[POW]) and runs nothing before its next interrupt: {where}")
+    if not registers["msr"] & (_EE | _RI):
+        raise TargetTimeout(
+            f"the CPU is where no exception could be returned from (MSR[RI] and MSR[EE] are 0) and does "
+            f"not leave it within {_STEPS} instructions: {where}"
+        )
 
 
 def in_stub(registers: GRegisters, arena: int) -> bool:

@@ -366,6 +366,11 @@ class Session:
             raise TargetLost(f"the guest stopped ({stop}) before it reached 0x{address:08x}; {where}")
         return registers
 
+    def step(self, count: int = 1) -> None:
+        """Let the CPU execute so many instructions; interrupts wait meanwhile."""
+        self._ask(*["vCont;s"] * count, deadline=float(_PATIENCE))
+        self._general = None
+
     def resume(self) -> None:
         """Let the guest run until `interrupt`.
 
