@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["Client", "Nursery", "busy"]
 
@@ -46,7 +46,7 @@ def work(kernel, site, seed, line):  # type: ignore[no-untyped-def]
 
     from kgdbpatch.errors import TargetLost
 
-    chance, talk = random.Random(seed), line.makefile("rw", buffering=1)
+    chance, talk = random.Random(seed), line.makefile("rw")
     orders = [order for count in (3, 4, 5) for order in permutations(range(count))]
     following = seed * 7  # each seed goes on elsewhere, so that all of them come
     functions = [f.address for f in kernel.image.functions if f.section in ("__TEXT,__text", ".text")]
@@ -77,7 +77,7 @@ def work(kernel, site, seed, line):  # type: ignore[no-untyped-def]
             kernel.remove(*rest[:count])
             rest = rest[count:]
 
-    talk.write(f"{os.getpid()}\n")
+    print(f"{os.getpid()}", file=talk, flush=True)
     debugger = kernel._debugger
     talk.readline()
     while True:
@@ -85,15 +85,15 @@ def work(kernel, site, seed, line):  # type: ignore[no-untyped-def]
             kernel.remove_all()
             single()
             gdb = debugger.gdb_pid
-            talk.write(f"{gdb}\n")
+            print(f"{gdb}", file=talk, flush=True)
             while debugger.gdb_pid == gdb:  # one that dies between two stops is replaced, not missed
                 chance.choice((single, trap, batch, stack, stack))()
             raise TargetLost("between two stops")
         except TargetLost as error:
-            talk.write(f"lost: {error}\n")
+            print(f"lost: {error}", file=talk, flush=True)
             talk.readline()
         except BaseException as error:
-            talk.write(f"{type(error).__name__}: {error}\n")
+            print(f"{type(error).__name__}: {error}", file=talk, flush=True)
             raise
 
 
@@ -105,7 +105,7 @@ class Client:
         socket.send_fds(control, [str(seed).encode()], [its.fileno()])
         its.close()
         self._line = ours
-        self._talk = ours.makefile("rw", buffering=1)
+        self._talk = ours.makefile("rw")
         self._pid = 0
 
     def says(self) -> str:
@@ -113,7 +113,7 @@ class Client:
 
     def go_on(self) -> None:
         self._pid = self._pid or int(self.says())
-        self._talk.write("go on\n")
+        print("go on", file=self._talk, flush=True)
 
     def works(self, seconds: float) -> None:
         ended, _, _ = select.select([self._line], [], [], seconds)
@@ -123,8 +123,9 @@ class Client:
         self._pid = self._pid or int(self.says() or 0)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-        while self._line.recv(4096):
-            pass
+        with suppress(ConnectionResetError):  # something said was not heard
+            while self._line.recv(4096):
+                pass
         self._talk.close()
         self._line.close()
 
