@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 CODE = (files("kgdbpatch.component") / "stub.bin").read_bytes()
+_RFI = (0x4C00_0064).to_bytes(4, "big")
 _DONE = CODE.index(encode.nop().to_bytes(4, "big"))
+_WAY_HOME = range(_DONE, CODE.index(_RFI, _DONE) + 4)
 _DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
 
 _STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
@@ -95,11 +97,11 @@ def in_stub(registers: GRegisters, arena: int) -> bool:
 def finish(session: Session, arena: int) -> None:
     """Let an interrupted call run to its end and give the CPU back to the guest.
 
-    From the end on, the stub only puts registers back from the call block, as is done here.
+    On its way home, the stub only puts registers back from the call block, as is done here.
     """
-    done = arena + layout.STUB_OFFSET + _DONE
-    if not GRegisters(session.read_all())["pc"] >= done:
-        session.run_to_physical(done, _DEADLINE)
+    start = arena + layout.STUB_OFFSET
+    if GRegisters(session.read_all())["pc"] - start not in _WAY_HOME:
+        session.run_to_physical(start + _DONE, _DEADLINE)
     block = np.frombuffer(
         session.read_physical(arena + layout.CALL_OFFSET, layout.CALL_BLOCK.itemsize), layout.CALL_BLOCK
     )[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -134,9 +135,9 @@ class Orders:
         """Hear the orders of every GDB of this process."""
         orders, exchange = cls(), Gdb._exchange
 
-        def hear(gdb: Gdb, data: bytes, *rest: object) -> bytes:
-            orders._hear(gdb, data)
-            return exchange(gdb, data, *rest)  # type: ignore[arg-type]
+        def hear(gdb: Gdb, row: Sequence[str], *rest: object) -> bytes:
+            orders._hear(gdb, json.dumps(row).encode() + b"\n")
+            return exchange(gdb, row, *rest)  # type: ignore[arg-type]
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Gdb, "_exchange", hear)
@@ -177,9 +178,9 @@ class Late:
         """Hear the orders of every GDB of this process."""
         late, exchange, stopped = cls(), Gdb._exchange, Debugger.stopped
 
-        def hear(gdb: Gdb, data: bytes, *rest: object) -> bytes:
-            late._hear(gdb, data)
-            return exchange(gdb, data, *rest)  # type: ignore[arg-type]
+        def hear(gdb: Gdb, row: Sequence[str], *rest: object) -> bytes:
+            late._hear(gdb, json.dumps(row).encode() + b"\n")
+            return exchange(gdb, row, *rest)  # type: ignore[arg-type]
 
         def stop(debugger: Debugger) -> AbstractContextManager[Session]:
             late.go_on()
