@@ -172,7 +172,7 @@ class Component:
             self._qemu.savevm(tag)
 
     def restore(self, physical: int, tag: str) -> None:
-        """Bring the state saved under ``tag`` back and let it go on; ``physical`` is the arena's address.
+        """Bring the state saved under ``tag`` back; ``physical`` is the arena's address.
 
         QEMU before 8.2 leaves the decrementer with the deadline it had when it was told to go
         back, so a guest would get no clock tick for as long as it had run since. Nor does it save an
@@ -181,7 +181,6 @@ class Component:
         with self._debugger().stopped() as session:  # what a dead client ordered is over: it is of the past
             self._qemu.loadvm(tag)
             session.forget()
-        self._qemu.qmp("cont")  # it may have been paused
         header = self.header(physical)
         if header is None:
             return
