@@ -9,27 +9,26 @@ import numpy as np
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
-from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.program import Flags, Program
+from kgdbpatch.analysis.saves import PRESERVED, Saves
 from kgdbpatch.isa.decode import Decoded, Kind
 from kgdbpatch.isa.fields import Words as Codes
 from kgdbpatch.isa.registers import CRS, mask
 
-__all__ = ["Effects", "Words", "blockwise", "words_of"]
+__all__ = ["Effects", "Words", "blockwise", "without_saves", "words_of"]
 
 _CRS = np.uint64(lane.from_mask(CRS))
 _ALL = np.uint64(EVERYTHING)
 _ARGUMENTS = np.uint64(lane.from_mask(mask(*(f"r{n}" for n in range(3, 11)))))
 _ALWAYS_TRAPS = 31
-_FRAME_BASES = (1, 11, 12, 30, 31)
-_CALLER_OWNED = np.uint64(lane.from_mask(mask("cr2", "cr3", "cr4"))) | np.uint64(0xFFFFC000)
 
 
 @dataclass(frozen=True)
 class Words:
     """Per word: what it changes, what it reads, what its reading asks of a caller, what it proves.
 
-    ``wanted`` leaves out what is stored only to be put back: saves of preserved registers and
-    mfcr. ``proven`` leaves out what is assumed for safety as well.
+    ``wanted`` leaves out what is stored only to be put back (see `without_saves`). ``proven``
+    leaves out what is assumed for safety as well.
     """
 
     defs: Lane
@@ -54,16 +53,6 @@ def _field(words: Codes, shift: int) -> Codes:
     return result
 
 
-def _saves(words: Codes) -> Indices:
-    """Return the indices of words that store preserved registers to what may be the stack frame."""
-    major = words >> np.uint32(26)
-    at = np.flatnonzero((major == 36) | (major == 47))
-    base = _field(words[at], 16)
-    framed = np.logical_or.reduce([base == number for number in _FRAME_BASES])
-    result: Indices = at[framed & (_field(words[at], 21) >= 14)]
-    return result
-
-
 def words_of(decoded: Decoded) -> Words:
     """Return what words read and change.
 
@@ -77,15 +66,26 @@ def words_of(decoded: Decoded) -> Words:
     proven = uses.copy()
     uses[traps] |= _ARGUMENTS
     proven[uses == _ALL] = 0
-    every_field = (proven & _CRS) == _CRS
+    return Words(defs, uses, uses, proven)
+
+
+def without_saves(words: Words, program: Program, saves: Saves) -> Words:
+    """Leave out of ``wanted`` and ``proven`` what words read only to save it.
+
+    mfcr reads all of CR for the sake of a bit or of the fields to be put back: it wants what a
+    compiler may keep in no field across a call only of functions that no compiler made.
+    """
+    wanted, proven = words.wanted.copy(), words.proven.copy()
+    every_field = np.flatnonzero(((proven & _CRS) == _CRS) & (program.function >= 0))
+    owner = program.function[every_field]
     proven[every_field] &= ~_CRS
-    wanted = uses.copy()
-    wanted[every_field] &= ~_CRS
-    stored = _saves(decoded.words)
+    spared = np.where(saves.compiled[owner], _CRS & ~PRESERVED, np.uint64(0)) | saves.restores[owner] & _CRS
+    wanted[every_field] &= ~spared
+    stored = np.flatnonzero(saves.words)
     for array in (wanted, proven):
-        base = np.uint64(1) << _field(decoded.words[stored], 16).astype(np.uint64)
-        array[stored] = array[stored] & ~_CALLER_OWNED | base
-    return Words(defs, uses, wanted, proven)
+        base = np.uint64(1) << _field(program.words[stored], 16).astype(np.uint64)
+        array[stored] = array[stored] & ~PRESERVED | base
+    return Words(words.defs, words.uses, wanted, proven)
 
 
 def blockwise(blocks: Blocks, words: Words) -> Effects:

@@ -15,10 +15,11 @@ import numpy as np
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.callers import address_taken, makes_return_address
-from kgdbpatch.analysis.effects import Effects, Words, blockwise, words_of
+from kgdbpatch.analysis.effects import Effects, Words, blockwise, without_saves, words_of
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
 from kgdbpatch.analysis.network import Network
 from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
 from kgdbpatch.isa.abi import ABI
@@ -55,9 +56,11 @@ class Whole:
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         plain = Blocks(program, hidden)
-        self.words: Words = words_of(program.decoded)
-        self.indirect: Indirect = resolve(plain, self.words.defs, data)
+        words = words_of(program.decoded)
+        self.indirect: Indirect = resolve(plain, words.defs, data)
         self.blocks = Blocks(program, hidden, self.indirect.tables) if self.indirect.tables else plain
+        saves = find_saves(self.blocks, words.defs, np.ones(len(program.words), dtype=np.bool_))
+        self.words: Words = without_saves(words, program, saves)
         self.effects: Effects = blockwise(self.blocks, self.words)
         self.network = Network(self.blocks)
         self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
@@ -65,7 +68,7 @@ class Whole:
         self.pointers[self.blocks.of_word[program.index_of(places)]] = True
         self.strange = makes_return_address(self.blocks, self.words.defs)
         self.summaries: Summaries = summarize(
-            self.network, self.words, self.effects, abi, self.pointers, self.strange
+            self.network, saves, self.effects, abi, self.pointers, self.strange
         )
         self.address_taken = address_taken(program, data)
 

@@ -22,11 +22,12 @@ import numpy as np
 
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.effects import Effects, Words
+from kgdbpatch.analysis.effects import Effects
 from kgdbpatch.analysis.graph import Levels, call_edges, levels
 from kgdbpatch.analysis.lane import EVERYTHING, RETURNS, Lane
 from kgdbpatch.analysis.network import Network
 from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.saves import PRESERVED, Saves
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import mask
 
@@ -35,6 +36,7 @@ __all__ = ["Convention", "Summaries", "summarize"]
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ALL = np.uint64(EVERYTHING)
 _LR = np.uint64(lane.from_mask(mask("lr")))
+_CHAIN = np.uint64(lane.from_mask(mask("r11")))
 _KEPT = mask("r1", "r2", "r13", "so", "fpscr")
 
 
@@ -88,46 +90,11 @@ class Summaries:
         return result
 
 
-def _kept(blocks: Blocks, words: Words, edges: tuple[Indices, Indices]) -> Lane:
-    """Return the preserved registers that each function does not change, or puts back."""
-    program = blocks.program
-    word = program.words
-    major, base = word >> np.uint32(26), word >> np.uint32(16) & np.uint32(31)
-    framed = np.isin(base, (1, 11, 12, 30, 31)) & np.isin(major, (32, 46))
-    framed |= (major == 31) & ((word >> np.uint32(1) & np.uint32(0x3FF)) == 144)  # mtcrf
-    count = len(program.entry)
-    inside = program.function >= 0
-    written, restored = np.zeros(count, dtype=np.uint64), np.zeros(count, dtype=np.uint64)
-    for total, chosen in ((written, inside & ~framed), (restored, inside & framed)):
-        at = np.flatnonzero(chosen & ((words.defs & _PRESERVED_BITS) != 0))
-        owner = program.function[at]
-        order = np.argsort(owner, kind="stable")
-        if len(order):
-            starts = np.flatnonzero(np.append(True, np.diff(owner[order]) != 0))
-            total[owner[order][starts]] = np.bitwise_or.reduceat(words.defs[at[order]], starts)
-    # routines that put registers back for others (_restgpr…) are jumped to
-    np.bitwise_or.at(restored, edges[0], restored[edges[1]].copy())
-    result: Lane = _PRESERVED_BITS & ~(written & ~restored)
-    return result
-
-
-def _compiled(blocks: Blocks) -> Flags:
-    """Tell which functions make a stack frame as compilers do it (stwu r1,-n(r1))."""
-    program = blocks.program
-    made = ((program.words & np.uint32(0xFFFF8003)) == 0x94218000) & (program.function >= 0)
-    compiled = np.zeros(len(program.entry), dtype=np.bool_)
-    compiled[program.function[made]] = True
-    return compiled
-
-
-_PRESERVED_BITS = np.uint64(0xFFFFC000 | lane.from_mask(mask("cr2", "cr3", "cr4")))
-
-
 class _Summing:
     def __init__(
         self,
         network: Network,
-        words: Words,
+        saves: Saves,
         effects: Effects,
         convention: Convention,
         pointers: Flags,
@@ -144,20 +111,20 @@ class _Summing:
         self.wild = np.flatnonzero(blocks.inner | blocks.by_chance)
         self.lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
         self.lost = self.lost | (blocks.returns & strange[blocks.owner])
-        self.compiled = _compiled(blocks)
+        self.compiled, self.keeps, self.saved = saves.compiled, saves.keeps, saves.saved
         # compilers set arguments for every call: that they are read proves nothing, except in
         # assembler, which may pass on what an earlier call left in them
         self.sets = np.where(self.compiled, convention.arguments, np.uint64(0))
-        self.keeps = _kept(blocks, words, (blocks.owner[self.tail], blocks.tail[self.tail]))
         self.cleared = np.full(count, _ONES, dtype=np.uint64) & np.uint64(0)  # not certainly overwritten
         self.proven, self.reads = self.cleared.copy(), self.cleared.copy()
-        self.may_change = self._may_change(words)
+        self.may_change = self._may_change()
+        self.allowed = self._what_may_be_given()
         self.survives = network.empty()
         self.evidence = network.empty()
         self.wanted = network.empty()
         self.dead_behind = self.zero.copy()
 
-    def _may_change(self, words: Words) -> Lane:
+    def _may_change(self) -> Lane:
         blocks, volatile = self.blocks, self.convention.volatile
         total = np.zeros(len(blocks.program.entry), dtype=np.uint64)
         np.bitwise_or.at(total, blocks.owner, self.effects.kill & volatile)
@@ -219,15 +186,32 @@ class _Summing:
         entry = self.blocks.entry[functions]
         return np.where(entry >= 0, value[np.maximum(entry, 0)], missing)
 
-    def _by_convention(self, functions: Indices, found: Lane, own: Lane) -> Lane:
-        """Leave out what a compiled function cannot read of its caller, whatever its callees do.
+    def _by_convention(self, functions: Indices, found: Lane) -> Lane:
+        """Leave out what a compiled function cannot read of its caller, whatever its callees do."""
+        return np.where(self.compiled[functions], found & self.allowed[functions], found)
 
-        A variable that is used without having been set looks like such a read. What the first
-        block reads (``own``) stays.
+    def _what_may_be_given(self) -> Lane:
+        """Return what each compiled function may read of its caller.
+
+        Besides what the convention gives that is what its first block reads. What its own code
+        reads elsewhere may be a variable that is used without having been set; but a nested
+        function is given r11 (its static chain), and code that is jumped to may be the cold half
+        of a function, which has the registers of the other half, but for those that it saves itself.
         """
+        blocks, effects, calls = self.blocks, self.effects, self.call
+        every = self.network.blocks_of(np.arange(len(self.compiled)))
+        keep = ~effects.kill
+        keep[calls] &= ~(self.convention.volatile & self.may_change[blocks.callee[calls]])
+        keep[self.unknown] &= ~self.convention.volatile
+        keep[self.wild] = 0
+        own = self.network.empty()
+        self.network.solve(own, every, effects.proven, keep, self.zero)
+        jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
+        jumped_to[blocks.tail[self.tail]] = True
+        functions = np.arange(len(self.compiled))
+        read = self._entries(functions, own, _ALL) & np.where(jumped_to, _ALL & ~self.saved, _CHAIN)
         given = self.convention.direct | _LR | self.convention.returns
-        allowed = given | self._entries(functions, own, _ALL)
-        return np.where(self.compiled[functions], found & allowed, found)
+        return given | self._entries(functions, effects.proven, _ALL) | read
 
     def _survival(
         self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
@@ -258,7 +242,7 @@ class _Summing:
             exits[tails] = self.proven[blocks.tail[tails]] & ~self.sets[blocks.owner[tails]]
             self.network.solve(self.evidence, some, gen, keep, exits)
             found = self._entries(functions, self.evidence, np.uint64(0))
-            found = self._by_convention(functions, found, self.effects.proven)
+            found = self._by_convention(functions, found)
             if not again or (found == self.proven[functions]).all():
                 self.proven[functions] = found
                 break
@@ -298,9 +282,9 @@ class _Summing:
             exits[tails] = constant | self.reads[blocks.tail[tails]]
             self.network.solve(self.wanted, some, gen, keep, exits)
             found = self._entries(functions, self.wanted, _ALL)
-            found = self._by_convention(functions, found, self.effects.proven)
+            found = self._by_convention(functions, found)
             # preserved registers that the function does not put back were read when it saved them
-            found |= _PRESERVED_BITS & ~self.keeps[functions]
+            found |= PRESERVED & ~self.keeps[functions]
             if not again or (found == self.reads[functions]).all():
                 self.reads[functions] = found
                 return
@@ -319,7 +303,7 @@ def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
 
 
 def summarize(
-    network: Network, words: Words, effects: Effects, abi: ABI, pointers: Flags, strange: Flags
+    network: Network, saves: Saves, effects: Effects, abi: ABI, pointers: Flags, strange: Flags
 ) -> Summaries:
     """Sum up all functions.
 
@@ -327,7 +311,7 @@ def summarize(
     that return to an address of their own making.
     """
     convention = Convention.of(abi)
-    summing = _Summing(network, words, effects, convention, pointers, strange)
+    summing = _Summing(network, saves, effects, convention, pointers, strange)
     summing.run(levels(network.blocks))
     return Summaries(
         overwrites=~summing.cleared,

@@ -1,0 +1,180 @@
+"""Tell which stores of preserved registers only save them, to be put back by the same function.
+
+A function that keeps to its convention stores what it must preserve and loads it again before it
+returns: such a store reads nothing of its caller's. Whatever else stores a preserved register
+reads it: routines that save registers for others (``_savegpr_N``, ``saveFP``, ``setjmp``, a
+context switch). A store is a save where
+
+* it goes to the function's own frame: below the r1 that the caller had, by r1 or by what the same
+  block has made of r1; and
+* the function loads the register from a frame again, or goes to a routine that does it for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgdbpatch.analysis import lane
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.isa.fields import Words as Codes
+from kgdbpatch.isa.registers import mask
+
+__all__ = ["FRAME_BASES", "PRESERVED", "Saves", "find_saves"]
+
+FRAME_BASES = (1, 11, 12, 30, 31)
+_SAVED_CRS = np.uint64(lane.from_mask(mask("cr2", "cr3", "cr4")))
+PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
+_GPRS = np.uint64(0xFFFFC000)
+_LWZ, _LMW, _STW, _STMW = 32, 46, 36, 47
+_MTCRF = 144
+
+
+@dataclass(frozen=True)
+class Saves:
+    """Per word whether it is a save; per function whether it makes a frame, and what it keeps and puts back.
+
+    ``compiled`` functions make a frame as compilers do it (``stwu r1,-n(r1)``). ``keeps`` are the
+    preserved registers that a function leaves alone or puts back, ``restores`` those that it puts
+    back, ``saved`` those that it saves.
+    """
+
+    words: Flags
+    compiled: Flags
+    keeps: Lane
+    restores: Lane
+    saved: Lane
+
+
+def _field(words: Codes, shift: int) -> Codes:
+    result: Codes = words >> np.uint32(shift) & np.uint32(31)
+    return result
+
+
+def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
+    """Tell which functions make a frame, and how large each is at most (stwux: without bound)."""
+    program = blocks.program
+    made = np.flatnonzero(((program.words & np.uint32(0xFFFF8003)) == 0x94218000) & reached)
+    size = np.zeros(len(program.entry), dtype=np.int64)
+    np.maximum.at(size, program.function[made], 0x10000 - (program.words[made] & 0xFFFF).astype(np.int64))
+    compiled = size > 0
+    grown = np.flatnonzero(((program.words & np.uint32(0xFFFF07FE)) == 0x7C21016E) & reached)  # stwux r1,r1
+    size[program.function[grown]] = 1 << 32
+    compiled[program.function[grown]] = True
+    return compiled, size
+
+
+def _sum_up(count: int, owner: Indices, values: Lane) -> Lane:
+    total = np.zeros(count, dtype=np.uint64)
+    order = np.argsort(owner, kind="stable")
+    if len(order):
+        starts = np.flatnonzero(np.append(True, np.diff(owner[order]) != 0))
+        total[owner[order][starts]] = np.bitwise_or.reduceat(values[order], starts)
+    return total
+
+
+def _entered_from(blocks: Blocks) -> tuple[Indices, Indices]:
+    """Return (function, function that it calls, jumps to or runs into)."""
+    pairs = []
+    for target in (blocks.callee, blocks.tail):
+        at = np.flatnonzero(target >= 0)
+        pairs.append((blocks.owner[at], target[at]))
+    for target in (blocks.fall, blocks.taken):
+        at = np.flatnonzero(target >= 0)
+        at = at[blocks.owner[at] != blocks.owner[target[at]]]
+        pairs.append((blocks.owner[at], blocks.owner[target[at]]))
+    return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+
+
+def _put_back(blocks: Blocks, restored: Lane, compiled: Flags) -> Lane:
+    """Add what routines without a frame (``_restgpr_N``) put back for those that go to them."""
+    sources, targets = _entered_from(blocks)
+    useful = ~compiled[targets]
+    sources, targets = sources[useful], targets[useful]
+    while True:
+        more = restored.copy()
+        np.bitwise_or.at(more, sources, restored[targets])
+        if (more == restored).all():
+            return more
+        restored = more
+
+
+def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: Lane) -> np.uint64:
+    """Return what a function loads on the ways from its start, of ``loads`` (words)."""
+    start = int(blocks.entry[function])
+    seen, pending = {start}, [start]
+    while pending:
+        block = pending.pop()
+        for after in (int(blocks.fall[block]), int(blocks.taken[block])):
+            if after >= 0 and after not in seen and blocks.owner[after] == function:
+                seen.add(after)
+                pending.append(after)
+    mine = [int(word) for word in loads.tolist() if int(blocks.of_word[word]) in seen]
+    return np.uint64(np.bitwise_or.reduce(defs[mine])) if mine else np.uint64(0)
+
+
+def _made_of_r1(blocks: Blocks, stores: Indices, base: Codes, defs: Lane) -> Flags:
+    """Tell of stores whether their base was made of r1 in the same block: mr, addi, or the back chain."""
+    words, first = blocks.program.words, blocks.first[blocks.of_word[stores]]
+    good = np.zeros(len(stores), dtype=np.bool_)
+    pending = np.arange(len(stores))
+    back = 1
+    while len(pending):
+        place = stores[pending] - back
+        inside = place >= first[pending]
+        pending, place = pending[inside], place[inside]
+        register = base[pending]
+        written = (defs[place] >> register.astype(np.uint64) & np.uint64(1)).astype(np.bool_)
+        word, d, a = words[place], _field(words[place], 21), _field(words[place], 16)
+        added = (word >> np.uint32(26) == 14) & (d == register) & (a == 1)
+        moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == register)
+        chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == register)
+        good[pending[written & (added | moved | chained)]] = True
+        pending = pending[~written]
+        back += 1
+    return good
+
+
+def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
+    """Find the saves of a program; ``defs`` are the lanes of what words change.
+
+    ``reached`` tells of words whether control may come there; the others (data) are no evidence.
+    """
+    program, count = blocks.program, len(blocks.program.entry)
+    words, inside = program.words, program.function >= 0
+    major, base = words >> np.uint32(26), _field(words, 16)
+    framed = np.isin(base, FRAME_BASES) & np.isin(major, (_LWZ, _LMW))
+    framed |= (major == 31) & ((words >> np.uint32(1) & np.uint32(0x3FF)) == _MTCRF)
+    writes = inside & ((defs & PRESERVED) != 0)
+    written, loads = np.flatnonzero(writes & ~framed), np.flatnonzero(writes & framed & reached)
+    compiled, size = _frames(blocks, reached)
+    own = _sum_up(count, program.function[loads], defs[loads])
+    restored = _put_back(blocks, own, compiled)
+    keeps = PRESERVED & ~(_sum_up(count, program.function[written], defs[written]) & ~restored)
+
+    stores = np.flatnonzero(
+        inside & np.isin(major, (_STW, _STMW)) & np.isin(base, FRAME_BASES) & (_field(words, 21) >= 14)
+    )
+    owner, register = program.function[stores], _field(words[stores], 21).astype(np.uint64)
+    stored = np.where(major[stores] == _STW, np.uint64(1) << register, _GPRS >> register << register)
+    stored &= np.uint64(0xFFFFFFFF)
+    # a routine without a frame of its own saves for itself only what it puts back itself
+    for function in np.unique(owner[~compiled[owner]]).tolist():
+        mine = loads[program.function[loads] == function]
+        restored[function] = _restored_by_itself(blocks, function, mine, defs)
+    offset = (words[stores] & np.uint32(0xFFFF)).astype(np.int64)
+    offset = (offset ^ 0x8000) - 0x8000
+    by_stack = base[stores] == 1
+    good = np.where(by_stack, offset < size[owner], False)
+    others = np.flatnonzero(~by_stack)
+    good[others] = _made_of_r1(blocks, stores[others], base[stores[others]], defs)
+    good &= (stored & ~restored[owner]) == 0
+    result = np.zeros(len(words), dtype=np.bool_)
+    result[stores[good]] = True
+    saved = _sum_up(count, owner[good], stored[good])
+    mfcr = np.unique(program.function[np.flatnonzero(inside & ((words & np.uint32(0xFC1FFFFF)) == 0x7C000026))])
+    saved[mfcr] |= restored[mfcr] & _SAVED_CRS
+    return Saves(result, compiled, keeps, restored & PRESERVED, saved)
