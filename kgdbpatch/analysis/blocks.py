@@ -18,6 +18,7 @@ from kgdbpatch.isa.decode import Kind
 __all__ = ["Blocks"]
 
 _NONE = -1
+_BCLRL, _MTLR = 0x4C000021, 0x7C0803A6
 
 
 def _pairs(program: Program, edges: Mapping[int, Sequence[int]]) -> npt.NDArray[np.int64]:
@@ -39,6 +40,8 @@ class Blocks:
 
     ``hidden`` maps instructions to where control may go from them unseen (None: not known);
     ``tables`` maps indirect branches to all their targets. Both are by address.
+
+    Words that are no instruction end a block, too: who knows what comes of them.
 
     Per block: ``first`` and ``last`` word, ``owner`` (function number), ``fall`` and ``taken``
     (block number or -1), ``callee`` and ``tail`` (function number or -1), and flags.
@@ -67,7 +70,7 @@ class Blocks:
         self._calls[learning] = False  # bcl 20,31,.+4 only reads the PC
         leader = np.zeros(count + 1, dtype=np.bool_)
         leader[:count] = program.is_entry[:count]
-        leader[1:] |= program.transfers | self._calls
+        leader[1:] |= program.transfers | self._calls | (kind == Kind.UNKNOWN)
         leader[1:][~program.contiguous] = True
         leader[1:count] |= function[1:] != function[:-1]
         for places in (target[target >= 0], self._tables[:, 1], self._hidden.reshape(-1)):
@@ -132,8 +135,11 @@ class Blocks:
         self.taken[inner & ~other] = aim[inner & ~other]
         self.inner: Flags = inner  # calls of a place inside a function
         self.entered: Indices = self.owner[aim[inner]]  # the functions so entered
-        self.by_chance: Flags = calls & conditional
-        self.unknown_call: Flags = calls & (self.callee < 0) & ~inner & ~conditional
+        resumes = self._resumes(calls)
+        lost |= resumes | (kind == Kind.UNKNOWN)
+        self.by_chance: Flags = calls & conditional | resumes
+        self.unknown_call: Flags = calls & (self.callee < 0) & ~inner & ~self.by_chance
+        self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
         self.rfi: Flags = np.equal(kind, Kind.RFI)
         self.indirect: Flags = np.equal(kind, Kind.INDIRECT)
@@ -145,6 +151,22 @@ class Blocks:
         self.lost: Flags = lost  # control goes where there is no code of ours
         self.resolved: Flags = np.zeros(count, dtype=np.bool_)
         self.resolved[self.table_edges[0]] = True
+
+    def _resumes(self, calls: Flags) -> Flags:
+        """Tell which calls through LR go where the function was called from: nothing was put into LR."""
+        program = self.program
+        words, function = program.words, program.function
+        result = np.zeros(len(calls), dtype=np.bool_)
+        by_lr = calls & ((words[self.last] & np.uint32(0xFC0007FF)) == _BCLRL)
+        for block in np.flatnonzero(by_lr).tolist():
+            word = int(self.last[block]) - 1
+            while word >= 0 and function[word] == self.owner[block] and not self._calls[word]:
+                if int(words[word]) & 0xFC1FFFFF == _MTLR:
+                    break
+                word -= 1
+            else:
+                result[block] = True
+        return result
 
     def _edges(self, pairs: npt.NDArray[np.int64]) -> tuple[Indices, Indices]:
         """Return source and target blocks of edges between words."""

@@ -9,11 +9,9 @@ import numpy as np
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Flags, Indices, Program, stored_addresses
+from kgdbpatch.analysis.saves import FRAME_BASES
 
 __all__ = ["address_taken", "makes_return_address", "references"]
-
-_LOOK_BACK = 48  # instructions
-_FRAME_BASES = (1, 11, 12, 30, 31)
 
 
 def references(program: Program, places: Indices | None = None) -> tuple[Indices, Indices]:
@@ -54,29 +52,24 @@ def address_taken(program: Program, data: Sequence[tuple[int, bytes]]) -> Flags:
 
 
 def makes_return_address(blocks: Blocks, changes: Lane) -> Flags:
-    """Tell which functions set LR from anything but a saved LR."""
+    """Tell which functions set LR from anything but a saved LR, as it was."""
     program = blocks.program
     words = program.words
     base = words >> np.uint32(16) & np.uint32(31)
-    framed = np.isin(base, _FRAME_BASES) & np.isin(words >> np.uint32(26), (32, 46))
-    keeps = (words & np.uint32(0xFC1FFFFF)) == 0x7C0802A6  # mflr
+    framed = np.isin(base, FRAME_BASES) & np.isin(words >> np.uint32(26), (32, 46))
+    framed |= (words & np.uint32(0xFC1FFFFF)) == 0x7C0802A6  # mflr
     sets = np.flatnonzero(((words & np.uint32(0xFC1FFFFF)) == 0x7C0803A6) & (program.function >= 0))
     register = (words[sets] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
-    saved = np.zeros(len(program.entry), dtype=np.uint64)  # registers that mflr writes, by function
-    at = np.flatnonzero(keeps & (program.function >= 0))
-    bits = np.uint64(1) << (words[at] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
-    np.bitwise_or.at(saved, program.function[at], bits)
-    good = (saved[program.function[sets]] >> register & np.uint64(1)).astype(np.bool_)
-    pending = np.flatnonzero(~good)
-    for back in range(1, _LOOK_BACK):
+    good = np.zeros(len(sets), dtype=np.bool_)
+    pending, back = np.arange(len(sets)), 1
+    while len(pending):
         place = sets[pending] - back
         own = (place >= 0) & (program.function[place] == program.function[sets[pending]])
         pending, place = pending[own], place[own]
         written = (changes[place] >> register[pending] & np.uint64(1)).astype(np.bool_)
         good[pending[written & framed[place]]] = True
         pending = pending[~written]
-        if not len(pending):
-            break
+        back += 1
     result = np.zeros(len(program.entry), dtype=np.bool_)
     result[program.function[sets[~good]]] = True
     return result

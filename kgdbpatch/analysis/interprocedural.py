@@ -107,7 +107,8 @@ class Whole:
             reads[known] = np.where(odd, _ALL, convention.direct)
             keeps[known] = np.where(odd, ~_ZERO, ~(found.dead_behind[known] | convention.returns))
         unknown = np.flatnonzero(blocks.unknown_call)
-        reads[unknown] = convention.pointed
+        # a routine that saves registers for its caller is called directly
+        reads[unknown] = convention.pointed | np.where(blocks.outward[unknown], convention.preserved, _ZERO)
         keeps[unknown] = ~(found.dead_behind[unknown] | convention.returns)
         wild = blocks.inner | blocks.by_chance
         reads[wild] = _ALL

@@ -181,6 +181,8 @@ class _Summing:
         self._keep[1][self.wild] = 0
         self._gen[2][self.wild] = _ALL
         self._gen[2][self.unknown] |= self.convention.direct & ~kill[self.unknown]
+        outward = np.flatnonzero(self.blocks.outward)
+        self._gen[2][outward] |= self.convention.preserved & ~kill[outward]
 
     def _entries(self, functions: Indices, value: Lane, missing: np.uint64) -> Lane:
         entry = self.blocks.entry[functions]
