@@ -39,7 +39,8 @@ class Blocks:
     """The blocks of a program's functions, by address.
 
     ``hidden`` maps instructions to where control may go from them unseen (None: not known);
-    ``tables`` maps indirect branches to all their targets. Both are by address.
+    ``tables`` maps indirect branches to all their targets, ``cuts`` are places where blocks begin
+    besides. All are by address.
 
     Words that are no instruction end a block, too: who knows what comes of them.
 
@@ -52,11 +53,13 @@ class Blocks:
         program: Program,
         hidden: Mapping[int, Sequence[int]] | None = None,
         tables: Mapping[int, Sequence[int]] | None = None,
+        cuts: Sequence[int] = (),
     ) -> None:
         self.program = program
         self.hidden_known = hidden is not None
         self._hidden = _pairs(program, hidden or {})
         self._tables = _pairs(program, tables or {})
+        self._cuts = program.index_of(np.array(cuts, dtype=np.int64))
         self._cut()
         self._link()
 
@@ -73,7 +76,7 @@ class Blocks:
         leader[1:] |= program.transfers | self._calls | (kind == Kind.UNKNOWN)
         leader[1:][~program.contiguous] = True
         leader[1:count] |= function[1:] != function[:-1]
-        for places in (target[target >= 0], self._tables[:, 1], self._hidden.reshape(-1)):
+        for places in (target[target >= 0], self._tables[:, 1], self._hidden.reshape(-1), self._cuts):
             leader[places[places >= 0]] = True
         leader[self._hidden[:, 0] + 1] = True
         inside = function >= 0
@@ -135,9 +138,9 @@ class Blocks:
         self.taken[inner & ~other] = aim[inner & ~other]
         self.inner: Flags = inner  # calls of a place inside a function
         self.entered: Indices = self.owner[aim[inner]]  # the functions so entered
-        resumes = self._resumes(calls)
-        lost |= resumes | (kind == Kind.UNKNOWN)
-        self.by_chance: Flags = calls & conditional | resumes
+        self.resumes: Flags = self._resumes(calls)  # calls that go where the function came from
+        lost |= self.resumes | (kind == Kind.UNKNOWN)
+        self.by_chance: Flags = calls & conditional | self.resumes
         self.unknown_call: Flags = calls & (self.callee < 0) & ~inner & ~self.by_chance
         self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
@@ -153,7 +156,7 @@ class Blocks:
         self.resolved[self.table_edges[0]] = True
 
     def _resumes(self, calls: Flags) -> Flags:
-        """Tell which calls through LR go where the function was called from: nothing was put into LR."""
+        """Tell which calls through LR go where the function was called from: nobody put another place into LR."""
         program = self.program
         words, function = program.words, program.function
         result = np.zeros(len(calls), dtype=np.bool_)

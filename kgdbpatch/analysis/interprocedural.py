@@ -19,6 +19,7 @@ from kgdbpatch.analysis.effects import Effects, Words, blockwise, without_saves,
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
 from kgdbpatch.analysis.network import Network
 from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.reach import ReachFinder
 from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
@@ -58,19 +59,22 @@ class Whole:
         plain = Blocks(program, hidden)
         words = words_of(program.decoded)
         self.indirect: Indirect = resolve(plain, words.defs, data)
-        self.blocks = Blocks(program, hidden, self.indirect.tables) if self.indirect.tables else plain
-        saves = find_saves(self.blocks, words.defs, np.ones(len(program.words), dtype=np.bool_))
+        found = self.indirect
+        self.blocks = Blocks(program, hidden, found.tables, found.bounds) if found.places else plain
+        self.strange = makes_return_address(self.blocks, words.defs)
+        reach = ReachFinder(self.blocks, found, words.defs, self.strange, data)
+        saves = find_saves(self.blocks, words.defs, reach.words(reach.find()))
         self.words: Words = without_saves(words, program, saves)
         self.effects: Effects = blockwise(self.blocks, self.words)
         self.network = Network(self.blocks)
         self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
         places = np.array(sorted(self.indirect.pointers), dtype=np.int64)
         self.pointers[self.blocks.of_word[program.index_of(places)]] = True
-        self.strange = makes_return_address(self.blocks, self.words.defs)
         self.summaries: Summaries = summarize(
             self.network, saves, self.effects, abi, self.pointers, self.strange
         )
         self.address_taken = address_taken(program, data)
+        self.reach = reach.find(self.summaries.no_return)
 
     # ---- what functions promise --------------------------------------------------------
 

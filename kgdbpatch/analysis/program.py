@@ -68,6 +68,10 @@ class Program:
         good = (part >= 0) & (index < self.firsts[inside + 1]) & (address & 3 == 0)
         return np.where(good, index, -1)
 
+    def end_address(self, function: int) -> int:
+        """Return the address behind the last word of a function."""
+        return int(self.entry_address[function]) + 4 * int(self.end[function] - self.entry[function])
+
     def at(self, address: int) -> int:
         """Return the index of the word at an address, -1 where there is none."""
         return int(self.index_of(np.array([address], dtype=np.int64))[0])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kgdbpatch.analysis.effects import words_of
 from kgdbpatch.analysis.interprocedural import ALWAYS, BlockLiveness, Whole
+from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.isa.decode import decode_array
 from kgdbpatch.isa.fields import Words
 
@@ -25,7 +26,8 @@ class Sites:
 
     ``arrays`` holds, per block: ``start`` and ``end`` (address of the first and last instruction),
     ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its ways out
-    read), ``fall`` and ``taken`` (block or -1); and the edges ``more`` and ``hidden`` as pairs.
+    read), ``fall`` and ``taken`` (block or -1), ``reach`` (`Reach`); and the edges ``more`` and
+    ``hidden`` as pairs.
     """
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
@@ -47,6 +49,7 @@ class Sites:
                 "leaves": whole.leaving(True, found.exits),
                 "fall": blocks.fall.astype(np.int32),
                 "taken": blocks.taken.astype(np.int32),
+                "reach": whole.reach,
                 "more": np.stack(blocks.table_edges).astype(np.int32),
                 "hidden": np.stack(blocks.hidden_edges).astype(np.int32),
             }
@@ -79,6 +82,11 @@ class Sites:
 
     def _lane(self, name: str, block: int) -> int:
         return int(self.arrays[name][block])
+
+    def reach(self, address: int) -> Reach | None:
+        """Return how control comes to an instruction; None where no function is."""
+        block = self._block(address)
+        return None if block is None else Reach(self._lane("reach", block))
 
     def live(self, address: int, read: Callable[[int, int], Words]) -> int | None:
         """Return the lane of what is live before an instruction; None where no function is.

@@ -31,7 +31,9 @@ class Indirect:
     ``tables`` has all targets of each jump through a table, ``constants`` the single target of
     branches and calls to a number, ``pointers`` the tail calls through pointers. ``looks_like_table``
     are the branches whose target is loaded by a scaled index, resolved or not; ``unresolved`` is
-    the rest: anything may happen there.
+    the rest: anything may happen there. ``places`` says where the tables are, (address, entries);
+    those of unresolved branches end where the next word can be no entry: ``supposed`` has the
+    targets in them, which the branch may have, besides others.
     """
 
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -39,6 +41,14 @@ class Indirect:
     pointers: set[int] = field(default_factory=set)
     looks_like_table: set[int] = field(default_factory=set)
     unresolved: set[int] = field(default_factory=set)
+    places: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    supposed: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def bounds(self) -> list[int]:
+        """Where tables begin and end."""
+        every = {place for places in self.places.values() for place in places}
+        return sorted({at for place, entries in every for at in (place, place + 4 * entries)})
 
 
 def _is_indexed(value: Expression) -> bool:
@@ -106,11 +116,14 @@ def resolve(blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) ->
     for block in np.flatnonzero(blocks.indirect).tolist():
         value, _ = resolver.value(Way((block,), ()))
         values[block] = value
-        if value is not None and value[0] not in ("const", "in") and not _is_plain_load(value):
+        if value is not None and value[0] not in ("const", "in"):
             tried.append(block)
     search.run(tried)
     addresses = {block: int(program.address[blocks.last[block]]) for block in values}
     found.tables = {addresses[block]: targets for block, targets in search.targets.items()}
+    for block, places in resolver.places.items():
+        if block in search.targets:
+            found.places[addresses[block]] = tuple(sorted(places))
     loose = _Loose(blocks, found.tables, stored_addresses(program, data))
     for block, value in values.items():
         address, function = addresses[block], int(blocks.owner[block])
@@ -126,6 +139,10 @@ def resolve(blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) ->
             (found.unresolved if stays else found.pointers).add(address)
         else:
             found.unresolved.add(address)
+    for address in found.unresolved:
+        tables = resolver.suppose(int(program.function[program.at(address)]))
+        found.places[address] = tuple((place, len(targets)) for place, targets in sorted(tables.items()))
+        found.supposed[address] = tuple(sorted({at for targets in tables.values() for at in targets}))
     indirect_calls = blocks.unknown_call & (program.words[blocks.last] == _BCTRL)
     for block in np.flatnonzero(indirect_calls).tolist():
         value, _ = resolver.value(Way((block,), ()))

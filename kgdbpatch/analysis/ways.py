@@ -20,6 +20,7 @@ _PATHS = 48  # ways to a branch that are looked at
 _DEPTH = 16  # blocks of one way
 _NEAR = 400  # blocks over which a register's number is looked for
 _ROUNDS = 6
+_LEAST = 3  # entries of what may be a table
 _TOP = 0xFFFFFFFF
 
 
@@ -60,6 +61,8 @@ class Resolver:
         starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)
         self._kills = np.bitwise_or.reduceat(changes, starts) if len(starts) else changes
         self._learnt: list[tuple[int, set[int]]] = []
+        # (address, entries) of the tables of each branch
+        self.places: dict[int, set[tuple[int, int]]] = {}
         self._by_table: dict[int, list[tuple[int, bool]]] | None = {}
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
@@ -205,7 +208,8 @@ class Resolver:
 
     def table(self, way: Way, value: Expression, state: State, asked: set[int]) -> tuple[int, ...] | None:
         """Return the targets of a branch through a table; None when they cannot be told."""
-        head, function = way.blocks[0], int(self._blocks.owner[way.blocks[-1]])
+        head, branch = way.blocks[0], way.blocks[-1]
+        function = int(self._blocks.owner[branch])
         base, parts = self._sum(head, value, asked)
         if len(parts) != 1 or parts[0][0] != "load":
             return None
@@ -222,12 +226,46 @@ class Resolver:
         index = self._program.index_of(np.array(targets, dtype=np.int64))
         if (index < 0).any() or (self._program.function[index] != function).any():
             return None
+        self.places.setdefault(branch, set()).add((place, limit + 1))
         return targets
+
+    def suppose(self, function: int) -> dict[int, tuple[int, ...]]:
+        """Return what seem to be tables of a function, by address, and their targets.
+
+        A table begins at an address that the function makes. It ends before what can be no entry.
+        """
+        program, found = self._program, dict[int, tuple[int, ...]]()
+        words = program.words[program.entry[function] : program.end[function]].tolist()
+        highs: dict[int, set[int]] = {}
+        for word in words:
+            if word >> 26 == 15 and not word >> 16 & 31:
+                highs.setdefault(word >> 21 & 31, set()).add(word << 16 & _TOP)
+        low = [(word >> 16 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000) for word in words if word >> 26 in (14, 32)]
+        for place in {high + step & _TOP for base, step in low for high in highs.get(base, ())}:
+            for origin in (place, 0):
+                targets = self._entries(place, origin, function)
+                if len(targets) >= _LEAST:
+                    found[place] = targets
+        return found
+
+    def _entries(self, place: int, base: int, function: int) -> tuple[int, ...]:
+        """Return the targets of a table without a known end; ``base`` is what distances are from."""
+        first, end = int(self._program.entry_address[function]), self._program.end_address(function)
+        targets: list[int] = []
+        while len(targets) < _LONGEST:
+            at = place + 4 * len(targets)
+            entry = self._memory.words(at, 1)
+            target = 0 if entry is None else (base + entry[0]) & _TOP
+            if not first <= target < end or target & 3 or at in targets:
+                break
+            targets.append(target)
+        return tuple(targets)
 
     def search(self, block: int) -> tuple[tuple[int, ...], set[int]] | None:
         """Return a branch's targets and the blocks whose predecessors were asked for."""
         found: set[int] = set()
         asked: set[int] = set()
+        self.places.pop(block, None)
         pending, tried = [Way((block,), ())], 0
         while pending:
             way = pending.pop()

@@ -19,6 +19,7 @@ from kgdbpatch.analysis.hazards import reservation_window, translation, untransl
 from kgdbpatch.analysis.lane import to_mask
 from kgdbpatch.analysis.live import FREEABLE, Liveness
 from kgdbpatch.analysis.ordinary import ordinary
+from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.analysis.whole import odd_callees
@@ -273,6 +274,9 @@ class Survey:
         instruction = self.instruction(address)
         if not instruction.known:
             yield Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
+        unreached = self._unreached(address)
+        if unreached is not None:
+            yield Refused(unreached[0], f"{place} {unreached[1]}", address)
         own = self._rules.rewritten.get(address)
         if own is not None:
             yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
@@ -298,6 +302,17 @@ class Survey:
                 f"the kernel looks faults of '{instruction.text}' at {place} up by their address",
                 address,
             )
+
+    def _unreached(self, address: int) -> tuple[str, str] | None:
+        """Return rule and reason where no known way leads to an instruction."""
+        reach = self._sites.reach(address) if self._sites else Reach.CODE
+        if reach is Reach.TABLE:
+            return "data", "is an entry of a jump table"
+        if reach is Reach.NEVER:
+            return "data", "is data, or code that never runs: no way leads there"
+        if reach is Reach.DOUBTFUL:
+            return "unreached", "may be data: only a branch with unknown targets or a stored address leads there"
+        return None
 
     def nearby(self, address: int) -> Iterator[int]:
         """Yield the other addresses of the same function, nearest first."""

@@ -1,0 +1,229 @@
+"""Find the words that control comes to: what no edge leads to is data, padding, or code that is never run.
+
+Liveness may follow edges that nobody takes; a site may not. So what stands behind a call counts as
+reached only where the callee comes back there: not behind one that never returns, nor behind a
+``bl`` over inline data, whose target takes the return address for a pointer.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.callers import references
+from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.network import ranges
+from kgdbpatch.analysis.program import Flags, Indices, stored_addresses
+from kgdbpatch.analysis.tables import Indirect
+from kgdbpatch.isa.decode import Kind
+
+__all__ = ["Reach", "ReachFinder"]
+
+_MOST = 400  # blocks followed to see what becomes of a return address
+_VOLATILE = 0x1FF9  # r0, r3-r12
+_MFLR, _MTLR, _MTCTR, _MR, _BCLRL = 0x7C0802A6, 0x7C0803A6, 0x7C0903A6, 0x7C000378, 0x4C000021
+
+
+class Reach(enum.IntEnum):
+    """How control may come to a block."""
+
+    CODE = 0  # by edges
+    TABLE = 1  # it is (part of) a jump table
+    NEVER = 2  # in no way
+    DOUBTFUL = 3  # by an indirect branch of the function, or by an address that is stored or made somewhere
+
+
+class _Links:
+    """Tell what becomes of the return address of calls that may be none."""
+
+    def __init__(self, blocks: Blocks, defs: Lane) -> None:
+        self._blocks, self._defs = blocks, defs
+        self._known: dict[int, bool] = {}
+
+    def come_back(self, block: int) -> bool:
+        """Tell whether code that is called at a block's start returns right behind the call."""
+        if block not in self._known:
+            self._known[block] = self._follow(block)
+        return self._known[block]
+
+    def _follow(self, start: int) -> bool:
+        blocks = self._blocks
+        pending = [(start, True, 0)]
+        seen = set(pending)
+        while pending:
+            block, in_lr, holders = pending.pop()
+            if len(seen) > _MOST:
+                return True
+            result = self._run(block, in_lr, holders)
+            if result is None:
+                return True
+            for after in (int(blocks.fall[block]), int(blocks.taken[block])):
+                state = (after, *result)
+                if after >= 0 and any(result) and state not in seen:
+                    seen.add(state)
+                    pending.append(state)
+        return False
+
+    def _run(self, block: int, in_lr: bool, holders: int) -> tuple[bool, int] | None:
+        """Follow the return address (in LR; in general registers) through a block; None where it is used."""
+        blocks, words = self._blocks, self._blocks.program.words
+        first, last = int(blocks.first[block]), int(blocks.last[block])
+        for at in range(first, last + 1):
+            word = int(words[at])
+            d, a = word >> 21 & 31, word >> 16 & 31
+            if word >> 26 in (36, 37) and holders >> d & 1 and a == 1:
+                return None  # saved in a frame, to be put back
+            if word & 0xFC1FFFFF == _MTLR:
+                in_lr = bool(holders >> d & 1)
+                continue
+            copied = None
+            if word & 0xFC1FFFFF == _MFLR and in_lr:
+                copied = d
+            elif word & 0xFC0007FE == _MR and word >> 11 & 31 == d and holders >> d & 1:
+                copied = a
+            holders &= ~int(self._defs[at])
+            if copied is not None:
+                holders |= 1 << copied
+        if in_lr and (blocks.returns[block] or blocks.tail[block] >= 0 or blocks.lost[block]):
+            return None
+        if blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]:
+            return False, holders & ~_VOLATILE
+        return in_lr, holders
+
+
+class _Edges:
+    """The edges that control surely may take, by source."""
+
+    def __init__(self, blocks: Blocks, behind: Flags, no_return: Flags) -> None:
+        program = blocks.program
+        falls = blocks.fall.copy()
+        calls = np.flatnonzero(blocks.callee >= 0)
+        falls[calls[no_return[blocks.callee[calls]]]] = -1
+        falls[~behind | blocks.resumes] = -1
+        falls[blocks.kind == Kind.UNKNOWN] = -1
+        pairs = [blocks.table_edges, blocks.hidden_edges]
+        every = np.arange(len(blocks.first))
+        pairs += [(every, falls), (every, blocks.taken)]
+        source, _, target = program.branches  # calls of a place inside another function
+        inside = (target >= 0) & (program.function[source] >= 0)
+        inside[inside] = program.function[target[inside]] >= 0
+        pairs.append((blocks.of_word[source[inside]], blocks.of_word[target[inside]]))
+        sources, targets = (np.concatenate([pair[n] for pair in pairs]) for n in (0, 1))
+        good = targets >= 0
+        sources, targets = sources[good], targets[good]
+        order = np.argsort(sources, kind="stable")
+        self._targets = targets[order]
+        self._count = np.bincount(sources, minlength=len(every))
+        self._first = np.cumsum(self._count) - self._count
+
+    def spread(self, reached: Flags, start: Indices) -> None:
+        """Mark what is reached from blocks, themselves included."""
+        front = start[~reached[start]]
+        reached[front] = True
+        while len(front):
+            after = np.unique(self._targets[ranges(self._first[front], self._count[front])])
+            front = after[~reached[after]]
+            reached[front] = True
+
+
+class ReachFinder:
+    """Find how control comes to the blocks of a program.
+
+    ``strange`` are the functions that may go back to another place than where they were called
+    from; ``data`` is (address, bytes) of the image.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        indirect: Indirect,
+        defs: Lane,
+        strange: Flags,
+        data: Sequence[tuple[int, bytes]],
+    ) -> None:
+        self._blocks, self._indirect, self._data = blocks, indirect, data
+        self._tables = _in_tables(blocks, indirect)
+        self._behind = np.ones(len(blocks.first), dtype=np.bool_)  # control comes back behind its call
+        self._opened = np.zeros(len(blocks.program.entry), dtype=np.bool_)  # control may come anywhere
+        links = _Links(blocks, defs)
+        inner = np.flatnonzero(blocks.inner & (blocks.taken >= 0))
+        self._behind[inner] = [links.come_back(block) for block in blocks.taken[inner].tolist()]
+        odd = np.flatnonzero(blocks.callee >= 0)
+        odd = odd[strange[blocks.callee[odd]] & (blocks.entry[blocks.callee[odd]] >= 0)]
+        self._behind[odd] = [links.come_back(block) for block in blocks.entry[blocks.callee[odd]].tolist()]
+        self._opened[blocks.owner[odd[~self._behind[odd]]]] = True
+
+    def find(self, no_return: Flags | None = None) -> npt.NDArray[np.uint8]:
+        """Return the `Reach` of every block; ``no_return`` are the functions that never come back."""
+        blocks, tables, opened = self._blocks, self._tables, self._opened.copy()
+        program = blocks.program
+        edges = _Edges(blocks, self._behind, np.zeros_like(opened) if no_return is None else no_return)
+        reached = np.zeros(len(blocks.first), dtype=np.bool_)
+        edges.spread(reached, blocks.entry[blocks.entry >= 0])
+        while True:
+            before = int(reached.sum())
+            for branch, targets in self._indirect.supposed.items():
+                if reached[blocks.of_word[program.at(branch)]]:
+                    words = program.index_of(np.array(targets, dtype=np.int64))
+                    edges.spread(reached, blocks.of_word[words[words >= 0]])
+            if int(reached.sum()) == before:
+                break
+        unresolved = program.index_of(np.array(sorted(self._indirect.unresolved), dtype=np.int64))
+        opened[program.function[unresolved[reached[blocks.of_word[unresolved]]]]] = True
+        doubtful = reached.copy()
+        edges.spread(doubtful, np.flatnonzero(opened[blocks.owner] & ~tables))
+        loose = np.flatnonzero(~doubtful & ~tables)
+        edges.spread(doubtful, loose[_addressed(blocks, loose, self._data)])
+        result = np.full(len(blocks.first), Reach.NEVER, dtype=np.uint8)
+        result[doubtful] = Reach.DOUBTFUL
+        result[reached] = Reach.CODE
+        result[tables] = Reach.TABLE
+        return result
+
+    def words(self, reach: npt.NDArray[np.uint8]) -> Flags:
+        """Tell of words whether control may come there."""
+        blocks, program = self._blocks, self._blocks.program
+        result: Flags = np.zeros(len(program.words), dtype=np.bool_)
+        inside = np.flatnonzero(program.function >= 0)
+        good = (reach == Reach.CODE) | (reach == Reach.DOUBTFUL)
+        result[inside] = good[blocks.of_word[inside]]
+        return result
+
+
+def _in_tables(blocks: Blocks, indirect: Indirect) -> Flags:
+    """Tell which blocks are jump tables; `Blocks` cuts at their ends."""
+    program = blocks.program
+    result = np.zeros(len(blocks.first), dtype=np.bool_)
+    for place, entries in {place for places in indirect.places.values() for place in places}:
+        words = program.index_of(place + 4 * np.arange(entries, dtype=np.int64))
+        words = words[words >= 0]
+        result[blocks.of_word[words[program.function[words] >= 0]]] = True
+    return result
+
+
+def _addressed(blocks: Blocks, loose: Indices, data: Sequence[tuple[int, bytes]]) -> Flags:
+    """Tell of blocks whether their address stands in memory (or a distance to it), or is made by code."""
+    program = blocks.program
+    starts = program.address[blocks.first[loose]]
+    result: Flags = stored_addresses(program, data)[blocks.first[loose]]
+    result[references(program, starts)[1]] = True
+    result |= _distant(starts, [part for part in data if program.at(part[0]) < 0])
+    return result
+
+
+def _distant(starts: Indices, data: Sequence[tuple[int, bytes]]) -> Flags:
+    """Tell which addresses a word of memory leads to by its distance, as fix-up tables do."""
+    found = np.zeros(len(starts), dtype=np.bool_)
+    for address, part in data:
+        skipped = -address % 4
+        size = max(len(part) - skipped, 0) // 4
+        words = np.frombuffer(part, ">i4", size, skipped).astype(np.int64)
+        targets = (address + skipped + 4 * np.arange(size) + words) & 0xFFFFFFFF
+        at = np.minimum(np.searchsorted(starts, targets), max(len(starts) - 1, 0))
+        if len(starts):
+            found[at[starts[at] == targets]] = True
+    return found
