@@ -156,7 +156,7 @@ class Blocks:
         self.resolved[self.table_edges[0]] = True
 
     def _resumes(self, calls: Flags) -> Flags:
-        """Tell which calls through LR go where the function was called from: nobody put another place into LR."""
+        """Tell which calls through LR go where the function was called from: LR was not set since."""
         program = self.program
         words, function = program.words, program.function
         result = np.zeros(len(calls), dtype=np.bool_)

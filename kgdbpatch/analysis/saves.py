@@ -175,6 +175,8 @@ def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
     result = np.zeros(len(words), dtype=np.bool_)
     result[stores[good]] = True
     saved = _sum_up(count, owner[good], stored[good])
-    mfcr = np.unique(program.function[np.flatnonzero(inside & ((words & np.uint32(0xFC1FFFFF)) == 0x7C000026))])
+    mfcr = np.unique(
+        program.function[np.flatnonzero(inside & ((words & np.uint32(0xFC1FFFFF)) == 0x7C000026))]
+    )
     saved[mfcr] |= restored[mfcr] & _SAVED_CRS
     return Saves(result, compiled, keeps, restored & PRESERVED, saved)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import lane
-from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.effects import Effects
 from kgdbpatch.analysis.graph import Levels, call_edges, levels
 from kgdbpatch.analysis.lane import EVERYTHING, RETURNS, Lane

@@ -238,9 +238,11 @@ class Resolver:
         words = program.words[program.entry[function] : program.end[function]].tolist()
         highs: dict[int, set[int]] = {}
         for word in words:
-            if word >> 26 == 15 and not word >> 16 & 31:
+            if word >> 26 == 15:
                 highs.setdefault(word >> 21 & 31, set()).add(word << 16 & _TOP)
-        low = [(word >> 16 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000) for word in words if word >> 26 in (14, 32)]
+        low = [
+            (word >> 16 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000) for word in words if word >> 26 in (14, 32)
+        ]
         for place in {high + step & _TOP for base, step in low for high in highs.get(base, ())}:
             for origin in (place, 0):
                 targets = self._entries(place, origin, function)

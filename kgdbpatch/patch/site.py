@@ -13,7 +13,7 @@ __all__ = ["FORCEABLE", "Site", "Spill"]
 
 # What somebody who knows the code may know better: a reservation that is never lost in practice, a
 # fault that never happens, a trap that is never looked up, exception code that nothing interrupts, a
-# switch of the kernel's that nobody throws, code that an indirect branch goes to. In the order of the bits by which the patch table tells of
+# switch of the kernel's that nobody throws. In the order of the bits by which the patch table tells of
 # them: append only.
 FORCEABLE = (
     "reservation",
@@ -23,7 +23,6 @@ FORCEABLE = (
     "exception return",
     "untranslated",
     "rewritten",
-    "unreached",
 )
 
 

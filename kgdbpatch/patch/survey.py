@@ -276,7 +276,7 @@ class Survey:
             yield Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
         unreached = self._unreached(address)
         if unreached is not None:
-            yield Refused(unreached[0], f"{place} {unreached[1]}", address)
+            yield Refused("data", f"{place} {unreached}", address)
         own = self._rules.rewritten.get(address)
         if own is not None:
             yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
@@ -303,15 +303,15 @@ class Survey:
                 address,
             )
 
-    def _unreached(self, address: int) -> tuple[str, str] | None:
-        """Return rule and reason where no known way leads to an instruction."""
-        reach = self._sites.reach(address) if self._sites else Reach.CODE
-        if reach is Reach.TABLE:
-            return "data", "is an entry of a jump table"
-        if reach is Reach.NEVER:
-            return "data", "is data, or code that never runs: no way leads there"
-        if reach is Reach.DOUBTFUL:
-            return "unreached", "may be data: only a branch with unknown targets or a stored address leads there"
+    def _unreached(self, address: int) -> str | None:
+        """Return how an instruction is none: no known way leads there."""
+        match self._sites.reach(address) if self._sites else Reach.CODE:
+            case Reach.TABLE:
+                return "is an entry of a jump table"
+            case Reach.NEVER:
+                return "is data, or code that never runs: no way leads there"
+            case Reach.DOUBTFUL:
+                return "may be data: only a branch with unknown targets or a stored address may lead there"
         return None
 
     def nearby(self, address: int) -> Iterator[int]:
