@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
-from kgdbpatch.analysis.convention import demand, is_odd_name, oddities
+from kgdbpatch.analysis.convention import demand, is_odd_name, oddities, put_back
 from kgdbpatch.analysis.flow import FlowGraph, Words
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import ALL, mask
 
-__all__ = ["ANYTHING", "Callees", "Code", "Effect", "by_convention"]
+__all__ = ["ANYTHING", "Callees", "Code", "Effect", "by_convention", "unknown"]
 
 _KEPT = mask("r1", "r2", "r13", "so", "fpscr")
 
@@ -38,6 +38,12 @@ def by_convention(abi: ABI, *, indirect: bool) -> Effect:
     return Effect(abi.volatile, abi.args | _KEPT | (abi.indirect if indirect else 0))
 
 
+def unknown(abi: ABI) -> Effect:
+    """Return the effect of a direct call of unknown code, which may save registers for its caller."""
+    found = by_convention(abi, indirect=True)
+    return Effect(found.defs, found.uses | abi.preserved)
+
+
 class Callees:
     """The callees of one image, judged once each.
 
@@ -50,6 +56,7 @@ class Callees:
     ) -> None:
         self._function, self._abi, self._odd = function, abi, odd
         self._wanted: dict[int, int | None] = {}
+        self._stored: dict[int, int] = {}  # preserved registers read for other purposes than to put them back
 
     def is_odd(self, address: int) -> bool:
         """Tell whether callers of a function rely on more than the convention."""
@@ -78,15 +85,17 @@ class Callees:
         wanted = demand(graph, self._abi, tails)
         odd = oddities(graph, self._abi, wanted)
         self._wanted[target] = None if odd else wanted.live_in[target]
+        self._stored[target] = wanted.live_in[target] & self._abi.preserved & ~put_back(graph)
         return self._wanted[target]
 
     def call(self, target: int) -> Effect:
         """Return the effect of a direct call."""
         if self._function(target) is None:
-            return by_convention(self._abi, indirect=True)
+            return unknown(self._abi)
         if self._entry_demand(target) is None:
             return ANYTHING
-        return by_convention(self._abi, indirect=self._abi.red_zone > 0)
+        found = by_convention(self._abi, indirect=self._abi.red_zone > 0)
+        return Effect(found.defs, found.uses | self._stored.get(target, 0))
 
     def tail(self, target: int) -> int:
         """Return what is live at a branch out of the function."""

@@ -16,7 +16,7 @@ from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import ALL, CRS, FPRS, bit, mask
 
-__all__ = ["breaks_convention", "demand", "is_odd_name", "odd_results", "oddities"]
+__all__ = ["breaks_convention", "demand", "is_odd_name", "odd_results", "oddities", "put_back"]
 
 _LR = mask("lr")
 _STICKY = mask("so", "fpscr")
@@ -68,6 +68,17 @@ def demand(graph: FlowGraph, abi: ABI, tail: dict[int, int] | None = None) -> So
 def odd_results(abi: ABI) -> int:
     """Return the registers that no caller may look at after a call."""
     return abi.volatile & ~abi.returns & ~_LR & ~_STICKY
+
+
+def put_back(graph: FlowGraph) -> int:
+    """Return the registers that a function loads from what may be its frame."""
+    found = 0
+    for instruction in graph.instructions:
+        memory = instruction.memory
+        framed = instruction.kind is Kind.LOAD and memory is not None and memory.base in _FRAME_BASES
+        if framed or instruction.mnemonic in ("mtcrf", "mtocrf"):
+            found |= instruction.defs
+    return found
 
 
 def _changed_for_good(graph: FlowGraph, abi: ABI) -> int:

@@ -66,6 +66,7 @@ def words_of(decoded: Decoded) -> Words:
     proven = uses.copy()
     uses[traps] |= _ARGUMENTS
     proven[uses == _ALL] = 0
+    proven[(proven & _CRS) == _CRS] &= ~_CRS
     return Words(defs, uses, uses, proven)
 
 
@@ -76,9 +77,8 @@ def without_saves(words: Words, program: Program, saves: Saves) -> Words:
     compiler may keep in no field across a call only of functions that no compiler made.
     """
     wanted, proven = words.wanted.copy(), words.proven.copy()
-    every_field = np.flatnonzero(((proven & _CRS) == _CRS) & (program.function >= 0))
+    every_field = np.flatnonzero(((wanted & _CRS) == _CRS) & (wanted != _ALL) & (program.function >= 0))
     owner = program.function[every_field]
-    proven[every_field] &= ~_CRS
     spared = np.where(saves.compiled[owner], _CRS & ~PRESERVED, np.uint64(0)) | saves.restores[owner] & _CRS
     wanted[every_field] &= ~spared
     stored = np.flatnonzero(saves.words)

@@ -24,6 +24,7 @@ from kgdbpatch.analysis.effects import words_of
 from kgdbpatch.analysis.lane import from_mask
 from kgdbpatch.analysis.no_return import final_calls
 from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.saves import may_save
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.registers import mask
 
@@ -150,7 +151,8 @@ class _Section:
             at = places[active] + step
             here = Decoded(self.words[at], self.decoded.form[at])
             effects = words_of(here)
-            good[active] &= (effects.proven & ~written[active] & _CALLERS) == 0
+            read = np.where(may_save(here.words), np.uint64(0), effects.proven)
+            good[active] &= (read & ~written[active] & _CALLERS) == 0
             written[active] |= effects.defs
             active = active[good[active] & ~self._leaves[here.kind]]
         return good

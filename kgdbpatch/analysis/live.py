@@ -30,7 +30,8 @@ _LR = mask("lr")
 class Liveness:
     """The live registers of one function.
 
-    ``call_effect`` may name the function that a call's target is in, None where there is none.
+    ``call_effect`` may name the function that a call's target is in, None where there is none;
+    without it and ``callees`` all calls are taken to keep to the convention.
     ``callees`` judges callees by their code and is preferred. ``hidden`` maps instructions to where
     control may go from them unseen (see `FlowGraph`); without it every block that no edge reaches
     is taken to be entered from every instruction that may fault, and from every nop.
@@ -84,7 +85,8 @@ class Liveness:
             effect = by_convention(self._abi, indirect=True)
         else:
             effect = self._callee(instruction.target)
-        return effect.defs | instruction.defs, effect.uses | instruction.uses
+        # which floating-point registers a callee saves for others (saveFP) is not looked into
+        return effect.defs | instruction.defs, effect.uses | instruction.uses | self._abi.preserved & FPRS
 
     def _leave(self, leaving: Exit, last: Instruction) -> int:
         if self.oddities:

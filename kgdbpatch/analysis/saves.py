@@ -23,7 +23,7 @@ from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.isa.fields import Words as Codes
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["FRAME_BASES", "PRESERVED", "Saves", "find_saves"]
+__all__ = ["FRAME_BASES", "PRESERVED", "Saves", "find_saves", "may_save"]
 
 FRAME_BASES = (1, 11, 12, 30, 31)
 _SAVED_CRS = np.uint64(lane.from_mask(mask("cr2", "cr3", "cr4")))
@@ -52,6 +52,13 @@ class Saves:
 def _field(words: Codes, shift: int) -> Codes:
     result: Codes = words >> np.uint32(shift) & np.uint32(31)
     return result
+
+
+def may_save(words: Codes) -> Flags:
+    """Tell which words store preserved registers to what may be a stack frame."""
+    major = words >> np.uint32(26)
+    result: Flags = np.isin(major, (_STW, _STMW)) & np.isin(_field(words, 16), FRAME_BASES)
+    return result & (_field(words, 21) >= 14)
 
 
 def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
@@ -155,9 +162,7 @@ def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
     restored = _put_back(blocks, own, compiled)
     keeps = PRESERVED & ~(_sum_up(count, program.function[written], defs[written]) & ~restored)
 
-    stores = np.flatnonzero(
-        inside & np.isin(major, (_STW, _STMW)) & np.isin(base, FRAME_BASES) & (_field(words, 21) >= 14)
-    )
+    stores = np.flatnonzero(inside & may_save(words))
     owner, register = program.function[stores], _field(words[stores], 21).astype(np.uint64)
     stored = np.where(major[stores] == _STW, np.uint64(1) << register, _GPRS >> register << register)
     stored &= np.uint64(0xFFFFFFFF)
