@@ -300,11 +300,26 @@ def flow(image: Image, function: Function) -> Flow:
         hidden_edges(image),
         found.indirect.tables,
         frozenset(program.address[blocks.last[final]].tolist()),
+        _data_words(found, function),
     )
     before = found.solve().before
     places = {int(program.address[first]): number for number, first in enumerate(blocks.first.tolist())}
-    live_in = {start: tuple(names(to_mask(int(before[places[start]])))) for start in graph.blocks}
+    live_in = {
+        start: () if graph.is_data(start) else tuple(names(to_mask(int(before[places[start]]))))
+        for start in graph.blocks
+    }
     return Flow(graph, live_in)
+
+
+def _data_words(found: Whole, function: Function) -> frozenset[int]:
+    """Return the words of a function that are entries of jump tables, or that no way leads to."""
+    from kgdbpatch.analysis.reach import Reach
+
+    program, of_word = found.program, found.blocks.of_word
+    words = range(function.address, function.address + function.size, 4)
+    inside = [at for at in words if (word := program.at(at)) >= 0 and program.function[word] >= 0]
+    data = (Reach.TABLE, Reach.NEVER)
+    return frozenset(at for at in inside if found.reach[of_word[program.at(at)]] in data)
 
 
 def survey(image: Image) -> Survey:

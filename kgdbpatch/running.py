@@ -62,27 +62,23 @@ class RunningText:
             table = Arena(self._ram, header.arena).table(address, address + 4 * count)
             for site, word in table.originals().items():
                 words[(site - address) // 4] = word
-        if header is not None and self._vector_page(address):
-            for place, word in self._vector_words(header).items():
+        shift = self._vector_shift if header is not None else None
+        if header is not None and shift is not None and address - shift < 0x1_0000:
+            for place, word in self._vector_words(header, shift).items():
                 if address <= place < address + 4 * count:
                     words[(place - address) // 4] = word
         return words
 
     @cached_property
-    def _vector_shift(self) -> int:
-        """What physical addresses of the vectors are less than virtual ones."""
+    def _vector_shift(self) -> int | None:
+        """What physical addresses of the vectors, the first 64 KiB, are less than virtual ones."""
         return vectors.shift(self._profile, self._image)
 
-    def _vector_page(self, address: int) -> bool:
-        """Tell whether ``address`` lies in the first 64 KiB of memory, where the vectors are."""
-        return address - self._vector_shift < 0x1_0000
-
-    def _vector_words(self, header: Header) -> dict[int, int]:
+    def _vector_words(self, header: Header, shift: int) -> dict[int, int]:
         """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
         found = {} if header.hook is None else header.hook.originals()
         if header.arena.tails is not None and header.slots:
             arena = Arena(self._ram, header.arena)
-            shift = self._vector_shift
             found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
         return found
 
@@ -108,11 +104,11 @@ class RunningText:
 
     def free_tails(self) -> list[int]:
         """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
-        window = self.arena.tails
-        if window is None:
+        window, shift = self.arena.tails, self._vector_shift
+        if window is None or shift is None:
             return []
         hooked = range(self.hook.at, self.hook.at + HOOK_SIZE) if self.hook else range(0)
-        start = window.start - self._vector_shift
+        start = window.start - shift
         return [
             start + at
             for tail in vectors.tails(self._profile, self._image)
@@ -158,7 +154,8 @@ class RunningText:
             expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
             ours = set(header.hook.kept())
         shift = self._vector_shift
-        ours |= {at + shift for at in arena.tail_words(table.raw)}  # judged by their patches' checksums
+        if shift is not None:  # judged by their patches' checksums
+            ours |= {at + shift for at in arena.tail_words(table.raw)}
         differences = {at: word for at, word in differences.items() if at not in ours}
         wrong = {address for address, word in differences.items() if expected.get(address) != word}
         wrong |= {address for address in expected if address not in differences}

@@ -20,14 +20,21 @@ _LEAVES = (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
 
 
 def vectors(profile: Profile, image: Image) -> tuple[int, ...]:
-    """Return the virtual addresses of the exception vectors."""
-    sections = [s for s in image.code_sections() if s.name in profile.untranslated_sections]
-    return tuple(
-        address
-        for section in sections
-        for address in (section.address - section.address % 0x1000 + offset for offset in profile.vectors)
-        if section.address <= address < section.address + section.size
-    )
+    """Return the virtual addresses of the exception vectors, those that the image holds.
+
+    They are known by the names of their sections, or by the physical addresses of others.
+    """
+    found = []
+    for section in image.code_sections():
+        if section.name in profile.untranslated_sections:
+            base = section.address - section.address % 0x1000
+        else:
+            physical = profile.to_physical(image, section.address)
+            if physical is None:
+                continue
+            base = section.address - physical
+        found += [base + offset for offset in profile.vectors if base + offset in section]
+    return tuple(found)
 
 
 def tails(profile: Profile, image: Image) -> list[Window]:
@@ -52,12 +59,10 @@ def _conditional(word: int) -> bool:
     return word >> 26 == 19 and word >> 1 & 0x3FF in (16, 528) and word >> 21 & 0x14 != 0x14
 
 
-def shift(profile: Profile, image: Image) -> int:
-    """Return what physical addresses of the vectors are less than virtual ones."""
-    vector = vectors(profile, image)[0]
-    physical = profile.to_physical(image, vector)
-    assert physical is not None, "vectors are wired"
-    return vector - physical
+def shift(profile: Profile, image: Image) -> int | None:
+    """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
+    places = ((vector, profile.to_physical(image, vector)) for vector in vectors(profile, image))
+    return next((vector - physical for vector, physical in places if physical is not None), None)
 
 
 def hook(

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,8 @@ class FlowGraph:
     branch: fix-ups of faulting accesses, targets of branches the kernel patches in.
     A call to a place inside the function other than its start has edges to there and behind.
     ``tables`` gives the targets of indirect branches that are known; nothing comes behind the
-    calls in ``final``, which do not return.
+    calls in ``final``, which do not return. The words in ``data`` are no code: control goes nowhere
+    from there.
     """
 
     def __init__(
@@ -89,8 +91,9 @@ class FlowGraph:
         hidden: Mapping[int, Sequence[int]] | None = None,
         tables: Mapping[int, Sequence[int]] | None = None,
         final: Container[int] = (),
+        data: Container[int] = (),
     ) -> None:
-        self._tables, self._final = tables or {}, final
+        self._tables, self._final, self._data = tables or {}, final, data
         self.address = address
         self.instructions = tuple(decode(int(word), address + 4 * n) for n, word in enumerate(words))
         self.end = address + 4 * len(self.instructions)
@@ -114,6 +117,10 @@ class FlowGraph:
             and target not in (self.address, instruction.address + 4)
         )
 
+    def is_data(self, address: int) -> bool:
+        """Tell whether a word is known to be no code."""
+        return address in self._data
+
     def _leaders(self) -> list[int]:
         leaders = {self.address}
         for instruction in self.instructions:
@@ -125,6 +132,9 @@ class FlowGraph:
                 leaders.update(self._tables.get(instruction.address, ()))
             elif instruction.address in self._final:
                 leaders.add(after)
+        for one, next_ in pairwise(range(self.address, self.end, 4)):
+            if self.is_data(one) != self.is_data(next_):
+                leaders.add(next_)
         for site, targets in self._hidden.items():
             leaders.update((site, site + 4, *targets))
         return sorted(leader for leader in leaders if leader in self)
@@ -132,6 +142,8 @@ class FlowGraph:
     def _leave(self, last: Instruction) -> tuple[list[Edge], list[Exit]]:
         """Return the edges (their source still open) and exits of a block by its last instruction."""
         edges, exits = [], []
+        if self.is_data(last.address):
+            return [], []
         falls = last.conditional or not last.kind.transfers
         if last.kind in (Kind.BRANCH, Kind.JUMP):
             assert last.target is not None
@@ -153,7 +165,9 @@ class FlowGraph:
         elif self.is_inner_call(last):
             assert last.target is not None
             edges.append(Edge(0, last.target, EdgeKind.CALL))
-        if falls and last.address + 4 < self.end:
+        if self.is_data(last.address + 4):
+            pass  # the call before data does not come back there
+        elif falls and last.address + 4 < self.end:
             edges.append(Edge(0, last.address + 4, EdgeKind.FALL))
         elif falls:
             exits.append(Exit(ExitKind.OFF_END))

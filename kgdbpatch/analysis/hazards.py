@@ -11,7 +11,7 @@ from kgdbpatch.analysis.flow import FlowGraph, Words
 from kgdbpatch.analysis.msr import Translation, sets_translation
 from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
 
-__all__ = ["data_words", "reservation_window", "translation", "untranslated"]
+__all__ = ["reservation_window", "translation", "untranslated"]
 
 _LONGEST_WINDOW = 64  # instructions followed from an lwarx whose stwcx. is nowhere in sight
 _LWARX, _STWCX = "lwarx", "stwcx."
@@ -168,20 +168,4 @@ def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) 
                 break
             recent.append(instruction)
             address += 4
-    return found
-
-
-def data_words(words: Words, address: int) -> set[int]:
-    """Return the addresses in a function that hold no code.
-
-    These are words that are no instruction of a 7xx, and the rest of any block around one that no
-    edge reaches.
-    """
-    graph = FlowGraph(words, address)
-    strange = {i.address for i in graph.instructions if i.kind in (Kind.UNKNOWN, Kind.FOREIGN)}
-    found = set(strange)
-    for block in graph.orphans:
-        addresses = {i.address for i in block.instructions}
-        if addresses & strange:
-            found |= addresses
     return found

@@ -139,10 +139,13 @@ def resolve(blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) ->
             (found.unresolved if stays else found.pointers).add(address)
         else:
             found.unresolved.add(address)
+    blocks_at = {address: block for block, address in addresses.items()}
     for address in found.unresolved:
         tables = resolver.suppose(int(program.function[program.at(address)]))
-        found.places[address] = tuple((place, len(targets)) for place, targets in sorted(tables.items()))
-        found.supposed[address] = tuple(sorted({at for targets in tables.values() for at in targets}))
+        supposed = {(place, len(targets)): targets for place, targets in tables.items()}
+        supposed |= resolver.loaded.get(blocks_at[address], {})
+        found.places[address] = tuple(sorted(supposed))
+        found.supposed[address] = tuple(sorted({at for targets in supposed.values() for at in targets}))
     indirect_calls = blocks.unknown_call & (program.words[blocks.last] == _BCTRL)
     for block in np.flatnonzero(indirect_calls).tolist():
         value, _ = resolver.value(Way((block,), ()))

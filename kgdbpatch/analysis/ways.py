@@ -63,6 +63,8 @@ class Resolver:
         self._learnt: list[tuple[int, set[int]]] = []
         # (address, entries) of the tables of each branch
         self.places: dict[int, set[tuple[int, int]]] = {}
+        # tables of which the address is loaded from memory, as position-independent code does it
+        self.loaded: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
         self._by_table: dict[int, list[tuple[int, bool]]] | None = {}
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
@@ -206,14 +208,34 @@ class Resolver:
                 total += number
         return total & _TOP, unknown
 
+    def _by_memory(
+        self, head: int, parts: list[Expression], asked: set[int]
+    ) -> tuple[int, list[Expression], bool]:
+        """Take words at known addresses for numbers; return their sum, the rest, whether there are any."""
+        total, rest = 0, []
+        for part in parts:
+            held = None
+            if part[0] == "load" and part[3] == _TOP:
+                address, unknown = self._sum(head, part[1], asked)  # type: ignore[arg-type]
+                held = None if unknown else self._memory.words(address, 1)
+            if held is None:
+                rest.append(part)
+            else:
+                total += held[0]
+        return total, rest, len(rest) < len(parts)
+
     def table(self, way: Way, value: Expression, state: State, asked: set[int]) -> tuple[int, ...] | None:
         """Return the targets of a branch through a table; None when they cannot be told."""
         head, branch = way.blocks[0], way.blocks[-1]
         function = int(self._blocks.owner[branch])
         base, parts = self._sum(head, value, asked)
+        more, parts, base_held = self._by_memory(head, parts, asked)
+        base = base + more & _TOP
         if len(parts) != 1 or parts[0][0] != "load":
             return None
         place, inner = self._sum(head, parts[0][1], asked)  # type: ignore[arg-type]
+        more, inner, place_held = self._by_memory(head, inner, asked)
+        place = place + more & _TOP
         if len(inner) != 1 or inner[0][0] != "shl" or inner[0][2] != 2:
             return None
         limit = state.limit(inner[0][1])  # type: ignore[arg-type]
@@ -225,6 +247,9 @@ class Resolver:
         targets = tuple(sorted({(base + entry) & _TOP for entry in entries}))
         index = self._program.index_of(np.array(targets, dtype=np.int64))
         if (index < 0).any() or (self._program.function[index] != function).any():
+            return None
+        if base_held or place_held:  # the memory may be written to
+            self.loaded.setdefault(branch, {})[place, limit + 1] = targets
             return None
         self.places.setdefault(branch, set()).add((place, limit + 1))
         return targets

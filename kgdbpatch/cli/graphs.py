@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kgdbpatch.analysis.calls import Call, CallGraph
     from kgdbpatch.catalog import Flow
     from kgdbpatch.image import Function, Image
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = ["callgraph", "cfg"]
 
@@ -67,7 +68,7 @@ def cfg(
     elif as_dot or as_svg:
         nodes = {
             start: f"{loaded.symbolize(start)}  {len(found.live_in[start])} live\n"
-            + "".join(f"{i.address:08x}  {i.text}\n" for i in block.instructions)
+            + "".join(f"{i.address:08x}  {_text(found, i)}\n" for i in block.instructions)
             for start, block in blocks.items()
         }
         _emit(chosen.name, nodes, edges, as_svg)
@@ -75,13 +76,19 @@ def cfg(
         _print_flow(loaded, found)
 
 
+def _text(found: Flow, instruction: Instruction) -> str:
+    data = found.graph.is_data(instruction.address)
+    return f".long 0x{instruction.word:08x}" if data else instruction.text
+
+
 def _block(found: Flow, start: int) -> dict[str, Any]:
     block = found.graph.blocks[start]
     return {
         "address": start,
         "end": block.end,
-        "instructions": [{"address": i.address, "text": i.text} for i in block.instructions],
+        "instructions": [{"address": i.address, "text": _text(found, i)} for i in block.instructions],
         "live": found.live_in[start],
+        "data": found.graph.is_data(start),
         "exits": [{"kind": leaving.kind.value, "target": leaving.target} for leaving in block.exits],
     }
 
@@ -92,9 +99,10 @@ def _edges(edges: list[tuple[int, int, str]]) -> list[dict[str, Any]]:
 
 def _print_flow(image: Image, found: Flow) -> None:
     for start, block in found.graph.blocks.items():
-        print(_paint(f"{image.symbolize(start)}:", "1"), f"{len(found.live_in[start])} live")
+        what = "data" if found.graph.is_data(start) else f"{len(found.live_in[start])} live"
+        print(_paint(f"{image.symbolize(start)}:", "1"), what)
         for instruction in block.instructions:
-            print(f"  {instruction.address:08x}  {instruction.text}")
+            print(f"  {instruction.address:08x}  {_text(found, instruction)}")
         for edge in block.successors:
             kind = edge.kind.value
             print(_paint(f"    {kind} -> {image.symbolize(edge.target)}", _COLOURS.get(kind)))

@@ -37,6 +37,12 @@ Whole = Callable[
     [Image, Sequence[tuple[int, Words]], Sequence[tuple[int, int]], Mapping[int, Sequence[int]] | None], Sites
 ]
 
+_NO_CODE = {
+    Reach.TABLE: "is an entry of a jump table",
+    Reach.NEVER: "is data, or code that never runs: no way leads there",
+    Reach.DOUBTFUL: "may be data: only a branch with unknown targets or a stored address may lead there",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -215,9 +221,15 @@ class Survey:
         return decode(int(self._words(address, 1)[0]), address)
 
     def live(self, address: int) -> tuple[Instruction, tuple[str, ...], tuple[str, ...]]:
-        """Return the instruction at ``address``, the registers live and those free before it."""
+        """Return the instruction at ``address``, the registers live and those free before it.
+
+        Raises `Refused` where none is.
+        """
+        instruction = self.instruction(address)
+        for refused in self._data(instruction):
+            raise refused
         return (
-            self.instruction(address),
+            instruction,
             tuple(names(self._live(address))),
             tuple(names(self._free(address))),
         )
@@ -272,11 +284,7 @@ class Survey:
                 address,
             )
         instruction = self.instruction(address)
-        if not instruction.known:
-            yield Refused("data", f"{place} holds 0x{instruction.word:08x}, not an instruction", address)
-        unreached = self._unreached(address)
-        if unreached is not None:
-            yield Refused("data", f"{place} {unreached}", address)
+        yield from self._data(instruction)
         own = self._rules.rewritten.get(address)
         if own is not None:
             yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
@@ -303,16 +311,15 @@ class Survey:
                 address,
             )
 
-    def _unreached(self, address: int) -> str | None:
-        """Return how an instruction is none: no known way leads there."""
-        match self._sites.reach(address) if self._sites else Reach.CODE:
-            case Reach.TABLE:
-                return "is an entry of a jump table"
-            case Reach.NEVER:
-                return "is data, or code that never runs: no way leads there"
-            case Reach.DOUBTFUL:
-                return "may be data: only a branch with unknown targets or a stored address may lead there"
-        return None
+    def _data(self, instruction: Instruction) -> Iterator[Refused]:
+        """Yield why a word is no instruction."""
+        place = self._image.symbolize(instruction.address)
+        reach = self._sites.reach(instruction.address) if self._sites else Reach.CODE
+        why = None if reach is None else _NO_CODE.get(reach)
+        if not instruction.known:
+            why = f"holds 0x{instruction.word:08x}, not an instruction"
+        if why is not None:
+            yield Refused("data", f"{place} {why}", instruction.address)
 
     def nearby(self, address: int) -> Iterator[int]:
         """Yield the other addresses of the same function, nearest first."""

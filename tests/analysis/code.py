@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-__all__ = ["BASE", "assemble", "needs_as"]
+from kgdbpatch.image import Image
+
+__all__ = ["BASE", "assemble", "link", "needs_as"]
 
 BASE = 0x00010000
-_AS, _OBJCOPY = "powerpc-linux-gnu-as", "powerpc-linux-gnu-objcopy"
+_AS, _LD, _OBJCOPY = "powerpc-linux-gnu-as", "powerpc-linux-gnu-ld", "powerpc-linux-gnu-objcopy"
 
 needs_as = pytest.mark.skipif(shutil.which(_AS) is None, reason=f"{_AS} is not installed")
 
@@ -30,3 +32,12 @@ def assemble(source: str) -> npt.NDArray[np.uint32]:
         subprocess.run(command, input=text, text=True, check=True)
         subprocess.run([_OBJCOPY, "-O", "binary", "-j", ".text", str(thing), str(raw)], check=True)
         return np.frombuffer(raw.read_bytes(), ">u4").astype(np.uint32)
+
+
+def link(source: str, place: Path, *options: str | Path) -> Image:
+    """Return the image of a source that is assembled and linked in the folder ``place``."""
+    options = options or ("-Ttext=0xc0001000",)
+    thing, image = place / "x.o", place / "x.elf"
+    subprocess.run([_AS, "-mregnames", "-mppc", "-o", thing], input=f"{source}\n", text=True, check=True)
+    subprocess.run([_LD, "-melf32ppc", "-e0", *options, "-o", image, thing], check=True)
+    return Image.load(image)

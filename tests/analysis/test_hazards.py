@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch.analysis.hazards import data_words, reservation_window, translation, untranslated
+from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
 
 from .code import BASE, assemble, needs_as
 
@@ -98,8 +98,3 @@ def test_untranslated_code_ends_where_translation_comes_on() -> None:
 
 def test_a_vector_outside_the_image_reaches_nothing() -> None:
     assert untranslated([(BASE, assemble("blr"))], [0x100]) == set()
-
-
-def test_data_in_code() -> None:
-    words = assemble("b 1f\n .long 5\n .long 0x38600000\n1: blr")
-    assert _indices(data_words(words, BASE)) == [1, 2]

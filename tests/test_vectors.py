@@ -1,0 +1,62 @@
+"""Exception vectors are found by where they lie physically, or there are none in the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kgdbpatch import guests, vectors
+from kgdbpatch.component import layout
+from kgdbpatch.image import Image
+from kgdbpatch.running import RunningText
+from kgdbpatch.target.ram import Ram
+from tests.analysis.code import link, needs_as
+
+pytestmark = needs_as
+
+CODE = " .globl f\n .type f,@function\nf: li r3,1\n blr\n .size f,.-f\n .space 0x2000"
+
+
+def _kernel(place: Path, virtual: int, physical: int) -> Image:
+    script = place / "script"
+    script.write_text(f"SECTIONS {{ . = {virtual:#x}; .text : AT({physical:#x}) {{ *(.text) }} }}")
+    return link(CODE, place, "-T", script)
+
+
+def _running(image: Image, place: Path) -> RunningText:
+    """Return the text of a kernel that runs with an empty component installed, in a file for its RAM."""
+    profile = guests.profile("linux")
+    size = profile.memory_mib << 20
+    ram = place / "ram"
+    with ram.open("wb") as file:
+        file.truncate(size)
+        for section in image.code_sections():
+            file.seek(profile.to_physical(image, section.address))
+            file.write(section.data)
+        header = np.zeros(1, layout.HEADER)
+        header["version"], header["physical"] = layout.VERSION, profile.announced_mib << 20
+        file.seek(profile.announced_mib << 20)
+        file.write(layout.MAGIC + header.tobytes()[len(layout.MAGIC) :])
+    return RunningText(SimpleNamespace(ram=Ram(str(ram), size)), profile, image)
+
+
+@pytest.mark.parametrize("physical", [0, 0x100000])
+def test_a_kernel_without_named_vector_sections_is_read(physical: int, tmp_path: Path) -> None:
+    image = _kernel(tmp_path, 0xC0000000 + physical, physical)
+    running = _running(image, tmp_path)
+    assert running.header() is not None
+    assert running.words(image.lookup("f"), 2).tolist() == [0x38600001, 0x4E800020]
+    assert running.free_tails() == []
+
+
+def test_vectors_are_known_by_their_physical_addresses(tmp_path: Path) -> None:
+    profile = guests.profile("linux")
+    image = _kernel(tmp_path, 0xC0000000, 0)
+    assert vectors.vectors(profile, image) == tuple(0xC0000000 + at for at in profile.vectors)
+    assert vectors.shift(profile, image) == 0xC0000000
+    image = _kernel(tmp_path, 0xC0100000, 0x100000)
+    assert vectors.vectors(profile, image) == ()
+    assert vectors.shift(profile, image) is None
