@@ -256,7 +256,7 @@ def call_graph(image: Image) -> CallGraph:
     from kgdbpatch.analysis.calls import CallGraph
 
     found = whole(image)
-    return CallGraph(found.blocks, found.indirect.constants, _objects(image))
+    return CallGraph(found.blocks, found.words.defs, found.indirect.constants, _objects(image))
 
 
 def _objects(image: Image) -> list[tuple[int, bytes]]:

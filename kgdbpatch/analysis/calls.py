@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 import rustworkx
 
+from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.callers import references
+from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Indices, Program
 
 __all__ = ["Call", "CallGraph", "CallKind"]
@@ -21,8 +22,8 @@ __all__ = ["Call", "CallGraph", "CallKind"]
 class CallKind(enum.Enum):
     """How control may get from one function to another.
 
-    ``ADDRESS`` is no call: the one function makes the other's address, or a table that it makes
-    the address of holds it, for somebody to call.
+    ``ADDRESS`` is no call: a function makes the other's address, or that of a data object which
+    holds some; or a data object holds the function's address. Somebody may call it then.
     """
 
     CALL = "call"
@@ -32,7 +33,7 @@ class CallKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An edge between two functions, by their starts."""
+    """An edge between two functions, or a function and a data object, by their addresses."""
 
     source: int
     target: int
@@ -75,26 +76,28 @@ def _held(program: Program, objects: Sequence[tuple[int, bytes]]) -> tuple[Indic
 
 
 class CallGraph:
-    """Functions, by their addresses, and the ways between them.
+    """Functions, and data that hold functions, by their addresses, and the ways between them.
 
     ``constants`` are the targets of indirect branches and calls that are numbers, by address.
-    ``objects`` are (address, bytes) of data objects; a function that makes the address of one is
-    taken to hand out the functions whose addresses the object holds.
+    ``changes`` are the lanes of what the words change. ``objects`` are (address, bytes) of data
+    objects; those that hold addresses of functions are part of the graph.
     """
 
     def __init__(
         self,
         blocks: Blocks,
+        changes: Lane,
         constants: Mapping[int, int] | None = None,
         objects: Sequence[tuple[int, bytes]] = (),
     ) -> None:
-        program = blocks.program
-        starts = program.entry_address
+        starts = blocks.program.entry_address
         kinds: dict[tuple[int, int], CallKind] = {}
-        for source, target, kind in self._pairs(blocks, constants or {}, objects):
-            for pair in zip(starts[source].tolist(), starts[target].tolist(), strict=True):
+        for source, target, kind in self._pairs(blocks, changes, constants or {}, objects):
+            for pair in zip(source.tolist(), target.tolist(), strict=True):
                 kinds.setdefault(pair, kind)
         self.functions: tuple[int, ...] = tuple(starts.tolist())
+        ends = {end for pair in kinds for end in pair}
+        self.objects: tuple[int, ...] = tuple(sorted(ends.difference(self.functions)))
         self.calls: tuple[Call, ...] = tuple(
             Call(s, t, kind) for (s, t), kind in sorted(kinds.items(), key=_key)
         )
@@ -104,22 +107,19 @@ class CallGraph:
 
     @staticmethod
     def _pairs(
-        blocks: Blocks, constants: Mapping[int, int], objects: Sequence[tuple[int, bytes]]
+        blocks: Blocks, changes: Lane, constants: Mapping[int, int], objects: Sequence[tuple[int, bytes]]
     ) -> Iterable[tuple[Indices, Indices, CallKind]]:
+        """Yield (addresses, addresses that control or an address leads to from there, kind)."""
         program = blocks.program
-        yield from _direct(blocks, constants)
-        yield *references(program), CallKind.ADDRESS
+        starts = program.entry_address
+        for source, target, kind in _direct(blocks, constants):
+            yield starts[source], starts[target], kind
         places = np.array([address for address, _ in objects], dtype=np.int64)
         holder, held = _held(program, objects)
-        useful = np.unique(holder)
-        user, used = references(program, places[useful])
-        # join functions that make an object's address with the functions that it holds
-        order = np.argsort(holder, kind="stable")
-        holder, held = holder[order], held[order]
-        first, last = (np.searchsorted(holder, useful[used], side) for side in ("left", "right"))
-        many = last - first
-        offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-        yield np.repeat(user, many), held[np.repeat(first, many) + offset], CallKind.ADDRESS
+        yield places[holder], starts[held], CallKind.ADDRESS
+        goals = np.concatenate([starts, places[np.unique(holder)]])
+        user, used = made_addresses(blocks, changes, goals)
+        yield starts[user], goals[used], CallKind.ADDRESS
 
     @cached_property
     def _out(self) -> dict[int, list[Call]]:
@@ -144,8 +144,10 @@ class CallGraph:
         return self._in.get(function, [])
 
     def is_leaf(self, function: int) -> bool:
-        """Tell whether a function calls nothing (jumps at its end left aside)."""
-        return bool(self._leaf[int(np.searchsorted(self.functions, function))])
+        """Tell whether a function calls nothing (jumps at its end left aside), as data do."""
+        index = int(np.searchsorted(self.functions, function))
+        known = index < len(self.functions) and self.functions[index] == function
+        return bool(self._leaf[index]) if known else True
 
     def chain(self, source: int, target: int, *, addresses: bool = False) -> list[Call] | None:
         """Return a shortest chain of calls between two functions, None where there is none.

@@ -126,7 +126,8 @@ def callgraph(
 ) -> None:
     """Show who calls whom: all of a kernel, one function's neighbours, or a chain of calls.
 
-    A dashed edge of kind address means that a function hands out the other's address.
+    A dashed edge of kind address is no call: a function makes the address of another, or of a
+    structure that holds some, or such a structure holds the function's address.
 
     \b
     Examples:
@@ -140,7 +141,7 @@ def callgraph(
         raise Misuse("give a function, or --from and --to, or nothing")
     loaded = catalog.open_image(image)
     graph = catalog.call_graph(loaded)
-    calls, functions = list(graph.calls), list(graph.functions)
+    calls, functions = list(graph.calls), [*graph.functions, *graph.objects]
     if source is not None and target is not None:
         calls = _chain(loaded, graph, source, target)
     elif function is not None:
@@ -152,8 +153,14 @@ def callgraph(
         functions = sorted(ends.union(functions if function else ()))
     edges = [(call.source, call.target, call.kind.value) for call in calls]
     if as_json:
+        data = set(graph.objects)
         nodes = [
-            {"address": place, "name": loaded.symbolize(place), "leaf": graph.is_leaf(place)}
+            {
+                "address": place,
+                "name": loaded.symbolize(place),
+                "leaf": graph.is_leaf(place),
+                "data": place in data,
+            }
             for place in functions
         ]
         json_line({"nodes": nodes, "edges": _edges(edges)})

@@ -157,17 +157,19 @@ def test_the_call_graph() -> None:
     )
     whole, starts = _program(*functions)
     held = starts[2].to_bytes(4, "big")
-    graph = CallGraph(whole.blocks, {}, [(table, held)])
+    graph = CallGraph(whole.blocks, whole.words.defs, {}, [(table, held), (table + 16, bytes(4))])
     assert {(c.source, c.target, c.kind) for c in graph.calls} == {
         (starts[0], starts[1], CallKind.CALL),
-        (starts[1], starts[2], CallKind.ADDRESS),
+        (starts[1], table, CallKind.ADDRESS),
+        (table, starts[2], CallKind.ADDRESS),
         (starts[3], starts[2], CallKind.TAIL),
     }
-    assert [graph.is_leaf(start) for start in starts] == [False, True, True, True]
+    assert graph.objects == (table,)
+    assert [graph.is_leaf(place) for place in (*starts, table)] == [False, True, True, True, True]
     assert graph.chain(starts[0], starts[2]) is None
     chain = graph.chain(starts[0], starts[2], addresses=True)
-    assert [call.target for call in chain or ()] == starts[1:3]
-    assert [call.source for call in graph.callers(starts[2])] == [starts[1], starts[3]]
+    assert [call.target for call in chain or ()] == [starts[1], table, starts[2]]
+    assert [call.source for call in graph.callers(starts[2])] == [starts[3], table]
     assert graph.components == []
 
 

@@ -1,0 +1,102 @@
+"""Find the addresses that functions surely put together: a ``lis`` and an immediate that it reaches.
+
+`callers.references` is the wide answer, which safety needs: it takes any ``lis`` of a function with
+any immediate of it. This one follows the register from the immediate back to what set it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.program import Flags, Indices
+
+__all__ = ["made_addresses"]
+
+_VOLATILE = frozenset((0, *range(3, 13)))  # in both calling conventions
+
+
+def made_addresses(blocks: Blocks, changes: Lane, places: Indices) -> tuple[Indices, Indices]:
+    """Return (function, number of the place) where some way through a function makes the place's address.
+
+    ``changes`` are the lanes of what the words change.
+    """
+    program = blocks.program
+    low, number, high, register = _candidates(blocks, places)
+    kept: Flags = np.zeros(len(low), dtype=np.bool_)
+    search = _Search(blocks, changes)
+    rows = (column.tolist() for column in (low, high, register))
+    for index, (word, half, base) in enumerate(zip(*rows, strict=True)):
+        kept[index] = search.comes_from(word, base, 15 << 26 | base << 21 | half)
+    keys = np.unique(program.function[low[kept]] * max(len(places), 1) + number[kept])
+    return keys // max(len(places), 1), keys % max(len(places), 1)
+
+
+def _candidates(blocks: Blocks, places: Indices) -> tuple[Indices, Indices, Indices, Indices]:
+    """Return the immediates that may complete an address: word, place, high half wanted, register."""
+    program = blocks.program
+    words, major = program.words, program.words >> np.uint32(26)
+    first, second = words >> np.uint32(21) & np.uint32(31), words >> np.uint32(16) & np.uint32(31)
+    inside = program.function >= 0
+    low = np.flatnonzero(((major == 14) & (second != 0) | (major == 24)) & inside)
+    order = np.argsort(places & 0xFFFF, kind="stable")
+    halves = (places & 0xFFFF)[order]
+    wanted = (words[low] & np.uint32(0xFFFF)).astype(np.int64)
+    start, end = np.searchsorted(halves, wanted), np.searchsorted(halves, wanted, "right")
+    many = end - start
+    offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
+    number = order[np.repeat(start, many) + offset]
+    low = np.repeat(low, many)
+    adds = major[low] == 14
+    high = (places[number] + np.where(adds, 0x8000, 0)) >> 16 & 0xFFFF
+    # only where the function has such a lis anywhere
+    lis = np.flatnonzero((major == 15) & (second == 0) & inside)
+    made = program.function[lis] << 16 | (words[lis] & np.uint32(0xFFFF)).astype(np.int64)
+    some = np.isin(program.function[low] << 16 | high, made)
+    base = np.where(adds, second[low], first[low]).astype(np.int64)
+    return low[some], number[some], high[some], base[some]
+
+
+class _Search:
+    def __init__(self, blocks: Blocks, changes: Lane) -> None:
+        self._blocks, self._changes = blocks, changes
+        self._words = blocks.program.words
+        ways = []
+        for target in (blocks.fall, blocks.taken):
+            source = np.flatnonzero(target >= 0)
+            ways.append((source, target[source]))
+        ways += [blocks.table_edges, blocks.hidden_edges]
+        source, target = (np.concatenate([way[n] for way in ways]) for n in (0, 1))
+        good = (target >= 0) & (blocks.owner[source] == blocks.owner[np.maximum(target, 0)])
+        source, target = source[good], target[good]
+        order = np.argsort(target, kind="stable")
+        self._before = source[order]
+        self._bounds = np.searchsorted(target[order], np.arange(len(blocks.first) + 1))
+        self._calls = blocks.inner | blocks.by_chance | blocks.unknown_call | (blocks.callee >= 0)
+
+    def comes_from(self, word: int, register: int, wanted: int) -> bool:
+        """Tell whether the instruction ``wanted`` may have been what set a register before a word."""
+        block = int(self._blocks.of_word[word])
+        pending: list[tuple[int, int]] = [(block, word - 1)]
+        seen: set[int] = set()  # searched from their ends
+        while pending:
+            block, last = pending.pop()
+            setter = self._setter(int(self._blocks.first[block]), last, register)
+            if setter is not None:
+                if int(self._words[setter]) == wanted:
+                    return True
+                continue
+            for index in range(int(self._bounds[block]), int(self._bounds[block + 1])):
+                before = int(self._before[index])
+                if before not in seen and not (self._calls[before] and register in _VOLATILE):
+                    seen.add(before)
+                    pending.append((before, int(self._blocks.last[before])))
+        return False
+
+    def _setter(self, first: int, last: int, register: int) -> int | None:
+        """Return the last word from ``first`` to ``last`` that changes a register."""
+        if last < first:
+            return None
+        found = np.flatnonzero(self._changes[first : last + 1] >> np.uint64(register) & np.uint64(1))
+        return first + int(found[-1]) if len(found) else None
