@@ -16,13 +16,16 @@ from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
 from kgdbpatch.guests.cpio import device, directory, file, newc
 
-__all__ = ["SOURCE", "build_initramfs", "build_kernel", "cached_kernel", "missing_options"]
+__all__ = ["build_initramfs", "build_kernel", "cached_kernel", "missing_options", "source"]
 
-SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")  # of Debian's package linux-source-6.1
+_SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
+_ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
+_PREFERRED = (6, 1)
 _PREFIX = "powerpc-linux-gnu-"
 _CC = f"{_PREFIX}gcc"
 _INIT_FLAGS = ("-O2", "-std=gnu11", "-mcpu=750", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 _SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
+_DEFINED = re.compile(r"^\s*(?:menu)?config (\w+)", re.MULTILINE)
 _STEPS_PER_LINE = 250  # of make's output, for each line of progress
 
 # Parts of the source that our configuration never reads. Kconfig files and makefiles stay: the
@@ -60,17 +63,28 @@ def _output(*command: str) -> str:
         raise BuildFailed(f"{' '.join(command)}: {error.stderr.strip()}") from error
 
 
-def _source_identity() -> str:
-    try:
-        status = SOURCE.stat()
-    except FileNotFoundError as error:
-        raise BuildFailed(f"{SOURCE} is missing: install Debian's package linux-source-6.1") from error
-    return f"{SOURCE.name} {status.st_size} {int(status.st_mtime)}"
+def source() -> Path:
+    """Return the archive of the kernel's source: of version 6.1 where it is installed, else of the newest.
+
+    Raises `BuildFailed` where none is.
+    """
+    found = {
+        tuple(map(int, match[1].split("."))): path
+        for path in _SOURCES.glob("linux-source-*")
+        if (match := _ARCHIVE.fullmatch(path.name)) and path.is_file()
+    }
+    if not found:
+        where = f"{_SOURCES}/linux-source-*.tar.*"
+        raise BuildFailed(f"no {where}: install Debian's package linux-source-6.1 or a later one")
+    return found.get(_PREFERRED) or found[max(found)]
 
 
 def _kernel_entry(config: Path) -> str:
+    archive = source()
+    status = archive.stat()
+    identity = f"{archive.name} {status.st_size} {int(status.st_mtime)}"
     compiler = _output(_CC, "--version") + _output(f"{_PREFIX}ld", "--version")
-    return f"linux-kernel-{content_key([_source_identity(), compiler, config])}"
+    return f"linux-kernel-{content_key([identity, compiler, config])}"
 
 
 def cached_kernel() -> Path | None:
@@ -85,14 +99,19 @@ def build_kernel(progress: Callable[[str], None]) -> Path:
 
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
-        progress(f"linux: unpacking {SOURCE.name}")
+        archive = source()
+        progress(f"linux: unpacking {archive.name}")
         excludes = [f"--exclude={pattern}" for pattern in _UNREAD]
         _output(
-            "tar", "-xJf", str(SOURCE), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
+            "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
         )
         progress("linux: configuring")
         _make(scratch, ["allnoconfig"], progress, KCONFIG_ALLCONFIG=str(config))
-        if missing := missing_options(config.read_text(), (scratch / ".config").read_text()):
+        missing = missing_options(config.read_text(), (scratch / ".config").read_text())
+        if missing and (unknown := _unknown_options(scratch, missing)):
+            progress(f"linux: this version has no {', '.join(unknown)}")
+            missing = [option for option in missing if option not in unknown]
+        if missing:
             raise BuildFailed(f"the kernel's configuration did not take {', '.join(missing)}")
         _make(scratch, [f"-j{len(os.sched_getaffinity(0))}", "vmlinux"], progress)
         shutil.copyfile(scratch / ".config", result / "config")
@@ -107,6 +126,13 @@ def missing_options(wanted: str, got: str) -> list[str]:
     option = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
     have = dict(option.findall(got))
     return [f"{name}={value}" for name, value in option.findall(wanted) if have.get(name, "n") != value]
+
+
+def _unknown_options(tree: Path, options: Sequence[str]) -> list[str]:
+    """Return those of the options (``CONFIG_NAME=value``) that the source in ``tree`` does not know."""
+    texts = (path.read_text(errors="replace") for path in tree.rglob("Kconfig*") if path.is_file())
+    known = {name for text in texts for name in _DEFINED.findall(text)}
+    return [option for option in options if option.partition("=")[0].removeprefix("CONFIG_") not in known]
 
 
 def build_initramfs(progress: Callable[[str], None]) -> Path:

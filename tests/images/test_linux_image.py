@@ -57,10 +57,42 @@ def test_an_option_that_was_not_taken_is_named():
     assert linux_build.missing_options(wanted, got) == ["CONFIG_VT=n", "CONFIG_GONE=y"]
 
 
-def test_a_missing_source_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(linux_build, "SOURCE", tmp_path / "linux-source-6.1.tar.xz")
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the packages of kernel sources put theirs."""
+    place = tmp_path / "sources"
+    place.mkdir()
+    monkeypatch.setattr(linux_build, "_SOURCES", place)
+    return place
+
+
+def test_a_missing_source_package_is_named(sources: Path):
+    (sources / "linux-source-6.12").mkdir()
+    (sources / "linux-source-6.1.tar.xz.part").touch()
     with pytest.raises(BuildFailed, match=r"install Debian's package linux-source-6\.1"):
         linux_build.cached_kernel()
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (["6.1.tar.xz", "6.12.tar.xz", "7.0.tar.zst"], "6.1.tar.xz"),
+        (["6.12.tar.xz", "6.9.tar.xz", "6.2.tar.xz"], "6.12.tar.xz"),
+        (["6.8.0.tar.bz2"], "6.8.0.tar.bz2"),
+    ],
+)
+def test_any_version_of_the_source_will_do(sources: Path, there: list[str], taken: str):
+    for name in there:
+        (sources / f"linux-source-{name}").touch()
+    assert linux_build.source().name == f"linux-source-{taken}"
+
+
+def test_options_that_a_version_does_not_have_are_told_from_those_it_refuses(tmp_path: Path):
+    (tmp_path / "mm").mkdir()
+    (tmp_path / "Kconfig").write_text('config NET\n\tbool "net"\n')
+    (tmp_path / "mm/Kconfig.debug").write_text("menuconfig SLUB\n# config SLAB\n\tconfig VT\n")
+    wanted = ["CONFIG_NET=y", "CONFIG_SLUB=y", "CONFIG_VT=n", "CONFIG_SLAB=y", "CONFIG_NE=y"]
+    assert linux_build._unknown_options(tmp_path, wanted) == ["CONFIG_SLAB=y", "CONFIG_NE=y"]
 
 
 def test_the_line_that_says_why_is_found():
@@ -76,17 +108,19 @@ def test_the_line_that_says_why_is_found():
     assert linux_build._reason([]) == "no output"
 
 
-def test_a_failing_build_quotes_make_and_leaves_nothing(in_cache: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("suffix", ["xz", "bz2"])
+def test_a_failing_build_quotes_make_and_leaves_nothing(
+    in_cache: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+):
     tree = in_cache / "source" / "linux"
     tree.mkdir(parents=True)
     (tree / "Makefile").write_text("allnoconfig:\n\t@echo kernel/fork.c:7: error: no such thing >&2; false\n")
-    tarball = in_cache / "source.tar.xz"
-    subprocess.run(["tar", "-cJf", tarball, "-C", tree.parent, "linux"], check=True, timeout=30)
-    monkeypatch.setattr(linux_build, "SOURCE", tarball)
+    tarball = sources / f"linux-source-6.12.tar.{suffix}"
+    subprocess.run(["tar", "-caf", tarball, "-C", tree.parent, "linux"], check=True, timeout=30)
     monkeypatch.setattr(linux_build, "_SCRATCH", 1 << 20)
     with pytest.raises(BuildFailed, match=r"kernel/fork\.c:7: error: no such thing"):
         linux_build.build_kernel(lambda line: None)
-    assert [path for path in in_cache.iterdir() if path.is_dir()] == [tree.parent]
+    assert not [path for path in in_cache.iterdir() if path.is_dir() and path not in (tree.parent, sources)]
 
 
 @pytest.fixture
