@@ -20,9 +20,12 @@ from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.registers import GRegisters
 
 # With one instruction a translated block, QEMU logs every instruction that it enters ...
-ENTERED = re.compile(rb"^Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/", re.MULTILINE)
+# Earlier QEMUs (7.2) write addresses with eight digits, later ones (10.0) with sixteen.
+ENTERED = re.compile(rb"^Trace \d+: \S+ \[[0-9a-f]+/(?:0{8})?([0-9a-f]{8})/", re.MULTILINE)
 # ... and takes back those that it had no instructions left for in its time slice (``icount``).
-TAKEN_BACK = re.compile(rb"^Stopped execution of TB chain before \S+ \[([0-9a-f]+)\]", re.MULTILINE)
+TAKEN_BACK = re.compile(
+    rb"^Stopped execution of TB chain before \S+ \[(?:0{8})?([0-9a-f]{8})\]", re.MULTILINE
+)
 END = b"the guest is paused"
 
 TEXT = {"darwin": "__TEXT,__text", "linux": ".text"}
@@ -83,6 +86,14 @@ def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:
     return {patch.site: patch.hits or 0 for patch in kernel.list()}
 
 
+def one_instruction_a_block(qemu: Qemu, state: str) -> None:
+    """Switch what later QEMUs call ``one-insn-per-tb`` and earlier ones ``singlestep``."""
+    answers = [qemu.hmp(f"one-insn-per-tb {state}")]
+    if answers[0]:
+        answers.append(qemu.hmp(f"singlestep {state}"))
+    assert not answers[-1], f"QEMU says {answers}"
+
+
 class Executed(threading.Thread):
     """QEMU's log of what it executes, added up by address as it comes: the log is a pipe."""
 
@@ -110,7 +121,7 @@ class Executed(threading.Thread):
     def __enter__(self) -> Executed:
         os.mkfifo(self._pipe)
         self.start()
-        self._qemu.hmp("singlestep on")
+        one_instruction_a_block(self._qemu, "on")
         self._qemu.hmp(f"logfile {self._pipe}")
         self._qemu.hmp("log exec,nochain")
         return self
@@ -121,7 +132,7 @@ class Executed(threading.Thread):
             log.write(END + b"\n")
         self.join()
         self._qemu.hmp("log none")
-        self._qemu.hmp("singlestep off")
+        one_instruction_a_block(self._qemu, "off")
 
     def at(self, address: int) -> int:
         return self.counts[b"%08x" % address]
