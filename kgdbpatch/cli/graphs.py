@@ -114,7 +114,8 @@ def _print_flow(image: Image, found: Flow) -> None:
 def callgraph(
     image: ImageOrName,
     function: Annotated[
-        str | None, typer.Argument(metavar="[FUNC]", help="Only what calls this function or is called by it.")
+        str | None,
+        typer.Argument(metavar="[FUNC]", help="Only what leads to this function, or data, and from it."),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--from", metavar="FUNC", help="Where a chain begins.")
@@ -145,7 +146,8 @@ def callgraph(
     if source is not None and target is not None:
         calls = _chain(loaded, graph, source, target)
     elif function is not None:
-        here = _function(loaded, function).address
+        place = loaded.resolve(function)
+        here = place if place in graph.objects else _function(loaded, function).address
         calls = [*graph.callers(here), *(call for call in graph.callees(here) if call.target != here)]
         functions = [here]
     if function is not None or source is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgdbpatch import catalog
+from kgdbpatch import catalog, guests
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.calls import CallKind
 
@@ -112,3 +112,17 @@ def test_as_the_linker_relocated_it(level: str, tmp_path: Path) -> None:
     assert found == {(a, b) for a, b in expected if b in functions | holders} - called
     assert ("first", "f1") in found
     assert ("other", "second") in found
+
+
+@pytest.mark.linux
+def test_who_hands_out_a_function_of_linux() -> None:
+    path = guests.profile("linux").image_path()
+    if path is None:
+        pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
+    image = catalog.open_image(str(path))
+    graph = catalog.call_graph(image)
+    places = {image.symbolize(c.source) for c in graph.callers(image.lookup("udp_sendmsg"))}
+    assert {"udp_prot", "udplite_prot"} <= places
+    assert not places & {"inet_init", "logic_pio_to_hwaddr", "sockstat_seq_show"}
+    users = {image.symbolize(c.source) for c in graph.callers(image.lookup("udp_prot"))}
+    assert "inet_init" in users
