@@ -38,8 +38,8 @@ _UNREAD_PARTS = """drivers/crypto drivers/gpu drivers/iio drivers/infiniband dri
 _UNREAD = (
     *(f"*/{part}/*.[chS]" for part in _UNREAD_PARTS.split()),
     *(f"*/Documentation/*.{suffix}" for suffix in ("rst", "txt", "yaml", "svg", "json")),
-    "*.dts",
-    "*.dtsi",
+    "*/boot/dts/*.dts",  # not those that are built into the kernel
+    "*/boot/dts/*.dtsi",
     "*/tools/perf/*",
     "*/tools/testing/*",
 )
