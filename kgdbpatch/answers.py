@@ -67,6 +67,7 @@ class Patch:
     entry: str
     forced: tuple[str, ...] = ()
     held_by: tuple[Holder, ...] = ()
+    skipped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Applied:
         self.id, self.site, self.saved = identity, made.site, made.saved
         self.springboard, self.body, self.body_words = made.springboard, made.body, made.body_words
         self.forced, self.warnings = made.forced, made.warnings
+        self.guarded = made.guarded
         self.springboard_words = len(made.springboard_code) // 4
         self.pause_us = round(pause * 1e6)
 

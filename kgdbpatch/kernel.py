@@ -504,7 +504,8 @@ class Kernel:
     def list(self) -> list[Patch]:
         """Return the patch table; the guest is not stopped."""
         header = self.header
-        records = self._component.arena(header.arena).records()
+        arena = self._component.arena(header.arena)
+        records = arena.records()
         any_retired = any(record.status == "retired" for record in records)
         held = self._threads.holders(self._component, header, records) if any_retired else {}
         return [
@@ -516,6 +517,7 @@ class Kernel:
                 record.entry,
                 record.forced,
                 held.get(record.id, ()),
+                arena.skipped(record),
             )
             for record in records
         ]

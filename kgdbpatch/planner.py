@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from kgdbpatch.patch.plan import (
     count_payload,
     plan,
 )
+from kgdbpatch.patch.reentry import Reached, Ways
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.patch.trap import Hook
 
@@ -72,6 +73,7 @@ class Planner:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._survey, self._arena, self._force = image, survey, arena, force
         self._hook, self._via, self._stack = hook, via, stack
+        self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
             if record.status != "retired":
@@ -155,7 +157,14 @@ class Planner:
         functions = {name: place for name, place in trial.symbols.items() if place < code_end}
         found = depth(text, trial.address, functions, str(path))
         check_depth(found.own, self._stack, calls=found.calls, what=str(path))
-        return blob_payload(at, abi, text, self._shadowed(compiled))
+        return blob_payload(
+            at,
+            abi,
+            text,
+            called=frozenset(_known(compiled.needed, lookup)),
+            strays=compiled.indirect,
+            warnings=self._shadowed(compiled),
+        )
 
     def _shadowed(self, compiled: CObject) -> tuple[str, ...]:
         """Return warnings about the kernel's names that a payload defines anew."""
@@ -194,6 +203,38 @@ class Planner:
             )
         leads = encode.branch_target(address, below.splice)
         return replace(site, under=below.splice, under_at=below.body if leads is None else leads)
+
+    def _once(self, site: Site, payload: Payload) -> tuple[Site, tuple[str, ...]]:
+        """Return a site as ``payload`` is to be planned at it, and a warning where that comes back to it.
+
+        The payload is guarded unless the kernel's direct calls prove that it cannot come back: what it
+        calls may go anywhere through a pointer, or to another patch.
+        """
+        if not payload.calls:
+            return site, ()
+        reached = self._reached(payload.called)
+        function = self._ways.function(site.address)
+        if function in reached.came_from:
+            chain = " ─► ".join(self._image.symbolize(at) for at in reached.chain(function))
+            told = (
+                f"the payload comes back to its own site ({chain}): a thread inside it passes the site "
+                "without it, and is counted as skipped"
+            )
+            return replace(site, once=self._stack), (told,)
+        patched = {self._ways.function(at) for at, record in self._patched.items() if record.calls}
+        unknown = function is None or payload.strays or reached.unknown
+        if unknown or not patched.isdisjoint(reached.came_from):
+            return replace(site, once=self._stack), ()
+        return site, ()
+
+    @cached_property
+    def _ways(self) -> Ways:
+        return self._survey.ways()
+
+    def _reached(self, called: frozenset[int]) -> Reached:
+        if called not in self._known_reach:
+            self._known_reach[called] = self._ways.reached(called)
+        return self._known_reach[called]
 
     def nearest(self, address: int, refused: Refused) -> int | None:
         """Return the nearest site of the same function that could carry a call."""
@@ -312,13 +353,14 @@ class Planner:
 
     def _placed(self, address: int, payload: Payload, *, quick: bool = False) -> tuple[int, Plan]:
         """Plan and take a place; ``quick`` is not for many: each is a run of the table by itself."""
-        site = self._site(address)
+        site, warnings = self._once(self._site(address), payload)
         first = self._allocator.look(quick=quick)
         draft = self._draft(site, payload, first)  # to learn its size
         place = self._allocator.look(len(draft.code), len(draft.springboard_code), quick=quick)
         made = draft if place == first else self._draft(site, payload, place)
         sizes = [(len(plan.code), len(plan.springboard_code)) for plan in (made, draft)]
         assert made.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
+        made = replace(made, warnings=made.warnings + warnings)
         return self._allocator.take(made, quick=quick), made
 
 
@@ -329,6 +371,15 @@ def _assembler_source(asm: str | Path) -> tuple[str, str]:
         return asm.read_text("utf-8", "surrogateescape"), str(asm)
     except OSError as error:
         raise BadPatch(f"{asm}: {error.strerror}") from error
+
+
+def _known(names: Iterable[str], lookup: Callable[[str], int]) -> Iterator[int]:
+    """Yield the addresses of those names that the kernel has."""
+    for name in names:
+        try:
+            yield lookup(name)
+        except (UnknownSymbol, Misuse):
+            continue
 
 
 def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:

@@ -141,6 +141,7 @@ def _show_applied(
                 "saved": made.saved,
                 "body_words": made.body_words,
                 "forced": made.forced,
+                "guarded": made.guarded,
                 "warnings": made.warnings,
                 "pause_us": pause,
             }
@@ -152,6 +153,8 @@ def _show_applied(
     print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
     if made.forced:
         print(f"forced, against: {', '.join(made.forced)}")
+    if made.guarded:
+        print("guarded: a thread inside the payload passes the site without running it again")
 
 
 def _patch(patch: Patch, state: str | None = None) -> dict[str, Any]:
@@ -177,6 +180,8 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
         ],
     )
     for patch in patches:
+        if patch["skipped"]:
+            print(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
         for holder in patch["held_by"]:
             where = "" if holder["at"] is None else f" (stack word at {hexadecimal(holder['at'])})"
             print(

@@ -205,6 +205,13 @@ class Arena:
             raise TargetLost(f"the body of patch {record.id} is damaged: it has lost its way on")
         return target, word & 1
 
+    def skipped(self, record: Record) -> int | None:
+        """Return how often a thread inside a patch's payload passed its site, None for one not guarded."""
+        if not record.guarded:
+            return None
+        at = self.inside(record.body + record.body_size) - 4  # patch/once.py
+        return int.from_bytes(self._ram.read(at, 4), "big")
+
     def damaged_bodies(self, table: Table) -> list[int]:
         """Return the sites of those patches whose code (body and springboard) is not as it was written."""
         raw = table.raw

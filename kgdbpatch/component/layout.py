@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 7
+VERSION = 8
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -109,6 +109,8 @@ class Flag(IntFlag):
 
     COUNTED = 1
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on
+    ONWARD = 0x4000  # where the payload is over stands the jump to the older patch of the same site
+    GUARDED = 0x8000  # a thread inside the payload passes the site without it (patch/once.py)
 
 
 def _words(*names: str) -> list[tuple[str, str]]:
@@ -157,11 +159,11 @@ RECORD = np.dtype(
         *_words("hits", "exits"),
         ("guard_start", ">u2"),  # words: within [start, end) of the body, hits - exits counts threads
         ("guard_end", ">u2"),
-        ("flags", "u1"),  # Flag
+        ("flags", ">u2"),  # Flag
         ("springboard_slots", "u1"),
+        ("pad", "u1"),
         ("glue_words", ">u2"),  # the body without a C blob
         ("tail", ">u2"),  # words: where the body's payload is over and the moved instruction begins,
-        ("onward", ">u2"),  # or, not 0, the jump to the older patch of the same site
     ]
 )
 

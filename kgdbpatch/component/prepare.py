@@ -29,12 +29,13 @@ def records(
         record["body"], record["body_size"] = plan.body, len(plan.code)
         record["constant_size"] = plan.constant_size
         record["flags"] = Flag.COUNTED * plan.counted | forced_flags(plan.forced)
+        record["flags"] |= Flag.ONWARD * bool(plan.onward) | Flag.GUARDED * plan.guarded
         record["glue_words"] = plan.body_words
         record["springboard"] = plan.springboard or 0
         record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE
         record["crc"] = checksum(plan.code[: plan.constant_size], plan.springboard_code)
         record["guard_start"], record["guard_end"] = plan.guard
-        record["tail"], record["onward"] = plan.tail, plan.onward
+        record["tail"] = plan.tail
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.layout import Flag
 from kgdbpatch.component.table import Table
 from kgdbpatch.target.qemu import Ram
 
@@ -88,7 +89,8 @@ def stack_memory(ram: Ram, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDA
 
 def pin_led_on_to(arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]) -> None:
     """Pin the retired bodies that another patch of their site, which stays, goes on to."""
-    leading = [everything.record(index) for index in np.flatnonzero(everything.raw["onward"]).tolist()]
+    onward = np.flatnonzero(everything.raw["flags"] & Flag.ONWARD)
+    leading = [everything.record(index) for index in onward.tolist()]
     if not leading:
         return
     slots = retired.slots.tolist()

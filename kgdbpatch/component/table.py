@@ -54,6 +54,8 @@ class Record:
     forced: tuple[str, ...]  # the rules that it goes against
     tail: int
     onward: int
+    calls: bool  # its payload calls code of the kernel's
+    guarded: bool  # a thread inside the payload passes the site without it
 
     @property
     def entry(self) -> str:
@@ -181,7 +183,9 @@ class Table:
             counted=bool(raw["flags"] & Flag.COUNTED),
             forced=_forced_rules(int(raw["flags"])),
             tail=int(raw["tail"]),
-            onward=int(raw["onward"]),
+            onward=int(raw["tail"]) if raw["flags"] & Flag.ONWARD else 0,
+            calls=bool(raw["guard_end"]),
+            guarded=bool(raw["flags"] & Flag.GUARDED),
         )
 
     def records(self) -> list[Record]:

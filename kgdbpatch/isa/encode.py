@@ -33,6 +33,7 @@ __all__ = [
     "load_address",
     "lwarx",
     "lwz",
+    "lwzu",
     "mcrf",
     "mfcr",
     "mfctr",
@@ -48,10 +49,12 @@ __all__ = [
     "ori",
     "rfi",
     "rlwimi",
+    "rlwinm",
     "stw",
     "stwcx",
     "stwu",
     "twi",
+    "xor",
 ]
 
 BRANCH_REACH = 1 << 25  # I-form: a signed 26-bit byte displacement
@@ -180,6 +183,11 @@ def rlwimi(ra: int, rs: int, shift: int, begin: int, end: int) -> int:
     return 20 << 26 | rs << 21 | ra << 16 | shift << 11 | begin << 6 | end << 1
 
 
+def rlwinm(ra: int, rs: int, shift: int, begin: int, end: int, *, record: bool = False) -> int:
+    """Encode ``rlwinm rA,rS,SH,MB,ME``, or ``rlwinm.`` that compares the result with 0 as well."""
+    return rlwimi(ra, rs, shift, begin, end) ^ 1 << 26 | int(record)
+
+
 def cmpwi(ra: int, value: int) -> int:
     """Encode ``cmpwi rA,SIMM`` (result in cr0)."""
     return _d_form(11, 0, ra, _signed16(value))
@@ -193,6 +201,13 @@ def twi(to: int, ra: int, value: int) -> int:
 def lwz(rd: int, offset: int, ra: int) -> int:
     """Encode ``lwz rD,d(rA)``."""
     return _d_form(32, rd, ra, _signed16(offset))
+
+
+def lwzu(rd: int, offset: int, ra: int) -> int:
+    """Encode ``lwzu rD,d(rA)``."""
+    if ra in (0, rd):
+        raise EncodeError("the base that is written back is another register than r0 and the target")
+    return _d_form(33, rd, ra, _signed16(offset))
 
 
 def stw(rs: int, offset: int, ra: int) -> int:
@@ -213,6 +228,11 @@ def _x_form(rt: int, ra: int, rb: int, extended: int, record: int = 0) -> int:
 def cmplw(ra: int, rb: int) -> int:
     """Encode ``cmplw rA,rB`` (result in cr0)."""
     return _x_form(0, ra, rb, 32)
+
+
+def xor(ra: int, rs: int, rb: int) -> int:
+    """Encode ``xor rA,rS,rB``."""
+    return _x_form(rs, ra, rb, 316)
 
 
 def lwarx(rd: int, ra: int, rb: int) -> int:

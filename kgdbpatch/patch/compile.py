@@ -7,13 +7,19 @@ FP nor AltiVec instructions may come out.
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+
 from kgdbpatch.errors import BadPatch
+from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.patch.gnu import complaint, run
 from kgdbpatch.patch.link import Linked, link
 from kgdbpatch.patch.support import FLAGS, header_options
@@ -39,6 +45,7 @@ class CObject:
     called: frozenset[str]
     weak: frozenset[str] = frozenset()
     exported: tuple[tuple[str, str], ...] = ()  # (name, "function" or "variable")
+    indirect: bool = True  # it branches through CTR or LR, otherwise than to return
 
 
 def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Path] = ()) -> CObject:
@@ -80,6 +87,7 @@ def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Pa
         exported=tuple(
             (name, "function" if kind in "TW" else "variable") for name, kind in names if kind in "TWVDBRSGC"
         ),
+        indirect=_indirect(data),
     )
 
 
@@ -90,6 +98,14 @@ def _names(target: Path, path: Path) -> list[tuple[str, str]]:
         raise complaint(done.stderr, str(path), "nm")
     rows = (line.split() for line in done.stdout.splitlines())
     return [(row[0], row[1]) for row in rows if len(row) > 1]
+
+
+def _indirect(data: bytes) -> bool:
+    """Tell whether the code of an object goes anywhere through CTR or LR, otherwise than to return."""
+    sections = ELFFile(io.BytesIO(data)).iter_sections()
+    code = b"".join(s.data() for s in sections if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
+    found = map(decode, np.frombuffer(code, ">u4", len(code) // 4).tolist())
+    return any(i.kind is Kind.INDIRECT or (i.kind is Kind.CALL and i.target is None) for i in found)
 
 
 def _called(target: Path, path: Path) -> frozenset[str]:

@@ -38,6 +38,8 @@ class Payload:
     frame: bool = False
     sees_registers: bool = False  # it may read any register: all are as at the site when it starts
     warnings: tuple[str, ...] = ()  # what whoever asked for it should know
+    called: frozenset[int] = frozenset()  # addresses of the kernel that it calls, or hands on to be called
+    strays: bool = False  # it may call others besides
 
 
 def _call(at: int, to: int) -> list[int]:
@@ -60,6 +62,7 @@ def call_payload(target: int, abi: ABI) -> Payload:
         calls=True,
         counted=True,
         frame=True,
+        called=frozenset({target}),
     )
 
 
@@ -67,6 +70,9 @@ def blob_payload(
     link: Callable[[int], tuple[bytes, int, int]],
     abi: ABI,
     text: Sequence[int] | None = None,
+    *,
+    called: frozenset[int] = frozenset(),
+    strays: bool = True,
     warnings: tuple[str, ...] = (),
 ) -> Payload:
     """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry).
@@ -84,6 +90,8 @@ def blob_payload(
         frame=frame,
         sees_registers=clobbers is not None,
         warnings=warnings,
+        called=called,
+        strays=strays,
     )
 
 
@@ -143,6 +151,8 @@ def asm_payload(
         counted=counted or calls,
         frame=calls,
         sees_registers=True,
+        called=frozenset(i.target for i in code if i.kind is Kind.CALL and i.target is not None),
+        strays=any(i.kind is Kind.CALL and i.target is None for i in code),
     )
 
 

@@ -15,6 +15,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.registers import mask
 from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting_return, store_index
 from kgdbpatch.patch.displace import displace, immovable, plain
+from kgdbpatch.patch.once import AREA, claim, release
 from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
 from kgdbpatch.patch.reach import free_gprs, jump, springboard
 from kgdbpatch.patch.saves import save
@@ -73,6 +74,7 @@ class Plan:
     onward: int  # words of the body before the jump to an older patch of the site, or 0
     forced: tuple[str, ...] = ()  # rules that it goes against
     warnings: tuple[str, ...] = ()  # what whoever asked for it should know
+    guarded: bool = False  # a thread inside the payload passes the site without it (patch/once.py)
 
     @property
     def springboard_used(self) -> bool:
@@ -133,22 +135,28 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
     registers = _returned_by(site, payload, place)
     entrance = _entrance(site, place, linked=registers is not None)
 
-    def build(blob: int) -> _Body:
+    def build(blob: int, area: int) -> _Body:
         if registers is not None:
             return _linked_body(site, payload, place, entrance, registers)
-        return _body(site, payload, place, entrance, blob)
+        return _body(site, payload, place, entrance, blob, area)
 
-    body = build(place.body)
+    body = build(place.body, place.body)
     code = _bytes(body.words)
     constant = len(code)
     if payload.blob is not None:  # sizes do not depend on where it is: it is near
         blob_at = place.body + -(-len(code) // 16) * 16
-        body = build(blob_at)
+        body = build(blob_at, place.body)
         code = _bytes(body.words)
         blob, blob_constant = payload.blob(blob_at)
         code = code.ljust(blob_at - place.body, b"\0")
         constant = len(code) + blob_constant
         code += blob
+    guarded = bool(site.once and payload.calls)
+    if guarded:
+        area = place.body + -(-len(code) // 16) * 16
+        body = build(place.body if payload.blob is None else blob_at, area)
+        code = _bytes(body.words) + code[4 * len(body.words) :]
+        code = code.ljust(area - place.body, b"\0") + bytes(AREA)
     return Plan(
         site=site.address,
         original=site.word,
@@ -166,6 +174,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         onward=body.tail if site.under is not None else 0,
         forced=tuple(forced),
         warnings=payload.warnings,
+        guarded=guarded,
     )
 
 
@@ -189,16 +198,27 @@ def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
         )
 
 
-def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob: int) -> _Body:
+def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob: int, area: int) -> _Body:
     words = list(entrance.undo)
     clobbers, saved, guard = payload.clobbers, set[str](), (0, 0)
-    if payload.counted and (payload.sees_registers or not payload.calls):
+    once = bool(site.once and payload.calls)
+    if payload.counted and not once and (payload.sees_registers or not payload.calls):
         alone, kept = counting_alone(site, place.counter)
         words += alone
         saved |= set(kept)
     saves = save(site, clobbers, frame=payload.frame)
     words += saves.enter
-    if payload.calls and not payload.sees_registers:
+    if once:
+        entered = claim(area, site.once, saves.spare, 0)
+        hit = counting(place.counter)
+        if payload.sees_registers:
+            hit += saves.as_at_the_site(12, 11, 0)
+        inner = payload.emit(place.body + 4 * (len(words) + len(entered) + len(hit)), blob)
+        exits = counting(place.counter + 4)
+        behind = len(entered) + len(hit) + len(inner) + len(exits) + len(release(saves.spare))
+        words += claim(area, site.once, saves.spare, behind)
+        words += hit
+    elif payload.calls and not payload.sees_registers:
         words += counting(place.counter)
     start = len(words)
     words += payload.emit(place.body + 4 * len(words), blob)
@@ -206,6 +226,8 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
         exits = counting(place.counter + 4)
         guard = (start, len(words) + store_index(exits) + 1)
         words += exits
+    if once:
+        words += release(saves.spare)
     words += saves.leave
     tail = len(words)
     words += _tail(site, place.body + 4 * tail)

@@ -27,11 +27,25 @@ _MOVES = {  # special register: to a GPR, back from it
 
 @dataclass(frozen=True, slots=True)
 class Saves:
-    """The words around a payload, and the names of the registers that they keep."""
+    """The words around a payload, and the names of the registers that they keep.
+
+    ``slots`` are the offsets from r1 of what is kept in a frame, by name; ``spare`` the offset of a
+    word of the frame that is the body's own.
+    """
 
     registers: tuple[str, ...] = ()
     enter: list[int] = field(default_factory=list)
     leave: list[int] = field(default_factory=list)
+    slots: dict[str, int] = field(default_factory=dict)
+    spare: int = 0
+
+    def as_at_the_site(self, *registers: int) -> list[int]:
+        """Return words that give CR0 and general-purpose registers back, as far as they are kept."""
+        words = []
+        if "cr" in self.slots and registers:
+            words = [encode.lwz(registers[0], self.slots["cr"], 1), encode.mtcrf(0x80, registers[0])]
+        kept = (number for number in registers if f"r{number}" in self.slots)
+        return words + [encode.lwz(number, self.slots[f"r{number}"], 1) for number in kept]
 
 
 def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
@@ -64,7 +78,8 @@ def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
         enter, leave, used = _in_registers(site.free - set(changed), items, special, fields)
     if items or special or frame:
         framed = _in_frame(site, site.free - used, items, special, fields, seen)
-        return Saves(told, [*enter, *framed.enter], [*framed.leave, *leave])
+        words = [*enter, *framed.enter], [*framed.leave, *leave]
+        return Saves(told, *words, slots=framed.slots, spare=framed.spare)
     return Saves(told, enter, leave)
 
 
@@ -120,7 +135,8 @@ def _in_frame(
             registers = [next(number for number in (0, 12, 11, 10) if f"r{number}" not in site.free)]
             items = [f"r{registers[0]}"]
         scratch = registers[0]
-    frame = site.spill(*(int(name[1:]) for name in items), *(scratch for _ in special))
+    # the last word is nobody's: for who needs one
+    frame = site.spill(*(int(name[1:]) for name in items), *(scratch for _ in special), *_spare(site))
     enter = [frame.enter(), *(frame.keep(position) for position in range(len(items)))]
     leave: list[int] = []
     for position, name in enumerate(special, start=len(items)):
@@ -130,4 +146,9 @@ def _in_frame(
     if seen and special and f"r{scratch}" in items:
         enter.append(frame.reload(items.index(f"r{scratch}")))
     leave += [frame.reload(position) for position in range(len(items))]
-    return Saves((), enter, [*leave, frame.leave()])
+    slots = {name: frame.slot(position) for position, name in enumerate([*items, *special])}
+    return Saves((), enter, [*leave, frame.leave()], slots, frame.slot(len(slots)))
+
+
+def _spare(site: Site) -> list[int]:
+    return [0] if site.once else []

@@ -36,7 +36,8 @@ class Site:
     the patch that a new one is put over, ``under_at`` where it leads. ``trappable`` tells whether
     SRR0 and SRR1 hold nothing that is still to be read, so that a trap may be taken. ``untranslated``:
     the CPU comes here with address translation off, and r1 is anybody's. ``force`` lifts the rules
-    of `FORCEABLE`; ``forced`` are those that would have forbidden the site.
+    of `FORCEABLE`; ``forced`` are those that would have forbidden the site. ``once``, not 0, is the
+    size of the kernel's stacks, bytes: who is inside the payload passes the site without it.
     """
 
     instruction: Instruction
@@ -51,6 +52,7 @@ class Site:
     untranslated: bool = False
     force: bool = False
     forced: tuple[str, ...] = ()
+    once: int = 0
 
     @property
     def word(self) -> int:

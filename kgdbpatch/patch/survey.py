@@ -27,6 +27,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import FPRS, bit, names
+from kgdbpatch.patch.reentry import Ways
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 
@@ -103,6 +104,10 @@ class Survey:
         if self._whole is None:
             return None
         return self._whole(self._image, self._sections(), self._functions(), self._rules.hidden)
+
+    def ways(self) -> Ways:
+        """Return the direct ways between this kernel's functions."""
+        return Ways(self._sections(), self._functions(), self._rules.fault_sites)
 
     def _functions(self) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions that stay in memory after boot."""

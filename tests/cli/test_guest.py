@@ -15,11 +15,22 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg", "udp_probe.c")}
 
-APPLIED = {"id", "site", "entry", "forced", "springboard", "saved", "body_words", "warnings", "pause_us"}
+APPLIED = {
+    "id",
+    "site",
+    "entry",
+    "forced",
+    "springboard",
+    "saved",
+    "body_words",
+    "guarded",
+    "warnings",
+    "pause_us",
+}
 CHECKED = {"site", "symbol", "ok", "rule", "reason", "nearest", "nearest_symbol", "springboard"}
 CHECKED |= {"entry", "saved", "body_words"}
 CLEAN = {"mismatched": [], "kernel_changes": []}
-LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by"}
+LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by", "skipped"}
 
 pytestmark = pytest.mark.guest
 each_guest = pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""Tell whether a payload that calls the kernel may come back to its own site.
+
+Over the direct branches of the whole kernel; what is not known counts as a way back: calls through
+pointers, system calls and traps, faults that the kernel resolves, branches to no known function.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Reached", "Ways"]
+
+_Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What can be reached from some functions: each by its start, with the one that leads to it.
+
+    ``unknown`` tells that more may be.
+    """
+
+    came_from: dict[int, int | None] = field(default_factory=dict)
+    unknown: bool = False
+
+    def chain(self, function: int) -> list[int]:
+        """Return the functions on a shortest way to one of those reached, itself the last."""
+        found: list[int] = []
+        at: int | None = function
+        while at is not None:
+            found.append(at)
+            at = self.came_from[at]
+        return found[::-1]
+
+
+class Ways:
+    """The direct ways between the functions of a kernel.
+
+    ``sections`` are (address, words) of its code, ``functions`` (address, bytes), ``faults`` the
+    addresses of instructions whose faults the kernel resolves.
+    """
+
+    def __init__(
+        self,
+        sections: Iterable[tuple[int, npt.NDArray[np.uint32]]],
+        functions: Iterable[tuple[int, int]],
+        faults: Collection[int] = (),
+    ) -> None:
+        self._starts, self._ends = np.array(sorted(functions), np.int64).reshape(-1, 2).T
+        self._ends = self._starts + self._ends
+        self._unknown = np.zeros(len(self._starts) + 1, np.bool_)  # the last one: no known function
+        self._unknown[-1] = True
+        pairs = [np.zeros((2, 0), np.int64)]
+        for address, words in sections:
+            self._note_unknown(address, words)
+            pairs.append(self._branches(address, words))
+        self._unknown[self._owner(np.array(list(faults), np.int64))] = True
+        sources, targets = np.unique(np.concatenate(pairs, axis=1), axis=1)
+        self._targets = targets
+        self._first = np.searchsorted(sources, np.arange(len(self._starts) + 2))
+
+    def _owner(self, addresses: _Indices) -> _Indices:
+        """Return the numbers of the functions that addresses lie in, -1 for none."""
+        index = np.searchsorted(self._starts, addresses, "right") - 1
+        index[(index >= 0) & (addresses >= self._ends[index])] = -1
+        return index
+
+    def _note_unknown(self, address: int, words: npt.NDArray[np.uint32]) -> None:
+        opcode, extended = words >> 26, words >> 1 & 0x3FF
+        by_ctr = (opcode == 19) & (extended == 528)
+        by_lr = (opcode == 19) & (extended == 16) & (words & 1 == 1)
+        trap = (opcode == 3) | ((opcode == 31) & (extended == 4))
+        at = np.flatnonzero(by_ctr | by_lr | trap | (opcode == 17))
+        self._unknown[self._owner(address + 4 * at)] = True
+
+    def _branches(self, address: int, words: npt.NDArray[np.uint32]) -> _Indices:
+        """Return pairs of (function, function that a direct branch leads to from it)."""
+        found = []
+        for opcode, bits in ((18, 26), (16, 16)):
+            at = np.flatnonzero(words >> 26 == opcode)
+            word = words[at].astype(np.int64)
+            top = 1 << bits - 1
+            distance = ((word & (1 << bits) - 4) ^ top) - top
+            base = np.where(word & 2, 0, address + 4 * at)
+            target = (base + distance) & 0xFFFF_FFFF
+            found.append(np.stack((self._owner(address + 4 * at), self._owner(target))))
+        pairs = np.concatenate(found, axis=1)
+        pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] >= 0)]
+        self._unknown[pairs[0, pairs[1] < 0]] = True
+        return pairs[:, pairs[1] >= 0]
+
+    def reached(self, called: Iterable[int]) -> Reached:
+        """Return what can be reached from calls of some addresses; those of no function are left out."""
+        came: dict[int, int | None] = {}
+        start = [n for n in self._owner(np.array(sorted(called), np.int64)).tolist() if n >= 0]
+        came |= dict.fromkeys(start)
+        pending = deque(came)
+        while pending:
+            here = pending.popleft()
+            for other in self._targets[self._first[here] : self._first[here + 1]].tolist():
+                if other not in came:
+                    came[other] = here
+                    pending.append(other)
+        starts = self._starts.tolist()
+        named = {starts[n]: None if before is None else starts[before] for n, before in came.items()}
+        return Reached(named, bool(self._unknown[list(came)].any()))
+
+    def function(self, address: int) -> int | None:
+        """Return the start of the function that an address lies in."""
+        number = int(self._owner(np.array([address], np.int64))[0])
+        return int(self._starts[number]) if number >= 0 else None
