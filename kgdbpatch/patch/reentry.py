@@ -60,8 +60,9 @@ class Ways:
             self._note_unknown(address, words)
             pairs.append(self._branches(address, words))
         self._unknown[self._owner(np.array(list(faults), np.int64))] = True
-        sources, targets = np.unique(np.concatenate(pairs, axis=1), axis=1)
-        self._targets = targets
+        source, target = np.concatenate(pairs, axis=1)
+        keys = np.unique(source * len(self._unknown) + target)
+        sources, self._targets = keys // len(self._unknown), keys % len(self._unknown)
         self._first = np.searchsorted(sources, np.arange(len(self._starts) + 2))
 
     def _owner(self, addresses: _Indices) -> _Indices:
