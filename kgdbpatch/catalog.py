@@ -348,7 +348,7 @@ def live(image: Image, site: str) -> LiveRegisters:
 
     address = image.resolve(site)
     instruction, live_there, free = survey(image).live(address)
-    return LiveRegisters(address, instruction.text, live_there, free)
+    return LiveRegisters(address, instruction.written_for(image.model), live_there, free)
 
 
 def why(image: Image, site: str) -> dict[str, int | None]:

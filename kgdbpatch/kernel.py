@@ -352,7 +352,7 @@ class Kernel:
         """Return which registers are live and which are free at a site."""
         address = self.resolve(site)
         instruction, live, free = self.survey.live(address)
-        return LiveRegisters(address, instruction.text, live, free)
+        return LiveRegisters(address, instruction.written_for(self.image.model), live, free)
 
     def why(self, site: str | int) -> dict[str, int | None]:
         """Return, for every register live at a site, the nearest instruction that may read it.

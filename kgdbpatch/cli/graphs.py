@@ -64,11 +64,11 @@ def cfg(
     blocks = found.graph.blocks
     edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
     if as_json:
-        json_line({"nodes": [_block(found, start) for start in blocks], "edges": _edges(edges)})
+        json_line({"nodes": [_block(loaded, found, start) for start in blocks], "edges": _edges(edges)})
     elif as_dot or as_svg:
         nodes = {
             start: f"{loaded.symbolize(start)}  {len(found.live_in[start])} live\n"
-            + "".join(f"{i.address:08x}  {_text(found, i)}\n" for i in block.instructions)
+            + "".join(f"{i.address:08x}  {_text(loaded, found, i)}\n" for i in block.instructions)
             for start, block in blocks.items()
         }
         _emit(chosen.name, nodes, edges, as_svg)
@@ -76,17 +76,17 @@ def cfg(
         _print_flow(loaded, found)
 
 
-def _text(found: Flow, instruction: Instruction) -> str:
+def _text(image: Image, found: Flow, instruction: Instruction) -> str:
     data = found.graph.is_data(instruction.address)
-    return f".long 0x{instruction.word:08x}" if data else instruction.text
+    return f".long 0x{instruction.word:08x}" if data else instruction.written_for(image.model)
 
 
-def _block(found: Flow, start: int) -> dict[str, Any]:
+def _block(image: Image, found: Flow, start: int) -> dict[str, Any]:
     block = found.graph.blocks[start]
     return {
         "address": start,
         "end": block.end,
-        "instructions": [{"address": i.address, "text": _text(found, i)} for i in block.instructions],
+        "instructions": [{"address": i.address, "text": _text(image, found, i)} for i in block.instructions],
         "live": found.live_in[start],
         "data": found.graph.is_data(start),
         "exits": [{"kind": leaving.kind.value, "target": leaving.target} for leaving in block.exits],
@@ -102,7 +102,7 @@ def _print_flow(image: Image, found: Flow) -> None:
         what = "data" if found.graph.is_data(start) else f"{len(found.live_in[start])} live"
         print(_paint(f"{image.symbolize(start)}:", "1"), what)
         for instruction in block.instructions:
-            print(f"  {instruction.address:08x}  {_text(found, instruction)}")
+            print(f"  {instruction.address:08x}  {_text(image, found, instruction)}")
         for edge in block.successors:
             kind = edge.kind.value
             print(_paint(f"    {kind} -> {image.symbolize(edge.target)}", _COLOURS.get(kind)))

@@ -114,7 +114,7 @@ def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool
     why = {name: place for name in found.live if (place := readers.get(name)) is not None}
     if as_json:
         because = {
-            name: {"address": place, "instruction": survey.instruction(place).text}
+            name: {"address": place, "instruction": survey.instruction(place).written_for(image.model)}
             for name, place in why.items()
         }
         json_line({**asdict(found), "why": because})
@@ -123,5 +123,6 @@ def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool
     print(f"live: {' '.join(found.live) or '-'}")
     for place in sorted(set(why.values()), key=lambda at: (at < found.address, at)):
         names = " ".join(name for name in found.live if why.get(name) == place)
-        print(f"  {hexadecimal(place)} {image.symbolize(place)}: {survey.instruction(place).text}  ({names})")
+        text = survey.instruction(place).written_for(image.model)
+        print(f"  {hexadecimal(place)} {image.symbolize(place)}: {text}  ({names})")
     print(f"free: {' '.join(found.free) or '-'}")

@@ -18,6 +18,7 @@ import numpy as np
 from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
 from kgdbpatch.image import cache, spelling
 from kgdbpatch.image.contents import Contents
+from kgdbpatch.image.cpu import model_of
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
@@ -38,15 +39,18 @@ _address = attrgetter("address")
 class Image:
     """A statically linked 32-bit PowerPC kernel: Mach-O, ELF, or raw; ``format`` says which.
 
+    ``model`` is the CPU that the file says it is for (as in `kgdbpatch.isa.models`), "" mostly.
+
     >>> image = Image.load("vmlinux")
     >>> image.symbolize(image.resolve("udp_sendmsg+0x18"))
     'udp_sendmsg+0x18'
     """
 
-    def __init__(self, path: Path, kind: str, sha256: str, contents: Contents) -> None:
+    def __init__(self, path: Path, kind: str, sha256: str, contents: Contents, model: str = "") -> None:
         self.path = path
         self.format = kind
         self.sha256 = sha256
+        self.model = model
         self.entry = contents.entry
         self.sections: tuple[Section, ...] = contents.sections
         self.segments: tuple[Segment, ...] = contents.segments
@@ -71,7 +75,7 @@ class Image:
             cache.save(digest, data, contents)
         if not any(section.executable for section in contents.sections):
             raise BadImage(path, "no section with code in it")
-        return cls(path, kind, digest, contents)
+        return cls(path, kind, digest, contents, model_of(kind, data))
 
     def __repr__(self) -> str:
         return f"Image({str(self.path)!r}, {self.format}, entry 0x{self.entry:08x})"
@@ -105,7 +109,7 @@ class Image:
                 guessed.append(Function(f"sub_{address:08x}", address, size, (), section.name, guessed=True))
         symbols = tuple(Symbol(f.name, f.address, f.size, f.section, "function") for f in guessed)
         contents = Contents(self.entry, self.sections, self.segments, self.symbols + symbols)
-        image = Image(self.path, self.format, self.sha256, contents)
+        image = Image(self.path, self.format, self.sha256, contents, self.model)
         image.functions = tuple(sorted((*self.functions, *guessed), key=_address))
         return image
 

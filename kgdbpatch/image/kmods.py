@@ -128,4 +128,4 @@ def with_extensions(image: Image, extensions: list[Extension]) -> Image:
             if address in section:
                 symbols.append(Symbol(symbol, address, 0, section.name, kind))
     contents = Contents(image.entry, tuple(sections), tuple(segments), tuple(symbols))
-    return Image(image.path, image.format, digest.hexdigest(), contents)
+    return Image(image.path, image.format, digest.hexdigest(), contents, image.model)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.isa.fields import FIELDS, Lanes, Words
 from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
+from kgdbpatch.isa.models import text_of_model
+from kgdbpatch.isa.operands import signed
 from kgdbpatch.isa.registers import ALL
 from kgdbpatch.isa.table import TABLE, Kind, Row
+from kgdbpatch.isa.text import text
 
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
 
 _LOW64 = (1 << 64) - 1
-_WIDE = re.compile(r"\b0x[0-9a-f]{9,16}$")  # capstone's branch targets do not end at 32 bits
 
 
 @dataclass(frozen=True)
@@ -73,35 +72,21 @@ class Instruction:
         return Memory(
             base=base or None,
             index=self.word >> 11 & 31 if row.offset == "B" else None,
-            displacement=_signed(self.word, 16) if row.offset == "d" else 0,
+            displacement=signed(self.word, 16) if row.offset == "d" else 0,
             width=row.width,
         )
 
     @property
     def text(self) -> str:
-        """Return the text for people, ``.long 0x…`` where there is none."""
-        return _text(self.word, self.address) if self.known else f".long 0x{self.word:08x}"
+        """Return the text for people, ``.long 0x…`` where there is none or models disagree about it."""
+        return self.written_for("")
 
-
-@lru_cache(maxsize=1)
-def _disassembler() -> Any:
-    import capstone  # needed only to print
-
-    return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_32 | capstone.CS_MODE_BIG_ENDIAN)
-
-
-def _text(word: int, address: int) -> str:
-    if word >> 16 == 0x429F and word & 3 == 1:  # shown as bdnzl by capstone 5
-        return f"bcl 20, 31, 0x{address + _signed(word & ~3, 16) & 0xFFFFFFFF:x}"
-    for _, _, mnemonic, operands in _disassembler().disasm_lite(struct.pack(">I", word), address, 1):
-        operands = _WIDE.sub(lambda target: f"0x{int(target[0], 16) & 0xFFFFFFFF:x}", operands)
-        return f"{mnemonic} {operands}".rstrip()
-    return f".long 0x{word:08x}"
-
-
-def _signed(value: int, bits: int) -> int:
-    sign = 1 << (bits - 1)
-    return (value & (sign - 1)) - (value & sign)
+    def written_for(self, model: str) -> str:
+        """Return the text on a model of the family (one of `models.MODELS`, "" for none in particular)."""
+        found = text_of_model(self.word, model) if model or self.foreign else None
+        if found is None and self.known and not self.foreign:
+            found = text(self.mnemonic, self.word, self.address)
+        return found or f".long 0x{self.word:08x}"
 
 
 def _is_valid(row: Row, word: int) -> bool:
@@ -141,7 +126,7 @@ def decode(word: int, address: int = 0) -> Instruction:
     target, relative = None, False
     primary = word >> 26
     if primary in (16, 18) and form:
-        displacement = _signed(word & ~3, 26 if primary == 18 else 16)
+        displacement = signed(word & ~3, 26 if primary == 18 else 16)
         relative = not word & 2
         target = (address * relative + displacement) & 0xFFFFFFFF
     return Instruction(

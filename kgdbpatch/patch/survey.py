@@ -294,9 +294,8 @@ class Survey:
         if own is not None:
             yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
         if instruction.foreign:
-            yield Refused(
-                "foreign", f"'{instruction.text}' at {place} is an instruction of other CPUs only", address
-            )
+            text = instruction.written_for(self._image.model)
+            yield Refused("foreign", f"'{text}' at {place} is an instruction of other CPUs only", address)
         if address in hazards.window:
             yield Refused(
                 "reservation",
@@ -312,7 +311,8 @@ class Survey:
         if address in self._rules.fault_sites:
             yield Refused(
                 "fault table",
-                f"the kernel looks faults of '{instruction.text}' at {place} up by their address",
+                f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place} up by "
+                "their address",
                 address,
             )
 

@@ -195,11 +195,3 @@ def test_kinds() -> None:
     assert {word: decode(word).kind for word in kinds} == kinds
     assert decode(0x4D820020).conditional
     assert not decode(0x4E800020).conditional
-
-
-def test_text() -> None:
-    assert decode(0x429F0005, 0x1000).text == "bcl 20, 31, 0x1004"
-    assert decode(0).text == ".long 0x00000000"
-    assert decode(0x38600005).text == "li r3, 5"
-    assert decode(0x48001000, 0xFFFFF800).text == "b 0x800"  # addresses wrap
-    assert decode(0x4182FFF0, 4).text == "beq 0xfffffff4"

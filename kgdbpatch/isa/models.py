@@ -1,0 +1,60 @@
+"""Write the instructions of other models as ``objdump -M MODEL`` writes them.
+
+The same word is one instruction of an e500 (SPE) and another of a 7450 (AltiVec). So a word is
+written only where its model is known, or where all models that have it write it alike.
+``models.txt`` holds ``mask match models name operands`` lines, ``-`` for no operands and ``?``
+where the name alone is known.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from kgdbpatch.isa.operands import operands
+
+__all__ = ["MODELS", "text_of_model"]
+
+MODELS = ("e500", "7450", "750cl", "titan", "405", "440", "476", "860", "e300", "e500mc")
+
+
+class _Row(NamedTuple):
+    mask: int
+    match: int
+    models: frozenset[str]
+    name: str
+    syntax: str
+
+    def text(self, word: int) -> str:
+        """Return the text of a word of the row, "" where it cannot be told."""
+        if self.syntax in "-?":
+            return self.name if self.syntax == "-" else ""
+        return f"{self.name} {operands(self.syntax, word)}"
+
+
+@lru_cache(maxsize=1)
+def _rows() -> dict[int, list[_Row]]:
+    """Return the rows by primary opcode, the more special before the more general."""
+    found: dict[int, list[_Row]] = {primary: [] for primary in range(64)}
+    for line in files("kgdbpatch.isa").joinpath("models.txt").read_text("ascii").splitlines():
+        if not line.startswith("#"):
+            mask, match, models, name, syntax = line.split(maxsplit=4)
+            row = _Row(int(mask, 16), int(match, 16), frozenset(models.split(",")), name, syntax)
+            found[row.match >> 26].append(row)
+    return found
+
+
+@lru_cache(maxsize=1 << 12)
+def text_of_model(word: int, model: str = "") -> str | None:
+    """Return the text of a word on a model, None where it has none or the words of objdump are not known.
+
+    Without a model it is what all models agree on that have the word.
+    """
+    texts: set[str] = set()
+    undecided = {model} if model else set(MODELS)
+    for row in _rows()[word >> 26]:
+        if word & row.mask == row.match and row.models & undecided:
+            undecided -= row.models
+            texts.add(row.text(word))
+    return texts.pop() or None if len(texts) == 1 else None
