@@ -54,5 +54,6 @@ class Applied:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if any(patch.id == self.id and patch.state != "retired" for patch in self._kernel.list()):
+        mine = (self.id, self.site)
+        if any((it.id, it.site) == mine and it.state != "retired" for it in self._kernel.list()):
             self.remove()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.planner import Planner
+from kgdbpatch.removal import Removal, as_patch, take_out
 from kgdbpatch.rules import survey_rules
 from kgdbpatch.running import RunningText
 from kgdbpatch.syslog import Log
@@ -36,7 +37,17 @@ from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.steps import executed, step_to
 from kgdbpatch.threads import Threads
 
-__all__ = ["Applied", "Batch", "Check", "Kernel", "KernelChange", "LiveRegisters", "Patch", "Verification"]
+__all__ = [
+    "Applied",
+    "Batch",
+    "Check",
+    "Kernel",
+    "KernelChange",
+    "LiveRegisters",
+    "Patch",
+    "Removal",
+    "Verification",
+]
 
 Ids = list[int]  # within Kernel the name `list` is the method's
 Extensions = list[Extension]
@@ -509,50 +520,33 @@ class Kernel:
         any_retired = any(record.status == "retired" for record in records)
         held = self._threads.holders(self._component, header, records) if any_retired else {}
         return [
-            Patch(
-                record.id,
-                record.site,
-                record.status,
-                record.hits if record.counted else None,
-                record.entry,
-                record.forced,
-                held.get(record.id, ()),
-                arena.skipped(record),
-            )
+            replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
             for record in records
         ]
 
-    def remove(self, *ids: int) -> Ids:
+    def remove(self, *ids: int, force: bool = False) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).
 
         Removing a retired patch tries again to free its memory. Raises `Misuse` for an id that
-        the table does not have.
+        the table does not have, `Refused` for a damaged one, whose record ``force`` drops.
         """
-        return self._change(lambda header, basis: self._remove(header, basis, set(ids)))
+        return self.take_out(ids, force=force).retired
 
-    def _remove(self, header: Header, basis: bytes, ids: set[int]) -> Ids:
-        table = self._component.arena(header.arena).table()
-        known = {int(identity): index for index, identity in enumerate(table.raw["id"])}
-        for identity in sorted(ids):
-            if identity not in known:
-                raise Misuse(f"guest '{self.name}' has no patch {identity}")
-            record = table.record(known[identity])
-            if record.status == "damaged":
-                raise Refused(
-                    "expected",
-                    f"the word at 0x{record.site:08x} is neither patch {identity}'s nor the original one",
-                    record.site,
-                )
-        return self._component.remove(header, table, ids, basis)
+    def remove_all(self, *, force: bool = False) -> Ids:
+        """Take all patches out; return the ids whose memory is still in use.
 
-    def remove_all(self) -> Ids:
-        """Take all patches out; return the ids whose memory is still in use."""
+        Raises `Refused` naming the damaged ones when the others are out; ``force`` drops them too.
+        """
+        done = self.take_out(None, force=force)
+        if done.refused:
+            first = done.refused[0]
+            more = f"; and {len(done.refused) - 1} more like it" if done.refused[1:] else ""
+            raise Refused(first.rule, f"{first}{more}; the others are out", first.address)
+        return done.retired
 
-        def change(header: Header, basis: bytes) -> Ids:
-            table = self._component.arena(header.arena).table()
-            return self._remove(header, basis, {int(identity) for identity in table.raw["id"]})
-
-        return self._change(change)
+    def take_out(self, ids: Collection[int] | None, *, force: bool = False) -> Removal:
+        """Take patches out, all with None, in one stop; say what became of each. As `remove`."""
+        return self._change(lambda header, basis: take_out(self._component, header, basis, ids, force=force))
 
     @property
     def arena_used(self) -> int:

@@ -157,8 +157,8 @@ def _show_applied(
         print("guarded: a thread inside the payload passes the site without running it again")
 
 
-def _patch(patch: Patch, state: str | None = None) -> dict[str, Any]:
-    return {**asdict(patch), "state": state or patch.state}
+def _patch(patch: Patch) -> dict[str, Any]:
+    return asdict(patch)
 
 
 def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
@@ -205,6 +205,9 @@ def remove(
     name: Name,
     ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Patches, as listed.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Take all patches out.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Drop the records of damaged patches; their sites are left alone.")
+    ] = False,
     image: ImageFile = None,
     wait: Wait = 10.0,
     as_json: AsJson = False,
@@ -212,7 +215,8 @@ def remove(
     """Take patches out.
 
     A patch that something may still run or return into is ``retired``: it is out, its memory is
-    kept until it is removed again.
+    kept until it is removed again. One is damaged when its site holds neither its word nor the
+    original one (something else has written there): it is left in, and the others are taken out.
 
     \b
     Examples:
@@ -222,14 +226,12 @@ def remove(
     if everything == bool(ids):
         raise Misuse("give the patches' ids, or --all (see 'kgdbpatch remove --help')")
     with attach(name, image, wait) as kernel:
-        before = {patch.id: patch for patch in kernel.list()}
-        wanted = list(dict.fromkeys(ids or before))
-        retired = kernel.remove(*wanted)
-        _show(
-            kernel,
-            [_patch(before[i], "retired" if i in retired else "removed") for i in wanted],
-            as_json,
-        )
+        done = kernel.take_out(None if everything else ids, force=force)
+        _show(kernel, [_patch(patch) for patch in done.patches], as_json)
+        if done.refused:
+            for refused in done.refused[1:]:
+                print(f"kgdbpatch: left in: {refused}", file=sys.stderr)
+            raise done.refused[0]
 
 
 def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:

@@ -21,7 +21,7 @@ from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, 
 from kgdbpatch.component.stacks import unstack
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.stub import Command, StubFailed
-from kgdbpatch.component.table import Record, Table
+from kgdbpatch.component.table import STATUSES, Record, Table
 from kgdbpatch.component.translate import PAGE, translate
 from kgdbpatch.component.traps import Traps, hook_in, hook_out
 from kgdbpatch.errors import MemoryFault, Refused
@@ -179,6 +179,7 @@ class Component:
         interrupt that is due: a decrementer below 0 is put back to where the next tick is one.
         """
         with self._debugger().stopped() as session:  # what a dead client ordered is over: it is of the past
+            before = self.header(physical)
             self._qemu.loadvm(tag)
             session.forget()
         header = self.header(physical)
@@ -186,8 +187,12 @@ class Component:
             return
         value = int(self._state(header.arena)["dec"])
         value = 1 if value & 0x8000_0000 else value
+        commands = [Command(Op.DECREMENTER, value)]
+        if before is not None and before.next_id > header.next_id:  # an id is never given twice
+            at = physical + field_offset("next_id", layout.HEADER)
+            commands.append(Command(Op.STORE, at, before.next_id))
         with self.stop(header.arena) as stop:
-            stop.call([Command(Op.DECREMENTER, value)])
+            stop.call(commands)
 
     def _state(self, arena: ArenaPlan) -> np.void:
         raw = self._qemu.ram.read(arena.physical + layout.STATE_OFFSET, layout.STATE.itemsize)
@@ -306,44 +311,51 @@ class Component:
     def remove(self, header: Header, table: Table, ids: set[int], basis: bytes | None = None) -> list[int]:
         """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
 
-        ``basis`` as for `apply`, also `Outdated`. Retired patches of earlier removals are collected on
-        the way. Raises `Refused` (rule ``expected``) when a site holds neither the splice nor the
-        original word.
+        ``basis`` as for `apply`, also `Outdated`. Of damaged ones the record is dropped and the site left
+        alone. Retired patches of earlier removals are collected on the way. Raises `Refused` (rule
+        ``expected``) when a site holds neither the splice nor the original word by now; it says what is
+        out.
         """
         arena = self.arena(header.arena)
         basis = arena.basis() if basis is None else basis
+        damaged = table.status == STATUSES.index("damaged")
         chosen = np.isin(table.raw["id"], list(ids)) & (table.raw["state"] != State.RETIRED)
-        orders: list[Command] = []
+        orders = [
+            Command(Op.STORE, arena.slot(slot), State.RETIRED)
+            for slot in table.slots[chosen & damaged].tolist()
+        ]
+        chosen &= ~damaged
         for stack in table.stacks():
-            records = [table.record(index) for index in stack]
+            records = [table.record(index) for index in stack if not damaged[index]]
             if any(record.id in ids for record in records):
                 orders += unstack(self._qemu.ram, arena, records, ids)
                 chosen[stack] = False
-        alone = table.select(chosen)
-        spans = list(runs(alone.slots.tolist()))
+        spans = list(runs(table.slots[chosen].tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
             arena.check(basis)
-            stop.obey(self._uncover(arena, stop, table, ids))
+            sites, uncover = self._uncover(arena, stop, table, ids)
+            commands = [*uncover, *commands, *orders]
             try:
-                stop.obey(commands + orders)
+                stop.obey(commands)
             except StubFailed as error:
-                if error.index >= len(spans):
-                    raise
-                before = sum(count for _, count in spans[: error.index])
-                record = alone.record(before + error.done)
-                raise _refusal(error, record.site, record.splice) from error
+                now = arena.table()
+                if sites:
+                    stop.obey(self._untrap(arena, stop, now, sites))
+                raise _left_in(error, commands[error.index], arena, now, ids) from error
             return self._collect(header, stop)
 
-    def _uncover(self, arena: Arena, stop: Stop, table: Table, ids: set[int]) -> list[Command]:
-        """Return the commands that lead traps at sites of ``ids`` to the patches that stay there.
+    def _uncover(
+        self, arena: Arena, stop: Stop, table: Table, ids: set[int]
+    ) -> tuple[list[int], list[Command]]:
+        """Return sites of ``ids`` at which trapped patches stay, and the commands that lead traps to them.
 
         Where none does, the removed body is entered till it is freed: a trap may be on its way.
         """
         going = np.isin(table.raw["id"], list(ids))
         left = table.select(~going & table.trapped() & (table.raw["state"] != State.RETIRED))
         sites = np.intersect1d(table.raw["site"][going & table.trapped()], left.raw["site"]).tolist()
-        return self._untrap(arena, stop, left, sites) if sites else []
+        return sites, self._untrap(arena, stop, left, sites) if sites else []
 
     def _collect(self, header: Header, stop: Stop) -> list[int]:
         arena = self.arena(header.arena)
@@ -380,8 +392,25 @@ class Component:
         return interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
 
 
+def _left_in(error: StubFailed, command: Command, arena: Arena, now: Table, ids: set[int]) -> Exception:
+    """Return the error that says at which patch the removal of ``ids`` ended, and which are out."""
+    if error.op != Op.WITHDRAW:
+        return error
+    slot = (command.a - arena.slot(0)) // layout.RECORD.itemsize + error.done
+    record = now.record(int(np.flatnonzero(now.slots == slot)[0]))
+    wanted = now.select(np.isin(now.raw["id"], list(ids)))
+    out = sorted(wanted.raw["id"][wanted.raw["state"] == State.RETIRED].tolist())
+    told = f"out are {', '.join(map(str, out))}, the others are left in" if out else "nothing was changed"
+    return Refused(
+        "expected",
+        f"the word at 0x{record.site:08x} is 0x{error.result:08x}, not 0x{record.splice:08x} as patch "
+        f"{record.id} expects; {told}",
+        record.site,
+    )
+
+
 def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
-    if error.op not in (Op.APPLY, Op.WITHDRAW):
+    if error.op != Op.APPLY:
         return error
     return Refused(
         "expected",
