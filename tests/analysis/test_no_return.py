@@ -143,7 +143,7 @@ def test_a_stripped_kernel_with_stack_protectors(
     source = _source(version, tmp_path)
     config = (linux_build.guest_sources("linux") / "config").read_text()
     (tmp_path / "config").write_text(config + "CONFIG_STACKPROTECTOR=y\nCONFIG_STACKPROTECTOR_STRONG=y\n")
-    monkeypatch.setattr(linux_build, "SOURCE", source)
+    monkeypatch.setattr(linux_build, "source", lambda: source)
     monkeypatch.setattr(linux_build, "guest_sources", lambda name: tmp_path)
     kernel = linux_build.build_kernel(print)
     recall, precision = _figures(kernel, tmp_path)
