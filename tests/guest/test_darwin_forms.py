@@ -15,7 +15,7 @@ from .stub import stub
 
 # a function or label, and what is found there
 FORMS = {
-    "red_zone_mix": "stwu r7, 4(r6)",  # 224 bytes below r1, no frame
+    "red_zone_mix": "stwu r7,4(r6)",  # 224 bytes below r1, no frame
     "red_zone_digits": "stbx",
     "string_move": "lswx",
     "string_move_far": "stswx",

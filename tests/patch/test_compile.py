@@ -203,7 +203,7 @@ class TestRefusals:
 
     def test_floating_point_instructions(self, c: Compile) -> None:
         compiled = c('void f(void) { __asm__ volatile("fadd 1,2,3"); }')
-        with pytest.raises(BadPatch, match="f: 'fadd f1, f2, f3' uses floating point"):
+        with pytest.raises(BadPatch, match="f: 'fadd f1,f2,f3' uses floating point"):
             link(compiled, FAR, resolve)
 
     def test_altivec(self, c: Compile) -> None:

@@ -33,6 +33,8 @@ PLAIN = (
     (0x7FE0_0124, "mtmsr r31"),
     (0x4400_0002, "sc"),
     (0x7C00_04AC, "sync"),
+    (0x7C20_04AC, "lwsync"),
+    (0x7C40_04AC, "ptesync"),
     (0x4C00_012C, "isync"),
 )
 
