@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import guests, remembered
-from kgdbpatch.answers import Check, KernelChange, LiveRegisters, Patch, Verification
+from kgdbpatch.answers import Check, Holder, KernelChange, LiveRegisters, Patch, Verification
 from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.checks import Checker
 from kgdbpatch.component import Component, Header
@@ -24,6 +24,7 @@ from kgdbpatch.guests.profile import Profile
 from kgdbpatch.health import Health, Watch
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
+from kgdbpatch.looping import cpus_inside
 from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.planner import Planner
@@ -137,17 +138,22 @@ class Kernel:
         return booted
 
     @classmethod
-    def attach(cls, name: str, *, image: str | Path | None = None, wait: float = 10.0) -> Kernel:
+    def attach(
+        cls, name: str, *, image: str | Path | None = None, wait: float = 10.0, dead: bool = False
+    ) -> Kernel:
         """Attach to a running guest by name; the guest is not stopped.
 
-        ``image`` overrides the kernel file recorded at boot. Raises `UnknownGuest`, `BadImage`,
+        ``image`` overrides the kernel file recorded at boot; ``dead`` lets its kernel be dead.
+        Raises `UnknownGuest`, `BadImage`,
         or `WrongKernel` when the file is not the kernel that is running.
         """
         qemu = Qemu.attach(name)
         profile = guests.profile(str(qemu.metadata["profile"]))
         path = image if image is not None else str(qemu.metadata["kernel"])
         kernel = cls(qemu, profile, profile.checked(Image.load(path)), wait=wait)
-        kernel.header  # noqa: B018 - raises when the image is another kernel's
+        if not dead:
+            kernel.assure_alive()
+        kernel._header()  # raises when the image is another kernel's
         return kernel
 
     @property
@@ -328,7 +334,14 @@ class Kernel:
         Raises `WrongKernel` when the image is another's, `DeadKernel` when the kernel has panicked,
         hangs or was reset.
         """
+        self.assure_alive()
+        return self._header()
+
+    def assure_alive(self) -> None:
+        """Raise `DeadKernel` when the kernel has panicked, hangs or was reset."""
         self._watch.assure()
+
+    def _header(self) -> Header:
         header = self._text.header()
         if header is None:
             raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
@@ -512,9 +525,9 @@ class Kernel:
                 return f"0x{address:08x} (patch {record.id} at {self.image.symbolize(record.site)})"
         return f"0x{address:08x} ({self.image.symbolize(address)})"
 
-    def list(self) -> list[Patch]:
-        """Return the patch table; the guest is not stopped."""
-        header = self.header
+    def list(self, *, dead: bool = False) -> list[Patch]:
+        """Return the patch table; the guest is not stopped. ``dead``: a dead kernel's, too."""
+        header = self._header() if dead else self.header
         arena = self._component.arena(header.arena)
         records = arena.records()
         any_retired = any(record.status == "retired" for record in records)
@@ -523,6 +536,14 @@ class Kernel:
             replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
             for record in records
         ]
+
+    def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
+        """Return, by id, the CPUs that do not leave an active patch, the kernel dead or not.
+
+        The guest is not stopped.
+        """
+        arena = self._component.arena(self._header().arena)
+        return cpus_inside(self._qemu, arena, self._threads.word)
 
     def remove(self, *ids: int, force: bool = False) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).

@@ -41,7 +41,8 @@ class Threads:
             found += (self._shift + start + 4 * np.flatnonzero(words == word)).tolist()
         return found
 
-    def _word(self, address: int) -> int | None:
+    def word(self, address: int) -> int | None:
+        """Return the word at such an address, or None."""
         data = self.read(address, 4)
         return None if data is None else int.from_bytes(data, "big")
 
@@ -55,7 +56,7 @@ class Threads:
         """Return what holds the retired ones of ``records``, by id."""
         retired = [record for record in records if record.status == "retired"]
         contexts = [(at + self._shift, pc) for at, pc in component.contexts(header, retired)]
-        return holders(component.arena(header.arena), records, self.all(), self._word, contexts)
+        return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
 
     def come_back(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         """Return the pcs of those interrupted contexts (physical address, pc) that threads may come back to.

@@ -54,11 +54,11 @@ Wait = Annotated[
 
 
 @contextmanager
-def attach(name: str, image: Path | None, wait: float = 10.0) -> Iterator[Kernel]:
-    """Attach to a running guest; it goes on running afterwards."""
+def attach(name: str, image: Path | None, wait: float = 10.0, *, dead: bool = False) -> Iterator[Kernel]:
+    """Attach to a running guest; it goes on running afterwards. ``dead``: its kernel need not run."""
     from kgdbpatch.kernel import Kernel  # on use: it is slow to import
 
-    kernel = Kernel.attach(name, image=image, wait=wait)
+    kernel = Kernel.attach(name, image=image, wait=wait, dead=dead)
     try:
         yield kernel
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,12 +193,17 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
 def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:
     """List the guest's patches; the guest is not stopped.
 
+    A CPU that does not leave a patch is named. A dead kernel's patches are listed as well; exits with 4 then.
+
     \b
     Example:
       kgdbpatch list darwin --json
     """
-    with attach(name, image) as kernel:
-        _show(kernel, [_patch(patch) for patch in kernel.list()], as_json)
+    with attach(name, image, dead=True) as kernel:
+        cpus = kernel.cpus_inside()
+        patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.list(dead=True)]
+        _show(kernel, [_patch(patch) for patch in patches], as_json)
+        kernel.assure_alive()
 
 
 def remove(
