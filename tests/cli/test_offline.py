@@ -265,7 +265,7 @@ class TestErrors:
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr("kgdbpatch.catalog.running", fail)
+        monkeypatch.setattr("kgdbpatch.catalog.known", fail)
         result = cli("ps")
         assert result.code == code
         if code != 130:
@@ -278,7 +278,7 @@ class TestErrors:
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr("kgdbpatch.catalog.running", fail)
+        monkeypatch.setattr("kgdbpatch.catalog.known", fail)
         assert cli("ps").err == "kgdbpatch: error: first\n  second\n  third\n"
 
     @pytest.mark.parametrize("way", ["option", "environment"])
@@ -306,7 +306,7 @@ def test_interrupted(kernel_file: Path) -> None:
     code = (
         "import os, signal; from kgdbpatch import catalog; from kgdbpatch.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs this may ignore it
-        "catalog.running = lambda: os.kill(os.getpid(), signal.SIGINT)\nmain(['ps'])"
+        "catalog.known = lambda: os.kill(os.getpid(), signal.SIGINT)\nmain(['ps'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 128 + signal.SIGINT
