@@ -1,0 +1,80 @@
+"""Registers that code passes on outside the convention: static chains, cold halves, own helpers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kgdbpatch import catalog
+
+from .code import link, needs_as
+
+pytestmark = needs_as
+
+FRAME = "stwu r1,-16(r1)\n mflr r0\n stw r0,20(r1)"
+LEAVE = "lwz r0,20(r1)\n mtlr r0\n addi r1,r1,16\n blr"
+
+
+def _free(source: str, place: Path, site: int) -> set[str]:
+    """Return what is free at a word of the function f."""
+    image = link(f" .globl f\n .type f,@function\n{source}\n", place)
+    return set(catalog.survey(image).live(image.lookup("f") + 4 * site)[2])
+
+
+def test_the_static_chain_of_a_nested_function_is_live_though_read_late(tmp_path: Path) -> None:
+    nested = f"cmpwi r3,0\n beqlr\n {FRAME}\n lwz r9,8(r11)\n add r3,r3,r9\n bl g\n {LEAVE}"
+    source = f"""
+f: {FRAME}
+    addi r11,r1,8
+    bl nested
+    {LEAVE}
+    .size f,.-f
+    .type nested,@function
+nested: {nested}
+    .size nested,.-nested
+    .type g,@function
+g: li r3,1
+    blr
+    .size g,.-g"""
+    free = _free(source, tmp_path, 4)
+    assert "r11" not in free
+    assert {"r9", "r8"} <= free
+
+
+def test_a_cold_half_with_a_frame_has_the_registers_of_the_other(tmp_path: Path) -> None:
+    """The half that is jumped to makes its frame, and looks at r9 and r10 in its second block only."""
+    source = f"""
+f: cmpwi r3,0
+    lwz r9,0(r4)
+    lwz r10,4(r4)
+    bne away
+    li r3,0
+    blr
+    .size f,.-f
+    .type away,@function
+away: {FRAME}
+    cmpwi r5,0
+    beq 1f
+    add r3,r9,r10
+1:  bl g
+    {LEAVE}
+    .size away,.-away
+    .type g,@function
+g: {FRAME}
+    li r3,1
+    {LEAVE}
+    .size g,.-g"""
+    assert not {"r9", "r10"} & _free(source, tmp_path, 3)
+
+
+def test_an_assembler_helper_may_look_at_all_of_cr(tmp_path: Path) -> None:
+    source = f"""
+f: {FRAME}
+    cmpwi cr5,r3,0
+    bl helper
+    {LEAVE}
+    .size f,.-f
+    .type helper,@function
+helper: mfcr r3
+    blr
+    .size helper,.-helper"""
+    assert "cr5" not in _free(source, tmp_path, 4)
