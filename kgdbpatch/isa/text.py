@@ -1,8 +1,8 @@
 """Write instructions of the table as ``objdump -d`` writes them (GNU binutils, ``-m powerpc``).
 
-That is the dialect which objdump takes by itself for an ELF kernel that names no CPU: it prints the
-hints that later models have in BO, and leaves out those of the 601 to 7xx, which say nothing there of
-a branch that goes where static prediction has it. What is no valid form is ``.long 0x…``, as there.
+That is the dialect which objdump takes by itself for an ELF kernel that names no CPU. Unlike
+``-M 750`` it does not write ``+`` or ``-`` behind every conditional branch, and knows those with the
+hints of later models, which a 7xx runs too. What is no valid form is ``.long 0x…``, as there.
 """
 
 from __future__ import annotations

@@ -102,7 +102,9 @@ def test_the_cpu_agrees_about_every_form(seed: int) -> None:
         assert more.disagreements == []
         assert rare & _unexplained(again, more) == set()
     assert verdict.cases.min() >= 4 * _CHOICES
-    assert len(verdict.shown) > 2 * len(chosen.variants)  # two uses a form on the average
+    assert len(verdict.shown) > 1.8 * len(
+        chosen.variants
+    )  # about two uses a form; branches always taken have none
 
 
 def _without(real: object, column: str) -> object:

@@ -194,6 +194,10 @@ def _all_variants(used: dict[Variant, tuple[int, Words]]) -> list[Variant]:
             details |= {""} if row.mnemonic in _WIDE_BASE else {"", "rA=0"}
         elif row.cancels:
             details |= {"", f"r{row.cancels}=rB"}
+        elif (
+            row.match >> 26 in (16, 19) and row.kind in _BRANCHES
+        ):  # every BO, with its bits that say nothing
+            details |= {f"BO={bo}" for bo in range(32) if (bo << 21 ^ row.match) & row.mask & 31 << 21 == 0}
         elif not details:
             details = {_variant(form, row.match | 5 << 21 & ~row.mask & 0xFFFFFFFF).detail}
         found |= {Variant(form, detail) for detail in details}
