@@ -227,7 +227,7 @@ class Kernel:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Hold the guest for oneself; what a client that died had ordered is over then."""
-        with self._qemu.exclusive(self._wait) as orderly:
+        with self._qemu.exclusive(self._wait, settles=True) as orderly:
             header = None if orderly else self._text.header()
             if header is not None:
                 self._component.settle(header.arena)
@@ -614,7 +614,7 @@ class Kernel:
 
     def restore(self, tag: str) -> None:
         """Put the guest back to the state saved under ``tag`` and let it go on from there."""
-        with self._qemu.exclusive(self._wait):
+        with self._qemu.exclusive(self._wait, settles=True):
             self._component.restore(self._profile.announced_mib << 20, tag)
             self._qemu.qmp("cont")
         self._paused = False

@@ -21,20 +21,24 @@ _WIDTH = 10  # characters of a process id, so that each takes the place of the l
 
 
 @contextmanager
-def exclusive(path: Path, name: str, wait: float) -> Iterator[bool]:
+def exclusive(path: Path, name: str, wait: float, *, settles: bool = False) -> Iterator[bool]:
     """Hold the lock of guest ``name`` at ``path``; as `locked`."""
+    create = path.parent.exists()
     try:
-        with locked(path, f"guest '{name}' is in use", wait, create=path.parent.exists()) as orderly:
+        with locked(path, f"guest '{name}' is in use", wait, create=create, settles=settles) as orderly:
             yield orderly
     except FileNotFoundError as error:
         raise TargetLost(f"guest '{name}' is gone: it was shut down") from error
 
 
 @contextmanager
-def locked(path: Path, busy: str, wait: float, *, create: bool = True) -> Iterator[bool]:
+def locked(
+    path: Path, busy: str, wait: float, *, create: bool = True, settles: bool = False
+) -> Iterator[bool]:
     """Hold the lock at ``path``; yield whether its last holder let go of it in order.
 
-    Raises `TargetBusy` (``busy`` by whom) after ``wait`` seconds.
+    If not, that stays known until a holder ends in order who ``settles`` what was left under way. Raises
+    `TargetBusy` (``busy`` by whom) after ``wait`` seconds.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     waiting = _Waiting(descriptor)
@@ -46,10 +50,12 @@ def locked(path: Path, busy: str, wait: float, *, create: bool = True) -> Iterat
         os.pwrite(descriptor, f"{os.getpid():<{_WIDTH}}\n".encode(), 0)  # there is no moment without one
         try:
             yield orderly
-        except (Misuse, Refused, BadInput):  # nothing was left under way
-            os.ftruncate(descriptor, 0)
+        except (Misuse, Refused, BadInput):  # nothing more was left under way
+            if orderly or settles:
+                os.ftruncate(descriptor, 0)
             raise
-        os.ftruncate(descriptor, 0)
+        if orderly or settles:
+            os.ftruncate(descriptor, 0)
     finally:
         waiting.close()
 

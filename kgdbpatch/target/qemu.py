@@ -284,12 +284,13 @@ class Qemu:
         """What the guest has printed, and a way to type."""
         return Console(self.directory / "console.log", self.directory / "console.sock", self)
 
-    def exclusive(self, wait: float) -> AbstractContextManager[bool]:
+    def exclusive(self, wait: float, *, settles: bool = False) -> AbstractContextManager[bool]:
         """Hold the guest for oneself; yield whether the last holder ended in order.
 
-        Raises `TargetBusy` naming the holder after ``wait`` seconds.
+        One who ``settles`` brings what was left under way to its end first. Raises `TargetBusy` naming
+        the holder after ``wait`` seconds.
         """
-        return exclusive(self.directory / "lock", self.name, wait)
+        return exclusive(self.directory / "lock", self.name, wait, settles=settles)
 
     def shutdown(self) -> None:
         """End the guest, by force if need be, and remove its directory."""
