@@ -319,10 +319,20 @@ class Kernel:
         total = sum(words.size for _, words in self._text.pieces())
         if len(differences) > _WRONG_KERNEL_SHARE * total:
             raise self._wrong(f"{len(differences)} of {total} words of code differ")
-        conflict = self._profile.arena_conflict(self.image, physical.read)
-        if conflict is not None:
-            raise Refused("mapping", f"the arena cannot be mapped at 0x{arena.virtual:08x}: {conflict}")
+        cpus = self._qemu.qmp("query-cpus-fast")
+        if isinstance(cpus, list) and len(cpus) > 1:
+            raise Refused(
+                "mapping", f"the guest has {len(cpus)} CPUs; the arena would be mapped for one only"
+            )
+        self._check_mapping()
         return self._component.install(arena, self.image.sha256, differences)
+
+    def _check_mapping(self) -> None:
+        """Raise `Refused` (rule ``mapping``) when the running kernel uses the arena's addresses by now."""
+        conflict = self._profile.arena_conflict(self.image, self._qemu.ram.read)
+        if conflict is not None:
+            at = self._text.arena.virtual
+            raise Refused("mapping", f"the arena cannot be mapped at 0x{at:08x}: {conflict}")
 
     def _wrong(self, why: str) -> WrongKernel:
         return WrongKernel(f"{self.image.path} is not the kernel that runs in '{self.name}': {why}")
@@ -400,6 +410,7 @@ class Kernel:
     # ---- patches ---------------------------------------------------------------------------
 
     def _planner(self, header: Header, *, via: str = "auto", force: bool = False) -> Planner:
+        self._check_mapping()  # modules may have been loaded since
         arena = self._component.arena(header.arena)
         tails = self._text.free_tails() if via == "tails" else []
         return Planner(

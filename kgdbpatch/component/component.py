@@ -15,8 +15,15 @@ from kgdbpatch.component import layout, stub
 from kgdbpatch.component.allocate import runs
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.layout import Op, State
-from kgdbpatch.component.mapping import free_bats, in_tails, mapping, out_of_tails
-from kgdbpatch.component.prepare import pieces, records
+from kgdbpatch.component.mapping import (
+    check_blocks,
+    check_unmapped,
+    free_bats,
+    in_tails,
+    mapping,
+    out_of_tails,
+)
+from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stacks import unstack
 from kgdbpatch.component.stop import Stop
@@ -99,11 +106,13 @@ class Component:
         """Write the component into hidden RAM, map the arena and its springboard window.
 
         ``baseline`` are the words in which the running kernel differs from its image. Raises
-        `Refused` (rule ``mapping``) when no BAT pair is free.
+        `Refused` (rule ``mapping``) when no BAT pair is free, or the kernel maps those addresses itself.
         """
         if len(baseline) > layout.BASELINE_ENTRIES:
             raise Refused("memory", f"{len(baseline)} words of the running kernel differ from its image")
+        check_blocks(arena)
         with self.stop(arena) as stop:
+            stop.check_cpu()
             stop.write(arena.physical, bytes(layout.STUB_OFFSET))
             stop.write(arena.physical + layout.STUB_OFFSET, stub.CODE)
             self._clear(
@@ -115,22 +124,15 @@ class Component:
                 stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(stub.CODE))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            bats = free_bats(arena, self._state(arena))
-            stop.call(mapping(arena, bats))
-            header = np.zeros(1, layout.HEADER)
-            header["version"] = layout.VERSION
-            header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
-            header["bat"], header["next_id"], header["baseline_count"] = bats[0], 1, len(baseline)
-            if arena.near is not None:
-                header["near"], header["near_bat"] = arena.near.start, bats[1]
-                header["near_size"] = arena.near.end - arena.near.start
-            if arena.tails is not None:
-                header["tails"], header["tails_end"] = arena.tails.start, arena.tails.end
-            if arena.springboards is not None:
-                header["springboards"] = arena.springboards.start
-                header["springboards_end"] = arena.springboards.end
-            header["image_sha256"] = bytes.fromhex(image_sha256)
-            stop.write(arena.physical, header.tobytes())
+            state = self._state(arena)
+            check_unmapped(arena, state, self._qemu.ram)
+            bats = free_bats(arena, state)
+            try:
+                stop.call(mapping(arena, bats))
+            except StubFailed as error:
+                raise _refusal(error, arena.virtual, 0) from error
+            header = header_of(arena, bats, len(baseline), image_sha256)
+            stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)
         assert installed is not None
@@ -410,6 +412,8 @@ def _left_in(error: StubFailed, command: Command, arena: Arena, now: Table, ids:
 
 
 def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
+    if error.op is Op.MAP:
+        return Refused("mapping", "the kernel's page table has no entry left for the springboards' page")
     if error.op != Op.APPLY:
         return error
     return Refused(

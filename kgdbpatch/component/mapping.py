@@ -11,12 +11,15 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.stub import Command
-from kgdbpatch.component.translate import PAGE
+from kgdbpatch.component.translate import PAGE, mapped_pages
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan
+from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.patch.plan import Plan
+from kgdbpatch.target.qemu import Ram
 
-__all__ = ["free_bats", "in_tails", "mapping", "out_of_tails"]
+__all__ = ["check_blocks", "check_unmapped", "free_bats", "in_tails", "mapping", "out_of_tails"]
+
+_LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
 
 def _blocks(arena: ArenaPlan) -> list[tuple[int, int]]:
@@ -30,6 +33,59 @@ def _blocks(arena: ArenaPlan) -> list[tuple[int, int]]:
         (virtual | (size // 0x20000 - 1) << 2 | supervisor, physical | memory_coherent | read_write)
         for virtual, physical, size in blocks
     ]
+
+
+def _windows(arena: ArenaPlan) -> list[Window]:
+    """Return the virtual addresses that the arena takes."""
+    others = (arena.near, arena.springboards, arena.tails)
+    return [Window(arena.virtual, arena.virtual + arena.size), *(one for one in others if one is not None)]
+
+
+def check_blocks(arena: ArenaPlan) -> None:
+    """Raise `Refused` (rule ``mapping``) unless BATs can map the arena (PEM 7.4.3).
+
+    A block is 128 KiB to 256 MiB, a power of two, and lies at a multiple of its size on both sides.
+    """
+    near = [] if arena.near is None else [(arena.near.start, arena.near.end - arena.near.start)]
+    for virtual, size in ((arena.virtual, arena.size), *near):
+        physical = arena.physical + arena.size - size
+        if not _LEAST_BLOCK <= size <= _LARGEST_BLOCK or size & (size - 1):
+            raise Refused("mapping", f"no BAT maps {size:#x} bytes: 128 KiB to 256 MiB, a power of two")
+        for what, at in (("virtual", virtual), ("physical", physical)):
+            if at % size:
+                raise Refused(
+                    "mapping", f"{what} address 0x{at:08x} of the arena is no multiple of {size:#x}"
+                )
+        if virtual + size > 1 << 32:
+            raise Refused("mapping", f"the arena would end behind all addresses: 0x{virtual + size:x}")
+
+
+def check_unmapped(arena: ArenaPlan, state: np.void, ram: Ram) -> None:
+    """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take.
+
+    All valid BATs of the CPU and all entries of its page table are looked at. What was mapped for the arena
+    itself is no conflict.
+    """
+    windows, last = _windows(arena), arena.physical + arena.size
+    for kind in ("ibat", "dbat"):
+        for upper, lower in state[kind].astype(np.int64).tolist():
+            size = ((upper & 0x1FFC) << 15) + _LEAST_BLOCK
+            start = upper & 0xFFFE_0000
+            if not upper & 3 or arena.physical <= lower & 0xFFFE_0000 < last:
+                continue
+            for window in windows:
+                if start < window.end and window.start < start + size:
+                    raise Refused(
+                        "mapping", f"a BAT of the kernel maps 0x{start:08x}, where the arena is to be"
+                    )
+    at, physical = mapped_pages(state, ram)
+    ours = (arena.physical <= physical) & (physical < last)
+    for window in windows:
+        taken = at[(window.start <= at) & (at < window.end) & ~ours]
+        if taken.size:
+            raise Refused(
+                "mapping", f"the kernel has mapped 0x{int(taken.min()):08x}, where the arena is to be"
+            )
 
 
 def free_bats(arena: ArenaPlan, state: np.void) -> tuple[int, ...]:

@@ -11,9 +11,28 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import checksum
 from kgdbpatch.component.layout import Flag
 from kgdbpatch.component.table import forced_flags
+from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 
-__all__ = ["pieces", "records"]
+__all__ = ["header_of", "pieces", "records"]
+
+
+def header_of(arena: ArenaPlan, bats: Sequence[int], baseline: int, image_sha256: str) -> bytes:
+    """Return the header of an arena without patches, so many ``baseline`` words, no magic."""
+    header = np.zeros(1, layout.HEADER)
+    header["version"] = layout.VERSION
+    header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
+    header["bat"], header["next_id"], header["baseline_count"] = bats[0], 1, baseline
+    if arena.near is not None:
+        header["near"], header["near_bat"] = arena.near.start, bats[1]
+        header["near_size"] = arena.near.end - arena.near.start
+    if arena.tails is not None:
+        header["tails"], header["tails_end"] = arena.tails.start, arena.tails.end
+    if arena.springboards is not None:
+        header["springboards"] = arena.springboards.start
+        header["springboards_end"] = arena.springboards.end
+    header["image_sha256"] = bytes.fromhex(image_sha256)
+    return header.tobytes()
 
 
 def records(

@@ -3,7 +3,8 @@
 A thread can be inside a body in three ways. Inside the guarded part (between the entry and
 the exit counter, where payload calls may sleep) the difference of the two counters tells.
 Elsewhere it can only have been interrupted, and then the kernel's exception frame holds its
-pc, followed by its MSR (Linux's ``pt_regs`` and Darwin's savearea both keep them adjacent).
+pc, and its MSR soon behind (Linux's ``pt_regs`` and Darwin's savearea keep them adjacent; where
+they are saved as 64 bits, a word lies between them).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
 
 _MSR_RUNNING = 0x1032  # ME, IR, DR, RI: set in every kernel context that can be interrupted
 _MSR_USER = 0x4000  # PR
-_MSR_KNOWN = 0x0007_FF77  # bits a 7xx may have set (POW ... LE); others rule an MSR out
+_MSR_KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
+_DISTANCE = 4  # words from the pc to its MSR, at most
 _CHUNK = 1 << 22
 
 
@@ -66,14 +68,15 @@ def interrupted_contexts(
     for base, piece in memory:
         words = piece.view("<u4")
         for begin in range(0, words.size, _CHUNK):
-            chunk = words[begin : begin + _CHUNK + 1]  # one more: the MSR behind the last pc
+            chunk = words[begin : begin + _CHUNK + _DISTANCE]  # some more: the MSR behind the last pc
             for mask, value in clusters:
                 index = np.flatnonzero((chunk[:_CHUNK] & mask) == value)
-                index = index[index + 1 < chunk.size]
                 pcs = chunk[index].byteswap()
                 slot = np.searchsorted(starts, pcs, side="right").astype(np.int64) - 1
                 inside = (slot >= 0) & (pcs < ends[slot]) & (pcs & np.uint32(3) == 0)
-                inside &= _kernel_msr(chunk[index + 1].byteswap())
+                behind = index[:, None] + np.arange(1, _DISTANCE + 1)
+                near = chunk[np.minimum(behind, chunk.size - 1)].byteswap()
+                inside &= (_kernel_msr(near) & (behind < chunk.size)).any(axis=1)
                 for at, pc in zip(index[inside], pcs[inside], strict=True):
                     found.append((base + 4 * (begin + int(at)), int(pc)))
     return found

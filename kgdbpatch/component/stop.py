@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from kgdbpatch.component import layout, stub
 from kgdbpatch.component.stub import Command, StubFailed
+from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import Window
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.target.gdb import GRegisters, Session
 
 __all__ = ["Stop"]
 
+_NEEDED = ("ibat0u", "dbat0u", "sdr1")
 _IR = 0x20  # MSR: instructions are translated
 
 
@@ -28,6 +30,18 @@ class Stop:
     def call(self, commands: Sequence[Command]) -> list[int]:
         """Have the stub obey ``commands``; return their results (see `stub.call`)."""
         return stub.call(self._session, self._arena, commands)
+
+    def check_cpu(self) -> None:
+        """Raise `Refused` (rule ``mapping``) for a CPU that the stub's code is not for.
+
+        It needs real mode, BATs and a hashed page table. CPUs that have these have RI in their MSR, and
+        cache lines of 32 bytes or more; those of Book E, the 4xx and the 8xx have none of them.
+        """
+        missing = [name for name in _NEEDED if name not in self._session.layout.places]
+        if missing:
+            raise Refused(
+                "mapping", f"this CPU has no {' and no '.join(missing)}: it is not of the 6xx family"
+            )
 
     def registers(self) -> GRegisters:
         """Return the general registers as the guest left them."""

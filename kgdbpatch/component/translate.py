@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.target.qemu import Ram
 
-__all__ = ["PAGE", "translate"]
+__all__ = ["PAGE", "mapped_pages", "translate"]
 
 PAGE = 4096
 _BLOCK = 0x1_FFFF  # bytes of the smallest BAT block, less one
@@ -34,3 +35,26 @@ def translate(state: np.void, ram: Ram, address: int) -> int | None:
             if upper == wanted:
                 return int(lower & ~(PAGE - 1) | address & PAGE - 1)
     return None
+
+
+def mapped_pages(state: np.void, ram: Ram) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the virtual and physical addresses of all pages that the CPU's page table maps now.
+
+    An entry tells its page by the low bits of its group's number, which are a hash (PEM 7.6.1.3).
+    """
+    sdr1 = int(state["sdr1"])
+    groups = ((sdr1 & 0x1FF) + 1) << 10
+    table = ram.read(sdr1 & 0xFFFF_0000, groups * 64)
+    entries = np.frombuffer(table, ">u4").astype(np.int64).reshape(-1, 2)
+    group = np.arange(len(entries)) >> 3
+    used = entries[:, 0] >> 31 == 1
+    (upper, lower), group = entries[used].T, group[used]
+    hashed = np.where(upper & 0x40, ~group, group) & 0x3FF
+    vsid = upper >> 7 & 0xFF_FFFF
+    page = (upper & 0x3F) << 10 | (hashed ^ vsid) & 0x3FF
+    at, physical = [], []
+    for segment, register in enumerate(state["sr"].astype(np.int64).tolist()):
+        here = (vsid == register & 0xFF_FFFF) & (register >> 31 == 0)
+        at.append(segment << 28 | page[here] << 12)
+        physical.append(lower[here] & ~(PAGE - 1))
+    return np.concatenate(at), np.concatenate(physical)

@@ -14,7 +14,7 @@ from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
 from kgdbpatch.guests.linux_rewritten import hidden_edges, rewritten
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
-from kgdbpatch.guests.linux_threads import comes_back, thread_layout, threads
+from kgdbpatch.guests.linux_threads import STACK, comes_back, thread_layout, threads
 from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Vitals, Window
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu")
 _PT_LOAD = 1
 _NEAR = 16 * MIB
+_PAGE_SHIFT = 12
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
@@ -114,10 +115,23 @@ class Linux(Profile):
         task = known["init_task"]
         layout = thread_layout(memory.read, task.address, task.size or 0, known["init_stack"].address)
         interrupts = [memory.read(known[name].address, 4) for name in _INTERRUPT_STACKS]
-        if layout is None or None in interrupts:
+        if layout is None or None in interrupts or not self._linear_stacks(image, memory):
             return True
         starts = [int.from_bytes(start or b"", "big") for start in interrupts]
         return comes_back(memory, layout, starts, place, sp)
+
+    def _linear_stacks(self, image: Image, memory: Memory) -> bool:
+        """Tell whether kernel stacks are known to lie in the linear map, each as large as is looked for.
+
+        With CONFIG_VMAP_STACK they are mapped page by page: a physical address says nothing of them.
+        """
+        if self.stack_size(image) != STACK:
+            return False
+        if kernel_option(image, "VMAP_STACK") == "y":
+            return False
+        if kernel_option(image, "TASK_SIZE") is not None:
+            return True  # the kernel carries its configuration, and has not this option
+        return sum(1 for _ in self.threads(image, memory.read)) > 1  # others than the first are found there
 
     def arena_virtual(self, image: Image) -> int:
         """Return the first block above every process: kernels put modules near their text, not here."""
@@ -130,12 +144,16 @@ class Linux(Profile):
         return Window(_linear_offset(image) - _NEAR, _linear_offset(image))
 
     def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:
-        """Return why the arena's addresses are in use: by modules or I/O mappings."""
+        """Return why the arena's addresses are in use: by processes, modules, I/O, the linear map."""
         plan = self.arena(image)
+        windows = (Window(plan.virtual, plan.virtual + plan.size), self.near_window(image))
+        where = _outside_of_all(image, read, windows, self.announced_mib * MIB, self.to_physical)
+        if where is not None:
+            return where
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
         if directory is None:
             return "the kernel's page directory is not in its linear map"
-        for window in (Window(plan.virtual, plan.virtual + plan.size), self.near_window(image)):
+        for window in windows:
             first, behind = window.start >> _PGDIR_SHIFT, window.end >> _PGDIR_SHIFT
             entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
             for index, entry in enumerate(entries, start=first):
@@ -159,6 +177,36 @@ class Linux(Profile):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)
+
+
+def _outside_of_all(
+    image: Image,
+    read: Callable[[int, int], bytes],
+    windows: Sequence[Window],
+    announced: int,
+    to_physical: Callable[[Image, int], int | None],
+) -> str | None:
+    """Return why windows are not above all processes and below the linear map, or None.
+
+    Nor may the kernel use more memory than the ``announced`` bytes.
+    """
+    base = _linear_offset(image)
+    task_size = kernel_option(image, "TASK_SIZE")
+    if task_size is None:
+        return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
+    if int(task_size, 0) > min(window.start for window in windows):
+        return f"processes reach up to {task_size} (CONFIG_TASK_SIZE)"
+    count = next((symbol.address for symbol in image.symbols if symbol.name == "max_pfn"), 0)
+    at = to_physical(image, count)
+    if at is None:
+        return "how much memory the kernel uses is not known: it has no symbol max_pfn"
+    pages = int.from_bytes(read(at, 4), "big")
+    if pages << _PAGE_SHIFT > announced:
+        return f"the kernel uses {pages << _PAGE_SHIFT:#x} bytes of memory, not {announced:#x} as told (mem=)"
+    for window in windows:
+        if window.start < base + announced and base < window.end:
+            return f"0x{max(window.start, base):08x} is in the kernel's linear map"
+    return None
 
 
 def kernel_option(image: Image, name: str) -> str | None:

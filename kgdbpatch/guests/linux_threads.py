@@ -13,10 +13,10 @@ import numpy as np
 
 from kgdbpatch.guests.profile import Memory, Thread, Window
 
-__all__ = ["Layout", "comes_back", "thread_layout", "threads"]
+__all__ = ["STACK", "Layout", "comes_back", "thread_layout", "threads"]
 
 _MAGIC = (0x57AC_6E9D).to_bytes(4, "big")  # include/uapi/linux/magic.h: at the end of every stack
-_STACK = 0x2000  # bytes of a kernel stack (THREAD_SHIFT 13 on 32-bit PowerPC)
+STACK = 0x2000  # bytes of a kernel stack (THREAD_SHIFT 13 on 32-bit PowerPC)
 _NAME, _NAME_SIZE = b"swapper", 16
 _MOST = 4096
 
@@ -39,7 +39,7 @@ def thread_layout(read: Read, init_task: int, size: int, init_stack: int) -> Lay
         return None
     words = np.frombuffer(held[: size & ~3], ">u4").astype(np.int64)
     stacks = np.flatnonzero(words == init_stack)
-    pointers = np.flatnonzero((words > init_stack) & (words < init_stack + _STACK))
+    pointers = np.flatnonzero((words > init_stack) & (words < init_stack + STACK))
     name = held.find(_NAME)
     if not (stacks.size and pointers.size) or name < 0 or read(init_stack, 4) != _MAGIC:
         return None
@@ -54,12 +54,12 @@ def comes_back(memory: Memory, layout: Layout, interrupts: Sequence[int], place:
     somewhere that says where it is and, while the thread sleeps, how deep it is; the list of
     processes need not be trusted for that.
     """
-    stack = place & -_STACK
+    stack = place & -STACK
 
     def marked(start: int) -> bool:
         return start not in interrupts and memory.read(start, 4) == _MAGIC
 
-    if sp is not None and (sp & -_STACK == stack or not marked(sp & -_STACK)):
+    if sp is not None and (sp & -STACK == stack or not marked(sp & -STACK)):
         return True  # on the running thread's stack, or nobody knows which one that is
     if not marked(stack):
         return False
@@ -87,10 +87,10 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
         if data is None:
             return None
         low, at = (int.from_bytes(data[place : place + 4], "big") for place in (layout.stack, layout.sp))
-        if low % _STACK or read(low, 4) != _MAGIC:
+        if low % STACK or read(low, 4) != _MAGIC:
             return None
         text = data[layout.name : layout.name + _NAME_SIZE].split(b"\0")[0].decode(errors="replace")
-        return Thread(text, Window(low, low + _STACK), at)
+        return Thread(text, Window(low, low + STACK), at)
 
     def ring(offset: int) -> list[Thread]:
         """Return the threads on the list whose links stand at ``offset``; none when it is no such list."""

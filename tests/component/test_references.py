@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +20,10 @@ def scan(words: list[int]) -> list[tuple[int, int]]:
 def plain(words: list[int]) -> list[tuple[int, int]]:
     return [
         (0x8000 + 4 * index, pc)
-        for index, (pc, msr) in enumerate(pairwise(words))
+        for index, pc in enumerate(words)
         if any(low <= pc < high for low, high in RANGES)
         and not pc & 3
-        and msr & 0x5032 == 0x1032
-        and not msr & ~0x7FF77
+        and any(msr & 0x5032 == 0x1032 and not msr & ~0x207FF77 for msr in words[index + 1 : index + 5])
     ]
 
 
@@ -34,7 +31,7 @@ interesting = st.sampled_from(
     [
         *(0, 0xFFC, 0x1000, 0x100C, 0x1010),
         *(0x1011_0000, 0x1011_007C, 0x1011_0080, 0x1011_0200, 0x1011_0204),
-        *(MSR, MSR | 0x4000, 0x1002, 0xFFFF_FFFF),
+        *(MSR, MSR | 0x4000, MSR | 0x0200_2000, 0x1002, 0xFFFF_FFFF),
     ]
 )
 
@@ -53,3 +50,11 @@ def test_pc_and_msr_may_lie_across_a_chunk():
 
 def test_pc_without_an_msr_behind_it_is_no_context():
     assert scan([0x1011_0004, 0x1234_5678, 0x1011_0004, 0x0000_D032]) == []
+
+
+def test_a_thread_that_uses_altivec_is_found():
+    assert scan([0x1011_0004, 0x0200_B032]) == [(0x8000, 0x1011_0004)]
+
+
+def test_registers_saved_as_64_bits_are_found():
+    assert scan([0, 0x1011_0004, 0, 0x9032]) == [(0x8004, 0x1011_0004)]

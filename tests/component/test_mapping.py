@@ -1,0 +1,118 @@
+"""Where the arena may be mapped: judged by the CPU's BATs, its page table and the rules for blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.mapping import check_blocks, check_unmapped
+from kgdbpatch.component.translate import mapped_pages, translate
+from kgdbpatch.errors import Refused
+from kgdbpatch.guests.profile import ArenaPlan, Window
+
+MIB = 1 << 20
+PLAN = ArenaPlan(256 * MIB, 32 * MIB, 0xB000_0000, Window(0x1000, 0x2000), Window(0xBF00_0000, 0xC000_0000))
+TABLE, SIZE = 0x20000, 0x20000  # of hashed pages: 2048 groups
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.bytes = bytearray(TABLE + SIZE)
+        self.size = len(self.bytes)
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self.bytes[address : address + size])
+
+    def enter(self, vsid: int, at: int, physical: int, *, secondary: bool = False, slot: int = 0) -> None:
+        page = at >> 12 & 0xFFFF
+        group = (vsid ^ page ^ -secondary) & (SIZE // 64 - 1)
+        upper = 1 << 31 | vsid << 7 | secondary << 6 | page >> 10
+        entry = TABLE + 64 * group + 8 * slot
+        self.bytes[entry : entry + 8] = upper.to_bytes(4, "big") + (physical | 0x192).to_bytes(4, "big")
+
+
+@pytest.fixture
+def state() -> np.void:
+    found = np.zeros(1, layout.STATE)
+    found["sdr1"] = TABLE | SIZE // 0x10000 - 1
+    found["sr"] = [0x111 * segment + 0x2345 for segment in range(16)]
+    return found[0]
+
+
+def bat(start: int, size: int) -> int:
+    return start | (size // 0x20000 - 1) << 2 | 2
+
+
+def test_nothing_mapped_is_no_conflict(state: np.void):
+    check_unmapped(PLAN, state, Memory())
+
+
+@pytest.mark.parametrize("kind", ["ibat", "dbat"])
+@pytest.mark.parametrize(
+    ("start", "size", "taken"),
+    [
+        (0xB000_0000, 256 * MIB, True),  # around all of it
+        (0xB1FE_0000, 0x20000, True),  # its last block
+        (0xB200_0000, 32 * MIB, False),
+        (0xA000_0000, 256 * MIB, False),
+        (0xBF80_0000, 8 * MIB, True),  # the near window
+        (0x0000_0000, 0x20000, True),  # the springboards
+        (0xC000_0000, 256 * MIB, False),
+    ],
+)
+def test_bats_of_the_kernel(state: np.void, kind: str, start: int, size: int, taken: bool):
+    state[kind][3] = (bat(start, size), 0x0000_0002)
+    if taken:
+        with pytest.raises(Refused, match=f"BAT of the kernel maps 0x{start:08x}") as refused:
+            check_unmapped(PLAN, state, Memory())
+        assert refused.value.rule == "mapping"
+    else:
+        check_unmapped(PLAN, state, Memory())
+
+
+def test_invalid_bats_and_those_of_the_arena_do_not_count(state: np.void):
+    state["dbat"][0] = (bat(0xB000_0000, 32 * MIB) & ~3, 2)
+    state["dbat"][1] = (bat(0xB000_0000, 32 * MIB), PLAN.physical | 0x12)
+    check_unmapped(PLAN, state, Memory())
+
+
+@pytest.mark.parametrize("secondary", [False, True])
+@pytest.mark.parametrize(
+    ("at", "taken"),
+    [(0xB000_0000, True), (0xB1FF_F000, True), (0xB200_0000, False), (0xBFFF_F000, True), (0x1000, True)],
+)
+def test_pages_of_the_kernel(state: np.void, at: int, taken: bool, secondary: bool):
+    memory = Memory()
+    vsid = int(state["sr"][at >> 28])
+    memory.enter(vsid, at, 0x0123_4000, secondary=secondary, slot=7)
+    memory.enter(vsid + 1, 0xB000_3000, 0x0567_8000)  # of an address space that is not the present one
+    pages, physical = mapped_pages(state, memory)
+    assert dict(zip(pages.tolist(), physical.tolist(), strict=True)) == {at: 0x0123_4000}
+    assert translate(state, memory, at) == 0x0123_4000
+    if taken:
+        with pytest.raises(Refused, match=f"has mapped 0x{at:08x}"):
+            check_unmapped(PLAN, state, memory)
+    else:
+        check_unmapped(PLAN, state, memory)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(PLAN, size=48 * MIB, near=None),  # no power of two
+        replace(PLAN, size=0x10000, near=None),  # too small
+        replace(PLAN, size=512 * MIB, virtual=0xA000_0000, physical=512 * MIB, near=None),
+        replace(PLAN, physical=264 * MIB),
+        replace(PLAN, virtual=0xB100_0000),
+        replace(PLAN, near=Window(0xBF80_0000, 0xC080_0000)),
+        replace(PLAN, near=Window(0xBF00_0000, 0xBFC0_0000 + 0x10_0000)),
+    ],
+)
+def test_what_no_bat_maps(wrong: ArenaPlan):
+    check_blocks(PLAN)
+    with pytest.raises(Refused) as refused:
+        check_blocks(wrong)
+    assert refused.value.rule == "mapping"
