@@ -4,7 +4,7 @@ A thread can be inside a body in three ways. Inside the guarded part (between th
 the exit counter, where payload calls may sleep) the difference of the two counters tells.
 Elsewhere it can only have been interrupted, and then the kernel's exception frame holds its
 pc, and its MSR soon behind (Linux's ``pt_regs`` and Darwin's savearea keep them adjacent; where
-they are saved as 64 bits, a word lies between them).
+they are saved as 64 bits, the MSR's upper half, 0, lies between them).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
 _MSR_RUNNING = 0x1032  # ME, IR, DR, RI: set in every kernel context that can be interrupted
 _MSR_USER = 0x4000  # PR
 _MSR_KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
-_DISTANCE = 4  # words from the pc to its MSR, at most
+_DISTANCE = 2  # words from the pc to its MSR, at most
 _CHUNK = 1 << 22
 
 
@@ -74,9 +74,13 @@ def interrupted_contexts(
                 pcs = chunk[index].byteswap()
                 slot = np.searchsorted(starts, pcs, side="right").astype(np.int64) - 1
                 inside = (slot >= 0) & (pcs < ends[slot]) & (pcs & np.uint32(3) == 0)
-                behind = index[:, None] + np.arange(1, _DISTANCE + 1)
-                near = chunk[np.minimum(behind, chunk.size - 1)].byteswap()
-                inside &= (_kernel_msr(near) & (behind < chunk.size)).any(axis=1)
+                first, second = (
+                    np.where(index + step < chunk.size, chunk[np.minimum(index + step, chunk.size - 1)], 0)
+                    .astype("<u4")
+                    .byteswap()
+                    for step in (1, 2)
+                )
+                inside &= _kernel_msr(first) | (first == 0) & _kernel_msr(second)
                 for at, pc in zip(index[inside], pcs[inside], strict=True):
                     found.append((base + 4 * (begin + int(at)), int(pc)))
     return found

@@ -17,13 +17,18 @@ def scan(words: list[int]) -> list[tuple[int, int]]:
     return interrupted_contexts([(0x8000, memory)], RANGES)
 
 
+def behind(words: list[int]) -> list[int]:
+    """Return the words that may be a pc's MSR: the next one, or the one behind an upper half of 0."""
+    return words[: 2 if words[:1] == [0] else 1]
+
+
 def plain(words: list[int]) -> list[tuple[int, int]]:
     return [
         (0x8000 + 4 * index, pc)
         for index, pc in enumerate(words)
         if any(low <= pc < high for low, high in RANGES)
         and not pc & 3
-        and any(msr & 0x5032 == 0x1032 and not msr & ~0x207FF77 for msr in words[index + 1 : index + 5])
+        and any(msr & 0x5032 == 0x1032 and not msr & ~0x207FF77 for msr in behind(words[index + 1 :]))
     ]
 
 
