@@ -67,6 +67,9 @@ class Block:
     predecessors: tuple[Edge, ...]
     exits: tuple[Exit, ...]
 
+    def __repr__(self) -> str:
+        return f"Block(0x{self.start:08x}, 0x{self.end:08x})"
+
     @property
     def last(self) -> Instruction:
         """The instruction at the block's end."""
@@ -99,6 +102,9 @@ class FlowGraph:
         self.end = address + 4 * len(self.instructions)
         hidden = hidden or {}
         self._hidden = {at: tuple(hidden[at]) for at in range(address, self.end, 4) if at in hidden}
+
+    def __repr__(self) -> str:
+        return f"FlowGraph(0x{self.address:08x}, 0x{self.end:08x})"
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and self.address <= address < self.end and not address & 3

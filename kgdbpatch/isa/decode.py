@@ -57,6 +57,9 @@ class Instruction:
     known: bool
     foreign: bool
 
+    def __repr__(self) -> str:
+        return f"Instruction(0x{self.address:08x}: {self.text})"
+
     @property
     def links(self) -> bool:
         """Whether it leaves the address after itself in LR."""
@@ -175,6 +178,9 @@ class Decoded:
 
     def __init__(self, words: Words, form: Forms) -> None:
         self.words, self.form = words, form
+
+    def __repr__(self) -> str:
+        return f"Decoded({len(self.words)} words)"
 
     @cached_property
     def kind(self) -> npt.NDArray[np.uint8]:
