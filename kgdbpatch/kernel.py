@@ -222,7 +222,7 @@ class Kernel:
 
     @cached_property
     def _debugger(self) -> Debugger:
-        return self._closing.enter_context(Debugger(self._qemu))
+        return self._closing.enter_context(Debugger(self._qemu, self._wait))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

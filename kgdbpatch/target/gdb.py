@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.target.gdb_process import Gdb
+from kgdbpatch.target.peer import wait_for_turn
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.registers import GRegisters, Layout
 
@@ -49,8 +50,9 @@ class Debugger:
     ...     hex(session.registers()["pc"])
     """
 
-    def __init__(self, qemu: Qemu) -> None:
-        self._qemu = qemu
+    def __init__(self, qemu: Qemu, wait: float = 10.0) -> None:
+        """``wait``: how long (seconds) another debugger that is connected may take to let go."""
+        self._qemu, self._wait = qemu, wait
         self._share = os.memfd_create("kgdbpatch-transfer", os.MFD_CLOEXEC)
         self._gdb = self._new_gdb()
         self._layout: Layout | None = None
@@ -65,7 +67,8 @@ class Debugger:
         """Stop the guest, yield a session, resume the guest, also on errors.
 
         A guest that was paused is so afterwards. One that a killed debugger left stopped goes on;
-        breakpoints that it left are gone. Raises `TargetLost` quoting QEMU or GDB when one of them ends.
+        breakpoints that it left are gone. Raises `TargetLost` quoting QEMU or GDB when one of them ends,
+        `TargetBusy` naming another debugger that does not let go in time.
         """
         if not self._qemu.alive():
             raise self._qemu.lost()
@@ -73,6 +76,7 @@ class Debugger:
             self._gdb.close()
             self._gdb = self._new_gdb()
         self._gdb.start(_DEADLINE)
+        wait_for_turn(self._qemu.gdb_socket, self._qemu.name, self._wait)
         started = time.perf_counter()
         try:
             with self._qemu.debugged() as paused, self._connected(paused) as session:
