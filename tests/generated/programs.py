@@ -67,12 +67,14 @@ def variant(seed: int, number: int) -> Program:
     choices = _some(rng, _GCC_CHOICES if compiler == "gcc" else _CLANG_CHOICES, 4)
     if compiler == "gcc" and level == "-Os" and rng.random() < 0.5:
         choices = ("-mno-multiple", *choices)  # registers are saved by helpers of libgcc's
+    if "-msoft-float" in choices:  # libgcc's arithmetic takes floating-point registers
+        csmith = tuple(option for option in csmith if option != "--float")
     return Program(seed, csmith, compiler, (level, *choices))
 
 
 def source(program: Program, directory: Path) -> Path:
     """Write csmith's program into a directory and return its path."""
-    path = directory / f"csmith{program.seed}.c"
+    path = directory / f"csmith{program.seed}{''.join(program.csmith)}.c"
     if not path.exists():
         command = ["csmith", "--seed", str(program.seed), *_CSMITH, *program.csmith, "-o", str(path)]
         subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=directory)
@@ -97,6 +99,7 @@ def build(program: Program, directory: Path) -> Path:
     target, objects = directory / "program", []
     # gcc 12 forgets the static chain of nested functions then
     without = ["-DNO_NESTED"] if "-mlongcall" in program.flags or program.compiler == "clang" else []
+    without += ["-DNO_FLOAT"] if "-msoft-float" in program.flags else []
     ways = (
         (written, ["-I/usr/include/csmith", "-Dmain=csmith_main"]),
         (_HERE / "shapes.c", [f"-DSEED={program.seed}", *without]),

@@ -8,9 +8,14 @@ int csmith_main(void);
 #ifndef SEED
 #define SEED 1
 #endif
+#ifdef NO_FLOAT
+typedef int real;
+#else
+typedef double real;
+#endif
 #define NOINLINE __attribute__((noinline))
 
-typedef struct { int a, b; long long c; double d; char e[SEED % 23 + 1]; } record;
+typedef struct { int a, b; long long c; real d; char e[SEED % 23 + 1]; } record;
 typedef int (*operation)(int, int);
 
 static volatile int hidden = SEED;
@@ -58,27 +63,27 @@ static NOINLINE int variadic(int count, ...)
     int sum = 0;
     va_start(list, count);
     while (count--)
-        sum = sum * 31 + (count & 1 ? (int)va_arg(list, double) : va_arg(list, int));
+        sum = sum * 31 + (count & 1 ? (int)va_arg(list, real) : va_arg(list, int));
     va_end(list);
     return sum;
 }
 
 static NOINLINE record made(int a)
 {
-    record r = { a, a + 1, (long long)a * 1000003, a / 3.0, { (char)a } };
+    record r = { a, a + 1, (long long)a * 1000003, a / (real)3, { (char)a } };
     return r;
 }
 
 static NOINLINE long long wide(record r, long long x)
 {
-    return r.a + x / (r.b | 1) + r.c % 17 + (long long)(r.d * 4.0) + r.e[0];
+    return r.a + x / (r.b | 1) + r.c % 17 + (long long)(r.d * 4) + r.e[0];
 }
 
-static NOINLINE double floating(double a, float b, int n)
+static NOINLINE real floating(real a, short b, int n)
 {
-    double sum = 0;
+    real sum = 0;
     for (int i = 0; i < n; i++)
-        sum += (i & 1 ? a : (double)b) * i - (sum > 1000.0 ? sum / 2 : 0.25);
+        sum += (i & 1 ? a : (real)b) * i - (sum > 1000 ? sum / 2 : a / 4);
     return sum;
 }
 
@@ -173,8 +178,8 @@ int main(void)
     int sum = csmith_main();
     for (int i = 0; i < 14; i++)
         sum = sum * 17 + dense((unsigned)i, sum) + sparse(i * 77) + stacked(sum) + operations[i & 3](i & 31, sum);
-    sum += variadic(4, 1, 2.0, SEED, 4.5) + leaves(sum) + nested(sum) + interpreter(code);
-    sum += (int)wide(made(sum & 1023), sum) + (int)floating(1.5, 2.25f, SEED % 11 + 3);
+    sum += variadic(4, 1, (real)2.0, SEED, (real)4.5) + leaves(sum) + nested(sum) + interpreter(code);
+    sum += (int)wide(made(sum & 1023), sum) + (int)floating((real)1.5, 2, SEED % 11 + 3);
     sum += many(sum, 2, 3, sum >> 4, 5, 6, sum >> 8, 8, 9, 10) + sparse(1000) + sparse(123456789);
     printf("sum %d", sum);
     return sum;
