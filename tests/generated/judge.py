@@ -51,7 +51,10 @@ class Case:
             except Refused:
                 continue
             words[site.address] = made.splice
-            words |= {body + at: word for at, word in zip(range(0, len(made.code), 4), _words(made.code))}
+            words |= {
+                body + at: word
+                for at, word in zip(range(0, len(made.code), 4), _words(made.code), strict=True)
+            }
             body += -(-len(made.code) // 16) * 16
         return _run(self.image, words, 2 * len(sites), _LIMIT)
 

@@ -15,7 +15,7 @@ from kgdbpatch.target.gdb import Debugger
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 
-__all__ = ["COUNTERS", "BODIES", "Ending", "Run", "run"]
+__all__ = ["BODIES", "COUNTERS", "Ending", "Run", "run"]
 
 BODIES = 0x0180_0000  # patch bodies: within reach of the programs
 COUNTERS = 0x01C0_0000  # of patches
@@ -69,7 +69,15 @@ def _driver() -> tuple[bytes, dict[str, int]]:
     """Return the driver, which lies at address 0, and its symbols."""
     with tempfile.TemporaryDirectory() as directory:
         built, raw = Path(directory, "driver"), Path(directory, "driver.bin")
-        command = ["powerpc-linux-gnu-gcc", "-m32", "-O2", "-ffreestanding", "-fno-pic", "-no-pie", "-nostdlib"]
+        command = [
+            "powerpc-linux-gnu-gcc",
+            "-m32",
+            "-O2",
+            "-ffreestanding",
+            "-fno-pic",
+            "-no-pie",
+            "-nostdlib",
+        ]
         command += ["-fno-tree-loop-distribute-patterns", "-msoft-float", "-static", "-Wl,--build-id=none"]
         command += ["-fno-asynchronous-unwind-tables", "-Wl,-N,-Ttext=0", "-Wl,--no-warn-rwx-segments"]
         files = [_HERE / "driver.s", _HERE / "driver.c"]

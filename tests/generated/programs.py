@@ -90,7 +90,15 @@ def _gcc_file(name: str) -> str:
 def _compiler(program: Program) -> list[str]:
     if program.compiler == "gcc":
         return [_GCC, "-m32", *_ALWAYS, "-ffp-contract=off", *program.flags]
-    return ["clang", "--target=powerpc-linux-gnu", "-isystem", _INCLUDE, *_ALWAYS, "-ffp-contract=off", *program.flags]
+    return [
+        "clang",
+        "--target=powerpc-linux-gnu",
+        "-isystem",
+        _INCLUDE,
+        *_ALWAYS,
+        "-ffp-contract=off",
+        *program.flags,
+    ]
 
 
 def build(program: Program, directory: Path) -> Path:
@@ -113,7 +121,15 @@ def build(program: Program, directory: Path) -> Path:
     scribble = directory / "scribble.o"
     if not scribble.exists():
         subprocess.run([_AS, "-mppc", "-o", str(scribble), str(_HERE / "scribble.s")], check=True)
-    command = [_LD, "-melf32ppc", "-N", "-static", f"-Ttext={BASE:#x}", "--no-warn-rwx-segments", "--no-warn-mismatch"]
+    command = [
+        _LD,
+        "-melf32ppc",
+        "-N",
+        "-static",
+        f"-Ttext={BASE:#x}",
+        "--no-warn-rwx-segments",
+        "--no-warn-mismatch",
+    ]
     command += ["--defsym=__stack_chk_fail_local=__stack_chk_fail", "-e", "main", "-o", str(target)]
     command += map(str, (*objects, scribble, _gcc_file("libgcc.a")))
     subprocess.run(command, check=True, capture_output=True, timeout=60)
