@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from kgdbpatch.patch.site import Site
 from tests.guest.junk import junk
 
 from .machine import BODIES, COUNTERS, Ending, Run, run
-from .sites import Judged, judged
+from .sites import judged
 
 __all__ = ["Case", "Tally", "case", "compare"]
 
@@ -31,7 +32,7 @@ class Case:
     what: str
     image: Image
     sites: tuple[Site, ...]
-    refused: int
+    refused: Counter[str]  # by rule
 
     @property
     def plain(self) -> Run:
@@ -94,9 +95,8 @@ def case(what: str, path: Path, count: int, rng: random.Random) -> Case:
     """Draw ``count`` sites of a linked program and have them judged."""
     image = Image.load(path)
     every = [at for f in image.functions for at in range(f.address, f.address + f.size, 4)]
-    answers: list[Judged] = judged(image, sorted(rng.sample(every, min(count, len(every)))))
-    sites = tuple(site for _, site in answers if site is not None)
-    return Case(what, image, sites, len(answers) - len(sites))
+    sites, refused = judged(image, sorted(rng.sample(every, min(count, len(every)))))
+    return Case(what, image, sites, refused)
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Tally:
     left_out: int = 0  # programs that did not end in time, or at all
     sites: int = 0  # chosen and not refused
     reached: int = 0  # overwritten at least once
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # by rule
     wrong: list[str] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from kgdbpatch import catalog
@@ -9,17 +10,15 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.patch.site import Site
 
-__all__ = ["Judged", "judged"]
-
-Judged = tuple[int, Site | None]
+__all__ = ["judged"]
 
 
-def judged(image: Image, addresses: Iterable[int]) -> list[Judged]:
-    """Return (address, site) for each address, None where a rule refuses it."""
-    survey, found = catalog.survey(image), list[Judged]()
+def judged(image: Image, addresses: Iterable[int]) -> tuple[tuple[Site, ...], Counter[str]]:
+    """Return the sites at those addresses that no rule refuses, and how often each rule refuses one."""
+    survey, found, refused = catalog.survey(image), list[Site](), Counter[str]()
     for address in addresses:
         try:
-            found.append((address, survey.site(address)))
-        except Refused:
-            found.append((address, None))
-    return found
+            found.append(survey.site(address))
+        except Refused as error:
+            refused[error.rule] += 1
+    return tuple(found), refused

@@ -44,7 +44,7 @@ def _judge(seed: int, directory: Path, *, seconds: float, programs: int) -> Tall
         compare("generated", list(itertools.islice(cases, TOGETHER)), tally)
         print(
             f"{tally.programs} programs ({tally.left_out} do not end), {tally.reached} of {tally.sites} "
-            f"sites reached, {tally.refused} refused, {len(tally.wrong)} wrong",
+            f"sites reached, refused {dict(tally.refused)}, {len(tally.wrong)} wrong",
             *tally.wrong[told:],
             sep="\n",
             flush=True,
