@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.isa.fields import FIELDS, Lanes, Words
+from kgdbpatch.isa.library import library_text
 from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
-from kgdbpatch.isa.models import text_of_model
+from kgdbpatch.isa.models import is_of_models, text_of_model
 from kgdbpatch.isa.operands import signed
 from kgdbpatch.isa.registers import ALL
 from kgdbpatch.isa.table import TABLE, Kind, Row
@@ -89,6 +90,8 @@ class Instruction:
         found = text_of_model(self.word, model) if model or self.foreign else None
         if found is None and self.known and not self.foreign:
             found = text(self.mnemonic, self.word, self.address)
+        elif found is None and self.foreign and not is_of_models(self.word):
+            found = library_text(self.mnemonic, self.word, self.address)
         return found or f".long 0x{self.word:08x}"
 
 

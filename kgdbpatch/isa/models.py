@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kgdbpatch.isa.operands import operands
 
-__all__ = ["MODELS", "text_of_model"]
+__all__ = ["MODELS", "is_of_models", "text_of_model"]
 
 MODELS = ("e500", "7450", "750cl", "titan", "405", "440", "476", "860", "e300", "e500mc")
 
@@ -58,3 +58,8 @@ def text_of_model(word: int, model: str = "") -> str | None:
             undecided -= row.models
             texts.add(row.text(word))
     return texts.pop() or None if len(texts) == 1 else None
+
+
+def is_of_models(word: int) -> bool:
+    """Tell whether any of `MODELS` has an instruction for a word."""
+    return any(word & row.mask == row.match for row in _rows()[word >> 26])
