@@ -202,7 +202,12 @@ class Planner:
                 "unfinished", f"{what} belongs to patch {below.id}, {cut}; remove {below.id} first", address
             )
         leads = encode.branch_target(address, below.splice)
-        return replace(site, under=below.splice, under_at=below.body if leads is None else leads)
+        return replace(
+            site,
+            under=below.splice,
+            under_at=below.body if leads is None else leads,
+            under_moved=below.body + 4 * below.tail,
+        )
 
     def _once(self, site: Site, payload: Payload) -> tuple[Site, tuple[str, ...]]:
         """Return a site as ``payload`` is to be planned at it, and a warning where that comes back to it.

@@ -243,7 +243,8 @@ def _tail(site: Site, at: int) -> list[int]:
     if site.under is None:
         return displace(site, at)
     on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, frozenset())
-    if on is None or back is None:
+    moved = at if site.under_moved is None else site.under_moved
+    if on is None or back is None or jump(at, moved, frozenset()) is None:
         raise Refused(
             "reach", f"the older patch of 0x{site.address:08x} is out of reach of a new one", site.address
         )

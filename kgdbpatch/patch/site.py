@@ -30,14 +30,15 @@ FORCEABLE = (
 class Site:
     """An instruction of the kernel and what is free before and after it.
 
-    ``free_after`` is free wherever the instruction may lead. ``stack`` tells whether r1 is a
-    kernel stack that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi
-    needs, so that nothing may run here that can fault or sleep. ``under`` is the splice word of
-    the patch that a new one is put over, ``under_at`` where it leads. ``trappable`` tells whether
-    SRR0 and SRR1 hold nothing that is still to be read, so that a trap may be taken. ``untranslated``:
-    the CPU comes here with address translation off, and r1 is anybody's. ``force`` lifts the rules
-    of `FORCEABLE`; ``forced`` are those that would have forbidden the site. ``once``, not 0, is the
-    size of the kernel's stacks, bytes: who is inside the payload passes the site without it.
+    ``free_after`` is free wherever the instruction may lead. ``stack`` tells whether r1 is a kernel stack
+    that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi needs, so that nothing
+    may run here that can fault or sleep. ``under`` is the splice word of the patch that a new one is put
+    over, ``under_at`` where it leads, ``under_moved`` where the instruction that it displaced stands: the
+    new one leads there when the other is taken out. ``trappable`` tells whether SRR0 and SRR1 hold nothing
+    that is still to be read, so that a trap may be taken. ``untranslated``: the CPU comes here with address
+    translation off, and r1 is anybody's. ``force`` lifts the rules of `FORCEABLE`; ``forced`` are those
+    that would have forbidden the site. ``once``, not 0, is the size of the kernel's stacks, bytes: who is
+    inside the payload passes the site without it.
     """
 
     instruction: Instruction
@@ -48,6 +49,7 @@ class Site:
     returning: bool = False
     under: int | None = None
     under_at: int = 0
+    under_moved: int | None = None
     trappable: bool = True
     untranslated: bool = False
     force: bool = False
