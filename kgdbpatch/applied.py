@@ -22,6 +22,9 @@ class Batch:
     refused: tuple[Refused, ...]
     pause_us: int
 
+    def __repr__(self) -> str:
+        return f"Batch({len(self.patches)} patches, {len(self.refused)} refused, {self.pause_us} us)"
+
     @property
     def ids(self) -> dict[int, int]:
         """The patches' ids by site."""
@@ -40,6 +43,9 @@ class Applied:
         self.guarded = made.guarded
         self.springboard_words = len(made.springboard_code) // 4
         self.pause_us = round(pause * 1e6)
+
+    def __repr__(self) -> str:
+        return f"Applied(patch {self.id} at 0x{self.site:08x} of {self._kernel.name!r}, by {self.entry})"
 
     @property
     def hits(self) -> int | None:

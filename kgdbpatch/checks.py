@@ -70,6 +70,9 @@ class Checker:
         self._image, self._planner = image, planner
         self._payload: Payload = planner.payload(count=True) if count else planner.any_call()
 
+    def __repr__(self) -> str:
+        return f"Checker({self._image!r})"
+
     def check(self, address: int) -> Check:
         """Say whether the payload could be put at an address, at what cost, and if not where else."""
         symbol = self._image.symbolize(address)

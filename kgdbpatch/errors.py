@@ -7,6 +7,8 @@ side (`TargetLost`) or a file (`BadInput`)?
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = [
     "BadImage",
     "BadInput",
@@ -31,9 +33,13 @@ __all__ = [
 
 
 class KgdbPatchError(Exception):
-    """Root of all errors raised on purpose; its text is one line for people."""
+    """Root of all errors raised on purpose; its text is one line for people.
+
+    ``symbolize``, where whoever passes it on knows the kernel, names its addresses.
+    """
 
     exit_code = 1
+    symbolize: Callable[[int], str] | None = None
 
 
 class Misuse(KgdbPatchError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from kgdbpatch.answers import Check, Holder, KernelChange, LiveRegisters, Patch,
 from kgdbpatch.applied import Applied, Batch
 from kgdbpatch.checks import Checker
 from kgdbpatch.component import Component, Header
+from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Outdated, Refused, TargetBusy, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
@@ -53,10 +55,12 @@ __all__ = [
 Ids = list[int]  # within Kernel the name `list` is the method's
 Extensions = list[Extension]
 Records = list[Record]
+Code = list[tuple[int, int, str]]
 
 _T = TypeVar("_T")
 
 _PLANS = 3  # attempts at a plan while dead clients' orders are still carried out
+_TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
@@ -199,6 +203,9 @@ class Kernel:
         """End the guest."""
         self.close()
         self._qemu.shutdown()
+
+    def __repr__(self) -> str:
+        return f"Kernel({self.name!r}, {self.profile}, {str(self.image.path)!r}, QEMU process {self.pid})"
 
     def __enter__(self) -> Kernel:
         return self
@@ -556,6 +563,16 @@ class Kernel:
         arena = self._component.arena(self._header().arena)
         return cpus_inside(self._qemu, arena, self._threads.word)
 
+    def code_of_patches(self) -> Code:
+        """Return (start, end, name) of the bodies and springboards of all patches, retired ones too."""
+        found: Code = []
+        for record in self._component.arena(self.header.arena).records():
+            found.append((record.body, record.body + record.body_size, f"patch {record.id}"))
+            if record.springboard is not None:
+                end = record.springboard + SPRINGBOARD_SIZE * record.springboard_slots
+                found.append((record.springboard, end, f"springboard of patch {record.id}"))
+        return found
+
     def remove(self, *ids: int, force: bool = False) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).
 
@@ -619,7 +636,9 @@ class Kernel:
     # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self, tag: str) -> None:
-        """Save the guest's whole state under ``tag``."""
+        """Save the guest's whole state under ``tag``; raise `Misuse` for one that QEMU could take amiss."""
+        if not _TAG.fullmatch(tag):
+            raise Misuse(f"'{tag}' cannot name a snapshot: letters, digits, . _ -, the first a letter")
         with self._exclusive():
             self._component.snapshot(self.header, tag)
 

@@ -80,6 +80,9 @@ class Planner:
                 self._patched[record.site] = record  # the newest one's, where there are several
         self._allocator = arena.allocator(tails if via == "tails" else None)
 
+    def __repr__(self) -> str:
+        return f"Planner({self._image!r}, via {self._via}, {len(self._patched)} sites patched)"
+
     # ---- payloads ------------------------------------------------------------------------
 
     def payload(

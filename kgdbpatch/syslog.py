@@ -24,6 +24,9 @@ class Log:
         self._console, self._profile = console, profile
         self._begin = 0
 
+    def __repr__(self) -> str:
+        return f"Log({self._profile.name}, from byte {self._begin})"
+
     def begin(self, position: int) -> None:
         """Leave out what was printed before ``position``, as if the log began there."""
         self._begin = position

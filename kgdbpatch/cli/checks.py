@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, is_file, matching
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, is_file, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, progress, table
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
@@ -50,6 +50,7 @@ def check(
     with ExitStack() as closing:
         if is_file(image):
             loaded = catalog.open_image(image)
+            closing.enter_context(naming(loaded))
             checker = catalog.checker(loaded, count=count)
         else:
             kernel = closing.enter_context(attach(image, file))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kgdbpatch.cli import picture
 from kgdbpatch.cli.options import AsJson, ImageOrName
-from kgdbpatch.cli.output import hexadecimal, json_line
+from kgdbpatch.cli.output import colours, hexadecimal, json_line, with_symbols
 from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def _function(image: Image, name: str) -> Function:
 
 
 def _paint(text: str, colour: str | None) -> str:
-    return f"\033[{colour}m{text}\033[0m" if colour and sys.stdout.isatty() else text
+    return f"\033[{colour}m{text}\033[0m" if colour and colours() else text
 
 
 def _emit(name: str, nodes: dict[int, str], edges: list[tuple[int, int, str]], as_svg: bool) -> None:
@@ -64,7 +63,8 @@ def cfg(
     blocks = found.graph.blocks
     edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
     if as_json:
-        json_line({"nodes": [_block(loaded, found, start) for start in blocks], "edges": _edges(edges)})
+        nodes_there = [_block(loaded, found, start) for start in blocks]
+        json_line(with_symbols({"nodes": nodes_there, "edges": _edges(edges)}, loaded.symbolize))
     elif as_dot or as_svg:
         nodes = {
             start: f"{loaded.symbolize(start)}  {len(found.live_in[start])} live\n"
@@ -165,7 +165,7 @@ def callgraph(
             }
             for place in functions
         ]
-        json_line({"nodes": nodes, "edges": _edges(edges)})
+        json_line(with_symbols({"nodes": nodes, "edges": _edges(edges)}, loaded.symbolize))
     elif as_dot or as_svg:
         _emit(loaded.path.name, {place: loaded.symbolize(place) for place in functions}, edges, as_svg)
     else:

@@ -158,10 +158,10 @@ def log(
         str, typer.Option("--grep", metavar="REGEX", help="Only lines whose message matches.")
     ] = "",
     until: Annotated[
-        int | None, typer.Option("--until", min=1, metavar="N", help="With -f: end after N lines more.")
+        int | None, typer.Option("--until", min=1, metavar="N", help="Follow, and end after N lines more.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, metavar="S", help="With -f: end after S seconds.")
+        float | None, typer.Option("--timeout", min=0, metavar="S", help="Follow, and end after S seconds.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--console", help="All lines of the console, not only the syslog's.")
@@ -216,7 +216,7 @@ def log(
     lines = (line for line in syslog.lines(everything=everything) if matches(line))
     for line in lines if last is None else deque(lines, last):
         show(line)
-    if not follow:
+    if not follow and until is None and timeout is None:
         return
     shown = 0
     for line in syslog.follow(mark, timeout, everything=everything):
@@ -226,4 +226,5 @@ def log(
             if shown == until:
                 return
     if until is not None:
-        raise TargetTimeout(f"{shown} of {until} lines came within {timeout:g} s")
+        within = "before the guest ended" if timeout is None else f"within {timeout:g} s"
+        raise TargetTimeout(f"{shown} of {until} lines came {within}")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach
-from kgdbpatch.cli.output import hexadecimal, json_line, table
-from kgdbpatch.errors import Misuse
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, matching, naming
+from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -46,16 +45,12 @@ def functions(
 
     loaded = catalog.open_image(image)
 
-    found = loaded.functions if pattern is None else loaded.matching(pattern)
-    if pattern is not None and not found:
-        near = loaded.near(pattern.strip("*?"))
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise Misuse(f"no function of {loaded.path.name} is like '{pattern}'{hint}")
+    found = loaded.functions if pattern is None else matching(loaded, pattern)
     if as_json:
         for f in found:
             guessed = {"guessed": True} if f.guessed else {}
             known = {"name": f.name, "address": f.address, "size": f.size}
-            json_line({**known, "aliases": f.aliases, "section": f.section, **guessed})
+            json_line({**known, "aliases": f.aliases, "section": f.section, "symbol": f.name, **guessed})
     else:
         rows = [
             (hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases)) + "?" * f.guessed)
@@ -96,8 +91,8 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
 
     if catalog.is_file(image) or image.startswith("memory:"):
         loaded = catalog.open_image(image)
-        survey = catalog.survey(loaded)
-        _show_live(catalog.live(loaded, site), survey, loaded, as_json)
+        with naming(loaded):
+            _show_live(catalog.live(loaded, site), catalog.survey(loaded), loaded, as_json)
         return
     with attach(image, file) as kernel:
         _show_live(kernel.live(site), kernel.survey, kernel.image, as_json)
@@ -117,7 +112,7 @@ def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool
             name: {"address": place, "instruction": survey.instruction(place).written_for(image.model)}
             for name, place in why.items()
         }
-        json_line({**asdict(found), "why": because})
+        json_line(with_symbols({**asdict(found), "why": because}, image.symbolize))
         return
     print(f"{hexadecimal(found.address)} {image.symbolize(found.address)}: {found.instruction}")
     print(f"live: {' '.join(found.live) or '-'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import typer
 
 from kgdbpatch.cli.app import app
+from kgdbpatch.cli.output import json_line, with_symbols
 from kgdbpatch.errors import KgdbPatchError
 
 __all__ = ["main"]
@@ -30,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     debug = bool(os.environ.get("KGDBPATCH_DEBUG")) or "--debug" in arguments[:1]
+    as_json = "--json" in arguments
     _log_to_stderr(debug)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
@@ -40,9 +43,9 @@ def run(arguments: list[str]) -> int:
             command.invoke(context)
         sys.stdout.flush()
     except KgdbPatchError as error:
-        return _fail(error, error.exit_code, debug)
+        return _fail(error, error.exit_code, debug, as_json)
     except _UsageError as error:
-        return _usage(error)
+        return _usage(error, as_json)
     except typer.Exit as leaving:
         return leaving.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -50,10 +53,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError as error:
         if _is_stdout_gone():
             return _PIPE
-        return _fail(error, _INTERNAL, debug)
+        return _fail(error, _INTERNAL, debug, as_json)
     except Exception as error:
         told = f"internal error: {type(error).__name__}: {error} ('kgdbpatch --debug …' shows where)"
-        return _fail(error, _INTERNAL, debug, told)
+        return _fail(error, _INTERNAL, debug, as_json, told)
     return 0
 
 
@@ -68,23 +71,36 @@ def _say(text: str) -> None:
     print(f"kgdbpatch: error: {' '.join(text.split())}", file=sys.stderr)
 
 
-def _fail(error: BaseException, code: int, debug: bool, text: str | None = None) -> int:
+def _say_json(error: BaseException, text: str, code: int) -> None:
+    """Print an error for programs."""
+    record = {name: getattr(error, name, None) for name in ("rule", "address", "nearest")}
+    symbolize = getattr(error, "symbolize", None) or (lambda address: f"0x{address:08x}")
+    with contextlib.suppress(BrokenPipeError):
+        json_line(with_symbols({"error": text, **record, "exit": code}, symbolize))
+
+
+def _fail(error: BaseException, code: int, debug: bool, as_json: bool, text: str | None = None) -> int:
     if debug:
         traceback.print_exception(error)
     first, *more = [text] if text else (str(error) or type(error).__name__).splitlines()
     _say(first)
+    if as_json:
+        _say_json(error, " ".join(first.split()), code)
     for line in [*more, *getattr(error, "__notes__", ())]:  # a console's last words, a compiler's
         print(f"  {line.strip()}", file=sys.stderr)
     return code
 
 
-def _usage(error: Any) -> int:
+def _usage(error: Any, as_json: bool) -> int:
     context = error.ctx
     if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help(), file=sys.stderr)
         return _USAGE
     path = context.command_path if context is not None else "kgdbpatch"
-    _say(f"{error.format_message().rstrip('.')} (see '{path} --help')")
+    text = f"{error.format_message().rstrip('.')} (see '{path} --help')"
+    _say(text)
+    if as_json:
+        _say_json(error, " ".join(text.split()), _USAGE)
     return _USAGE
 
 

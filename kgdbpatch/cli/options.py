@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kgdbpatch.errors import Misuse
+from kgdbpatch.errors import KgdbPatchError, Misuse
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Function, Image
@@ -26,6 +26,7 @@ __all__ = [
     "attach",
     "is_file",
     "matching",
+    "naming",
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
@@ -60,9 +61,20 @@ def attach(name: str, image: Path | None, wait: float = 10.0, *, dead: bool = Fa
 
     kernel = Kernel.attach(name, image=image, wait=wait, dead=dead)
     try:
-        yield kernel
+        with naming(kernel.image):
+            yield kernel
     finally:
         kernel.close()
+
+
+@contextmanager
+def naming(image: Image) -> Iterator[None]:
+    """Let errors that pass name their addresses by the symbols of an image."""
+    try:
+        yield
+    except KgdbPatchError as error:
+        error.symbolize = image.symbolize
+        raise
 
 
 def is_file(what: str) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["hexadecimal", "json_line", "progress", "table"]
+__all__ = ["colours", "hexadecimal", "json_line", "progress", "table", "with_symbols"]
+
+_ADDRESSES = {"address", "site", "nearest", "springboard", "source", "target", "end", "at", "mismatched"}
 
 
 def hexadecimal(address: int | None) -> str:
@@ -24,10 +27,37 @@ def json_line(record: Mapping[str, Any]) -> None:
     print(text, flush=True)
 
 
+def with_symbols(record: Any, symbolize: Callable[[int], str]) -> Any:
+    """Return a record with the symbol beside each address in it.
+
+    It is called ``symbol`` for ``address`` and ``site``, otherwise ``nearest_symbol`` and so on.
+    """
+    if isinstance(record, (list, tuple)):
+        return [with_symbols(part, symbolize) for part in record]
+    if not isinstance(record, Mapping):
+        return record
+    named: dict[str, Any] = {}
+    for key, value in record.items():
+        named[key] = with_symbols(value, symbolize)
+        if key not in _ADDRESSES or isinstance(value, bool):
+            continue
+        beside = "symbol" if key in ("address", "site") else f"{key}_symbol"
+        if isinstance(value, (list, tuple)):
+            named.setdefault(f"{beside}s", [symbolize(address) for address in value])
+        else:
+            named.setdefault(beside, None if value is None else symbolize(value))
+    return named
+
+
+def colours() -> bool:
+    """Tell whether to print in colour: on a terminal, unless NO_COLOR is set (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under a heading: a coloured table on a terminal, aligned columns elsewhere."""
     cells = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if colours():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text

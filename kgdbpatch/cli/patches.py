@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
-from kgdbpatch.cli.output import hexadecimal, json_line, progress, table
+from kgdbpatch.cli.output import hexadecimal, json_line, progress, table, with_symbols
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel import Applied, Kernel, Patch
     from kgdbpatch.patch.plan import Plan
 
+_NAMED = 5  # sites of a rule that are named
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
 
 __all__ = ["apply", "list_patches", "remove", "verify"]
@@ -116,8 +118,8 @@ def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: b
         batch = kernel.patch_all(sites, **payload, progress=say)
     for done in batch.patches if as_json else ():
         _show_applied(kernel, done, done.id, done.pause_us, as_json)
-    for refused in batch.refused:
-        print(f"kgdbpatch: left out: {refused}", file=sys.stderr)
+    for line in _left_out(kernel, batch.refused):
+        print(f"kgdbpatch: left out: {line}", file=sys.stderr)
     if not as_json:
         ids = [done.id for done in batch.patches]
         print(f"{len(ids)} patches" + (f", {ids[0]} to {ids[-1]}" if ids else "") + " (see 'kgdbpatch list')")
@@ -126,26 +128,53 @@ def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: b
         raise typer.Exit(Refused.exit_code)
 
 
+def _left_out(kernel: Kernel, refusals: Sequence[Refused]) -> list[str]:
+    """Return a line for each rule: how many sites it forbids, the first few of them, and why the first."""
+    by_rule: dict[str, list[Refused]] = {}
+    for refused in refusals:
+        by_rule.setdefault(refused.rule, []).append(refused)
+    lines = []
+    for rule, group in sorted(by_rule.items(), key=lambda item: -len(item[1])):
+        names = [kernel.image.symbolize(one.address) for one in group[:_NAMED] if one.address is not None]
+        more = ", …" if len(group) > _NAMED else ""
+        lines.append(f"{len(group)} by rule '{rule}' ({', '.join(names)}{more}): {group[0]}")
+    return lines
+
+
+def _symbolize(kernel: Kernel) -> Callable[[int], str]:
+    """Return what names the kernel's addresses, and those of the patches' own code."""
+    pieces = kernel.code_of_patches()
+
+    def symbolize(address: int) -> str:
+        for start, end, name in pieces:
+            if start <= address < end:
+                return f"{name}+0x{address - start:x}" if address > start else name
+        return kernel.image.symbolize(address)
+
+    return symbolize
+
+
 def _show_applied(
     kernel: Kernel, made: Plan | Applied, identity: int | None, pause: int | None, as_json: bool
 ) -> None:
     for warning in made.warnings:
         print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
     if as_json:
-        json_line(
-            {
-                "id": identity,
-                "site": made.site,
-                "entry": made.entry,
-                "springboard": made.springboard,
-                "saved": made.saved,
-                "body_words": made.body_words,
-                "forced": made.forced,
-                "guarded": made.guarded,
-                "warnings": made.warnings,
-                "pause_us": pause,
-            }
-        )
+        record = {
+            "id": identity,
+            "site": made.site,
+            "entry": made.entry,
+            "springboard": made.springboard,
+            "saved": made.saved,
+            "body_words": made.body_words,
+            "forced": made.forced,
+            "guarded": made.guarded,
+            "warnings": made.warnings,
+            "pause_us": pause,
+        }
+        if identity is None and made.springboard is not None:
+            record["springboard_symbol"] = "springboard"
+        json_line(with_symbols(record, _symbolize(kernel)))
         return
     what = "dry run: would be" if identity is None else f"patch {identity}"
     print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
@@ -163,8 +192,9 @@ def _patch(patch: Patch) -> dict[str, Any]:
 
 def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
+        symbolize = _symbolize(kernel)
         for patch in patches:
-            json_line(patch)
+            json_line(with_symbols(patch, symbolize))
         return
     table(
         ("ID", "SITE", "STATE", "ENTRY", "HITS"),
@@ -252,7 +282,7 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
     with attach(name, image) as kernel:
         found = kernel.verify()
         if as_json:
-            json_line(asdict(found))
+            json_line(with_symbols(asdict(found), kernel.image.symbolize))
         elif found.ok:
             print(f"the text is the image's; words patched: {found.patched}")
         else:

@@ -93,6 +93,9 @@ class Survey:
         self._liveness = lru_cache(maxsize=256)(self._make_liveness)
         self._hazards = lru_cache(maxsize=256)(self._make_hazards)
 
+    def __repr__(self) -> str:
+        return f"Survey({self._image!r})"
+
     def forget(self) -> None:
         """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
         self._liveness.cache_clear()

@@ -131,7 +131,7 @@ class TestFunctions:
 
     def test_pattern_that_nothing_matches(self, cli: Cli, kernel_file: Path) -> None:
         result = cli("functions", kernel_file, "nothing*", "--json")
-        assert (result.code, result.out) == (2, "")
+        assert (result.code, result.json["exit"]) == (2, 2)
         assert "no function" in one_line_error(result.err)
 
     def test_neither_file_nor_guest(self, cli: Cli) -> None:
