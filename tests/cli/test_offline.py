@@ -108,9 +108,10 @@ class TestFunctions:
         result = cli("functions", kernel_file, "--json")
         assert result.code == 0
         assert [set(line) for line in result.json_lines] == [
-            {"name", "address", "size", "aliases", "section"}
+            {"name", "address", "symbol", "size", "aliases", "section"}
         ] * 5
         assert result.json_lines[2] == {
+            "symbol": "_f",
             "name": "_f",
             "address": 0x3000,
             "size": 16,
@@ -176,8 +177,8 @@ class TestLive:
     def test_json(self, cli: Cli, kernel_file: Path) -> None:
         result = cli("live", kernel_file, "g+0x5c", "--json")
         assert result.code == 0
-        assert set(result.json) == {"address", "instruction", "live", "free", "why"}
-        assert result.json["why"]["lr"] == {"address": 0x307C, "instruction": "blr"}
+        assert set(result.json) == {"address", "symbol", "instruction", "live", "free", "why"}
+        assert result.json["why"]["lr"] == {"address": 0x307C, "symbol": "_g+0x5c", "instruction": "blr"}
         assert result.json["address"] == 0x307C
         assert result.json["instruction"] == "blr"
         assert {"r1", "lr", "r3"} <= set(result.json["live"])
@@ -208,9 +209,9 @@ class TestGraphs:
         nodes, edges = result.json["nodes"], result.json["edges"]
         places = {node["address"] for node in nodes}
         assert 0x3020 in places
-        assert nodes[0]["instructions"][0] == {"address": 0x3020, "text": "nop"}
+        assert nodes[0]["instructions"][0] == {"address": 0x3020, "symbol": "_g", "text": "nop"}
         assert {"r1", "lr"} <= set(nodes[0]["live"])
-        assert nodes[-1]["exits"] == [{"kind": "return", "target": None}]
+        assert nodes[-1]["exits"] == [{"kind": "return", "target": None, "target_symbol": None}]
         assert all({edge["source"], edge["target"]} <= places for edge in edges)
 
     def test_cfg_text_and_dot(self, cli: Cli, kernel_file: Path) -> None:
