@@ -111,6 +111,7 @@ class _Summing:
         self.lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
         self.lost = self.lost | (blocks.returns & strange[blocks.owner])
         self.compiled, self.keeps, self.saved = saves.compiled, saves.keeps, saves.saved
+        self.stored = saves.stored
         # compilers set arguments for every call: that they are read proves nothing, except in
         # assembler, which may pass on what an earlier call left in them
         self.sets = np.where(self.compiled, convention.arguments, np.uint64(0))
@@ -194,10 +195,11 @@ class _Summing:
     def _what_may_be_given(self) -> Lane:
         """Return what each compiled function may read of its caller.
 
-        Besides what the convention gives that is what its first block reads. What its own code
-        reads elsewhere may be a variable that is used without having been set; but a nested
-        function is given r11 (its static chain), and code that is jumped to may be the cold half
-        of a function, which has the registers of the other half, but for those that it saves itself.
+        Besides what the convention gives that is what its first block reads, and the preserved
+        registers that it stores otherwise than to save them. What its own code reads elsewhere may
+        be a variable that is used without having been set; but a nested function is given r11 (its
+        static chain), and code that is jumped to may be the cold half of a function, which has the
+        registers of the other half, but for those that it saves itself.
         """
         blocks, effects, calls = self.blocks, self.effects, self.call
         every = self.network.blocks_of(np.arange(len(self.compiled)))
@@ -210,7 +212,9 @@ class _Summing:
         jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
         jumped_to[blocks.tail[self.tail]] = True
         functions = np.arange(len(self.compiled))
-        read = self._entries(functions, own, _ALL) & np.where(jumped_to, _ALL & ~self.saved, _CHAIN)
+        read = self._entries(functions, own, _ALL) & np.where(
+            jumped_to, _ALL & ~self.saved, _CHAIN | self.convention.preserved
+        )
         given = self.convention.direct | _LR | self.convention.returns
         return given | self._entries(functions, effects.proven, _ALL) | read
 

@@ -40,6 +40,27 @@ g: li r3,1
     assert {"r9", "r8"} <= free
 
 
+def test_a_register_stored_elsewhere_after_it_was_saved_is_read(tmp_path: Path) -> None:
+    """As ``__builtin_setjmp`` keeps the frame pointer in its buffer, in a later block of the function."""
+    keeper = "stw r31,12(r1)\n bcl 20,31,1f\n1: mflr r30\n stw r31,0(r3)\n li r31,0\n lwz r31,12(r1)"
+    source = f"""
+f: {FRAME}
+    li r31,5
+    mr r9,r8
+    bl keeper
+    li r31,6
+    {LEAVE}
+    .size f,.-f
+    .type keeper,@function
+keeper: {FRAME}
+    {keeper}
+    {LEAVE}
+    .size keeper,.-keeper"""
+    free = _free(source, tmp_path, 5)
+    assert "r31" not in free
+    assert "r9" in free
+
+
 def test_a_cold_half_with_a_frame_has_the_registers_of_the_other(tmp_path: Path) -> None:
     """The half that is jumped to makes its frame, and looks at r9 and r10 in its second block only."""
     source = f"""
