@@ -162,4 +162,4 @@ class Console:
 
 
 def _text(line: bytes) -> str:
-    return line.decode(errors="replace").rstrip("\r")
+    return line.decode(errors="replace").strip("\r")  # early consoles send it behind the newline

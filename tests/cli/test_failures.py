@@ -68,7 +68,13 @@ def test_a_site_of_an_unfinished_patch(guest_cli: Cli, kernel: Kernel) -> None:
     assert client.returncode == -signal.SIGKILL
     listed = guest_cli("list", kernel.name, "--json").json
     assert listed["state"] == "unfinished"
-    assert guest_cli("verify", kernel.name, "--json").json == {"ok": True, "patched": 0, "mismatched": []}
+    assert guest_cli("verify", kernel.name, "--json").json == {
+        "ok": True,
+        "patched": 0,
+        "mismatched": [],
+        "mismatched_symbols": [],
+        "kernel_changes": [],
+    }
     again = guest_cli("apply", kernel.name, "run_netisr", "--call", "printf")
     failed(again, 3, f"belongs to patch {listed['id']}, whose apply was cut off; remove {listed['id']} first")
     assert guest_cli("remove", kernel.name, listed["id"]).code == 0

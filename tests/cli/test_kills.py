@@ -54,7 +54,7 @@ def test_a_dead_kernel_is_told(guest_cli: Cli, kernel: Kernel, guest: str, way: 
     for command, rest in refusing.items():
         told = guest_cli(command, kernel.name, *rest)
         assert told.code == 4
-        assert told.out == ""
+        assert command == "list" or told.out == ""  # the table is in memory still
         (line,) = told.err.splitlines()
         assert kernel.name in line
         if state == "panicked" and way != "stack overrun":  # which overwrites what it runs over
