@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from kgdbpatch.errors import BadInput, DeadKernel, TargetLost, TargetTimeout
 from kgdbpatch.guests.profile import Profile, Vitals
@@ -24,9 +25,11 @@ __all__ = ["Health", "Watch"]
 
 _NEVER_INTERRUPTIBLE = 1.0  # seconds of QEMU's processor time that no sound kernel keeps interrupts off
 _MISSED_BEATS = 3.0  # heartbeats, of the guest's time, after which it has none
-_INTERRUPTS = 0.2  # of all glances may show the stack of an interrupt
 _REPORTS = 4.0  # times as much: Linux waits a second or more between an oops and the panic it leads to
 _LEAST = 8  # glances that a verdict needs
+_LATEST = 16  # of the glances tell whether it lives now
+_STACK = 0x4000  # bytes: places so far apart are on two threads' stacks, or an interrupt's
+_STARVES = 0.8  # of the glances see the same thread where others hardly run
 _BATCH = 4  # glances at once
 _LONGEST = 10.0  # seconds of looking, on a host that has other things to do
 _QMP = 2.0  # seconds to wait for whoever talks to QEMU's monitor
@@ -55,13 +58,6 @@ class Health:
         return f"hangs: {self.reason}" if self.state == "hung" else f"is {self.state}: {self.reason}"
 
 
-def _changes(seen: list[Glance], share: float) -> bool:
-    """Tell whether the CPU is seen in a process, or for a larger ``share`` of the time on other stacks."""
-    stacks = [cpu.stack for cpu in seen]
-    most = max(map(stacks.count, set(stacks)), default=0)
-    return any(cpu.user for cpu in seen) or len(seen) - most > share * len(seen)
-
-
 class Watch:
     """Watch one guest; ``image`` gives its kernel when that is needed, ``place`` names an address in it."""
 
@@ -83,10 +79,17 @@ class Watch:
 
     @cached_property
     def _vitals(self) -> Vitals:
-        noted = self._qemu.metadata.get("vitals")
-        if isinstance(noted, dict):
-            return Vitals(tuple(noted["counters"]), noted["panic"], noted["no_panic"])
-        return self._profile.vitals(self._image())
+        noted: Any = self._qemu.metadata.get("vitals")
+        try:
+            return Vitals(
+                tuple(noted["ticks"]),
+                tuple(noted["switches"]),
+                tuple(noted["idle"]) if noted["idle"] else None,
+                noted["panic"],
+                noted["no_panic"],
+            )
+        except (KeyError, TypeError):  # another version's, or nobody's
+            return self._profile.vitals(self._image())
 
     def _word(self, physical: int) -> bytes:
         return self._qemu.ram.read(physical, 4)
@@ -181,7 +184,7 @@ class Watch:
 
     def _counts(self) -> bool:
         """Tell whether the kernel's counters go on, by what they were the last time or soon."""
-        if not self._vitals.counters:
+        if not self._vitals.ticks + self._vitals.switches:
             return False
         until = time.monotonic() + _QUICK
         before = self._seen or self._counters()
@@ -192,8 +195,20 @@ class Watch:
         return True
 
     def _counters(self) -> tuple[bytes, ...]:
-        self._seen = tuple(self._word(place) for place in self._vitals.counters)
+        self._seen = tuple(self._word(place) for place in self._vitals.ticks + self._vitals.switches)
         return self._seen
+
+    def _changes(self, seen: list[Glance], before: tuple[bytes, ...]) -> bool:
+        """Tell whether threads or processes are seen to take turns, or the CPU to be idle."""
+        vitals = self._vitals
+        if any(cpu.user for cpu in seen) or (not vitals.switches and vitals.idle is None):
+            return True
+        if vitals.idle is not None:
+            low, high = vitals.idle
+            return len({cpu.r2 for cpu in seen}) > 1 or any(low <= cpu.sp < high for cpu in seen)
+        stacks = [cpu.sp // _STACK for cpu in seen]  # a thread that starves others lets some run for moments
+        most = max(map(stacks.count, set(stacks)))
+        return self._seen[len(vitals.ticks) :] != before[len(vitals.ticks) :] and most <= _STARVES * len(seen)
 
     def _look(self, *, need_line: bool) -> str | None:
         """Return why the kernel seems to hang, or None when it does something, or nothing is known.
@@ -205,6 +220,7 @@ class Watch:
         size, spent, began = console.size(), process.cpu_seconds(), time.monotonic()
         seen: list[Glance] = []
         counters = self._counters()
+        history = [counters]
         while True:
             try:
                 rows = glances(self._qemu, _BATCH, _QMP)
@@ -219,7 +235,8 @@ class Watch:
             interruptible = goes_on or any(cpu.interruptible for cpu in seen)
             if console.size() != size:
                 return None
-            lives = len(seen) >= _LEAST and _changes(seen, _INTERRUPTS)
+            history.append(self._seen)
+            lives = len(seen) >= _LEAST and self._changes(seen[-_LATEST:], history[-_LATEST // _BATCH :][0])
             if interruptible and (beat is None or (lives and not need_line)):
                 return None
             used, waited = process.cpu_seconds() - spent, time.monotonic() - began

@@ -105,10 +105,10 @@ class Darwin(Profile):
         return None
 
     def vitals(self, image: Image) -> Vitals:
-        """Return the count of changes of threads; every tick comes to one while several want the CPU."""
+        """Return the count of changes of threads."""
         found = (symbol.address for symbol in image.symbols if symbol.name == "_context_switches")
         places = (self.to_physical(image, address) for address in found)
-        return Vitals(tuple(place for place in places if place is not None))
+        return Vitals((), tuple(place for place in places if place is not None))
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""

@@ -26,7 +26,8 @@ __all__ = ["Linux", "kernel_option"]
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
-_VITAL = ("jiffies", "panic_cpu")
+_VITAL = ("jiffies", "panic_cpu", "init_stack")
+_LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
 _PT_LOAD = 1
 _NEAR = 16 * MIB
 _PAGE_SHIFT = 12
@@ -76,11 +77,13 @@ class Linux(Profile):
         return LogLine(match["time"], match["source"] or "kernel", match["message"])
 
     def vitals(self, image: Image) -> Vitals:
-        """Return the clock's ticks, and the CPU that panicked (``panic_cpu``, -1 as long as none has)."""
+        """Return the clock's ticks, the idle thread, and the CPU that panicked (-1 as long as none has)."""
         known = {symbol.name: symbol.address for symbol in image.symbols if symbol.name in _VITAL}
         places = {name: self.to_physical(image, address) for name, address in known.items()}
-        ticks = places.get("jiffies")
-        return Vitals(() if ticks is None else (ticks,), places.get("panic_cpu"), 0xFFFF_FFFF)
+        ticks, panic = places.get("jiffies"), places.get("panic_cpu")
+        stack = known.get("init_stack")
+        idle = None if stack is None else (stack, stack + _LARGEST_STACK)
+        return Vitals(() if ticks is None else (ticks,), (), idle, panic, 0xFFFF_FFFF)
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of ``address`` in the linear map of the announced memory."""

@@ -101,11 +101,14 @@ _FORMATS = {"mach-o": "Mach-O", "elf": "ELF", "raw": "a raw binary"}
 class Vitals:
     """Words of a kernel's memory that tell how it is; physical addresses, as far as they are known.
 
-    Each of ``counters`` goes on as long as the kernel does something: clock ticks, changes of
-    threads. The word at ``panic`` is ``no_panic`` until the kernel has given itself up.
+    Each of ``ticks`` goes on with the clock, each of ``switches`` with changes of threads. Where r2
+    holds the current thread, ``idle`` is the (virtual) stack of the idle one. The word at ``panic`` is
+    ``no_panic`` until the kernel has given itself up.
     """
 
-    counters: tuple[int, ...] = ()
+    ticks: tuple[int, ...] = ()
+    switches: tuple[int, ...] = ()
+    idle: tuple[int, int] | None = None
     panic: int | None = None
     no_panic: int = 0
 

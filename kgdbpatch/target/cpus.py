@@ -11,9 +11,9 @@ from kgdbpatch.target.qmp import qmp_again
 __all__ = ["Glance", "glances"]
 
 _EE, _PR, _POW = 0x8000, 0x4000, 0x4_0000  # MSR
-_STACK = 0x4000  # bytes: of two places so far apart one is another thread's stack, or an interrupt's
 _ROW = re.compile(
-    r"^NIP (?P<pc>\w+) .*?^MSR (?P<msr>\w+) .*?^TB (?P<high>\d+) (?P<low>\d+).*?^GPR00 \w+ (?P<sp>\w+)",
+    r"^NIP (?P<pc>\w+) .*?^MSR (?P<msr>\w+) .*?"
+    r"^TB (?P<high>\d+) (?P<low>\d+).*?^GPR00 \w+ (?P<sp>\w+) (?P<r2>\w+)",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -25,6 +25,7 @@ class Glance:
     pc: int
     msr: int
     sp: int
+    r2: int
     timebase: int
 
     @property
@@ -42,11 +43,6 @@ class Glance:
         """Whether the CPU waits for an interrupt."""
         return bool(self.msr & _POW)
 
-    @property
-    def stack(self) -> int:
-        """The stack in use, roughly."""
-        return self.sp // _STACK
-
 
 def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:
     """Return all CPUs' registers at so many moments, one right after the other.
@@ -59,5 +55,5 @@ def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:
 
 
 def _glance(row: re.Match[str]) -> Glance:
-    pc, msr, sp = (int(row[name], 16) & 0xFFFF_FFFF for name in ("pc", "msr", "sp"))
-    return Glance(pc, msr, sp, int(row["high"]) << 32 | int(row["low"]))
+    pc, msr, sp, r2 = (int(row[name], 16) & 0xFFFF_FFFF for name in ("pc", "msr", "sp", "r2"))
+    return Glance(pc, msr, sp, r2, int(row["high"]) << 32 | int(row["low"]))

@@ -16,14 +16,14 @@ _TEXT = {"darwin": "thread_block", "linux": "timer_interrupt"}
 _DATA = {"darwin": "version", "linux": "linux_banner"}
 _RETURNS = {"darwin": "hardclock", "linux": "scheduler_tick"}  # and so does what calls it
 _RESTART = "extern void machine_restart(char *); void f(void) { machine_restart(0); }"
-_SAVED_LR = {"darwin": 8, "linux": 4}  # of the frame above (Apple's ABI, SysV's)
 
 _ASSEMBLER = {
     "wild store": "lis 9, {text}@ha\n addi 9, 9, {text}@l\n li 10, 0\n stw 10, 0(9)",
     "null store": "li 9, 0\n stw 9, 0(9)",
     "interrupts off": "mfmsr 9\n rlwinm 9, 9, 0, 17, 15\n mtmsr 9\n1: b 1b",
     "stack overrun": "mr 9, 1\n li 10, 0\n1: stwu 10, -4(9)\n b 1b",
-    "bad return": "lwz 9, 0(1)\n li 10, 0\n stw 10, {lr}(9)",
+    # SysV's place, in which the darwin guest's compiler keeps it too
+    "bad return": "lwz 9, 0(1)\n li 10, 0\n stw 10, 4(9)",
 }
 _C = {
     "recursion": "int f(int); static int (*volatile again)(int) = f;\n"
@@ -59,7 +59,7 @@ def kill(kernel: Kernel, way: str) -> None:
     elif way in _C:
         _apply_c(kernel, _OFTEN[guest], _C[way].format(data=_DATA[guest]))
     else:
-        text = _ASSEMBLER[way].format(text=_TEXT[guest], lr=_SAVED_LR[guest])
+        text = _ASSEMBLER[way].format(text=_TEXT[guest])
         kernel.patch((_RETURNS if way == "bad return" else _OFTEN)[guest], asm=text)
 
 
