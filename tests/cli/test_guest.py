@@ -18,9 +18,11 @@ PAYLOADS = {"darwin": ("run_netisr", "packet_counter.c"), "linux": ("udp_sendmsg
 APPLIED = {
     "id",
     "site",
+    "symbol",
     "entry",
     "forced",
     "springboard",
+    "springboard_symbol",
     "saved",
     "body_words",
     "guarded",
@@ -29,8 +31,8 @@ APPLIED = {
 }
 CHECKED = {"site", "symbol", "ok", "rule", "reason", "nearest", "nearest_symbol", "springboard"}
 CHECKED |= {"entry", "saved", "body_words"}
-CLEAN = {"mismatched": [], "kernel_changes": []}
-LISTED = {"id", "site", "state", "entry", "forced", "hits", "held_by", "skipped"}
+CLEAN = {"mismatched": [], "mismatched_symbols": [], "kernel_changes": []}
+LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped"}
 
 pytestmark = pytest.mark.guest
 each_guest = pytest.mark.parametrize(
