@@ -29,7 +29,7 @@ FRAME_BASES = (1, 11, 12, 30, 31)
 _SAVED_CRS = np.uint64(lane.from_mask(mask("cr2", "cr3", "cr4")))
 PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
 _GPRS = np.uint64(0xFFFFC000)
-_LWZ, _LMW, _STW, _STWU, _STMW = 32, 46, 36, 37, 47
+_LWZ, _LMW, _STW, _STMW = 32, 46, 36, 47
 _MTCRF = 144
 
 
@@ -39,7 +39,7 @@ class Saves:
 
     ``compiled`` functions make a frame as compilers do it (``stwu r1,-n(r1)``). ``keeps`` are the
     preserved registers that a function leaves alone or puts back, ``restores`` those that it puts
-    back, ``saved`` those that it saves, ``stored`` those that it stores otherwise than to save them.
+    back, ``saved`` those that it saves.
     """
 
     words: Flags
@@ -47,7 +47,6 @@ class Saves:
     keeps: Lane
     restores: Lane
     saved: Lane
-    stored: Lane
 
 
 def _field(words: Codes, shift: int) -> Codes:
@@ -185,7 +184,4 @@ def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
         program.function[np.flatnonzero(inside & ((words & np.uint32(0xFC1FFFFF)) == 0x7C000026))]
     )
     saved[mfcr] |= restored[mfcr] & _SAVED_CRS
-    plain = np.flatnonzero(inside & ~result & (_field(words, 21) >= 14) & np.isin(major, (_STW, _STWU)))
-    register = np.uint64(1) << _field(words[plain], 21).astype(np.uint64)
-    stored_too = _sum_up(count, program.function[plain], register)
-    return Saves(result, compiled, keeps, restored & PRESERVED, saved, stored_too)
+    return Saves(result, compiled, keeps, restored & PRESERVED, saved)

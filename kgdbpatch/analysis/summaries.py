@@ -111,7 +111,6 @@ class _Summing:
         self.lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
         self.lost = self.lost | (blocks.returns & strange[blocks.owner])
         self.compiled, self.keeps, self.saved = saves.compiled, saves.keeps, saves.saved
-        self.stored = saves.stored
         # compilers set arguments for every call: that they are read proves nothing, except in
         # assembler, which may pass on what an earlier call left in them
         self.sets = np.where(self.compiled, convention.arguments, np.uint64(0))
@@ -196,7 +195,7 @@ class _Summing:
         """Return what each compiled function may read of its caller.
 
         Besides what the convention gives that is what its first block reads, and the preserved
-        registers that it stores otherwise than to save them. What its own code reads elsewhere may
+        registers that it reads otherwise than by saving them. What its own code reads elsewhere may
         be a variable that is used without having been set; but a nested function is given r11 (its
         static chain), and code that is jumped to may be the cold half of a function, which has the
         registers of the other half, but for those that it saves itself.
