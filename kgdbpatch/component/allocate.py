@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.table import Table
@@ -15,6 +16,27 @@ from kgdbpatch.patch.plan import Place, Plan
 from kgdbpatch.patch.trap import trap_word
 
 __all__ = ["Allocator", "runs"]
+
+
+class _Slots:
+    """Free slots, ascending; the table has too many to make a list of them for every plan."""
+
+    def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
+        self._numbers, self._taken = numbers, 0
+
+    def __bool__(self) -> bool:
+        return self._taken < len(self._numbers)
+
+    @property
+    def first(self) -> int:
+        """The lowest one."""
+        return int(self._numbers[self._taken])
+
+    def take(self) -> int:
+        """Take the lowest one."""
+        slot = self.first
+        self._taken += 1
+        return slot
 
 
 class Allocator:
@@ -34,12 +56,11 @@ class Allocator:
     ) -> None:
         self._plan, self._counter = plan, counter_offset
         self._first = plan.virtual + layout.TABLE_OFFSET
-        used = np.zeros(layout.RECORDS, bool)
-        used[table.slots] = True
-        free = np.flatnonzero(~used)[::-1]
-        quick = free % layout.QUICK == 0
-        self._slots: list[int] = free[~quick].tolist()
-        self._quick: list[int] = free[quick].tolist()
+        free = np.ones(layout.RECORDS, bool)
+        free[table.slots] = False
+        self._quick = _Slots(np.flatnonzero(free[:: layout.QUICK]) * layout.QUICK)
+        free[:: layout.QUICK] = False
+        self._slots = _Slots(np.flatnonzero(free))
         self._springboards = self._free_springboards(table) if springboards is None else list(springboards)
         self._gaps = self._free_memory(table)
 
@@ -104,14 +125,14 @@ class Allocator:
     def _slot(self, place: Place) -> int:
         return (place.counter - self._counter - self._first) // layout.RECORD.itemsize
 
-    def _choose(self, *, quick: bool) -> list[int]:
-        """Return the free slots to take the last one of: the lowest, that a batch's be adjacent."""
+    def _choose(self, *, quick: bool) -> _Slots:
+        """Return the free slots to take the first one of: the lowest, that a batch's be adjacent."""
         if quick and self._quick:
             return self._quick
         some = [slots for slots in (self._slots, self._quick) if slots]
         if not some:
             raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
-        return min(some, key=lambda slots: slots[-1])
+        return min(some, key=lambda slots: slots.first)
 
     def look(self, size: int = 0, springboard_size: int = 0, *, quick: bool = False) -> Place:
         """Return a place for a body of ``size`` bytes and a springboard of ``springboard_size``.
@@ -120,7 +141,7 @@ class Allocator:
         counters whose address takes one instruction to make; they lie far apart in the table.
         Raises `Refused` (rule ``memory``) when the arena or the table is full.
         """
-        slot = self._choose(quick=quick)[-1]
+        slot = self._choose(quick=quick).first
         counter = self._first + slot * layout.RECORD.itemsize
         springboard = self._springboard(springboard_size)
         return Place(self._fitting(size)[0], springboard, counter + self._counter)
@@ -134,7 +155,7 @@ class Allocator:
         if made.springboard is not None:
             for offset in range(0, len(made.springboard_code), layout.SPRINGBOARD_SIZE):
                 self._springboards.remove(made.springboard + offset)
-        return self._choose(quick=quick).pop()
+        return self._choose(quick=quick).take()
 
 
 def runs(slots: list[int]) -> Iterator[tuple[int, int]]:

@@ -25,7 +25,7 @@ _MSR_RUNNING = 0x1032  # ME, IR, DR, RI: set in every kernel context that can be
 _MSR_USER = 0x4000  # PR
 _MSR_KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
 _DISTANCE = 2  # words from the pc to its MSR, at most
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18  # words at a time: what is made of them stays in the host's caches
 
 
 def _kernel_msr(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
@@ -71,6 +71,8 @@ def interrupted_contexts(
             chunk = words[begin : begin + _CHUNK + _DISTANCE]  # some more: the MSR behind the last pc
             for mask, value in clusters:
                 index = np.flatnonzero((chunk[:_CHUNK] & mask) == value)
+                if not index.size:
+                    continue
                 pcs = chunk[index].byteswap()
                 slot = np.searchsorted(starts, pcs, side="right").astype(np.int64) - 1
                 inside = (slot >= 0) & (pcs < ends[slot]) & (pcs & np.uint32(3) == 0)

@@ -104,6 +104,8 @@ class Table:
     def stacks(self) -> list[list[int]]:
         """Return the indexes of patches not retired that share a site, newest first."""
         live = np.flatnonzero(self.raw["state"] != State.RETIRED)
+        if live.size < 2:
+            return []
         _, group, count = np.unique(self.raw["site"][live], return_inverse=True, return_counts=True)
         members = [live[group == number].tolist() for number in np.flatnonzero(count > 1)]
         return [sorted(stack, key=lambda index: -int(self.raw["id"][index])) for stack in members]

@@ -55,26 +55,7 @@ def assemble_gnu(source: str, origin: int, resolve: Callable[[str, str], int], f
     Raises `BadPatch` with the assembler's or linker's own message.
     """
     blob, names, built = _object(source, filename)
-    symbols = {name: resolve(name, source) for name in names}
-    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
-        place = Path(directory)
-        (place / "payload.o").write_bytes(blob)
-        body = [
-            f".text 0x{origin:x} : SUBALIGN(4) {{ *(.text) }}",
-            f"{_TABLE} : SUBALIGN(1) {{ *({_TABLE}) LONG(SIZEOF(.text)) }}",
-            ".other : { *(.data .bss .glink .iplt .plt .got .rela.iplt .branch_lt) }",
-            f'ASSERT(SIZEOF(.other) == 0, "{_ONLY_TEXT}")',
-        ]
-        (place / "script").write_text(link_script(origin, symbols, body))
-        done = run(
-            "ld",
-            *("-melf32ppc", "--oformat", "binary", "--orphan-handling=error", "-e", "0"),
-            *("-T", place / "script", "-o", place / "payload", place / "payload.o"),
-            about=filename,
-        )
-        if done.returncode:
-            raise complaint(_tidy(done.stderr, place, filename), filename, "ld")
-        linked = (place / "payload").read_bytes()
+    linked = _linked(blob, origin, tuple((name, resolve(name, source)) for name in names), filename)
     size = int.from_bytes(linked[-4:], "big")
     if size % 4:
         raise BadPatch(
@@ -138,6 +119,30 @@ def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...], bool]:
         if done.returncode or not target.exists():
             raise complaint(_tidy(done.stderr, place, filename), filename, "as")
         return target.read_bytes(), tuple(undefined(target, filename)), built
+
+
+@lru_cache(maxsize=64)
+def _linked(blob: bytes, origin: int, symbols: tuple[tuple[str, int], ...], filename: str) -> bytes:
+    """Return the code of an object placed at ``origin``, its branches' table and its size behind it."""
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
+        place = Path(directory)
+        (place / "payload.o").write_bytes(blob)
+        body = [
+            f".text 0x{origin:x} : SUBALIGN(4) {{ *(.text) }}",
+            f"{_TABLE} : SUBALIGN(1) {{ *({_TABLE}) LONG(SIZEOF(.text)) }}",
+            ".other : { *(.data .bss .glink .iplt .plt .got .rela.iplt .branch_lt) }",
+            f'ASSERT(SIZEOF(.other) == 0, "{_ONLY_TEXT}")',
+        ]
+        (place / "script").write_text(link_script(origin, dict(symbols), body))
+        done = run(
+            "ld",
+            *("-melf32ppc", "--oformat", "binary", "--orphan-handling=error", "-e", "0"),
+            *("-T", place / "script", "-o", place / "payload", place / "payload.o"),
+            about=filename,
+        )
+        if done.returncode:
+            raise complaint(_tidy(done.stderr, place, filename), filename, "ld")
+        return (place / "payload").read_bytes()
 
 
 _STATEMENT = re.compile(r"""(?:[^;"']|"(?:\\.|[^"\\])*"?|'.?)+|;""")

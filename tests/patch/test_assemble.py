@@ -274,3 +274,13 @@ def test_the_kernels_close_names(engine: Engine) -> None:
 
     with pytest.raises(BadPatch, match=r"x\.s:1: no symbol 'netirs' in mach_kernel; did you mean _netisr"):
         assemble("bl netirs", origin=0, symbols=lookup, filename="x.s", engine=engine)
+
+
+@both
+def test_the_same_source_for_other_kernels_and_places(engine: Engine):
+    """What is kept of an earlier run is of the same symbols and the same place."""
+    placed = [
+        assemble("bl here", origin=origin, symbols={"here": address}, engine=engine)
+        for origin, address in ((0x1000, 0x1010), (0x1000, 0x1020), (0x1010, 0x1020), (0x1000, 0x1010))
+    ]
+    assert [code.hex() for code in placed] == ["48000011", "48000021", "48000011", "48000011"]
