@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import Allocator
-from kgdbpatch.component.layout import Flushed, State
+from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import Outdated, TargetLost
 from kgdbpatch.guests.profile import ArenaPlan, Window
@@ -31,7 +31,7 @@ class Header:
     """The arena's header: its place, the mapping in use and the identity of the patched kernel."""
 
     arena: ArenaPlan
-    bats: tuple[int, ...]  # of the arena, and of its near window where there is one
+    bats: tuple[Bats, ...]  # of the arena, and of its near window where there is one
     next_id: int
     slots: int  # of the table, up to the last one ever used
     hook: Hook | None  # of the program exception, while patches are entered by traps
@@ -48,6 +48,11 @@ def _hook(raw: np.void) -> Hook | None:
     vector, original, at, shift = (int(raw[f"hook_{name}"]) for name in ("vector", "original", "at", "shift"))
     table = int(raw["physical"]) + layout.TRAPS_OFFSET
     return Hook(vector, original, at, shift, table) if at else None
+
+
+def _bats(raw: np.void, prefix: str) -> Bats:
+    instruction = int(raw[f"{prefix}ibat"])
+    return Bats(None if instruction == NO_BAT else instruction, int(raw[f"{prefix}dbat"]))
 
 
 def field_offset(name: str, dtype: np.dtype[np.void]) -> int:
@@ -77,7 +82,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
             near if near.end else None,
             tails if tails.end else None,
         ),
-        bats=(int(raw["bat"]), *([int(raw["near_bat"])] if near.end else [])),
+        bats=(_bats(raw, ""), *([_bats(raw, "near_")] if near.end else [])),
         next_id=int(raw["next_id"]),
         slots=int(raw["slots"]),
         hook=_hook(raw),

@@ -7,6 +7,7 @@ guest's patches is in here, so that any client can carry on where another one di
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,7 @@ __all__ = [
     "LINE",
     "MAGIC",
     "MAX_COMMANDS",
+    "NO_BAT",
     "QUICK",
     "RECORD",
     "RECORDS",
@@ -41,6 +43,7 @@ __all__ = [
     "TRAPS_OFFSET",
     "TRAP_ENTRIES",
     "VERSION",
+    "Bats",
     "Flag",
     "Flushed",
     "Op",
@@ -48,7 +51,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 8
+VERSION = 9
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -70,6 +73,7 @@ QUICK = 0x10000 // 64
 RECORDS = 0x40000
 BODIES_OFFSET = 0xC0000 + RECORDS * 64
 BODY_ALIGNMENT = 16
+NO_BAT = 0xFFFF_FFFF  # in the header, for the instruction BAT of a block that is data
 LINE = 32  # bytes of a cache line of the 7xx
 
 
@@ -86,6 +90,17 @@ class Op(IntEnum):
     APPLY = 8
     WITHDRAW = 9
     MARK = 10
+
+
+class Bats(NamedTuple):
+    """The numbers of the BATs that map a block: instructions' (None: the block is data), and data's."""
+
+    instruction: int | None
+    data: int
+
+    def numbers(self) -> list[int]:
+        """Return them as the stub counts: data BATs follow the four for instructions."""
+        return [*(() if self.instruction is None else (self.instruction,)), 4 + self.data]
 
 
 class Flushed(IntEnum):
@@ -120,8 +135,8 @@ def _words(*names: str) -> list[tuple[str, str]]:
 HEADER = np.dtype(
     [
         ("magic", "V8"),
-        *_words("version", "physical", "size", "virtual", "bat", "springboards", "springboards_end"),
-        *_words("near", "near_size", "near_bat", "tails", "tails_end"),
+        *_words("version", "physical", "size", "virtual", "ibat", "dbat", "springboards", "springboards_end"),
+        *_words("near", "near_size", "near_ibat", "near_dbat", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),

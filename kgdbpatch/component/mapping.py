@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
-from kgdbpatch.component.layout import Op
+from kgdbpatch.component.layout import Bats, Op
 from kgdbpatch.component.stub import Command
 from kgdbpatch.component.translate import PAGE, mapped_pages
 from kgdbpatch.errors import Refused
@@ -22,16 +23,33 @@ __all__ = ["check_blocks", "check_unmapped", "free_bats", "in_tails", "mapping",
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
 
-def _blocks(arena: ArenaPlan) -> list[tuple[int, int]]:
-    """Return the BAT pairs' (upper, lower) words for the arena and its near window (PEM 7.4)."""
+class _Block(NamedTuple):
+    """A block to be mapped by BATs: the pair's words (PEM 7.4), and whether code in it is executed."""
+
+    upper: int
+    lower: int
+    executed: bool
+
+
+def _blocks(arena: ArenaPlan) -> list[_Block]:
+    """Return the blocks of the arena and of its near window.
+
+    With a near window and no springboards all code is executed there: the rest of the arena is data.
+    """
     supervisor, memory_coherent, read_write = 2, 0x10, 2
-    blocks = [(arena.virtual, arena.physical, arena.size)]
+    blocks = [
+        (arena.virtual, arena.physical, arena.size, arena.near is None or arena.springboards is not None)
+    ]
     if arena.near is not None:
         size = arena.near.end - arena.near.start
-        blocks.append((arena.near.start, arena.physical + arena.size - size, size))
+        blocks.append((arena.near.start, arena.physical + arena.size - size, size, True))
     return [
-        (virtual | (size // 0x20000 - 1) << 2 | supervisor, physical | memory_coherent | read_write)
-        for virtual, physical, size in blocks
+        _Block(
+            virtual | (size // 0x20000 - 1) << 2 | supervisor,
+            physical | memory_coherent | read_write,
+            executed,
+        )
+        for virtual, physical, size, executed in blocks
     ]
 
 
@@ -88,29 +106,35 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Ram) -> None:
             )
 
 
-def free_bats(arena: ArenaPlan, state: np.void) -> tuple[int, ...]:
-    """Return a BAT pair for each block of the arena, one that is free or was given to it already.
+def free_bats(arena: ArenaPlan, state: np.void) -> tuple[Bats, ...]:
+    """Return the BATs for each block of the arena: such as are free or were given to it already.
 
     ``state`` is the CPU's. Raises `Refused` (rule ``mapping``) when the kernel uses them all.
     """
-    found: list[int] = []
-    for block in _blocks(arena):
-        for number in range(4):
-            uppers = (int(state["ibat"][number][0]), int(state["dbat"][number][0]))
-            if number not in found and all(upper & 3 == 0 or upper == block[0] for upper in uppers):
-                found.append(number)
-                break
-        else:
-            raise Refused(
-                "mapping", "all BAT pairs of the CPU are in use by the kernel; the arena cannot be mapped"
-            )
-    return tuple(found)
+    taken: dict[str, set[int]] = {"ibat": set(), "dbat": set()}
+
+    def free(kind: str, block: _Block) -> int:
+        uppers = [int(upper) for upper in state[kind][:, 0]]
+        for number, upper in enumerate(uppers):
+            if number not in taken[kind] and (upper & 3 == 0 or upper == block.upper):
+                taken[kind].add(number)
+                return number
+        what = "instruction" if kind == "ibat" else "data"
+        raise Refused(
+            "mapping", f"all {what} BATs of the CPU are in use by the kernel; the arena cannot be mapped"
+        )
+
+    return tuple(
+        Bats(free("ibat", block) if block.executed else None, free("dbat", block)) for block in _blocks(arena)
+    )
 
 
-def mapping(arena: ArenaPlan, bats: Sequence[int]) -> list[Command]:
+def mapping(arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
     """Return the commands that map the arena (BATs) and its springboard page (PTE, PEM 7.6)."""
     commands = [
-        Command(Op.BAT, bat, upper, lower) for bat, (upper, lower) in zip(bats, _blocks(arena), strict=True)
+        Command(Op.BAT, number, block.upper, block.lower)
+        for pair, block in zip(bats, _blocks(arena), strict=True)
+        for number in pair.numbers()
     ]
     if arena.springboards is not None:
         page = arena.physical + layout.SPRINGBOARD_OFFSET

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import checksum
-from kgdbpatch.component.layout import Flag
+from kgdbpatch.component.layout import NO_BAT, Bats, Flag
 from kgdbpatch.component.table import forced_flags
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
@@ -17,14 +17,17 @@ from kgdbpatch.patch.plan import Plan
 __all__ = ["header_of", "pieces", "records"]
 
 
-def header_of(arena: ArenaPlan, bats: Sequence[int], baseline: int, image_sha256: str) -> bytes:
+def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: int, image_sha256: str) -> bytes:
     """Return the header of an arena without patches, so many ``baseline`` words, no magic."""
     header = np.zeros(1, layout.HEADER)
     header["version"] = layout.VERSION
     header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
-    header["bat"], header["next_id"], header["baseline_count"] = bats[0], 1, baseline
+    header["next_id"], header["baseline_count"] = 1, baseline
+    for prefix, pair in zip(("", "near_"), bats, strict=False):
+        header[f"{prefix}ibat"] = NO_BAT if pair.instruction is None else pair.instruction
+        header[f"{prefix}dbat"] = pair.data
     if arena.near is not None:
-        header["near"], header["near_bat"] = arena.near.start, bats[1]
+        header["near"] = arena.near.start
         header["near_size"] = arena.near.end - arena.near.start
     if arena.tails is not None:
         header["tails"], header["tails_end"] = arena.tails.start, arena.tails.end

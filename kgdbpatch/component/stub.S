@@ -59,8 +59,7 @@
         .set    SRR0, 26
         .set    SRR1, 27
         .set    PVR, 287
-        .set    IBAT0U, 528
-        .set    DBAT0U, 536
+        .set    IBAT0U, 528             # IBAT0U, IBAT0L, ... IBAT3L, DBAT0U, ... DBAT3L
         .set    HID0, 1008
 
         .globl  _start
@@ -74,7 +73,7 @@ next:
         cmplw   6, 5
         beq     succeeded
         lwz     7, 0(4)
-        lwz     8, 4(4)                 # operand a: an address, or a BAT number
+        lwz     8, 4(4)                 # operand a: an address, or a BAT pair's number
         lwz     9, 8(4)                 # operand b
         lwz     10, 12(4)               # operand c
         cmpwi   7, OP_FLUSH
@@ -291,46 +290,32 @@ state:
         bne     2b
         b       advance
 
-# bat: give instruction and data BAT pair number a the upper word b and lower word c,
-# unless either is already valid with another upper word. Result: the word found.
+# bat: give BAT pair number a (0 to 3: instruction, 4 to 7: data) the upper word b and lower word c,
+# unless it is already valid with another upper word. Result: the word found.
 bat:
         .macro  pair number
+        cmpwi   8, \number
+        bne     1f
         mfspr   11, IBAT0U+2*\number
-        mfspr   12, DBAT0U+2*\number
         bl      admit
         li      11, 0
         mtspr   IBAT0U+2*\number, 11
-        mtspr   DBAT0U+2*\number, 11
         isync
         mtspr   IBAT0U+2*\number+1, 10
-        mtspr   DBAT0U+2*\number+1, 10
         mtspr   IBAT0U+2*\number, 9
-        mtspr   DBAT0U+2*\number, 9
         isync
         b       advance
+1:
         .endm
-        cmpwi   8, 0
-        bne     1f
-        pair    0
-1:      cmpwi   8, 1
-        bne     2f
-        pair    1
-2:      cmpwi   8, 2
-        bne     3f
-        pair    2
-3:      cmpwi   8, 3
-        bne     failed
-        pair    3
-admit:                                  # fall back to `failed` when r11 or r12 is another's
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        pair    \n
+        .endr
+        b       failed
+admit:                                  # fall back to `failed` when r11 is another's
         stw     11, COMMAND_RESULT(4)
         andi.   0, 11, 3
-        beq     1f
-        cmplw   11, 9
-        bne     failed
-1:      andi.   0, 12, 3
         beqlr
-        stw     12, COMMAND_RESULT(4)
-        cmplw   12, 9
+        cmplw   11, 9
         bne     failed
         blr
 

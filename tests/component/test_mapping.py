@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.mapping import check_blocks, check_unmapped
+from kgdbpatch.component.layout import Bats
+from kgdbpatch.component.mapping import check_blocks, check_unmapped, free_bats
 from kgdbpatch.component.translate import mapped_pages, translate
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan, Window
@@ -77,6 +78,34 @@ def test_invalid_bats_and_those_of_the_arena_do_not_count(state: np.void):
     state["dbat"][0] = (bat(0xB000_0000, 32 * MIB) & ~3, 2)
     state["dbat"][1] = (bat(0xB000_0000, 32 * MIB), PLAN.physical | 0x12)
     check_unmapped(PLAN, state, Memory())
+
+
+def valid(state: np.void, kind: str, *numbers: int) -> None:
+    for number in numbers:
+        state[kind][number] = (bat(0xC000_0000 + number * 4 * MIB, 4 * MIB), 0x0000_0002)
+
+
+def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void):
+    valid(state, "ibat", 0, 1, 2)
+    valid(state, "dbat", 0)
+    at_the_top = replace(PLAN, springboards=None)  # as on Linux: code only in the near window
+    assert free_bats(at_the_top, state) == (Bats(None, 1), Bats(3, 2))
+    with pytest.raises(Refused, match="all instruction BATs") as refused:
+        free_bats(PLAN, state)  # code in both
+    assert refused.value.rule == "mapping"
+    valid(state, "dbat", 1, 2)
+    with pytest.raises(Refused, match="all data BATs"):
+        free_bats(at_the_top, state)
+
+
+def test_the_arenas_own_bats_are_taken_again(state: np.void):
+    first = free_bats(PLAN, state)
+    assert first == (Bats(0, 0), Bats(1, 1))
+    valid(state, "ibat", 2, 3)
+    for (number, _), window in zip(first, (PLAN.virtual, PLAN.near.start if PLAN.near else 0), strict=True):
+        size = 32 * MIB if window == PLAN.virtual else 16 * MIB
+        state["ibat"][number] = state["dbat"][number] = (bat(window, size), PLAN.physical | 0x12)
+    assert free_bats(PLAN, state) == first
 
 
 @pytest.mark.parametrize("secondary", [False, True])
