@@ -192,6 +192,6 @@ def _make(tree: Path, arguments: Sequence[str], progress: Callable[[str], None],
 
 def _reason(said: Sequence[str]) -> str:
     """Return the line that says why: one that names an error, else what came before make's own words."""
-    ours = [line for line in said if "***" not in line]
-    named = (line for line in ours if re.search(r"\berror\b", line, re.IGNORECASE))
+    ours = [line for line in said if not re.match(r"make(\[\d+\])?: .*\bError \d+", line)]
+    named = (line for line in ours if re.search(r"\berror\b|\*\*\*", line, re.IGNORECASE))
     return next(named, ours[-1] if ours else "no output")

@@ -105,6 +105,8 @@ def test_the_line_that_says_why_is_found():
         == "x.c:7:1: error: what?"
     )
     assert linux_build._reason(["  HOSTCC conf", "can't open file", *stopped]) == "can't open file"
+    missing = "make[2]: *** No rule to make target 'a.dts', needed by 'a.dtb'.  Stop."
+    assert linux_build._reason(["  CC x.o", missing, "make[1]: *** [Makefile:9: x] Error 2"]) == missing
     assert linux_build._reason([]) == "no output"
 
 
