@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kgdbpatch.target.description import described_registers, read_document
 from kgdbpatch.target.qemu import Qemu
-
-# Of a client that does not ask for its description of the CPU QEMU expects this layout: 32 general
-# registers, 32 floating-point ones of 8 bytes, then these.
-OFFSETS = {f"r{n}": 4 * n for n in range(32)} | {f"f{n}": 128 + 8 * n for n in range(32)}
-OFFSETS |= {name: 384 + 4 * n for n, name in enumerate(("pc", "msr", "cr", "lr", "ctr", "xer"))}
 
 
 class Stub:
@@ -24,6 +20,7 @@ class Stub:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
         self._held = b""
+        self._places = described_registers(lambda name: read_document(self.ask, name))
 
     def close(self) -> None:
         self._socket.close()
@@ -56,13 +53,12 @@ class Stub:
         return answer
 
     def register(self, name: str) -> int:
-        offset, size = OFFSETS[name], 8 if name.startswith("f") else 4
+        _, offset, size = self._places[name]
         return int(self.ask("g")[2 * offset : 2 * (offset + size)], 16)
 
     def set_register(self, name: str, value: int) -> None:
-        offset, size = OFFSETS[name], 8 if name.startswith("f") else 4
-        block = self.ask("g")
-        self.ask(f"G{block[: 2 * offset]}{value:0{2 * size}x}{block[2 * (offset + size) :]}")
+        number, _, size = self._places[name]
+        assert self.ask(f"P{number:x}={value:0{2 * size}x}") == "OK"
 
     def run_to_stop(self, seconds: float) -> bool:
         """Let the guest run until it stops by itself; False: it had to be interrupted."""

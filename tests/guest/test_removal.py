@@ -380,14 +380,16 @@ SPIN = """
 )
 def test_a_thread_that_was_interrupted_inside_comes_back(kernel: Kernel, poison: Poison, site: str):
     """Some milliseconds in a body without calls: only the interrupted context tells of the thread."""
-    for _ in range(10):
+    rounds = 0
+    while rounds < 10 or (poison.kept == 0 and rounds < 200):
         patch = kernel.patch(site, asm=SPIN, count=True)
         until = time.monotonic() + 60
         while not patch.hits:
             assert time.monotonic() < until
         kernel.remove(patch.id)
+        rounds += 1
     empty(kernel)
     beat(kernel)
     print(f"{site}: {poison.frees} freed, {poison.kept} times one was kept")
-    assert poison.frees == 10
+    assert poison.frees == rounds
     assert poison.kept > 0
