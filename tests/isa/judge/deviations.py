@@ -11,6 +11,8 @@ Besides what is listed here, seen on QEMU 7.2:
 * When an instruction leaves FPSCR[FEX] set while MSR[FE0,FE1] is clear, QEMU takes note of an
   exception that it later ignores; a request to stop that comes in between is lost, and with it the
   monitor and the debugger. So these guests are begun by the debugger and end at a breakpoint.
+  QEMU 10 may raise it at a later word that has nothing to do with it (lwsync): words to which that
+  happened are not judged.
 * rfi and mtmsr change MSR at once; no context synchronisation is modelled. Caches do not exist.
 """
 

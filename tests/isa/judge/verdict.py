@@ -62,7 +62,10 @@ class _Judge:
         self.vector = results["vector"].astype(np.int64)
         self.srr0 = results["srr0"].astype(np.int64)
         self.at_word = (self.vector != 0) & (self.srr0 == self.address)
-        self.gone = (self.vector == _PROGRAM) & ~self.at_word  # to a trap word
+        elsewhere = (self.vector == _PROGRAM) & ~self.at_word
+        late = elsewhere & (results["srr1"] & _FLOAT != 0)  # see `deviations`
+        self.late = np.isin(runs.probe, runs.probe[late])
+        self.gone = elsewhere & ~late  # to a trap word
         self.refused = self.at_word & (self.vector == _PROGRAM) & (results["srr1"] & _TRAP == 0)
 
     def _see_through(self) -> None:
@@ -241,8 +244,9 @@ def judge(probes: Probes, sandwich: Sandwich, places: Places, runs: Runs, result
     """Return the verdict over all runs."""
     court = _Judge(probes, sandwich, places, runs, results)
     assert (runs.cases["msr"][runs.purpose == USER] & MSR_PR).all()
+    assert court.late.mean() < 1e-3
     lacking = court.trapped()
-    judged = ~lacking & (runs.purpose != USER)
+    judged = ~lacking & ~court.late & (runs.purpose != USER)
     court.changes(judged)
     court.stores(judged)
     court.compare(judged)
