@@ -1,4 +1,4 @@
-"""GDB as a child process that takes rows of packets, see ``inside_gdb.py``."""
+"""GDB as a child process: one MI command begins rows of packets (``inside_gdb.py``), an empty row ends it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Protocol
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 from kgdbpatch.target.launch import find_tool
+from kgdbpatch.target.mi import Dialogue, Result, quoted
 from kgdbpatch.target.process import Process
 
 __all__ = ["Gdb", "Target"]
@@ -25,11 +26,18 @@ _SETTINGS = (
     "confirm off",
     "pagination off",
     "endian big",  # before connecting: without an executable GDB assumes little
-    "debuginfod enabled off",
+    "stack-cache off",  # rows change memory without GDB's knowledge
+    "code-cache off",
+    "remote trace-status-packet off",  # one question less at each connection
 )
 _GONE = re.compile("(?i)connection (closed|reset|refused)|broken pipe|no such file|remote target")
 _END = 5.0  # seconds GDB has for its end
 _TAIL = 500  # characters of GDB's stderr that an error quotes
+
+
+def _console(command: str) -> str:
+    """Return the MI command that executes a command of GDB's console."""
+    return f"-interpreter-exec console {quoted(command)}"
 
 
 class Target(Protocol):
@@ -54,22 +62,14 @@ class Gdb:
         self._last_words = os.memfd_create("gdb-stderr", os.MFD_CLOEXEC)
         orders, self._in = os.pipe()
         self._out, answers = os.pipe()
-        commands = [f"set {setting}" for setting in (*_SETTINGS, *settings)]
-        commands += [
-            f"source {files('kgdbpatch.target') / 'inside_gdb.py'}",
-            f"python serve({orders}, {answers})",
-        ]
         self._process = subprocess.Popen(
-            [
-                find_tool("gdb-multiarch", "gdb-multiarch"),
-                *("-nx", "-q", "-batch-silent"),
-                *(argument for command in commands for argument in ("-ex", command)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            [find_tool("gdb-multiarch", "gdb-multiarch"), "-nx", "-q", "--interpreter=mi3"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=self._last_words,
+            bufsize=0,
             pass_fds=[orders, answers, shared],
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C", "DEBUGINFOD_URLS": ""},
             cwd=directory,
             start_new_session=True,  # a signal to our group must not reach it while it holds the guest
             restore_signals=False,  # SIGPIPE stays ignored: it carries on when we are gone
@@ -78,11 +78,21 @@ class Gdb:
         os.close(answers)
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._pipes = self._process.stdin, self._process.stdout
+        self._mi = Dialogue(*self._pipes)
+        self._serve = _console(f"python serve({orders}, {answers})")
+        settings = [f"-gdb-set {setting}" for setting in (*_SETTINGS, *settings)]
+        settings += (_console(f"source {files('kgdbpatch.target') / 'inside_gdb.py'}"), self._serve)
+        self._serves = True  # GDB takes rows, and no MI commands
+        with suppress(BrokenPipeError):  # what ended GDB is told when it is asked
+            *self._unset, _ = self._mi.send(settings, _END)
 
     def ask(
         self, *orders: str, deadline: float, overdue: tuple[float, Callable[[], None]] | None = None
     ) -> list[str | None]:
-        """Have GDB carry out a row of orders; return the answers, None for a packet that got none.
+        """Have GDB's Python carry out a row of orders; return the answers, None for a packet that got none.
 
         ``overdue`` are seconds, and what to do whenever so many have passed without the answers.
         Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
@@ -90,16 +100,63 @@ class Gdb:
         after it are not begun.
         """
         answers: list[str | None]
+        if not self._serves:
+            self._serves = True
+            self._send([self._serve], deadline)
         answers, complaint = json.loads(self._exchange(orders, deadline, overdue))
         if complaint is not None:
-            if self._target.process.wait(1.0 if _GONE.search(complaint) else 0):
-                raise self._target.lost()
-            raise CommandFailed(f"GDB: {complaint.strip()}")
+            raise self._failed(complaint)
         return answers
 
+    def command(self, *commands: str, deadline: float) -> list[Result]:
+        """Have GDB execute MI commands; return their results.
+
+        Errors as for `ask`, but that all commands are executed.
+        """
+        if self._serves:
+            self._serves = False
+            self._unsent += b"\n"
+        results = self._results(self._send(commands, deadline), deadline, commands)
+        for result in results:
+            if result.error is not None:
+                raise self._failed(result.error)
+        return results
+
     def start(self, deadline: float) -> None:
-        """Wait until GDB is up and set."""
+        """Wait until GDB is up and set; forget what it told of its own accord."""
         self.ask(deadline=deadline)
+        unset, self._unset = self._unset, []
+        for result in self._results(unset, deadline, ["its settings"]):
+            result.checked()
+        self._mi.forget()
+
+    def _send(self, commands: Sequence[str], deadline: float) -> list[int]:
+        try:
+            return self._mi.send(commands, deadline)
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _results(self, tokens: Sequence[int], deadline: float, what: Sequence[str]) -> list[Result]:
+        """Wait for the results of MI commands."""
+        end = time.monotonic() + deadline
+        while (results := self._mi.results(tokens)) is None:
+            if self._turn(self._pipes[1].fileno(), end):
+                if not self._mi.read():
+                    raise self._ended()
+            elif time.monotonic() >= end:
+                raise self._too_late(what)
+        return results
+
+    def _failed(self, complaint: str) -> TargetLost:
+        """Return the error for GDB's complaint, which may tell that its target has ended."""
+        if self._target.process.wait(1.0 if _GONE.search(complaint) else 0):
+            return self._target.lost()
+        return CommandFailed(f"GDB: {complaint.strip()}")
+
+    def _too_late(self, what: Sequence[str]) -> TargetTimeout:
+        self._process.kill()
+        told = ", ".join(order[:60] for order in what) or "its settings"
+        return TargetTimeout(f"GDB did not answer {told} in time; it was ended")
 
     def _exchange(
         self, orders: Sequence[str], deadline: float, overdue: tuple[float, Callable[[], None]] | None
@@ -112,26 +169,28 @@ class Gdb:
         self._owed += 1
         while True:
             while b"\n" not in self._unread:
-                self._turn(min(end, due))
-                if act and time.monotonic() >= due:
+                if self._turn(self._out, min(end, due)):
+                    said = os.read(self._out, 1 << 20)
+                    if not said:
+                        raise self._ended()
+                    self._unread += said
+                elif act and time.monotonic() >= due:
                     due += after
                     act()
-                elif time.monotonic() >= end and b"\n" not in self._unread:
-                    self._process.kill()
-                    what = ", ".join(order[:60] for order in orders) or "its settings"
-                    raise TargetTimeout(f"GDB did not answer {what} in time; it was ended")
+                elif time.monotonic() >= end:
+                    raise self._too_late(orders)
             answer, _, self._unread = self._unread.partition(b"\n")
             self._owed -= 1
             if not self._owed:
                 return answer
 
-    def _turn(self, end: float) -> None:
-        """Wait for GDB once, at most until ``end``: write what it takes, read what it says."""
+    def _turn(self, source: int, end: float) -> bool:
+        """Wait for GDB once, until ``end``; write what it takes; tell whether ``source`` can be read."""
         if self._unsent:
             with suppress(BlockingIOError, BrokenPipeError):
                 self._unsent = self._unsent[os.write(self._in, self._unsent) :]
         poll = select.poll()
-        poll.register(self._out, select.POLLIN)
+        poll.register(source, select.POLLIN)
         if self._unsent:
             poll.register(self._in, select.POLLOUT)
         other = self._target.process.fileno()
@@ -139,13 +198,9 @@ class Gdb:
             raise self._target.lost()
         poll.register(other, select.POLLIN)
         ready = dict(poll.poll(max(0.0, end - time.monotonic()) * 1000))
-        if self._out in ready:
-            said = os.read(self._out, 1 << 20)
-            if not said:
-                raise self._ended()
-            self._unread += said
-        elif other in ready:  # GDB has nothing more to say about it
+        if source not in ready and other in ready:  # GDB has nothing more to say about it
             raise self._target.lost()
+        return source in ready
 
     def _ended(self) -> TargetLost:
         """Return the error that says why GDB is gone: most often because QEMU is."""
@@ -173,6 +228,9 @@ class Gdb:
         self._closed = True
         os.close(self._in)
         os.close(self._out)
+        for pipe in self._pipes:
+            with suppress(OSError):
+                pipe.close()
         try:
             self._process.wait(_END)
         except subprocess.TimeoutExpired:

@@ -2,16 +2,20 @@
 
 GDB reads its commands and writes what it says one byte a system call, which takes longer than the
 packets themselves; a row costs one read and one write. A row that did not come wholly is not begun,
-and one that was begun is carried out even when the client is gone. The end of the pipe ends GDB,
-which disconnects and lets the guest go on.
+and one that was begun is carried out even when the client is gone. The end of the pipe comes with the
+end of GDB's commands, which ends GDB: it disconnects and lets the guest go on.
 """
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import gdb
 
 _RUN = "vCont;c"
+_rows: dict[int, BinaryIO] = {}  # by descriptor: what was read ahead stays
 
 # The guest did not stop as long as GDB waits. Earlier GDBs (13) then ask QEMU to repeat its answer,
 # later ones (16) give up; QEMU stops the guest at any byte: there at once, here with the next packet.
@@ -31,26 +35,46 @@ def _carry_out(order: str) -> str | None:
 
 
 def serve(orders: int, answers: int) -> None:
-    """Carry out rows until there are no more; the arguments are descriptors.
+    """Carry out rows until an empty one; the arguments are descriptors.
 
     A row is a line with a JSON list of strings: a packet, or ``:`` and a command of GDB's. The answer
     to it is a line with a list: QEMU's answers or what GDB printed, null where there was none, and
     GDB's complaint about the one that failed, or null. The first failure ends a row.
     """
-    with os.fdopen(orders, "rb") as rows:
-        for row in rows:
-            if not row.endswith(b"\n"):
-                return
-            given: list[str | None] = []
-            complaint = None
-            try:
-                for order in json.loads(row):
-                    given.append(_carry_out(order))
-            except Exception as error:
-                complaint = str(error) or repr(error)
-            answer = json.dumps([given, complaint]).encode() + b"\n"
-            try:
-                while answer:
-                    answer = answer[os.write(answers, answer) :]
-            except BrokenPipeError:
-                return
+    if orders not in _rows:
+        _rows[orders] = os.fdopen(orders, "rb")
+    with _silence():
+        _serve(_rows[orders], answers)
+    gdb.execute("maintenance flush register-cache", to_string=True)  # packets have passed it by
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let go what GDB tells on its own, one byte a system call: here, nobody waits for it."""
+    said, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(said, 1)
+        os.close(said)
+        os.close(nowhere)
+
+
+def _serve(rows: BinaryIO, answers: int) -> None:
+    for row in iter(rows.readline, b"\n"):
+        if not row.endswith(b"\n"):
+            return
+        given: list[str | None] = []
+        complaint = None
+        try:
+            for order in json.loads(row):
+                given.append(_carry_out(order))
+        except Exception as error:
+            complaint = str(error) or repr(error)
+        answer = json.dumps([given, complaint]).encode() + b"\n"
+        try:
+            while answer:
+                answer = answer[os.write(answers, answer) :]
+        except BrokenPipeError:
+            return
