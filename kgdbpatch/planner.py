@@ -16,8 +16,6 @@ from kgdbpatch.component.table import Record
 from kgdbpatch.errors import BadPatch, Misuse, OutOfReach, Refused, UnknownSymbol
 from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
-from kgdbpatch.patch.assemble import assemble
-from kgdbpatch.patch.compile import CObject, Linked, compile_c, link
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
 from kgdbpatch.patch.plan import (
     Payload,
@@ -33,6 +31,8 @@ from kgdbpatch.patch.plan import (
 from kgdbpatch.patch.reentry import Reached, Ways
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.toolchain.assemble import assemble
+from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
 
 __all__ = ["VIA", "Planned", "Planner"]
 

@@ -16,8 +16,8 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL
-from kgdbpatch.patch.compile import compile_c, link
 from kgdbpatch.patch.payload import asm_payload
+from kgdbpatch.toolchain.compile import compile_c, link
 
 from .code import BASE, assemble, needs_as
 

@@ -11,12 +11,12 @@ import pytest
 
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import Kind, decode
-from kgdbpatch.patch.assemble import Engine, assemble
-from kgdbpatch.patch.compile import compile_c, link
 from kgdbpatch.patch.displace import displace
-from kgdbpatch.patch.gnu import available
 from kgdbpatch.patch.payload import asm_payload
 from kgdbpatch.patch.site import Site
+from kgdbpatch.toolchain.assemble import Engine, assemble
+from kgdbpatch.toolchain.compile import compile_c, link
+from kgdbpatch.toolchain.gnu import available
 
 AT = 0x1500_0000
 LWSYNC, SYNC, PTESYNC = 0x7C20_04AC, 0x7C00_04AC, 0x7C40_04AC

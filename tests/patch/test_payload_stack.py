@@ -11,12 +11,12 @@ import pytest
 
 from kgdbpatch.errors import BadPatch, Refused, UnknownSymbol
 from kgdbpatch.isa.abi import DARWIN, SYSV
-from kgdbpatch.patch.assemble import assemble
-from kgdbpatch.patch.compile import compile_c, link
 from kgdbpatch.patch.depth import Depth, check_depth, depth
-from kgdbpatch.patch.gnu import available, find
 from kgdbpatch.patch.payload import Payload, asm_payload
-from kgdbpatch.patch.support import FLAGS
+from kgdbpatch.toolchain.assemble import assemble
+from kgdbpatch.toolchain.compile import compile_c, link
+from kgdbpatch.toolchain.gnu import available, find
+from kgdbpatch.toolchain.support import FLAGS
 
 needs_gcc = pytest.mark.skipif(not available("gcc"), reason="powerpc-linux-gnu-gcc is not installed")
 AT = 0x1500_0000
@@ -159,7 +159,7 @@ def reported(path: Path, scratch: Path, level: str) -> dict[str, int]:
 @needs_gcc
 @pytest.mark.parametrize("level", ["-O0", "-O1", "-O2", "-Os"])
 def test_the_compilers_own_word(tmp_path: Path, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kgdbpatch.patch.compile.FLAGS", (*FLAGS, level))
+    monkeypatch.setattr("kgdbpatch.toolchain.compile.FLAGS", (*FLAGS, level))
     path = tmp_path / "f.c"
     path.write_text(SOURCE)
     frame = reported(path, tmp_path, level)

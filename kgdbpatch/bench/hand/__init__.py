@@ -13,9 +13,9 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Applied, Kernel
-from kgdbpatch.patch.assemble import assemble
 from kgdbpatch.patch.plan import Place, Plan
 from kgdbpatch.patch.reach import jump
+from kgdbpatch.toolchain.assemble import assemble
 
 __all__ = ["LEAF", "by_hand", "hand_written"]
 

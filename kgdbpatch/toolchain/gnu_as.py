@@ -20,8 +20,8 @@ from typing import Any
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import encode
-from kgdbpatch.patch.gnu import complaint, link_script, run, undefined
-from kgdbpatch.patch.statements import no_text, out_of_reach, plain
+from kgdbpatch.toolchain.gnu import complaint, link_script, run, undefined
+from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
 
 __all__ = ["assemble_gnu"]
 

@@ -14,12 +14,12 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
-from kgdbpatch.patch.gnu import complaint, link_script, run
-from kgdbpatch.patch.support import SUPPORTED, library, of_the_library, support_object
-from kgdbpatch.patch.weak import without_calls
+from kgdbpatch.toolchain.gnu import complaint, link_script, run
+from kgdbpatch.toolchain.support import SUPPORTED, library, of_the_library, support_object
+from kgdbpatch.toolchain.weak import without_calls
 
 if TYPE_CHECKING:
-    from kgdbpatch.patch.compile import CObject
+    from kgdbpatch.toolchain.compile import CObject
 
 __all__ = ["Linked", "link"]
 

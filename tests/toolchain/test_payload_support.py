@@ -11,10 +11,9 @@ import pytest
 from kgdbpatch.errors import UnknownSymbol
 from kgdbpatch.isa.abi import DARWIN, SYSV
 from kgdbpatch.isa.decode import Kind, decode
-from kgdbpatch.patch.compile import CObject, Linked, compile_c, link
-from kgdbpatch.patch.gnu import available
-
-from .matrix.machine import CASE, STACK, STACK_POINTER, needs_machine, private_runtime, run
+from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
+from kgdbpatch.toolchain.gnu import available
+from tests.patch.matrix.machine import CASE, STACK, STACK_POINTER, needs_machine, private_runtime, run
 
 pytestmark = pytest.mark.skipif(not available("gcc"), reason="powerpc-linux-gnu-gcc is not installed")
 

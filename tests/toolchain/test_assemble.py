@@ -8,9 +8,9 @@ import pytest
 
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.patch.assemble import Engine, assemble
-from kgdbpatch.patch.gnu import available
-from kgdbpatch.patch.keystone_as import _RANGES, FORMS
+from kgdbpatch.toolchain.assemble import Engine, assemble
+from kgdbpatch.toolchain.gnu import available
+from kgdbpatch.toolchain.keystone_as import _RANGES, FORMS
 
 SYMBOLS = {"printf": 0x3000, "netisr": 0x2233_8765, "near": 0x1500_0100}
 gnu_as = pytest.mark.skipif(not available("as"), reason="powerpc-linux-gnu-as is not installed")

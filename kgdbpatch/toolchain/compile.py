@@ -20,9 +20,9 @@ from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa.decode import Kind, decode
-from kgdbpatch.patch.gnu import complaint, run
-from kgdbpatch.patch.link import Linked, link
-from kgdbpatch.patch.support import FLAGS, header_options
+from kgdbpatch.toolchain.gnu import complaint, run
+from kgdbpatch.toolchain.link import Linked, link
+from kgdbpatch.toolchain.support import FLAGS, header_options
 
 __all__ = ["CObject", "Linked", "compile_c", "link"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from kgdbpatch.errors import BadPatch, Misuse
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.patch.statements import Program, Statement, out_of_reach, parse
+from kgdbpatch.toolchain.statements import Program, Statement, out_of_reach, parse
 
 __all__ = ["FORMS", "assemble_keystone"]
 
@@ -222,7 +222,7 @@ def _ask(filename: str, asked: list[tuple[Statement, str]]) -> list[int]:
     if not asked:
         return []
     lines = "".join(f"{statement.address:x} {text}\n" for statement, text in asked)
-    command = [sys.executable, "-m", "kgdbpatch.patch.keystone_child"]
+    command = [sys.executable, "-m", "kgdbpatch.toolchain.keystone_child"]
     try:
         done = subprocess.run(
             command, input=lines, capture_output=True, text=True, timeout=_DEADLINE, check=False

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from kgdbpatch.patch.gnu import complaint, run
+from kgdbpatch.toolchain.gnu import complaint, run
 
 __all__ = ["FLAGS", "SUPPORTED", "header_options", "library", "of_the_library", "support_object"]
 
@@ -69,7 +69,7 @@ def support_object(names: frozenset[str]) -> bytes:
     """Return an object with those functions of `SUPPORTED` that are asked for."""
     with (
         tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory,
-        as_file(files("kgdbpatch.patch").joinpath("support.c")) as source,
+        as_file(files("kgdbpatch.toolchain").joinpath("support.c")) as source,
     ):
         target = Path(directory) / "support.o"
         done = run(

@@ -9,8 +9,8 @@ import pytest
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
 from kgdbpatch.isa.abi import DARWIN, SYSV
 from kgdbpatch.isa.decode import Kind, decode
-from kgdbpatch.patch.compile import CObject, Linked, compile_c, link
-from kgdbpatch.patch.gnu import ToolMissing, available
+from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
+from kgdbpatch.toolchain.gnu import ToolMissing, available
 
 pytestmark = pytest.mark.skipif(not available("gcc"), reason="powerpc-linux-gnu-gcc is not installed")
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from kgdbpatch.errors import BadPatch, OutOfReach
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.patch.assemble import Engine, assemble
-from kgdbpatch.patch.gnu import available
 from kgdbpatch.planner import _assembler_source
+from kgdbpatch.toolchain.assemble import Engine, assemble
+from kgdbpatch.toolchain.gnu import available
 
 pytestmark = pytest.mark.skipif(not available("as"), reason="powerpc-linux-gnu-as is not installed")
 both = pytest.mark.parametrize("engine", ["gnu", "keystone"])

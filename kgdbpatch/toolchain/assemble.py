@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
-from kgdbpatch.patch.gnu import available
-from kgdbpatch.patch.gnu_as import assemble_gnu
+from kgdbpatch.toolchain.gnu import available
+from kgdbpatch.toolchain.gnu_as import assemble_gnu
 
 __all__ = ["Engine", "assemble"]
 
@@ -55,7 +55,7 @@ def assemble(
 
     if engine == "gnu":
         return assemble_gnu(source, origin, resolve, filename)
-    from kgdbpatch.patch.keystone_as import assemble_keystone
+    from kgdbpatch.toolchain.keystone_as import assemble_keystone
 
     return assemble_keystone(source, origin, resolve, filename)
 

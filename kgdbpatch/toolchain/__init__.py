@@ -1,0 +1,1 @@
+"""Assemble, compile and link for PowerPC: knows nothing of patches."""
