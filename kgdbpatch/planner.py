@@ -146,15 +146,16 @@ class Planner:
         """Return the payload of a C file; raise `Refused` when it takes more stack than the kernel has."""
         compiled, abi, lookup = compile_c(path, entry=entry), self._image.abi, self._image.lookup
 
+        trial = link(compiled, self._allocator.look().body, lookup, abi=abi)
+
         @cache
         def linked(address: int) -> Linked:
-            return link(compiled, address, lookup, abi=abi)
+            return trial.moved(address) or link(compiled, address, lookup, abi=abi)
 
         def at(address: int) -> tuple[bytes, int, int]:
             made = linked(address)
             return made.code, made.constant_size, made.entry
 
-        trial = linked(self._allocator.look().body)
         text = np.frombuffer(trial.code[: trial.text_size], ">u4").tolist()
         code_end = trial.address + trial.text_size
         functions = {name: place for name, place in trial.symbols.items() if place < code_end}

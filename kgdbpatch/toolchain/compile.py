@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadPatch
-from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.toolchain.gnu import complaint, run
 from kgdbpatch.toolchain.link import Linked, link
+from kgdbpatch.toolchain.objects import called, is_indirect, names
 from kgdbpatch.toolchain.support import FLAGS, header_options
 
 __all__ = ["CObject", "Linked", "compile_c", "link"]
@@ -71,47 +69,23 @@ def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Pa
             raise complaint(done.stderr, str(path), "gcc")
         for line in done.stderr.splitlines():
             _log.warning("%s", line)
-        names = _names(target, path)
-        called = _called(target, path)
         data = target.read_bytes()
-    functions = tuple(name for name, kind in names if kind in "TtW")
-    needed = tuple(name for name, kind in names if kind in "Uwv")
+    file = ELFFile(io.BytesIO(data))
+    found = sorted(names(file), key=lambda name: name.name)
+    functions = tuple(name.name for name in found if name.function)
+    needed = tuple(name.name for name in found if not name.defined)
+    exported = [name for name in found if name.defined and name.exported]
     return CObject(
         path=path,
         data=data,
-        entry=_entry(path, entry, functions, tuple(name for name, kind in names if kind in "TW")),
+        entry=_entry(path, entry, functions, tuple(name.name for name in exported if name.function)),
         functions=functions,
         needed=needed,
-        called=called & frozenset(needed),
-        weak=frozenset(name for name, kind in names if kind in "wv"),
-        exported=tuple(
-            (name, "function" if kind in "TW" else "variable") for name, kind in names if kind in "TWVDBRSGC"
-        ),
-        indirect=_indirect(data),
+        called=called(file) & frozenset(needed),
+        weak=frozenset(name.name for name in found if name.weak and not name.defined),
+        exported=tuple((name.name, "function" if name.function else "variable") for name in exported),
+        indirect=is_indirect(file),
     )
-
-
-def _names(target: Path, path: Path) -> list[tuple[str, str]]:
-    """Return the names of an object and what ``nm`` calls their kind."""
-    done = run("nm", "--format=posix", target, about=str(path))
-    if done.returncode:
-        raise complaint(done.stderr, str(path), "nm")
-    rows = (line.split() for line in done.stdout.splitlines())
-    return [(row[0], row[1]) for row in rows if len(row) > 1]
-
-
-def _indirect(data: bytes) -> bool:
-    """Tell whether the code of an object goes anywhere through CTR or LR, otherwise than to return."""
-    sections = ELFFile(io.BytesIO(data)).iter_sections()
-    code = b"".join(s.data() for s in sections if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
-    found = map(decode, np.frombuffer(code, ">u4", len(code) // 4).tolist())
-    return any(i.kind is Kind.INDIRECT or (i.kind is Kind.CALL and i.target is None) for i in found)
-
-
-def _called(target: Path, path: Path) -> frozenset[str]:
-    done = run("objdump", "-r", target, about=str(path))
-    rows = [line.split() for line in done.stdout.splitlines()]
-    return frozenset(row[2].split("+")[0] for row in rows if len(row) == 3 and row[1] == "R_PPC_REL24")
 
 
 def _entry(path: Path, wanted: str | None, functions: tuple[str, ...], exported: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kgdbpatch.errors import BadPatch, Misuse
 
-__all__ = ["ToolMissing", "available", "complaint", "find", "link_script", "run", "undefined"]
+__all__ = ["ToolMissing", "available", "complaint", "find", "link_script", "run"]
 
 _DEADLINE = 60.0  # seconds; a macro that expands for ever must not hang the client
 
@@ -84,14 +84,6 @@ def complaint(output: str, about: str, tool: str) -> BadPatch:
     for line in [line for line in lines if line != first][:_NOTES]:
         error.add_note(line)
     return error
-
-
-def undefined(objects: Path, about: str) -> list[str]:
-    """Return the names that an object file leaves undefined, sorted."""
-    done = run("nm", "--undefined-only", "--format=posix", objects, about=about)
-    if done.returncode:
-        raise complaint(done.stderr, about, "nm")
-    return sorted({line.split()[0] for line in done.stdout.splitlines() if line})
 
 
 def link_script(address: int, symbols: Mapping[str, int], body: Iterable[str]) -> str:

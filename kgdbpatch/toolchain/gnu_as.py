@@ -20,7 +20,8 @@ from typing import Any
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import encode
-from kgdbpatch.toolchain.gnu import complaint, link_script, run, undefined
+from kgdbpatch.toolchain.gnu import complaint, link_script, run
+from kgdbpatch.toolchain.objects import undefined
 from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
 
 __all__ = ["assemble_gnu"]
@@ -118,7 +119,8 @@ def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...], bool]:
         )
         if done.returncode or not target.exists():
             raise complaint(_tidy(done.stderr, place, filename), filename, "as")
-        return target.read_bytes(), tuple(undefined(target, filename)), built
+        data = target.read_bytes()
+        return data, tuple(undefined(data)), built
 
 
 @lru_cache(maxsize=64)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
 from kgdbpatch.isa import encode
@@ -15,8 +19,9 @@ from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
+from kgdbpatch.toolchain.objects import without_calls
+from kgdbpatch.toolchain.relocate import Relocation, moved, relocations
 from kgdbpatch.toolchain.support import SUPPORTED, library, of_the_library, support_object
-from kgdbpatch.toolchain.weak import without_calls
 
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
@@ -41,6 +46,21 @@ class Linked:
     constant_size: int
     entry: int
     symbols: dict[str, int]
+    _relocations: tuple[Relocation, ...]
+    _alignment: int
+    _calls: tuple[tuple[int, bool], ...]  # of the kernel: address, and whether through a veneer
+    _abi: ABI
+
+    def moved(self, address: int) -> Linked | None:
+        """Return the payload as it is at another address; None where it must be linked anew for that."""
+        shift = address - self.address
+        if shift % self._alignment or any(_far(at, address, self._abi) != far for at, far in self._calls):
+            return None
+        code = moved(self.code, self._relocations, self.address, address)
+        if code is None:
+            return None
+        symbols = {name: at + shift for name, at in self.symbols.items()}
+        return replace(self, address=address, code=code, entry=self.entry + shift, symbols=symbols)
 
 
 def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi: ABI = SYSV) -> Linked:
@@ -69,9 +89,9 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
             if name not in compiled.weak:
                 missing[name] = error
     own = frozenset(name for name in SUPPORTED if name in missing)
-    veneers = {
-        n: found.pop(n) for n in sorted(compiled.called & found.keys()) if _far(found[n], address, abi)
-    }
+    calls = {name: _far(found[name], address, abi) for name in sorted(compiled.called & found.keys())}
+    reached = tuple((found[name], far) for name, far in calls.items())
+    veneers = {name: found.pop(name) for name, far in calls.items() if far}
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
         place = Path(directory)
         objects = [place / "payload.o"]
@@ -82,7 +102,17 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
         done = run(
             "ld",
-            *("-melf32ppc", "-N", "--no-relax", "--no-warn-rwx-segments", "-z", "noexecstack", "-e", "0"),
+            *(
+                "-melf32ppc",
+                "-N",
+                "--no-relax",
+                "--emit-relocs",
+                "--no-warn-rwx-segments",
+                "-z",
+                "noexecstack",
+                "-e",
+                "0",
+            ),
             *("-z", "nodynamic-undefined-weak"),  # a weak name that nobody has is 0
             *("--orphan-handling=error", "--no-warn-mismatch"),
             *("-T", place / "script", "-o", place / "payload"),
@@ -96,7 +126,7 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
                     raise BadPatch(f"{about}: {cause}") from cause
             output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
             raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
-        return _take(compiled, address, place / "payload")
+        return _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
 
 
 def _is_floating(name: str) -> bool:
@@ -141,29 +171,38 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI) -> Iterator[str]:
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
 
-def _take(compiled: CObject, address: int, linked: Path) -> Linked:
-    about = str(compiled.path)
-    binary = linked.with_suffix(".bin")
-    done = run("objcopy", "-O", "binary", linked, binary, about=about)
-    listing = run("nm", "--format=posix", linked, about=about)
-    if done.returncode or listing.returncode:
-        raise complaint(done.stderr + listing.stderr, about, "objcopy")
-    symbols = {
-        name: int(value, 16)
-        for name, kind, value, *_ in (line.split() for line in listing.stdout.splitlines())
-        if kind not in "Aa"
-    }
+def _take(
+    compiled: CObject, address: int, linked: bytes, calls: tuple[tuple[int, bool], ...], abi: ABI
+) -> Linked:
+    file = ELFFile(io.BytesIO(linked))
+    table: Any = file.get_section_by_name(".symtab")
+    symbols, absolute = dict[str, int](), dict[str, int]()
+    for symbol in table.iter_symbols():
+        if symbol.name and symbol["st_info"]["type"] not in ("STT_SECTION", "STT_FILE"):
+            place = {"SHN_ABS": absolute, "SHN_UNDEF": None}.get(symbol["st_shndx"], symbols)
+            if place is not None:
+                place[symbol.name] = symbol["st_value"]
     text, constant, end = (symbols.pop(mark) - address for mark in _MARKS)
-    code = binary.read_bytes().ljust(end, b"\0")
+    code, alignment = bytearray(end), _ALIGNMENT
+    for section in file.iter_sections():
+        if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section["sh_size"]:
+            alignment = max(alignment, section["sh_addralign"])
+            if section["sh_type"] == "SHT_PROGBITS":
+                start = section["sh_addr"] - address
+                code[start : start + section["sh_size"]] = section.data()
     for offset in range(0, text, 4):
         _check(compiled, symbols, int.from_bytes(code[offset : offset + 4], "big"), address + offset)
     return Linked(
         address=address,
-        code=code,
+        code=bytes(code),
         text_size=text,
         constant_size=constant,
         entry=symbols[compiled.entry],
         symbols=symbols,
+        _relocations=tuple(relocations(file, address)),
+        _alignment=alignment,
+        _calls=calls,
+        _abi=abi,
     )
 
 

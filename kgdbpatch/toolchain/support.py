@@ -38,8 +38,8 @@ def header_options() -> Iterator[list[str]]:
 
     Where its ``limits.h`` goes on to the C library's, it finds an empty one.
     """
-    found = (run("gcc", f"-print-file-name={name}", about="gcc") for name in ("include", "include-fixed"))
-    directories = [Path(done.stdout.strip()) for done in found]
+    include = Path(run("gcc", "-print-file-name=include", about="gcc").stdout.strip())
+    directories = (include, include.with_name("include-fixed"))
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last:
         Path(last, "limits.h").touch()
         present = [directory for directory in directories if directory.is_absolute() and directory.is_dir()]
@@ -54,9 +54,13 @@ def library() -> Path:
 
 @cache
 def _held() -> frozenset[str]:
-    done = run("nm", "--defined-only", "--format=posix", library(), about="the compiler's library")
-    rows = (line.split() for line in done.stdout.splitlines())
-    return frozenset(row[0] for row in rows if len(row) > 1 and row[1] in "TtWw")
+    """Return the names in the index of the compiler's library (the first member of an ``ar`` archive)."""
+    with library().open("rb") as file:
+        header = file.read(68)[8:]
+        size = int(header[48:58]) if header.startswith(b"/ ") else 0
+        index = file.read(size)
+    count = int.from_bytes(index[:4], "big")
+    return frozenset(name.decode() for name in index[4 + 4 * count :].split(b"\0")[:count])
 
 
 def of_the_library(name: str) -> bool:

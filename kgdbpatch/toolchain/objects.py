@@ -1,0 +1,93 @@
+"""What an object file says: its names, what it calls; an object less its calls of names that nobody has."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.decode import Kind, decode
+
+__all__ = ["Name", "called", "is_indirect", "names", "undefined", "without_calls"]
+
+_REL24, _PLTREL24 = 10, 18  # System V ABI, PowerPC supplement, 4-18
+
+
+class Name(NamedTuple):
+    """A symbol of an object: whether it is code of the object's, and how others see it."""
+
+    name: str
+    defined: bool
+    function: bool
+    exported: bool
+    weak: bool
+
+
+def names(file: ELFFile) -> Iterator[Name]:
+    """Yield the named symbols of an object, less its sections' and files' own."""
+    table: Any = file.get_section_by_name(".symtab")
+    for symbol in table.iter_symbols() if table is not None else ():
+        kind, bind, index = symbol["st_info"]["type"], symbol["st_info"]["bind"], symbol["st_shndx"]
+        if not symbol.name or kind in ("STT_SECTION", "STT_FILE"):
+            continue
+        code = isinstance(index, int) and bool(file.get_section(index)["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
+        yield Name(symbol.name, index != "SHN_UNDEF", code, bind != "STB_LOCAL", bind == "STB_WEAK")
+
+
+def is_indirect(file: ELFFile) -> bool:
+    """Tell whether the code of an object goes anywhere through CTR or LR, otherwise than to return."""
+    sections = file.iter_sections()
+    code = b"".join(s.data() for s in sections if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR)
+    found = map(decode, np.frombuffer(code, ">u4", len(code) // 4).tolist())
+    return any(i.kind is Kind.INDIRECT or (i.kind is Kind.CALL and i.target is None) for i in found)
+
+
+def called(file: ELFFile) -> frozenset[str]:
+    """Return the names that branches of an object lead to."""
+    found = set()
+    for section in file.iter_sections():
+        if isinstance(section, RelocationSection):
+            symbols: Any = file.get_section(section["sh_link"])
+            for entry in section.iter_relocations():
+                if entry["r_info_type"] == _REL24:
+                    found.add(symbols.get_symbol(entry["r_info_sym"]).name)
+    return frozenset(found)
+
+
+def undefined(data: bytes) -> list[str]:
+    """Return the names that an object file leaves undefined, sorted."""
+    return sorted(name.name for name in names(ELFFile(io.BytesIO(data))) if not name.defined)
+
+
+def without_calls(data: bytes, names: Set[str]) -> bytes:
+    """Return an object file in which nothing calls or jumps to any of ``names``.
+
+    A weak name that the kernel lacks is 0, and code asks for that before it calls; ld encodes the
+    call all the same, as a branch to anywhere. As ld does for other processors, it becomes a nop,
+    and a branch in place of a call and a return becomes the return.
+    """
+    if not names:
+        return data
+    out, file = bytearray(data), ELFFile(io.BytesIO(data))
+    for section in file.iter_sections():
+        if not isinstance(section, RelocationSection):
+            continue
+        symbols: Any
+        symbols, target = file.get_section(section["sh_link"]), file.get_section(section["sh_info"])
+        for number, entry in enumerate(section.iter_relocations()):
+            if (
+                entry["r_info_type"] not in (_REL24, _PLTREL24)
+                or symbols.get_symbol(entry["r_info_sym"]).name not in names
+            ):
+                continue
+            at = target["sh_offset"] + entry["r_offset"]
+            word = encode.nop() if out[at + 3] & 1 else encode.blr()
+            out[at : at + 4] = word.to_bytes(4, "big")
+            out[section["sh_offset"] + number * section["sh_entsize"] + 7] = 0  # R_PPC_NONE
+    return bytes(out)

@@ -1,0 +1,76 @@
+"""Move linked code: put in the addresses that it has elsewhere.
+
+Source: System V ABI, PowerPC processor supplement, chapter 4, "Relocation".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+
+__all__ = ["Relocation", "moved", "relocations"]
+
+_NONE, _ADDR32, _REL24, _UADDR32, _REL32 = 0, 1, 10, 24, 26
+_HALVES = {3: 0, 4: 0, 5: 0, 6: 0x8000}  # R_PPC_ADDR16, _LO, _HI, _HA: what is added before the half is taken
+_UPPER = {5, 6}
+_CONDITIONAL = {11, 12, 13}  # R_PPC_REL14, and with a hint
+_BRANCH_REACH, _CONDITIONAL_REACH = 1 << 25, 1 << 15  # bytes
+_U32 = 0xFFFF_FFFF
+
+
+class Relocation(NamedTuple):
+    """A place in linked code that depends on where the code is: its offset, R_PPC_… and what it leads to.
+
+    ``target`` is an address; ``own`` tells that it moves with the code.
+    """
+
+    offset: int
+    kind: int
+    target: int
+    own: bool
+
+
+def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
+    """Yield the relocations of code linked for ``address`` with ``ld --emit-relocs``."""
+    for section in file.iter_sections():
+        if not isinstance(section, RelocationSection):
+            continue
+        symbols: Any = file.get_section(section["sh_link"])
+        for entry in section.iter_relocations():
+            symbol = symbols.get_symbol(entry["r_info_sym"])
+            own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
+            target = symbol["st_value"] + entry["r_addend"] & _U32
+            yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
+
+
+def moved(code: bytes, places: Sequence[Relocation], old: int, new: int) -> bytes | None:
+    """Return code that was linked for ``old`` as it is at ``new``.
+
+    None where it cannot be moved so: a branch gets out of reach, or a relocation is of an unknown kind.
+    """
+    out = bytearray(code)
+    for offset, kind, target, own in places:
+        to = target + (new - old if own else 0) & _U32
+        if kind == _NONE:
+            continue
+        if kind in (_ADDR32, _UADDR32):
+            struct.pack_into(">I", out, offset, to)
+        elif kind == _REL32:
+            struct.pack_into(">I", out, offset, to - new - offset & _U32)
+        elif kind in _HALVES:
+            half = to + _HALVES[kind] >> (16 if kind in _UPPER else 0) & 0xFFFF
+            struct.pack_into(">H", out, offset, half)
+        elif kind == _REL24 or kind in _CONDITIONAL:
+            reach, bits = (_BRANCH_REACH, 0x03FF_FFFC) if kind == _REL24 else (_CONDITIONAL_REACH, 0xFFFC)
+            distance = (to - new - offset + 0x8000_0000 & _U32) - 0x8000_0000
+            if not -reach <= distance < reach:
+                return None
+            (word,) = struct.unpack_from(">I", out, offset)
+            struct.pack_into(">I", out, offset, word & ~bits | distance & bits)
+        else:
+            return None
+    return bytes(out)
