@@ -45,8 +45,6 @@ ALIGNED = """
 static char line[64] __attribute__((aligned(64)));
 char *payload(void) { line[0]++; return line; }
 """
-    "static char line[64] __attribute__((aligned(64))); char *payload(void) { line[0]++; return line; }\n"
-)
 KERNEL = {"near_by": 0xC000_4000, "far_away": 0x0000_8000, "counter": 0xC070_1234}
 
 
