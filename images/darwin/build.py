@@ -39,6 +39,7 @@ FLAGS = """
     -Wa,--noexecstack,-mregnames
 """
 KERNEL = ["-msoft-float"]
+DEBUG = ["-g", "-gno-record-gcc-switches"]  # for debuggers; the Mach-O file has none of it
 HARD_FLOAT = {"floats.c", "floats.S", "fpu.S"}  # what uses the FPU in the kernel
 KEXT = ["-msoft-float", "-mlongcall", "-mno-pltseq"]  # extensions are out of branch reach
 KERNEL_DIRECTORIES = ("fs", "kern", "net", "ppc", "vm", "work")
@@ -54,7 +55,7 @@ def run(command: Iterable[object]) -> str:
     """Run a tool and return its output; end the program with the tool's own words when it fails."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         sys.exit(f"{words[0]} is not installed (Debian: gcc-powerpc-linux-gnu)")
     if done.returncode:
@@ -66,15 +67,16 @@ def compile_one(source: Path, directory: Path, *extra: str, includes: str = "inc
     """Compile one source file into ``directory``."""
     output = directory / f"{source.parent.name}-{source.name}.o"
     name = source.relative_to(HERE)
-    where = [f"-I{HERE / includes}", f"-I{directory}", f"-ffile-prefix-map={HERE}=."]
+    names = [f"-ffile-prefix-map={there}=." for there in (HERE, directory)]
+    where = [f"-I{HERE / includes}", f"-I{directory}", *names]
     run([COMPILER, *FLAGS.split(), *LIKE_GCC_2.split(), *extra, *where, "-c", HERE / name, "-o", output])
     return output
 
 
 def compile_kernel(source: Path, directory: Path) -> Path:
     """Compile one of the kernel's files."""
-    extra = [] if source.name in HARD_FLOAT else KERNEL
-    extra = [*extra, *KEEP_LOCALS] if source.stem == "lowmem_vectors" else extra
+    extra = [] if source.name in HARD_FLOAT else [*KERNEL]
+    extra += DEBUG if source.suffix == ".c" else KEEP_LOCALS if source.stem == "lowmem_vectors" else []
     if source.name == "archive_data.S":
         extra = [*extra, f"-Wa,-I{directory}"]
     return compile_one(source, directory, *extra)
