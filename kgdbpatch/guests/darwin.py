@@ -14,10 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kgdbpatch import store
 from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.booter import loader_args
-from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
 from kgdbpatch.guests.profile import MIB, LogLine, Profile, Thread, Vitals, Window
+from kgdbpatch.guests.sources import guest_sources
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -65,13 +66,13 @@ class Darwin(Profile):
             progress("building the darwin guest's kernel")
             _run(sys.executable, str(guest_sources("darwin") / "build.py"), str(result))
 
-        return made_once(_entry(), make, progress, _SCRATCH) / _KERNEL
+        return store.made_once(_entry(), make, progress, _SCRATCH) / _KERNEL
 
     def image_path(self) -> Path | None:
         """Return the cached kernel's path, or None when it is not built."""
         if not _has_sources():
             return _last_built()
-        path = cache_directory() / _entry() / _KERNEL
+        path = store.directory() / _entry() / _KERNEL
         return path if path.exists() else None
 
     def command_line(self, epoch: int) -> str:
@@ -183,7 +184,7 @@ def _has_sources() -> bool:
 
 def _last_built() -> Path | None:
     """Return the newest kernel in the cache, or None."""
-    built = cache_directory().glob(f"darwin-*/{_KERNEL}")
+    built = store.directory().glob(f"darwin-*/{_KERNEL}")
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -192,4 +193,4 @@ def _entry() -> str:
     root = guest_sources("darwin")
     files = sorted({path.resolve() for pattern in _SOURCES for path in root.glob(pattern)})
     named = [part for path in files for part in (str(path.relative_to(root.resolve().parent)), path)]
-    return f"darwin-{content_key([_toolchain(), *named])}"
+    return f"darwin-{store.content_key([_toolchain(), *named])}"

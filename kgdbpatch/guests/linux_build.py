@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kgdbpatch import store
 from kgdbpatch.errors import BuildFailed
-from kgdbpatch.guests.cache import cache_directory, content_key, guest_sources, made_once
 from kgdbpatch.guests.cpio import device, directory, file, newc
+from kgdbpatch.guests.sources import guest_sources
 
 __all__ = ["build_initramfs", "build_kernel", "cached_kernel", "missing_options", "source"]
 
@@ -84,12 +85,12 @@ def _kernel_entry(config: Path) -> str:
     status = archive.stat()
     identity = f"{archive.name} {status.st_size} {int(status.st_mtime)}"
     compiler = _output(_CC, "--version") + _output(f"{_PREFIX}ld", "--version")
-    return f"linux-kernel-{content_key([identity, compiler, config])}"
+    return f"linux-kernel-{store.content_key([identity, compiler, config])}"
 
 
 def cached_kernel() -> Path | None:
     """Return the built kernel's path, or None when the cache has none for what it is made from."""
-    path = cache_directory() / _kernel_entry(guest_sources("linux") / "config") / "vmlinux"
+    path = store.directory() / _kernel_entry(guest_sources("linux") / "config") / "vmlinux"
     return path if path.exists() else None
 
 
@@ -118,7 +119,7 @@ def build_kernel(progress: Callable[[str], None]) -> Path:
         shutil.copyfile(scratch / "vmlinux", result / "vmlinux")
         progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
 
-    return made_once(_kernel_entry(config), make, progress, _SCRATCH) / "vmlinux"
+    return store.made_once(_kernel_entry(config), make, progress, _SCRATCH) / "vmlinux"
 
 
 def missing_options(wanted: str, got: str) -> list[str]:
@@ -157,7 +158,9 @@ def build_initramfs(progress: Callable[[str], None]) -> Path:
         )
         (result / "initramfs.cpio.gz").write_bytes(gzip.compress(archive, mtime=0))
 
-    return made_once(f"linux-initramfs-{content_key(parts)}", make, progress) / "initramfs.cpio.gz"
+    return (
+        store.made_once(f"linux-initramfs-{store.content_key(parts)}", make, progress) / "initramfs.cpio.gz"
+    )
 
 
 def _make(tree: Path, arguments: Sequence[str], progress: Callable[[str], None], **variables: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 from kgdbpatch.errors import BadImage, BuildFailed
 from kgdbpatch.guests import darwin as module
 from kgdbpatch.guests.booter import boot_page, loader_args
-from kgdbpatch.guests.cache import guest_sources
 from kgdbpatch.guests.darwin import Darwin
 from kgdbpatch.guests.profile import LogLine
+from kgdbpatch.guests.sources import guest_sources
 from kgdbpatch.image import Image
 
 GCC = "powerpc-linux-gnu-gcc"

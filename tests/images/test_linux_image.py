@@ -1,12 +1,7 @@
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgdbpatch.errors import BuildFailed
-from kgdbpatch.guests import cache, linux_build
-from kgdbpatch.guests.cache import content_key, made_once
+from kgdbpatch.guests import linux_build
 from kgdbpatch.guests.cpio import device, directory, file, newc
+from kgdbpatch.guests.sources import guest_sources
 
 needs_cpio = pytest.mark.skipif(shutil.which("cpio") is None, reason="GNU cpio reads what we wrote")
 
@@ -131,85 +126,7 @@ def in_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_key_follows_content_and_its_division(tmp_path: Path):
-    source = tmp_path / "init.c"
-    source.write_text("int main;")
-    before = content_key(["gcc 12", source])
-    assert content_key(["gcc 12", source]) == before
-    source.write_text("int main ;")
-    assert content_key(["gcc 12", source]) != before
-    assert content_key(["ab", "c"]) != content_key(["a", "bc"])
-
-
-def test_two_builders_at_once_make_it_once(in_cache: Path):
-    made: list[Path] = []
-    said: list[str] = []
-    waiting = threading.Event()
-
-    def make(result: Path, scratch: Path) -> None:
-        made.append(scratch)
-        assert waiting.wait(20), "the second builder never came"
-        (result / "image").write_text("built")
-
-    def hear(line: str) -> None:
-        said.append(line)
-        waiting.set()
-
-    first = threading.Thread(target=made_once, args=("thing", make, hear))
-    first.start()
-    while not made:
-        assert first.is_alive()
-    assert made_once("thing", make, hear) == in_cache / "thing"
-    first.join(20)
-    assert len(made) == 1
-    assert said == ["thing: waiting for another build of it"]
-    assert (in_cache / "thing" / "image").read_text() == "built"
-    assert not made[0].exists()
-
-
-def _fail(result: Path, scratch: Path) -> None:
-    (result / "half").write_text("x")
-    raise BuildFailed("on purpose")
-
-
-def _interrupt(result: Path, scratch: Path) -> None:
-    (scratch / "object").write_text("x")
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(("make", "error"), [(_fail, BuildFailed), (_interrupt, KeyboardInterrupt)])
-def test_a_build_that_fails_leaves_no_trace(
-    in_cache: Path, make: Callable[[Path, Path], None], error: type[BaseException]
-):
-    with pytest.raises(error):
-        made_once("thing", make, print)
-    assert [path.name for path in in_cache.iterdir()] == [".thing.lock"]
-
-
-_KILLED = """
-import os, signal, sys
-from kgdbpatch.guests.cache import made_once
-def make(result, scratch):
-    (scratch / "object").write_text("x" * 1000)
-    os.kill(os.getpid(), signal.SIGKILL)
-made_once("thing", make, print)
-"""
-
-
-def test_what_a_killed_builder_left_is_cleared_by_the_next(in_cache: Path):
-    killed = subprocess.run([sys.executable, "-c", _KILLED], env=os.environ, check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    assert len(list(in_cache.glob(".thing.building-*"))) == 2
-    made_once("thing", lambda result, scratch: (result / "image").touch(), print)
-    assert sorted(path.name for path in in_cache.iterdir()) == [".thing.lock", "thing"]
-
-
-def test_no_room_anywhere_is_said(in_cache: Path):
-    with pytest.raises(BuildFailed, match=r"needs 1073741824 MiB"):
-        made_once("thing", _fail, print, scratch_bytes=1 << 50)
-
-
 def test_guest_sources_are_found_and_unknown_ones_named():
-    assert (cache.guest_sources("linux") / "init.c").is_file()
+    assert (guest_sources("linux") / "init.c").is_file()
     with pytest.raises(BuildFailed, match="'vax'"):
-        cache.guest_sources("vax")
+        guest_sources("vax")

@@ -12,8 +12,8 @@ from typing import Any
 import lief
 import pytest
 
-from kgdbpatch.guests.cache import guest_sources
 from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.guests.sources import guest_sources
 
 GCC = "powerpc-linux-gnu-gcc"
 N_STAB, N_SO, N_FUN = 0xE0, 0x64, 0x24

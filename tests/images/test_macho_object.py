@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from kgdbpatch.guests.cache import guest_sources
+from kgdbpatch.guests.sources import guest_sources
 
 GCC = "powerpc-linux-gnu-gcc"
 pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"{GCC} is not installed")

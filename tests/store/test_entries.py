@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch import store
+from kgdbpatch.store import entries
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def test_the_entries_used_longest_ago_go_first(room: Path, monkeypatch: pytest.M
         store.save("room", key, bytes(1000))
         os.utime(room / key, (1000 + age, 1000 + age))
     assert store.load("room", "a") is not None  # now it is b that nobody has used
-    monkeypatch.setattr(store, "LIMIT", 3500)
+    monkeypatch.setattr(entries, "LIMIT", 3500)
     store.save("room", "e", bytes(1000))
     assert sorted(path.name for path in room.iterdir()) == ["a", "d", "e"]
     store.save("room", "f", bytes(9000))

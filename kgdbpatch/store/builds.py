@@ -1,28 +1,24 @@
-"""Where built images are kept: one directory per content key, made once, never changed."""
+"""What was built: one directory per content key, made once, never changed, the least used pruned."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kgdbpatch.errors import BuildFailed
-from kgdbpatch.store import directory as cache_directory
+from kgdbpatch.store.entries import directory
 
-__all__ = ["cache_directory", "content_key", "guest_sources", "made_once"]
+__all__ = ["LIMIT", "content_key", "made_once"]
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def guest_sources(name: str) -> Path:
-    """Return the directory of a guest's sources: the installed package's, else the checkout's."""
-    for parent in (_PACKAGE / "_data" / "images", _PACKAGE.parent / "images"):
-        if (parent / name).is_dir():
-            return parent / name
-    raise BuildFailed(f"the sources of the guest '{name}' are not installed")
+LIMIT = 2 << 30  # bytes of all that was built: some 200 kernels
+_BUILT = re.compile(r"[\w.-]+-[0-9a-f]{20}")  # what `made_once` is asked for ends with a content key
 
 
 def content_key(parts: Iterable[str | bytes | Path]) -> str:
@@ -49,9 +45,11 @@ def made_once(
     when complete; ``scratch`` is a directory with room for ``scratch_bytes`` that is removed
     at the end, also on failure. A second builder of the same entry waits for the first.
     """
-    root = cache_directory()
+    root = directory()
     entry = root / name
     if entry.is_dir():
+        with contextlib.suppress(OSError):
+            os.utime(entry)  # it is used: others are pruned first
         return entry
     root.mkdir(parents=True, exist_ok=True)
     with (root / f".{name}.lock").open("w") as lock:
@@ -73,14 +71,31 @@ def made_once(
             result.mkdir()
             make(result, Path(scratch))
             result.rename(entry)
+        _prune(root, entry)
     return entry
+
+
+def _prune(root: Path, newest: Path) -> None:
+    """Remove the builds used longest ago until the rest is within `LIMIT`; the caller holds a lock."""
+    held: list[tuple[float, int, Path]] = []
+    for entry in root.iterdir():
+        if _BUILT.fullmatch(entry.name) and entry.is_dir():
+            size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+            held.append((entry.stat().st_mtime, size, entry))
+    total = sum(size for _, size, _ in held)
+    for _, size, entry in sorted(held):
+        if total <= LIMIT:
+            return
+        if entry != newest:
+            shutil.rmtree(entry, ignore_errors=True)
+            total -= size
 
 
 def _roomy(cache: Path, size: int) -> Path:
     """Return a directory with ``size`` bytes free: the cache's, else the temporary directory."""
     candidates = [cache, Path(tempfile.gettempdir())]
-    for directory in candidates:
-        if shutil.disk_usage(directory).free >= size:
-            return directory
+    for place in candidates:
+        if shutil.disk_usage(place).free >= size:
+            return place
     tried = " or ".join(map(str, candidates))
     raise BuildFailed(f"building needs {size >> 20} MiB, which neither {tried} has free")
