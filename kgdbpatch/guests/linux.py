@@ -28,7 +28,6 @@ _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
 _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
-_PT_LOAD = 1
 _NEAR = 16 * MIB
 _PAGE_SHIFT = 12
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
@@ -229,13 +228,9 @@ def _options(image: Image) -> dict[str, str]:
     return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
 
 
-@lru_cache(maxsize=4)
 def _linear_offset(image: Image) -> int:
     """Return virtual minus physical addresses of the linear map, from the ELF program headers."""
-    header = Path(image.path).read_bytes()
-    table, (size, count) = struct.unpack_from(">I", header, 28)[0], struct.unpack_from(">HH", header, 42)
-    for offset in range(table, table + count * size, size):
-        kind, _, virtual, physical = struct.unpack_from(">4I", header, offset)
-        if kind == _PT_LOAD:
-            return int(virtual - physical)
-    raise BadImage(image.path, "no segment to load")
+    first = image.segments[0]
+    if first.physical is None:
+        raise BadImage(image.path, "nothing tells at which physical address the kernel is loaded")
+    return first.address - first.physical

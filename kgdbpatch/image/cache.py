@@ -48,8 +48,8 @@ def load(sha256: str, data: bytes) -> Contents | None:
             for name, address, size, kept, executable, writable, offset in sections
         ),
         segments=tuple(
-            Segment(name, address, size, _fetch(data, kept), offset)
-            for name, address, size, kept, offset in segments
+            Segment(name, address, size, _fetch(data, kept), offset, physical)
+            for name, address, size, kept, offset, physical in segments
         ),
         symbols=tuple(Symbol(*fields) for fields in symbols),
     )
@@ -64,7 +64,7 @@ def save(sha256: str, data: bytes, contents: Contents) -> None:
                 (s.name, s.address, s.size, _kept(data, s), s.executable, s.writable, s.offset)
                 for s in contents.sections
             ],
-            [(s.name, s.address, s.size, _kept(data, s), s.offset) for s in contents.segments],
+            [(s.name, s.address, s.size, _kept(data, s), s.offset, s.physical) for s in contents.segments],
             [(s.name, s.address, s.size, s.section, s.kind, s.exported) for s in contents.symbols],
         ),
         _MARSHAL,

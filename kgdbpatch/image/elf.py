@@ -57,7 +57,7 @@ def read_elf(path: object, data: bytes) -> Contents:
 
 def _segments(path: object, data: bytes, headers: _Headers) -> tuple[Segment, ...]:
     segments: list[Segment] = []
-    for number, (kind, offset, start, _, held, size, _, _) in enumerate(headers.tolist()):
+    for number, (kind, offset, start, physical, held, size, _, _) in enumerate(headers.tolist()):
         if kind != _PT_LOAD:
             continue
         if held and offset + held > len(data):
@@ -65,7 +65,7 @@ def _segments(path: object, data: bytes, headers: _Headers) -> tuple[Segment, ..
         if start + size > 1 << 32:
             raise BadImage(path, f"segment {number} ends beyond the 32-bit address space")
         segments.append(
-            Segment(f"LOAD{number}", start, size, data[offset : offset + min(held, size)], offset)
+            Segment(f"LOAD{number}", start, size, data[offset : offset + min(held, size)], offset, physical)
         )
     if not segments:
         raise BadImage(path, "the ELF file has no segments to load")

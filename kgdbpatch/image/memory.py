@@ -22,10 +22,10 @@ def image_from_memory(name: str, pieces: Iterable[tuple[int, bytes]]) -> Image:
     Its ``.text`` is what runs, patches included; what the kernel gave back after its start is no
     code any more. Raises `BadImage` when there is no kernel that keeps its symbols.
     """
-    for _, memory in _joined(pieces):
+    for start, memory in _joined(pieces):
         found = find_kallsyms(memory)
         if found is not None:
-            contents = linux_contents(name, memory, found)
+            contents = linux_contents(name, memory, found, start)
             digest = hashlib.sha256(contents.segments[0].data).hexdigest()
             return Image(Path(f"memory:{name}"), "elf", digest, contents)
     raise BadImage(name, "no symbols of a Linux kernel (kallsyms) in the guest's memory")

@@ -36,13 +36,17 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A loaded segment: ``data`` from ``offset`` on in the file; bytes behind it up to ``size`` are zero."""
+    """A loaded segment: ``data`` from ``offset`` on in the file; bytes behind it up to ``size`` are zero.
+
+    ``physical`` is where it is loaded, None where the file does not say.
+    """
 
     name: str
     address: int
     size: int
     data: bytes
     offset: int = 0
+    physical: int | None = None
 
     @property
     def end(self) -> int:

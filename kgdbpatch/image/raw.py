@@ -20,7 +20,7 @@ def read_raw(path: object, data: bytes, load: int | None, entry: int | None) -> 
     """
     found = find_kallsyms(data)
     if found is not None:
-        return linux_contents(path, data, found)
+        return linux_contents(path, data, found, load)
     if load is None or entry is None:
         raise BadImage(path, "a raw Linux without symbols (kallsyms), of which nothing tells the address")
     if load + len(data) > 1 << 32:
@@ -28,15 +28,16 @@ def read_raw(path: object, data: bytes, load: int | None, entry: int | None) -> 
     return Contents(
         entry=entry,
         sections=(Section("raw", load, len(data), data, True, True),),
-        segments=(Segment("raw", load, len(data), data),),
+        segments=(Segment("raw", load, len(data), data, 0, load),),
         symbols=(),
     )
 
 
-def linux_contents(name: object, memory: bytes, kallsyms: Kallsyms) -> Contents:
+def linux_contents(name: object, memory: bytes, kallsyms: Kallsyms, load: int | None) -> Contents:
     """Return the kernel in ``memory`` whose symbols are ``kallsyms``; or raise `BadImage`.
 
-    What lies behind the end of ``memory`` is zero, as a raw binary leaves it out.
+    What lies behind the end of ``memory`` is zero, as a raw binary leaves it out. ``load`` is its
+    physical address, None where nothing tells it.
     """
     by_name = {symbol.name: symbol.address for symbol in reversed(kallsyms.symbols)}
     try:
@@ -48,6 +49,7 @@ def linux_contents(name: object, memory: bytes, kallsyms: Kallsyms) -> Contents:
     if not text < etext or text - offset < 0 or etext - offset > len(memory):
         raise BadImage(name, f"the kernel's code, 0x{text:08x}..0x{etext:08x}, is not all there")
     loaded = memory[text - offset : end - offset]
+    physical = None if load is None else load + text - offset
     sections = (
         Section(".text", text, etext - text, loaded[: etext - text], True, False, 0),
         Section(".rest", etext, end - etext, loaded[etext - text :], False, True, etext - text),
@@ -57,7 +59,7 @@ def linux_contents(name: object, memory: bytes, kallsyms: Kallsyms) -> Contents:
     return Contents(
         entry=text,
         sections=sections,
-        segments=(Segment("memory", text, end - text, loaded, 0),),
+        segments=(Segment("memory", text, end - text, loaded, 0, physical),),
         symbols=tuple(symbols),
     )
 

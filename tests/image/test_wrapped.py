@@ -170,6 +170,7 @@ def test_a_raw_binary_lies_where_u_boot_puts_it(tmp_path: Path) -> None:
     assert (image.format, image.entry) == ("raw", _ENTRY)
     assert image.read(_LOAD, 16) == code
     assert [section.address for section in image.code_sections()] == [_LOAD]
+    assert [segment.physical for segment in image.segments] == [_LOAD]
 
 
 @pytest.mark.linux
@@ -185,6 +186,24 @@ def test_a_raw_linux_by_its_own_symbols(tmp_path: Path, monkeypatch: pytest.Monk
     function = known.function_at(known.lookup("udp_sendmsg"))
     assert function is not None
     assert image.read(function.address, function.size) == known.read(function.address, function.size)
+
+
+@pytest.mark.linux
+def test_where_a_packed_linux_lies_physically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KGDBPATCH_CACHE")
+    linux = guests.profile("linux")
+    path = linux.image_path()
+    if path is None:
+        pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
+    (tmp_path / "vmlinux.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+    packed, known = Image.load(tmp_path / "vmlinux.gz"), Image.load(path)
+    program = subprocess.run(
+        ["powerpc-linux-gnu-readelf", "-lW", path], capture_output=True, text=True, check=True
+    )
+    virtual, physical = next(line.split()[2:4] for line in program.stdout.splitlines() if "LOAD" in line)
+    address = known.lookup("udp_sendmsg")
+    expected = address - int(virtual, 16) + int(physical, 16)
+    assert linux.to_physical(known, address) == linux.to_physical(packed, address) == expected
 
 
 def test_the_line_for_raw_binaries_works(tmp_path: Path) -> None:
