@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 __all__ = ["EventLog", "prepared"]
 
 _IN, _OUT = "events.in", "events.out"
 _GREETING = b'{"execute": "qmp_capabilities"}\n'
+_PIECE = 1 << 20  # bytes taken at once of what has not been read yet
 
 
 def prepared(directory: Path) -> tuple[int, list[str]]:
@@ -50,34 +53,62 @@ class EventLog:
             return 0
 
     def update(self) -> EventLog:
-        """Take notice of what has happened since the last time; return the log itself."""
+        """Take notice of what has happened since the last time; return the log itself.
+
+        Every stop of the guest is noted, so the log of one that is much debugged is long: only the lines
+        that matter are taken apart.
+        """
         try:
             with self._path.open("rb") as log:
                 log.seek(self._read)
-                more = log.read()
+                while more := log.read(_PIECE):
+                    self._add(more)
         except OSError:
-            return self
-        start = self._read - len(self._rest)
-        self._read += len(more)
-        *lines, self._rest = (self._rest + more).split(b"\n")
-        for line in lines:
-            self._take(start, line)
-            start += len(line) + 1
+            pass
         return self
 
-    def _take(self, place: int, line: bytes) -> None:
-        if self.stopped is None and line.startswith(b'{"QMP"'):
+    def _add(self, more: bytes) -> None:
+        place = self._read - len(self._rest)
+        self._read += len(more)
+        lines, newline, rest = (self._rest + more).rpartition(b"\n")
+        self._rest = rest
+        if not newline:
+            return
+        if self.stopped is None and b'{"QMP"' in lines:
             self.stopped = False  # until told otherwise: we never start a guest stopped
-        if b'"event"' not in line:
-            return
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
-        reason = str((event.get("data") or {}).get("reason", "")).replace("-", " ")
-        if event["event"] in ("STOP", "RESUME"):
-            self.stopped = event["event"] == "STOP"
-        elif event["event"] == "RESET":
-            self.resets.append((place, reason))
-        elif event["event"] == "SHUTDOWN":
-            self.ending = reason
+        for kind, _, _ in _events(lines, "STOP", "RESUME", last=True):
+            self.stopped = kind == "STOP"
+        for kind, reason, at in _events(lines, "RESET", "SHUTDOWN"):
+            if kind == "RESET":
+                self.resets.append((place + at, reason))
+            else:
+                self.ending = reason
+
+
+def _events(lines: bytes, *kinds: str, last: bool = False) -> Iterator[tuple[str, str, int]]:
+    """Yield (kind, reason, place) of the events of some kinds, of each kind only the ``last`` if so wanted.
+
+    They come in their order.
+    """
+    found: list[tuple[str, str, int]] = []
+    for kind in kinds:
+        word, at = f'"{kind}"'.encode(), len(lines) if last else 0
+        while (at := lines.rfind(word, 0, at) if last else lines.find(word, at)) >= 0:
+            start = lines.rfind(b"\n", 0, at) + 1
+            end = lines.find(b"\n", at)
+            event = _parsed(lines[start : end if end >= 0 else len(lines)])
+            if event.get("event") == kind:
+                reason = str((event.get("data") or {}).get("reason", "")).replace("-", " ")
+                found.append((kind, reason, start))
+                if last:
+                    break
+            at = start if last else at + len(word)
+    yield from sorted(found, key=lambda event: event[2])
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}

@@ -30,6 +30,7 @@ while True:
     seed, sockets, *_ = socket.recv_fds(control, 32, 1)
     if not seed:
         break
+    kernel.qemu.events.update()
     if os.fork() == 0:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         control.close()
