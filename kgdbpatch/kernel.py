@@ -25,6 +25,7 @@ from kgdbpatch.errors import Misuse, Outdated, Refused, TargetBusy, TargetLost, 
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.health import Health, Watch
 from kgdbpatch.image import Function, Image
+from kgdbpatch.image.debug import debug_file
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.looping import cpus_inside
 from kgdbpatch.patch.plan import Payload, Plan
@@ -35,6 +36,7 @@ from kgdbpatch.rules import survey_rules
 from kgdbpatch.running import RunningText
 from kgdbpatch.syslog import Log
 from kgdbpatch.target.gdb import Debugger, Session
+from kgdbpatch.target.inspection import Inspection, Inspector, Value
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.steps import executed, step_to
@@ -220,12 +222,15 @@ class Kernel:
 
     def _awake(self) -> Debugger:
         """Return the debugger, once it is clear that QEMU will answer it."""
+        self._assure_answers()
+        return self._debugger
+
+    def _assure_answers(self) -> None:
         if self._qemu.process.suspended():
             raise TargetLost(
                 f"guest '{self.name}' is paused: QEMU (process {self.pid}) was stopped by a signal; "
                 f"'kill -CONT {self.pid}' lets it go on"
             )
-        return self._debugger
 
     @cached_property
     def _debugger(self) -> Debugger:
@@ -296,6 +301,36 @@ class Kernel:
     def type(self, text: str) -> None:
         """Type ``text`` on the guest's console."""
         self._qemu.console.send(text)
+
+    # ---- the kernel's debug information ------------------------------------------------
+
+    @contextmanager
+    def inspected(self, symbols: str | Path | None = None) -> Iterator[Inspection]:
+        """Stop the guest, yield what GDB knows of it by its kernel's debug information; then it goes on.
+
+        The kernel may be dead. ``symbols`` is the file with the information (DWARF), when that is neither
+        the kernel's own nor beside it. Raises `BadImage` where there is none, `WrongKernel` when it is
+        another kernel's.
+        """
+        path = debug_file(self.image, None if symbols is None else Path(symbols))
+        self._assure_answers()
+        with (
+            Inspector(self._qemu, path, self._wait) as inspector,
+            self._exclusive(),
+            inspector.inspected() as inspection,
+        ):
+            yield inspection
+
+    def evaluate(self, expression: str, *, symbols: str | Path | None = None) -> Value:
+        """Return what a C expression is in the kernel now; as `inspected`.
+
+        Nothing is changed by it. Raises `Misuse` with GDB's words for what cannot be evaluated.
+
+        >>> kernel.evaluate("init_task.comm").text
+        '"swapper"'
+        """
+        with self.inspected(symbols) as inspection:
+            return inspection.evaluate(expression)
 
     # ---- the kernel's memory -----------------------------------------------------------
 

@@ -1,13 +1,14 @@
-"""Commands that look at kernels: functions, analyze, live."""
+"""Commands that look at kernels: functions, analyze, live, print."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, matching, naming
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Name, Site, Wait, attach, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.patch.survey import Survey
 
-__all__ = ["analyze", "functions", "live"]
+__all__ = ["analyze", "evaluate", "functions", "live"]
 
 _REGISTERS = {f"{kind}{n}" for kind, count in (("r", 32), ("f", 32), ("cr", 8)) for n in range(count)}
 _REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr"}
@@ -121,3 +122,34 @@ def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool
         text = survey.instruction(place).written_for(image.model)
         print(f"  {hexadecimal(place)} {image.symbolize(place)}: {text}  ({names})")
     print(f"free: {' '.join(found.free) or '-'}")
+
+
+def evaluate(
+    name: Name,
+    expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
+    symbols: Annotated[
+        Path | None,
+        typer.Option("--symbols", metavar="FILE", help="The file with the kernel's debug information."),
+    ] = None,
+    file: ImageFile = None,
+    wait: Wait = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Print what C expressions are in a kernel, which may be dead.
+
+    Needs debug information (DWARF) in the kernel's file, in FILE.elf or FILE.debug beside it, or in
+    the one given. The guest is stopped once. Nothing is changed: no assignment, no call. Local variables
+    are those of the function that the CPU is in.
+
+    \b
+    Examples:
+      kgdbpatch print darwin version
+      kgdbpatch print linux --symbols vmlinux.debug jiffies '*init_task.mm' --json
+    """
+    with attach(name, file, wait, dead=True) as kernel, kernel.inspected(symbols) as inspection:
+        values = [inspection.evaluate(expression) for expression in expressions]
+    for value in values:
+        if as_json:
+            json_line(asdict(value))
+        else:
+            print(f"{value.expression} = {value.text}")

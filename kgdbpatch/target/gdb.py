@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.target.gdb_process import Gdb
@@ -135,7 +136,7 @@ class Debugger:
             os.close(self._share)
             self._share = -1
 
-    def __enter__(self) -> Debugger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

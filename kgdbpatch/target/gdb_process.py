@@ -17,7 +17,7 @@ from typing import Protocol
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 from kgdbpatch.target.launch import find_tool
-from kgdbpatch.target.mi import Dialogue, Result, quoted
+from kgdbpatch.target.mi import Dialogue, Record, Result, quoted
 from kgdbpatch.target.process import Process
 
 __all__ = ["Gdb", "Target"]
@@ -116,19 +116,34 @@ class Gdb:
         if self._serves:
             self._serves = False
             self._unsent += b"\n"
-        results = self._results(self._send(commands, deadline), deadline, commands)
+        return self._checked(self._results(self._send(commands, deadline), deadline, commands))
+
+    def _checked(self, results: list[Result]) -> list[Result]:
         for result in results:
             if result.error is not None:
                 raise self._failed(result.error)
         return results
 
+    def run(self, seconds: int, deadline: float) -> Record:
+        """Let the target run until it stops; return GDB's record ``stopped``.
+
+        GDB itself stops it after so many ``seconds``, by SIGINT; it must say so before the ``deadline``.
+        """
+        self._mi.told.clear()
+        self.command(_console(f"python run({seconds})"), deadline=deadline)
+        while True:
+            for record in self._mi.told:
+                if record.name == "stopped":
+                    return record
+                if record.name == "thread-group-exited":
+                    raise self._failed("Remote connection closed")
+            self._hear(time.monotonic() + deadline, ["-exec-continue"])
+
     def start(self, deadline: float) -> None:
-        """Wait until GDB is up and set; forget what it told of its own accord."""
+        """Wait until GDB is up and set."""
         self.ask(deadline=deadline)
         unset, self._unset = self._unset, []
-        for result in self._results(unset, deadline, ["its settings"]):
-            result.checked()
-        self._mi.forget()
+        self._checked(self._results(unset, deadline, ["its settings"]))
 
     def _send(self, commands: Sequence[str], deadline: float) -> list[int]:
         try:
@@ -140,12 +155,18 @@ class Gdb:
         """Wait for the results of MI commands."""
         end = time.monotonic() + deadline
         while (results := self._mi.results(tokens)) is None:
-            if self._turn(self._pipes[1].fileno(), end):
-                if not self._mi.read():
-                    raise self._ended()
-            elif time.monotonic() >= end:
-                raise self._too_late(what)
+            self._hear(end, what)
         return results
+
+    def _hear(self, end: float, what: Sequence[str]) -> None:
+        """Take in what GDB says next through its standard output."""
+        found = self._turn(self._pipes[1].fileno(), end)
+        if found & select.POLLIN:
+            self._mi.read()
+        elif found:
+            raise self._ended()
+        elif time.monotonic() >= end:
+            raise self._too_late(what)
 
     def _failed(self, complaint: str) -> TargetLost:
         """Return the error for GDB's complaint, which may tell that its target has ended."""
@@ -184,8 +205,8 @@ class Gdb:
             if not self._owed:
                 return answer
 
-    def _turn(self, source: int, end: float) -> bool:
-        """Wait for GDB once, until ``end``; write what it takes; tell whether ``source`` can be read."""
+    def _turn(self, source: int, end: float) -> int:
+        """Wait for GDB once, until ``end``; write what it takes; return what poll(2) says of ``source``."""
         if self._unsent:
             with suppress(BlockingIOError, BrokenPipeError):
                 self._unsent = self._unsent[os.write(self._in, self._unsent) :]
@@ -200,7 +221,7 @@ class Gdb:
         ready = dict(poll.poll(max(0.0, end - time.monotonic()) * 1000))
         if source not in ready and other in ready:  # GDB has nothing more to say about it
             raise self._target.lost()
-        return source in ready
+        return ready.get(source, 0)
 
     def _ended(self) -> TargetLost:
         """Return the error that says why GDB is gone: most often because QEMU is."""

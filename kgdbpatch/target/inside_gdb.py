@@ -8,6 +8,8 @@ end of GDB's commands, which ends GDB: it disconnects and lets the guest go on.
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -46,6 +48,20 @@ def serve(orders: int, answers: int) -> None:
     with _silence():
         _serve(_rows[orders], answers)
     gdb.execute("maintenance flush register-cache", to_string=True)  # packets have passed it by
+
+
+def run(seconds: float) -> None:
+    """Let the guest run until it stops of itself, or is stopped by SIGINT after so many seconds.
+
+    GDB takes no commands meanwhile, and notices the end of its client only then.
+    """
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        gdb.execute("continue", to_string=True)
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any
 
-from kgdbpatch.errors import CommandFailed, Misuse
+from kgdbpatch.errors import Misuse
 
 __all__ = ["Dialogue", "Record", "Result", "quoted"]
 
@@ -28,17 +28,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """GDB's answer to a command; ``error`` is its complaint, ``records`` are what it told meanwhile."""
+    """GDB's answer to a command; ``error`` is its complaint."""
 
     payload: Mapping[str, Any]
     error: str | None = None
-    records: tuple[Record, ...] = field(default=())
-
-    def checked(self) -> Result:
-        """Return the result itself; raise `CommandFailed` with GDB's words when it is an error."""
-        if self.error is not None:
-            raise CommandFailed(f"GDB: {self.error.strip()}")
-        return self
 
 
 class Dialogue:
@@ -50,7 +43,7 @@ class Dialogue:
         self._io = IoManager(stdin, stdout, None)
         self._token = 0
         self._awaited: dict[int, Result | None] = {}
-        self._records: list[Record] = []
+        self.told: list[Record] = []  # what GDB told of its own accord
 
     def send(self, commands: Iterable[str], deadline: float) -> list[int]:
         """Write commands in one go; return the tokens that their results will have."""
@@ -63,23 +56,15 @@ class Dialogue:
         self._io.write(lines, deadline, read_response=False)
         return tokens
 
-    def read(self) -> bool:
-        """Take in what GDB has said so far, without waiting; tell whether it was anything."""
-        said = self._io.get_gdb_response(0, raise_error_on_timeout=False)
-        for record in said:
+    def read(self) -> None:
+        """Take in what GDB has said so far, without waiting."""
+        for record in self._io.get_gdb_response(0, raise_error_on_timeout=False):
             payload = record["payload"] if isinstance(record["payload"], dict) else {}
             if record["type"] == "notify":
-                self._records.append(Record(record["message"], payload))
+                self.told.append(Record(record["message"], payload))
             elif record["type"] == "result" and record["token"] in self._awaited:
                 error = str(payload.get("msg", "error")) if record["message"] == "error" else None
-                self._awaited[record["token"]] = Result(payload, error, tuple(self._records))
-                self._records.clear()
-        return bool(said)
-
-    def forget(self) -> None:
-        """Forget what GDB told of its own accord so far."""
-        self.read()
-        self._records.clear()
+                self._awaited[record["token"]] = Result(payload, error)
 
     def results(self, tokens: Iterable[int]) -> list[Result] | None:
         """Return the results with these tokens, and forget them; None while one is still to come."""
