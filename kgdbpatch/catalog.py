@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kgdbpatch import guests
 from kgdbpatch.errors import BadImage, Misuse, TargetLost, UnknownGuest
+from kgdbpatch.garbage import uncollected
 from kgdbpatch.image import Image
 from kgdbpatch.syslog import Log
 from kgdbpatch.target import runtime
@@ -162,15 +162,9 @@ def open_image(what: str) -> Image:
 
 
 def _load(path: str) -> Image:
-    """Load an image without collecting garbage meanwhile: its many small objects are all kept."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         image = Image.load(path)
         _ = image.functions
-    finally:
-        if collecting:
-            gc.enable()
     return image
 
 

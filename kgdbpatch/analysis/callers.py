@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.lane import Lane
-from kgdbpatch.analysis.program import Flags, Indices, Program, stored_addresses
+from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.saves import FRAME_BASES
+from kgdbpatch.isa.fields import Words
 
 __all__ = ["address_taken", "makes_return_address", "references"]
 
@@ -20,11 +19,7 @@ def references(program: Program, places: Indices | None = None) -> tuple[Indices
     A function may make an address when it holds a lis of its high half and an immediate of its
     low half anywhere: nothing is missed, and little is found too much.
     """
-    words, major = program.words, program.words >> np.uint32(26)
-    inside = program.function >= 0
-    base = words >> np.uint32(16) & np.uint32(31)
-    high = np.flatnonzero((major == 15) & (base == 0) & inside)
-    low = np.flatnonzero((((major == 14) & (base != 0)) | (major == 24)) & inside)
+    words, (high, low) = program.words, program.halves
     starts = program.entry_address if places is None else places
     count = max(len(starts), 1)
     by_half = np.argsort(starts & 0xFFFF, kind="stable")
@@ -44,20 +39,25 @@ def references(program: Program, places: Indices | None = None) -> tuple[Indices
     return keys // count, keys % count
 
 
-def address_taken(program: Program, data: Sequence[tuple[int, bytes]]) -> Flags:
-    """Tell of which functions the address stands in ``data`` (address, bytes) or is made by code."""
-    taken: Flags = stored_addresses(program, data)[program.entry]
+def address_taken(program: Program, stored: Flags) -> Flags:
+    """Tell of which functions the address is ``stored`` (see `stored_addresses`) or is made by code."""
+    taken: Flags = stored[program.entry]
     taken[references(program)[1]] = True
     return taken
+
+
+def _is_saved_lr(words: Words) -> Flags:
+    """Tell which words get LR, or load from what may be a frame."""
+    framed: Flags = np.isin(words >> np.uint32(16) & np.uint32(31), FRAME_BASES)
+    framed &= np.isin(words >> np.uint32(26), (32, 46))
+    framed |= (words & np.uint32(0xFC1FFFFF)) == 0x7C0802A6  # mflr
+    return framed
 
 
 def makes_return_address(blocks: Blocks, changes: Lane) -> Flags:
     """Tell which functions set LR from anything but a saved LR, as it was."""
     program = blocks.program
     words = program.words
-    base = words >> np.uint32(16) & np.uint32(31)
-    framed = np.isin(base, FRAME_BASES) & np.isin(words >> np.uint32(26), (32, 46))
-    framed |= (words & np.uint32(0xFC1FFFFF)) == 0x7C0802A6  # mflr
     sets = np.flatnonzero(((words & np.uint32(0xFC1FFFFF)) == 0x7C0803A6) & (program.function >= 0))
     register = (words[sets] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
     good = np.zeros(len(sets), dtype=np.bool_)
@@ -67,7 +67,7 @@ def makes_return_address(blocks: Blocks, changes: Lane) -> Flags:
         own = (place >= 0) & (program.function[place] == program.function[sets[pending]])
         pending, place = pending[own], place[own]
         written = (changes[place] >> register[pending] & np.uint64(1)).astype(np.bool_)
-        good[pending[written & framed[place]]] = True
+        good[pending[written & _is_saved_lr(words[place])]] = True
         pending = pending[~written]
         back += 1
     result = np.zeros(len(program.entry), dtype=np.bool_)

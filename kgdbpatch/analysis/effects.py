@@ -9,7 +9,7 @@ import numpy as np
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
-from kgdbpatch.analysis.program import Flags, Program
+from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.saves import PRESERVED, Saves
 from kgdbpatch.isa.decode import Decoded, Kind
 from kgdbpatch.isa.fields import Words as Codes
@@ -21,6 +21,7 @@ _CRS = np.uint64(lane.from_mask(CRS))
 _ALL = np.uint64(EVERYTHING)
 _ARGUMENTS = np.uint64(lane.from_mask(mask(*(f"r{n}" for n in range(3, 11)))))
 _ALWAYS_TRAPS = 31
+_PIECE = 24  # words
 
 
 @dataclass(frozen=True)
@@ -89,36 +90,51 @@ def without_saves(words: Words, program: Program, saves: Saves) -> Words:
 
 
 def blockwise(blocks: Blocks, words: Words) -> Effects:
-    """Sum words up over blocks."""
-    kill = np.bitwise_or.reduceat(words.defs, blocks.first) if len(blocks.first) else words.defs[:0]
-    # words between blocks are in no function, but reduceat sums them up with the block before
+    """Sum words up over blocks: over pieces of blocks first, as some blocks are very long."""
     length = blocks.last - blocks.first + 1
-    apart = np.flatnonzero(np.append(blocks.first[1:], blocks.first[-1:] + length[-1:]) != blocks.last + 1)
-    for block in apart.tolist():
-        kill[block] = np.bitwise_or.reduce(words.defs[blocks.first[block] : blocks.last[block] + 1])
+    count = (length + _PIECE - 1) // _PIECE
+    block = np.repeat(np.arange(len(count)), count)
+    end = np.cumsum(count) - 1  # the last piece of each block
+    first = blocks.first[block] + _PIECE * (np.arange(len(block)) - (end - count + 1)[block])
+    kill, *sums = _sum_up(blocks, words, first, np.minimum(first + _PIECE - 1, blocks.last[block]))
+    whole = [part[end] for part in (kill, *sums)]
+    long = np.flatnonzero(count > 1)
+    for step in range(1, int(count.max(initial=1))):
+        long = long[count[long] > step]
+        piece = end[long] - step
+        whole[0][long] |= kill[piece]
+        for total, part in zip(whole[1:], sums, strict=True):
+            total[long] = total[long] & ~kill[piece] | part[piece]
+    return Effects(*whole)
+
+
+def _sum_up(blocks: Blocks, words: Words, first: Indices, last: Indices) -> list[Lane]:
+    """Return what runs of words change, and what of `Effects` they read before."""
+    length = last - first + 1
     order = np.argsort(-length, kind="stable")
-    longest = int(length[order[0]]) if len(order) else 0
-    counts = np.searchsorted(-length[order], -np.arange(1, longest + 1), "right")
-    sums = [np.zeros(len(order), dtype=np.uint64) for _ in range(4)]
+    counts = np.searchsorted(-length[order], -np.arange(1, length.max(initial=0) + 1), "right")
+    kill, *sums = (np.zeros(len(order), dtype=np.uint64) for _ in range(5))
     faulting = None if blocks.hidden_known else _may_fault(blocks.program)
-    last = blocks.last[order]
+    last = last[order]
     for step, count in enumerate(counts.tolist()):
         at = last[:count] - step
-        keep = ~words.defs[at]
+        defs = words.defs.take(at)
+        kill[:count] |= defs
+        keep = ~defs
         for total, source in zip(sums, (words.uses, words.wanted, words.proven), strict=False):
             part = total[:count]
             part &= keep
-            part |= source[at]
+            part |= source.take(at)
         if faulting is not None:
             part = sums[3][:count]
             part &= keep
             part[faulting[at]] = _ALL
     result = []
-    for total in sums:
+    for total in (kill, *sums):
         placed = np.empty_like(total)
         placed[order] = total
         result.append(placed)
-    return Effects(kill, *result)
+    return result
 
 
 def _may_fault(program: Program) -> Flags:

@@ -56,13 +56,14 @@ def levels(blocks: Blocks) -> Levels:
     own, other = component[sources], component[targets]
     inner = own == other
     level = np.zeros(len(size), dtype=np.int64)
-    own, other = own[~inner], other[~inner]
-    while True:
-        deeper = level.copy()
-        np.maximum.at(deeper, own, level[other] + 1)
-        if (deeper == level).all():
+    keys = np.unique(own[~inner] * len(size) + other[~inner])
+    callers, starts = np.unique(keys // max(len(size), 1), return_index=True)
+    called = keys % max(len(size), 1)
+    while len(callers):
+        deeper = np.maximum.reduceat(level[called], starts) + 1
+        if (deeper == level[callers]).all():
             break
-        level = deeper
+        level[callers] = deeper
     looped = np.zeros(len(size), dtype=np.bool_)
     looped[component[sources[inner]]] = True
     # the components that loop come after the others of their level, so as not to hold those up

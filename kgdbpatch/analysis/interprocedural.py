@@ -17,12 +17,13 @@ from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.callers import address_taken, makes_return_address
 from kgdbpatch.analysis.effects import Effects, Words, blockwise, without_saves, words_of
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
-from kgdbpatch.analysis.network import Network
-from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.network import Network, Part
+from kgdbpatch.analysis.program import Flags, Indices, Program, stored_addresses
 from kgdbpatch.analysis.reach import ReachFinder
 from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
+from kgdbpatch.garbage import uncollected
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import CRS, GPRS, STATE, mask
 
@@ -58,11 +59,12 @@ class Whole:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         plain = Blocks(program, hidden)
         words = words_of(program.decoded)
-        self.indirect: Indirect = resolve(plain, words.defs, data)
+        stored = stored_addresses(program, data)
+        self.indirect: Indirect = resolve(plain, words.defs, data, stored)
         found = self.indirect
         self.blocks = Blocks(program, hidden, found.tables, found.bounds) if found.places else plain
         self.strange = makes_return_address(self.blocks, words.defs)
-        reach = ReachFinder(self.blocks, found, words.defs, self.strange, data)
+        reach = ReachFinder(self.blocks, found, words.defs, self.strange, data, stored)
         saves = find_saves(self.blocks, words.defs, reach.words(reach.find()))
         self.words: Words = without_saves(words, program, saves)
         self.effects: Effects = blockwise(self.blocks, self.words)
@@ -73,7 +75,7 @@ class Whole:
         self.summaries: Summaries = summarize(
             self.network, saves, self.effects, abi, self.pointers, self.strange
         )
-        self.address_taken = address_taken(program, data)
+        self.address_taken = address_taken(program, stored)
         self.reach = reach.find(self.summaries.no_return)
 
     # ---- what functions promise --------------------------------------------------------
@@ -139,7 +141,7 @@ class Whole:
 
     # ---- solving ------------------------------------------------------------------------
 
-    def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Indices) -> Lane:
+    def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Part) -> Lane:
         """Solve for ``some`` blocks, given by function; return what is live at the ends of all."""
         blocks, effects = self.blocks, self.effects
         reads, keeps = self.calls(summarized)
@@ -174,7 +176,7 @@ class Whole:
         promised = self.convention.preserved | self.convention.returns
         at_return = np.where(self.conventional, least | promised, _ALL)
         value = self.network.empty()
-        every = self.network.blocks_of(np.arange(len(self.program.entry)))
+        every = self.network.part(np.arange(len(self.program.entry)))
         return BlockLiveness(value, self._solve(False, at_return, value, every), at_return)
 
     def solve(self) -> BlockLiveness:
@@ -196,7 +198,7 @@ class Whole:
         value = self.network.empty()
         changed = np.arange(count)
         while True:
-            self._solve(True, at_return, value, self.network.blocks_of(changed))
+            self._solve(True, at_return, value, self.network.part(changed))
             behind = self.network.after(value, self.leaving(True, at_return))
             wanted = at_return | self._at_return(behind)
             while True:  # a function that is jumped to returns to its caller's caller
@@ -209,7 +211,7 @@ class Whole:
             at_return = wanted
             if not len(changed):
                 break
-        at_end = self._solve(True, at_return, value, changed)
+        at_end = self._solve(True, at_return, value, self.network.part(changed))
         return BlockLiveness(value, at_end, at_return)
 
     def _joined(self) -> tuple[Indices, Indices]:
@@ -257,4 +259,5 @@ def analyze_whole(
     ``data`` is (address, bytes) of everything that may hold tables and pointers; ``hidden`` says
     where control goes without a branch (`hidden_edges`), None where that is not known.
     """
-    return Whole(Program(sections, functions), abi, data, hidden)
+    with uncollected():
+        return Whole(Program(sections, functions), abi, data, hidden)

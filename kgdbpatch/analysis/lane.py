@@ -21,6 +21,7 @@ __all__ = ["EVERYTHING", "RETURNS", "Lane", "defs", "from_mask", "to_mask", "use
 Lane = npt.NDArray[np.uint64]
 
 _LOW32 = 0xFFFFFFFF
+_CHUNK = 1 << 15  # words: they and the temporaries stay in the cache
 _FLOATING = frozenset({"fD", "fS", "fA", "fB", "fC"})
 
 
@@ -63,7 +64,18 @@ def _operands(name: str) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:
     return tuple(found)
 
 
-def _effects(decoded: Decoded, fixed: str, operands: str) -> Lane:
+def _effects(decoded: Decoded, fixed: str, operands: str, nothing: int) -> Lane:
+    """Return what words read or write, ``nothing`` of those in an invalid form."""
+    result = np.empty(len(decoded.words), dtype=np.uint64)
+    for start in range(0, len(result), _CHUNK):
+        piece = slice(start, start + _CHUNK)
+        part = Decoded(decoded.words[piece], decoded.form[piece])
+        result[piece] = _effects_of(part, fixed, operands)
+        result[piece][part.invalid] = nothing
+    return result
+
+
+def _effects_of(decoded: Decoded, fixed: str, operands: str) -> Lane:
     result = _fixed(fixed).take(decoded.form)
     for name, has in _operands(operands):
         chosen = has.take(decoded.form)
@@ -78,13 +90,9 @@ def _effects(decoded: Decoded, fixed: str, operands: str) -> Lane:
 
 def defs(decoded: Decoded) -> Lane:
     """Return what each word may change; an invalid form changes nothing for certain."""
-    result = _effects(decoded, "defs", "def_fields")
-    result[decoded.invalid] = 0
-    return result
+    return _effects(decoded, "defs", "def_fields", 0)
 
 
 def uses(decoded: Decoded) -> Lane:
     """Return what each word depends on; an unknown or invalid one depends on everything."""
-    result = _effects(decoded, "uses", "use_fields")
-    result[decoded.invalid] = EVERYTHING
-    return result
+    return _effects(decoded, "uses", "use_fields", EVERYTHING)

@@ -14,9 +14,10 @@ from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Flags, Indices
 
-__all__ = ["Network", "ranges"]
+__all__ = ["Network", "Part", "ranges"]
 
 _ROUNDS = 4  # between two looks at which functions still change
+_FEW = 1024  # blocks among which that is not worth while
 
 
 def ranges(first: Indices, count: Indices) -> Indices:
@@ -46,13 +47,26 @@ class _Edges:
 
     def of(self, blocks: Indices) -> tuple[Indices, Indices, Indices] | None:
         """Return which of ``blocks`` have such edges, where the targets of each begin, and the targets."""
-        counts = self.count[blocks]
+        counts = self.count.take(blocks)
         at = np.flatnonzero(counts)
         if not len(at):
             return None
         counts = counts[at]
         targets = self.targets[ranges(self.first[blocks[at]], counts)]
         return at, np.cumsum(counts) - counts, targets
+
+
+class Part:
+    """Some blocks, given by function, and where control goes from them."""
+
+    def __init__(self, network: Network, blocks: Indices) -> None:
+        self.blocks = blocks
+        self.fall, self.taken = network.fall.take(blocks), network.taken.take(blocks)
+        more = np.flatnonzero(network.more.take(blocks))
+        self.tables, self.hidden = (
+            None if found is None else (more[found[0]], *found[1:])
+            for found in (edges.of(blocks[more]) for edges in (network.tables, network.hidden))
+        )
 
 
 class Network:
@@ -62,11 +76,11 @@ class Network:
         self.blocks = blocks
         count = len(blocks.first)
         self._none = count  # a block that does not exist: nothing holds before it
-        self._fall = np.where(blocks.fall >= 0, blocks.fall, count)
-        self._taken = np.where(blocks.taken >= 0, blocks.taken, count)
-        self._tables = _Edges(*blocks.table_edges, count)
-        self._hidden = _Edges(*blocks.hidden_edges, count)
-        self._more = (self._tables.count > 0) | (self._hidden.count > 0)
+        self.fall = np.where(blocks.fall >= 0, blocks.fall, count)
+        self.taken = np.where(blocks.taken >= 0, blocks.taken, count)
+        self.tables = _Edges(*blocks.table_edges, count)
+        self.hidden = _Edges(*blocks.hidden_edges, count)
+        self.more = (self.tables.count > 0) | (self.hidden.count > 0)
         self._crossing = self._crosses()
 
     def _crosses(self) -> Flags:
@@ -100,46 +114,56 @@ class Network:
     def after(self, value: Lane, exits: Lane, some: Indices | None = None) -> Lane:
         """Return what holds after every block (or after ``some``), hidden edges left aside."""
         chosen = np.arange(self._none) if some is None else some
-        out: Lane = value[self._fall[chosen]] | value[self._taken[chosen]] | exits[chosen]
-        extra = self._tables.of(chosen)
+        out: Lane = value[self.fall[chosen]] | value[self.taken[chosen]] | exits[chosen]
+        extra = self.tables.of(chosen)
         if extra is not None:
             at, starts, targets = extra
             out[at] |= np.bitwise_or.reduceat(value[targets], starts)
         return out
 
-    def solve(self, value: Lane, some: Indices, gen: Lane, keep: Lane, exits: Lane) -> None:
-        """Make ``value`` hold before the blocks ``some``, given by function; others stay as they are."""
-        again = bool(self._crossing[some].any())  # else each function rests by itself
-        while self._settle(value, some, gen, keep, exits) and again:
+    def part(self, functions: Indices) -> Part:
+        """Return the blocks of functions, to be solved for."""
+        return Part(self, self.blocks_of(functions))
+
+    def solve(self, value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> None:
+        """Make ``value`` hold before the blocks of ``part``; others stay as they are."""
+        # else each function rests by itself; few blocks come to rest together
+        again = len(part.blocks) > _FEW and bool(self._crossing[part.blocks].any())
+        while self._settle(value, part, gen, keep, exits) and again:
             pass
 
-    def _settle(self, value: Lane, some: Indices, gen: Lane, keep: Lane, exits: Lane) -> bool:
-        """Go round until every function has come to rest by itself; tell whether anything changed."""
+    def _rest(self, value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> bool:
+        """Go round all blocks until nothing changes; tell whether anything did."""
         changed = False
-        active = some
-        while len(active):
-            moved = self._rounds(value, active, gen, keep, exits)
-            if not moved.any():
-                break
+        while self._rounds(value, part, gen, keep, exits).any():
             changed = True
-            owner = self.blocks.owner[active]
-            still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
-            still[owner[moved]] = True
-            active = active[still[owner]]
         return changed
 
-    def _rounds(self, value: Lane, active: Indices, gen: Lane, keep: Lane, exits: Lane) -> Flags:
+    def _settle(self, value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> bool:
+        """Go round until every function has come to rest by itself; tell whether anything changed."""
+        changed = False
+        while len(part.blocks) > _FEW:
+            moved = self._rounds(value, part, gen, keep, exits)
+            if not moved.any():
+                return changed
+            changed = True
+            owner = self.blocks.owner[part.blocks]
+            still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
+            still[owner[moved]] = True
+            part = Part(self, part.blocks[still[owner]])
+        return self._rest(value, part, gen, keep, exits) or changed
+
+    @staticmethod
+    def _rounds(value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> Flags:
         """Go round a few times; return which blocks the last round changed."""
-        fall, taken = self._fall.take(active), self._taken.take(active)
+        active, tables, hidden = part.blocks, part.tables, part.hidden
         gen, keep, exits = gen.take(active), keep.take(active), exits.take(active)
-        more = bool(self._more[active].any())
-        tables, hidden = (self._tables.of(active), self._hidden.of(active)) if more else (None, None)
         before = value.take(active)
         old = before
         for _ in range(_ROUNDS):
             old = before
-            before = value.take(fall)
-            before |= value.take(taken)
+            before = value.take(part.fall)
+            before |= value.take(part.taken)
             before |= exits
             if tables is not None:
                 before[tables[0]] |= np.bitwise_or.reduceat(value[tables[2]], tables[1])

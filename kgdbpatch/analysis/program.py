@@ -90,6 +90,14 @@ class Program:
         return flags.take(self.decoded.kind)
 
     @cached_property
+    def halves(self) -> tuple[Indices, Indices]:
+        """The words of functions that make the high (lis) and the low half (addi, ori) of an address."""
+        major, inside = self.words >> np.uint32(26), self.function >= 0
+        none = (self.words & np.uint32(31 << 16)) == 0
+        low = (major == 14) & ~none | (major == 24)
+        return np.flatnonzero((major == 15) & none & inside), np.flatnonzero(low & inside)
+
+    @cached_property
     def contiguous(self) -> Flags:
         """Whether the next word of the row stands behind each word in memory."""
         flags = np.ones(len(self.words), dtype=np.bool_)

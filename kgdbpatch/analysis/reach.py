@@ -17,7 +17,7 @@ from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.callers import references
 from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.network import ranges
-from kgdbpatch.analysis.program import Flags, Indices, stored_addresses
+from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.tables import Indirect
 from kgdbpatch.isa.decode import Kind
 
@@ -105,36 +105,41 @@ class _Edges:
         falls[calls[no_return[blocks.callee[calls]]]] = -1
         falls[~behind | blocks.resumes] = -1
         falls[blocks.kind == Kind.UNKNOWN] = -1
-        pairs = [blocks.table_edges, blocks.hidden_edges]
-        every = np.arange(len(blocks.first))
-        pairs += [(every, falls), (every, blocks.taken)]
-        source, _, target = program.branches  # calls of a place inside another function
-        inside = (target >= 0) & (program.function[source] >= 0)
+        self._near = falls, blocks.taken
+        source, _, target = program.branches
+        # calls of a place inside another function; what functions begin with is reached anyway
+        inside = (target >= 0) & (program.function[source] >= 0) & ~program.is_entry[target]
         inside[inside] = program.function[target[inside]] >= 0
+        pairs = [blocks.table_edges, blocks.hidden_edges]
         pairs.append((blocks.of_word[source[inside]], blocks.of_word[target[inside]]))
         sources, targets = (np.concatenate([pair[n] for pair in pairs]) for n in (0, 1))
-        good = targets >= 0
-        sources, targets = sources[good], targets[good]
+        sources, targets = sources[targets >= 0], targets[targets >= 0]
         order = np.argsort(sources, kind="stable")
         self._targets = targets[order]
-        self._count = np.bincount(sources, minlength=len(every))
+        self._count = np.bincount(sources, minlength=len(falls))
         self._first = np.cumsum(self._count) - self._count
+        self._last = np.zeros(len(falls), dtype=np.int64)
 
     def spread(self, reached: Flags, start: Indices) -> None:
         """Mark what is reached from blocks, themselves included."""
         front = start[~reached[start]]
         reached[front] = True
         while len(front):
-            after = np.unique(self._targets[ranges(self._first[front], self._count[front])])
-            front = after[~reached[after]]
-            reached[front] = True
+            near = np.concatenate([edge.take(front) for edge in self._near])
+            far = self._targets[ranges(self._first.take(front), self._count.take(front))]
+            after = np.concatenate((near[near >= 0], far))
+            after = after[~reached[after]]
+            reached[after] = True
+            self._last[after] = np.arange(len(after))
+            front = after[self._last.take(after) == np.arange(len(after))]  # each block once
 
 
 class ReachFinder:
     """Find how control comes to the blocks of a program.
 
     ``strange`` are the functions that may go back to another place than where they were called
-    from; ``data`` is (address, bytes) of the image.
+    from; ``data`` is (address, bytes) of the image, ``stored`` tells of which words the address
+    stands there.
     """
 
     def __init__(
@@ -144,8 +149,9 @@ class ReachFinder:
         defs: Lane,
         strange: Flags,
         data: Sequence[tuple[int, bytes]],
+        stored: Flags,
     ) -> None:
-        self._blocks, self._indirect, self._data = blocks, indirect, data
+        self._blocks, self._indirect, self._data, self._stored = blocks, indirect, data, stored
         self._tables = _in_tables(blocks, indirect)
         self._behind = np.ones(len(blocks.first), dtype=np.bool_)  # control comes back behind its call
         self._opened = np.zeros(len(blocks.program.entry), dtype=np.bool_)  # control may come anywhere
@@ -177,11 +183,20 @@ class ReachFinder:
         doubtful = reached.copy()
         edges.spread(doubtful, np.flatnonzero(opened[blocks.owner] & ~tables))
         loose = np.flatnonzero(~doubtful & ~tables)
-        edges.spread(doubtful, loose[_addressed(blocks, loose, self._data)])
+        edges.spread(doubtful, loose[self._addressed(loose)])
         result = np.full(len(blocks.first), Reach.NEVER, dtype=np.uint8)
         result[doubtful] = Reach.DOUBTFUL
         result[reached] = Reach.CODE
         result[tables] = Reach.TABLE
+        return result
+
+    def _addressed(self, loose: Indices) -> Flags:
+        """Tell of blocks whether their address stands in memory (or a distance to it), or is made by code."""
+        program, first = self._blocks.program, self._blocks.first[loose]
+        starts = program.address[first]
+        result: Flags = self._stored[first]
+        result[references(program, starts)[1]] = True
+        result |= _distant(starts, [part for part in self._data if program.at(part[0]) < 0])
         return result
 
     def words(self, reach: npt.NDArray[np.uint8]) -> Flags:
@@ -202,16 +217,6 @@ def _in_tables(blocks: Blocks, indirect: Indirect) -> Flags:
         words = program.index_of(place + 4 * np.arange(entries, dtype=np.int64))
         words = words[words >= 0]
         result[blocks.of_word[words[program.function[words] >= 0]]] = True
-    return result
-
-
-def _addressed(blocks: Blocks, loose: Indices, data: Sequence[tuple[int, bytes]]) -> Flags:
-    """Tell of blocks whether their address stands in memory (or a distance to it), or is made by code."""
-    program = blocks.program
-    starts = program.address[blocks.first[loose]]
-    result: Flags = stored_addresses(program, data)[blocks.first[loose]]
-    result[references(program, starts)[1]] = True
-    result |= _distant(starts, [part for part in data if program.at(part[0]) < 0])
     return result
 
 

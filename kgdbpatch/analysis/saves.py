@@ -57,8 +57,19 @@ def _field(words: Codes, shift: int) -> Codes:
 def may_save(words: Codes) -> Flags:
     """Tell which words store preserved registers to what may be a stack frame."""
     major = words >> np.uint32(26)
-    result: Flags = np.isin(major, (_STW, _STMW)) & np.isin(_field(words, 16), FRAME_BASES)
-    return result & (_field(words, 21) >= 14)
+    result: Flags = (major == _STW) | (major == _STMW)
+    at = np.flatnonzero(result)
+    stores = words[at]
+    result[at] = np.isin(_field(stores, 16), FRAME_BASES) & (_field(stores, 21) >= 14)
+    return result
+
+
+def _may_restore(words: Codes) -> Flags:
+    """Tell which words load from what may be a stack frame, or move to CR fields."""
+    major = words >> np.uint32(26)
+    result: Flags = np.isin(_field(words, 16), FRAME_BASES) & np.isin(major, (_LWZ, _LMW))
+    result |= (major == 31) & ((words >> np.uint32(1) & np.uint32(0x3FF)) == _MTCRF)
+    return result
 
 
 def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
@@ -152,11 +163,9 @@ def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
     """
     program, count = blocks.program, len(blocks.program.entry)
     words, inside = program.words, program.function >= 0
-    major, base = words >> np.uint32(26), _field(words, 16)
-    framed = np.isin(base, FRAME_BASES) & np.isin(major, (_LWZ, _LMW))
-    framed |= (major == 31) & ((words >> np.uint32(1) & np.uint32(0x3FF)) == _MTCRF)
-    writes = inside & ((defs & PRESERVED) != 0)
-    written, loads = np.flatnonzero(writes & ~framed), np.flatnonzero(writes & framed & reached)
+    written = np.flatnonzero(inside & ((defs & PRESERVED) != 0))
+    framed = _may_restore(words[written])
+    written, loads = written[~framed], written[framed & reached[written]]
     compiled, size = _frames(blocks, reached)
     own = _sum_up(count, program.function[loads], defs[loads])
     restored = _put_back(blocks, own, compiled)
@@ -164,7 +173,10 @@ def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
 
     stores = np.flatnonzero(inside & may_save(words))
     owner, register = program.function[stores], _field(words[stores], 21).astype(np.uint64)
-    stored = np.where(major[stores] == _STW, np.uint64(1) << register, _GPRS >> register << register)
+    base = _field(words[stores], 16)
+    stored = np.where(
+        words[stores] >> np.uint32(26) == _STW, np.uint64(1) << register, _GPRS >> register << register
+    )
     stored &= np.uint64(0xFFFFFFFF)
     # a routine without a frame of its own saves for itself only what it puts back itself
     for function in np.unique(owner[~compiled[owner]]).tolist():
@@ -172,10 +184,10 @@ def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
         restored[function] = _restored_by_itself(blocks, function, mine, defs)
     offset = (words[stores] & np.uint32(0xFFFF)).astype(np.int64)
     offset = (offset ^ 0x8000) - 0x8000
-    by_stack = base[stores] == 1
+    by_stack = base == 1
     good = np.where(by_stack, offset < size[owner], False)
     others = np.flatnonzero(~by_stack)
-    good[others] = _made_of_r1(blocks, stores[others], base[stores[others]], defs)
+    good[others] = _made_of_r1(blocks, stores[others], base[others], defs)
     good &= (stored & ~restored[owner]) == 0
     result = np.zeros(len(words), dtype=np.bool_)
     result[stores[good]] = True

@@ -24,7 +24,7 @@ from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.effects import Effects
 from kgdbpatch.analysis.graph import Levels, call_edges, levels
 from kgdbpatch.analysis.lane import EVERYTHING, RETURNS, Lane
-from kgdbpatch.analysis.network import Network
+from kgdbpatch.analysis.network import Network, Part
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.saves import PRESERVED, Saves
 from kgdbpatch.isa.abi import ABI
@@ -161,10 +161,10 @@ class _Summing:
         tails_by_level = _grouped(order.level[blocks.owner[self.tail]], self.tail)
         groups = []
         for number, functions in enumerate(order.functions):
-            some = self.network.blocks_of(functions)
+            some = self.network.part(functions)
             calls = calls_by_level.get(number, self.call[:0])
             tails = tails_by_level.get(number, self.tail[:0])
-            if len(some):
+            if len(some.blocks):
                 groups.append((functions, some, calls, tails, order.recursive[number]))
         for group in groups:
             self._survival(*group)
@@ -201,7 +201,7 @@ class _Summing:
         registers of the other half, but for those that it saves itself.
         """
         blocks, effects, calls = self.blocks, self.effects, self.call
-        every = self.network.blocks_of(np.arange(len(self.compiled)))
+        every = self.network.part(np.arange(len(self.compiled)))
         keep = ~effects.kill
         keep[calls] &= ~(self.convention.volatile & self.may_change[blocks.callee[calls]])
         keep[self.unknown] &= ~self.convention.volatile
@@ -217,9 +217,7 @@ class _Summing:
         given = self.convention.direct | _LR | self.convention.returns
         return given | self._entries(functions, effects.proven, _ALL) | read
 
-    def _survival(
-        self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
-    ) -> None:
+    def _survival(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, keep, exits = self.blocks, self._keep[0], self._exits[0]
         while True:
             keep[calls] = ~self.effects.kill[calls] & self.cleared[blocks.callee[calls]]
@@ -235,7 +233,7 @@ class _Summing:
                 return
             self.cleared[functions] = found
 
-    def _proof(self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool) -> None:
+    def _proof(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[1], self._keep[1], self._exits[1]
         callee = blocks.callee[calls]
         undefined = self.convention.volatile & self.may_change[callee]
@@ -272,13 +270,11 @@ class _Summing:
         self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee]
         self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
 
-    def _reading(
-        self, functions: Indices, some: Indices, calls: Indices, tails: Indices, again: bool
-    ) -> None:
+    def _reading(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
         callee = blocks.callee[calls]
         keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]
-        unknown = some[blocks.unknown_call[some]]
+        unknown = some.blocks[blocks.unknown_call[some.blocks]]
         keep[unknown] = ~self.effects.kill[unknown] & ~self.dead_behind[unknown]
         constant = self._exits[2][tails].copy()
         while True:

@@ -17,6 +17,8 @@ _TOP = 0xFFFFFFFF
 _VOLATILE = (0, *range(3, 13))
 _LOADS = {32: _TOP, 34: 0xFF, 40: 0xFFFF}
 _INDEXED_LOADS = {23: _TOP, 87: 0xFF, 279: 0xFFFF}
+_WRITING = frozenset((14, 15, 21, 24, 25, 28, 31, *_LOADS))  # primary opcodes
+_COMPARING = frozenset((10, 11, 31))
 
 
 def constant(value: int) -> Expression:
@@ -35,6 +37,8 @@ def terms(expression: Expression) -> tuple[int, list[Expression]]:
 
 
 def _add(one: Expression, other: Expression) -> Expression:
+    if other[0] == "const" and one[0] not in ("const", "add"):
+        return ("add", one, other) if other[1] else one
     number, parts = terms(("add", one, other))
     parts.sort(key=repr)
     result: Expression | None = None
@@ -102,9 +106,10 @@ class State:
 
     def step(self, word: int, index: int, address: int, defs: int) -> None:
         """Run one instruction that is no branch; ``defs`` is the lane of what it changes."""
-        result = self._result(word, index)
-        compared = self._compare(word)
-        if word >> 26 == 31 and word >> 1 & 0x3FF == 467:
+        major = word >> 26
+        result = self._result(word, index) if major in _WRITING else None
+        compared = self._compare(word) if major in _COMPARING else None
+        if major == 31 and word >> 1 & 0x3FF == 467:
             value = self.get(word >> 21 & 31)
             if word & 0x1FF800 == 9 << 16:
                 self.ctr = value

@@ -102,10 +102,22 @@ def _is_plain_load(value: Expression) -> bool:
     return not parts or (len(parts) == 1 and parts[0][0] in ("in", "load", "at"))
 
 
-def resolve(blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) -> Indirect:
+def _makes_number(blocks: Blocks) -> Flags:
+    """Tell which blocks make a number of nothing else: li, lis, or bcl to learn the PC."""
+    words, function = blocks.program.words, blocks.program.function
+    makes = ((words & np.uint32(0xF81F0000)) == 0x38000000) | ((words & np.uint32(0xFC000003)) == 0x40000001)
+    result: Flags = np.zeros(len(blocks.first), dtype=np.bool_)
+    result[blocks.of_word[np.flatnonzero(makes & (function >= 0))]] = True
+    return result
+
+
+def resolve(
+    blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]], stored: Flags | None = None
+) -> Indirect:
     """Find where the indirect branches go; ``changes`` are the lanes of what the words change.
 
-    ``data`` is (address, bytes) of whatever may hold tables. ``blocks`` must have been cut where
+    ``data`` is (address, bytes) of whatever may hold tables; ``stored``, what `stored_addresses` finds
+    there. ``blocks`` must have been cut where
     hidden edges go, if those are known; tables are not needed for that.
     """
     resolver, program = Resolver(blocks, changes, data), blocks.program
@@ -124,7 +136,7 @@ def resolve(blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) ->
     for block, places in resolver.places.items():
         if block in search.targets:
             found.places[addresses[block]] = tuple(sorted(places))
-    loose = _Loose(blocks, found.tables, stored_addresses(program, data))
+    loose = _Loose(blocks, found.tables, stored_addresses(program, data) if stored is None else stored)
     for block, value in values.items():
         address, function = addresses[block], int(blocks.owner[block])
         if address in found.tables or (value is not None and _is_indexed(value)):
@@ -147,6 +159,7 @@ def resolve(blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) ->
         found.places[address] = tuple(sorted(supposed))
         found.supposed[address] = tuple(sorted({at for targets in supposed.values() for at in targets}))
     indirect_calls = blocks.unknown_call & (program.words[blocks.last] == _BCTRL)
+    indirect_calls &= _makes_number(blocks)
     for block in np.flatnonzero(indirect_calls).tolist():
         value, _ = resolver.value(Way((block,), ()))
         if value is not None and value[0] == "const":

@@ -71,6 +71,7 @@ class Resolver:
         self._fallen_from[blocks.fall[falls]] = falls
         self._by_target = np.argsort(blocks.taken, kind="stable")
         self._targets = blocks.taken[self._by_target]
+        self._direct: dict[int, list[tuple[int, bool]]] = {}
         self._branches: dict[int, list[tuple[int, bool]]] = {}
         for block in np.flatnonzero(blocks.indirect).tolist():
             self._branches.setdefault(int(blocks.owner[block]), []).append((block, True))
@@ -101,11 +102,14 @@ class Resolver:
 
         What no known edge leads to may be entered from any indirect branch of the function.
         """
-        known = list(self._table_edges(block))
-        if self._fallen_from[block] >= 0:
-            known.append((int(self._fallen_from[block]), False))
-        first, last = np.searchsorted(self._targets, (block, block + 1)).tolist()
-        known += [(source, True) for source in self._by_target[first:last].tolist()]
+        direct = self._direct.get(block)
+        if direct is None:
+            first, last = self._targets.searchsorted((block, block + 1)).tolist()
+            direct = [(source, True) for source in self._by_target[first:last].tolist()]
+            if self._fallen_from[block] >= 0:
+                direct.insert(0, (int(self._fallen_from[block]), False))
+            self._direct[block] = direct
+        known = self._table_edges(block) + direct
         return known if known else self._branches.get(int(self._blocks.owner[block]), [])
 
     def number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:

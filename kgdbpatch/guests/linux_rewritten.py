@@ -91,9 +91,10 @@ def _trampolines(image: Image) -> dict[int, str]:
         size = words.size - _TRAMPOLINE_WORDS + 1
         if size <= 0:
             continue
-        here = (words[4 : 4 + size] == _BCTR) & (words[5 : 5 + size] == _LI_R3_0)
-        here &= (words[6 : 6 + size] == _BLR) & (words[1 : 1 + size] >> 26 == encode.lis(0, 0) >> 26)
-        for index in np.flatnonzero(here).tolist():
+        here = np.flatnonzero(words[5 : 5 + size] == _LI_R3_0)
+        here = here[(words[here + 4] == _BCTR) & (words[here + 6] == _BLR)]
+        here = here[words[here + 1] >> 26 == encode.lis(0, 0) >> 26]
+        for index in here.tolist():
             high, low = int(words[index + 1]), int(words[index + 2])
             offset = (low & 0xFFFF ^ 0x8000) - 0x8000
             address = section.address + 4 * index

@@ -51,7 +51,7 @@ def load(sha256: str, data: bytes) -> Contents | None:
             Segment(name, address, size, _fetch(data, kept), offset, physical)
             for name, address, size, kept, offset, physical in segments
         ),
-        symbols=tuple(Symbol(*fields) for fields in symbols),
+        symbols=tuple(map(Symbol._make, symbols)),
     )
 
 
@@ -65,7 +65,7 @@ def save(sha256: str, data: bytes, contents: Contents) -> None:
                 for s in contents.sections
             ],
             [(s.name, s.address, s.size, _kept(data, s), s.offset, s.physical) for s in contents.segments],
-            [(s.name, s.address, s.size, s.section, s.kind, s.exported) for s in contents.symbols],
+            list(map(tuple, contents.symbols)),
         ),
         _MARSHAL,
     )

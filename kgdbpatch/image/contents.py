@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 from kgdbpatch.image.model import Section, Segment, Symbol
 
-__all__ = ["Contents", "plainness"]
+__all__ = ["Contents", "plainest_first", "plainness"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +15,23 @@ class Contents:
     """A kernel file taken apart.
 
     ``symbols`` are in the order in which they name functions: typed before untyped, exported
-    before local, then by `plainness`.
+    before local, then as `plainest_first` has them.
     """
 
     entry: int
     sections: tuple[Section, ...]
     segments: tuple[Segment, ...]
     symbols: tuple[Symbol, ...]
+
+
+def plainest_first(symbols: list[Symbol]) -> list[Symbol]:
+    """Return symbols by `plainness`; in two passes, as Linux has 50,000 of them."""
+
+    def rank(symbol: Symbol) -> int:
+        name = symbol.name
+        return len(name) - len(name.lstrip("_")) << 32 | len(name)
+
+    return sorted(sorted(symbols, key=itemgetter(0)), key=rank)
 
 
 def plainness(name: str) -> tuple[int, int, str]:

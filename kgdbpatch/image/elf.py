@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.errors import BadImage
-from kgdbpatch.image.contents import Contents, plainness
+from kgdbpatch.image.contents import Contents, plainest_first
 from kgdbpatch.image.elf_header import ElfHeader
 from kgdbpatch.image.model import Section, Segment, Symbol
 
@@ -116,23 +116,21 @@ def _symbols(
     entries, places, names = _symbol_table(path, data, headers)
     kinds, bindings = entries["info"] & 15, entries["info"] >> 4
     wanted = (places != _SHN_UNDEF) & ~np.isin(kinds, (_STT_SECTION, _STT_FILE)) & (entries["name"] > 0)
-    ranked: list[tuple[int, Symbol]] = []
-    columns = (entries["name"], entries["value"], entries["size"], places, kinds, bindings)
-    for at, address, size, index, kind, binding in zip(*(c[wanted].tolist() for c in columns), strict=True):
+    ranked: tuple[list[Symbol], ...] = tuple([] for _ in range(5))
+    columns = (entries["name"], entries["value"], entries["size"], places, kinds, bindings != _STB_LOCAL)
+    for at, address, size, index, kind, exported in zip(*(c[wanted].tolist() for c in columns), strict=True):
         name = _string(names, at)
         if not name:
             continue
-        exported = binding != _STB_LOCAL
         if index == _ABSOLUTE:
-            ranked.append((4, Symbol(name, address, size, "", "absolute", exported)))
+            ranked[4].append(Symbol(name, address, size, "", "absolute", exported))
             continue
         if not 0 < index < len(sections) or (section := sections[index]) is None:
             continue
         what = _kind(kind, section)
         rank = 2 * (kind not in _FUNCTIONS) + (not exported)
-        ranked.append((rank, Symbol(name, address, size, section.name, what, exported)))
-    ranked.sort(key=lambda pair: (pair[0], *plainness(pair[1].name)))
-    return tuple(symbol for _, symbol in ranked)
+        ranked[rank].append(Symbol(name, address, size, section.name, what, exported))
+    return tuple(symbol for part in ranked for symbol in plainest_first(part))
 
 
 def _symbol_table(

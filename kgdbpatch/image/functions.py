@@ -21,7 +21,6 @@ neither is one without a size that covers nothing but zeros.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from operator import attrgetter
 
 from kgdbpatch.image.model import Function, Section, Symbol
@@ -57,26 +56,29 @@ def delimit(
 
 
 def _in_section(symbols: list[Symbol], section: Section) -> Iterator[Function]:
-    symbols = [s for s in symbols if s.address in section]
-    if not symbols:
-        return
-    symbols.sort(key=_address)  # stable: the order given decides among aliases
-    groups = [list(group) for _, group in groupby(symbols, key=_address)]
+    first, behind = section.address, section.end
+    groups: dict[int, list[Symbol]] = {}  # the order given decides among aliases
+    for symbol in symbols:
+        if first <= symbol.address < behind:
+            groups.setdefault(symbol.address, []).append(symbol)
     starts: list[tuple[int, int, list[str]]] = []
-    covered = section.address  # up to here a sized function reaches
-    for group in groups:
-        address, size = group[0].address, max(s.size for s in group)
+    covered = first  # up to here a sized function reaches
+    for address, group in sorted(groups.items()):
+        size = group[0].size if len(group) == 1 else max(s.size for s in group)
         if not size and address < covered:
             continue
         covered = max(covered, address + size)
         starts.append((address, size, [s.name for s in group]))
-    ends = [start[0] for start in starts[1:]] + [section.end]
+    if not starts:
+        return
+    ends = [start[0] for start in starts[1:]] + [behind]
     for (address, size, names), following in zip(starts, ends, strict=True):
-        end = min(address + size, section.end) if size else following
+        end = min(address + size, behind) if size else following
         end -= (end - address) & 3
         if end <= address or (not size and _only_zeros(section, address, end)):
             continue
-        yield Function(names[0], address, end - address, tuple(dict.fromkeys(names[1:])), section.name)
+        aliases = tuple(dict.fromkeys(names[1:])) if len(names) > 1 else ()
+        yield Function(names[0], address, end - address, aliases, section.name)
 
 
 def _only_zeros(section: Section, start: int, end: int) -> bool:

@@ -169,18 +169,29 @@ class Image:
         return bytes(out)
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Symbol]]:
-        names: dict[str, list[Symbol]] = {}
-        for symbol in self.symbols:
-            names.setdefault(symbol.name, []).append(symbol)
-        return names
+    def _by_name(self) -> dict[str, Symbol]:
+        return {symbol.name: symbol for symbol in reversed(self.symbols)}
+
+    @cached_property
+    def _again(self) -> dict[str, list[Symbol]]:
+        """The symbols of names that several have, but for the first of each name."""
+        again: dict[str, list[Symbol]] = {}
+        first = self._by_name
+        for symbol in self.symbols if len(first) < len(self.symbols) else ():
+            if first[symbol.name] is not symbol:
+                again.setdefault(symbol.name, []).append(symbol)
+        return again
+
+    def _called(self, name: str) -> list[Symbol]:
+        first = self._by_name.get(name)
+        return [] if first is None else [first, *self._again.get(name, ())]
 
     def _candidates(self, name: str) -> list[Symbol]:
         """Return the symbols that a name may mean: a C function before a label that is spelt as in C."""
-        exact = self._by_name.get(name, [])
+        exact = self._called(name)
         if exact and (not self.symbol_prefix or any(s.kind == "function" for s in exact)):
             return exact
-        return self._by_name.get(self.symbol_prefix + name) or exact
+        return self._called(self.symbol_prefix + name) or exact
 
     def lookup(self, name: str) -> int:
         """Return a symbol's address; the name may lack the format's prefix.

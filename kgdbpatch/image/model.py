@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Function", "Section", "Segment", "Symbol"]
 
@@ -60,8 +61,7 @@ class Segment:
         return f"Segment({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A defined symbol.
 
     ``kind`` is ``function``, ``label`` (a place in code that is no function), ``object`` or

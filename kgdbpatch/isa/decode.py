@@ -162,6 +162,12 @@ def _flags(name: str) -> npt.NDArray[np.bool_]:
     return np.array([getattr(row, name) for row in rows()], dtype=np.bool_)
 
 
+@lru_cache(maxsize=1)
+def _cancelling() -> npt.NDArray[np.uint8]:
+    """Return by form where the operand stands that the B operand may cancel, 0 where none may."""
+    return np.array([{"A": 16, None: 0}.get(row.cancels, 21) for row in rows()], dtype=np.uint8)
+
+
 def _cancel(row: Row, words: Words) -> npt.NDArray[np.bool_]:
     """Tell which words of a row have two operands that are the same register and cancel each other."""
     first = words >> np.uint32(16 if row.cancels == "A" else 21)
@@ -257,12 +263,10 @@ class Decoded:
     def cancelled(self) -> npt.NDArray[np.bool_]:
         """Whether each word has two operands that are the same register and cancel each other."""
         result = np.zeros(len(self.words), dtype=np.bool_)
-        _, _, groups = self._groups
-        order = np.argsort(self.form, kind="stable")
-        for row, place in groups:
-            if row.cancels:
-                at = order[place]
-                result[at] = _cancel(row, self.words[at])
+        shifts = _cancelling().take(self.form)
+        at = np.flatnonzero(shifts)
+        words = self.words[at]
+        result[at] = ((words >> shifts[at] ^ words >> np.uint32(11)) & np.uint32(31)) == 0
         return result
 
     @cached_property

@@ -47,11 +47,11 @@ def _dispatch() -> _Dispatch:
         compatible = np.nonzero((low & np.uint32(row.mask & _LOW)) == row.match & _LOW)[0]
         keys = compatible + (row.match >> 26 << _LOW_BITS)
         used = depth[keys]
-        for level in np.unique(used):
+        for level in {*used.tolist()}:
             if level == len(levels):
                 levels.append(np.zeros(64 << _LOW_BITS, dtype=np.int16))
             levels[level][keys[used == level]] = form
-        depth[keys] += 1
+        depth[keys] = used + 1
     return _Dispatch(
         np.array([row.mask for row in rows()], dtype=np.uint32),
         np.array([row.match for row in rows()], dtype=np.uint32),
