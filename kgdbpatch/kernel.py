@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 from kgdbpatch.target.steps import executed, step_to
 from kgdbpatch.threads import Threads
+
+if TYPE_CHECKING:
+    from kgdbpatch.target.dialogue import Dialogue
 
 __all__ = [
     "Applied",
@@ -298,9 +301,20 @@ class Kernel:
             entered = session.run_to(self[function].address, deadline)
             return step_to(self._qemu, session, entered["lr"], most)
 
-    def type(self, text: str) -> None:
-        """Type ``text`` on the guest's console."""
-        self._qemu.console.send(text)
+    @cached_property
+    def console(self) -> Dialogue:
+        """A dialogue with the guest's console; it begins when this is first used, anew after `restore`."""
+        from kgdbpatch.target.dialogue import Dialogue  # on use: pexpect is slow to import
+
+        return Dialogue(self._qemu.console)
+
+    def send(self, text: str, deadline: float = 10.0) -> None:
+        """Type ``text`` on the guest's console; return when the guest has taken it.
+
+        Raises `TargetTimeout` when it does not within ``deadline`` seconds, `TargetBusy` naming another
+        client that types.
+        """
+        self._qemu.console.send(text, deadline)
 
     # ---- the kernel's debug information ------------------------------------------------
 
@@ -684,3 +698,4 @@ class Kernel:
             self._qemu.qmp("cont")
         self._paused = False
         self.__dict__.pop("survey", None)
+        self.__dict__.pop("console", None)

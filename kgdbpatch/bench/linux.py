@@ -22,7 +22,7 @@ def command(kernel: Kernel, text: str) -> str:
     Raises `CommandFailed` with init's words.
     """
     mark = kernel.log.position()
-    kernel.type(f"{text}\n")
+    kernel.send(f"{text}\n")
     answer = kernel.log.wait(f"^(done|failed) {re.escape(text)}", deadline=_DEADLINE, since=mark).message
     if answer.startswith("failed"):
         raise CommandFailed(f"the guest's init {answer}")

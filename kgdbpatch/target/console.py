@@ -5,32 +5,22 @@ from __future__ import annotations
 import os
 import re
 import select
-import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
-from inotify_simple import INotify, flags
-
-from kgdbpatch.errors import TargetLost, TargetTimeout
-from kgdbpatch.target.process import Process
+from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
+from kgdbpatch.target.follow import Follower, Owner
+from kgdbpatch.target.keyboard import Typing
+from kgdbpatch.target.lock import locked
+from kgdbpatch.target.peer import peer_of
 
 __all__ = ["Console", "Owner"]
 
 _TAIL = 10  # lines that an error quotes
 _LONGEST_LINE = 1 << 16  # bytes
-
-
-class Owner(Protocol):
-    """Who prints: something that can end, and says how it did."""
-
-    @property
-    def process(self) -> Process:
-        """The process that writes the log."""
-
-    def lost(self) -> TargetLost:
-        """Return the error that says how it ended."""
+_LEAST = 0.001  # seconds: 0 would mean not to wait at all
 
 
 class Console:
@@ -38,6 +28,12 @@ class Console:
 
     def __init__(self, path: Path, socket_path: Path, owner: Owner) -> None:
         self._path, self._socket, self._owner = path, socket_path, owner
+        self._held = False
+
+    @property
+    def guest(self) -> str:
+        """The guest's name."""
+        return self._path.parent.name
 
     def position(self) -> int:
         """Return the place behind the last line printed so far; an unfinished line lies after it."""
@@ -45,11 +41,11 @@ class Console:
             start = max(0, self._path.stat().st_size - _LONGEST_LINE)
         except FileNotFoundError:
             raise self._owner.lost() from None
-        return start + self._read(start).rfind(b"\n") + 1
+        return start + self.read(start).rfind(b"\n") + 1
 
     def lines(self, since: int = 0) -> list[str]:
         """Return the complete lines printed since ``since``, without their ends."""
-        printed = self._read(since)
+        printed = self.read(since)
         return [_text(line) for line in printed.split(b"\n")[:-1]]
 
     def size(self) -> int:
@@ -66,13 +62,18 @@ class Console:
         except FileNotFoundError:
             raise self._owner.lost() from None
 
-    def _read(self, since: int) -> bytes:
+    def read(self, since: int) -> bytes:
+        """Return what was printed since ``since``."""
         try:
             with self._path.open("rb") as log:
                 log.seek(since)
                 return log.read()
         except FileNotFoundError:
             raise self._owner.lost() from None
+
+    def follower(self, since: int) -> Follower:
+        """Return what reads the console's bytes from ``since`` on, as they come."""
+        return Follower(self._path, self._owner, since)
 
     def follow(self, since: int = 0, deadline: float | None = None) -> Iterator[str]:
         """Yield complete lines as they come; end ``deadline`` seconds from now, or never.
@@ -99,7 +100,7 @@ class Console:
 
     def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
         """Return the error that says what did not come and what came last."""
-        printed = self._read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
+        printed = self.read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
         last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
         return TargetTimeout(
             f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"
@@ -108,57 +109,85 @@ class Console:
     def _follow(self, since: int, deadline: float | None) -> Iterator[tuple[str, bool]]:
         """Yield (line, whether it is complete); an unfinished line comes again when it has grown."""
         end = None if deadline is None else time.monotonic() + deadline
-        process = self._owner.process
-        try:
-            log = self._path.open("rb", buffering=0)
-        except FileNotFoundError:
-            raise self._owner.lost() from None
-        with log, INotify() as changes:
-            changes.add_watch(self._path, flags.MODIFY)
-            poll = select.poll()
-            poll.register(changes.fileno(), select.POLLIN)
-            if process.fileno() >= 0:
-                poll.register(process.fileno(), select.POLLIN)
-            log.seek(since)
+        with self.follower(since) as follower:
             rest = b""
             while True:
-                ended = process.wait(0)  # asked before reading: what it printed last is read then
-                more = log.read()
+                more = follower.read()
                 if more:
                     *complete, rest = (rest + more).split(b"\n")
                     yield from ((_text(line), True) for line in complete)
                     if rest:
                         yield _text(rest), False
-                    continue
-                if ended:
-                    raise self._owner.lost()
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
+                elif not follower.wait(end):
                     return
-                poll.poll(None if left is None else left * 1000 + 1)
-                changes.read(timeout=0)
+
+    # ---- typing ----------------------------------------------------------------------------
+
+    @contextmanager
+    def held(self, wait: float = 10.0) -> Iterator[None]:
+        """Be the only one who types meanwhile; within it this object's `send` may be used as usual.
+
+        Raises `TargetBusy` naming who types after ``wait`` seconds.
+        """
+        if self._held:
+            yield
+            return
+        path = self._path.with_name("console.lock")
+        try:
+            with locked(path, f"the console of guest '{self.guest}' is in use", wait, settles=True):
+                self._held = True
+                try:
+                    yield
+                finally:
+                    self._held = False
+        except FileNotFoundError as error:
+            raise self._owner.lost() from error
 
     def send(self, text: str, deadline: float = 10.0) -> None:
         """Type ``text``; return when the guest has taken it.
 
         Raises `TargetTimeout` when it does not within ``deadline`` seconds; some of it may have
-        been taken then.
+        been taken then. `TargetBusy` names another one who types.
         """
         end = time.monotonic() + deadline
+        poll = select.poll()
+        with self.held(deadline), self.typing(text.encode(), end - time.monotonic()) as typing:
+            while not self.step(typing):
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise self.not_taken(deadline)
+                poll.register(typing.fileno(), typing.events)
+                poll.poll(left * 1000 + 1)
+
+    def typing(self, text: bytes, deadline: float) -> Typing:
+        """Begin to type ``text`` (the caller holds the console); errors as for `send`."""
         try:
-            with socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(deadline)
-                line.connect(os.fspath(self._socket))
-                line.sendall(text.encode())
-                line.shutdown(socket.SHUT_WR)
-                while line.recv(65536):  # QEMU hangs up once it has handed on the last byte
-                    line.settimeout(max(end - time.monotonic(), 0.001))
+            return Typing(self._socket, text, max(deadline, _LEAST))
         except TimeoutError as error:
-            raise TargetTimeout(f"the guest did not take its console input within {deadline:g} s") from error
+            raise self.not_taken(deadline) from error
         except OSError as error:
-            if self._owner.process.wait(0.2):
-                raise self._owner.lost() from error
-            raise TargetLost(f"the console cannot be written: {error.strerror}") from error
+            raise self._unwritable(error) from error
+
+    def step(self, typing: Typing) -> bool:
+        """Go on typing, without waiting; tell whether the guest has taken all; errors as for `send`."""
+        try:
+            return typing.step()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def not_taken(self, deadline: float) -> TargetTimeout:
+        """Return the error that says that the guest did not take its input, or who is in the way."""
+        other = peer_of(self._socket, but=os.getpid())
+        if other is not None:
+            pid, command = other
+            by = f"process {pid} ({command[:100]}), which is connected to its socket"
+            return TargetBusy(f"the console of guest '{self.guest}' is in use by {by}")
+        return TargetTimeout(f"the guest did not take its console input within {deadline:g} s")
+
+    def _unwritable(self, error: OSError) -> TargetLost:
+        if self._owner.process.wait(0.2):
+            return self._owner.lost()
+        return TargetLost(f"the console cannot be written: {error.strerror}")
 
 
 def _text(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Who else talks to QEMU's GDB server: it serves one debugger, and lets others wait without a word."""
+"""Who else talks to a server of QEMU's: it serves one client, and lets others wait without a word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy
 
-__all__ = ["debugger_of", "wait_for_turn"]
+__all__ = ["peer_of", "wait_for_turn"]
 
 # sock_diag(7): a dump of all connected UNIX sockets with their names and peers.
 _SOCK_DIAG, _BY_FAMILY, _DUMP, _DONE, _ERROR = 4, 20, 0x301, 3, 2
@@ -60,15 +60,17 @@ def _peer(message: bytes, path: bytes) -> list[int]:
     return [inode] if inode else []
 
 
-def debugger_of(path: Path) -> tuple[int, str] | None:
+def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:
     """Return process id and command of a process that is connected to the server at ``path``, or None.
 
-    Only processes that this user may look into are found.
+    Process ``but`` does not count. Only processes that this user may look into are found.
     """
     wanted = {f"socket:[{inode}]" for inode in _peers(path)}
     if not wanted:
         return None
     for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(but):
+            continue
         with suppress(OSError):
             if any(os.readlink(entry) in wanted for entry in os.scandir(process / "fd")):
                 words = (process / "cmdline").read_bytes().replace(b"\0", b" ").split()
@@ -82,7 +84,7 @@ def wait_for_turn(path: Path, name: str, wait: float) -> None:
     Raises `TargetBusy` naming it after ``wait`` seconds.
     """
     end = time.monotonic() + wait
-    while (found := debugger_of(path)) is not None:
+    while (found := peer_of(path)) is not None:
         pid, command = found
         left = end - time.monotonic()
         if left <= 0:

@@ -17,7 +17,7 @@ SITE = "__SCT__tp_func_timer_start"
 
 def trace(kernel: Kernel, on: bool) -> None:
     mark = kernel.log.position()
-    kernel.type(f"write {EVENT} {int(on)}\n")
+    kernel.send(f"write {EVENT} {int(on)}\n")
     line = kernel.log.wait(r"^(done|failed) write", since=mark, deadline=60)
     assert line.message.startswith("done"), line.message
 

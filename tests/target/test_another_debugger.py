@@ -12,7 +12,7 @@ import pytest
 
 from kgdbpatch.errors import TargetBusy
 from kgdbpatch.target.gdb import Debugger
-from kgdbpatch.target.peer import debugger_of
+from kgdbpatch.target.peer import peer_of
 from kgdbpatch.target.qemu import Qemu
 
 pytestmark = pytest.mark.guest
@@ -30,7 +30,7 @@ with socket.socket(socket.AF_UNIX) as held:
 
 
 def test_it_is_named(qemu: Qemu):
-    assert debugger_of(qemu.gdb_socket) is None
+    assert peer_of(qemu.gdb_socket) is None
     other = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(qemu.gdb_socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -63,7 +63,7 @@ def test_waiting_is_no_pause(qemu: Qemu):
         held.close()
 
     with Debugger(qemu, wait=30) as debugger:
-        found = debugger_of(qemu.gdb_socket)
+        found = peer_of(qemu.gdb_socket)
         assert found is not None
         assert found[0] == os.getpid()
         timer = threading.Timer(waited, leave)
