@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.patch.survey import Survey
+    from kgdbpatch.target.console import Console
 
 __all__ = [
     "Guest",
@@ -35,6 +36,7 @@ __all__ = [
     "is_file",
     "known",
     "live",
+    "open_console",
     "open_image",
     "open_log",
     "profiles",
@@ -122,6 +124,13 @@ def open_log(name: str) -> Log:
 
     qemu = Qemu.attach(name, dead=True)
     return Log(qemu.console, guests.profile(str(qemu.metadata["profile"])))
+
+
+def open_console(name: str) -> Console:
+    """Return the console of a running guest, without looking at anything else of it."""
+    from kgdbpatch.target.qemu import Qemu
+
+    return Qemu.attach(name).console
 
 
 def build_image(profile: str, progress: Callable[[str], None] = lambda _: None) -> Path:

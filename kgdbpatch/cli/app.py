@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kgdbpatch
-from kgdbpatch.cli import checks, graphs, guests, inspect, patches
+from kgdbpatch.cli import checks, console, graphs, guests, inspect, patches
 
 __all__ = ["app"]
 
@@ -70,3 +70,4 @@ app.command("list")(patches.list_patches)
 app.command()(patches.remove)
 app.command()(patches.verify)
 app.command()(guests.log)
+app.command()(console.console)

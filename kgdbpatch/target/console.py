@@ -14,7 +14,7 @@ from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.target.follow import Follower, Owner
 from kgdbpatch.target.keyboard import Typing
 from kgdbpatch.target.lock import locked
-from kgdbpatch.target.peer import peer_of
+from kgdbpatch.target.peer import peer_of, wait_for_turn
 
 __all__ = ["Console", "Owner"]
 
@@ -132,9 +132,11 @@ class Console:
         if self._held:
             yield
             return
+        busy = f"the console of guest '{self.guest}' is in use"
         path = self._path.with_name("console.lock")
         try:
-            with locked(path, f"the console of guest '{self.guest}' is in use", wait, settles=True):
+            with locked(path, busy, wait, settles=True):
+                wait_for_turn(self._socket, f"{busy} by another program", wait)
                 self._held = True
                 try:
                     yield
@@ -180,8 +182,8 @@ class Console:
         other = peer_of(self._socket, but=os.getpid())
         if other is not None:
             pid, command = other
-            by = f"process {pid} ({command[:100]}), which is connected to its socket"
-            return TargetBusy(f"the console of guest '{self.guest}' is in use by {by}")
+            by = f"another program, process {pid} ({command[:100]})"
+            return TargetBusy(f"the console of guest '{self.guest}' is in use by {by}; waited {deadline:g} s")
         return TargetTimeout(f"the guest did not take its console input within {deadline:g} s")
 
     def _unwritable(self, error: OSError) -> TargetLost:

@@ -77,7 +77,9 @@ class Debugger:
             self._gdb.close()
             self._gdb = self._new_gdb()
         self._gdb.start(_DEADLINE)
-        wait_for_turn(self._qemu.gdb_socket, self._qemu.name, self._wait)
+        wait_for_turn(
+            self._qemu.gdb_socket, f"guest '{self._qemu.name}' is held by another debugger", self._wait
+        )
         started = time.perf_counter()
         try:
             with self._qemu.debugged() as paused, self._connected(paused) as session:

@@ -78,18 +78,17 @@ def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:
     return None
 
 
-def wait_for_turn(path: Path, name: str, wait: float) -> None:
-    """Wait until no other debugger is connected to guest ``name`` at ``path``.
+def wait_for_turn(path: Path, busy: str, wait: float) -> None:
+    """Wait until nobody is connected to the server at ``path``.
 
-    Raises `TargetBusy` naming it after ``wait`` seconds.
+    Raises `TargetBusy` (``busy`` and who it is) after ``wait`` seconds.
     """
     end = time.monotonic() + wait
     while (found := peer_of(path)) is not None:
         pid, command = found
         left = end - time.monotonic()
         if left <= 0:
-            other = f"another debugger, process {pid} ({command[:100]})"
-            raise TargetBusy(f"guest '{name}' is held by {other}; waited {wait:g} s")
+            raise TargetBusy(f"{busy}, process {pid} ({command[:100]}); waited {wait:g} s")
         try:
             process = os.pidfd_open(pid)
         except ProcessLookupError:

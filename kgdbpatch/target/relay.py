@@ -43,15 +43,13 @@ class Relay:
             return text
 
         with self._console.follower(self._console.position()) as follower, ExitStack() as closing:
-            while not self._eof:
-                self._poll(follower, None)
-                self._print(follower)
-                self._type(closing, left)
-            end = time.monotonic() + _LAST
-            while self._waits() and time.monotonic() < end:
-                self._poll(follower, end)
-                self._print(follower)
-                self._type(closing, left)
+            end = None
+            while not self._eof or (self._waits() and time.monotonic() < (end or 0)):
+                printed = self._print(follower)
+                if not self._type(closing, left) and not printed:
+                    self._poll(follower, end)
+                if self._eof and end is None:
+                    end = time.monotonic() + _LAST
 
     def feed(self, until: re.Pattern[str] | None, timeout: float) -> None:
         """Type all of the input, each line's end as Enter; print until a line matches ``until``.
@@ -78,7 +76,8 @@ class Relay:
                 if self._eof and not self._waits() and until is None:
                     end = min(said + _QUIET, latest + timeout)
                 if end is None or time.monotonic() < end:
-                    self._poll(follower, end)
+                    if not more:  # else there may be more still
+                        self._poll(follower, end)
                 elif self._waits():
                     raise self._console.not_taken(timeout)
                 elif until is not None:
