@@ -207,6 +207,8 @@ class Late:
             assert os.write(gdb._in, data) == len(data), "the pipe is too small for the row"
             for end in (gdb._in, gdb._out):
                 os.close(end)
+            for pipe in gdb._pipes:
+                pipe.close()
             gdb._closed = True
             self._dead, self._most, self.killed, self._stands = gdb, None, True, True
             raise Killed
