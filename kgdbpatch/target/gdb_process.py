@@ -28,7 +28,8 @@ _SETTINGS = (
     "endian big",  # before connecting: without an executable GDB assumes little
     "stack-cache off",  # rows change memory without GDB's knowledge
     "code-cache off",
-    "remote trace-status-packet off",  # one question less at each connection
+    "osabi none",  # a kernel is no process: no search for signal frames at each connection
+    "remote trace-status-packet off",  # no tracepoints either
 )
 _GONE = re.compile("(?i)connection (closed|reset|refused)|broken pipe|no such file|remote target")
 _END = 5.0  # seconds GDB has for its end
