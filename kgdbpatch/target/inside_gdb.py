@@ -2,8 +2,8 @@
 
 GDB reads its commands and writes what it says one byte a system call, which takes longer than the
 packets themselves; a row costs one read and one write. A row that did not come wholly is not begun,
-and one that was begun is carried out even when the client is gone. The end of the pipe comes with the
-end of GDB's commands, which ends GDB: it disconnects and lets the guest go on.
+and one that was begun is carried out even when the client is gone. The end of the pipe ends GDB,
+which disconnects and lets the guest go on.
 """
 
 import json
@@ -46,7 +46,8 @@ def serve(orders: int, answers: int) -> None:
     if orders not in _rows:
         _rows[orders] = os.fdopen(orders, "rb")
     with _silence():
-        _serve(_rows[orders], answers)
+        if not _serve(_rows[orders], answers):
+            gdb.execute("quit")
     gdb.execute("maintenance flush register-cache", to_string=True)  # packets have passed it by
 
 
@@ -77,10 +78,11 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _serve(rows: BinaryIO, answers: int) -> None:
+def _serve(rows: BinaryIO, answers: int) -> bool:
+    """Carry out rows until an empty one; tell whether there was one."""
     for row in iter(rows.readline, b"\n"):
         if not row.endswith(b"\n"):
-            return
+            return False
         given: list[str | None] = []
         complaint = None
         try:
@@ -93,4 +95,5 @@ def _serve(rows: BinaryIO, answers: int) -> None:
             while answer:
                 answer = answer[os.write(answers, answer) :]
         except BrokenPipeError:
-            return
+            return False
+    return True
