@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["special_register"]
+from collections.abc import Iterator
+
+__all__ = ["special_register", "special_registers"]
 
 
 def _names(text: str) -> dict[int, str]:
@@ -54,3 +56,12 @@ def special_register(word: int) -> str:
     which = which if name else str(number)
     parts = [which, register] if writes else [register, which]
     return f"{'mt' if writes else 'mf'}{name or 'spr'} {','.join(part for part in parts if part)}"
+
+
+def special_registers() -> Iterator[tuple[bool, int, str]]:
+    """Yield whether it is of ``mtspr``, the number, the name (``srr0``, ``sprg3``) of those that have one."""
+    for writes in (False, True):
+        for number in range(1024):
+            name, which = _name(number, writes)
+            if name and name not in _BATS:
+                yield writes, number, f"{name}{which}"

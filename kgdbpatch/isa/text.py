@@ -12,7 +12,7 @@ from functools import lru_cache
 from kgdbpatch.isa.operands import condition_bit, operands, signed
 from kgdbpatch.isa.sprs import special_register
 
-__all__ = ["text"]
+__all__ = ["TRAPS", "syntax", "text"]
 
 _SYNTAX = {
     "D,A,i": "mulli subfic addic addic.",
@@ -66,7 +66,7 @@ _OF = {name: syntax.replace(" ", "") for syntax, names in _SYNTAX.items() for na
 _UPDATES = {name for syntax in ("D,i(A)", "D,A,B ", "F,i(A)", "F,A,B") for name in _SYNTAX[syntax].split()}
 _RENAMED = {"sync": "hwsync", "dcbt": "dcbtct", "dcbtst": "dcbtstct"}
 
-_TRAPS = {
+TRAPS = {
     1: "lgt",
     2: "llt",
     4: "eq",
@@ -135,11 +135,20 @@ def _plain(mnemonic: str, word: int) -> str:
     alias = _alias(mnemonic, word)
     if alias:
         return alias
-    stem = mnemonic.rstrip(".")
-    syntax = _OF.get(mnemonic, _OF.get(stem, _OF.get(stem.removesuffix("o"))))
-    if syntax is None:
+    letters = syntax(mnemonic)
+    if letters is None:
         return ""
-    return f"{_RENAMED.get(mnemonic, mnemonic)} {operands(syntax, word)}".rstrip()
+    return f"{_RENAMED.get(mnemonic, mnemonic)} {operands(letters, word)}".rstrip()
+
+
+def syntax(mnemonic: str) -> str | None:
+    """Return the operands of a mnemonic of the table (letters of `OPERANDS`), None for branches and the like.
+
+    >>> syntax("lwz")
+    'D,i(Z)'
+    """
+    stem = mnemonic.rstrip(".")
+    return _OF.get(mnemonic, _OF.get(stem, _OF.get(stem.removesuffix("o"))))
 
 
 def _branch(word: int, address: int) -> str:
@@ -207,9 +216,9 @@ def _alias(mnemonic: str, word: int) -> str:
             return f"mtcr {operands('D', word)}"
         case "tw" if d == 31 and a == b == 0:
             return "trap"
-        case "tw" | "twi" if d in _TRAPS:
+        case "tw" | "twi" if d in TRAPS:
             immediate = "i" if mnemonic == "twi" else ""
-            return f"tw{_TRAPS[d]}{immediate} {operands('A,i' if immediate else 'A,B', word)}"
+            return f"tw{TRAPS[d]}{immediate} {operands('A,i' if immediate else 'A,B', word)}"
     if mnemonic[:2] in ("mf", "mt") and word >> 26 == 31 and word >> 1 & 0x3FF in (339, 467):
         return special_register(word)
     return ""

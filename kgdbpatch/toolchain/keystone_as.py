@@ -2,8 +2,8 @@
 
 keystone 0.9.2 truncates branches and large operands silently, gives no bytes for some spellings
 and hangs on others. So it is asked only for instructions whose operand forms are listed here (the
-tests compare each with GNU as), with plain numbers in range, in a process of its own; branches
-are encoded by `kgdbpatch.isa.encode`; and every word must decode to what was written.
+tests compare each with GNU as), with plain numbers in range, in a process of its own; the rest is
+encoded from the instruction table (`encoder`); and every word must decode to what was written.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from kgdbpatch.errors import BadPatch, Misuse
-from kgdbpatch.isa import encode
+from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.toolchain.statements import Program, Statement, out_of_reach, parse
+from kgdbpatch.toolchain.encoder import encoded
+from kgdbpatch.toolchain.statements import Program, Statement, parse
 
 __all__ = ["FORMS", "assemble_keystone"]
 
 _DEADLINE = 10.0  # seconds for a whole payload
-_CONDITIONAL_REACH = 0x8000
 
 # Operand kinds: r register, a base register (0: none), e base that is written back, c CR field,
 # b CR bit, s signed 16, n signed 16 to be negated, u unsigned 16, i either, h 0..31, k 0..255,
@@ -84,13 +83,6 @@ _RANGES = dict.fromkeys("rabeh", (0, 31)) | {
     "u": (0, 0xFFFF),
     "i": (-0x8000, 0xFFFF),
 }
-_CONDITIONS = {
-    name: (bo, bit)
-    for bo, names in ((12, "lt gt eq so,un"), (4, "ge,nl le,ng ne ns,nu"))
-    for bit, several in enumerate(names.split())
-    for name in several.split(",")
-}
-_LINKED = {"b": encode.b, "bl": encode.bl}
 
 
 def assemble_keystone(source: str, origin: int, resolve: Callable[[str, str], int], filename: str) -> bytes:
@@ -99,7 +91,8 @@ def assemble_keystone(source: str, origin: int, resolve: Callable[[str, str], in
     words: dict[int, int] = {}
     asked: list[tuple[Statement, str]] = []
     for statement in program.statements:
-        word = _own(program, statement)
+        trusted = any(len(form) == len(statement.operands) for form in FORMS.get(statement.mnemonic, ()))
+        word = None if trusted else encoded(program, statement)
         if word is None:
             asked.append((statement, _plain_text(program, statement)))
         else:
@@ -109,64 +102,6 @@ def assemble_keystone(source: str, origin: int, resolve: Callable[[str, str], in
             raise BadPatch(f"{filename}:{statement.line}: keystone made 0x{word:08x} of '{text}'")
         words[statement.address] = word
     return b"".join(words[statement.address].to_bytes(4, "big") for statement in program.statements)
-
-
-def _own(program: Program, statement: Statement) -> int | None:
-    """Return the word of a branch or ``.long``; None for what keystone is to do."""
-    where, mnemonic = f"{program.filename}:{statement.line}", statement.mnemonic
-    values = [
-        program.value(operand, statement.line, statement.address)
-        for operand in statement.operands
-        if mnemonic == ".long" or mnemonic[0] == "b"
-    ]
-    for operand, value in zip(statement.operands, values, strict=False):
-        if not -(1 << 32) < value < 1 << 32:
-            raise BadPatch(f"{where}: {operand} is out of range: no address has more than 32 bits")
-    if mnemonic == ".long" and len(values) == 1:
-        return values[0] & 0xFFFF_FFFF
-    try:
-        if mnemonic in {"ba", "bla"} and len(values) == 1:
-            return encode.ba(values[0] & 0xFFFF_FFFF, link=mnemonic == "bla")
-        return _relative(mnemonic, values, statement.address, where)
-    except Misuse as error:
-        raise BadPatch(f"{where}: {error}") from error
-
-
-def _relative(mnemonic: str, values: list[int], at: int, where: str) -> int | None:
-    if mnemonic in _LINKED and len(values) == 1:
-        target = _target(values[0], at, where, encode.BRANCH_REACH, linked=mnemonic == "bl")
-        return _LINKED[mnemonic](at, target)
-    if mnemonic == "bc" and len(values) == 3:
-        return encode.bc(values[0], values[1], at, _target(values[2], at, where, _CONDITIONAL_REACH))
-    if mnemonic in {"bdnz", "bdz"} and len(values) == 1:
-        bo = 16 if mnemonic == "bdnz" else 18
-        return encode.bc(bo, 0, at, _target(values[0], at, where, _CONDITIONAL_REACH))
-    return _conditional(mnemonic, values, at, where)
-
-
-def _target(value: int, at: int, where: str, reach: int, *, linked: bool = False) -> int:
-    """Return the address that a relative branch at ``at`` is to go to, if it can."""
-    target = value & 0xFFFF_FFFF
-    if target & 3:
-        raise BadPatch(f"{where}: no branch reaches 0x{target:x}: not the address of a word")
-    if not -reach <= ((target - at + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000 < reach:
-        raise out_of_reach(where, at, target, linked=linked)
-    return target
-
-
-def _conditional(mnemonic: str, values: list[int], address: int, where: str) -> int | None:
-    """Return the word of ``beq [crN,] target`` or ``beqlr [crN]``, if it is one."""
-    condition, ending = _CONDITIONS.get(mnemonic[1:3]), mnemonic[3:]
-    if mnemonic[0] != "b" or condition is None or ending not in {"", "l", "lr", "ctr"}:
-        return None
-    targets = 1 if ending in {"", "l"} else 0
-    if len(values) not in {targets, targets + 1} or not 0 <= sum(values[: len(values) - targets]) <= 7:
-        return None
-    bo, bit = condition[0], condition[1] + 4 * sum(values[: len(values) - targets])
-    if targets:
-        target = _target(values[-1], address, where, _CONDITIONAL_REACH, linked=ending == "l")
-        return encode.bc(bo, bit, address, target) | (ending == "l")
-    return 19 << 26 | bo << 21 | bit << 16 | (16 if ending == "lr" else 528) << 1
 
 
 def _plain_text(program: Program, statement: Statement) -> str:

@@ -241,7 +241,7 @@ def test_include_is_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_keystone_says_what_it_cannot_do() -> None:
     with pytest.raises(BadPatch, match="not trusted with this; install GNU as"):
-        code("lfd f1, 0(r3)", "keystone")
+        code("evaddw r3, r4, r5", "keystone")
     with pytest.raises(BadPatch, match=r"\.macro needs GNU as"):
         code(".macro m", "keystone")
 
