@@ -36,6 +36,7 @@ __all__ = [
     "is_file",
     "known",
     "live",
+    "names",
     "open_console",
     "open_image",
     "open_log",
@@ -103,6 +104,11 @@ def _examined(record: runtime.GuestRecord) -> Guest:
     except TargetLost as error:  # it was shut down meanwhile
         return _guest(record, "ended", str(error))
     return _guest(record, found.state, found.reason)
+
+
+def names() -> list[str]:
+    """Return the names of the guests, of those that have died as well; nothing is asked of them."""
+    return sorted(record.name for record in (*runtime.guests(), *runtime.ended()))
 
 
 def shutdown(name: str) -> Guest:

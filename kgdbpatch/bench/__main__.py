@@ -9,7 +9,7 @@ from collections.abc import Callable
 from kgdbpatch.bench import analyze, patch
 from kgdbpatch.bench.cost import measure
 from kgdbpatch.bench.report import print_costs, print_costs_json
-from kgdbpatch.cli.output import progress
+from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import KgdbPatchError
 
 __all__ = ["main"]
@@ -20,7 +20,7 @@ _PROFILES = ("darwin", "linux")
 def _cost(profiles: tuple[str, ...], as_json: bool) -> int:
     """Measure what a hit costs."""
     for number, profile in enumerate(profiles):
-        with progress() as told:
+        with progress(f"measuring on {profile}") as told:
             costs = measure(profile, told)
         if number and not as_json:
             print()
@@ -37,7 +37,7 @@ def _patch(profiles: tuple[str, ...], as_json: bool) -> int:
     """Measure patches beside what they could cost at least; return 1 when one misses its goal."""
     worst = 0
     for profile in profiles:
-        with progress() as told:
+        with progress(f"measuring on {profile}") as told:
             found = patch.measure(profile, told)
         worst = max(worst, patch.report(profile, found, as_json=as_json))
     return worst

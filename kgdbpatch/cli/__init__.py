@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from kgdbpatch.cli.main import main
+import sys
+
+try:
+    from kgdbpatch.cli.main import main
+except KeyboardInterrupt:  # Ctrl-C while it starts
+    sys.exit(130)
 
 __all__ = ["main"]

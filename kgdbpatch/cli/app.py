@@ -12,7 +12,6 @@ from kgdbpatch.cli import checks, console, graphs, guests, inspect, patches
 __all__ = ["app"]
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

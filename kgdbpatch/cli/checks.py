@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, is_file, matching, naming
-from kgdbpatch.cli.output import hexadecimal, json_line, progress, table
+from kgdbpatch.cli.output import hexadecimal, json_line, table
+from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
@@ -49,9 +50,10 @@ def check(
 
     with ExitStack() as closing:
         if is_file(image):
-            loaded = catalog.open_image(image)
+            with progress(f"reading {image}"):
+                loaded = catalog.open_image(image)
+                checker = catalog.checker(loaded, count=count)
             closing.enter_context(naming(loaded))
-            checker = catalog.checker(loaded, count=count)
         else:
             kernel = closing.enter_context(attach(image, file))
             loaded, checker = kernel.image, kernel.checker(count=count)
@@ -63,8 +65,10 @@ def check(
         else:
             sites = [loaded.resolve(site)]
         good = False
+        with progress(f"analysing {loaded.path.name}"):
+            first = checker.check(sites[0])
         for address in sites:
-            found = checker.check(address)
+            found = first if address == sites[0] else checker.check(address)
             good |= found.ok
             if as_json:
                 json_line(asdict(found))
@@ -107,7 +111,7 @@ def _summary(image: Image, checker: Checker, site: str, as_json: bool) -> None:
         if function is None:
             raise Misuse(f"'{site}' is in no function of {image.path.name}")
         functions = [function]
-    with progress() as say:
+    with progress(f"judging {image.path.name}") as say:
         found = checker.summary(functions, say)
     total = Summary()
     for part in found.values():

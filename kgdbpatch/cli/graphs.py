@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli import picture
+from kgdbpatch.cli import completion, picture
 from kgdbpatch.cli.options import AsJson, ImageOrName
 from kgdbpatch.cli.output import colours, hexadecimal, json_line, with_symbols
+from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def _emit(name: str, nodes: dict[int, str], edges: list[tuple[int, int, str]], a
 
 def cfg(
     image: ImageOrName,
-    function: Annotated[str, typer.Argument(metavar="FUNC", help="A function, or a place in one.")],
+    function: Annotated[
+        str,
+        typer.Argument(
+            metavar="FUNC", help="A function, or a place in one.", autocompletion=completion.functions
+        ),
+    ],
     as_dot: AsDot = False,
     as_svg: AsSvg = False,
     as_json: AsJson = False,
@@ -57,9 +63,10 @@ def cfg(
     """
     from kgdbpatch import catalog
 
-    loaded = catalog.open_image(image)
-    chosen = _function(loaded, function)
-    found = catalog.flow(loaded, chosen)
+    with progress(f"analysing {image}"):
+        loaded = catalog.open_image(image)
+        chosen = _function(loaded, function)
+        found = catalog.flow(loaded, chosen)
     blocks = found.graph.blocks
     edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
     if as_json:
@@ -115,7 +122,11 @@ def callgraph(
     image: ImageOrName,
     function: Annotated[
         str | None,
-        typer.Argument(metavar="[FUNC]", help="Only what leads to this function, or data, and from it."),
+        typer.Argument(
+            metavar="[FUNC]",
+            help="Only what leads to this function, or data, and from it.",
+            autocompletion=completion.functions,
+        ),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--from", metavar="FUNC", help="Where a chain begins.")
@@ -140,8 +151,9 @@ def callgraph(
 
     if (source is None) != (target is None) or (function and source):
         raise Misuse("give a function, or --from and --to, or nothing")
-    loaded = catalog.open_image(image)
-    graph = catalog.call_graph(loaded)
+    with progress(f"analysing {image}"):
+        loaded = catalog.open_image(image)
+        graph = catalog.call_graph(loaded)
     calls, functions = list(graph.calls), [*graph.functions, *graph.objects]
     if source is not None and target is not None:
         calls = _chain(loaded, graph, source, target)

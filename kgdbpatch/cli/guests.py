@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli.options import AsJson, Name, Profile
-from kgdbpatch.cli.output import json_line, progress, table
+from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.waiting import progress
 
 __all__ = ["boot", "image", "log", "ps", "shutdown"]
 
@@ -46,7 +47,7 @@ def boot(
     from kgdbpatch.kernel import Kernel
 
     start = time.monotonic()
-    with progress() as say:
+    with progress(f"booting {profile}") as say:
         booted = Kernel.boot(profile, name, kernel=kernel, icount=_COUNTED if icount else None, progress=say)
     seconds = round(time.monotonic() - start, 3)
     booted.close()
@@ -82,7 +83,8 @@ def ps(as_json: AsJson = False) -> None:
     """
     from kgdbpatch import catalog
 
-    found = [_guest(guest) for guest in catalog.known()]
+    with progress("seeing how the guests are"):
+        found = [_guest(guest) for guest in catalog.known()]
     if as_json:
         for guest in found:
             json_line(guest)
@@ -103,7 +105,8 @@ def shutdown(name: Name, as_json: AsJson = False) -> None:
     """
     from kgdbpatch import catalog
 
-    ended = _guest(catalog.shutdown(name))
+    with progress(f"ending {name}"):
+        ended = _guest(catalog.shutdown(name))
     if as_json:
         json_line(ended)
     else:
@@ -123,7 +126,7 @@ def build(profile: Profile, as_json: AsJson = False) -> None:
     """
     from kgdbpatch import catalog
 
-    with progress() as say:
+    with progress(f"building {profile}") as say:
         path = catalog.build_image(profile, say)
     _print_path(path, as_json)
 

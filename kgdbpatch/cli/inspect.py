@@ -10,6 +10,7 @@ import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Name, Site, Wait, attach, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
+from kgdbpatch.cli.waiting import progress
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -44,9 +45,9 @@ def functions(
     """
     from kgdbpatch import catalog
 
-    loaded = catalog.open_image(image)
-
-    found = loaded.functions if pattern is None else matching(loaded, pattern)
+    with progress(f"reading {image}"):
+        loaded = catalog.open_image(image)
+        found = loaded.functions if pattern is None else matching(loaded, pattern)
     if as_json:
         for f in found:
             guessed = {"guessed": True} if f.guessed else {}
@@ -69,7 +70,8 @@ def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
     """
     from kgdbpatch import catalog
 
-    figures = asdict(catalog.analyze(catalog.open_image(image)))
+    with progress(f"analysing {image}"):
+        figures = asdict(catalog.analyze(catalog.open_image(image)))
     if as_json:
         json_line(figures)
         return
@@ -91,12 +93,16 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
     from kgdbpatch import catalog
 
     if catalog.is_file(image) or image.startswith("memory:"):
-        loaded = catalog.open_image(image)
-        with naming(loaded):
-            _show_live(catalog.live(loaded, site), catalog.survey(loaded), loaded, as_json)
+        with progress(f"analysing {image}"):
+            loaded = catalog.open_image(image)
+            with naming(loaded):
+                found, survey = catalog.live(loaded, site), catalog.survey(loaded)
+        _show_live(found, survey, loaded, as_json)
         return
     with attach(image, file) as kernel:
-        _show_live(kernel.live(site), kernel.survey, kernel.image, as_json)
+        with progress(f"analysing {kernel.image.path.name}"):
+            found = kernel.live(site)
+        _show_live(found, kernel.survey, kernel.image, as_json)
 
 
 def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from kgdbpatch.errors import KgdbPatchError
 
 __all__ = ["main"]
 
+_PROGRAM, _COMPLETE = "kgdbpatch", "_KGDBPATCH_COMPLETE"  # the latter is set by the shell's completion
 _INTERNAL, _USAGE, _INTERRUPTED, _PIPE = 1, 2, 130, 141
 # click's own classes, wherever this version of typer keeps them
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -39,7 +40,9 @@ def run(arguments: list[str]) -> int:
     try:
         # not through click's own main: it takes any broken pipe, the debugger's too, for stdout's
         command = typer.main.get_command(app)
-        with command.make_context("kgdbpatch", list(arguments)) as context:
+        if _COMPLETE in os.environ:
+            command.main(arguments, _PROGRAM)  # answers the shell, and exits
+        with command.make_context(_PROGRAM, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()
     except KgdbPatchError as error:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kgdbpatch.cli import completion
+from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import KgdbPatchError, Misuse
 
 if TYPE_CHECKING:
@@ -30,18 +32,35 @@ __all__ = [
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.")]
-Profile = Annotated[str, typer.Argument(metavar="PROFILE", help="What to boot: darwin or linux.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A running guest, as 'kgdbpatch ps' lists it.",
+        autocompletion=completion.guests,
+    ),
+]
+Profile = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROFILE", help="What to boot: darwin or linux.", autocompletion=completion.profiles
+    ),
+]
 ImageOrName = Annotated[
     str,
     typer.Argument(
         metavar="IMAGE|NAME",
         help="A kernel file (Mach-O or ELF), a running guest, or memory:NAME: what lies in its RAM.",
+        autocompletion=completion.guests,
     ),
 ]
 Site = Annotated[
     str,
-    typer.Argument(metavar="SITE", help="An instruction: func, func+0x18, 0x…, or as oopses and nm do."),
+    typer.Argument(
+        metavar="SITE",
+        help="An instruction: func, func+0x18, 0x…, or as oopses and nm do.",
+        autocompletion=completion.functions,
+    ),
 ]
 ImageFile = Annotated[
     Path | None,
@@ -57,9 +76,10 @@ Wait = Annotated[
 @contextmanager
 def attach(name: str, image: Path | None, wait: float = 10.0, *, dead: bool = False) -> Iterator[Kernel]:
     """Attach to a running guest; it goes on running afterwards. ``dead``: its kernel need not run."""
-    from kgdbpatch.kernel import Kernel  # on use: it is slow to import
+    with progress(f"attaching to {name}"):
+        from kgdbpatch.kernel import Kernel  # on use: it is slow to import
 
-    kernel = Kernel.attach(name, image=image, wait=wait, dead=dead)
+        kernel = Kernel.attach(name, image=image, wait=wait, dead=dead)
     try:
         with naming(kernel.image):
             yield kernel

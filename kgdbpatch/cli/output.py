@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["colours", "hexadecimal", "json_line", "progress", "table", "with_symbols"]
+__all__ = ["colours", "hexadecimal", "json_line", "table", "with_symbols"]
 
 _ADDRESSES = {"address", "site", "nearest", "springboard", "source", "target", "end", "at", "mismatched"}
 
@@ -55,42 +54,19 @@ def colours() -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a heading: a coloured table on a terminal, aligned columns elsewhere."""
+    """Print rows under a heading: on a terminal as wide as it is, aligned columns elsewhere."""
     cells = [[str(cell) for cell in row] for row in rows]
-    if colours():
+    if sys.stdout.isatty():
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
-        picture = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        folded = [Column(column, overflow="fold") for column in columns]  # nothing is cut off
+        picture = Table(*folded, box=None, header_style="bold", pad_edge=False)
         for row in cells:
             picture.add_row(*(Text(cell) for cell in row))
-        Console(highlight=False).print(picture)
+        Console(highlight=False, color_system="auto" if colours() else None).print(picture)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in [list(columns), *cells]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-class _Progress:
-    """Say on stderr what is being done."""
-
-    def __call__(self, what: str) -> None:
-        print(f"kgdbpatch: {what}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def progress() -> Iterator[_Progress]:
-    """Yield a callable that shows what is being done: a spinner on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Progress()
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("starting") as status:
-
-        class Spinner(_Progress):
-            def __call__(self, what: str) -> None:
-                status.update(what)
-
-        yield Spinner()

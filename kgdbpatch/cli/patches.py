@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
-from kgdbpatch.cli.output import hexadecimal, json_line, progress, table, with_symbols
+from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
+from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
@@ -104,9 +105,12 @@ def apply(
                 raise Misuse("--dry-run goes with one site; 'kgdbpatch functions' lists what a glob names")
             _apply_all(kernel, site, payload, as_json)
         elif dry_run:
-            _show_applied(kernel, kernel.plan(site, **payload), None, None, as_json)
+            with progress(f"planning for {site}"):
+                plan = kernel.plan(site, **payload)
+            _show_applied(kernel, plan, None, None, as_json)
         else:
-            done = kernel.patch(site, **payload)
+            with progress(f"patching {site}"):
+                done = kernel.patch(site, **payload)
             _show_applied(kernel, done, done.id, done.pause_us, as_json)
             if not as_json:
                 print(f"the guest stood still for {done.pause_us / 1000:.1f} ms")
@@ -114,7 +118,7 @@ def apply(
 
 def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: bool) -> None:
     sites = [function.address for function in matching(kernel.image, pattern)]
-    with progress() as say:
+    with progress(f"planning for {len(sites):,} sites") as say:
         batch = kernel.patch_all(sites, **payload, progress=say)
     for done in batch.patches if as_json else ():
         _show_applied(kernel, done, done.id, done.pause_us, as_json)
@@ -261,7 +265,8 @@ def remove(
     if everything == bool(ids):
         raise Misuse("give the patches' ids, or --all (see 'kgdbpatch remove --help')")
     with attach(name, image, wait) as kernel:
-        done = kernel.take_out(None if everything else ids, force=force)
+        with progress("taking patches out"):
+            done = kernel.take_out(None if everything else ids, force=force)
         _show(kernel, [_patch(patch) for patch in done.patches], as_json)
         if done.refused:
             for refused in done.refused[1:]:
@@ -280,7 +285,8 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
       kgdbpatch verify darwin
     """
     with attach(name, image) as kernel:
-        found = kernel.verify()
+        with progress("comparing"):
+            found = kernel.verify()
         if as_json:
             json_line(with_symbols(asdict(found), kernel.image.symbolize))
         elif found.ok:

@@ -1,0 +1,50 @@
+"""What the shell offers at Tab: names of guests, profiles, and names of a kernel's symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+
+from kgdbpatch.errors import KgdbPatchError
+
+__all__ = ["functions", "guests", "profiles"]
+
+
+def _beginning(names: Iterable[str], begun: str) -> list[str]:
+    return [name for name in names if name.startswith(begun)]
+
+
+def profiles(incomplete: str) -> list[str]:
+    """Return what can be booted."""
+    from kgdbpatch import catalog
+
+    return _beginning(catalog.profiles(), incomplete)
+
+
+def guests(incomplete: str) -> list[str]:
+    """Return the names of the guests, of dead ones too."""
+    from kgdbpatch import catalog
+
+    try:
+        return _beginning(catalog.names(), incomplete)
+    except KgdbPatchError:
+        return []
+
+
+def functions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the functions of the kernel that the command line names, as C spells them."""
+    from kgdbpatch import catalog
+
+    kernel = ctx.params.get("image") or ctx.params.get("name")
+    if kernel is None:
+        return []
+    try:
+        image = catalog.open_image(str(kernel))
+        names = {function.name for function in image.functions}
+    except (KgdbPatchError, OSError):
+        return []
+    prefix = image.symbol_prefix
+    if not incomplete.startswith(prefix):
+        names = {name.removeprefix(prefix) for name in names}
+    return sorted(_beginning(names, incomplete))
