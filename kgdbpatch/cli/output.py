@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 __all__ = ["colours", "hexadecimal", "json_line", "table", "with_symbols"]
 
+_GAP = "  "  # between columns
 _ADDRESSES = {"address", "site", "nearest", "springboard", "source", "target", "end", "at", "mismatched"}
 
 
@@ -54,19 +58,24 @@ def colours() -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a heading: on a terminal as wide as it is, aligned columns elsewhere."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Print rows under a heading; on a terminal cells are folded so that lines are no wider than it is."""
+    cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Column, Table
-        from rich.text import Text
+        room = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)
+        while sum(widths) > room and max(widths) > 1:
+            widths[widths.index(max(widths))] -= 1
+    before, after = ("\x1b[1m", "\x1b[0m") if colours() else ("", "")
+    for row in cells:
+        for line in _folded(row, widths):
+            text = _GAP.join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip()
+            print(f"{before}{text}{after}")
+        before = after = ""
 
-        folded = [Column(column, overflow="fold") for column in columns]  # nothing is cut off
-        picture = Table(*folded, box=None, header_style="bold", pad_edge=False)
-        for row in cells:
-            picture.add_row(*(Text(cell) for cell in row))
-        Console(highlight=False, color_system="auto" if colours() else None).print(picture)
-        return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in [list(columns), *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+def _folded(row: Sequence[str], widths: Sequence[int]) -> Iterable[Sequence[str]]:
+    """Return the lines that a row takes."""
+    if all(len(cell) <= width for cell, width in zip(row, widths, strict=True)):
+        return [row]
+    parts = (wrap(cell, width, break_on_hyphens=False) for cell, width in zip(row, widths, strict=True))
+    return zip_longest(*parts, fillvalue="")
