@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ __all__ = [
     "checker",
     "flow",
     "hidden_edges",
+    "hidden_reads",
     "image_path",
     "is_file",
     "known",
@@ -257,6 +258,7 @@ def whole(image: Image) -> Whole:
         image.abi,
         [(section.address, section.data) for section in image.sections],
         hidden_edges(image),
+        hidden_reads(image),
     )
 
 
@@ -349,6 +351,11 @@ def checker(image: Image, *, count: bool = False) -> Checker:
 def hidden_edges(image: Image) -> dict[int, tuple[int, ...]] | None:
     """Return where control may go from an instruction unseen in a kernel, None where that is not known."""
     return guests.detect(image).hidden_edges(image)
+
+
+def hidden_reads(image: Image) -> Mapping[int, int]:
+    """Return which registers words may read when the kernel has rewritten them."""
+    return guests.detect(image).hidden_reads(image)
 
 
 def live(image: Image, site: str) -> LiveRegisters:

@@ -14,7 +14,7 @@ __all__ = ["survey_rules"]
 
 
 def survey_rules(profile: Profile, image: Image, changed: Iterable[int] = ()) -> Rules:
-    """Return the rules of one kernel: where it may not be patched, and its hidden edges.
+    """Return the rules of one kernel: where it may not be patched, its hidden edges and reads.
 
     ``changed`` are words in which the running kernel was found to differ from its file.
     """
@@ -24,5 +24,6 @@ def survey_rules(profile: Profile, image: Image, changed: Iterable[int] = ()) ->
         discarded=tuple((window.start, window.end) for window in profile.discarded(image)),
         fault_sites=profile.fault_sites(image),
         hidden=profile.hidden_edges(image),
+        reads=profile.hidden_reads(image),
         rewritten={**{address: Rewritten(CHANGED) for address in changed}, **profile.rewritten(image)},
     )

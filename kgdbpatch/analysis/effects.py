@@ -22,6 +22,7 @@ _ALL = np.uint64(EVERYTHING)
 _ARGUMENTS = np.uint64(lane.from_mask(mask(*(f"r{n}" for n in range(3, 11)))))
 _ALWAYS_TRAPS = 31
 _PIECE = 24  # words
+_NOP = 0x60000000
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def words_of(decoded: Decoded) -> Words:
     kind = decoded.kind
     defs, uses = lane.defs(decoded), lane.uses(decoded)
     uses[(kind == Kind.SYSCALL) | (kind == Kind.RFI)] = _ALL
+    nops = np.flatnonzero(decoded.words == _NOP)
+    defs[nops] = uses[nops] = 0  # it writes r0, but leaves it as it was
     traps = np.flatnonzero((kind == Kind.TRAP) & (_field(decoded.words, 21) == _ALWAYS_TRAPS))
     proven = uses.copy()
     uses[traps] |= _ARGUMENTS
@@ -141,5 +144,5 @@ def _may_fault(program: Program) -> Flags:
     """Tell where control may go to a fix-up, or a kernel may patch a branch in."""
     flags = np.zeros(len(Kind), dtype=np.bool_)
     flags[[Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM]] = True
-    result: Flags = flags.take(program.decoded.kind) | (program.words == 0x60000000)
+    result: Flags = flags.take(program.decoded.kind) | (program.words == _NOP)
     return result

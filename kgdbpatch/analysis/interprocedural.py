@@ -55,10 +55,16 @@ class Whole:
         abi: ABI,
         data: Sequence[tuple[int, bytes]],
         hidden: Mapping[int, Sequence[int]] | None,
+        reads: Mapping[int, int],
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         plain = Blocks(program, hidden)
+        self.reads = {at: np.uint64(lane.from_mask(registers)) for at, registers in reads.items()}
         words = words_of(program.decoded)
+        places = program.index_of(np.array(list(reads), dtype=np.int64))
+        more = np.array(list(self.reads.values()), dtype=np.uint64)[places >= 0]
+        places = places[places >= 0]
+        words.uses[places] |= more
         stored = stored_addresses(program, data)
         self.indirect: Indirect = resolve(plain, words.defs, data, stored)
         found = self.indirect
@@ -67,11 +73,12 @@ class Whole:
         reach = ReachFinder(self.blocks, found, words.defs, self.strange, data, stored)
         saves = find_saves(self.blocks, words.defs, reach.words(reach.find()))
         self.words: Words = without_saves(words, program, saves)
+        self.words.wanted[places] |= more
         self.effects: Effects = blockwise(self.blocks, self.words)
         self.network = Network(self.blocks)
         self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
-        places = np.array(sorted(self.indirect.pointers), dtype=np.int64)
-        self.pointers[self.blocks.of_word[program.index_of(places)]] = True
+        pointers = np.array(sorted(self.indirect.pointers), dtype=np.int64)
+        self.pointers[self.blocks.of_word[program.index_of(pointers)]] = True
         self.summaries: Summaries = summarize(
             self.network, saves, self.effects, abi, self.pointers, self.strange
         )
@@ -253,11 +260,13 @@ def analyze_whole(
     abi: ABI,
     data: Sequence[tuple[int, bytes]],
     hidden: Mapping[int, Sequence[int]] | None = None,
+    reads: Mapping[int, int] | None = None,
 ) -> Whole:
     """Analyse all code ``sections`` (address, words) with ``functions`` (address, bytes).
 
     ``data`` is (address, bytes) of everything that may hold tables and pointers; ``hidden`` says
-    where control goes without a branch (`hidden_edges`), None where that is not known.
+    where control goes without a branch (`hidden_edges`), None where that is not known; ``reads``
+    which registers (masks) instructions may read besides what their words say.
     """
     with uncollected():
-        return Whole(Program(sections, functions), abi, data, hidden)
+        return Whole(Program(sections, functions), abi, data, hidden, reads or {})

@@ -34,7 +34,8 @@ class Liveness:
     without it and ``callees`` all calls are taken to keep to the convention.
     ``callees`` judges callees by their code and is preferred. ``hidden`` maps instructions to where
     control may go from them unseen (see `FlowGraph`); without it every block that no edge reaches
-    is taken to be entered from every instruction that may fault, and from every nop.
+    is taken to be entered from every instruction that may fault, and from every nop. ``reads`` says
+    what instructions may read besides what their words say.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Liveness:
         *,
         callees: Callees | None = None,
         hidden: Mapping[int, Sequence[int]] | None = None,
+        reads: Mapping[int, int] | None = None,
     ) -> None:
         self.graph = FlowGraph(words, address, hidden)
         self._abi, self._call_effect, self._callees = abi, call_effect, callees
-        self._complete = hidden is not None
+        self._complete, self._reads = hidden is not None, reads or {}
 
     @cached_property
     def _demand(self) -> Solution:
@@ -72,6 +74,10 @@ class Liveness:
         return by_convention(self._abi, indirect=True)
 
     def _transfer(self, instruction: Instruction) -> tuple[int, int]:
+        defs, uses = self._effect(instruction)
+        return defs, uses | self._reads.get(instruction.address, 0)
+
+    def _effect(self, instruction: Instruction) -> tuple[int, int]:
         if instruction.kind in (Kind.SYSCALL, Kind.RFI, Kind.TRAP):
             return 0, ALL
         if instruction.kind is not Kind.CALL or instruction.target == instruction.address + 4:

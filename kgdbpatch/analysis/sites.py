@@ -27,7 +27,7 @@ class Sites:
     ``arrays`` holds, per block: ``start`` and ``end`` (address of the first and last instruction),
     ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its ways out
     read), ``fall`` and ``taken`` (block or -1), ``reach`` (`Reach`); and the edges ``more`` and
-    ``hidden`` as pairs.
+    ``hidden`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do.
     """
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
@@ -52,6 +52,8 @@ class Sites:
                 "reach": whole.reach,
                 "more": np.stack(blocks.table_edges).astype(np.int32),
                 "hidden": np.stack(blocks.hidden_edges).astype(np.int32),
+                "read_at": np.array(list(whole.reads), dtype=np.uint32),
+                "read": np.array(list(whole.reads.values()), dtype=np.uint64),
             }
         )
 
@@ -75,6 +77,10 @@ class Sites:
                 pairs.setdefault(source, []).append(target)
             result[name] = pairs
         return result
+
+    @cached_property
+    def _reads(self) -> dict[int, int]:
+        return dict(zip(self.arrays["read_at"].tolist(), self.arrays["read"].tolist(), strict=True))
 
     def _successors(self, block: int) -> list[int]:
         near = [int(self.arrays[name][block]) for name in ("fall", "taken")]
@@ -118,6 +124,8 @@ class Sites:
             at = int(start[block])
             effects = words_of(decode_array(read(at, (int(end[last]) - at) // 4 + 1)))
             defs, uses = effects.defs.tolist(), effects.uses.tolist()
+            for address in self._reads.keys() & range(at, int(end[last]) + 1, 4):
+                uses[(address - at) // 4] |= self._reads[address]
             for number in range(block, last + 1):
                 piece = slice((int(start[number]) - at) // 4, (int(end[number]) - at) // 4 + 1)
                 self._known[number] = defs[piece], uses[piece]

@@ -49,9 +49,9 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         for section in image.code_sections()
     ]
     data = [(section.address, section.data) for section in image.sections]
-    hidden = catalog.hidden_edges(image)
+    hidden, reads = catalog.hidden_edges(image), catalog.hidden_reads(image)
     step("functions")
-    whole = analyze_whole(sections, functions, image.abi, data, hidden)
+    whole = analyze_whole(sections, functions, image.abi, data, hidden, reads)
     step("blocks, flow, summaries")
     found = whole.solve()
     step("liveness")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
-from kgdbpatch.guests.linux_rewritten import hidden_edges, rewritten
+from kgdbpatch.guests.linux_rewritten import hidden_edges, hidden_reads, rewritten
 from kgdbpatch.guests.linux_tables import exception_table, init_memory
 from kgdbpatch.guests.linux_threads import STACK, comes_back, thread_layout, threads
 from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Vitals, Window
@@ -171,6 +171,10 @@ class Linux(Profile):
     def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
         """Return the edges of ``__ex_table`` and of the words that the kernel rewrites; None without it."""
         return hidden_edges(image) if exception_table(image) else None
+
+    def hidden_reads(self, image: Image) -> Mapping[int, int]:
+        """Return what the words that the kernel rewrites may read in their other forms."""
+        return hidden_reads(image)
 
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of jump labels, static calls, ftrace, feature fix-ups and patch sites."""

@@ -15,6 +15,8 @@ import numpy as np
 
 from kgdbpatch.guests.linux_tables import Table, exception_entries, jump_entries, table
 from kgdbpatch.isa import encode
+from kgdbpatch.isa.decode import Kind, decode
+from kgdbpatch.isa.registers import ALL, mask
 from kgdbpatch.patch.rewritten import (
     CALL_TARGET,
     FEATURE,
@@ -28,13 +30,15 @@ from kgdbpatch.patch.rewritten import (
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["hidden_edges", "rewritten"]
+__all__ = ["hidden_edges", "hidden_reads", "rewritten"]
 
 _NOP = encode.nop()
 _FILLERS = (_NOP, 0x63FF_0000)  # nop; ori r31,r31,0: what stands where a barrier may come to stand
 _TRAMPOLINE = "__SCT__"
 _TRAMPOLINE_WORDS = 8  # branch, lis, lwz, mtctr, bctr, li r3,0, blr, where the long way leads
 _TRAMPOLINE_DATA = 28
+_RETURN_0 = 5  # which of the words that is
+_BRANCH = 18
 _BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
 _FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
 _PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
@@ -57,16 +61,66 @@ def hidden_edges(image: Image) -> dict[int, tuple[int, ...]]:
     """Return where control may go from an instruction without a branch there that says so.
 
     A faulting instruction goes on at its fix-up; a jump label at its target or behind it. A static
-    call's trampoline leads behind its first word too: to a call of whatever a pointer says.
+    call's trampoline leads behind its first word too, to a call of whatever a pointer says, and to
+    where it returns 0. A call that may become a nop goes on behind it, and so does control from any
+    word of a feature section: what the kernel puts there ends at the section's end.
     """
     edges: dict[int, set[int]] = {}
     for site, fixup in exception_entries(image).tolist():
         edges.setdefault(site, set()).add(fixup)
     for site, target, _ in jump_entries(image).tolist():
         edges.setdefault(site, set()).update((target, site + 4))
-    for site in _trampolines(image):
-        edges.setdefault(site, set()).add(site + 4)
+    trampolines = _trampolines(image)
+    for site in trampolines:
+        edges.setdefault(site, set()).update(_ways_of_trampoline(image, site))
+    for site, what in rewritten(image).items():
+        switched = what.kind in (FTRACE, STATIC_CALL, PATCH_SITE) and site not in trampolines
+        if switched and _word(image, site) >> 26 == _BRANCH:
+            edges.setdefault(site, set()).add(site + 4)
+    for start, end, _, _ in _feature_sections(image):
+        for site in range(start, end, 4):
+            edges.setdefault(site, set()).add(end)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
+
+
+def hidden_reads(image: Image) -> dict[int, int]:
+    """Return which registers a word may read in other forms than the one that it has in the image.
+
+    An ftrace entry may become a call of a tracer, which is given LR in r0, or where it is, and reads
+    the arguments; a static call reads what calls read. A feature section reads what its alternative
+    reads. Of a patch site the kernel changes a number, or it makes a nop of it; a nop becomes nobody
+    knows what, which reads everything.
+    """
+    call = image.abi.args | mask("r1", "r2", "r13", "lr")
+    by_kind = {FTRACE: call | image.abi.indirect | mask("r0"), STATIC_CALL: call, PATCH_SITE: ALL}
+    reads = {}
+    for site, what in rewritten(image).items():
+        if what.kind in by_kind and (what.kind != PATCH_SITE or _word(image, site) == _NOP):
+            reads[site] = by_kind[what.kind]
+    for start, end, other, other_end in _feature_sections(image):
+        found = 0
+        for place in range(other, other_end, 4):
+            found |= _may_read(_word(image, place)) if _in_code(image, place) else ALL
+        for site in range(start, end, 4) if found else ():
+            reads[site] = reads.get(site, 0) | found
+    return reads
+
+
+def _may_read(word: int) -> int:
+    """Return what an instruction reads, everything of one that sends control elsewhere."""
+    if word == _NOP:
+        return 0
+    found = decode(word)
+    plain = not found.kind.transfers and found.kind not in (Kind.CALL, Kind.TRAP, Kind.SYSCALL)
+    return found.uses if plain else ALL
+
+
+def _ways_of_trampoline(image: Image, site: int) -> set[int]:
+    zero = site + 4 * _RETURN_0
+    ways = {site + 4}
+    if _in_code(image, zero + 4) and (_word(image, zero), _word(image, zero + 4)) == (_LI_R3_0, _BLR):
+        ways.add(zero)
+    return ways
 
 
 def _word(image: Image, address: int) -> int:
@@ -193,7 +247,26 @@ Ranges = Iterator[tuple[int, int]]
 
 
 def _sections(image: Image, entries: Table) -> Ranges:
-    """Yield the sections, and their alternatives, of entries: mask, value, start, end, start, end.
+    """Yield the sections, and their alternatives, of entries."""
+    for row in _alternatives(image, entries):
+        yield row[0], row[1]
+        yield row[2], row[3]
+
+
+def _feature_sections(image: Image) -> Iterator[tuple[int, int, int, int]]:
+    """Yield start and end of what the kernel rewrites as a whole, and start and end of what comes there.
+
+    What is filled up with nops has an empty alternative.
+    """
+    for name, entries in _fixup_tables(image).items():
+        if "ftr" in name:
+            yield from _alternatives(image, entries)
+        elif "btb" in name:
+            yield from ((start, end, end, end) for start, end in _pairs(image, entries))
+
+
+def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int, int]]:
+    """Yield sections and alternatives of entries: mask, value, start, end, start, end.
 
     Old kernels had no alternatives: four words.
     """
@@ -205,7 +278,9 @@ def _sections(image: Image, entries: Table) -> Ranges:
         sound = (sizes >= 0).all(axis=1) & (sizes[:, 0] >= sizes[:, -1])
         readings.append((sound.sum() * width, starts[sound], ends[sound]))
     _, starts, ends = max(readings, key=lambda reading: int(reading[0]))
-    yield from zip(starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), strict=True)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        other = (start[1], end[1]) if len(start) > 1 else (end[0], end[0])
+        yield start[0], end[0], *other
 
 
 def _pairs(image: Image, entries: Table) -> Ranges:

@@ -234,6 +234,10 @@ class Profile(ABC):
         """Return where control may go from an instruction unseen (fault fix-ups); None: not known."""
         return None
 
+    def hidden_reads(self, image: Image) -> Mapping[int, int]:
+        """Return which registers (a mask) words may read when the kernel has rewritten them, by address."""
+        return {}
+
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of code that the kernel itself may rewrite while it runs, by address."""
         return {}

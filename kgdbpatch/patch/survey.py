@@ -35,7 +35,14 @@ __all__ = ["Rules", "Survey"]
 
 Words = npt.NDArray[np.uint32]
 Whole = Callable[
-    [Image, Sequence[tuple[int, Words]], Sequence[tuple[int, int]], Mapping[int, Sequence[int]] | None], Sites
+    [
+        Image,
+        Sequence[tuple[int, Words]],
+        Sequence[tuple[int, int]],
+        Mapping[int, Sequence[int]] | None,
+        Mapping[int, int],
+    ],
+    Sites,
 ]
 
 _NO_CODE = {
@@ -60,6 +67,7 @@ class Rules:
     fault_sites: frozenset[int]
     hidden: Mapping[int, Sequence[int]] | None  # instruction ─► where its fault goes on; None: not known
     rewritten: Mapping[int, Rewritten] = field(default_factory=dict)
+    reads: Mapping[int, int] = field(default_factory=dict)  # instruction ─► what its other forms may read
 
 
 @lru_cache(maxsize=1 << 14)
@@ -106,7 +114,8 @@ class Survey:
     def _sites(self) -> Sites | None:
         if self._whole is None:
             return None
-        return self._whole(self._image, self._sections(), self._functions(), self._rules.hidden)
+        rules = self._rules
+        return self._whole(self._image, self._sections(), self._functions(), rules.hidden, rules.reads)
 
     def ways(self) -> Ways:
         """Return the direct ways between this kernel's functions."""
@@ -157,6 +166,7 @@ class Survey:
             self._image.abi,
             callees=self._callees if self._sites is None else None,
             hidden=self._rules.hidden,
+            reads=self._rules.reads,
         )
 
     @cached_property
