@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch import guests
-from kgdbpatch.errors import BadImage, Misuse, TargetLost, UnknownGuest
+from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, TargetLost, UnknownGuest
 from kgdbpatch.garbage import uncollected
 from kgdbpatch.image import Image
 from kgdbpatch.syslog import Log
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from kgdbpatch.analysis.flow import FlowGraph
     from kgdbpatch.analysis.interprocedural import Whole
     from kgdbpatch.checks import Checker
+    from kgdbpatch.guests.profile import Profile
     from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.patch.survey import Survey
     from kgdbpatch.target.console import Console
+    from kgdbpatch.target.qemu import Qemu
 
 __all__ = [
     "Guest",
@@ -31,6 +33,7 @@ __all__ = [
     "call_graph",
     "checker",
     "flow",
+    "guest",
     "hidden_edges",
     "hidden_reads",
     "image_path",
@@ -55,7 +58,10 @@ profiles = guests.profiles
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest as its booter recorded it, its ``state`` and, where that is not ``running``, the ``reason``."""
+    """A guest as its booter recorded it and its ``state``.
+
+    ``reason`` says why it is not ``running``, or which of its patches somebody does not leave.
+    """
 
     name: str
     pid: int
@@ -87,9 +93,18 @@ def known() -> list[Guest]:
     Whether one hangs takes some seconds to tell.
     """
     found = [_examined(record) for record in runtime.guests()]
-    for record in runtime.ended():
-        found.append(_guest(record, "ended", f"QEMU ended ({record.process().exit_text()})"))
+    found += [_ended(record) for record in runtime.ended()]
     return sorted(found, key=lambda guest: guest.name)
+
+
+def guest(name: str) -> Guest:
+    """Return one of `known`; raise `UnknownGuest` when there is none of that name."""
+    record = runtime.record(name, dead=True)
+    return _examined(record) if record.alive() else _ended(record)
+
+
+def _ended(record: runtime.GuestRecord) -> Guest:
+    return _guest(record, "ended", f"QEMU ended ({record.process().exit_text()})")
 
 
 def _examined(record: runtime.GuestRecord) -> Guest:
@@ -102,9 +117,28 @@ def _examined(record: runtime.GuestRecord) -> Guest:
     qemu = Qemu(record, record.process())
     try:
         found = Watch(qemu, profile, lambda: _load(str(record.metadata["kernel"]))).examine()
+        endless = _endless(qemu, profile) if found.state in ("running", "hung") else ""
     except TargetLost as error:  # it was shut down meanwhile
         return _guest(record, "ended", str(error))
-    return _guest(record, found.state, found.reason)
+    return _guest(record, found.state, "; ".join(filter(None, [found.reason, endless])))
+
+
+def _endless(qemu: Qemu, profile: Profile) -> str:
+    """Return what to tell of a guest's patches that are not left; nothing where that cannot be found out."""
+    from kgdbpatch.component.arena import Arena
+    from kgdbpatch.kernel import Kernel
+
+    try:
+        header = Arena.header(qemu.ram, profile.announced_mib << 20)
+        if header is None or not header.slots:
+            return ""
+        kernel = Kernel(qemu, profile, _load(str(qemu.metadata["kernel"])))
+        try:
+            return kernel.endless()
+        finally:
+            kernel.close()
+    except KgdbPatchError:  # its memory is another's, its file has gone, another client is at work
+        return ""
 
 
 def names() -> list[str]:

@@ -33,17 +33,25 @@ _STARVES = 0.8  # of the glances see the same thread where others hardly run
 _BATCH = 4  # glances at once
 _LONGEST = 10.0  # seconds of looking, on a host that has other things to do
 _QMP = 2.0  # seconds to wait for whoever talks to QEMU's monitor
+_JUST_STRUCK = 0.1  # heartbeats, of the guest's time, in which something done to it takes effect
+_LAST_WORDS = 3.0  # seconds for which a kernel that has panicked is listened to
+_SILENT = 0.25  # seconds after which it has said what it had to say
 _QUICK = 0.05  # seconds that sound kernels' counters stand still at most, most often
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a kernel is. ``reason`` is one line, ``line`` the panic's, ``oopses`` lines that tell of faults."""
+    """How a kernel is.
+
+    ``reason`` is one line, ``line`` the panic's, ``oopses`` lines that tell of faults, ``endless`` tells of
+    patches that somebody does not leave, where that was asked (`Kernel.endless`).
+    """
 
     state: str
     reason: str = ""
     line: str = ""
     oopses: tuple[str, ...] = ()
+    endless: str = ""
 
     @property
     def dead(self) -> bool:
@@ -151,7 +159,7 @@ class Watch:
 
     def assure(self, every: float = 1.0) -> Health:
         """Raise `DeadKernel` when the kernel is dead; whether it hangs is looked at every so many seconds."""
-        found = self.glance()
+        found = self._listened(self.glance())
         if found.state == "running" and time.monotonic() - self._proved >= every:
             found = self.examine(found)
         if found.state == "ended":
@@ -165,7 +173,7 @@ class Watch:
 
         ``prove``: a kernel that prints regularly is waited for, until it does.
         """
-        found = found or self.glance()
+        found = found or self._listened(self.glance())
         if found.state != "running" or found.reason:
             return found
         beat = self._heartbeat
@@ -177,10 +185,24 @@ class Watch:
         reason = known if known is not None else self._look(need_line=prove)
         if reason is None:
             self._proved = time.monotonic()
-            return self.glance()
-        again = self.glance()  # it may have panicked, or been paused, meanwhile
+            return self._listened(self.glance())
+        again = self._listened(self.glance())  # it may have panicked, or been paused, meanwhile
         runs = again.state == "running" and not again.reason
         return Health("hung", reason, "", found.oopses) if runs else again
+
+    def _listened(self, found: Health) -> Health:
+        """Return how a kernel is once it has said why it panicked, if it has just begun to."""
+        console, until = self._qemu.console, time.monotonic() + _LAST_WORDS
+        try:
+            while found.state == "panicked" and (not self._panic or console.silent() < _SILENT):
+                if time.monotonic() >= until:
+                    break
+                for _ in console.follow(console.position(), _SILENT):
+                    pass
+                found = self.glance()
+        except TargetLost:
+            return self.glance()
+        return found
 
     def _counts(self) -> bool:
         """Tell whether the kernel's counters go on, by what they were the last time or soon."""
@@ -191,7 +213,7 @@ class Watch:
         while self._counters() == before:
             if time.monotonic() > until:
                 return False
-            time.sleep(0.002)
+            time.sleep(0.002)  # nothing tells that a guest wrote to its memory; half a tick of 250 Hz
         return True
 
     def _counters(self) -> tuple[bytes, ...]:
@@ -220,7 +242,7 @@ class Watch:
         size, spent, began = console.size(), process.cpu_seconds(), time.monotonic()
         seen: list[Glance] = []
         counters = self._counters()
-        history = [counters]
+        history, prints = [counters], self._proof_in_print(seen)
         while True:
             try:
                 rows = glances(self._qemu, _BATCH, _QMP)
@@ -233,7 +255,7 @@ class Watch:
             seen += [cpu for row in rows for cpu in row]
             goes_on = self._counters() != counters
             interruptible = goes_on or any(cpu.interruptible for cpu in seen)
-            if console.size() != size:
+            if prints() if need_line and beat is not None else console.size() != size:
                 return None
             history.append(self._seen)
             lives = len(seen) >= _LEAST and self._changes(seen[-_LATEST:], history[-_LATEST // _BATCH :][0])
@@ -251,6 +273,30 @@ class Watch:
                 return self._verdict(f"no word of it for {silent:.0f} s, the CPU is at {self._place(seen)}")
             if waited > 4 * _LONGEST or (waited > _LONGEST and not seen):
                 return None
+
+    def _proof_in_print(self, seen: list[Glance]) -> Callable[[], bool]:
+        """Return what tells whether the kernel has printed since something that proves how it is.
+
+        That is a whole line, begun once the clock of the CPU, as ``seen``, has gone on for a while: what
+        strikes a kernel down may not have done so yet. Or a line that tells of a fault.
+        """
+        self._read_console()
+        console, faults, start = self._qemu.console, len(self._oopses), -1
+        awhile = _JUST_STRUCK * (self._heartbeat or 0.0) * self._profile.timebase_hz
+
+        def prints() -> bool:
+            nonlocal start
+            self._read_console()
+            if self._panic or len(self._oopses) > faults:
+                return True
+            end = console.position()
+            if start >= 0:
+                return end > start
+            if seen and seen[-1].timebase - seen[0].timebase >= awhile and console.size() == end:
+                start = end
+            return False
+
+        return prints
 
     def _patience(self) -> float:
         """Return for how long interrupts must be off: a kernel that reports its own end takes its time."""

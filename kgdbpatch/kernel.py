@@ -605,17 +605,35 @@ class Kernel:
         ]
 
     def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
-        """Return, by id, the CPUs that do not leave an active patch, the kernel dead or not.
+        """Return, by id, the CPUs or threads that do not leave a patch, the kernel dead or not.
 
-        The guest is not stopped.
+        The guest is not stopped, unless somebody seems not to leave a patch that does not count.
         """
-        arena = self._component.arena(self._header().arena)
-        return cpus_inside(self._qemu, arena, self._threads.word)
+        header = self._header()
+        return cpus_inside(
+            self._qemu,
+            self._component.arena(header.arena),
+            self._threads.read,
+            lambda: [*self._threads.all()],
+            lambda records: self._component.contexts(header, records),
+            self.stopped,
+            self.image.abi.lr_offset,
+        )
+
+    def endless(self) -> str:
+        """Return what to tell of the patches that somebody does not leave, as `cpus_inside`; or nothing."""
+        sites = {record.id: record.site for record in self.records()}
+        return "; ".join(
+            f"patch {identity} at {self.image.symbolize(sites[identity])} does not end: "
+            f"{holder.by} goes on at 0x{holder.address:08x}"
+            for identity, holders in (self.cpus_inside() if sites else {}).items()
+            for holder in holders[:1]
+        )
 
     def code_of_patches(self) -> Code:
-        """Return (start, end, name) of the bodies and springboards of all patches, retired ones too."""
+        """Return (start, end, name) of the bodies and springboards of all patches, a dead kernel's too."""
         found: Code = []
-        for record in self._component.arena(self.header.arena).records():
+        for record in self.records():
             found.append((record.body, record.body + record.body_size, f"patch {record.id}"))
             if record.springboard is not None:
                 end = record.springboard + SPRINGBOARD_SIZE * record.springboard_slots

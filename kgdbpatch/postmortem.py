@@ -43,7 +43,8 @@ def _tried(text: Callable[[], str]) -> str:
 
 
 def _health(kernel: Kernel, found: Health) -> str:
-    return "\n".join([": ".join(filter(None, [found.state, found.reason])), *found.oopses])
+    told = [": ".join(filter(None, [found.state, found.reason])), *found.oopses, found.endless]
+    return "\n".join(filter(None, told))
 
 
 def _console(kernel: Kernel) -> str:

@@ -5,8 +5,9 @@ The profile is that of the test's marker ``@pytest.mark.kernel("linux")``, else 
 once per worker; a snapshot brings it back between tests, a new boot where a test has killed it.
 
 A test during which the kernel panicked, hung, was reset or found a fault of its own fails, whatever
-it asserted, unless it is marked ``@pytest.mark.panics``. The report of a failed test tells how the
-guest is. The guests of a run that was killed are ended by the next one.
+it asserted, and so does one that leaves a thread in a patch for ever, unless it is marked
+``@pytest.mark.panics``. The report of a failed test tells how the guest is. The guests of a run that
+was killed are ended by the next one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -135,9 +137,12 @@ def pytest_runtest_makereport(
 
 def _examined(guest: Kernel) -> Health:
     try:
-        found = guest.proof_of_life() if guest.records() else guest.health
+        patched = bool(guest.records())
+        found = guest.proof_of_life() if patched else guest.health
         if not found.dead and not guest.qemu.process.suspended():
             guest.qemu.qmp("query-status")  # a process that was just killed may still seem to run
+        if patched and found.state == "running":
+            found = replace(found, endless=guest.endless())
         return found
     except KgdbPatchError as error:
         return Health("ended", str(error))
@@ -149,4 +154,6 @@ def _fault(guest: Kernel, found: Health) -> str:
         return f"was left paused: {found.reason}"
     if found.dead:
         return found.words
-    return f"found a fault of its own: {found.oopses[0]}" if found.oopses else ""
+    if found.oopses:
+        return f"found a fault of its own: {found.oopses[0]}"
+    return f"runs on, but {found.endless}" if found.endless else ""

@@ -71,11 +71,17 @@ def _guest(guest: object) -> dict[str, object]:
     return {key: fields[key] for key in told}
 
 
-def ps(as_json: AsJson = False) -> None:
+def ps(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", show_default=False, help="Only this guest.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the guests and how they are: running, paused, panicked, hung, reset or ended.
 
     One whose QEMU has ended is listed until its name is booted again, and 'log' still reads it. It
-    takes some seconds to tell that a kernel hangs.
+    takes some seconds to tell that a kernel hangs. One that runs on while a thread does not leave a
+    patch is told with the patch and the thread.
 
     \b
     Example:
@@ -84,7 +90,8 @@ def ps(as_json: AsJson = False) -> None:
     from kgdbpatch import catalog
 
     with progress("seeing how the guests are"):
-        found = [_guest(guest) for guest in catalog.known()]
+        chosen = catalog.known() if name is None else [catalog.guest(name)]
+        found = [_guest(guest) for guest in chosen]
     if as_json:
         for guest in found:
             json_line(guest)

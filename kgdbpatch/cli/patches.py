@@ -227,7 +227,8 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
 def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:
     """List the guest's patches; the guest is not stopped.
 
-    A CPU that does not leave a patch is named. A dead kernel's patches are listed as well; exits with 4 then.
+    A CPU or a thread that does not leave a patch is named. A dead kernel's patches are listed as well; exits
+    with 4 then.
 
     \b
     Example:

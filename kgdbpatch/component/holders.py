@@ -13,13 +13,13 @@ from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
 from kgdbpatch.guests.profile import Thread
 
-__all__ = ["holders"]
+__all__ = ["holders", "returns"]
 
 _FRAMES = 128  # of a stack, at most
 _LR_SLOTS = (4, 8)  # offsets of the saved LR in the caller's frame: System V's, Darwin's (isa/abi.py)
 
 
-def _returns(thread: Thread, word: Callable[[int], int | None]) -> Iterator[tuple[int, int]]:
+def returns(thread: Thread, word: Callable[[int], int | None]) -> Iterator[tuple[int, int]]:
     """Yield (address of the stack's word, return address) from a sleeping thread's innermost frame on."""
     frame = thread.sp
     for _ in range(_FRAMES):
@@ -55,7 +55,7 @@ def holders(
     retired = {record.id: _ranges(record) for record in records if record.status == "retired"}
     known = list(threads)
     references = [
-        (Holder(thread.name, at, address)) for thread in known for at, address in _returns(thread, word)
+        (Holder(thread.name, at, address)) for thread in known for at, address in returns(thread, word)
     ]
     for at, pc in contexts:
         owner = next((thread for thread in known if thread.stack.start <= at < thread.stack.end), None)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from kgdbpatch.errors import Misuse, TargetBusy, TargetLost, UnknownGuest
@@ -232,8 +233,7 @@ def record(name: str, *, dead: bool = False) -> GuestRecord:
     """
     directory = private_directory() / name
     if not _NAME.fullmatch(name) or not directory.is_dir():
-        names = ", ".join(f"'{guest.name}'" for guest in guests()) or "none"
-        raise UnknownGuest(f"no guest '{name}' is running (running: {names})")
+        raise _unknown(name, dead)
     found = _load(directory)
     if found is None:
         with starting(directory.parent):  # a guest just being started is recorded when this is held
@@ -249,6 +249,15 @@ def record(name: str, *, dead: bool = False) -> GuestRecord:
     if not dead and not found.alive():
         raise lost(found.name, found.process(), directory)
     return found
+
+
+def _unknown(name: str, dead: bool) -> UnknownGuest:
+    """Return the error for a name that no guest has; ``dead``: that of one that has died would do."""
+    alive = [guest.name for guest in guests()]
+    names = ", ".join(f"'{one}'" for one in alive) or "none"
+    near = get_close_matches(name, [*alive, *(guest.name for guest in ended())] if dead else alive)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return UnknownGuest(f"no guest '{name}' is running (running: {names}){hint}")
 
 
 def last_words(directory: Path) -> str | None:
