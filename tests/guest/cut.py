@@ -205,7 +205,7 @@ class Late:
             fcntl.fcntl(gdb._in, fcntl.F_SETPIPE_SZ, 1 << 20)
             os.kill(gdb.pid, signal.SIGSTOP)
             assert os.write(gdb._in, data) == len(data), "the pipe is too small for the row"
-            for end in (gdb._in, gdb._out):
+            for end in (gdb._in, gdb._out, gdb._last_words):
                 os.close(end)
             for pipe in gdb._pipes:
                 pipe.close()
