@@ -64,6 +64,8 @@ def table(image: Image, name: str, *marks: tuple[str, str]) -> Table | None:
         if section.name == name and section.size >= 4:
             return _table(section.address, section.data)
     for first, last in marks:
+        if not (image.knows(first) and image.knows(last)):  # near names, as `lookup` tells them, take time
+            continue
         try:
             start, end = image.lookup(first), image.lookup(last)
             if start < end:

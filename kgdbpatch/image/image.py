@@ -193,6 +193,10 @@ class Image:
             return exact
         return self._called(self.symbol_prefix + name) or exact
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a name may mean a symbol; the name may lack the format's prefix."""
+        return bool(self._candidates(name))
+
     def lookup(self, name: str) -> int:
         """Return a symbol's address; the name may lack the format's prefix.
 
