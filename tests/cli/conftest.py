@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,11 @@ import pytest
 from image.conftest import macho
 
 from kgdbpatch.cli.main import run
+
+
+def obeying_interrupts() -> None:
+    """Make a child heed Ctrl-C, which jobs in the background are made to ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass

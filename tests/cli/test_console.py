@@ -15,7 +15,7 @@ import pytest
 from kgdbpatch.target.machine import MachineDescription
 from kgdbpatch.target.qemu import Qemu
 
-from .conftest import Cli
+from .conftest import Cli, obeying_interrupts
 from .test_guest import PROGRAM
 
 pytestmark = pytest.mark.guest
@@ -35,7 +35,13 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qemu]:
 
 def terminal(*arguments: str) -> pexpect.spawn:
     """Run our command line under a terminal of its own."""
-    return pexpect.spawn(sys.executable, [*PROGRAM[1:], *arguments], timeout=60, encoding="utf-8")
+    return pexpect.spawn(
+        sys.executable,
+        [*PROGRAM[1:], *arguments],
+        timeout=60,
+        encoding="utf-8",
+        preexec_fn=obeying_interrupts,
+    )
 
 
 def modes(spawned: pexpect.spawn) -> list[object]:

@@ -15,7 +15,7 @@ import pytest
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.target.process import processes_with
 
-from .conftest import Cli
+from .conftest import Cli, obeying_interrupts
 from .test_failures import HOLDER, untouched
 from .test_guest import PROGRAM
 
@@ -32,6 +32,7 @@ def terminal(*arguments: object, width: int = 80, **environment: str) -> pexpect
         env={**around, "TERM": "xterm-256color", **environment},
         encoding="utf-8",
         timeout=60,
+        preexec_fn=obeying_interrupts,
     )
 
 
@@ -122,9 +123,14 @@ def test_an_interrupted_boot_leaves_nothing(guest_cli: Cli):
     name = f"interrupted-{os.getpid()}"
     booting = terminal("boot", "linux", "--name", name)
     booting.expect("booting vmlinux")
-    interrupted(booting)
-    assert name not in guest_cli("ps").out
-    assert processes_with(name) == []  # QEMU is told its guest's name
+    try:
+        interrupted(booting)
+        assert name not in guest_cli("ps").out
+        assert processes_with(name) == []  # QEMU is told its guest's name
+    finally:
+        booting.close(force=True)
+        for left in processes_with(name):
+            left.kill()
 
 
 @pytest.mark.guest

@@ -46,7 +46,7 @@ def some(names: dict[str, str], *cheap: str) -> list[object]:
 
 
 @pytest.mark.panics
-@pytest.mark.parametrize("loop", some(LOOPS, "tight", "calls"))
+@pytest.mark.parametrize("loop", some(LOOPS, "calls"))
 def test_a_thread_that_loops_is_named(kernel: Kernel, loop: str, tmp_path: Path) -> None:
     kernel.log.wait("selfcheck", deadline=60)
     patch = put_in(kernel, SITE, LOOPS[loop], tmp_path)
@@ -66,7 +66,7 @@ def test_a_thread_that_loops_is_named(kernel: Kernel, loop: str, tmp_path: Path)
     assert patch in kernel.cpus_inside()
 
 
-@pytest.mark.parametrize("payload", some(SOUND, "sleeps", "slow"))
+@pytest.mark.parametrize("payload", some(SOUND, "slow"))
 def test_a_thread_that_leaves_is_not_named(kernel: Kernel, payload: str, tmp_path: Path) -> None:
     kernel.log.wait("selfcheck", deadline=60)
     put_in(kernel, "do_sys_openat2", SOUND[payload], tmp_path)

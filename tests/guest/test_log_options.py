@@ -40,7 +40,8 @@ def test_source_and_since(kernel: Kernel, guest: str) -> None:
 
     time = everything[-1]["time"]
     late = log(kernel, "--since", time)
-    assert late[0]["time"] == time
+    order = float if guest == "linux" else str  # snapshots put the clock back: the first line may be another
+    assert late[0] == next(line for line in everything if order(line["time"]) >= order(time))
     assert everything[-1] in late
     assert len(late) < len(log(kernel))
     (answer,) = log(kernel, "--since", "half past five", code=2)
