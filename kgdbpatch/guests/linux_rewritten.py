@@ -137,6 +137,7 @@ def _jump_labels(image: Image) -> dict[int, Rewritten]:
     return {site: Rewritten(JUMP_LABEL, image.symbolize(key & ~3), target) for site, target, key in rows}
 
 
+@lru_cache(maxsize=4)
 def _trampolines(image: Image) -> dict[int, str]:
     """Return address ─► name of the static calls' trampolines, of a stripped kernel too."""
     found = {}
@@ -178,8 +179,9 @@ def _static_calls(image: Image) -> dict[int, Rewritten]:
 
 
 def _ftrace(image: Image) -> dict[int, Rewritten]:
-    places = {symbol.address for symbol in image.symbols if _FTRACE_CALL.fullmatch(symbol.name)}
-    for symbol in image.symbols:
+    named = [symbol for symbol in image.symbols if symbol.name.startswith("ftrace_")]
+    places = {symbol.address for symbol in named if _FTRACE_CALL.fullmatch(symbol.name)}
+    for symbol in named:
         function = image.function_at(symbol.address) if _FTRACE_STUBS.fullmatch(symbol.name) else None
         if function is not None:
             places.update(range(symbol.address, function.end, 4))
