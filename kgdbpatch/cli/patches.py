@@ -70,9 +70,10 @@ def apply(
     the first instruction of every function of such a name, all in one stop of the guest.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
-    the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "mapping",
-    "exception return" and, with --via tails on darwin, "untranslated" (exception code; nothing can be
-    called there); 'list' tells of it.
+    the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"
+    (only where the word may well be code that no known way leads to), "mapping", "exception return" and,
+    with --via tails on darwin, "untranslated" (exception code; nothing can be called there); 'list' tells
+    of it.
 
     A site leads to the code by a branch, a springboard or, where neither will do, a trap. --via trap
     takes a trap anyway; --via tails a springboard in an unused tail of the exception vectors.
@@ -225,10 +226,10 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None:
-    """List the guest's patches; the guest is not stopped.
+    """List the guest's patches; the guest is not stopped, but where somebody seems not to leave one.
 
-    A CPU or a thread that does not leave a patch is named. A dead kernel's patches are listed as well; exits
-    with 4 then.
+    A CPU or a thread that does not leave a patch is named; the guest may be stopped for a moment to see it.
+    A dead kernel's patches are listed as well; exits with 4 then.
 
     \b
     Example:

@@ -13,8 +13,8 @@ __all__ = ["FORCEABLE", "Site", "Spill"]
 
 # What somebody who knows the code may know better: a reservation that is never lost in practice, a
 # fault that never happens, a trap that is never looked up, exception code that nothing interrupts, a
-# switch of the kernel's that nobody throws. In the order of the bits by which the patch table tells of
-# them: append only.
+# switch of the kernel's that nobody throws, code that may be data for all we see. In the order of the
+# bits by which the patch table tells of them: append only.
 FORCEABLE = (
     "reservation",
     "fault table",
@@ -23,6 +23,7 @@ FORCEABLE = (
     "exception return",
     "untranslated",
     "rewritten",
+    "data",
 )
 
 

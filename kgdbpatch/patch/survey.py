@@ -48,7 +48,8 @@ Whole = Callable[
 _NO_CODE = {
     Reach.TABLE: "is an entry of a jump table",
     Reach.NEVER: "is data, or code that never runs: no way leads there",
-    Reach.DOUBTFUL: "may be data: only a branch with unknown targets or a stored address may lead there",
+    Reach.DOUBTFUL: "may be data: only a branch with unknown targets or a stored address may lead there "
+    "(--force takes it for code)",
 }
 
 
@@ -259,7 +260,7 @@ class Survey:
         """
         function, forced = self.function(address), list[str]()
         for refused in self._objections(function, address):
-            if not force or refused.rule not in FORCEABLE:
+            if not force or not self._may_be_forced(refused, address):
                 raise refused
             forced.append(refused.rule)
         instruction, hazards = self.instruction(address), self._hazards(function)
@@ -286,6 +287,13 @@ class Survey:
 
     def _runs_untranslated(self, function: Function, address: int) -> bool:
         return address in self._untranslated or address in self._hazards(function).off
+
+    def _may_be_forced(self, refused: Refused, address: int) -> bool:
+        """Tell whether ``force`` lifts a refusal; of data, only where the word may well be code."""
+        if refused.rule != "data":
+            return refused.rule in FORCEABLE
+        known = self.instruction(address).known
+        return known and self._sites is not None and self._sites.reach(address) == Reach.DOUBTFUL
 
     def _objections(self, function: Function, address: int) -> Iterator[Refused]:
         """Yield what forbids a patch at an instruction."""

@@ -89,6 +89,23 @@ def test_what_only_an_unresolved_branch_may_lead_to_is_no_site(code: str, tmp_pa
     assert len(_data(image)) == 3
 
 
+def test_force_takes_for_code_what_may_be_code_only(tmp_path: Path) -> None:
+    """Where an unknown branch may lead; never an entry of a jump table, or what is no instruction."""
+    image = _image(" mtctr r3\n bctr\n .long 0x7c832214, 0\n blr", tmp_path)
+    survey, f = catalog.survey(image), image.lookup("f")
+    with pytest.raises(Refused, match="--force"):
+        survey.site(f + 8)
+    assert survey.site(f + 8, force=True).forced == ("data",)
+    assert survey.site(f, force=True).forced == ()
+    with pytest.raises(Refused, match="not an instruction"):
+        survey.site(f + 12, force=True)
+    image = _image(TABLES["absolute"] + CASES, tmp_path)
+    survey, f = catalog.survey(image), image.lookup("f")
+    for index in _data(image):
+        with pytest.raises(Refused, match="jump table"):
+            survey.site(f + 4 * index, force=True)
+
+
 def test_a_table_without_a_known_end_ends_where_no_entry_is(tmp_path: Path) -> None:
     code = f"slwi r4,r3,2\n{PLACE} lwzx r9,r9,r4\n mtctr r9\n bctr\n1: .long 4f,5f,6f,9f\n"
     assert _data(_image(code + CASES, tmp_path)) == [6, 7, 8, 9]

@@ -82,3 +82,24 @@ def test_exception_code_of_linux_is_left_alone(kernel: Kernel):
     with pytest.raises(Refused, match="not on every kernel") as refused:
         kernel.patch(vector, asm="nop", force=True)
     assert refused.value.rule == "untranslated"
+
+
+@pytest.mark.linux
+@pytest.mark.kernel("linux")
+def test_code_that_only_an_unknown_branch_leads_to_is_patched_by_force(kernel: Kernel):
+    """Linux's put_fpr and its like jump into a row of instructions by a computed address."""
+    doubtful = []
+    for function in kernel.image.functions:
+        for site in range(function.address, function.end, 4) if function.name.endswith("_fpr") else ():
+            with suppress(Refused):
+                if kernel.plan(site, count=True, force=True).forced == ("data",):
+                    doubtful.append(site)
+    assert len(doubtful) > 60
+    with pytest.raises(Refused, match="--force") as refused:
+        kernel.patch(doubtful[0], count=True)
+    assert refused.value.rule == "data"
+    batch = kernel.patch_all(doubtful, count=True, force=True)
+    assert {patch.forced for patch in batch.patches} == {("data",)}
+    assert {patch.forced for patch in kernel.list()} == {("data",)}
+    assert kernel.verify().ok
+    empty(kernel)
