@@ -15,6 +15,7 @@ __all__ = [
     "BadPatch",
     "BuildFailed",
     "CommandFailed",
+    "ComponentDamaged",
     "DeadKernel",
     "KgdbPatchError",
     "MemoryFault",
@@ -96,6 +97,10 @@ class DeadKernel(TargetLost):
     def __init__(self, message: str, state: str) -> None:
         self.state = state
         super().__init__(message)
+
+
+class ComponentDamaged(TargetLost):
+    """What the kernel component keeps in the guest was overwritten, or is another version's (exit code 4)."""
 
 
 class MissingTool(TargetLost):

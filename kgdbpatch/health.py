@@ -82,6 +82,10 @@ class Watch:
         self._since: Since | None = None  # the life that the following is of
         self._read = self._size = -1  # as far as the console is known
         self._panic, self._oopses = "", list[str]()
+        self._beats = 0  # lines of its workload's
+        self._last_beat: float | None = None  # by the guest's clock: of such a line, else of the first one
+        self._last_time = 0.0  # of any line
+        self._untimed = False  # lines without a time came since it beat
         self._seen: tuple[bytes, ...] = ()  # the counters when they were looked at last
         self._proved = 0.0  # when the kernel was last seen to do something
 
@@ -134,6 +138,7 @@ class Watch:
         since = self._qemu.since
         if self._since != since:
             self._panic, self._oopses, self._read, self._size = "", [], since.console, -1
+            self._last_beat, self._last_time, self._untimed = None, 0.0, False
             self._since = since
         console = self._qemu.console
         size = console.size()
@@ -147,7 +152,24 @@ class Watch:
                 self._panic = line.strip()
             if re.search(f"{self._profile.oops}|{self._profile.complaint}", line):
                 self._oopses.append(line.strip())
+            self._note_beat(line)
         self._read = end
+
+    def _note_beat(self, line: str) -> None:
+        parsed = self._profile.parse_log(line)
+        at = self._profile.log_seconds(parsed.time) if parsed else None
+        self._last_time = self._last_time if at is None else at
+        beat = re.search(self._profile.beat, line) is not None
+        self._beats += beat
+        self._untimed = not beat and (self._untimed or at is None)
+        if beat or (self._last_beat is None and at is not None):
+            self._last_beat = self._last_time
+
+    def _silent(self) -> float:
+        """Return for how long nothing is heard of the workload; the kernel's own lines are none of it."""
+        self._read_console()
+        since = self._last_time if self._last_beat is None else self._last_beat
+        return self._qemu.console.silent() + max(self._last_time - since, 0.0)
 
     def _has_panicked(self) -> bool:
         """Tell whether the kernel gave itself up: by its own word for it if that is known, else its line."""
@@ -177,7 +199,7 @@ class Watch:
         if found.state != "running" or found.reason:
             return found
         beat = self._heartbeat
-        fresh = beat is None or self._qemu.console.silent() < _MISSED_BEATS * beat
+        fresh = beat is None or (self._silent() < _MISSED_BEATS * beat and not self._untimed)
         if fresh and not prove and self._counts():
             self._proved = time.monotonic()
             return found
@@ -235,14 +257,15 @@ class Watch:
     def _look(self, *, need_line: bool) -> str | None:
         """Return why the kernel seems to hang, or None when it does something, or nothing is known.
 
-        ``need_line``: one with a heartbeat is given the time to show it, even if its CPU is seen to
-        change between threads.
+        One with a heartbeat is given the time to show it; on a slow host that its CPU changes between
+        threads must do. ``need_line``: a line that is on its way already does not count.
         """
-        console, process, beat = self._qemu.console, self._qemu.process, self._heartbeat
-        size, spent, began = console.size(), process.cpu_seconds(), time.monotonic()
+        process, beat = self._qemu.process, self._heartbeat
+        spent, began = process.cpu_seconds(), time.monotonic()
         seen: list[Glance] = []
         counters = self._counters()
-        history, prints = [counters], self._proof_in_print(seen)
+        history = [counters]
+        prints = self._proof_in_print(seen) if need_line and beat is not None else self._prints()
         while True:
             try:
                 rows = glances(self._qemu, _BATCH, _QMP)
@@ -255,11 +278,14 @@ class Watch:
             seen += [cpu for row in rows for cpu in row]
             goes_on = self._counters() != counters
             interruptible = goes_on or any(cpu.interruptible for cpu in seen)
-            if prints() if need_line and beat is not None else console.size() != size:
+            if prints():
                 return None
             history.append(self._seen)
-            lives = len(seen) >= _LEAST and self._changes(seen[-_LATEST:], history[-_LATEST // _BATCH :][0])
-            if interruptible and (beat is None or (lives and not need_line)):
+            # an idle kernel whose clock stands still waits for a tick that never comes
+            lives = len(seen) >= _LEAST and (goes_on or not counters)
+            lives = lives and self._changes(seen, history[0])  # and not only because of what came and went
+            lives = lives and self._changes(seen[-_LATEST:], history[-_LATEST // _BATCH :][0])
+            if interruptible and beat is None:
                 return None
             used, waited = process.cpu_seconds() - spent, time.monotonic() - began
             enough = len(seen) >= _LEAST and (used >= _NEVER_INTERRUPTIBLE or waited > _LONGEST)
@@ -269,31 +295,45 @@ class Watch:
             if enough and beat is not None and beats >= _MISSED_BEATS * beat:
                 if lives:  # if slowly
                     return None
-                silent = console.silent()
-                return self._verdict(f"no word of it for {silent:.0f} s, the CPU is at {self._place(seen)}")
+                silent = self._silent()
+                known = f" for {silent:.0f} s" if silent >= _MISSED_BEATS * beat else ""
+                return self._verdict(f"no word of it{known}, the CPU is at {self._place(seen)}")
             if waited > 4 * _LONGEST or (waited > _LONGEST and not seen):
                 return None
+
+    def _prints(self) -> Callable[[], bool]:
+        """Return what tells whether the guest has printed since; of one with a heartbeat: whether it beat."""
+        self._read_console()
+        size, beats = self._qemu.console.size(), self._beats
+
+        def prints() -> bool:
+            if self._heartbeat is None:
+                return self._qemu.console.size() != size
+            self._read_console()
+            return self._beats > beats
+
+        return prints
 
     def _proof_in_print(self, seen: list[Glance]) -> Callable[[], bool]:
         """Return what tells whether the kernel has printed since something that proves how it is.
 
-        That is a whole line, begun once the clock of the CPU, as ``seen``, has gone on for a while: what
-        strikes a kernel down may not have done so yet. Or a line that tells of a fault.
+        That is a whole line of its workload, begun once the clock of the CPU, as ``seen``, has gone on for a
+        while: what strikes a kernel down may not have done so yet. Or a line that tells of a fault.
         """
         self._read_console()
-        console, faults, start = self._qemu.console, len(self._oopses), -1
+        console, faults, beats = self._qemu.console, len(self._oopses), -1
         awhile = _JUST_STRUCK * (self._heartbeat or 0.0) * self._profile.timebase_hz
 
         def prints() -> bool:
-            nonlocal start
+            nonlocal beats
             self._read_console()
             if self._panic or len(self._oopses) > faults:
                 return True
-            end = console.position()
-            if start >= 0:
-                return end > start
-            if seen and seen[-1].timebase - seen[0].timebase >= awhile and console.size() == end:
-                start = end
+            if beats >= 0:
+                return self._beats > beats
+            late = seen and seen[-1].timebase - seen[0].timebase >= awhile
+            if late and console.size() == console.position():
+                beats = self._beats
             return False
 
         return prints

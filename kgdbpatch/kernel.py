@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from kgdbpatch.checks import Checker
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import Misuse, Outdated, Refused, TargetBusy, TargetLost, WrongKernel
+from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetBusy, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.health import Health, Watch
 from kgdbpatch.image import Function, Image
@@ -408,8 +408,13 @@ class Kernel:
         self._watch.assure()
 
     def _header(self) -> Header:
-        header = self._text.header()
+        try:
+            header = self._text.header()
+        except ComponentDamaged as error:
+            self.assure_alive()  # what is dead is told as such
+            raise ComponentDamaged(f"guest '{self.name}': {error}") from error
         if header is None:
+            self.assure_alive()
             raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
         if header.image_sha256 != self.image.sha256:
             raise self._wrong("it was booted from a file with other contents")
@@ -587,7 +592,10 @@ class Kernel:
 
     def place(self, address: int) -> str:
         """Return what is at an address, patches included: ``func+0x18``, ``patch 1 at func``."""
-        for record in self.records():
+        records: Records = []
+        with suppress(ComponentDamaged):
+            records = self.records()
+        for record in records:
             if record.body <= address < record.body + record.body_size:
                 return f"0x{address:08x} (patch {record.id} at {self.image.symbolize(record.site)})"
         return f"0x{address:08x} ({self.image.symbolize(address)})"

@@ -20,7 +20,7 @@ from dataclasses import replace
 import pytest
 
 from kgdbpatch import postmortem
-from kgdbpatch.errors import KgdbPatchError, TargetLost
+from kgdbpatch.errors import ComponentDamaged, KgdbPatchError, TargetLost
 from kgdbpatch.health import Health
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.target import runtime
@@ -137,11 +137,16 @@ def pytest_runtest_makereport(
 
 def _examined(guest: Kernel) -> Health:
     try:
-        patched = bool(guest.records())
+        try:
+            patched, damaged = bool(guest.records()), ""
+        except ComponentDamaged as error:
+            patched, damaged = True, str(error)
         found = guest.proof_of_life() if patched else guest.health
+        if damaged and not found.dead:
+            return replace(found, endless=damaged)
         if not found.dead and not guest.qemu.process.suspended():
             guest.qemu.qmp("query-status")  # a process that was just killed may still seem to run
-        if patched and found.state == "running":
+        if patched and not damaged and found.state == "running":
             found = replace(found, endless=guest.endless())
         return found
     except KgdbPatchError as error:

@@ -10,6 +10,7 @@ import pytest
 
 from kgdbpatch import guests, vectors
 from kgdbpatch.component import layout
+from kgdbpatch.component.arena import header_checksum
 from kgdbpatch.image import Image
 from kgdbpatch.running import RunningText
 from kgdbpatch.target.ram import Ram
@@ -39,6 +40,7 @@ def _running(image: Image, place: Path) -> RunningText:
         header = np.zeros(1, layout.HEADER)
         header["version"], header["physical"] = layout.VERSION, profile.announced_mib << 20
         file.seek(profile.announced_mib << 20)
+        header["crc"] = header_checksum(header.tobytes(), b"")
         file.write(layout.MAGIC + header.tobytes()[len(layout.MAGIC) :])
     return RunningText(SimpleNamespace(ram=Ram(str(ram), size)), profile, image)
 

@@ -13,7 +13,7 @@ import typer
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
 from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
 from kgdbpatch.cli.waiting import progress
-from kgdbpatch.errors import DeadKernel, Misuse, Refused
+from kgdbpatch.errors import ComponentDamaged, DeadKernel, Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
@@ -241,8 +241,11 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
             kernel.assure_alive()
         except DeadKernel as error:
             dead = error  # raised once all is printed; a look at the CPUs may wake a hanging kernel
-        cpus = kernel.cpus_inside()
-        patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.list(dead=True)]
+        try:
+            cpus = kernel.cpus_inside()
+            patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.list(dead=True)]
+        except ComponentDamaged as error:
+            raise dead or error from error
         _show(kernel, [_patch(patch) for patch in patches], as_json)
         if dead is not None:
             raise dead

@@ -17,13 +17,13 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
 from kgdbpatch.component.table import Record, Table
-from kgdbpatch.errors import Outdated, TargetLost
+from kgdbpatch.errors import ComponentDamaged, Outdated
 from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.target.ram import Ram, Readable
 
-__all__ = ["Arena", "Header", "checksum", "field_offset"]
+__all__ = ["Arena", "Header", "checksum", "field_offset", "header_checksum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class Header:
 def checksum(code: bytes, springboard: bytes) -> int:
     """Return the CRC-32 of a patch's code and its springboard's."""
     return zlib.crc32(springboard, zlib.crc32(code))
+
+
+def header_checksum(header: bytes, baseline: bytes) -> int:
+    """Return the CRC-32 of what stays as it is, of the header and of the baseline."""
+    raw = np.frombuffer(header, layout.HEADER).copy()
+    for name in layout.CHANGING:
+        raw[name] = np.zeros((), layout.HEADER[name])
+    return zlib.crc32(baseline, zlib.crc32(raw.tobytes()))
 
 
 def _hook(raw: np.void) -> Hook | None:
@@ -99,14 +107,24 @@ class Arena:
 
     @classmethod
     def header(cls, ram: Ram, physical: int) -> Header | None:
-        """Return the header of the arena at ``physical``, or None when nothing is installed there."""
+        """Return the header of the arena at ``physical``, or None when nothing is installed there.
+
+        Raises `ComponentDamaged` when something has written to it.
+        """
         raw = ram.read(physical, layout.HEADER.itemsize)
         if not raw.startswith(layout.MAGIC):
             return None
         version, count = (_word(raw, name) for name in ("version", "baseline_count"))
         if version != layout.VERSION:
-            raise TargetLost(f"the guest's kernel component has version {version}, not {layout.VERSION}")
-        return _header(raw, ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize))
+            raise ComponentDamaged(
+                f"its kernel component has version {version}, not {layout.VERSION}: another kgdbpatch booted "
+                "it, or it was overwritten"
+            )
+        if count <= layout.BASELINE_ENTRIES and _word(raw, "slots") <= layout.RECORDS:
+            baseline = ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize)
+            if _word(raw, "crc") == header_checksum(raw, baseline):
+                return _header(raw, baseline)
+        raise ComponentDamaged("its kernel component's memory was overwritten; boot it again")
 
     def slot(self, number: int) -> int:
         """Return the physical address of a table entry."""
@@ -183,7 +201,7 @@ class Arena:
 
     def _words(self, physical: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         if physical.size and int(physical.max()) + 4 > self._ram.size:
-            raise TargetLost("the guest's patch table is damaged: a site lies outside its memory")
+            raise ComponentDamaged("the guest's patch table is damaged: a site lies outside its memory")
         memory = self._ram.array(0, self._ram.size // 4 * 4).view(">u4")
         return memory[physical // 4].astype(np.uint32)
 
@@ -207,7 +225,7 @@ class Arena:
         word = int.from_bytes(self._ram.read(self.inside(at), 4), "big")
         target = encode.branch_target(at, word)
         if target is None:
-            raise TargetLost(f"the body of patch {record.id} is damaged: it has lost its way on")
+            raise ComponentDamaged(f"the body of patch {record.id} is damaged: it has lost its way on")
         return target, word & 1
 
     def skipped(self, record: Record) -> int | None:

@@ -131,7 +131,7 @@ class Component:
                 stop.call(mapping(arena, bats))
             except StubFailed as error:
                 raise _refusal(error, arena.virtual, 0) from error
-            header = header_of(arena, bats, len(baseline), image_sha256)
+            header = header_of(arena, bats, entries.tobytes(), image_sha256)
             stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)

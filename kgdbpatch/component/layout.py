@@ -19,6 +19,7 @@ __all__ = [
     "BODY_ALIGNMENT",
     "CALL_BLOCK",
     "CALL_OFFSET",
+    "CHANGING",
     "COMMAND",
     "COMMANDS_OFFSET",
     "HEADER",
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 9
+VERSION = 10
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -140,8 +141,11 @@ HEADER = np.dtype(
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
+        *_words("crc"),  # of what stays as it is: the baseline, and the header but for `CHANGING`
     ]
 )
+
+CHANGING = ("magic", "hook_vector", "hook_original", "hook_at", "hook_shift", "next_id", "slots", "crc")
 
 CALL_BLOCK = np.dtype(
     [

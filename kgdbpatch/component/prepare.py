@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.arena import checksum
+from kgdbpatch.component.arena import checksum, header_checksum
 from kgdbpatch.component.layout import NO_BAT, Bats, Flag
 from kgdbpatch.component.table import forced_flags
 from kgdbpatch.guests.profile import ArenaPlan
@@ -17,12 +17,12 @@ from kgdbpatch.patch.plan import Plan
 __all__ = ["header_of", "pieces", "records"]
 
 
-def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: int, image_sha256: str) -> bytes:
-    """Return the header of an arena without patches, so many ``baseline`` words, no magic."""
+def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha256: str) -> bytes:
+    """Return the header of an arena without patches, with that ``baseline`` behind it, no magic."""
     header = np.zeros(1, layout.HEADER)
     header["version"] = layout.VERSION
     header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
-    header["next_id"], header["baseline_count"] = 1, baseline
+    header["next_id"], header["baseline_count"] = 1, len(baseline) // layout.BASELINE.itemsize
     for prefix, pair in zip(("", "near_"), bats, strict=False):
         header[f"{prefix}ibat"] = NO_BAT if pair.instruction is None else pair.instruction
         header[f"{prefix}dbat"] = pair.data
@@ -35,6 +35,7 @@ def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: int, image_sha25
         header["springboards"] = arena.springboards.start
         header["springboards_end"] = arena.springboards.end
     header["image_sha256"] = bytes.fromhex(image_sha256)
+    header["crc"] = header_checksum(header.tobytes(), baseline)
     return header.tobytes()
 
 

@@ -52,6 +52,7 @@ class Darwin(Profile):
     ready = r"mach_kernel: system ready\b"
     panic = r"^panic\(cpu \d+\)"
     heartbeat = 1.0
+    beat = r" selfcheck: "
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
 
     def build(self, progress: Callable[[str], None]) -> Path:

@@ -46,6 +46,7 @@ class Linux(Profile):
     oops = r"\bOops: |kernel BUG at|Unable to handle kernel|Kernel attempted to "
     complaint = r"\bBUG: |rcu: INFO: .*\bstall"
     heartbeat = 1.0
+    beat = r"\] init: "
     untranslated_sections = frozenset({".head.text"})
 
     # powersave=off: a CPU halted in the idle loop (MSR[POW]) executes nothing for a debugger either.

@@ -126,6 +126,7 @@ class Profile(ABC):
     oops: ClassVar[str] = r"(?!)"  # regex on a console line: a fault in the kernel, which may go on
     complaint: ClassVar[str] = r"(?!)"  # regex on a console line: the kernel found something wrong with it
     heartbeat: ClassVar[float | None] = None  # seconds within which its workload prints a line, if it does
+    beat: ClassVar[str] = r"$^"  # regex on such a line, which no interrupt and no watchdog prints
     timebase_hz: ClassVar[int] = 16_600_000  # as QEMU's hw/ppc/mac_oldworld.c counts
     boot_deadline: ClassVar[float] = 60.0  # seconds
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors

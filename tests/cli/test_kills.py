@@ -75,6 +75,35 @@ def test_a_dead_kernel_is_told(guest_cli: Cli, kernel: Kernel, guest: str, way: 
             assert messages[told_at + 1] == "We are hanging here..."
 
 
+# a line from an interrupt every second or so, as a watchdog's
+TELLS = """
+extern int {print}(const char *, ...);
+static unsigned count;
+void f(void) {{ if (++count % 100 == 0) {print}("watchdog: still here\\n"); }}
+"""
+TICKS = {"darwin": ("hardclock", "kprintf"), "linux": ("scheduler_tick", "_printk")}
+
+
+@pytest.mark.panics
+@each_guest
+def test_what_a_watchdog_prints_is_no_sign_of_life(
+    guest_cli: Cli, kernel: Kernel, guest: str, tmp_path: Path
+):
+    site, print_ = TICKS[guest]
+    source = tmp_path / "tells.c"
+    source.write_text(TELLS.format(print=print_))
+    kernel.patch(site, c=source, entry="f")
+    kill(kernel, "endless loop")
+    until = time.monotonic() + DEADLINE
+    while kernel.health.state == "running" and time.monotonic() < until:
+        pass
+    for _ in range(3):
+        kernel.qemu.console.wait("watchdog: still here", 10.0, kernel.qemu.console.position())
+        told = guest_cli("verify", kernel.name)
+        assert (told.code, told.out) == (4, "")
+        assert "hangs" in told.err
+
+
 INNER = """
 import pytest
 from guest.kills import kill

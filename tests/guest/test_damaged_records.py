@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kgdbpatch.cli.main import run
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import field_offset
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 
@@ -125,3 +127,26 @@ def test_ids_do_not_come_back_with_a_snapshot(kernel: Kernel) -> None:
     kernel.restore("before")
     assert kernel.patch(IDLE, count=True).id > second.id
     empty(kernel)
+
+
+@pytest.mark.parametrize("field", ["version", "size", "near", "slots", "baseline_count", "image_sha256"])
+def test_a_damaged_header(quiet: Kernel, field: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Something has run over the arena: each command says so, and none believes what stands there."""
+    quiet.patch(IDLE, count=True)
+    at = quiet.header.arena.physical + field_offset(field, layout.HEADER)
+    kept = quiet.qemu.ram.read(at, 4)
+    with quiet.stopped() as session:
+        session.write_physical(at, b"\xff\x05\0\0")
+    for command in (["list"], ["verify"], ["remove", "--all"], ["apply", IDLE, "--count"], ["check", IDLE]):
+        name, *rest = command
+        assert run([name, quiet.name, *rest]) == 4
+        said = capfd.readouterr()
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        assert quiet.name in line
+        assert "kernel component" in line
+    with quiet.stopped() as session:
+        session.write_physical(at, kept)
+    quiet.resume()
+    empty(quiet)
+    beat(quiet)
