@@ -19,13 +19,12 @@ from dataclasses import replace
 
 import pytest
 
-from kgdbpatch import postmortem
 from kgdbpatch.errors import ComponentDamaged, KgdbPatchError, TargetLost
-from kgdbpatch.health import Health
-from kgdbpatch.kernel import Kernel
-from kgdbpatch.target import runtime
-from kgdbpatch.target.process import boot_id, namespace, start_time
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.kernel import Kernel, postmortem
+from kgdbpatch.kernel.health import Health
+from kgdbpatch.vm import runtime
+from kgdbpatch.vm.process import boot_id, namespace, start_time
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["kernel"]
 

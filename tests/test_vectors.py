@@ -12,8 +12,8 @@ from kgdbpatch import guests, vectors
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import header_checksum
 from kgdbpatch.image import Image
-from kgdbpatch.running import RunningText
-from kgdbpatch.target.ram import Ram
+from kgdbpatch.kernel.running import RunningText
+from kgdbpatch.vm.ram import Ram
 from tests.analysis.code import link, needs_as
 
 pytestmark = needs_as

@@ -10,8 +10,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from kgdbpatch import catalog
 from kgdbpatch.bench.precision import precision
+from kgdbpatch.kernel import catalog
 
 __all__ = ["run"]
 

@@ -14,8 +14,8 @@ from kgdbpatch.bench import linux
 from kgdbpatch.bench.hit import ICOUNT, Cost, hit_cost
 from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.breakpoint import breakpoint_with_commands
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.breakpoint import breakpoint_with_commands
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["JOBS", "Costs", "Job", "measure"]
 

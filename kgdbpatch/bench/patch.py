@@ -16,8 +16,8 @@ from kgdbpatch.bench.hand import LEAF, by_hand, hand_written
 from kgdbpatch.bench.hit import ICOUNT, hit_cost
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.kernel import Applied, Kernel
-from kgdbpatch.target.packets import packets_sent, round_trip
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.packets import packets_sent, round_trip
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Ratio", "hits", "measure", "report"]
 

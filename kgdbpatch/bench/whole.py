@@ -33,10 +33,10 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         steps[name] = round(now - clock, 4)
         clock = now
 
-    from kgdbpatch import catalog
     from kgdbpatch.analysis.graph import call_edges
     from kgdbpatch.analysis.interprocedural import analyze_whole
     from kgdbpatch.analysis.whole import figures
+    from kgdbpatch.kernel import catalog
 
     step("import")
     image = catalog.open_image(path)

@@ -15,9 +15,9 @@ from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
-    from kgdbpatch.checks import Checker, Summary
     from kgdbpatch.image import Image
     from kgdbpatch.kernel import Check
+    from kgdbpatch.kernel.checks import Checker, Summary
 
 __all__ = ["check"]
 
@@ -46,7 +46,7 @@ def check(
       kgdbpatch check ./vmlinux udp_sendmsg+0x10 --json
       kgdbpatch check ./vmlinux '*' --summary --count
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with ExitStack() as closing:
         if is_file(image):
@@ -102,7 +102,7 @@ def _line(found: Check) -> None:
 
 
 def _summary(image: Image, checker: Checker, site: str, as_json: bool) -> None:
-    from kgdbpatch.checks import Summary
+    from kgdbpatch.kernel.checks import Summary
 
     if is_glob(site):
         functions = matching(image, site)

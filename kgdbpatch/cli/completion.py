@@ -17,14 +17,14 @@ def _beginning(names: Iterable[str], begun: str) -> list[str]:
 
 def profiles(incomplete: str) -> list[str]:
     """Return what can be booted."""
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     return _beginning(catalog.profiles(), incomplete)
 
 
 def guests(incomplete: str) -> list[str]:
     """Return the names of the guests, of dead ones too."""
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     try:
         return _beginning(catalog.names(), incomplete)
@@ -34,7 +34,7 @@ def guests(incomplete: str) -> list[str]:
 
 def functions(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the functions of the kernel that the command line names, as C spells them."""
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     kernel = ctx.params.get("image") or ctx.params.get("name")
     if kernel is None:

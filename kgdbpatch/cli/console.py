@@ -49,8 +49,8 @@ def console(
       echo 'read /proc/version' | kgdbpatch console linux --until '(done|failed) read'
       kgdbpatch console linux < commands > answers
     """
-    from kgdbpatch import catalog
-    from kgdbpatch.target.relay import Relay
+    from kgdbpatch.kernel import catalog
+    from kgdbpatch.vm.relay import Relay
 
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive and until is not None:

@@ -14,9 +14,9 @@ from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
     from kgdbpatch.analysis.calls import Call, CallGraph
-    from kgdbpatch.catalog import Flow
     from kgdbpatch.image import Function, Image
     from kgdbpatch.isa.decode import Instruction
+    from kgdbpatch.kernel.catalog import Flow
 
 __all__ = ["callgraph", "cfg"]
 
@@ -61,7 +61,7 @@ def cfg(
       kgdbpatch cfg ./vmlinux udp_sendmsg
       kgdbpatch cfg darwin run_netisr --svg > run_netisr.svg
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with progress(f"analysing {image}"):
         loaded = catalog.open_image(image)
@@ -147,7 +147,7 @@ def callgraph(
       kgdbpatch callgraph darwin --from vm_fault --to hw_add_map
       kgdbpatch callgraph ./vmlinux --json
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     if (source is None) != (target is None) or (function and source):
         raise Misuse("give a function, or --from and --to, or nothing")

@@ -87,7 +87,7 @@ def ps(
     Example:
       kgdbpatch ps --json
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with progress("seeing how the guests are"):
         chosen = catalog.known() if name is None else [catalog.guest(name)]
@@ -110,7 +110,7 @@ def shutdown(name: Name, as_json: AsJson = False) -> None:
     Example:
       kgdbpatch shutdown darwin
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with progress(f"ending {name}"):
         ended = _guest(catalog.shutdown(name))
@@ -131,7 +131,7 @@ def build(profile: Profile, as_json: AsJson = False) -> None:
     Example:
       kgdbpatch image build linux
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with progress(f"building {profile}") as say:
         path = catalog.build_image(profile, say)
@@ -146,7 +146,7 @@ def path(profile: Profile, as_json: AsJson = False) -> None:
     Example:
       powerpc-linux-gnu-objdump -d "$(kgdbpatch image path linux)"
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     _print_path(catalog.image_path(profile), as_json)
 
@@ -198,9 +198,9 @@ def log(
       kgdbpatch log linux --console --since 2.5
       kgdbpatch log darwin -f -n 0 --grep packet_counter --until 5 --timeout 30
     """
-    from kgdbpatch import catalog
     from kgdbpatch.errors import Misuse, TargetTimeout
     from kgdbpatch.guests.profile import LogLine
+    from kgdbpatch.kernel import catalog
 
     def show(line: LogLine) -> None:
         if as_json:

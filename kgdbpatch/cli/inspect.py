@@ -43,7 +43,7 @@ def functions(
       kgdbpatch functions memory:darwin '*filter*'
       kgdbpatch functions vmlinux 'udp_*' --json
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with progress(f"reading {image}"):
         loaded = catalog.open_image(image)
@@ -68,7 +68,7 @@ def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
     Example:
       kgdbpatch analyze linux --json
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     with progress(f"analysing {image}"):
         figures = asdict(catalog.analyze(catalog.open_image(image)))
@@ -90,7 +90,7 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
       kgdbpatch live darwin run_netisr+0x18
       kgdbpatch live ./vmlinux udp_sendmsg --json
     """
-    from kgdbpatch import catalog
+    from kgdbpatch.kernel import catalog
 
     if catalog.is_file(image) or image.startswith("memory:"):
         with progress(f"analysing {image}"):

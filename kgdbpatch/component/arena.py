@@ -21,7 +21,7 @@ from kgdbpatch.errors import ComponentDamaged, Outdated
 from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
-from kgdbpatch.target.ram import Ram, Readable
+from kgdbpatch.vm.ram import Ram, Readable
 
 __all__ = ["Arena", "Header", "checksum", "field_offset", "header_checksum"]
 

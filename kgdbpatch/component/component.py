@@ -35,8 +35,8 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
-from kgdbpatch.target.gdb import Debugger, GRegisters
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger, GRegisters
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Component"]
 

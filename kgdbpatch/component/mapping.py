@@ -16,7 +16,7 @@ from kgdbpatch.component.translate import PAGE, mapped_pages
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.patch.plan import Plan
-from kgdbpatch.target.qemu import Ram
+from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["check_blocks", "check_unmapped", "free_bats", "in_tails", "mapping", "out_of_tails"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Flag
 from kgdbpatch.component.table import Table
-from kgdbpatch.target.qemu import Ram
+from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
 

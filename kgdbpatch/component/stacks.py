@@ -10,7 +10,7 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.stub import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.patch.reach import jump
-from kgdbpatch.target.qemu import Ram
+from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["unstack"]
 

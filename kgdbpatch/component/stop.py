@@ -9,7 +9,7 @@ from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import Window
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
-from kgdbpatch.target.gdb import GRegisters, Session
+from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = ["Stop"]
 

@@ -12,7 +12,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
 from kgdbpatch.errors import TargetLost, TargetTimeout
 from kgdbpatch.isa import encode
-from kgdbpatch.target.gdb import GRegisters, Session
+from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = [
     "CODE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.target.qemu import Ram
+from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["PAGE", "mapped_pages", "translate"]
 

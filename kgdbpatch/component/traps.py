@@ -10,7 +10,7 @@ from kgdbpatch.component.layout import Op
 from kgdbpatch.component.stub import Command
 from kgdbpatch.errors import Refused
 from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
-from kgdbpatch.target.qemu import Ram
+from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["Traps", "hook_in", "hook_out"]
 

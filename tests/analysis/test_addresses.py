@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgdbpatch import catalog, guests
+from kgdbpatch import guests
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.calls import CallKind
+from kgdbpatch.kernel import catalog
 
 from .code import BASE, assemble
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import catalog
 from kgdbpatch.patch.survey import Survey
 
 from .code import link, needs_as

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgdbpatch import catalog, guests
+from kgdbpatch import guests
 from kgdbpatch.analysis.guess import guess_functions
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import catalog
 
 _STRIP = "powerpc-linux-gnu-strip"
 NOP, BLR, STWU, LI = 0x60000000, 0x4E800020, 0x9421FFF0, 0x38600001

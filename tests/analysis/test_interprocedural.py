@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.calls import CallGraph, CallKind
 from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, Whole, analyze_whole
@@ -20,6 +19,7 @@ from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask, names
+from kgdbpatch.kernel import catalog
 
 from .code import BASE, assemble, needs_as
 

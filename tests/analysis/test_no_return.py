@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.analysis.guess import guess_functions
 from kgdbpatch.analysis.no_return import final_calls
 from kgdbpatch.analysis.program import Program
 from kgdbpatch.guests import linux_build
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import catalog
 
 _GCC, _STRIP = "powerpc-linux-gnu-gcc", "powerpc-linux-gnu-strip"
 NOP, BLR, LI, LOOP, TRAP, RFI, BCTR = (

@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.analysis.flow import FlowGraph
 from kgdbpatch.analysis.hazards import reservation_window, translation
 from kgdbpatch.analysis.ordinary import _strange, _surely, ordinary
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import catalog
 
 FUNCTIONS = 600  # judged in full, of each kernel
 

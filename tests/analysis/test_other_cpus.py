@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.analysis.flow import ExitKind, FlowGraph
 from kgdbpatch.analysis.ordinary import ordinary
 from kgdbpatch.analysis.program import Program
@@ -16,6 +15,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL
+from kgdbpatch.kernel import catalog
 from kgdbpatch.patch.payload import asm_payload
 from kgdbpatch.toolchain.compile import compile_c, link
 

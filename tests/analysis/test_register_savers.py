@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import catalog
 
 from .code import link, needs_as
 

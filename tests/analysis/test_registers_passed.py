@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kgdbpatch import catalog
+from kgdbpatch.kernel import catalog
 
 from .code import link, needs_as
 

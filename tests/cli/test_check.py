@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from patch.elf import needs_binutils, put_together
 
-from kgdbpatch import catalog
 from kgdbpatch.errors import Refused
-from kgdbpatch.offline import planner
+from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel.offline import planner
 
 from .conftest import Cli
 

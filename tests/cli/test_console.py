@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pexpect
 import pytest
 
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 from .conftest import Cli, obeying_interrupts
 from .test_guest import PROGRAM

@@ -42,7 +42,7 @@ Kernel.attach(sys.argv[1]).patch(sys.argv[2], asm="nop")
 
 HOLDER = """
 import sys
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.qemu import Qemu
 with Qemu.attach(sys.argv[1]).exclusive(10):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from guest.kills import LAST, STATES, WAYS, kill
 
-from kgdbpatch import catalog
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, catalog
 
 from .conftest import Cli
 

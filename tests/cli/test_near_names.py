@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 from .conftest import Cli
 

@@ -266,7 +266,7 @@ class TestErrors:
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr("kgdbpatch.catalog.known", fail)
+        monkeypatch.setattr("kgdbpatch.kernel.catalog.known", fail)
         result = cli("ps")
         assert result.code == code
         if code != 130:
@@ -279,7 +279,7 @@ class TestErrors:
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr("kgdbpatch.catalog.known", fail)
+        monkeypatch.setattr("kgdbpatch.kernel.catalog.known", fail)
         assert cli("ps").err == "kgdbpatch: error: first\n  second\n  third\n"
 
     @pytest.mark.parametrize("way", ["option", "environment"])
@@ -305,7 +305,7 @@ def test_a_reader_that_goes_away(tmp_path: Path, kernel_file: Path) -> None:
 
 def test_interrupted(kernel_file: Path) -> None:
     code = (
-        "import os, signal; from kgdbpatch import catalog; from kgdbpatch.cli import main\n"
+        "import os, signal; from kgdbpatch.kernel import catalog; from kgdbpatch.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs this may ignore it
         "catalog.known = lambda: os.kill(os.getpid(), signal.SIGINT)\nmain(['ps'])"
     )

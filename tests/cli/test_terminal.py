@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.process import processes_with
+from kgdbpatch.vm.process import processes_with
 
 from .conftest import Cli, obeying_interrupts
 from .test_failures import HOLDER, untouched

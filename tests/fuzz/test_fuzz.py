@@ -22,12 +22,12 @@ from image.kallsyms_blob import LAYOUTS, blob
 from image.machobject import ElfObject, build
 from image.machofile import function_stabs
 
-from kgdbpatch import catalog
 from kgdbpatch.analysis.guess import guess_functions
 from kgdbpatch.errors import KgdbPatchError
 from kgdbpatch.image.kallsyms import find_kallsyms
 from kgdbpatch.image.memory import image_from_memory
 from kgdbpatch.isa.decode import decode, decode_array
+from kgdbpatch.kernel import catalog
 
 from .damage import damaged
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kgdbpatch.target.gdb import Debugger
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["BODIES", "COUNTERS", "Ending", "Run", "run"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from kgdbpatch import catalog
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import catalog
 from kgdbpatch.patch.site import Site
 
 __all__ = ["judged"]

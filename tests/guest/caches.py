@@ -11,7 +11,7 @@ import pytest
 
 from kgdbpatch.component.layout import LINE, Flushed
 from kgdbpatch.isa import encode
-from kgdbpatch.target.gdb import GRegisters, Session
+from kgdbpatch.vm.gdb import GRegisters, Session
 
 DCBF, ICBI, SYNC, ISYNC = 0x7C0000AC, 0x7C0007AC, 0x7C0004AC, 0x4C00012C
 CACHE_OPERATION = 0xFFE007FE

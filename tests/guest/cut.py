@@ -17,9 +17,9 @@ import pytest
 
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.gdb import Debugger, Session
-from kgdbpatch.target.gdb_process import Gdb
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger, Session
+from kgdbpatch.vm.gdb_process import Gdb
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Killed", "Late", "Orders", "Wire"]
 

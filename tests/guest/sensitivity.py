@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.qemu import Qemu
 
 from .stub import Stub, stub
 

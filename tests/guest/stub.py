@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kgdbpatch.target.description import described_registers, read_document
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.description import described_registers, read_document
+from kgdbpatch.vm.qemu import Qemu
 
 
 class Stub:

@@ -18,7 +18,7 @@ from kgdbpatch.component.stub import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.qemu import Qemu
 from tests.guest.caches import cache_instructions, watched
 
 PAGE = 0x1000

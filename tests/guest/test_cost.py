@@ -13,8 +13,8 @@ from kgdbpatch.bench.cost import JOBS
 from kgdbpatch.bench.hit import ICOUNT, hit_cost
 from kgdbpatch.errors import Misuse
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.breakpoint import breakpoint_with_commands
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.breakpoint import breakpoint_with_commands
+from kgdbpatch.vm.qemu import Qemu
 
 NOPS = 40
 HOOK_INSTRUCTIONS = 22  # of a hit in the home entry of the hash table, the vector's branch included

@@ -12,9 +12,9 @@ import pytest
 
 from kgdbpatch.guests.darwin import Darwin
 from kgdbpatch.image import Image
-from kgdbpatch.target.gdb import Debugger
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 SELFCHECK = r"selfcheck: (?P<ok>\d+) ok, (?P<bad>\d+) bad"
 SEGMENT_IDS = 0x111  # segment n has the id n times this (images/README.md)

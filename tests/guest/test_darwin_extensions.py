@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.errors import BadImage
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, catalog
 
 FILTER = "org.darwin.kext.PacketFilter"
 VERSION, SIZE = 4, 152  # offsets of kmod_info's info_version and size

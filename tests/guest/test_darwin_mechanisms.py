@@ -13,8 +13,8 @@ import pytest
 from kgdbpatch.guests.darwin import SECOND_CONSOLE, Darwin
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.gdb import Debugger
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.qemu import Qemu
 
 from .stub import stops, stub
 

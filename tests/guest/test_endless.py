@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import catalog
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, catalog
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.image import Function
-from kgdbpatch.kernel import Batch, Kernel
+from kgdbpatch.kernel import Batch, Kernel, catalog
 
 RUN = 60  # seconds under every instruction of darwin
 FUNCTIONS, BATCH = 2000, 20_000  # of Linux

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import catalog, guests
+from kgdbpatch import guests
 from kgdbpatch.bench.hit import ICOUNT
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.image import Function, Image
-from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.qemu import Qemu
-from kgdbpatch.target.registers import GRegisters
+from kgdbpatch.kernel import Kernel, catalog
+from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.registers import GRegisters
 
 # With one instruction a translated block, QEMU logs every instruction that it enters ...
 # Earlier QEMUs (7.2) write addresses with eight digits, later ones (10.0) with sixteen.

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.errors import TargetLost
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, catalog
 
 from .kills import kill
 

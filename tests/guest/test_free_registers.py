@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function
-from kgdbpatch.kernel import Batch, Kernel
+from kgdbpatch.kernel import Batch, Kernel, catalog
 from tests.guest.junk import junk
 
 SITES = 60

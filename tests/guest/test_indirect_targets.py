@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.errors import Refused, TargetTimeout
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, catalog
 
 
 def _judge(targets: tuple[int, ...], source: str = "ctr") -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from kgdbpatch.errors import Misuse, TargetLost
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.qemu import Qemu
 
 from .cut import Killed, Late, Wire
 from .test_cut_points import BEFORE, FEWEST, SITE, agree, carry_on, functions, lives

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kgdbpatch import catalog
 from kgdbpatch.guests.linux import Linux, kernel_option
 from kgdbpatch.image import Image
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.kernel import catalog
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 pytestmark = [pytest.mark.guest, pytest.mark.linux]
 

@@ -6,9 +6,8 @@ import dataclasses
 
 import pytest
 
-from kgdbpatch import planner
 from kgdbpatch.errors import Misuse, Refused
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, planner
 
 from .work import beat, empty
 

@@ -13,8 +13,8 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.guests.linux import Linux
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 linux = Linux()

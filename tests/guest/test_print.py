@@ -11,7 +11,7 @@ from cli.conftest import Result
 from kgdbpatch.cli.main import run
 from kgdbpatch.errors import BadImage, Misuse
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.inspection import Breakpoint, Watchpoint
+from kgdbpatch.vm.inspection import Breakpoint, Watchpoint
 
 
 def cli(capfd: pytest.CaptureFixture[str], *arguments: object) -> Result:

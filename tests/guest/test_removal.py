@@ -17,8 +17,8 @@ from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import BODY_ALIGNMENT, State
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.gdb import GRegisters
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import GRegisters
+from kgdbpatch.vm.qemu import Qemu
 
 from .work import beat, empty
 

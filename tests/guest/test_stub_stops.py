@@ -6,7 +6,7 @@ import pytest
 
 from kgdbpatch.component import layout, stub
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.target.gdb import GRegisters, Session
+from kgdbpatch.vm.gdb import GRegisters, Session
 
 from .work import beat, empty
 

@@ -7,7 +7,7 @@ import pytest
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.kernel import Applied, Kernel
-from kgdbpatch.target.gdb import GRegisters
+from kgdbpatch.vm.gdb import GRegisters
 
 from .work import apply_in_vain, beat, empty
 

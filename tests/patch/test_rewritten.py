@@ -11,8 +11,8 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.guests import profile
 from kgdbpatch.guests.linux_rewritten import hidden_edges, rewritten
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.survey import Survey
-from kgdbpatch.rules import survey_rules
 
 from .elf import needs_binutils, put_together
 

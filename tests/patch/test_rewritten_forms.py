@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kgdbpatch import remembered
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests import profile
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import remembered
+from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.survey import Survey
-from kgdbpatch.rules import survey_rules
 
 from .elf import needs_binutils, put_together
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kgdbpatch.errors import BadPatch, OutOfReach
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.planner import _assembler_source
+from kgdbpatch.kernel.planner import _assembler_source
 from kgdbpatch.toolchain.assemble import Engine, assemble
 from kgdbpatch.toolchain.gnu import available
 

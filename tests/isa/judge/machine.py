@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from bare.program import branch, program
 
-from kgdbpatch.target.gdb import Debugger
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 from .layout import CASE, RESULT, SLOT, TRAPS, Cases, Results
 

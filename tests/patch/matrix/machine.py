@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pytest
 from bare.program import AS, branch, program
 
-from kgdbpatch.target.gdb import Debugger
-from kgdbpatch.target.machine import MachineDescription
-from kgdbpatch.target.qemu import Qemu
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["CASE", "STACK", "STACK_POINTER", "Outcome", "needs_machine", "private_runtime", "run"]
 

@@ -1,0 +1,53 @@
+"""Kernels that do not run: their file is all there is, and the guest's memory as it would be."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch import guests, vectors
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import Arena
+from kgdbpatch.image import Image
+from kgdbpatch.kernel import remembered
+from kgdbpatch.kernel.planner import Planner
+from kgdbpatch.kernel.rules import survey_rules
+from kgdbpatch.patch.survey import Survey
+
+__all__ = ["planner", "survey", "words"]
+
+
+class _Unused:
+    """Guest RAM that nobody has written to: no patch is in."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return bytes; they are zero."""
+        return bytes(size)
+
+    def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
+        """Return the same as an array."""
+        return np.zeros(size, np.uint8)
+
+
+def words(image: Image, address: int, count: int) -> npt.NDArray[np.uint32]:
+    """Return instruction words as the file has them."""
+    return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
+
+
+def survey(image: Image) -> Survey:
+    """Return what answers for the sites of a kernel that does not run."""
+    rules = survey_rules(guests.detect(image), image)
+    return Survey(image, rules, lambda at, count: words(image, at, count), remembered.sites)
+
+
+def planner(image: Image, *, force: bool = False) -> Planner:
+    """Return what plans patches of a kernel that does not run: its guest would be just booted."""
+    profile = guests.detect(image)
+    plan = profile.arena(image)
+    table = plan.physical + layout.TRAPS_OFFSET
+    hook = vectors.hook(profile, image, table, lambda at, count: words(image, at, count))
+    arena = Arena(_Unused(plan.physical + plan.size), plan)
+    return Planner(image, survey(image), arena, hook=hook, force=force, stack=profile.stack_size(image))

@@ -1,0 +1,82 @@
+"""Which patches are taken out, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from kgdbpatch.component import Component, Header
+from kgdbpatch.component.table import Record
+from kgdbpatch.errors import Misuse, Refused
+from kgdbpatch.results import Patch
+
+__all__ = ["Removal", "as_patch", "take_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a removal did: ``patches`` in their new states, and why others were left in.
+
+    The states are ``removed``, ``retired`` (out, but their memory is still in use) and ``dropped`` (the
+    record of a damaged patch is gone; its site holds what it held).
+    """
+
+    patches: tuple[Patch, ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def retired(self) -> list[int]:
+        """The ids of those whose memory is still in use."""
+        return [patch.id for patch in self.patches if patch.state == "retired"]
+
+
+def as_patch(record: Record) -> Patch:
+    """Return an entry of the patch table as users see it."""
+    hits = record.hits if record.counted else None
+    return Patch(record.id, record.site, record.status, hits, record.entry, record.forced)
+
+
+def take_out(
+    component: Component,
+    header: Header,
+    basis: bytes,
+    ids: Collection[int] | None,
+    *,
+    force: bool = False,
+) -> Removal:
+    """Take the patches ``ids``, or all, out of a guest that is held exclusively, in one stop.
+
+    A damaged one, whose site holds neither its word nor the original one, is refused; with ``force``
+    its record is dropped and the site left alone. When all are to go, the others go nevertheless;
+    when some were named, nothing is changed then. ``basis`` as for `Component.remove`. Raises `Misuse`
+    for an id that the table lacks.
+    """
+    table = component.arena(header.arena).table()
+    records = {record.id: record for record in table.records()}
+    for identity in ids or ():
+        if identity not in records:
+            raise Misuse(f"the guest has no patch {identity}")
+    wanted = set(records if ids is None else ids)
+    damaged = {identity for identity in wanted if records[identity].status == "damaged"}
+    refused = [] if force else [_refusal(records[identity]) for identity in sorted(damaged)]
+    if refused and ids is not None:
+        raise refused[0]
+    if not force:
+        wanted -= damaged
+    held = component.remove(header, table, wanted, basis)
+
+    def state(identity: int) -> str:
+        return "retired" if identity in held else "dropped" if identity in damaged else "removed"
+
+    order = sorted(wanted) if ids is None else list(dict.fromkeys(ids))
+    patches = tuple(replace(as_patch(records[identity]), state=state(identity)) for identity in order)
+    return Removal(patches, tuple(refused))
+
+
+def _refusal(record: Record) -> Refused:
+    return Refused(
+        "expected",
+        f"patch {record.id} is damaged: the word at 0x{record.site:08x} is neither its own nor the original "
+        "one; --force drops its record and leaves the word",
+        record.site,
+    )

@@ -1,0 +1,179 @@
+"""The running kernel's text: its words with and without patches, and whether they are as they should be."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch import vectors
+from kgdbpatch.component import Header
+from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
+from kgdbpatch.component.table import Table
+from kgdbpatch.errors import Refused
+from kgdbpatch.guests.profile import ArenaPlan, Profile
+from kgdbpatch.image import Image
+from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.results import KernelChange, Verification
+from kgdbpatch.vm.qemu import Qemu, Ram
+
+__all__ = ["RunningText"]
+
+_TRIES = 5  # at reading patch table and text while nobody changes patches
+
+
+class RunningText:
+    """Read a kernel's text in a guest's RAM, which goes on running."""
+
+    def __init__(self, qemu: Qemu, profile: Profile, image: Image) -> None:
+        self._qemu, self._profile, self._image = qemu, profile, image
+
+    @property
+    def _ram(self) -> Ram:
+        return self._qemu.ram
+
+    @cached_property
+    def arena(self) -> ArenaPlan:
+        """The arena of a guest that was booted with the profile's memory plan."""
+        return self._profile.arena(self._image)
+
+    def header(self) -> Header | None:
+        """Return the component's header, or None when the guest has none."""
+        return Arena.header(self._ram, self._profile.announced_mib << 20)
+
+    def to_physical(self, address: int) -> int | None:
+        """Return the physical address of wired kernel memory, or None."""
+        return self._profile.to_physical(self._image, address)
+
+    def raw_words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return words as they are now; raise `Refused` (rule ``memory``) where nothing is wired."""
+        physical = self.to_physical(address)
+        if physical is None or physical + 4 * count > self._ram.size:
+            raise Refused("memory", f"0x{address:08x} is not wired kernel memory", address)
+        return np.frombuffer(self._ram.read(physical, 4 * count), ">u4").astype(np.uint32)
+
+    def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return ``count`` instruction words of the running kernel as they are without patches."""
+        words = self.raw_words(address, count)
+        header = self.header()
+        if header is not None and header.slots:
+            table = Arena(self._ram, header.arena).table(address, address + 4 * count)
+            for site, word in table.originals().items():
+                words[(site - address) // 4] = word
+        shift = self._vector_shift if header is not None else None
+        if header is not None and shift is not None and address - shift < 0x1_0000:
+            for place, word in self._vector_words(header, shift).items():
+                if address <= place < address + 4 * count:
+                    words[(place - address) // 4] = word
+        return words
+
+    @cached_property
+    def _vector_shift(self) -> int | None:
+        """What physical addresses of the vectors, the first 64 KiB, are less than virtual ones."""
+        return vectors.shift(self._profile, self._image)
+
+    def _vector_words(self, header: Header, shift: int) -> dict[int, int]:
+        """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
+        found = {} if header.hook is None else header.hook.originals()
+        if header.arena.tails is not None and header.slots:
+            arena = Arena(self._ram, header.arena)
+            found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
+        return found
+
+    def pieces(self) -> list[tuple[int, npt.NDArray[np.uint32]]]:
+        """Return (address, words of the image) of all code that stays in memory after boot."""
+        pieces = []
+        windows = [(window.start, window.end) for window in self._profile.discarded(self._image)]
+        for section in self._image.code_sections():
+            words = self._image.words(section)
+            kept = not any(start <= section.address < end for start, end in windows)
+            if kept and words.size and self.to_physical(section.address) is not None:
+                pieces.append((section.address, words))
+        return pieces
+
+    def differences(self) -> dict[int, int]:
+        """Return address ─► running word wherever the running text is not the image's."""
+        found = {}
+        for address, words in self.pieces():
+            running = self.raw_words(address, words.size)
+            for index in np.flatnonzero(running != words):
+                found[address + 4 * int(index)] = int(running[index])
+        return found
+
+    def free_tails(self) -> list[int]:
+        """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
+        window, shift = self.arena.tails, self._vector_shift
+        if window is None or shift is None:
+            return []
+        hooked = range(self.hook.at, self.hook.at + HOOK_SIZE) if self.hook else range(0)
+        start = window.start - shift
+        return [
+            start + at
+            for tail in vectors.tails(self._profile, self._image)
+            for at in range(-(-tail.start // SPRINGBOARD_SIZE) * SPRINGBOARD_SIZE, tail.end, SPRINGBOARD_SIZE)
+            if not (at in hooked or at + SPRINGBOARD_SIZE - 4 in hooked)
+            and window.start <= start + at < window.end
+            and not self.raw_words(at, SPRINGBOARD_SIZE // 4).any()
+        ]
+
+    @cached_property
+    def hook(self) -> Hook | None:
+        """Where the program exception can be hooked, or None."""
+        table = self.arena.physical + TRAPS_OFFSET
+        return vectors.hook(self._profile, self._image, table, self.words)
+
+    def verify(self) -> Verification | None:
+        """Compare the running text with image and patch table; the guest is not stopped.
+
+        Returns None when other clients changed patches meanwhile, each of a few times.
+        """
+        for _ in range(_TRIES):
+            header = self.header()
+            if header is None:
+                return None
+            table = Arena(self._ram, header.arena).table()
+            found = self._compare(header, table)
+            again = self.header()
+            if again == header and table.same(Arena(self._ram, header.arena).table()):
+                return found
+        return None
+
+    def _compare(self, header: Header, table: Table) -> Verification:
+        arena = Arena(self._ram, header.arena)
+        tops = table.tops()
+        expected = header.baseline | tops
+        mismatched = set(arena.damaged_bodies(table))
+        lost: dict[int, list[int]] = {}
+        for record in table.records():
+            if record.status == "damaged":
+                lost.setdefault(record.site, []).append(record.id)
+        differences, ours = self.differences(), set[int]()
+        if header.hook is not None:
+            expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
+            ours = set(header.hook.kept())
+        shift = self._vector_shift
+        if shift is not None:  # judged by their patches' checksums
+            ours |= {at + shift for at in arena.tail_words(table.raw)}
+        differences = {at: word for at, word in differences.items() if at not in ours}
+        wrong = {address for address, word in differences.items() if expected.get(address) != word}
+        wrong |= {address for address in expected if address not in differences}
+        wrong |= lost.keys()
+        changes = [self._change(address, tuple(lost.get(address, ()))) for address in sorted(wrong)]
+        own = tuple(change for change in changes if change is not None)
+        mismatched |= wrong - {change.address for change in own}
+        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)), own)
+
+    def _change(self, address: int, patches: tuple[int, ...]) -> KernelChange | None:
+        """Return what to tell of a word that is not as expected, if the kernel itself may have written it."""
+        what = self._profile.rewritten(self._image).get(address)
+        if what is None:
+            return None
+        word = int(self.raw_words(address, 1)[0])
+        if not what.may_hold(address, word):
+            return None
+        text = what.change(address, word, self._image.symbolize)
+        if patches:
+            text += f"; it overwrote patch {', '.join(map(str, patches))}"
+        return KernelChange(address, self._image.symbolize(address), what.kind, text, patches)

@@ -1,0 +1,102 @@
+"""The guest's syslog, read from its console: parsed lines, waiting with a deadline, following."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from kgdbpatch.errors import Misuse
+from kgdbpatch.guests.profile import LogLine, Profile
+from kgdbpatch.vm.console import Console
+
+__all__ = ["Log"]
+
+
+class Log:
+    """Read one guest's syslog.
+
+    >>> mark = kernel.log.position()
+    >>> kernel.log.wait("packet_counter", deadline=5, since=mark).message
+    'KernMonitor/packet_counter: netisr value: 0x00000004 | 1'
+    """
+
+    def __init__(self, console: Console, profile: Profile) -> None:
+        self._console, self._profile = console, profile
+        self._begin = 0
+
+    def __repr__(self) -> str:
+        return f"Log({self._profile.name}, from byte {self._begin})"
+
+    def begin(self, position: int) -> None:
+        """Leave out what was printed before ``position``, as if the log began there."""
+        self._begin = position
+
+    def position(self) -> int:
+        """Return the place behind the last line printed so far, for ``since``."""
+        return self._console.position()
+
+    def _parser(self, everything: bool) -> Callable[[str], LogLine | None]:
+        """Return what makes log lines of the console's, one after the other.
+
+        Lines that are no syslog lines, of the source ``panic`` from a panic on and ``console`` before,
+        have no time; the latter only count with ``everything``.
+        """
+        dead = False
+
+        def parse(line: str) -> LogLine | None:
+            nonlocal dead
+            dead = dead or re.search(self._profile.panic, line) is not None
+            parsed = self._profile.parse_log(line)
+            if parsed is None and (dead or everything) and line:
+                return LogLine("", "panic" if dead else "console", line)
+            return parsed
+
+        return parse
+
+    def lines(self, since: int = 0, *, everything: bool = False) -> list[LogLine]:
+        """Return all syslog lines printed since ``since``, and a panic's; with ``everything`` all lines."""
+        parse = self._parser(everything)
+        parsed = (parse(line) for line in self._console.lines(max(since, self._begin)))
+        return [line for line in parsed if line is not None]
+
+    def late(self, time: str) -> Callable[[LogLine], bool]:
+        """Return what tells, of one line after the other, whether it is of ``time`` or later.
+
+        A line without a time is as late as the one before it. Raises `Misuse` when ``time`` is not as
+        this guest prints it.
+        """
+        start = self._profile.log_seconds(time)
+        if start is None:
+            raise Misuse(f"'{time}' is no time as this guest prints it")
+        of_day = re.fullmatch(r"\d+:\d+:\d+", time) is not None
+        latest = -1.0
+
+        def is_late(line: LogLine) -> bool:
+            nonlocal latest
+            at = self._profile.log_seconds(line.time) if line.time else None
+            if at is not None:
+                latest = at % 86400 if of_day else at
+            return latest >= start
+
+        return is_late
+
+    def follow(
+        self, since: int = 0, deadline: float | None = None, *, everything: bool = False
+    ) -> Iterator[LogLine]:
+        """Yield lines, as `lines` does, as they come; end ``deadline`` seconds from now, or never."""
+        parse = self._parser(everything)
+        for line in self._console.follow(max(since, self._begin), deadline):
+            parsed = parse(line)
+            if parsed is not None:
+                yield parsed
+
+    def wait(self, pattern: str, *, deadline: float = 10.0, since: int = 0) -> LogLine:
+        """Return the first line, as of `lines`, whose message matches the regex ``pattern``.
+
+        Raises `TargetTimeout` with the console's last lines after ``deadline`` seconds.
+        """
+        wanted = re.compile(pattern)
+        for line in self.follow(since, deadline):
+            if wanted.search(line.message):
+                return line
+        raise self._console.timeout(pattern, deadline)

@@ -1,0 +1,68 @@
+"""The kernel's threads as its profile knows them: what holds a patch's memory, which contexts are live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import numpy as np
+
+from kgdbpatch.component import Component, Header
+from kgdbpatch.component.holders import holders
+from kgdbpatch.component.table import Record
+from kgdbpatch.guests.profile import Profile, Thread
+from kgdbpatch.image import Image
+from kgdbpatch.results import Holder
+from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.registers import GRegisters
+
+__all__ = ["Threads"]
+
+_PR = 0x4000  # MSR: the CPU runs a process
+
+
+class Threads:
+    """The threads of one guest; nothing is known of a kernel whose profile finds none."""
+
+    def __init__(self, qemu: Qemu, profile: Profile, image: Image, shift: int) -> None:
+        """``shift`` is what kernel virtual addresses of its stacks are more than physical ones."""
+        self._qemu, self._profile, self._image, self._shift = qemu, profile, image, shift
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Return bytes at a kernel virtual address that stacks can be at, or None."""
+        ram, physical = self._qemu.ram, self._profile.stack_physical(self._image, address)
+        return ram.read(physical, size) if physical is not None and physical + size <= ram.size else None
+
+    def find(self, word: int) -> Sequence[int]:
+        """Return the kernel virtual addresses at which a word stands, in all memory that was ever used."""
+        found: list[int] = []
+        for start, end in self._qemu.ram.touched():
+            words = self._qemu.ram.array(start, (end - start) & ~3).view(">u4")
+            found += (self._shift + start + 4 * np.flatnonzero(words == word)).tolist()
+        return found
+
+    def word(self, address: int) -> int | None:
+        """Return the word at such an address, or None."""
+        data = self.read(address, 4)
+        return None if data is None else int.from_bytes(data, "big")
+
+    def all(self) -> Iterable[Thread]:
+        """Return the threads that are on the kernel's lists."""
+        return self._profile.threads(self._image, self.read)
+
+    def holders(
+        self, component: Component, header: Header, records: list[Record]
+    ) -> dict[int, tuple[Holder, ...]]:
+        """Return what holds the retired ones of ``records``, by id."""
+        retired = [record for record in records if record.status == "retired"]
+        contexts = [(at + self._shift, pc) for at, pc in component.contexts(header, retired)]
+        return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
+
+    def come_back(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
+        """Return the pcs of those interrupted contexts (physical address, pc) that threads may come back to.
+
+        The guest must stand still, with the CPU's ``registers``.
+        """
+        sp = None if registers["msr"] & _PR else registers["r1"]
+        live = cache(lambda at: self._profile.comes_back(self._image, self, at + self._shift, sp))
+        return [pc for at, pc in contexts if live(at)]

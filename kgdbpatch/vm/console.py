@@ -1,0 +1,196 @@
+"""The guest's console: everything it printed since power-on, for any number of readers; one may type."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
+from kgdbpatch.vm.follow import Follower, Owner
+from kgdbpatch.vm.keyboard import Typing
+from kgdbpatch.vm.lock import locked
+from kgdbpatch.vm.peer import peer_of, wait_for_turn
+
+__all__ = ["Console", "Owner"]
+
+_TAIL = 10  # lines that an error quotes
+_LONGEST_LINE = 1 << 16  # bytes
+_LEAST = 0.001  # seconds: 0 would mean not to wait at all
+
+
+class Console:
+    """Read the log file that QEMU keeps of the console; positions are byte offsets in it."""
+
+    def __init__(self, path: Path, socket_path: Path, owner: Owner) -> None:
+        self._path, self._socket, self._owner = path, socket_path, owner
+        self._held = False
+
+    @property
+    def guest(self) -> str:
+        """The guest's name."""
+        return self._path.parent.name
+
+    def position(self) -> int:
+        """Return the place behind the last line printed so far; an unfinished line lies after it."""
+        try:
+            start = max(0, self._path.stat().st_size - _LONGEST_LINE)
+        except FileNotFoundError:
+            raise self._owner.lost() from None
+        return start + self.read(start).rfind(b"\n") + 1
+
+    def lines(self, since: int = 0) -> list[str]:
+        """Return the complete lines printed since ``since``, without their ends."""
+        printed = self.read(since)
+        return [_text(line) for line in printed.split(b"\n")[:-1]]
+
+    def size(self) -> int:
+        """Return how many bytes were printed so far."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            raise self._owner.lost() from None
+
+    def silent(self) -> float:
+        """Return for how many seconds (of the host's) nothing has been printed."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime)
+        except FileNotFoundError:
+            raise self._owner.lost() from None
+
+    def read(self, since: int) -> bytes:
+        """Return what was printed since ``since``."""
+        try:
+            with self._path.open("rb") as log:
+                log.seek(since)
+                return log.read()
+        except FileNotFoundError:
+            raise self._owner.lost() from None
+
+    def follower(self, since: int) -> Follower:
+        """Return what reads the console's bytes from ``since`` on, as they come."""
+        return Follower(self._path, self._owner, since)
+
+    def follow(self, since: int = 0, deadline: float | None = None) -> Iterator[str]:
+        """Yield complete lines as they come; end ``deadline`` seconds from now, or never.
+
+        Raises `TargetLost` when QEMU ends, after its last line.
+        """
+        return (line for line, complete in self._follow(since, deadline) if complete)
+
+    def wait(
+        self, pattern: str, deadline: float = 10.0, since: int = 0, *, partial: bool = False
+    ) -> re.Match[str]:
+        """Return the match of regex ``pattern`` in the first line since ``since`` that has one.
+
+        Its ``string`` is the line. With ``partial`` a line not yet ended, such as a prompt,
+        may match too. Raises `TargetTimeout` with the last lines after ``deadline`` seconds,
+        `TargetLost` when QEMU ends.
+        """
+        wanted = re.compile(pattern)
+        for line, complete in self._follow(since, deadline):
+            found = wanted.search(line) if complete or partial else None
+            if found:
+                return found
+        raise self.timeout(pattern, deadline)
+
+    def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
+        """Return the error that says what did not come and what came last."""
+        printed = self.read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
+        last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
+        return TargetTimeout(
+            f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"
+        )
+
+    def _follow(self, since: int, deadline: float | None) -> Iterator[tuple[str, bool]]:
+        """Yield (line, whether it is complete); an unfinished line comes again when it has grown."""
+        end = None if deadline is None else time.monotonic() + deadline
+        with self.follower(since) as follower:
+            rest = b""
+            while True:
+                more = follower.read()
+                if more:
+                    *complete, rest = (rest + more).split(b"\n")
+                    yield from ((_text(line), True) for line in complete)
+                    if rest:
+                        yield _text(rest), False
+                elif not follower.wait(end):
+                    return
+
+    # ---- typing ----------------------------------------------------------------------------
+
+    @contextmanager
+    def held(self, wait: float = 10.0) -> Iterator[None]:
+        """Be the only one who types meanwhile; within it this object's `send` may be used as usual.
+
+        Raises `TargetBusy` naming who types after ``wait`` seconds.
+        """
+        if self._held:
+            yield
+            return
+        busy = f"the console of guest '{self.guest}' is in use"
+        path = self._path.with_name("console.lock")
+        try:
+            with locked(path, busy, wait, settles=True):
+                wait_for_turn(self._socket, f"{busy} by another program", wait)
+                self._held = True
+                try:
+                    yield
+                finally:
+                    self._held = False
+        except FileNotFoundError as error:
+            raise self._owner.lost() from error
+
+    def send(self, text: str, deadline: float = 10.0) -> None:
+        """Type ``text``; return when the guest has taken it.
+
+        Raises `TargetTimeout` when it does not within ``deadline`` seconds; some of it may have
+        been taken then. `TargetBusy` names another one who types.
+        """
+        end = time.monotonic() + deadline
+        poll = select.poll()
+        with self.held(deadline), self.typing(text.encode(), end - time.monotonic()) as typing:
+            while not self.step(typing):
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise self.not_taken(deadline)
+                poll.register(typing.fileno(), typing.events)
+                poll.poll(left * 1000 + 1)
+
+    def typing(self, text: bytes, deadline: float) -> Typing:
+        """Begin to type ``text`` (the caller holds the console); errors as for `send`."""
+        try:
+            return Typing(self._socket, text, max(deadline, _LEAST))
+        except TimeoutError as error:
+            raise self.not_taken(deadline) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def step(self, typing: Typing) -> bool:
+        """Go on typing, without waiting; tell whether the guest has taken all; errors as for `send`."""
+        try:
+            return typing.step()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def not_taken(self, deadline: float) -> TargetTimeout:
+        """Return the error that says that the guest did not take its input, or who is in the way."""
+        other = peer_of(self._socket, but=os.getpid())
+        if other is not None:
+            pid, command = other
+            by = f"another program, process {pid} ({command[:100]})"
+            return TargetBusy(f"the console of guest '{self.guest}' is in use by {by}; waited {deadline:g} s")
+        return TargetTimeout(f"the guest did not take its console input within {deadline:g} s")
+
+    def _unwritable(self, error: OSError) -> TargetLost:
+        if self._owner.process.wait(0.2):
+            return self._owner.lost()
+        return TargetLost(f"the console cannot be written: {error.strerror}")
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").strip("\r")  # early consoles send it behind the newline

@@ -1,0 +1,59 @@
+"""Look at the CPUs of a running guest from outside, without a stop: QEMU's own view of their registers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.qmp import qmp_again
+
+__all__ = ["Glance", "glances"]
+
+_EE, _PR, _POW = 0x8000, 0x4000, 0x4_0000  # MSR
+_ROW = re.compile(
+    r"^NIP (?P<pc>\w+) .*?^MSR (?P<msr>\w+) .*?"
+    r"^TB (?P<high>\d+) (?P<low>\d+).*?^GPR00 \w+ (?P<sp>\w+) (?P<r2>\w+)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One CPU at one moment. ``pc`` may be a little old: QEMU does not note it between branches."""
+
+    pc: int
+    msr: int
+    sp: int
+    r2: int
+    timebase: int
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether interrupts are on."""
+        return bool(self.msr & _EE)
+
+    @property
+    def user(self) -> bool:
+        """Whether a process runs."""
+        return bool(self.msr & _PR)
+
+    @property
+    def naps(self) -> bool:
+        """Whether the CPU waits for an interrupt."""
+        return bool(self.msr & _POW)
+
+
+def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:
+    """Return all CPUs' registers at so many moments, one right after the other.
+
+    Raises `TargetTimeout` when another client holds QEMU's monitor for ``deadline`` seconds.
+    """
+    command = {"command-line": "info registers -a"}
+    answers = qmp_again(qemu.directory / "qmp.sock", "human-monitor-command", command, times, deadline)
+    return [[_glance(row) for row in _ROW.finditer(str(text).replace("\r", ""))] for text in answers]
+
+
+def _glance(row: re.Match[str]) -> Glance:
+    pc, msr, sp, r2 = (int(row[name], 16) & 0xFFFF_FFFF for name in ("pc", "msr", "sp", "r2"))
+    return Glance(pc, msr, sp, r2, int(row["high"]) << 32 | int(row["low"]))

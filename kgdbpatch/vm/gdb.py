@@ -1,0 +1,394 @@
+"""The debugger: stop the guest, look, change, let it go; every stop is one connection."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
+from kgdbpatch.vm.gdb_process import Gdb
+from kgdbpatch.vm.peer import wait_for_turn
+from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.registers import GRegisters, Layout
+
+__all__ = ["Debugger", "GRegisters", "Session"]
+
+_PATIENCE = 10  # seconds GDB waits for an answer of QEMU, which most often comes within microseconds
+_DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
+_PIECE = 1920  # bytes of memory in one packet
+_BULK = 1 << 15  # bytes from which on GDB itself takes them from a file that we share
+_WRITE_FAILED = "memory write failed"  # what "restore" only warns of
+_PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
+_LOOKS = "gmpq"  # what packets begin with that change nothing
+_RAW = re.compile(r"(?!:)[!-~ ]+")
+_POW = 0x4_0000  # MSR
+_INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
+
+
+def _ok(what: str, answer: str) -> None:
+    if answer != "OK":
+        raise CommandFailed(f"QEMU refuses {what} (answer {answer!r})")
+
+
+def _block(answer: str) -> bytes:
+    try:
+        return bytes.fromhex(answer)
+    except ValueError:
+        raise TargetLost(f"QEMU's answer to g is {answer[:40]!r}") from None
+
+
+class Debugger:
+    """GDB for one guest, started at once and kept; connected only while the guest is stopped.
+
+    >>> with Debugger(qemu) as debugger, debugger.stopped() as session:
+    ...     hex(session.registers()["pc"])
+    """
+
+    def __init__(self, qemu: Qemu, wait: float = 10.0) -> None:
+        """``wait``: how long (seconds) another debugger that is connected may take to let go."""
+        self._qemu, self._wait = qemu, wait
+        self._share = os.memfd_create("kgdbpatch-transfer", os.MFD_CLOEXEC)
+        self._gdb = self._new_gdb()
+        self._layout: Layout | None = None
+        self.pause = 0.0  # seconds of the last stop, from before connecting until resumed
+
+    def _new_gdb(self) -> Gdb:
+        settings = [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}"]
+        return Gdb(self._qemu, settings, self._share, self._qemu.directory)
+
+    @contextmanager
+    def stopped(self) -> Iterator[Session]:
+        """Stop the guest, yield a session, resume the guest, also on errors.
+
+        A guest that was paused is so afterwards. One that a killed debugger left stopped goes on;
+        breakpoints that it left are gone. Raises `TargetLost` quoting QEMU or GDB when one of them ends,
+        `TargetBusy` naming another debugger that does not let go in time.
+        """
+        if not self._qemu.alive():
+            raise self._qemu.lost()
+        if not self._gdb.alive():
+            self._gdb.close()
+            self._gdb = self._new_gdb()
+        self._gdb.start(_DEADLINE)
+        wait_for_turn(
+            self._qemu.gdb_socket, f"guest '{self._qemu.name}' is held by another debugger", self._wait
+        )
+        started = time.perf_counter()
+        try:
+            with self._qemu.debugged() as paused, self._connected(paused) as session:
+                yield session
+        finally:
+            self.pause = time.perf_counter() - started
+
+    @contextmanager
+    def _connected(self, paused: bool) -> Iterator[Session]:
+        session = Session(self._qemu, self._gdb, self._share)
+        try:
+            session.connect()
+            session.layout = self._layout = self._layout or self._learn(session)
+            yield session
+        except BaseException:
+            # The first error is the one to report; an unanswering GDB must not keep the guest.
+            try:
+                session.leave(paused=paused)
+            except (TargetLost, CommandFailed):
+                self._gdb.close()
+            raise
+        session.leave(paused=paused)
+
+    def _learn(self, session: Session) -> Layout:
+        """Return the layout of the registers; QEMU's description is read once a guest."""
+        path = self._qemu.directory / "registers.json"
+        layout = Layout.load(path)
+        if layout is None:
+            layout = Layout.read(session.packet)
+            layout.save(path)
+        for name, offset in GRegisters.OFFSETS.items():
+            if layout.places[name][1:] != (offset, 4):
+                raise TargetLost(
+                    f"QEMU describes register {name} at {layout.places[name]}: an unknown layout"
+                )
+        return layout
+
+    @contextmanager
+    def logged(self, path: Path) -> Iterator[None]:
+        """Have GDB log the packets of the connections made meanwhile (``packets.packets_sent``)."""
+        self._gdb.ask(f":set remotelogfile {path}", deadline=_DEADLINE)
+        try:
+            yield
+        finally:
+            self._gdb.close()  # it would go on formatting them, which takes longer than sending them
+
+    @property
+    def gdb_pid(self) -> int:
+        """GDB's process id."""
+        return self._gdb.pid
+
+    def close(self) -> None:
+        """End GDB; the guest goes on."""
+        self._gdb.close()
+        if self._share >= 0:
+            os.close(self._share)
+            self._share = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Session:
+    """A stopped guest. What one method does is done wholly even when this process is killed in it."""
+
+    layout: Layout
+
+    def __init__(self, qemu: Qemu, gdb: Gdb, share: int) -> None:
+        self._qemu, self._gdb, self._share = qemu, gdb, share
+        self._physical = False  # addresses in packets are physical ones
+        self._running = False
+        self._general: bytes | None = None  # the general registers, as far as they are known
+        self._later: list[tuple[str, Callable[[str], None]]] = []  # orders put off, checks of their answers
+        self._shared = 0  # bytes of the shared file that orders put off still need
+
+    # ---- raw -----------------------------------------------------------------------------
+
+    def packet(self, text: str) -> str:
+        """Send one raw packet and return QEMU's answer."""
+        return self.packets(text)[0]
+
+    def packets(self, *texts: str) -> list[str]:
+        """Send raw packets in a row and return QEMU's answers."""
+        for text in texts:
+            if not _RAW.fullmatch(text):
+                raise Misuse(f"not a packet: {text!r}")
+        answers = self._ask(*texts)
+        if not all(text[0] in _LOOKS for text in texts):
+            self._general = None
+        return answers
+
+    def _ask(self, *orders: str, deadline: float = 0.0) -> list[str]:
+        """Have GDB carry out what was put off and ``orders`` in one go; return the latter's answers.
+
+        After ``deadline`` seconds, when it is not 0, the guest is stopped.
+        """
+        if self._running:
+            raise Misuse("the guest runs; interrupt it first")
+        later, self._later, self._shared = self._later, [], 0
+        row = [*(packet for packet, _ in later), *orders]
+        if not row:
+            return []
+        overdue = (deadline, self._stop) if deadline else None
+        answers = self._gdb.ask(*row, deadline=deadline + _DEADLINE, overdue=overdue)
+        for (_, check), answer in zip(later, answers, strict=False):
+            check(answer or "")
+        if None in answers:
+            raise TargetLost(f"QEMU did not answer the packet {row[answers.index(None)][:40]!r}")
+        return [answer or "" for answer in answers[len(later) :]]
+
+    def _stop(self) -> None:
+        """Stop a guest that runs while GDB waits for it, which GDB does not notice otherwise."""
+        with suppress(TargetLost, CommandFailed):  # GDB itself loses its patience, or says what was lost
+            self._qemu.qmp("stop")
+
+    def connect(self) -> None:
+        """Connect, which stops the guest."""
+        self._running = False
+        _, reset, state = self._ask(f":target remote {self._socket()}", _PHYSICAL_OFF, "g")
+        _ok("virtual addresses", reset)
+        self._general = _block(state)
+
+    def _socket(self) -> str:
+        """Return the path of QEMU's GDB server as seen from GDB, which takes one with a colon for TCP."""
+        path = self._qemu.gdb_socket
+        return path.name if path.parent == self._qemu.directory else str(path)
+
+    def detach(self) -> None:
+        """Disconnect; the guest goes on."""
+        self._disconnect(":detach")
+
+    def leave(self, *, paused: bool) -> None:
+        """Disconnect; the guest goes on, or stands still where it is to be ``paused``."""
+        if paused and self._running:
+            self._qemu.qmp("stop")
+        self._disconnect(":disconnect" if paused else ":detach")
+
+    def _disconnect(self, order: str) -> None:
+        if self._running:
+            return
+        orders = [_PHYSICAL_OFF] if self._physical else []
+        self._physical = False
+        self._ask(*orders, order)
+        self._running = True
+
+    # ---- registers -----------------------------------------------------------------------
+
+    def read_all(self) -> bytes:
+        """Return all general registers as one block (see `GRegisters`)."""
+        if self._general is None:
+            self._general = _block(self.packet("g"))
+        return self._general
+
+    def forget(self) -> None:
+        """Ask anew for registers: the guest was changed by others than this session."""
+        self._general = None
+
+    def write_all(self, raw: bytes, *, later: bool = False) -> None:
+        """Set all general registers at once, in one packet; ``later`` as for `write_physical`."""
+        self._later.append((f"G{GRegisters(raw).raw.hex()}", partial(_ok, "the registers")))
+        self._general = None
+        if not later:
+            self._ask()
+
+    def registers(self) -> dict[str, int]:
+        """Return r0..r31, pc, msr, cr, lr, ctr and xer by name."""
+        return GRegisters(self.read_all()).as_dict()
+
+    def register(self, name: str) -> int:
+        """Return one register, special ones (``srr0``, ``dbat0u``) included, as QEMU names it."""
+        answer = self.packet(f"p{self.layout.number(name):x}")
+        try:
+            return int(answer, 16)
+        except ValueError:
+            raise CommandFailed(f"QEMU refuses to read register {name} (answer {answer!r})") from None
+
+    # ---- memory --------------------------------------------------------------------------
+
+    def _mode(self, physical: bool) -> None:
+        """Make packets' addresses physical, or virtual again."""
+        if physical != self._physical:
+            self._physical = physical
+            order = _PHYSICAL_ON if physical else _PHYSICAL_OFF
+            self._later.append((order, partial(_ok, "the kind of address")))
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read memory as the CPU maps it now; raises `MemoryFault` where it maps nothing."""
+        return self._read(address, size, physical=False)
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Read physical memory; RAM is read without asking QEMU."""
+        if address >= 0 and address + size <= self._qemu.ram.size:
+            if self._later:
+                self._ask()
+            return self._qemu.ram.read(address, size)
+        return self._read(address, size, physical=True)
+
+    def _read(self, address: int, size: int, *, physical: bool) -> bytes:
+        self._check(address, size)
+        self._mode(physical)
+        starts = range(address, address + size, _PIECE)
+        spans = [(start, min(_PIECE, address + size - start)) for start in starts]
+        answers = self._ask(*(f"m{start:x},{length:x}" for start, length in spans))
+        for (start, length), answer in zip(spans, answers, strict=True):
+            self._check_access(start, length, physical, answer)
+        return bytes.fromhex("".join(answers))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write memory as the CPU maps it now, whatever its protection; `MemoryFault` where unmapped."""
+        self._write(address, data, physical=False)
+
+    def write_physical(self, address: int, data: bytes, *, later: bool = False) -> None:
+        """Write physical memory; ``later``: together with what is asked of GDB next, which fails for it."""
+        self._write(address, data, physical=True, later=later)
+
+    def _write(self, address: int, data: bytes, *, physical: bool, later: bool = False) -> None:
+        self._check(address, len(data))
+        if address < self._shared:
+            self._ask()
+        self._mode(physical)
+        check = partial(self._check_access, address, len(data), physical)
+        if len(data) >= _BULK:
+            self._later.append((self._restore(address, data), check))
+        else:
+            for start in range(0, len(data), _PIECE):
+                piece = data[start : start + _PIECE]
+                self._later.append((f"M{address + start:x},{len(piece):x}:{piece.hex()}", check))
+        if not later:
+            self._ask()
+
+    def _restore(self, address: int, data: bytes) -> str:
+        """Put data into the shared file; return GDB's command that takes it from there."""
+        start, self._shared = self._shared, self._shared + len(data)
+        os.ftruncate(self._share, start)
+        os.pwrite(self._share, data, start)
+        file = f"/proc/self/fd/{self._share}"
+        return f":restore {file} binary {address - start:#x} {start} {self._shared}"  # it adds the place
+
+    @staticmethod
+    def _check_access(address: int, size: int, physical: bool, answer: str) -> None:
+        restored = answer.startswith("Restoring") and _WRITE_FAILED not in answer
+        if answer != "OK" and len(answer) != 2 * size and not restored:
+            answer = answer.strip().splitlines()[-1] if answer else "nothing"
+            kind = "physical" if physical else "mapped"
+            where = f"0x{address:08x}..0x{address + size:08x}"
+            raise MemoryFault(f"no {kind} memory at {where} (QEMU answers {answer!r})", address)
+
+    @staticmethod
+    def _check(address: int, size: int) -> None:
+        if address < 0 or size < 0 or address + size > 1 << 32:
+            raise Misuse(f"not an address range: {address:#x} + {size:#x}")
+
+    # ---- running -------------------------------------------------------------------------
+
+    def run_to_physical(self, address: int, deadline: float) -> GRegisters:
+        """Let the CPU run untranslated code until it reaches ``address``; return its registers there.
+
+        The CPU's pc and msr must have been set so that it gets there. A CPU that naps (it was
+        stopped with MSR[POW] set) runs nothing before its next interrupt. Errors as for `run_to`.
+        """
+        return self.run_to(address, deadline)
+
+    def run_to(self, address: int, deadline: float) -> GRegisters:
+        """Let the guest run until its pc is ``address``; return the registers there.
+
+        ``deadline`` is rounded up to whole seconds; then the guest is stopped where it is and
+        `TargetTimeout` raised.
+        """
+        seconds = max(1, math.ceil(deadline))
+        place = f"1,{address:x},4"
+        answers = self._ask(  # GDB itself loses its patience when nobody is left who stops the guest
+            f":set remotetimeout {seconds + 1}",
+            *(f"Z{place}", "vCont;c", f"z{place}", "g"),
+            f":set remotetimeout {_PATIENCE}",
+            deadline=seconds,
+        )
+        set_, stop, cleared, state = answers[1:-1]
+        _ok(f"a breakpoint at 0x{address:08x}", set_)
+        _ok("to remove a breakpoint", cleared)
+        self._general = _block(state)
+        registers = GRegisters(self._general)
+        where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
+        if registers["msr"] & _POW:
+            where += " (MSR[POW]: the CPU naps, and runs nothing before its next interrupt)"
+        if stop.startswith(_INTERRUPTED):
+            raise TargetTimeout(f"the guest did not reach 0x{address:08x} within {seconds} s; {where}")
+        if registers["pc"] != address:
+            raise TargetLost(f"the guest stopped ({stop}) before it reached 0x{address:08x}; {where}")
+        return registers
+
+    def step(self, count: int = 1) -> None:
+        """Let the CPU execute so many instructions; interrupts wait meanwhile."""
+        self._ask(*["vCont;s"] * count, deadline=float(_PATIENCE))
+        self._general = None
+
+    def resume(self) -> None:
+        """Let the guest run until `interrupt`.
+
+        GDB is disconnected meanwhile: one that is ended while its guest runs can leave it stopped.
+        """
+        if self._running:
+            raise Misuse("the guest runs already")
+        self.detach()
+
+    def interrupt(self) -> None:
+        """Stop the guest again after `resume`."""
+        if not self._running:
+            raise Misuse("the guest is stopped already")
+        self.connect()

@@ -1,0 +1,312 @@
+"""QEMU as a managed process that outlives its client: start, attach, monitor, snapshots, end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from kgdbpatch.errors import CommandFailed, TargetLost
+from kgdbpatch.vm import launch, runtime
+from kgdbpatch.vm.console import Console
+from kgdbpatch.vm.events import EventLog
+from kgdbpatch.vm.lock import exclusive
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.process import Process, boot_id, namespace
+from kgdbpatch.vm.qmp import greet, qmp
+from kgdbpatch.vm.ram import Ram
+from kgdbpatch.vm.runtime import GuestRecord
+
+__all__ = ["Qemu", "Ram", "Since"]
+
+_GREETING = 20.0  # seconds for QEMU to come up; 0.1 are usual
+_QUIT = 3.0  # seconds a polite end may take
+_SNAPSHOT_BASE, _SNAPSHOT_RATE = 30.0, 4.0  # seconds, and MiB a second that the slowest disk takes
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Where the guest's life since its power-on or last restore begins, in its console and its events."""
+
+    console: int = 0
+    events: int = 0
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C: what is started meanwhile gets written down."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Qemu:
+    """A running guest machine; as a context manager it is shut down at the end.
+
+    >>> with Qemu.start("g", MachineDescription.load("g3beige"), 64, ["-kernel", "vmlinux"]) as q:
+    ...     q.hmp("info status")
+    'VM status: running'
+    """
+
+    def __init__(self, record: GuestRecord, process: Process) -> None:
+        self._record, self._process = record, process
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        machine: MachineDescription,
+        memory_mib: int,
+        args: Sequence[str] | Callable[[Path], Sequence[str]] = (),
+        *,
+        metadata: Mapping[str, object] | None = None,
+        icount: str | None = None,
+    ) -> Qemu:
+        """Start a guest and return once QEMU answers.
+
+        ``args`` are QEMU's further arguments, or a function that gives them for the guest's
+        directory, where scratch files may be put. ``metadata`` (JSON) is kept for `attach`.
+        Raises `Misuse` for a bad or taken name, `TargetLost` quoting QEMU when it exits.
+        """
+        directory = runtime.checked_directory(name)
+        with runtime.starting(directory.parent):
+            if directory.exists():
+                runtime.clean(name)
+            directory.mkdir(mode=0o700)
+            try:
+                launch.make_snapshot_store(directory / "snapshots.qcow2")
+                words = [*(args(directory) if callable(args) else args)]
+                if icount is not None:
+                    words += ["-icount", icount]
+                with _uninterrupted():
+                    process, ram = launch.spawn(name, machine, memory_mib, words, directory)
+                    record = GuestRecord(
+                        name=name,
+                        path=str(directory),
+                        pid=process.pid,
+                        started=process.started,
+                        host_boot=boot_id(),
+                        machine=machine.name,
+                        architecture=machine.architecture,
+                        memory_mib=memory_mib,
+                        ram=ram,
+                        metadata=dict(metadata or {}),
+                        namespace=namespace(),
+                    )
+                    record.save()
+            except BaseException:
+                runtime.end_all(directory)
+                runtime.clean(name)
+                raise
+        started = cls(record, process)
+        try:
+            started._greet()
+        except BaseException:
+            started.shutdown()
+            raise
+        return started
+
+    def _greet(self) -> None:
+        try:
+            greet(self.directory / "qmp.sock", _GREETING)
+        except TargetLost as error:
+            if self._process.wait(1):
+                words = (self.directory / "qemu.stderr").read_text(errors="replace").strip()
+                raise TargetLost(
+                    f"QEMU exited immediately ({self._process.exit_text()}): {words or 'no message'}"
+                ) from error
+            raise
+
+    @classmethod
+    def attach(cls, name: str, *, dead: bool = False) -> Qemu:
+        """Return a running guest, with ``dead`` also what is left of one; it is neither stopped nor changed.
+
+        Raises `UnknownGuest`, or `TargetLost` with QEMU's last words when it has died.
+        """
+        record = runtime.record(name, dead=dead)
+        return cls(record, record.process())
+
+    @property
+    def name(self) -> str:
+        """The guest's name."""
+        return self._record.name
+
+    @property
+    def directory(self) -> Path:
+        """The guest's private directory."""
+        return self._record.directory
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._record.pid
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """What `start` was told to keep."""
+        return self._record.metadata
+
+    @property
+    def architecture(self) -> str:
+        """GDB's name of the CPU."""
+        return self._record.architecture
+
+    @property
+    def binary(self) -> str:
+        """The name of the program that runs the guest."""
+        return MachineDescription.load(self._record.machine).binary
+
+    @property
+    def process(self) -> Process:
+        """QEMU's process, for waiting on its end."""
+        return self._process
+
+    @property
+    def gdb_socket(self) -> Path:
+        """The socket of QEMU's GDB server."""
+        return self.directory / "gdb.sock"
+
+    def alive(self) -> bool:
+        """Tell whether QEMU still runs."""
+        return self._process.alive()
+
+    def lost(self) -> TargetLost:
+        """Return the error that says how QEMU ended, in its own words."""
+        return runtime.lost(self.name, self._process, self.directory)
+
+    def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
+        """Execute a QMP command and return its answer.
+
+        Raises `CommandFailed` with QEMU's words, `TargetLost`, or `TargetTimeout` after
+        ``deadline`` seconds.
+        """
+        return self._execute(command, arguments, deadline)
+
+    def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
+        try:
+            return qmp(self.directory / "qmp.sock", command, arguments, deadline)
+        except CommandFailed:
+            raise
+        except TargetLost as error:
+            if self._process.wait(0.2):
+                raise self.lost() from error
+            raise
+
+    def hmp(self, text: str, *, deadline: float = 30.0) -> str:
+        """Execute a command of the human monitor and return its text; errors as for `qmp`."""
+        answer = self._execute("human-monitor-command", {"command-line": text}, deadline)
+        return str(answer).replace("\r\n", "\n").rstrip("\n")
+
+    def savevm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Save the whole state under ``tag``; raises `CommandFailed` with QEMU's words.
+
+        Raises `TargetTimeout` after ``deadline`` seconds; without one it is what the guest's memory
+        takes on a slow disk.
+        """
+        self._snapshot("savevm", tag, deadline)
+
+    def loadvm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Bring the state saved under ``tag`` back; errors as for `savevm`."""
+        ran = self.runs()
+        self.qmp("stop")
+        try:
+            self._snapshot("loadvm", tag, deadline)
+            self._begin_anew()
+        finally:
+            if ran:
+                self.qmp("cont")
+
+    def runs(self) -> bool:
+        """Tell whether the guest's CPU is let run, as far as QEMU is concerned."""
+        stopped = self.events.update().stopped
+        if stopped is None:
+            answer = self.qmp("query-status")
+            return bool(answer.get("running")) if isinstance(answer, dict) else True
+        return not stopped
+
+    @contextmanager
+    def debugged(self) -> Iterator[bool]:
+        """Note that a debugger stops the guest; yield whether it is paused, and so to be left paused.
+
+        A note that a killed debugger left tells what it found.
+        """
+        note = self.directory / "debugged"
+        paused = not self.runs()
+        if paused and note.exists():
+            paused = note.read_text() == "paused"
+        note.write_text("paused" if paused else "running")
+        yield paused
+        note.unlink(missing_ok=True)
+
+    @property
+    def since(self) -> Since:
+        """Where the guest's present life begins."""
+        try:
+            return Since(**json.loads((self.directory / "since.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return Since()
+
+    def _begin_anew(self) -> None:
+        draft = self.directory / "since.json.new"
+        console = (self.directory / "console.log").stat().st_size
+        draft.write_text(json.dumps(asdict(Since(console, self.events.position()))))
+        draft.rename(self.directory / "since.json")
+
+    @cached_property
+    def events(self) -> EventLog:
+        """What QEMU noted of the guest while nobody looked."""
+        return EventLog(self.directory)
+
+    def _snapshot(self, command: str, tag: str, deadline: float | None) -> None:
+        enough = _SNAPSHOT_BASE + self._record.memory_mib / _SNAPSHOT_RATE
+        words = self.hmp(f"{command} {tag}", deadline=enough if deadline is None else deadline).strip()
+        if words:
+            raise CommandFailed(f"QEMU refuses {command} {tag}: {words.removeprefix('Error: ')}")
+
+    @cached_property
+    def ram(self) -> Ram:
+        """The guest's RAM, readable while it runs."""
+        try:
+            return Ram(self._record.ram, self._record.memory_mib << 20)
+        except TargetLost:
+            if not self.alive():
+                raise self.lost() from None
+            raise
+
+    @cached_property
+    def console(self) -> Console:
+        """What the guest has printed, and a way to type."""
+        return Console(self.directory / "console.log", self.directory / "console.sock", self)
+
+    def exclusive(self, wait: float, *, settles: bool = False) -> AbstractContextManager[bool]:
+        """Hold the guest for oneself; yield whether the last holder ended in order.
+
+        One who ``settles`` brings what was left under way to its end first. Raises `TargetBusy` naming
+        the holder after ``wait`` seconds.
+        """
+        return exclusive(self.directory / "lock", self.name, wait, settles=settles)
+
+    def shutdown(self) -> None:
+        """End the guest, by force if need be, and remove its directory."""
+        if self.alive():
+            polite = _QUIT
+            try:
+                self.qmp("quit", deadline=_QUIT)
+            except TargetLost:
+                polite = 0.0
+            if not self._process.wait(polite):
+                self._process.kill()
+                self._process.wait(_QUIT)
+        runtime.forget(self._record)
+
+    def __enter__(self) -> Qemu:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()

@@ -1,0 +1,100 @@
+"""Where registers lie in the remote protocol, from QEMU's description of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from kgdbpatch.errors import Misuse, TargetLost
+from kgdbpatch.vm.description import described_registers, read_document
+
+__all__ = ["GENERAL", "GRegisters", "Layout"]
+
+GENERAL = (*(f"r{number}" for number in range(32)), "pc", "msr", "cr", "lr", "ctr", "xer")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Per register name its number in the protocol, its offset in a ``g`` packet and its size."""
+
+    places: Mapping[str, tuple[int, int, int]]
+
+    @classmethod
+    def read(cls, packet: Callable[[str], str]) -> Layout:
+        """Ask QEMU for its description; ``packet`` sends one packet and returns the answer."""
+        places = described_registers(partial(read_document, packet))
+        missing = [name for name in GENERAL if name not in places]
+        if missing:
+            raise TargetLost(f"QEMU describes no register {', '.join(missing)} of this CPU")
+        return cls(places)
+
+    @classmethod
+    def load(cls, path: Path) -> Layout | None:
+        """Return a layout kept by `save`, or None."""
+        try:
+            return cls({name: tuple(place) for name, place in json.loads(path.read_text()).items()})
+        except (OSError, ValueError):
+            return None
+
+    def save(self, path: Path) -> None:
+        """Keep the layout, wholly or not at all."""
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(dict(self.places)))
+        draft.rename(path)
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of a ``g`` packet: the general registers, which QEMU puts first."""
+        return max(offset + size for _, offset, size in map(self.places.__getitem__, GENERAL))
+
+    def number(self, name: str) -> int:
+        """Return a register's number in the protocol; raises `Misuse` for an unknown name."""
+        try:
+            return self.places[name][0]
+        except KeyError:
+            raise Misuse(f"the CPU has no register '{name}'") from None
+
+
+class GRegisters:
+    """The general registers as one block, the contents of a ``g`` or ``G`` packet.
+
+    >>> registers = GRegisters(session.read_all())
+    >>> registers["pc"] += 4
+    >>> session.write_all(registers.raw)
+    """
+
+    # QEMU's order for 32-bit PowerPC with a target description; `Session` checks it against GDB's.
+    OFFSETS: Mapping[str, int] = {name: 4 * index for index, name in enumerate(GENERAL)}
+    SIZE = 4 * len(GENERAL)
+
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != self.SIZE:
+            raise TargetLost(
+                f"QEMU's register block has {len(raw)} bytes, not {self.SIZE}: an unknown layout"
+            )
+        self._raw = bytearray(raw)
+
+    @property
+    def raw(self) -> bytes:
+        """The block."""
+        return bytes(self._raw)
+
+    def _place(self, name: str) -> slice:
+        try:
+            offset = self.OFFSETS[name]
+        except KeyError:
+            raise Misuse(f"'{name}' is none of r0..r31, pc, msr, cr, lr, ctr, xer") from None
+        return slice(offset, offset + 4)
+
+    def __getitem__(self, name: str) -> int:
+        return int.from_bytes(self._raw[self._place(name)], "big")
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._raw[self._place(name)] = (value & 0xFFFF_FFFF).to_bytes(4, "big")
+
+    def as_dict(self) -> dict[str, int]:
+        """Return all registers by name."""
+        return {name: self[name] for name in GENERAL}

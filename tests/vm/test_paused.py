@@ -1,0 +1,99 @@
+"""A guest that its user paused stays paused, whatever is done to it; Ctrl-C leaves no answer to others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch.errors import TargetTimeout
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.vm.qemu import Qemu
+
+from .baremetal import LOOP, Starter, count, loader, runs
+
+pytestmark = pytest.mark.guest
+
+
+def test_a_paused_guest_stays_paused(start: Starter):
+    qemu = start("paused")
+    with Debugger(qemu) as debugger:
+        for _ in range(2):
+            qemu.qmp("stop")
+            before = count(qemu)
+            with debugger.stopped() as session:
+                session.write_physical(0x3000, b"data")
+            with pytest.raises(ZeroDivisionError), debugger.stopped():
+                raise ZeroDivisionError
+            assert qemu.hmp("info status") == "VM status: paused"
+            assert count(qemu) == before
+            qemu.qmp("cont")
+            with debugger.stopped():
+                pass
+            assert runs(qemu)
+        qemu.qmp("stop")
+        with debugger.stopped() as session:
+            session.resume()
+        assert qemu.hmp("info status") == "VM status: paused"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_killed_debugger_leaves_a_guest_as_it_was(start: Starter, paused: bool):
+    qemu = start("left")
+    if paused:
+        qemu.qmp("stop")
+    client = os.fork()
+    if client == 0:  # a client that dies, with its GDB, while it holds the guest
+        with Debugger(qemu) as debugger, debugger.stopped():
+            os.kill(debugger.gdb_pid, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(client, 0)
+    assert qemu.hmp("info status").startswith("VM status: paused")
+    with Debugger(qemu) as debugger, debugger.stopped():
+        pass
+    assert runs(qemu) is not paused
+
+
+def test_an_interrupted_row_leaves_its_answer_to_nobody(start: Starter):
+    qemu = start("interrupted")
+    with Debugger(qemu) as debugger:
+        for _ in range(3):
+            timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+            timer.start()
+            with pytest.raises(KeyboardInterrupt), debugger.stopped() as session:
+                session.run_to(LOOP + 0x800, 2)  # nothing is there
+            with debugger.stopped() as session:
+                assert session.read_physical(LOOP, 4) == qemu.ram.read(LOOP, 4)
+                assert session.read(LOOP, 4) == qemu.ram.read(LOOP, 4)
+                assert session.registers()["pc"] in range(LOOP, LOOP + 0x100)
+        assert runs(qemu)
+
+
+def test_a_nap_is_named(runtime: Path, tmp_path: Path):
+    nap = (0x3C600004, 0x7C600124, 0x4BFFFFF8)  # lis r3,4; mtmsr r3; b .-8: naps with interrupts off
+    code = b"".join(word.to_bytes(4, "big") for word in (0x3C800010, 0x7C90FBA6, *nap))  # hid0: doze/nap on
+    (tmp_path / "nap.bin").write_bytes(code.ljust(0x100, b"\0"))
+    board = MachineDescription.load("g3beige")
+    with (
+        Qemu.start("nap", board, 32, loader(tmp_path / "nap.bin")) as qemu,
+        Debugger(qemu) as debugger,
+        debugger.stopped() as session,
+        pytest.raises(TargetTimeout, match="the CPU naps"),
+    ):
+        session.run_to(LOOP + 0x40, 1)
+
+
+def test_a_path_with_a_colon(program: Path, tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as environment:
+        directory = tmp_path_factory.mktemp("a:b,c")
+        directory.chmod(0o700)
+        environment.setenv("KGDBPATCH_RUNTIME", str(directory))
+        board = MachineDescription.load("g3beige")
+        with Qemu.start("colon", board, 32, loader(program)) as qemu, Debugger(qemu) as debugger:
+            with debugger.stopped() as session:
+                assert session.read(LOOP, 4) == qemu.ram.read(LOOP, 4)
+            assert runs(qemu)
