@@ -11,25 +11,18 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from kgdbpatch.component import layout, stub
+from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import runs
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.layout import Op, State
-from kgdbpatch.component.mapping import (
-    check_blocks,
-    check_unmapped,
-    free_bats,
-    in_tails,
-    mapping,
-    out_of_tails,
-)
+from kgdbpatch.component.ports import Cpu, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
+from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stacks import unstack
 from kgdbpatch.component.stop import Stop
-from kgdbpatch.component.stub import Command, StubFailed
 from kgdbpatch.component.table import STATUSES, Record, Table
-from kgdbpatch.component.translate import PAGE, translate
+from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import Traps, hook_in, hook_out
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.guests.profile import ArenaPlan
@@ -46,20 +39,19 @@ _TRIES = 16  # attempts to stop the CPU where interrupts are on
 class Component:
     """Drive the kernel component of one guest.
 
-    ``debugger`` gives a started debugger; ``to_physical`` the physical address of a wired
-    kernel address, or None; ``come_back`` the pcs of those interrupted contexts (physical address,
-    pc) that threads may come back to, with the CPU's registers as they are.
+    ``debugger`` gives a started debugger; ``cpu`` and ``personality`` are all that is known of the
+    guest's CPU and of its OS.
     """
 
     def __init__(
         self,
         qemu: Qemu,
         debugger: Callable[[], Debugger],
-        to_physical: Callable[[int], int | None],
-        come_back: Callable[[Iterable[tuple[int, int]], GRegisters], list[int]],
+        cpu: Cpu,
+        personality: Personality,
     ) -> None:
-        self._qemu, self._debugger, self._to_physical = qemu, debugger, to_physical
-        self._come_back = come_back
+        self._qemu, self._debugger = qemu, debugger
+        self._cpu, self._personality = cpu, personality
         self.pause = 0.0  # seconds the last operation stopped the guest
 
     def header(self, physical: int) -> Header | None:
@@ -83,17 +75,17 @@ class Component:
         try:
             with debugger.stopped() as session:
                 registers = GRegisters(session.read_all())
-                if stub.in_stub(registers, arena.physical):
-                    stub.finish(session, arena.physical)
+                if self._cpu.in_call(registers, arena.physical):
+                    self._cpu.finish_call(session, arena.physical)
                     registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
-                    if stub.interruptible(registers) or (anywhere and not stub.napping(registers)):
+                    if self._cpu.interruptible(registers) or (anywhere and not self._cpu.napping(registers)):
                         break
                     session.resume()
                     session.interrupt()
                     registers = GRegisters(session.read_all())
-                stub.leave_exception(session)
-                yield Stop(session, arena.physical)
+                self._cpu.leave_exception(session)
+                yield Stop(session, arena.physical, self._cpu)
         finally:
             self.pause = debugger.pause
 
@@ -110,11 +102,11 @@ class Component:
         """
         if len(baseline) > layout.BASELINE_ENTRIES:
             raise Refused("memory", f"{len(baseline)} words of the running kernel differ from its image")
-        check_blocks(arena)
+        self._cpu.check_blocks(arena)
         with self.stop(arena) as stop:
             stop.check_cpu()
             stop.write(arena.physical, bytes(layout.STUB_OFFSET))
-            stop.write(arena.physical + layout.STUB_OFFSET, stub.CODE)
+            stop.write(arena.physical + layout.STUB_OFFSET, self._cpu.code)
             self._clear(
                 stop, arena.physical + layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * layout.TRAP.itemsize
             )
@@ -122,13 +114,13 @@ class Component:
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             if entries.size:
                 stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
-            stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(stub.CODE))])
+            stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
             state = self._state(arena)
-            check_unmapped(arena, state, self._qemu.ram)
-            bats = free_bats(arena, state)
+            self._cpu.check_unmapped(arena, state, self._qemu.ram)
+            bats = self._cpu.free_bats(arena, state)
             try:
-                stop.call(mapping(arena, bats))
+                stop.call(self._cpu.mapping(arena, bats))
             except StubFailed as error:
                 raise _refusal(error, arena.virtual, 0) from error
             header = header_of(arena, bats, entries.tobytes(), image_sha256)
@@ -158,8 +150,8 @@ class Component:
                 data = b""
                 while len(data) < size:
                     address = virtual + len(data)
-                    wanted = min(size - len(data), PAGE - address % PAGE)
-                    physical = translate(state, ram, address) if address < 1 << 32 else None
+                    wanted = min(size - len(data), layout.PAGE - address % layout.PAGE)
+                    physical = self._cpu.translate(state, ram, address) if address < 1 << 32 else None
                     if physical is None or physical + wanted > ram.size:
                         raise MemoryFault(f"the kernel has no memory mapped at 0x{address:08x}", address)
                     data += ram.read(physical, wanted)
@@ -197,8 +189,8 @@ class Component:
             stop.call(commands)
 
     def _state(self, arena: ArenaPlan) -> np.void:
-        raw = self._qemu.ram.read(arena.physical + layout.STATE_OFFSET, layout.STATE.itemsize)
-        state: np.void = np.frombuffer(raw, layout.STATE)[0]
+        raw = self._qemu.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
+        state: np.void = np.frombuffer(raw, self._cpu.state)[0]
         return state
 
     def _clear(self, stop: Stop, physical: int, size: int) -> None:
@@ -238,18 +230,19 @@ class Component:
             for _, plan in ordered
             if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
-        made = records(ordered, ids, self._to_physical)
+        made = records(ordered, ids, self._personality.to_physical)
         spans = list(runs([slot for slot, _ in ordered]))
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
         )
-        commands = mapping(header.arena, header.bats)
+        commands = self._cpu.mapping(header.arena, header.bats)
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
         commands += self._trap(header, arena, trapped, hook)
-        commands += in_tails(arena, [plan for _, plan in ordered])
+        boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
+        commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
         prepared = len(commands)
         commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
         retired = arena.any_retired
@@ -369,8 +362,8 @@ class Component:
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        contexts = interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
-        held = self._come_back(contexts, stop.registers())
+        contexts = interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges, self._cpu.kernel_status)
+        held = self._personality.may_resume(contexts, stop.registers())
         for pc in (*stop.program_counters(header.arena.tails), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
@@ -391,7 +384,7 @@ class Component:
         """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = [(record.body, record.body + record.body_size) for record in records]
-        return interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges)
+        return interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges, self._cpu.kernel_status)
 
 
 def _left_in(error: StubFailed, command: Command, arena: Arena, now: Table, ids: set[int]) -> Exception:

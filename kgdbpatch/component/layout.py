@@ -31,6 +31,7 @@ __all__ = [
     "MAGIC",
     "MAX_COMMANDS",
     "NO_BAT",
+    "PAGE",
     "QUICK",
     "RECORD",
     "RECORDS",
@@ -76,6 +77,7 @@ BODIES_OFFSET = 0xC0000 + RECORDS * 64
 BODY_ALIGNMENT = 16
 NO_BAT = 0xFFFF_FFFF  # in the header, for the instruction BAT of a block that is data
 LINE = 32  # bytes of a cache line of the 7xx
+PAGE = 4096  # bytes
 
 
 class Op(IntEnum):

@@ -9,7 +9,7 @@ they are saved as 64 bits, the MSR's upper half, 0, lies between them).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,8 @@ from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
 
-_MSR_RUNNING = 0x1032  # ME, IR, DR, RI: set in every kernel context that can be interrupted
-_MSR_USER = 0x4000  # PR
-_MSR_KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
 _DISTANCE = 2  # words from the pc to its MSR, at most
 _CHUNK = 1 << 18  # words at a time: what is made of them stays in the host's caches
-
-
-def _kernel_msr(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    wanted = (words & np.uint32(_MSR_RUNNING | _MSR_USER)) == _MSR_RUNNING
-    return np.asarray(wanted & ((words & np.uint32(~_MSR_KNOWN & 0xFFFF_FFFF)) == 0))
 
 
 def _clusters(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -51,12 +43,15 @@ def _swap(word: int) -> np.uint32:
 
 
 def interrupted_contexts(
-    memory: Iterable[tuple[int, npt.NDArray[np.uint8]]], ranges: Sequence[tuple[int, int]]
+    memory: Iterable[tuple[int, npt.NDArray[np.uint8]]],
+    ranges: Sequence[tuple[int, int]],
+    kernel_status: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.bool_]],
 ) -> list[tuple[int, int]]:
     """Return (physical address, pc) of every saved context whose pc lies in one of ``ranges``.
 
     ``memory`` yields pieces of guest memory that can hold kernel stacks as (physical address,
-    bytes), both multiples of 8; ``ranges`` are virtual ``[start, end)`` pairs.
+    bytes), both multiples of 8; ``ranges`` are virtual ``[start, end)`` pairs; ``kernel_status`` as of
+    `Cpu`.
     """
     if not ranges:
         return []
@@ -82,7 +77,7 @@ def interrupted_contexts(
                     .byteswap()
                     for step in (1, 2)
                 )
-                inside &= _kernel_msr(first) | (first == 0) & _kernel_msr(second)
+                inside &= kernel_status(first) | (first == 0) & kernel_status(second)
                 for at, pc in zip(index[inside], pcs[inside], strict=True):
                     found.append((base + 4 * (begin + int(at)), int(pc)))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, checksum, field_offset
 from kgdbpatch.component.layout import Op, State
-from kgdbpatch.component.stub import Command
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.patch.reach import jump
 from kgdbpatch.vm.qemu import Ram

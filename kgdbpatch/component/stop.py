@@ -4,44 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kgdbpatch.component import layout, stub
-from kgdbpatch.component.stub import Command, StubFailed
-from kgdbpatch.errors import Refused
+from kgdbpatch.component import layout
+from kgdbpatch.component.ports import Cpu
+from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.guests.profile import Window
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = ["Stop"]
 
-_NEEDED = ("ibat0u", "dbat0u", "sdr1")
-_IR = 0x20  # MSR: instructions are translated
-
 
 class Stop:
     """A stopped guest, ready for calls of the stub."""
 
-    def __init__(self, session: Session, arena: int) -> None:
-        self._session, self._arena = session, arena
+    def __init__(self, session: Session, arena: int, cpu: Cpu) -> None:
+        self._session, self._arena, self._cpu = session, arena, cpu
 
     def write(self, physical: int, data: bytes) -> None:
         """Write bytes that no CPU executes or trusts yet, together with the next call at the latest."""
         self._session.write_physical(physical, data, later=True)
 
     def call(self, commands: Sequence[Command]) -> list[int]:
-        """Have the stub obey ``commands``; return their results (see `stub.call`)."""
-        return stub.call(self._session, self._arena, commands)
+        """Have the stub obey ``commands``; return their results (see `Cpu.call`)."""
+        return self._cpu.call(self._session, self._arena, commands)
 
     def check_cpu(self) -> None:
-        """Raise `Refused` (rule ``mapping``) for a CPU that the stub's code is not for.
-
-        It needs real mode, BATs and a hashed page table. CPUs that have these have RI in their MSR, and
-        cache lines of 32 bytes or more; those of Book E, the 4xx and the 8xx have none of them.
-        """
-        missing = [name for name in _NEEDED if name not in self._session.layout.places]
-        if missing:
-            raise Refused(
-                "mapping", f"this CPU has no {' and no '.join(missing)}: it is not of the 6xx family"
-            )
+        """Raise `Refused` (rule ``mapping``) for a CPU that the component's code is not for."""
+        self._cpu.check(self._session)
 
     def registers(self) -> GRegisters:
         """Return the general registers as the guest left them."""
@@ -63,7 +52,7 @@ class Stop:
         registers = self.registers()
         start = hook.at - hook.shift
         inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
-        return self._session.register("srr0") if inside and not registers["msr"] & _IR else None
+        return self._session.register("srr0") if inside and not self._cpu.translated(registers) else None
 
     def obey(self, commands: Sequence[Command]) -> None:
         """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""

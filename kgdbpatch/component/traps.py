@@ -7,7 +7,7 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, field_offset
 from kgdbpatch.component.layout import Op
-from kgdbpatch.component.stub import Command
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.errors import Refused
 from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
 from kgdbpatch.vm.qemu import Ram

@@ -18,6 +18,7 @@ from kgdbpatch import guests
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetBusy, TargetLost, WrongKernel
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Function, Image
@@ -88,8 +89,9 @@ class Kernel:
         self._text = RunningText(qemu, profile, image)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
-        self._threads = Threads(qemu, profile, image, shift)
-        self._component = Component(qemu, self._awake, self._text.to_physical, self._threads.come_back)
+        cpu = Ppc6xx()
+        self._threads = Threads(qemu, profile, image, cpu, shift)
+        self._component = Component(qemu, self._awake, cpu, self._threads)
         self.log = Log(qemu.console, profile)
 
     # ---- life ------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.holders import returns
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.table import Record
+from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.guests.profile import Thread
 from kgdbpatch.isa.abi import SYSV
@@ -71,7 +72,8 @@ class _Eyes:
             return found
         start = glance.sp & -8
         stack = np.frombuffer(self._read(start, _TOP) or b"", np.uint8)
-        return next(iter(interrupted_contexts([(start, stack)], [(body.start, body.stop)])), None)
+        contexts = interrupted_contexts([(start, stack)], [(body.start, body.stop)], kernel_status)
+        return next(iter(contexts), None)
 
     def places(self, glance: Glance) -> Iterator[Place]:
         """Yield (address of the stack's word, address at which a CPU goes on); first its pc, None."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests, vectors
+from kgdbpatch import guests
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
+from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.planner import Planner

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kgdbpatch.cpu.ppc6xx.vectors import vectors
 from kgdbpatch.guests.profile import Profile
 from kgdbpatch.image import Image
 from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.survey import Rules
-from kgdbpatch.vectors import vectors
 
 __all__ = ["survey_rules"]
 

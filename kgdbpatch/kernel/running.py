@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import vectors
 from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.component.table import Table
+from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan, Profile
 from kgdbpatch.image import Image

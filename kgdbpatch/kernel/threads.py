@@ -9,6 +9,7 @@ import numpy as np
 
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.holders import holders
+from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
 from kgdbpatch.guests.profile import Profile, Thread
 from kgdbpatch.image import Image
@@ -18,15 +19,18 @@ from kgdbpatch.vm.registers import GRegisters
 
 __all__ = ["Threads"]
 
-_PR = 0x4000  # MSR: the CPU runs a process
-
 
 class Threads:
-    """The threads of one guest; nothing is known of a kernel whose profile finds none."""
+    """The threads of one guest, for the client (`ports.Personality`); none where its profile finds none."""
 
-    def __init__(self, qemu: Qemu, profile: Profile, image: Image, shift: int) -> None:
+    def __init__(self, qemu: Qemu, profile: Profile, image: Image, cpu: Cpu, shift: int) -> None:
         """``shift`` is what kernel virtual addresses of its stacks are more than physical ones."""
         self._qemu, self._profile, self._image, self._shift = qemu, profile, image, shift
+        self._cpu = cpu
+
+    def to_physical(self, address: int) -> int | None:
+        """Return the physical address of wired kernel memory, or None."""
+        return self._profile.to_physical(self._image, address)
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return bytes at a kernel virtual address that stacks can be at, or None."""
@@ -58,11 +62,11 @@ class Threads:
         contexts = [(at + self._shift, pc) for at, pc in component.contexts(header, retired)]
         return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
 
-    def come_back(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
+    def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         """Return the pcs of those interrupted contexts (physical address, pc) that threads may come back to.
 
         The guest must stand still, with the CPU's ``registers``.
         """
-        sp = None if registers["msr"] & _PR else registers["r1"]
+        sp = None if self._cpu.in_process(registers) else registers["r1"]
         live = cache(lambda at: self._profile.comes_back(self._image, self, at + self._shift, sp))
         return [pc for at, pc in contexts if live(at)]

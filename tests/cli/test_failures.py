@@ -24,7 +24,7 @@ CUT_OFF = """
 import os, signal, sys
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.stop import Stop
-from kgdbpatch.component.stub import Command
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.kernel import Kernel
 
 obey = Stop.call

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgdbpatch.component.references import interrupted_contexts
+from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 
 MSR = 0x9032
 RANGES = [(0x1011_0000, 0x1011_0080), (0x1000, 0x1010), (0x1011_0200, 0x1011_0204)]
@@ -14,7 +15,7 @@ RANGES = [(0x1011_0000, 0x1011_0080), (0x1000, 0x1010), (0x1011_0200, 0x1011_020
 
 def scan(words: list[int]) -> list[tuple[int, int]]:
     memory = np.array(words, ">u4").view(np.uint8)
-    return interrupted_contexts([(0x8000, memory)], RANGES)
+    return interrupted_contexts([(0x8000, memory)], RANGES, kernel_status)
 
 
 def behind(words: list[int]) -> list[int]:
@@ -49,7 +50,7 @@ def test_finds_what_a_plain_search_finds(words: list[int]):
 def test_pc_and_msr_may_lie_across_a_chunk():
     words = np.zeros((1 << 22) + 2, ">u4")
     words[(1 << 22) - 1], words[1 << 22] = 0x1011_0004, MSR
-    found = interrupted_contexts([(0, words.view(np.uint8))], RANGES)
+    found = interrupted_contexts([(0, words.view(np.uint8))], RANGES, kernel_status)
     assert found == [(4 * ((1 << 22) - 1), 0x1011_0004)]
 
 

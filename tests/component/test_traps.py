@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Op
-from kgdbpatch.component.stub import Command
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.traps import Traps
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan

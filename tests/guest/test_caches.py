@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kgdbpatch.component import stub
 from kgdbpatch.component.layout import LINE, SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STUB_OFFSET, Flushed, Op
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.stop import Stop
-from kgdbpatch.component.stub import Command
 from kgdbpatch.component.table import Record
+from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu

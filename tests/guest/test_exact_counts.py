@@ -14,6 +14,7 @@ import pytest
 from kgdbpatch import guests
 from kgdbpatch.bench.hit import ICOUNT
 from kgdbpatch.component.references import interrupted_contexts
+from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel import Kernel, catalog
 from kgdbpatch.vm.qemu import Qemu
@@ -73,8 +74,8 @@ def inside(kernel: Kernel, qemu: Qemu) -> bool:
     if any(start <= registers["pc"] < end for start, end in ranges if end - start > 4):
         return True
     memory = [(0, qemu.ram.array(0, kernel.header.arena.physical))]
-    contexts = interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4])
-    return bool(kernel._threads.come_back(contexts, registers))
+    contexts = interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4], kernel_status)
+    return bool(kernel._threads.may_resume(contexts, registers))
 
 
 def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
+from kgdbpatch.cpu.ppc6xx.vectors import vectors
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.vectors import vectors
 
 from .work import beat, empty
 

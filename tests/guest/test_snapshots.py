@@ -6,7 +6,7 @@ import re
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
-from kgdbpatch.component.stub import Command
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.guests.darwin import Darwin
 from kgdbpatch.kernel import Kernel
 

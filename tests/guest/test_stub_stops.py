@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch.component import layout, stub
+from kgdbpatch.component import layout
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.gdb import GRegisters, Session
 
@@ -33,7 +35,7 @@ def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: 
             stub.leave_exception(session)
             left = GRegisters(session.read_all())
             assert left["msr"] & RI
-            state = stub.Command(layout.Op.STATE, arena.physical + layout.STATE_OFFSET)
+            state = Command(layout.Op.STATE, arena.physical + layout.STATE_OFFSET)
             stub.call(session, arena.physical, [state])
         kernel.patch(SITE, asm="nop").remove()
     assert called
@@ -50,7 +52,7 @@ def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel):
     """Its debugger died behind any of its instructions, those of the way home too."""
     header = kernel.header
     at, arena = header.arena.physical, kernel._component.arena(header.arena)
-    commands = [stub.Command(layout.Op.FLUSH, at + layout.STUB_OFFSET, 64)]
+    commands = [Command(layout.Op.FLUSH, at + layout.STUB_OFFSET, 64)]
     with kernel.stopped() as session:
         stub.leave_exception(session)
         before, run = session.read_all(), session.run_to_physical

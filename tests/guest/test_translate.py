@@ -7,8 +7,8 @@ import random
 import pytest
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.stub import Command
-from kgdbpatch.component.translate import PAGE, translate
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.ppc6xx.translate import PAGE, translate
 from kgdbpatch.errors import MemoryFault
 from kgdbpatch.kernel import Kernel
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kgdbpatch import guests, vectors
+from kgdbpatch import guests
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import header_checksum
+from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.vm.ram import Ram

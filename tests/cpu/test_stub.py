@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from kgdbpatch.component import stub
+from kgdbpatch.cpu.ppc6xx import stub
 
 ROOT = Path(__file__).parents[2]
 

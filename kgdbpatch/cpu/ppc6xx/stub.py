@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import Op
-from kgdbpatch.errors import TargetLost, TargetTimeout
+from kgdbpatch.component.protocol import Command, StubFailed
+from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, POW, RI
+from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.isa import encode
 from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = [
     "CODE",
-    "Command",
-    "StubFailed",
     "call",
     "finish",
     "in_stub",
@@ -26,7 +24,7 @@ __all__ = [
     "napping",
 ]
 
-CODE = (files("kgdbpatch.component") / "stub.bin").read_bytes()
+CODE = (files("kgdbpatch.cpu.ppc6xx") / "stub.bin").read_bytes()
 _RFI = (0x4C00_0064).to_bytes(4, "big")
 _DONE = CODE.index(encode.nop().to_bytes(4, "big"))
 _WAY_HOME = range(_DONE, CODE.index(_RFI, _DONE) + 4)
@@ -34,35 +32,15 @@ _DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
 
 _STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
 
-_EE, _POW, _RI, _ME, _TRANSLATION = 0x8000, 0x4_0000, 0x2, 0x1000, 0x30
-
-
-class StubFailed(TargetLost):
-    """Command number ``index`` failed in the guest, after ``done`` parts; ``result`` is what it found."""
-
-    def __init__(self, index: int, op: Op, result: int, done: int) -> None:
-        self.index, self.op, self.result, self.done = index, op, result, done
-        super().__init__(f"the kernel component could not do {op.name.lower()} (found 0x{result:08x})")
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One order to the stub; operands as in stub.S."""
-
-    op: Op
-    a: int
-    b: int = 0
-    c: int = 0
-
 
 def interruptible(registers: GRegisters) -> bool:
     """Tell whether SRR0/SRR1 are dead and the CPU is awake: interrupts are on and it does not nap."""
-    return bool(registers["msr"] & _EE) and not napping(registers)
+    return bool(registers["msr"] & EE) and not napping(registers)
 
 
 def napping(registers: GRegisters) -> bool:
     """Tell whether the CPU runs nothing before its next interrupt."""
-    return bool(registers["msr"] & _POW)
+    return bool(registers["msr"] & POW)
 
 
 def leave_exception(session: Session) -> None:
@@ -73,7 +51,7 @@ def leave_exception(session: Session) -> None:
     """
     for _ in range(_STEPS // _STRIDE):
         registers = GRegisters(session.read_all())
-        if registers["msr"] & (_EE | _RI) or napping(registers):
+        if registers["msr"] & (EE | RI) or napping(registers):
             break
         session.step(_STRIDE)
     else:
@@ -81,7 +59,7 @@ def leave_exception(session: Session) -> None:
     where = f"pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
     if napping(registers):
         raise TargetTimeout(f"the CPU naps (MSR[POW]) and runs nothing before its next interrupt: {where}")
-    if not registers["msr"] & (_EE | _RI):
+    if not registers["msr"] & (EE | RI):
         raise TargetTimeout(
             f"the CPU is where no exception could be returned from (MSR[RI] and MSR[EE] are 0) and does "
             f"not leave it within {_STEPS} instructions: {where}"
@@ -91,7 +69,7 @@ def leave_exception(session: Session) -> None:
 def in_stub(registers: GRegisters, arena: int) -> bool:
     """Tell whether the CPU was left inside a call (the debugger was killed there)."""
     start = arena + layout.STUB_OFFSET
-    return not registers["msr"] & _TRANSLATION and start <= registers["pc"] < start + len(CODE)
+    return not registers["msr"] & (IR | DR) and start <= registers["pc"] < start + len(CODE)
 
 
 def finish(session: Session, arena: int) -> None:
@@ -138,7 +116,7 @@ def call(session: Session, arena: int, commands: Sequence[Command]) -> list[int]
 
     registers["pc"] = arena + layout.STUB_OFFSET
     registers["r3"] = arena + layout.CALL_OFFSET
-    registers["msr"] = registers["msr"] & _ME
+    registers["msr"] = registers["msr"] & ME
     session.write_all(registers.raw, later=True)  # from here to `done` the call completes even if we die
     try:
         session.run_to_physical(arena + layout.STUB_OFFSET + _DONE, _DEADLINE)

@@ -1,4 +1,4 @@
-"""How the kernel is shown the arena, the springboard page and the tails of vectors: BATs and page entries."""
+"""How the kernel is shown the arena, the springboard page and the vectors' pages: BATs and page entries."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Bats, Op
-from kgdbpatch.component.stub import Command
-from kgdbpatch.component.translate import PAGE, mapped_pages
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan, Window
-from kgdbpatch.patch.plan import Plan
 from kgdbpatch.vm.qemu import Ram
 
-__all__ = ["check_blocks", "check_unmapped", "free_bats", "in_tails", "mapping", "out_of_tails"]
+__all__ = ["check_blocks", "check_unmapped", "free_bats", "mapping", "tails_mapping"]
 
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
@@ -148,25 +145,9 @@ def _page(physical: int) -> int:
     return physical | referenced_changed | memory_coherent | no_user
 
 
-def in_tails(arena: Arena, plans: Sequence[Plan]) -> list[Command]:
-    """Return the commands that map the vectors' pages and write springboards into their tails."""
-    tails, commands = arena.plan.tails, list[Command]()
-    for plan in plans:
-        if plan.springboard is not None and arena.in_tails(plan.springboard):
-            at = arena.springboard(plan.springboard)
-            words = np.frombuffer(plan.springboard_code, ">u4").tolist()
-            commands += [Command(Op.STORE, at + 4 * index, word) for index, word in enumerate(words)]
-            commands.append(Command(Op.FLUSH, at, len(plan.springboard_code)))
-    if not commands or tails is None:
+def tails_mapping(arena: ArenaPlan) -> list[Command]:
+    """Return the commands that show the vectors' pages in the window for their tails; none without one."""
+    if arena.tails is None:
         return []
-    pages = range(tails.start, tails.end, PAGE)
-    return [*(Command(Op.MAP, page, _page(page - tails.start)) for page in pages), *commands]
-
-
-def out_of_tails(arena: Arena, records: npt.NDArray[np.void]) -> list[Command]:
-    """Return the commands that zero the springboards of ``records`` in vector tails."""
-    return [
-        command
-        for at in arena.tail_words(records)
-        for command in (Command(Op.STORE, at, 0), Command(Op.FLUSH, at, 4))
-    ]
+    pages = range(arena.tails.start, arena.tails.end, PAGE)
+    return [Command(Op.MAP, page, _page(page - arena.tails.start)) for page in pages]

@@ -9,8 +9,8 @@ import pytest
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Bats
-from kgdbpatch.component.mapping import check_blocks, check_unmapped, free_bats
-from kgdbpatch.component.translate import mapped_pages, translate
+from kgdbpatch.cpu.ppc6xx.mapping import check_blocks, check_unmapped, free_bats
+from kgdbpatch.cpu.ppc6xx.translate import mapped_pages, translate
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests.profile import ArenaPlan, Window
 

@@ -1,0 +1,94 @@
+"""What the client must be told of a CPU and of an OS: it knows neither but through these two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.component.layout import Bats
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.guests.profile import ArenaPlan
+from kgdbpatch.vm.gdb import GRegisters, Session
+from kgdbpatch.vm.ram import Ram
+
+__all__ = ["Cpu", "Personality"]
+
+
+class Cpu(Protocol):
+    """A CPU family: its machine code for the component, how that is called, and what its MMU maps.
+
+    `kgdbpatch.cpu.ppc6xx.Ppc6xx` is one.
+    """
+
+    code: bytes  # the component's, position-independent
+    state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped
+
+    def check(self, session: Session) -> None:
+        """Raise `Refused` (rule ``mapping``) for a CPU of another family."""
+
+    # ---- when it may be lent, and how it is called ---------------------------------------------
+
+    def interruptible(self, registers: GRegisters) -> bool:
+        """Tell whether interrupts are on and the CPU is awake."""
+
+    def napping(self, registers: GRegisters) -> bool:
+        """Tell whether the CPU runs nothing before its next interrupt."""
+
+    def leave_exception(self, session: Session) -> None:
+        """Let the CPU go on until what an exception saved in registers is dead; or `TargetTimeout`."""
+
+    def call(self, session: Session, arena: int, commands: Sequence[Command]) -> list[int]:
+        """Have the component at physical ``arena`` obey; return results, or raise `StubFailed`."""
+
+    def in_call(self, registers: GRegisters, arena: int) -> bool:
+        """Tell whether the CPU was left inside a call."""
+
+    def finish_call(self, session: Session, arena: int) -> None:
+        """Bring an interrupted call to its end and give the CPU back to the guest."""
+
+    # ---- what a stopped CPU and saved contexts say ----------------------------------------------
+
+    def in_process(self, registers: GRegisters) -> bool:
+        """Tell whether the CPU runs a process, not the kernel."""
+
+    def translated(self, registers: GRegisters) -> bool:
+        """Tell whether the CPU fetches instructions through its MMU."""
+
+    def kernel_status(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Tell which words can be a status register that was saved in the interruptible kernel."""
+
+    # ---- the MMU ------------------------------------------------------------------------------------
+
+    def check_blocks(self, arena: ArenaPlan) -> None:
+        """Raise `Refused` (rule ``mapping``) where such an arena cannot be mapped at all."""
+
+    def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Ram) -> None:
+        """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take."""
+
+    def free_bats(self, arena: ArenaPlan, state: np.void) -> tuple[Bats, ...]:
+        """Return what maps each block of the arena; raise `Refused` when the kernel leaves too little."""
+
+    def mapping(self, arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
+        """Return the commands that map the arena and its springboards."""
+
+    def tails_mapping(self, arena: ArenaPlan) -> list[Command]:
+        """Return the commands that map the vectors' pages into the window for their tails."""
+
+    def translate(self, state: np.void, ram: Ram, address: int) -> int | None:
+        """Return the physical address of a supervisor's data address, or None."""
+
+
+class Personality(Protocol):
+    """The running kernel's OS, as the client needs it."""
+
+    def to_physical(self, address: int) -> int | None:
+        """Return the physical address of wired kernel memory, or None."""
+
+    def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
+        """Return the pcs of those interrupted contexts (physical address, pc) that a thread may come back to.
+
+        The guest stands still, with the CPU's ``registers``.
+        """

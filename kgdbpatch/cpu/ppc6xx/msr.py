@@ -1,0 +1,18 @@
+"""The machine state register of the 6xx, as far as the client asks for it (PEM 2.3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["DR", "EE", "IR", "ME", "POW", "PR", "RI", "kernel_status"]
+
+POW, EE, PR, ME, IR, DR, RI = 0x4_0000, 0x8000, 0x4000, 0x1000, 0x20, 0x10, 0x2
+_KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
+
+
+def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Tell which words can be an MSR saved in the kernel where it could be interrupted."""
+    running = ME | IR | DR | RI
+    wanted = (words & np.uint32(running | PR)) == running
+    return np.asarray(wanted & ((words & np.uint32(~_KNOWN & 0xFFFF_FFFF)) == 0))
