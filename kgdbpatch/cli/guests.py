@@ -199,8 +199,8 @@ def log(
       kgdbpatch log darwin -f -n 0 --grep packet_counter --until 5 --timeout 30
     """
     from kgdbpatch.errors import Misuse, TargetTimeout
-    from kgdbpatch.guests.profile import LogLine
     from kgdbpatch.kernel import catalog
+    from kgdbpatch.personality.base import LogLine
 
     def show(line: LogLine) -> None:
         if as_json:

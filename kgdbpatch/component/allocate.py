@@ -11,9 +11,9 @@ import numpy.typing as npt
 from kgdbpatch.component import layout
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Place, Plan
 from kgdbpatch.patch.trap import trap_word
+from kgdbpatch.personality.base import ArenaPlan
 
 __all__ = ["Allocator", "runs"]
 

@@ -18,9 +18,9 @@ from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
-from kgdbpatch.guests.profile import ArenaPlan, Window
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Ram, Readable
 
 __all__ = ["Arena", "Header", "checksum", "field_offset", "header_checksum"]

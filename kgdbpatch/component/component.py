@@ -25,9 +25,9 @@ from kgdbpatch.component.table import STATUSES, Record, Table
 from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import Traps, hook_in, hook_out
 from kgdbpatch.errors import MemoryFault, Refused
-from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.gdb import Debugger, GRegisters
 from kgdbpatch.vm.qemu import Qemu
 

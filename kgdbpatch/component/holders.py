@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
-from kgdbpatch.guests.profile import Thread
+from kgdbpatch.personality.base import Thread
 from kgdbpatch.results import Holder
 
 __all__ = ["holders", "returns"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component.layout import Bats
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.guests.profile import ArenaPlan
+from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.gdb import GRegisters, Session
 from kgdbpatch.vm.ram import Ram
 

@@ -11,8 +11,8 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import checksum, header_checksum
 from kgdbpatch.component.layout import NO_BAT, Bats, Flag
 from kgdbpatch.component.table import forced_flags
-from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
+from kgdbpatch.personality.base import ArenaPlan
 
 __all__ = ["header_of", "pieces", "records"]
 

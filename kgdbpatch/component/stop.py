@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from kgdbpatch.component import layout
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.protocol import Command, StubFailed
-from kgdbpatch.guests.profile import Window
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.personality.base import Window
 from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = ["Stop"]

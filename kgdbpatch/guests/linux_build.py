@@ -17,7 +17,7 @@ from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.cpio import device, directory, file, newc
 from kgdbpatch.guests.sources import guest_sources
 
-__all__ = ["build_initramfs", "build_kernel", "cached_kernel", "missing_options", "source"]
+__all__ = ["build", "build_initramfs", "build_kernel", "built", "cached_kernel", "missing_options", "source"]
 
 _SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
 _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
@@ -198,3 +198,14 @@ def _reason(said: Sequence[str]) -> str:
     ours = [line for line in said if not re.match(r"make(\[\d+\])?: .*\bError \d+", line)]
     named = (line for line in ours if re.search(r"\berror\b|\*\*\*", line, re.IGNORECASE))
     return next(named, ours[-1] if ours else "no output")
+
+
+def build(progress: Callable[[str], None]) -> Path:
+    """Build kernel and initramfs when the cache has none and return the kernel's path."""
+    build_initramfs(progress)
+    return build_kernel(progress)
+
+
+def built() -> Path | None:
+    """Return the cached kernel's path, or None when it is not built."""
+    return cached_kernel()

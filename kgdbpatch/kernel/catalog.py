@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch import guests
+from kgdbpatch import personality
 from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, TargetLost, UnknownGuest
 from kgdbpatch.garbage import uncollected
+from kgdbpatch.guests import Recipe, recipes
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from kgdbpatch.analysis.calls import CallGraph
     from kgdbpatch.analysis.flow import FlowGraph
     from kgdbpatch.analysis.interprocedural import Whole
-    from kgdbpatch.guests.profile import Profile
     from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.kernel.checks import Checker
@@ -53,7 +53,7 @@ __all__ = [
     "with_functions",
 ]
 
-profiles = guests.profiles
+profiles = recipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +113,26 @@ def _examined(record: runtime.GuestRecord) -> Guest:
 
     if record.damage or record.elsewhere() or "profile" not in record.metadata:
         return _guest(record, "running")
-    profile = guests.profile(str(record.metadata["profile"]))
+    recipe = Recipe.recorded(record.metadata)
     qemu = Qemu(record, record.process())
     try:
-        found = Watch(qemu, profile, lambda: _load(str(record.metadata["kernel"]))).examine()
-        endless = _endless(qemu, profile) if found.state in ("running", "hung") else ""
+        found = Watch(qemu, recipe, lambda: _load(str(record.metadata["kernel"]))).examine()
+        endless = _endless(qemu, recipe) if found.state in ("running", "hung") else ""
     except TargetLost as error:  # it was shut down meanwhile
         return _guest(record, "ended", str(error))
     return _guest(record, found.state, "; ".join(filter(None, [found.reason, endless])))
 
 
-def _endless(qemu: Qemu, profile: Profile) -> str:
+def _endless(qemu: Qemu, recipe: Recipe) -> str:
     """Return what to tell of a guest's patches that are not left; nothing where that cannot be found out."""
     from kgdbpatch.component.arena import Arena
     from kgdbpatch.kernel import Kernel
 
     try:
-        header = Arena.header(qemu.ram, profile.announced_mib << 20)
+        header = Arena.header(qemu.ram, recipe.memory.announced << 20)
         if header is None or not header.slots:
             return ""
-        kernel = Kernel(qemu, profile, _load(str(qemu.metadata["kernel"])))
+        kernel = Kernel(qemu, recipe, _load(str(qemu.metadata["kernel"])))
         try:
             return kernel.endless()
         finally:
@@ -164,7 +164,7 @@ def open_log(name: str) -> Log:
     from kgdbpatch.vm.qemu import Qemu
 
     qemu = Qemu.attach(name, dead=True)
-    return Log(qemu.console, guests.profile(str(qemu.metadata["profile"])))
+    return Log(qemu.console, Recipe.recorded(qemu.metadata).personality)
 
 
 def open_console(name: str) -> Console:
@@ -176,12 +176,12 @@ def open_console(name: str) -> Console:
 
 def build_image(profile: str, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Build a profile's kernel when the cache has none, and return its path."""
-    return guests.profile(profile).build(progress)
+    return Recipe.find(profile).build(progress)
 
 
 def image_path(profile: str) -> Path:
     """Return the path of a profile's kernel in the cache; raise `Misuse` when it is not built."""
-    path = guests.profile(profile).image_path()
+    path = Recipe.find(profile).image_path()
     if path is None:
         raise Misuse(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
     return path
@@ -384,12 +384,12 @@ def checker(image: Image, *, count: bool = False) -> Checker:
 
 def hidden_edges(image: Image) -> dict[int, tuple[int, ...]] | None:
     """Return where control may go from an instruction unseen in a kernel, None where that is not known."""
-    return guests.detect(image).hidden_edges(image)
+    return personality.detect(image).hidden_edges(image)
 
 
 def hidden_reads(image: Image) -> Mapping[int, int]:
     """Return which registers words may read when the kernel has rewritten them."""
-    return guests.detect(image).hidden_reads(image)
+    return personality.detect(image).hidden_reads(image)
 
 
 def live(image: Image, site: str) -> LiveRegisters:

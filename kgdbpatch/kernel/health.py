@@ -15,8 +15,9 @@ from functools import cached_property
 from typing import Any
 
 from kgdbpatch.errors import BadInput, DeadKernel, TargetLost, TargetTimeout
-from kgdbpatch.guests.profile import Profile, Vitals
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
+from kgdbpatch.personality.base import Vitals
 from kgdbpatch.vm.cpus import Glance, glances
 from kgdbpatch.vm.lock import held
 from kgdbpatch.vm.qemu import Qemu, Since
@@ -72,13 +73,14 @@ class Watch:
     def __init__(
         self,
         qemu: Qemu,
-        profile: Profile,
+        recipe: Recipe,
         image: Callable[[], Image],
         place: Callable[[int], str] | None = None,
     ) -> None:
-        self._qemu, self._profile, self._image = qemu, profile, image
+        self._qemu, self._recipe, self._image = qemu, recipe, image
+        self._personality = recipe.personality
         self._name = place
-        self._heartbeat = None if qemu.metadata.get("icount") else profile.heartbeat
+        self._heartbeat = None if qemu.metadata.get("icount") else recipe.heartbeat
         self._since: Since | None = None  # the life that the following is of
         self._read = self._size = -1  # as far as the console is known
         self._panic, self._oopses = "", list[str]()
@@ -101,7 +103,7 @@ class Watch:
                 noted["no_panic"],
             )
         except (KeyError, TypeError):  # another version's, or nobody's
-            return self._profile.vitals(self._image())
+            return self._personality.vitals(self._image())
 
     def _word(self, physical: int) -> bytes:
         return self._qemu.ram.read(physical, 4)
@@ -148,18 +150,18 @@ class Watch:
         if end <= self._read:
             return
         for line in console.lines(self._read):
-            if not self._panic and re.search(self._profile.panic, line):
+            if not self._panic and re.search(self._personality.panic, line):
                 self._panic = line.strip()
-            if re.search(f"{self._profile.oops}|{self._profile.complaint}", line):
+            if re.search(f"{self._personality.oops}|{self._personality.complaint}", line):
                 self._oopses.append(line.strip())
             self._note_beat(line)
         self._read = end
 
     def _note_beat(self, line: str) -> None:
-        parsed = self._profile.parse_log(line)
-        at = self._profile.log_seconds(parsed.time) if parsed else None
+        parsed = self._personality.parse_log(line)
+        at = self._personality.log_seconds(parsed.time) if parsed else None
         self._last_time = self._last_time if at is None else at
-        beat = re.search(self._profile.beat, line) is not None
+        beat = re.search(self._recipe.beat, line) is not None
         self._beats += beat
         self._untimed = not beat and (self._untimed or at is None)
         if beat or (self._last_beat is None and at is not None):
@@ -291,7 +293,7 @@ class Watch:
             enough = len(seen) >= _LEAST and (used >= _NEVER_INTERRUPTIBLE or waited > _LONGEST)
             if enough and not interruptible and used >= self._patience():
                 return self._verdict(f"interrupts are off and stay so, the CPU is at {self._place(seen)}")
-            beats = (seen[-1].timebase - seen[0].timebase) / self._profile.timebase_hz if seen else 0.0
+            beats = (seen[-1].timebase - seen[0].timebase) / self._recipe.machine.timebase_hz if seen else 0.0
             if enough and beat is not None and beats >= _MISSED_BEATS * beat:
                 if lives:  # if slowly
                     return None
@@ -322,7 +324,7 @@ class Watch:
         """
         self._read_console()
         console, faults, beats = self._qemu.console, len(self._oopses), -1
-        awhile = _JUST_STRUCK * (self._heartbeat or 0.0) * self._profile.timebase_hz
+        awhile = _JUST_STRUCK * (self._heartbeat or 0.0) * self._recipe.machine.timebase_hz
 
         def prints() -> bool:
             nonlocal beats

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests
 from kgdbpatch.component import Component, Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetBusy, TargetLost, WrongKernel
-from kgdbpatch.guests.profile import Profile
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.debug import debug_file
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
@@ -40,7 +39,6 @@ from kgdbpatch.patch.survey import Survey
 from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, Patch, Verification
 from kgdbpatch.vm.gdb import Debugger, Session
 from kgdbpatch.vm.inspection import Inspection, Inspector, Value
-from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.steps import executed, step_to
 
@@ -81,25 +79,26 @@ class Kernel:
     ...         print(k.log.wait("packet_counter").message)
     """
 
-    def __init__(self, qemu: Qemu, profile: Profile, image: Image, *, wait: float = 10.0) -> None:
-        self._qemu, self._profile, self.image, self._wait = qemu, profile, image, wait
+    def __init__(self, qemu: Qemu, recipe: Recipe, image: Image, *, wait: float = 10.0) -> None:
+        self._qemu, self._recipe, self.image, self._wait = qemu, recipe, image, wait
+        self._personality = personality = recipe.personality
         self._closing = ExitStack()
         self._owned = self._paused = False
-        self._watch = Watch(qemu, profile, lambda: image, self.place)
-        self._text = RunningText(qemu, profile, image)
+        self._watch = Watch(qemu, recipe, lambda: image, self.place)
+        self._text = RunningText(qemu, personality, image)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
         cpu = Ppc6xx()
-        self._threads = Threads(qemu, profile, image, cpu, shift)
+        self._threads = Threads(qemu, personality, image, cpu, shift)
         self._component = Component(qemu, self._awake, cpu, self._threads)
-        self.log = Log(qemu.console, profile)
+        self.log = Log(qemu.console, personality)
 
     # ---- life ------------------------------------------------------------------------
 
     @classmethod
     def boot(
         cls,
-        profile: str,
+        profile: str | Path,
         name: str | None = None,
         *,
         kernel: str | Path | None = None,
@@ -113,18 +112,20 @@ class Kernel:
         when the guest does not come up; nothing is left running then. ``metadata`` is kept in the
         guest's record.
         """
-        kind = guests.profile(profile)
-        path = Path(kernel).absolute() if kernel is not None else kind.build(progress)
+        recipe = Recipe.find(profile)
+        kind = recipe.personality
+        path = Path(kernel).absolute() if kernel is not None else recipe.build(progress)
         image = kind.checked(Image.load(path))
         progress(f"booting {path.name}")
         qemu = Qemu.start(
-            name or profile,
-            MachineDescription.load(kind.machine),
-            kind.memory_mib,
-            lambda directory: kind.qemu_args(path, directory),
+            name or recipe.name,
+            recipe.machine,
+            recipe.memory.memory,
+            lambda directory: recipe.qemu_args(path, directory),
             metadata={
                 **(metadata or {}),
-                "profile": profile,
+                "profile": recipe.name,
+                "recipe": str(recipe.path),
                 "kernel": str(path),
                 "sha256": image.sha256,
                 "icount": icount,
@@ -135,10 +136,10 @@ class Kernel:
         booted = None
         try:
             dies = f"{kind.panic}|{kind.oops}"
-            seen = qemu.console.wait(f"(?P<ready>{kind.ready})|(?:{dies})", kind.boot_deadline)
+            seen = qemu.console.wait(f"(?P<ready>{recipe.ready})|(?:{dies})", recipe.boot_deadline)
             if seen["ready"] is None:
                 raise TargetLost(f"the guest panicked while it booted: {seen.string.strip()}")
-            booted = cls(qemu, kind, image)
+            booted = cls(qemu, recipe, image)
             booted._owned = True
             with qemu.exclusive(10.0):
                 booted._install()
@@ -160,9 +161,9 @@ class Kernel:
         or `WrongKernel` when the file is not the kernel that is running.
         """
         qemu = Qemu.attach(name)
-        profile = guests.profile(str(qemu.metadata["profile"]))
+        recipe = Recipe.recorded(qemu.metadata)
         path = image if image is not None else str(qemu.metadata["kernel"])
-        kernel = cls(qemu, profile, profile.checked(Image.load(path)), wait=wait)
+        kernel = cls(qemu, recipe, recipe.personality.checked(Image.load(path)), wait=wait)
         if not dead:
             kernel.assure_alive()
         kernel._header()  # raises when the image is another kernel's
@@ -185,8 +186,8 @@ class Kernel:
 
     @property
     def profile(self) -> str:
-        """The name of the guest's profile."""
-        return self._profile.name
+        """The name of the guest's recipe."""
+        return self._recipe.name
 
     @property
     def alive(self) -> bool:
@@ -388,7 +389,7 @@ class Kernel:
 
     def _check_mapping(self) -> None:
         """Raise `Refused` (rule ``mapping``) when the running kernel uses the arena's addresses by now."""
-        conflict = self._profile.arena_conflict(self.image, self._qemu.ram.read)
+        conflict = self._personality.arena_conflict(self.image, self._qemu.ram.read)
         if conflict is not None:
             at = self._text.arena.virtual
             raise Refused("mapping", f"the arena cannot be mapped at 0x{at:08x}: {conflict}")
@@ -435,7 +436,7 @@ class Kernel:
     @cached_property
     def survey(self) -> Survey:
         """What answers for the sites of this kernel."""
-        rules = survey_rules(self._profile, self.image, self.header.baseline)
+        rules = survey_rules(self._personality, self.image, self.header.baseline)
         return Survey(self.image, rules, self.words, remembered.sites)
 
     def resolve(self, site: str | int) -> int:
@@ -485,7 +486,7 @@ class Kernel:
             via=via,
             force=force,
             tails=tails,
-            stack=self._profile.stack_size(self.image),
+            stack=self._personality.stack_size(self.image),
         )
 
     def plan(
@@ -723,7 +724,7 @@ class Kernel:
     def restore(self, tag: str) -> None:
         """Put the guest back to the state saved under ``tag`` and let it go on from there."""
         with self._qemu.exclusive(self._wait, settles=True):
-            self._component.restore(self._profile.announced_mib << 20, tag)
+            self._component.restore(self._personality.memory.announced << 20, tag)
             self._qemu.qmp("cont")
         self._paused = False
         self.__dict__.pop("survey", None)

@@ -21,8 +21,8 @@ from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.component.table import Record
 from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
-from kgdbpatch.guests.profile import Thread
 from kgdbpatch.isa.abi import SYSV
+from kgdbpatch.personality.base import Thread
 from kgdbpatch.results import Holder
 from kgdbpatch.vm.cpus import Glance, glances
 from kgdbpatch.vm.gdb import Session

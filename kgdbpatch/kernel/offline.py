@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import guests
+from kgdbpatch import personality
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.cpu.ppc6xx import vectors
@@ -40,15 +40,15 @@ def words(image: Image, address: int, count: int) -> npt.NDArray[np.uint32]:
 
 def survey(image: Image) -> Survey:
     """Return what answers for the sites of a kernel that does not run."""
-    rules = survey_rules(guests.detect(image), image)
+    rules = survey_rules(personality.detect(image), image)
     return Survey(image, rules, lambda at, count: words(image, at, count), remembered.sites)
 
 
 def planner(image: Image, *, force: bool = False) -> Planner:
     """Return what plans patches of a kernel that does not run: its guest would be just booted."""
-    profile = guests.detect(image)
-    plan = profile.arena(image)
+    system = personality.detect(image)
+    plan = system.arena(image)
     table = plan.physical + layout.TRAPS_OFFSET
-    hook = vectors.hook(profile, image, table, lambda at, count: words(image, at, count))
+    hook = vectors.hook(system, image, table, lambda at, count: words(image, at, count))
     arena = Arena(_Unused(plan.physical + plan.size), plan)
-    return Planner(image, survey(image), arena, hook=hook, force=force, stack=profile.stack_size(image))
+    return Planner(image, survey(image), arena, hook=hook, force=force, stack=system.stack_size(image))

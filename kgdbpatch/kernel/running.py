@@ -13,9 +13,9 @@ from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.component.table import Table
 from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan, Profile
 from kgdbpatch.image import Image
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, Verification
 from kgdbpatch.vm.qemu import Qemu, Ram
 
@@ -27,8 +27,8 @@ _TRIES = 5  # at reading patch table and text while nobody changes patches
 class RunningText:
     """Read a kernel's text in a guest's RAM, which goes on running."""
 
-    def __init__(self, qemu: Qemu, profile: Profile, image: Image) -> None:
-        self._qemu, self._profile, self._image = qemu, profile, image
+    def __init__(self, qemu: Qemu, personality: Personality, image: Image) -> None:
+        self._qemu, self._personality, self._image = qemu, personality, image
 
     @property
     def _ram(self) -> Ram:
@@ -37,15 +37,15 @@ class RunningText:
     @cached_property
     def arena(self) -> ArenaPlan:
         """The arena of a guest that was booted with the profile's memory plan."""
-        return self._profile.arena(self._image)
+        return self._personality.arena(self._image)
 
     def header(self) -> Header | None:
         """Return the component's header, or None when the guest has none."""
-        return Arena.header(self._ram, self._profile.announced_mib << 20)
+        return Arena.header(self._ram, self._personality.memory.announced << 20)
 
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, or None."""
-        return self._profile.to_physical(self._image, address)
+        return self._personality.to_physical(self._image, address)
 
     def raw_words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return words as they are now; raise `Refused` (rule ``memory``) where nothing is wired."""
@@ -72,7 +72,7 @@ class RunningText:
     @cached_property
     def _vector_shift(self) -> int | None:
         """What physical addresses of the vectors, the first 64 KiB, are less than virtual ones."""
-        return vectors.shift(self._profile, self._image)
+        return vectors.shift(self._personality, self._image)
 
     def _vector_words(self, header: Header, shift: int) -> dict[int, int]:
         """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
@@ -85,7 +85,7 @@ class RunningText:
     def pieces(self) -> list[tuple[int, npt.NDArray[np.uint32]]]:
         """Return (address, words of the image) of all code that stays in memory after boot."""
         pieces = []
-        windows = [(window.start, window.end) for window in self._profile.discarded(self._image)]
+        windows = [(window.start, window.end) for window in self._personality.discarded(self._image)]
         for section in self._image.code_sections():
             words = self._image.words(section)
             kept = not any(start <= section.address < end for start, end in windows)
@@ -111,7 +111,7 @@ class RunningText:
         start = window.start - shift
         return [
             start + at
-            for tail in vectors.tails(self._profile, self._image)
+            for tail in vectors.tails(self._personality, self._image)
             for at in range(-(-tail.start // SPRINGBOARD_SIZE) * SPRINGBOARD_SIZE, tail.end, SPRINGBOARD_SIZE)
             if not (at in hooked or at + SPRINGBOARD_SIZE - 4 in hooked)
             and window.start <= start + at < window.end
@@ -122,7 +122,7 @@ class RunningText:
     def hook(self) -> Hook | None:
         """Where the program exception can be hooked, or None."""
         table = self.arena.physical + TRAPS_OFFSET
-        return vectors.hook(self._profile, self._image, table, self.words)
+        return vectors.hook(self._personality, self._image, table, self.words)
 
     def verify(self) -> Verification | None:
         """Compare the running text with image and patch table; the guest is not stopped.
@@ -167,7 +167,7 @@ class RunningText:
 
     def _change(self, address: int, patches: tuple[int, ...]) -> KernelChange | None:
         """Return what to tell of a word that is not as expected, if the kernel itself may have written it."""
-        what = self._profile.rewritten(self._image).get(address)
+        what = self._personality.rewritten(self._image).get(address)
         if what is None:
             return None
         word = int(self.raw_words(address, 1)[0])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from kgdbpatch.errors import Misuse
-from kgdbpatch.guests.profile import LogLine, Profile
+from kgdbpatch.personality.base import LogLine, Personality
 from kgdbpatch.vm.console import Console
 
 __all__ = ["Log"]
@@ -20,12 +20,12 @@ class Log:
     'KernMonitor/packet_counter: netisr value: 0x00000004 | 1'
     """
 
-    def __init__(self, console: Console, profile: Profile) -> None:
-        self._console, self._profile = console, profile
+    def __init__(self, console: Console, personality: Personality) -> None:
+        self._console, self._personality = console, personality
         self._begin = 0
 
     def __repr__(self) -> str:
-        return f"Log({self._profile.name}, from byte {self._begin})"
+        return f"Log({self._personality.name}, from byte {self._begin})"
 
     def begin(self, position: int) -> None:
         """Leave out what was printed before ``position``, as if the log began there."""
@@ -45,8 +45,8 @@ class Log:
 
         def parse(line: str) -> LogLine | None:
             nonlocal dead
-            dead = dead or re.search(self._profile.panic, line) is not None
-            parsed = self._profile.parse_log(line)
+            dead = dead or re.search(self._personality.panic, line) is not None
+            parsed = self._personality.parse_log(line)
             if parsed is None and (dead or everything) and line:
                 return LogLine("", "panic" if dead else "console", line)
             return parsed
@@ -65,7 +65,7 @@ class Log:
         A line without a time is as late as the one before it. Raises `Misuse` when ``time`` is not as
         this guest prints it.
         """
-        start = self._profile.log_seconds(time)
+        start = self._personality.log_seconds(time)
         if start is None:
             raise Misuse(f"'{time}' is no time as this guest prints it")
         of_day = re.fullmatch(r"\d+:\d+:\d+", time) is not None
@@ -73,7 +73,7 @@ class Log:
 
         def is_late(line: LogLine) -> bool:
             nonlocal latest
-            at = self._profile.log_seconds(line.time) if line.time else None
+            at = self._personality.log_seconds(line.time) if line.time else None
             if at is not None:
                 latest = at % 86400 if of_day else at
             return latest >= start

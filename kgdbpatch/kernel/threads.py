@@ -11,8 +11,8 @@ from kgdbpatch.component import Component, Header
 from kgdbpatch.component.holders import holders
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
-from kgdbpatch.guests.profile import Profile, Thread
 from kgdbpatch.image import Image
+from kgdbpatch.personality.base import Personality, Thread
 from kgdbpatch.results import Holder
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
@@ -23,18 +23,18 @@ __all__ = ["Threads"]
 class Threads:
     """The threads of one guest, for the client (`ports.Personality`); none where its profile finds none."""
 
-    def __init__(self, qemu: Qemu, profile: Profile, image: Image, cpu: Cpu, shift: int) -> None:
+    def __init__(self, qemu: Qemu, personality: Personality, image: Image, cpu: Cpu, shift: int) -> None:
         """``shift`` is what kernel virtual addresses of its stacks are more than physical ones."""
-        self._qemu, self._profile, self._image, self._shift = qemu, profile, image, shift
+        self._qemu, self._personality, self._image, self._shift = qemu, personality, image, shift
         self._cpu = cpu
 
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, or None."""
-        return self._profile.to_physical(self._image, address)
+        return self._personality.to_physical(self._image, address)
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return bytes at a kernel virtual address that stacks can be at, or None."""
-        ram, physical = self._qemu.ram, self._profile.stack_physical(self._image, address)
+        ram, physical = self._qemu.ram, self._personality.stack_physical(self._image, address)
         return ram.read(physical, size) if physical is not None and physical + size <= ram.size else None
 
     def find(self, word: int) -> Sequence[int]:
@@ -52,7 +52,7 @@ class Threads:
 
     def all(self) -> Iterable[Thread]:
         """Return the threads that are on the kernel's lists."""
-        return self._profile.threads(self._image, self.read)
+        return self._personality.threads(self._image, self.read)
 
     def holders(
         self, component: Component, header: Header, records: list[Record]
@@ -68,5 +68,5 @@ class Threads:
         The guest must stand still, with the CPU's ``registers``.
         """
         sp = None if self._cpu.in_process(registers) else registers["r1"]
-        live = cache(lambda at: self._profile.comes_back(self._image, self, at + self._shift, sp))
+        live = cache(lambda at: self._personality.comes_back(self._image, self, at + self._shift, sp))
         return [pc for at, pc in contexts if live(at)]

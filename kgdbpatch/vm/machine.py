@@ -19,6 +19,8 @@ _DIRECTORIES = (_PACKAGE / "_data" / "qemu", _PACKAGE.parent / "qemu")
 class MachineDescription:
     """One board: QEMU's ``machine``, ``binary`` and ``cpu``, GDB's ``architecture``, fixed arguments.
 
+    ``timebase_hz`` is what the CPU's time base counts in a second.
+
     ``console`` are the arguments that connect the console; ``{console}`` in them stands for the
     character device's id.
     """
@@ -29,6 +31,7 @@ class MachineDescription:
     cpu: str
     architecture: str
     max_memory_mib: int
+    timebase_hz: int
     args: tuple[str, ...]
     console: tuple[str, ...]
 
@@ -56,6 +59,9 @@ class MachineDescription:
         memory = table.get("max_memory_mib")
         if not isinstance(memory, int):
             raise ValueError("'max_memory_mib' must be a number")
+        timebase = table.get("timebase_hz")
+        if not isinstance(timebase, int):
+            raise ValueError("'timebase_hz' must be a number")
         return cls(
             name=name,
             machine=_text(table, "machine"),
@@ -63,6 +69,7 @@ class MachineDescription:
             cpu=_text(table, "cpu"),
             architecture=_text(table, "architecture"),
             max_memory_mib=memory,
+            timebase_hz=timebase,
             args=_texts(table, "args"),
             console=_texts(table, "console"),
         )

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kgdbpatch import guests
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.calls import CallKind
+from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import catalog
 
 from .code import BASE, assemble
@@ -117,7 +117,7 @@ def test_as_the_linker_relocated_it(level: str, tmp_path: Path) -> None:
 
 @pytest.mark.linux
 def test_who_hands_out_a_function_of_linux() -> None:
-    path = guests.profile("linux").image_path()
+    path = Recipe.find("linux").image_path()
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
     image = catalog.open_image(str(path))

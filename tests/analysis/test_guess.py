@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgdbpatch import guests
 from kgdbpatch.analysis.guess import guess_functions
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
 
@@ -73,7 +73,7 @@ def test_any_words_give_functions_in_order_that_do_not_overlap(words: list[int],
     [("darwin", 0.96, 0.90), pytest.param("linux", 0.98, 0.95, marks=pytest.mark.linux)],
 )
 def test_a_stripped_kernel(profile: str, precision: float, recall: float, tmp_path: Path) -> None:
-    path = guests.profile(profile).image_path()
+    path = Recipe.find(profile).image_path()
     if path is None:
         pytest.skip(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
     if not shutil.which(_STRIP):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.guests import Recipe
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
@@ -30,7 +30,7 @@ Run = Callable[..., list[Any]]
 @pytest.fixture
 def alone(tmp_path: Path) -> Run:
     """Run the program from a copy that has no ``images/``, with a cache that holds the kernel alone."""
-    kernel = Darwin().build(print)
+    kernel = Recipe.find("darwin").build(print)
     shutil.copytree(ROOT / "kgdbpatch", tmp_path / "kgdbpatch", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "qemu", tmp_path / "qemu")
     entry = tmp_path / "cache" / "darwin-alone"

@@ -14,8 +14,8 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.patch.plan import Plan
+from kgdbpatch.personality.base import ArenaPlan
 
 PLAN = ArenaPlan(0x1000_0000, 64 << 20, 0xB000_0000)
 CODE = cast(Plan, SimpleNamespace(code=bytes(32), springboard=None))

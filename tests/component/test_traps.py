@@ -13,9 +13,9 @@ from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.traps import Traps
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import HOMES, Hook, is_trap, trap_word
+from kgdbpatch.personality.base import ArenaPlan
 
 PLAN = ArenaPlan(physical=0, size=1 << 25, virtual=1 << 28)
 

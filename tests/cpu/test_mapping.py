@@ -12,7 +12,7 @@ from kgdbpatch.component.layout import Bats
 from kgdbpatch.cpu.ppc6xx.mapping import check_blocks, check_unmapped, free_bats
 from kgdbpatch.cpu.ppc6xx.translate import mapped_pages, translate
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan, Window
+from kgdbpatch.personality.base import ArenaPlan, Window
 
 MIB = 1 << 20
 PLAN = ArenaPlan(256 * MIB, 32 * MIB, 0xB000_0000, Window(0x1000, 0x2000), Window(0xBF00_0000, 0xC000_0000))

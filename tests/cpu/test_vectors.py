@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kgdbpatch import guests
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import header_checksum
 from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.running import RunningText
+from kgdbpatch.personality import personality
 from kgdbpatch.vm.ram import Ram
 from tests.analysis.code import link, needs_as
 
@@ -30,20 +30,20 @@ def _kernel(place: Path, virtual: int, physical: int) -> Image:
 
 def _running(image: Image, place: Path) -> RunningText:
     """Return the text of a kernel that runs with an empty component installed, in a file for its RAM."""
-    profile = guests.profile("linux")
-    size = profile.memory_mib << 20
+    linux = personality("linux")
+    size = linux.memory.memory << 20
     ram = place / "ram"
     with ram.open("wb") as file:
         file.truncate(size)
         for section in image.code_sections():
-            file.seek(profile.to_physical(image, section.address))
+            file.seek(linux.to_physical(image, section.address))
             file.write(section.data)
         header = np.zeros(1, layout.HEADER)
-        header["version"], header["physical"] = layout.VERSION, profile.announced_mib << 20
-        file.seek(profile.announced_mib << 20)
+        header["version"], header["physical"] = layout.VERSION, linux.memory.announced << 20
+        file.seek(linux.memory.announced << 20)
         header["crc"] = header_checksum(header.tobytes(), b"")
         file.write(layout.MAGIC + header.tobytes()[len(layout.MAGIC) :])
-    return RunningText(SimpleNamespace(ram=Ram(str(ram), size)), profile, image)
+    return RunningText(SimpleNamespace(ram=Ram(str(ram), size)), linux, image)
 
 
 @pytest.mark.parametrize("physical", [0, 0x100000])
@@ -56,10 +56,10 @@ def test_a_kernel_without_named_vector_sections_is_read(physical: int, tmp_path:
 
 
 def test_vectors_are_known_by_their_physical_addresses(tmp_path: Path) -> None:
-    profile = guests.profile("linux")
+    linux = personality("linux")
     image = _kernel(tmp_path, 0xC0000000, 0)
-    assert vectors.vectors(profile, image) == tuple(0xC0000000 + at for at in profile.vectors)
-    assert vectors.shift(profile, image) == 0xC0000000
+    assert vectors.vectors(linux, image) == tuple(0xC0000000 + at for at in vectors.VECTORS)
+    assert vectors.shift(linux, image) == 0xC0000000
     image = _kernel(tmp_path, 0xC0100000, 0x100000)
-    assert vectors.vectors(profile, image) == ()
-    assert vectors.shift(profile, image) is None
+    assert vectors.vectors(linux, image) == ()
+    assert vectors.shift(linux, image) is None

@@ -5,15 +5,16 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
+from kgdbpatch.personality.darwin import Darwin
 from kgdbpatch.vm.gdb import Debugger
-from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 
 SELFCHECK = r"selfcheck: (?P<ok>\d+) ok, (?P<bad>\d+) bad"
@@ -27,24 +28,24 @@ STATISTICS = (
 _numbers = itertools.count()
 
 
-class Provoked(Darwin):
-    """The same guest with more on its kernel's command line."""
+recipe = Recipe.find("darwin")
 
-    def __init__(self, more: str = "", epoch: int | None = None) -> None:
-        self._more, self._epoch = more, epoch
 
-    def command_line(self, epoch: int) -> str:
-        return f"{super().command_line(self._epoch or epoch)} {self._more}"
+def provoked(more: str = "", epoch: int | None = None) -> Recipe:
+    """Return the same guest with more on its kernel's command line."""
+    line = recipe.boot.command_line
+    line = line if epoch is None else line.replace("{epoch}", str(epoch))
+    return replace(recipe, boot=replace(recipe.boot, command_line=f"{line} {more}"))
 
 
 @contextmanager
-def booted(profile: Darwin, icount: str | None = None) -> Iterator[Qemu]:
-    kernel = profile.build(print)
+def booted(guest: Recipe, icount: str | None = None) -> Iterator[Qemu]:
+    kernel = guest.build(print)
     qemu = Qemu.start(
         f"darwin-{next(_numbers)}",
-        MachineDescription.load(profile.machine),
-        profile.memory_mib,
-        lambda directory: profile.qemu_args(kernel, directory),
+        guest.machine,
+        guest.memory.memory,
+        lambda directory: guest.qemu_args(kernel, directory),
         metadata={},
         icount=icount,
     )
@@ -63,14 +64,14 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def guest() -> Iterator[Qemu]:
-    with booted(Darwin()) as qemu:
-        qemu.console.wait(Darwin.ready, Darwin.boot_deadline)
+    with booted(recipe) as qemu:
+        qemu.console.wait(recipe.ready, recipe.boot_deadline)
         yield qemu
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return Image.load(Darwin().build(print))
+    return Image.load(recipe.build(print))
 
 
 def word(guest: Qemu, image: Image, name: str) -> int:
@@ -83,10 +84,10 @@ def selfcheck(guest: Qemu) -> tuple[int, int]:
 
 
 def test_it_boots_in_two_seconds():
-    Darwin().build(print)
+    recipe.build(print)
     started = time.monotonic()
-    with booted(Darwin()) as qemu:
-        qemu.console.wait(Darwin.ready, 30)
+    with booted(recipe) as qemu:
+        qemu.console.wait(recipe.ready, 30)
         assert time.monotonic() - started < 2
 
 
@@ -118,8 +119,8 @@ def test_the_time_is_universal_time(guest: Qemu):
 
 @pytest.mark.parametrize("epoch", [951782400, 951868799, 1_072_915_199, 1_709_164_800, 1_732_318_565])
 def test_dates(epoch: int):
-    with booted(Provoked(epoch=epoch)) as qemu:
-        line = Darwin().parse_log(qemu.console.wait(Darwin.ready, 30).string)
+    with booted(provoked(epoch=epoch)) as qemu:
+        line = Darwin().parse_log(qemu.console.wait(recipe.ready, 30).string)
     assert line is not None
     at = [datetime.fromtimestamp(epoch + late, UTC).strftime("%b %d %H:%M:%S") for late in range(4)]
     assert line.time in at
@@ -154,8 +155,8 @@ def test_text_stays_what_the_image_says(guest: Qemu, image: Image):
 
 def test_the_hidden_memory_is_never_touched(guest: Qemu):
     selfcheck(guest)
-    size = (Darwin.memory_mib - Darwin.announced_mib) << 20
-    assert not guest.ram.array(Darwin.announced_mib << 20, size).any()
+    size = (recipe.memory.memory - recipe.memory.announced) << 20
+    assert not guest.ram.array(recipe.memory.announced << 20, size).any()
 
 
 def page_table(guest: Qemu, sdr1: int) -> list[tuple[int, int, int]]:
@@ -208,13 +209,13 @@ def test_the_page_table_maps_what_it_should(guest: Qemu, image: Image):
     ],
 )
 def test_what_is_forbidden_is_found_out(what: str, said: str):
-    with booted(Provoked(f"provoke={what}")) as qemu:
+    with booted(provoked(f"provoke={what}")) as qemu:
         assert re.search(said, qemu.console.wait(Darwin.panic, 30).string)
         qemu.console.wait("We are hanging here", 10)
 
 
 def test_a_stack_that_overflows_is_found_out():
-    with booted(Provoked("provoke=stack")) as qemu:
+    with booted(provoked("provoke=stack")) as qemu:
         qemu.console.wait(Darwin.panic, 30)
         qemu.console.wait("not this thread's stack", 10)
         qemu.console.wait("We are hanging here", 10)
@@ -223,7 +224,7 @@ def test_a_stack_that_overflows_is_found_out():
 def test_two_runs_by_instruction_count_are_equal():
     texts = []
     for _ in range(2):
-        with booted(Provoked(epoch=1_732_318_565), "shift=0,sleep=off") as qemu:
+        with booted(provoked(epoch=1_732_318_565), "shift=0,sleep=off") as qemu:
             qemu.console.wait(SELFCHECK, 60)
             texts.append(next(line for line in qemu.console.lines(0) if "selfcheck" in line))
     assert texts[0] == texts[1]
@@ -232,7 +233,7 @@ def test_two_runs_by_instruction_count_are_equal():
 def test_a_reset_boots_again(guest: Qemu):
     since = guest.console.position()
     guest.qmp("system_reset")
-    guest.console.wait(Darwin.ready, 30, since)
+    guest.console.wait(recipe.ready, 30, since)
     assert selfcheck(guest)[1] == 0
 
 
@@ -240,9 +241,9 @@ def test_a_reset_boots_again(guest: Qemu):
 @pytest.mark.timeout(400)
 def test_a_minute_under_load_is_good():
     """Three guests at once share the host's CPUs for a minute of theirs."""
-    with booted(Darwin()) as one, booted(Darwin()) as two, booted(Darwin()) as three:
+    with booted(recipe) as one, booted(recipe) as two, booted(recipe) as three:
         for guest in (one, two, three):
-            guest.console.wait(Darwin.ready, Darwin.boot_deadline)
+            guest.console.wait(recipe.ready, recipe.boot_deadline)
         for _ in range(60):
             counts = [selfcheck(guest) for guest in (one, two, three)]
             assert not any(bad for _, bad in counts)

@@ -10,7 +10,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from kgdbpatch.guests.darwin import SECOND_CONSOLE, Darwin
+from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.gdb import Debugger
@@ -85,7 +85,7 @@ def growth(guest: Kernel, *names: str, wait: int = 3) -> dict[str, int]:
 def test_every_vector_has_about_twenty_instructions_of_its_own(image: Image):
     (section,) = (s for s in image.code_sections() if s.name == "__VECTORS,__interrupts")
     code = image.words(section)
-    for vector in Darwin.vectors:
+    for vector in vectors.VECTORS:
         own = code[vector // 4 : vector // 4 + 64]
         assert 15 <= np.count_nonzero(own) <= 25, hex(vector)
 
@@ -213,7 +213,7 @@ def test_run_netisr_finds_posted_bits(qemu: Qemu, image: Image):
 
 def test_the_second_console_follows_the_log_file(guest: Kernel):
     seconds(guest, 3)
-    followed = (guest._qemu.directory / SECOND_CONSOLE).read_text().splitlines()[:-1]
+    followed = (guest._qemu.directory / "tail.log").read_text().splitlines()[:-1]
     console = [line.rstrip("\r") for line in guest._qemu.console.lines(0)]
     assert len(followed) > 3
     assert followed == console[: len(followed)]

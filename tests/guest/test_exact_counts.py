@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import guests
 from kgdbpatch.bench.hit import ICOUNT
 from kgdbpatch.component.references import interrupted_contexts
 from kgdbpatch.cpu.ppc6xx.msr import kernel_status
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel import Kernel, catalog
 from kgdbpatch.vm.qemu import Qemu
@@ -181,13 +181,12 @@ def test_counts_are_what_qemu_executed(kernel: Kernel, tmp_path: Path):
 @pytest.mark.parametrize("profile", ["darwin", pytest.param("linux", marks=pytest.mark.linux)])
 def test_counts_of_two_hundred_functions(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     functions = busy_functions(profile, 200)
-    image = guests.profile(profile).image_path()
+    image = Recipe.find(profile).image_path()
     assert image is not None
     blocks = blocks_of(Image.load(image), functions)
     only = ",".join(f"0x{start:x}+4" for start in blocks)  # of these alone QEMU logs what it executes
-    kind = type(guests.profile(profile))
-    usual = kind.qemu_args
-    monkeypatch.setattr(kind, "qemu_args", lambda *given: [*usual(*given), "-dfilter", only])
+    usual = Recipe.qemu_args
+    monkeypatch.setattr(Recipe, "qemu_args", lambda *given: [*usual(*given), "-dfilter", only])
     with boot(profile, "exact", ICOUNT) as kernel:
         counted = compare(kernel, blocks, 500_000, tmp_path)
     ran = [function for function in functions if counted.get(function.address)]

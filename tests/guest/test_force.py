@@ -46,7 +46,7 @@ def test_what_no_force_overrides(kernel: Kernel, site: str | int, payload: dict[
 def test_exception_code_is_counted_by_force(kernel: Kernel):
     """Each exception passes one vector, then the code that all of them share."""
     ram = kernel._qemu.ram
-    every = vectors(kernel._profile, kernel.image)
+    every = vectors(kernel._personality, kernel.image)
     shared, end = max(every) + 0x100, kernel["exception_exit"].end
     before = ram.read(0, end)
     sites = [first_site(kernel, vector) for vector in every]
@@ -78,7 +78,7 @@ def test_exception_code_is_counted_by_force(kernel: Kernel):
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_exception_code_of_linux_is_left_alone(kernel: Kernel):
-    vector = vectors(kernel._profile, kernel.image)[0]
+    vector = vectors(kernel._personality, kernel.image)[0]
     with pytest.raises(Refused, match="not on every kernel") as refused:
         kernel.patch(vector, asm="nop", force=True)
     assert refused.value.rule == "untranslated"

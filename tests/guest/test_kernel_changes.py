@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.linux_rewritten import rewritten
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.patch.rewritten import CALL_TARGET, STATIC_CALL
+from kgdbpatch.personality.linux.rewritten import rewritten
 
 from .work import empty
 

@@ -6,21 +6,22 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kgdbpatch.guests.linux import Linux, kernel_option
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
-from kgdbpatch.vm.machine import MachineDescription
+from kgdbpatch.personality.linux import kernel_option
 from kgdbpatch.vm.qemu import Qemu
 
 pytestmark = [pytest.mark.guest, pytest.mark.linux]
 
 SELFCHECK = r"selfcheck: (?P<ok>\d+) ok, (?P<bad>\d+) bad"
-linux = Linux()
+recipe = Recipe.find("linux")
+linux = recipe.personality
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return Image.load(linux.build(print))
+    return Image.load(recipe.build(print))
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,13 @@ def guest(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qe
         environment.setenv("KGDBPATCH_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
         qemu = Qemu.start(
             "linux-boot",
-            MachineDescription.load(linux.machine),
-            linux.memory_mib,
-            lambda directory: linux.qemu_args(image.path, directory),
+            recipe.machine,
+            recipe.memory.memory,
+            lambda directory: recipe.qemu_args(image.path, directory),
             metadata={},
         )
         try:
-            qemu.console.wait(linux.ready, linux.boot_deadline)
+            qemu.console.wait(recipe.ready, recipe.boot_deadline)
             yield qemu
         finally:
             qemu.shutdown()

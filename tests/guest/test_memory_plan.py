@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.linux import Linux
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
-linux = Linux()
+recipe = Recipe.find("linux")
+linux = recipe.personality
 _CONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
 Configured = Callable[..., Image]
@@ -98,16 +98,17 @@ def test_modules_that_take_the_near_window(kernel: Kernel, tmp_path: Path) -> No
     assert kernel.verify().ok
 
 
-def boot_refused(name: str) -> str:
+def boot_refused(path: Path, name: str) -> str:
     with pytest.raises(Refused) as refused:
-        Kernel.boot("linux", name)
+        Kernel.boot(path, name)
     assert refused.value.rule == "mapping"
     return str(refused.value)
 
 
-def test_a_kernel_that_uses_all_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Linux, "append", Linux.append.replace("mem=256M ", ""))
-    told = boot_refused(f"all-{tmp_path.name}"[-40:])
+def test_a_kernel_that_uses_all_memory(tmp_path: Path) -> None:
+    told_all = tmp_path / "all.toml"
+    told_all.write_text(recipe.path.read_text().replace("mem={announced_mib}M ", ""))
+    told = boot_refused(told_all, f"all-{tmp_path.name}"[-40:])
     assert "the kernel uses 0x12000000 bytes of memory, not 0x10000000 as told (mem=)" in told
 
 
@@ -115,11 +116,11 @@ def test_a_second_cpu(kernel: Kernel, tmp_path: Path) -> None:
     """No board with a 7xx has two in QEMU: the kernel lies in the memory of another, which stands still."""
     board = ["-machine", "ppce500", "-cpu", "e500v2", "-smp", "2", "-S"]
     loader = ["-kernel", str(kernel.image.path)]
-    machine = MachineDescription.load(linux.machine)
+    machine = recipe.machine
     qemu = Qemu.start(f"two-{tmp_path.name}"[-40:], machine, 320, [*board, *loader])
     try:
         with pytest.raises(Refused, match="the guest has 2 CPUs") as refused:
-            Kernel(qemu, linux, kernel.image)._install()
+            Kernel(qemu, recipe, kernel.image)._install()
         assert refused.value.rule == "mapping"
     finally:
         qemu.shutdown()

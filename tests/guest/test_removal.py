@@ -342,7 +342,7 @@ def test_who_holds_a_removed_patch_is_told(
 )
 def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str):
     """An interrupt's frame that a thread has left behind looks like one it comes back to."""
-    profile, image = kernel._profile, kernel.image
+    profile, image = kernel._personality, kernel.image
     with kernel.patch(site, count=True) as patch, kernel.stopped() as session:
         frame = patch.body.to_bytes(4, "big") + (0x9032).to_bytes(4, "big")
         sp, msr = (session.registers()[name] for name in ("r1", "msr"))

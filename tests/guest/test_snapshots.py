@@ -7,10 +7,10 @@ import re
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import Kernel
 
-TICK = Darwin.timebase_hz // 100
+TICK = Recipe.find("darwin").machine.timebase_hz // 100
 
 
 def decrementer(kernel: Kernel) -> int:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kgdbpatch import guests
 from kgdbpatch.errors import BadImage
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.image.kallsyms import find_kallsyms
 from kgdbpatch.image.memory import image_from_memory
@@ -60,7 +60,7 @@ def test_memory_without_a_kernel() -> None:
 
 @pytest.mark.linux
 def test_a_kernels_own_symbols_are_nms() -> None:
-    path = guests.profile("linux").image_path()
+    path = Recipe.find("linux").image_path()
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
     if not shutil.which("powerpc-linux-gnu-nm"):

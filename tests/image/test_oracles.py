@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kgdbpatch import guests
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 
 from .conftest import BLR, NOP, macho
@@ -72,7 +72,7 @@ def test_macho_functions_equal_their_n_fun_pairs(
 
 
 def test_darwins_functions_are_as_large_as_the_compiler_said() -> None:
-    path = guests.profile("darwin").image_path()
+    path = Recipe.find("darwin").image_path()
     if path is None:
         pytest.skip("the image of 'darwin' is not built; run: kgdbpatch image build darwin")
     if not shutil.which("powerpc-linux-gnu-readelf"):

@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from kgdbpatch import guests
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 
 _LINKER_MARKERS = {"_etext", "_einittext", "__secondary_hold_spinloop", "optinsn_slot"}
 
 
 def _load(profile: str) -> Image:
-    path = guests.profile(profile).image_path()
+    path = Recipe.find(profile).image_path()
     if path is None:
         pytest.skip(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
     return Image.load(path)

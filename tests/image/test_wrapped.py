@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch import guests
 from kgdbpatch.errors import BadImage
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 
 _GCC, _OBJCOPY = "powerpc-linux-gnu-gcc", "powerpc-linux-gnu-objcopy"
@@ -176,7 +176,7 @@ def test_a_raw_binary_lies_where_u_boot_puts_it(tmp_path: Path) -> None:
 @pytest.mark.linux
 def test_a_raw_linux_by_its_own_symbols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KGDBPATCH_CACHE")
-    path = guests.profile("linux").image_path()
+    path = Recipe.find("linux").image_path()
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
     subprocess.run([_OBJCOPY, "-O", "binary", path, tmp_path / "Image"], check=True)
@@ -191,7 +191,7 @@ def test_a_raw_linux_by_its_own_symbols(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.linux
 def test_where_a_packed_linux_lies_physically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KGDBPATCH_CACHE")
-    linux = guests.profile("linux")
+    linux = Recipe.find("linux")
     path = linux.image_path()
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")

@@ -7,22 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from kgdbpatch.cpu.ppc6xx.vectors import VECTORS
 from kgdbpatch.errors import BadImage, BuildFailed
-from kgdbpatch.guests import darwin as module
+from kgdbpatch.guests import Recipe
+from kgdbpatch.guests import darwin_build as module
 from kgdbpatch.guests.booter import boot_page, loader_args
-from kgdbpatch.guests.darwin import Darwin
-from kgdbpatch.guests.profile import LogLine
 from kgdbpatch.guests.sources import guest_sources
 from kgdbpatch.image import Image
+from kgdbpatch.personality.base import LogLine
 
 GCC = "powerpc-linux-gnu-gcc"
 needs_gcc = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"{GCC} is not installed")
-darwin = Darwin()
+recipe = Recipe.find("darwin")
+darwin = recipe.personality
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return Image.load(darwin.build(print))
+    return Image.load(recipe.build(print))
 
 
 @needs_gcc
@@ -33,7 +35,7 @@ def test_a_copy_of_the_sources_gives_the_same_bytes(tmp_path: Path):
         shutil.copy(converter, tmp_path / "images")
     command = [sys.executable, "images/darwin/build.py", "out"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
-    ours = darwin.build(print)
+    ours = recipe.build(print)
     for name in ("mach_kernel", "mach_kernel.elf"):
         assert (tmp_path / "out" / name).read_bytes() == (ours.parent / name).read_bytes()
 
@@ -41,12 +43,12 @@ def test_a_copy_of_the_sources_gives_the_same_bytes(tmp_path: Path):
 @needs_gcc
 def test_it_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("KGDBPATCH_CACHE", str(tmp_path))
-    assert darwin.image_path() is None
+    assert recipe.image_path() is None
     said: list[str] = []
-    path = darwin.build(said.append)
+    path = recipe.build(said.append)
     assert said == ["building the darwin guest's kernel"]
-    assert darwin.image_path() == path
-    assert darwin.build(said.append) == path
+    assert recipe.image_path() == path
+    assert recipe.build(said.append) == path
     assert len(said) == 1
 
 
@@ -62,15 +64,15 @@ def test_a_changed_source_is_another_kernel(monkeypatch: pytest.MonkeyPatch, tmp
     with (copied / "kern" / "queue.c").open("a") as source:
         source.write("not C\n")
     with pytest.raises(BuildFailed, match=r"queue\.c:\d+:\d+: error"):
-        darwin.build(print)
-    assert darwin.image_path() is None
+        recipe.build(print)
+    assert recipe.image_path() is None
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     module._toolchain.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildFailed, match=f"{GCC} is not installed"):
-        darwin.build(print)
+        recipe.build(print)
 
 
 def test_a_syslog_line():
@@ -105,7 +107,7 @@ def test_the_kernel_is_in_reach_of_absolute_branches_and_has_enough_functions(im
 
 
 def test_every_vector_has_its_handler(image: Image):
-    for vector in darwin.vectors:
+    for vector in VECTORS:
         assert image.symbolize(vector) == f".L_handler{vector:X}"
     assert image.lookup("exception_exit") >= 0x2000
 

@@ -12,7 +12,7 @@ from typing import Any
 import lief
 import pytest
 
-from kgdbpatch.guests.darwin import Darwin
+from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.sources import guest_sources
 
 GCC = "powerpc-linux-gnu-gcc"
@@ -88,7 +88,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def kernel() -> Path:
-    return Darwin().build(print)
+    return Recipe.find("darwin").build(print)
 
 
 _kept: list[Any] = []  # LIEF's parts do not keep what they are part of alive

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kgdbpatch import guests
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 
 from .judge import runs as runs_module
@@ -42,7 +42,7 @@ def _runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _image(profile: str) -> Image:
-    path = guests.profile(profile).image_path()
+    path = Recipe.find(profile).image_path()
     if path is None:
         pytest.skip(f"the image of '{profile}' is not built; run: kgdbpatch image build {profile}")
     return Image.load(path)

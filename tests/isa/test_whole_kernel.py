@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kgdbpatch import guests
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode_array
 from kgdbpatch.isa.match import rows
@@ -68,7 +68,7 @@ def _listing(path: Path, *options: str) -> dict[int, str]:
 
 @pytest.fixture(scope="module")
 def linux() -> Path:
-    path = guests.profile("linux").image_path()
+    path = Recipe.find("linux").image_path()
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
     return path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch.guests.linux_threads import Layout, comes_back
-from kgdbpatch.guests.profile import Thread, Window, below_sleepers
+from kgdbpatch.personality.base import Thread, Window, below_sleepers
+from kgdbpatch.personality.linux.threads import Layout, comes_back
 
 THREADS = [
     Thread("one", Window(0x1000, 0x3000), 0x2F00),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests import profile
-from kgdbpatch.guests.linux_rewritten import hidden_edges, rewritten
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.survey import Survey
+from kgdbpatch.personality import personality
+from kgdbpatch.personality.linux.rewritten import hidden_edges, rewritten
 
 from .elf import needs_binutils, put_together
 
@@ -35,7 +35,7 @@ def survey(image: Image) -> Survey:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
-    return Survey(image, survey_rules(profile("linux"), image), words)
+    return Survey(image, survey_rules(personality("linux"), image), words)
 
 
 def marked(image: Image) -> set[int]:

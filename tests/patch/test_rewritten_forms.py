@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests import profile
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.survey import Survey
+from kgdbpatch.personality import personality
 
 from .elf import needs_binutils, put_together
 
@@ -119,7 +119,9 @@ def _survey(image: Image, *, whole: bool) -> Survey:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
-    return Survey(image, survey_rules(profile("linux"), image), words, remembered.sites if whole else None)
+    return Survey(
+        image, survey_rules(personality("linux"), image), words, remembered.sites if whole else None
+    )
 
 
 def _live(image: Image, *, whole: bool) -> dict[int, set[str]]:

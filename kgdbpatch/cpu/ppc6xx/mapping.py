@@ -12,7 +12,7 @@ from kgdbpatch.component.layout import Bats, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages
 from kgdbpatch.errors import Refused
-from kgdbpatch.guests.profile import ArenaPlan, Window
+from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.qemu import Ram
 
 __all__ = ["check_blocks", "check_unmapped", "free_bats", "mapping", "tails_mapping"]

@@ -7,43 +7,44 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.guests.profile import Profile, Window
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.personality.base import Personality, Window
 
-__all__ = ["hook", "shift", "tails", "vectors"]
+__all__ = ["VECTORS", "hook", "shift", "tails", "vectors"]
 
+VECTORS = range(0x100, 0x1800, 0x100)  # offsets of the exception vectors (MPC750's manual, 4.1)
 _SPACE = 0x100  # bytes between two vectors
 _PROGRAM = 0x700
 _LEAVES = (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
 
 
-def vectors(profile: Profile, image: Image) -> tuple[int, ...]:
+def vectors(personality: Personality, image: Image) -> tuple[int, ...]:
     """Return the virtual addresses of the exception vectors, those that the image holds.
 
     They are known by the names of their sections, or by the physical addresses of others.
     """
     found = []
     for section in image.code_sections():
-        if section.name in profile.untranslated_sections:
+        if section.name in personality.untranslated_sections:
             base = section.address - section.address % 0x1000
         else:
-            physical = profile.to_physical(image, section.address)
+            physical = personality.to_physical(image, section.address)
             if physical is None:
                 continue
             base = section.address - physical
-        found += [base + offset for offset in profile.vectors if base + offset in section]
+        found += [base + offset for offset in VECTORS if base + offset in section]
     return tuple(found)
 
 
-def tails(profile: Profile, image: Image) -> list[Window]:
+def tails(personality: Personality, image: Image) -> list[Window]:
     """Return the unused bytes behind each vector's code: zeroes up to the next vector.
 
     The code before them must leave for elsewhere unconditionally, so that it cannot run into them.
     """
     found = []
-    for vector in vectors(profile, image):
+    for vector in vectors(personality, image):
         words = np.frombuffer(image.read(vector, _SPACE), ">u4")
         used = np.flatnonzero(words)
         if not used.size or used[-1] == words.size - 1:
@@ -59,14 +60,14 @@ def _conditional(word: int) -> bool:
     return word >> 26 == 19 and word >> 1 & 0x3FF in (16, 528) and word >> 21 & 0x14 != 0x14
 
 
-def shift(profile: Profile, image: Image) -> int | None:
+def shift(personality: Personality, image: Image) -> int | None:
     """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
-    places = ((vector, profile.to_physical(image, vector)) for vector in vectors(profile, image))
+    places = ((vector, personality.to_physical(image, vector)) for vector in vectors(personality, image))
     return next((vector - physical for vector, physical in places if physical is not None), None)
 
 
 def hook(
-    profile: Profile,
+    personality: Personality,
     image: Image,
     table: int,
     words: Callable[[int, int], npt.NDArray[np.uint32]],
@@ -75,11 +76,11 @@ def hook(
 
     ``words`` are the running kernel's. The hook lies at the end of a vector's tail, at best its own.
     """
-    for base in {vector & ~0xFFFF for vector in vectors(profile, image)}:
-        vector, physical = base + _PROGRAM, profile.to_physical(image, base + _PROGRAM)
+    for base in {vector & ~0xFFFF for vector in vectors(personality, image)}:
+        vector, physical = base + _PROGRAM, personality.to_physical(image, base + _PROGRAM)
         if physical is None:
             continue
-        windows = sorted(tails(profile, image), key=lambda window: window.start & ~0xFF != vector)
+        windows = sorted(tails(personality, image), key=lambda window: window.start & ~0xFF != vector)
         for window in windows:
             at = window.end - HOOK_SIZE
             if at > window.start and not words(at, HOOK_SIZE // 4).any():

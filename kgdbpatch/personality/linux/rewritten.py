@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.guests.linux_tables import Table, exception_entries, jump_entries, table
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL, mask
@@ -26,6 +25,7 @@ from kgdbpatch.patch.rewritten import (
     STATIC_CALL,
     Rewritten,
 )
+from kgdbpatch.personality.linux.tables import Table, exception_entries, jump_entries, table
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image

@@ -1,4 +1,4 @@
-"""The guest ``linux``: an unmodified Linux (ELF, SysV ABI) with a user space that keeps it busy."""
+"""Linux for 32-bit PowerPC (ELF, SysV ABI): its linear map, threads, log, and what it rewrites."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage
-from kgdbpatch.guests.linux_build import build_initramfs, build_kernel, cached_kernel
-from kgdbpatch.guests.linux_rewritten import hidden_edges, hidden_reads, rewritten
-from kgdbpatch.guests.linux_tables import exception_table, init_memory
-from kgdbpatch.guests.linux_threads import STACK, comes_back, thread_layout, threads
-from kgdbpatch.guests.profile import MIB, LogLine, Memory, Profile, Thread, Vitals, Window
+from kgdbpatch.personality.base import MIB, LogLine, Memory, Personality, Thread, Vitals, Window
+from kgdbpatch.personality.linux.rewritten import hidden_edges, hidden_reads, rewritten
+from kgdbpatch.personality.linux.tables import exception_table, init_memory
+from kgdbpatch.personality.linux.threads import STACK, comes_back, thread_layout, threads
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -34,40 +32,15 @@ _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
 
-class Linux(Profile):
-    """Linux on a beige G3 (tried: 6.1, 6.12): 256 MiB announced, the 32 MiB above them are the arena."""
+class Linux(Personality):
+    """Linux with a linear map from the ELF file's program headers (tried: 6.1, 6.12)."""
 
     name = "linux"
     kernel_format = "elf"
-    memory_mib = 288
-    announced_mib = 256  # a power of two: the kernel maps it with one BAT pair
-    ready = r"\binit: ready\b"
     panic = r"Kernel panic - not syncing"
     oops = r"\bOops: |kernel BUG at|Unable to handle kernel|Kernel attempted to "
     complaint = r"\bBUG: |rcu: INFO: .*\bstall"
-    heartbeat = 1.0
-    beat = r"\] init: "
     untranslated_sections = frozenset({".head.text"})
-
-    # powersave=off: a CPU halted in the idle loop (MSR[POW]) executes nothing for a debugger either.
-    # printk.devkmsg=on: init's lines are not to be rate-limited.
-    append = f"console=ttyPZ0 mem={announced_mib}M powersave=off printk.devkmsg=on"
-
-    def build(self, progress: Callable[[str], None]) -> Path:
-        """Build kernel and initramfs when the cache has none and return the kernel's path."""
-        build_initramfs(progress)
-        return build_kernel(progress)
-
-    def image_path(self) -> Path | None:
-        """Return the cached kernel's path, or None when it is not built."""
-        return cached_kernel()
-
-    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
-        """Return the arguments that let OpenBIOS boot ``kernel`` with our initramfs."""
-        initramfs = build_initramfs(lambda line: None)
-        # graphics=off: without a display OpenBIOS has no output at all unless told to use the serial line.
-        firmware = ["-machine", "graphics=off"]
-        return [*firmware, "-kernel", str(kernel), "-initrd", str(initramfs), "-append", self.append]
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``[    1.234567] message``; the source is ``kernel``, or ``init`` for init's own lines."""
@@ -88,7 +61,7 @@ class Linux(Profile):
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of ``address`` in the linear map of the announced memory."""
         physical = address - _linear_offset(image)
-        return physical if 0 <= physical < self.announced_mib * MIB else None
+        return physical if 0 <= physical < self.memory.announced * MIB else None
 
     def stack_size(self, image: Image) -> int:
         """Return what the kernel's configuration says, else the distance of the first stack's ends."""
@@ -138,7 +111,7 @@ class Linux(Profile):
 
     def arena_virtual(self, image: Image) -> int:
         """Return the first block above every process: kernels put modules near their text, not here."""
-        size = (self.memory_mib - self.announced_mib) * MIB
+        size = (self.memory.memory - self.memory.announced) * MIB
         task_size = int(kernel_option(image, "TASK_SIZE") or "0xb0000000", 0)
         return -(-task_size // size) * size
 
@@ -150,7 +123,7 @@ class Linux(Profile):
         """Return why the arena's addresses are in use: by processes, modules, I/O, the linear map."""
         plan = self.arena(image)
         windows = (Window(plan.virtual, plan.virtual + plan.size), self.near_window(image))
-        where = _outside_of_all(image, read, windows, self.announced_mib * MIB, self.to_physical)
+        where = _outside_of_all(image, read, windows, self.memory.announced * MIB, self.to_physical)
         if where is not None:
             return where
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import Misuse
-from kgdbpatch.guests.profile import MIB, LogLine, Profile, Window
+from kgdbpatch.personality.base import MIB, LogLine, Personality, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -18,26 +15,17 @@ _NEAR = 16 * MIB
 _ARENA = 32 * MIB
 
 
-class Unknown(Profile):
+class Unknown(Personality):
     """What is assumed of an unknown kernel: some memory for patches, out of reach and within it."""
 
     name = "unknown"
-    memory_mib = 288
-    announced_mib = 256
-    ready = panic = r"$^"  # nothing
+    kernel_format = "elf"
+    panic = r"$^"  # nothing
     untranslated_sections = frozenset()
 
-    def build(self, progress: Callable[[str], None]) -> Path:
-        """Raise `Misuse`."""
-        raise Misuse("this kernel cannot be built: it is no bundled one")
-
-    def image_path(self) -> Path | None:
-        """Return None: no such kernel is bundled."""
-        return None
-
-    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
-        """Raise `Misuse`."""
-        raise Misuse("it is not known how this kernel boots")
+    def checked(self, image: Image) -> Image:
+        """Return the image: a kernel of any format may be an unknown one."""
+        return image
 
     def parse_log(self, line: str) -> LogLine | None:
         """Return None: it is not known what its lines look like."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.guests.profile import Memory, Thread, Window
+from kgdbpatch.personality.base import Memory, Thread, Window
 
 __all__ = ["STACK", "Layout", "comes_back", "thread_layout", "threads"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.errors import Misuse, UnknownSymbol
-from kgdbpatch.guests.profile import Window
+from kgdbpatch.personality.base import Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image

@@ -1,11 +1,10 @@
-"""What a guest profile says: how a kernel boots, its memory plan, its ABI habits, its syslog."""
+"""What an operating system is to us: where its memory lies, its threads, its log, what it changes itself."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kgdbpatch.errors import BadImage
@@ -14,7 +13,18 @@ if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.patch.rewritten import Rewritten
 
-__all__ = ["ArenaPlan", "LogLine", "Memory", "Profile", "Thread", "Vitals", "Window", "below_sleepers"]
+__all__ = [
+    "MIB",
+    "ArenaPlan",
+    "LogLine",
+    "Memory",
+    "MemoryPlan",
+    "Personality",
+    "Thread",
+    "Vitals",
+    "Window",
+    "below_sleepers",
+]
 
 MIB = 1 << 20
 
@@ -113,24 +123,32 @@ class Vitals:
     no_panic: int = 0
 
 
-class Profile(ABC):
-    """Describe one kind of guest; subclasses hold what is Darwin's and what is Linux's."""
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """How RAM is shared, in MiB: ``memory`` is what QEMU gives, ``announced`` what the kernel is told of.
+
+    What lies between is hidden: the arena's.
+    """
+
+    memory: int = 288
+    announced: int = 256
+
+
+class Personality(ABC):
+    """An operating system as a guest's kernel: what is known of it, by its image and by its memory."""
 
     name: ClassVar[str]
     kernel_format: ClassVar[str]  # of the kernel's file: "mach-o" or "elf"
-    machine: ClassVar[str] = "g3beige"
-    memory_mib: ClassVar[int]  # what QEMU gives
-    announced_mib: ClassVar[int]  # what the kernel is told; the rest is the arena
-    ready: ClassVar[str]  # regex on a console line: the guest is up and its workload runs
     panic: ClassVar[str]  # regex on a console line: the kernel is dead
     oops: ClassVar[str] = r"(?!)"  # regex on a console line: a fault in the kernel, which may go on
     complaint: ClassVar[str] = r"(?!)"  # regex on a console line: the kernel found something wrong with it
-    heartbeat: ClassVar[float | None] = None  # seconds within which its workload prints a line, if it does
-    beat: ClassVar[str] = r"$^"  # regex on such a line, which no interrupt and no watchdog prints
-    timebase_hz: ClassVar[int] = 16_600_000  # as QEMU's hw/ppc/mac_oldworld.c counts
-    boot_deadline: ClassVar[float] = 60.0  # seconds
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
-    vectors: ClassVar[range] = range(0x100, 0x1800, 0x100)  # offsets of the MPC750's vectors
+
+    def __init__(self, memory: MemoryPlan | None = None) -> None:
+        self.memory = memory or MemoryPlan()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.memory})"
 
     def checked(self, image: Image) -> Image:
         """Return a kernel's image; raise `BadImage` for one that no guest of this kind runs."""
@@ -138,18 +156,6 @@ class Profile(ABC):
         if (ours == "Mach-O") != (theirs == "Mach-O"):
             raise BadImage(image.path, f"this is {theirs}; a '{self.name}' guest runs kernels in {ours}")
         return image
-
-    @abstractmethod
-    def build(self, progress: Callable[[str], None]) -> Path:
-        """Build the kernel image when the cache has none and return its path."""
-
-    @abstractmethod
-    def image_path(self) -> Path | None:
-        """Return the cached image's path, or None when it is not built."""
-
-    @abstractmethod
-    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
-        """Return QEMU's arguments that boot ``kernel``; scratch files go to ``directory``."""
 
     @abstractmethod
     def parse_log(self, line: str) -> LogLine | None:
@@ -210,10 +216,10 @@ class Profile(ABC):
         return None
 
     def arena(self, image: Image) -> ArenaPlan:
-        """Return the arena of a guest booted with this profile's memory plan."""
+        """Return the arena of a guest with this memory plan."""
         return ArenaPlan(
-            physical=self.announced_mib * MIB,
-            size=(self.memory_mib - self.announced_mib) * MIB,
+            physical=self.memory.announced * MIB,
+            size=(self.memory.memory - self.memory.announced) * MIB,
             virtual=self.arena_virtual(image),
             springboards=self.springboard_window(image),
             near=self.near_window(image),

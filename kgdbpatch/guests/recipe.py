@@ -1,0 +1,269 @@
+"""Recipes of guests: a machine, a personality, a memory plan, a kernel and how it is booted."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from kgdbpatch.errors import BuildFailed, Misuse
+from kgdbpatch.personality import MemoryPlan, Personality, personality
+from kgdbpatch.personality.base import MIB
+from kgdbpatch.vm.machine import MachineDescription
+
+__all__ = ["Boot", "Recipe", "recipes"]
+
+_HERE = Path(__file__).parent
+_GROUP = "kgdbpatch.recipes"  # entry points: NAME = "package:function", which returns the TOML file's path
+_BOOT = {"loader": str, "command_line": str, "args": list, "initrd": str}
+_KEYS = {
+    "personality": str,
+    "machine": str,
+    "memory_mib": int,
+    "announced_mib": int,
+    "ready": str,
+    "heartbeat": (int, float),
+    "beat": str,
+    "boot_deadline": (int, float),
+    "kernel": str,
+    "make": list,
+    "builder": str,
+    "boot": dict,
+}
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How QEMU is given the kernel.
+
+    ``loader``: ``qemu`` is its own (``-kernel``, ``-initrd``, ``-append``); ``bootx`` plays BootX for a
+    Mach-O kernel; ``device`` puts an ELF file where it wants to be and starts at its entry. ``args`` are
+    more arguments. In ``args`` and ``command_line``, ``{directory}``, ``{name}``, ``{announced_mib}``,
+    ``{memory_mib}``, ``{timebase_hz}`` and ``{epoch}`` stand for what they say.
+    """
+
+    loader: str = "qemu"
+    command_line: str = ""
+    args: tuple[str, ...] = ()
+    initrd: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is needed to boot one kind of guest; read from a TOML file (see ``kgdbpatch/guests/*.toml``).
+
+    ``ready`` is a regex on a console line: the guest is up and its workload runs. ``heartbeat`` are the
+    seconds within which that workload prints a line that matches ``beat``, if it does. The kernel is the
+    file ``kernel``, made by the command ``make`` (both seen from the recipe's directory), or comes from the
+    module ``builder``.
+    """
+
+    name: str
+    path: Path
+    machine: MachineDescription
+    personality: Personality
+    ready: str
+    heartbeat: float | None = None
+    beat: str = r"$^"
+    boot_deadline: float = 60.0
+    kernel: str = ""
+    make: tuple[str, ...] = ()
+    builder: str = ""
+    boot: Boot = Boot()
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.name!r}, {self.machine.name}, {self.personality.name})"
+
+    @classmethod
+    def find(cls, name: str | Path) -> Recipe:
+        """Return a recipe by its name, or the file's when ``name`` ends in ``.toml``.
+
+        Names are those of the bundled ones and of installed packages' (entry points ``kgdbpatch.recipes``).
+        Raises `Misuse` with the known ones.
+        """
+        if str(name).endswith(".toml"):
+            return cls.load(Path(name))
+        known = _known()
+        if str(name) not in known:
+            raise Misuse(f"no recipe '{name}'; there are {', '.join(sorted(known))}, or give a FILE.toml")
+        return cls.load(known[str(name)]())
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe; raise `Misuse` naming what is wrong with it."""
+        try:
+            return cls._parse(path, tomllib.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise Misuse(f"recipe {path}: {error}") from error
+
+    @classmethod
+    def _parse(cls, path: Path, table: Mapping[str, Any]) -> Recipe:
+        _check(table, _KEYS, "")
+        boot = table.get("boot", {})
+        _check(boot, _BOOT, "boot.")
+        machine = table.get("machine", "g3beige")
+        if machine.endswith(".toml"):
+            machine = path.parent / machine
+        default = MemoryPlan()
+        plan = MemoryPlan(
+            table.get("memory_mib", default.memory), table.get("announced_mib", default.announced)
+        )
+        if not 0 < plan.announced < plan.memory:
+            raise ValueError("'announced_mib' must be less than 'memory_mib': patches lie between")
+        heartbeat = table.get("heartbeat")
+        if not any(table.get(key) for key in ("kernel", "builder")):
+            raise ValueError("'kernel' is missing: the kernel's file, seen from the recipe's directory")
+        return cls(
+            name=path.stem,
+            path=path,
+            machine=MachineDescription.load(machine),
+            personality=personality(table.get("personality", "unknown"), plan),
+            ready=table.get("ready", r"\S"),
+            heartbeat=None if heartbeat is None else float(heartbeat),
+            beat=table.get("beat", r"$^"),
+            boot_deadline=float(table.get("boot_deadline", 60.0)),
+            kernel=table.get("kernel", ""),
+            make=tuple(table.get("make", ())),
+            builder=table.get("builder", ""),
+            boot=Boot(
+                boot.get("loader", "qemu"),
+                boot.get("command_line", ""),
+                tuple(boot.get("args", ())),
+                boot.get("initrd", ""),
+            ),
+        )
+
+    @classmethod
+    def recorded(cls, metadata: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that a running guest was booted by, as its record names it."""
+        path = Path(str(metadata.get("recipe", "")))
+        return cls.load(path) if path.is_file() else cls.find(str(metadata["profile"]))
+
+    @property
+    def memory(self) -> MemoryPlan:
+        """How RAM is shared."""
+        return self.personality.memory
+
+    @cached_property
+    def _builder(self) -> Any:
+        return import_module(self.builder)
+
+    def build(self, progress: Callable[[str], None]) -> Path:
+        """Build the kernel when it is not built yet and return its path; raise `BuildFailed`."""
+        if self.builder:
+            made: Path = self._builder.build(progress)
+            return made
+        if self.make:
+            progress(f"building the guest '{self.name}'")
+            try:
+                subprocess.run(self.make, cwd=self.path.parent, check=True, capture_output=True, text=True)
+            except FileNotFoundError as error:
+                raise BuildFailed(f"{self.make[0]} is not installed") from error
+            except subprocess.CalledProcessError as error:
+                said = (error.stderr or error.stdout).strip().splitlines()
+                raise BuildFailed(f"{' '.join(self.make)}: {said[-1] if said else error}") from error
+        path = (self.path.parent / self.kernel).absolute()
+        if not path.exists():
+            raise BuildFailed(f"guest '{self.name}': there is no kernel {path}")
+        return path
+
+    def image_path(self) -> Path | None:
+        """Return the kernel's path, or None when it is not built."""
+        if self.builder:
+            built: Path | None = self._builder.built()
+            return built
+        path = (self.path.parent / self.kernel).absolute()
+        return path if path.exists() else None
+
+    def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
+        """Return QEMU's arguments that boot ``kernel``; scratch files go to ``directory``."""
+        command_line = self._filled(self.boot.command_line, str(directory))
+        # commas separate options within QEMU's arguments; doubled they stand for themselves
+        more = [self._filled(part, str(directory).replace(",", ",,")) for part in self.boot.args]
+        return [*more, *_LOADERS[self.boot.loader](self, kernel, directory, command_line)]
+
+    def _filled(self, text: str, directory: str) -> str:
+        known = {
+            "directory": directory,
+            "name": self.name,
+            "announced_mib": self.memory.announced,
+            "memory_mib": self.memory.memory,
+            "timebase_hz": self.machine.timebase_hz,
+            "epoch": int(time.time()),
+        }
+        for key, value in known.items():
+            text = text.replace(f"{{{key}}}", str(value))
+        return text
+
+    def initrd(self) -> Path | None:
+        """Return the initial RAM disk, built by ``builder`` where ``boot.initrd`` is its word; or None."""
+        if not self.boot.initrd:
+            return None
+        if self.builder:
+            made: Path = getattr(self._builder, self.boot.initrd)(lambda line: None)
+            return made
+        return (self.path.parent / self.boot.initrd).absolute()
+
+
+def recipes() -> tuple[str, ...]:
+    """Return the names of the known recipes: the bundled ones, then those of installed packages."""
+    return tuple(_known())
+
+
+def _known() -> dict[str, Callable[[], Path]]:
+    found: dict[str, Callable[[], Path]] = {}
+    for path in sorted(_HERE.glob("*.toml")):
+        found[path.stem] = partial(Path, path)
+    for point in entry_points(group=_GROUP):
+        found[point.name] = partial(_installed, point)
+    return found
+
+
+def _installed(point: EntryPoint) -> Path:
+    """Return the recipe that an entry point tells: ``NAME = "package:function"``, which returns its path."""
+    try:
+        return Path(point.load()())
+    except Exception as error:  # another's code
+        raise Misuse(f"the installed recipe '{point.name}' ({point.value}) is broken: {error}") from error
+
+
+def _check(table: Mapping[str, Any], keys: Mapping[str, Any], prefix: str) -> None:
+    for key, value in table.items():
+        if key not in keys:
+            raise ValueError(f"'{prefix}{key}' is not known; known are {', '.join(prefix + k for k in keys)}")
+        if not isinstance(value, keys[key]) or isinstance(value, bool):
+            raise ValueError(f"'{prefix}{key}' must be {_WORDS[keys[key]]}")
+
+
+_WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "a table", (int, float): "a number"}
+
+
+def _by_qemu(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
+    initrd = recipe.initrd()
+    given = ["-initrd", str(initrd)] if initrd else []
+    return ["-kernel", str(kernel), *given, *(["-append", command_line] if command_line else [])]
+
+
+def _by_bootx(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
+    from kgdbpatch.guests.booter import loader_args
+
+    return loader_args(kernel, directory, recipe.memory.memory * MIB, command_line)
+
+
+def _by_device(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
+    name = str(kernel).replace(",", ",,")
+    return ["-device", f"loader,file={name},cpu-num=0"]
+
+
+_LOADERS: dict[str, Callable[[Recipe, Path, Path, str], list[str]]] = {
+    "qemu": _by_qemu,
+    "bootx": _by_bootx,
+    "device": _by_device,
+}

@@ -1,0 +1,104 @@
+"""Darwin for PowerPC (Mach-O): kernel and stacks mapped one-to-one, and a syslog of dated lines."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from kgdbpatch.personality.base import MIB, LogLine, Personality, Thread, Vitals, Window
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["Darwin"]
+
+_LOG_LINE = re.compile(
+    r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<source>[^\s:]+): (?P<message>.*)"
+)
+_THREAD = struct.Struct(">8x3I36x2I")  # of images/darwin/include/kern.h: sp stack_low stack_high name next
+_MOST_THREADS = 4096
+_NAME = 32  # bytes of a thread's name
+
+
+class Darwin(Personality):
+    """A Darwin/PPC kernel in low memory.
+
+    The arena lies where its physical addresses are, behind the announced memory: out of branch reach of
+    the text, so a patch goes through a springboard in virtual page 1, which the kernel leaves unmapped.
+    """
+
+    name = "darwin"
+    kernel_format = "mach-o"
+    panic = r"^panic\(cpu \d+\)"
+    untranslated_sections = frozenset({"__VECTORS,__interrupts"})
+
+    def parse_log(self, line: str) -> LogLine | None:
+        """Parse ``Nov 23 05:36:05 host mach_kernel: message``."""
+        match = _LOG_LINE.fullmatch(line.rstrip("\r\n"))
+        return match and LogLine(match["time"], match["source"], match["message"])
+
+    def log_seconds(self, time: str) -> float | None:
+        """Return the seconds of ``Nov 23 05:36:05`` in its year, of ``05:36:05`` in its day."""
+        for form in ("%Y %b %d %H:%M:%S", "%Y %H:%M:%S"):
+            with suppress(ValueError):
+                found = datetime.strptime(f"2000 {time}", form).replace(tzinfo=UTC)
+                return (found - datetime(2000, 1, 1, tzinfo=UTC)).total_seconds()
+        return None
+
+    def vitals(self, image: Image) -> Vitals:
+        """Return the count of changes of threads."""
+        found = (symbol.address for symbol in image.symbols if symbol.name == "_context_switches")
+        places = (self.to_physical(image, address) for address in found)
+        return Vitals((), tuple(place for place in places if place is not None))
+
+    def to_physical(self, image: Image, address: int) -> int | None:
+        """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""
+        loaded = (segment for segment in image.segments if segment.name != "__LINKEDIT")
+        return address if any(address in segment for segment in loaded) else None
+
+    def stack_physical(self, image: Image, address: int) -> int | None:
+        """Return ``address`` itself: kernel stacks and what the kernel allocates are mapped one-to-one."""
+        return address if address < self.memory.announced * MIB else None
+
+    def stack_size(self, image: Image) -> int:
+        """Return what the kernel's own symbol says, else what xnu has: 16 KiB."""
+        known = (s.address for s in image.symbols if s.name == "_kernel_stack_size")
+        return next(known, 0x4000)
+
+    def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
+        """Yield the threads on the bundled kernel's list; none of a kernel that has no such list."""
+        head = next((symbol.address for symbol in image.symbols if symbol.name == "_all_threads"), None)
+        link = None if head is None else read(head, 4)
+        for _ in range(_MOST_THREADS):
+            at = int.from_bytes(link or b"", "big")
+            held = read(at, _THREAD.size) if at else None
+            if held is None:
+                return
+            sp, low, high, text, after = _THREAD.unpack(held)
+            name = (read(text, _NAME) or b"").split(b"\0")[0].decode(errors="replace")
+            yield Thread(name, Window(low, high), sp)
+            link = after.to_bytes(4, "big")
+
+    def arena_virtual(self, image: Image) -> int:
+        """Return the arena's own physical address: the kernel maps nothing at 256 to 336 MiB."""
+        return self.memory.announced * MIB
+
+    def springboard_window(self, image: Image) -> Window:
+        """Return page 1: unmapped, like page 0, so that null pointers are caught (paper, 3.3.4)."""
+        return Window(0x1000, 0x2000)
+
+    def near_window(self, image: Image) -> Window:
+        """Return the topmost 16 MiB, which the kernel maps nowhere: for patches without a springboard."""
+        return Window(0xFF00_0000, 1 << 32)
+
+    def tail_window(self, image: Image) -> Window:
+        """Return two pages of the topmost 32 MiB for physical pages 0 and 1 (paper, 3.3.4).
+
+        The paper maps the vectors where they lie. Seen from here, the null page stays unmapped and
+        goes on catching null pointers.
+        """
+        return Window(0xFE00_0000, 0xFE00_2000)
