@@ -1,7 +1,7 @@
 """Give tests the fixture ``kernel``: a booted guest, put back to its booted state for every test.
 
-The profile is that of the test's marker ``@pytest.mark.kernel("linux")``, else the option
-``--kernel-profile`` (``darwin``). Each profile is booted once per session and, under pytest-xdist,
+The guest is that of the test's marker ``@pytest.mark.kernel("linux")``, else of the option ``--guest``
+(``darwin``): a recipe's name, or its FILE.toml. Each is booted once per session and, under pytest-xdist,
 once per worker; a snapshot brings it back between tests, a new boot where a test has killed it.
 
 A test during which the kernel panicked, hung, was reset or found a fault of its own fails, whatever
@@ -16,6 +16,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -33,38 +34,41 @@ _OWNER = "pytest"  # what the owner of a guest is called in its record
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--kernel-profile``."""
+    """Add ``--guest``."""
     group = parser.getgroup("kgdbpatch")
     group.addoption(
+        "--guest",
         "--kernel-profile",
+        dest="kgdbpatch_guest",
         default="darwin",
-        metavar="PROFILE",
-        help="guest that the fixture 'kernel' boots when a test has no marker (darwin)",
+        metavar="RECIPE",
+        help="guest that the fixture 'kernel' boots when a test has no marker: a recipe's name or FILE.toml "
+        "(darwin)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
-    config.addinivalue_line("markers", "kernel(profile): the guest that the fixture 'kernel' boots")
+    config.addinivalue_line("markers", "kernel(recipe): the guest that the fixture 'kernel' boots")
     config.addinivalue_line("markers", "panics: the test may kill the kernel")
 
 
 class _Guests:
-    """The guests of one session, one per profile."""
+    """The guests of one session, one per recipe."""
 
     def __init__(self, worker: str) -> None:
         self._worker, self._booted = worker, dict[str, Kernel]()
 
-    def get(self, profile: str) -> Kernel:
-        guest = self._booted.get(profile)
+    def get(self, recipe: str) -> Kernel:
+        guest = self._booted.get(recipe)
         if guest is not None and not self._restored(guest):
             guest.shutdown()
             guest = None
         if guest is None:
             owner = {"pid": os.getpid(), "started": start_time(os.getpid())}
-            name = f"pytest-{os.getpid()}-{self._worker}-{profile}"
-            guest = Kernel.boot(profile, name, metadata={_OWNER: owner})
-            self._booted[profile] = guest
+            name = f"pytest-{os.getpid()}-{self._worker}-{Path(recipe).stem}"
+            guest = Kernel.boot(recipe, name, metadata={_OWNER: owner})
+            self._booted[recipe] = guest
             guest.snapshot(_BOOTED)
         guest.log.begin(guest.log.position())
         return guest
@@ -108,7 +112,7 @@ def kernel(request: pytest.FixtureRequest, _kgdbpatch_guests: _Guests) -> Iterat
     """Give a running `Kernel` in its booted state; between tests it is paused."""
     marker = request.node.get_closest_marker("kernel")
     named = marker.args[0] if marker is not None and marker.args else None
-    guest = _kgdbpatch_guests.get(named or request.config.getoption("--kernel-profile"))
+    guest = _kgdbpatch_guests.get(named or request.config.getoption("kgdbpatch_guest"))
     yield guest
     if guest.alive and not guest.qemu.process.suspended():
         with suppress(TargetLost):  # it is put back, or booted anew, for the next test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 import tomllib
@@ -21,6 +22,7 @@ from kgdbpatch.vm.machine import MachineDescription
 __all__ = ["Boot", "Recipe", "recipes"]
 
 _HERE = Path(__file__).parent
+_LEAST = 32  # MiB: the patch table takes half of it (component/layout.py)
 _GROUP = "kgdbpatch.recipes"  # entry points: NAME = "package:function", which returns the TOML file's path
 _BOOT = {"loader": str, "command_line": str, "args": list, "initrd": str}
 _KEYS = {
@@ -29,6 +31,9 @@ _KEYS = {
     "memory_mib": int,
     "announced_mib": int,
     "ready": str,
+    "panic": str,
+    "oops": str,
+    "log": str,
     "heartbeat": (int, float),
     "beat": str,
     "boot_deadline": (int, float),
@@ -100,7 +105,7 @@ class Recipe:
         """Read a recipe; raise `Misuse` naming what is wrong with it."""
         try:
             return cls._parse(path, tomllib.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, Misuse) as error:
             raise Misuse(f"recipe {path}: {error}") from error
 
     @classmethod
@@ -115,16 +120,28 @@ class Recipe:
         plan = MemoryPlan(
             table.get("memory_mib", default.memory), table.get("announced_mib", default.announced)
         )
-        if not 0 < plan.announced < plan.memory:
-            raise ValueError("'announced_mib' must be less than 'memory_mib': patches lie between")
+        hidden = plan.memory - plan.announced
+        if plan.announced <= 0 or hidden < _LEAST or hidden & (hidden - 1) or plan.announced % hidden:
+            raise ValueError(
+                "'memory_mib' less 'announced_mib' (patches lie between) must be a power of two, "
+                f"{_LEAST} or more, and 'announced_mib' a multiple of that"
+            )
         heartbeat = table.get("heartbeat")
+        lines = {key: table[key] for key in ("panic", "oops", "log") if key in table}
+        for key, pattern in (*lines.items(), *((key, table.get(key, "")) for key in ("ready", "beat"))):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{key}' is no regex: {error}") from error
         if not any(table.get(key) for key in ("kernel", "builder")):
             raise ValueError("'kernel' is missing: the kernel's file, seen from the recipe's directory")
+        if boot.get("loader", "qemu") not in _LOADERS:
+            raise ValueError("'boot.loader' is qemu, bootx or device")
         return cls(
             name=path.stem,
             path=path,
             machine=MachineDescription.load(machine),
-            personality=personality(table.get("personality", "unknown"), plan),
+            personality=personality(table.get("personality", "bare"), plan, **lines),
             ready=table.get("ready", r"\S"),
             heartbeat=None if heartbeat is None else float(heartbeat),
             beat=table.get("beat", r"$^"),

@@ -15,12 +15,16 @@ __all__ = ["ArenaPlan", "LogLine", "MemoryPlan", "Personality", "Window", "detec
 _LINUX = ("linux_banner", "__start___ex_table")
 
 
-def personality(name: str, memory: MemoryPlan | None = None) -> Personality:
+def personality(name: str, memory: MemoryPlan | None = None, **lines: str) -> Personality:
     """Return the operating system called ``name``; raise `Misuse` with the known ones.
+
+    ``lines`` are the regexes of `Bare`; others know what they print.
 
     >>> personality("linux").kernel_format
     'elf'
     """
+    if name in ("darwin", "linux", "unknown") and lines:
+        raise Misuse(f"{', '.join(lines)}: what '{name}' prints is known; leave it out")
     if name == "darwin":
         from kgdbpatch.personality.darwin import Darwin
 
@@ -33,7 +37,11 @@ def personality(name: str, memory: MemoryPlan | None = None) -> Personality:
         from kgdbpatch.personality.unknown import Unknown
 
         return Unknown(memory)
-    raise Misuse(f"no personality '{name}'; there are darwin, linux, unknown")
+    if name == "bare":
+        from kgdbpatch.personality.bare import Bare
+
+        return Bare(memory, **lines)
+    raise Misuse(f"no personality '{name}'; there are bare, darwin, linux")
 
 
 def detect(image: Image) -> Personality:

@@ -139,8 +139,8 @@ class Personality(ABC):
 
     name: ClassVar[str]
     kernel_format: ClassVar[str]  # of the kernel's file: "mach-o" or "elf"
-    panic: ClassVar[str]  # regex on a console line: the kernel is dead
-    oops: ClassVar[str] = r"(?!)"  # regex on a console line: a fault in the kernel, which may go on
+    panic: str  # regex on a console line: the kernel is dead
+    oops: str = r"(?!)"  # regex on a console line: a fault in the kernel, which may go on
     complaint: ClassVar[str] = r"(?!)"  # regex on a console line: the kernel found something wrong with it
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
 

@@ -29,7 +29,10 @@ def plain(words: list[int]) -> list[tuple[int, int]]:
         for index, pc in enumerate(words)
         if any(low <= pc < high for low, high in RANGES)
         and not pc & 3
-        and any(msr & 0x5032 == 0x1032 and not msr & ~0x207FF77 for msr in behind(words[index + 1 :]))
+        and any(
+            msr & 0x4030 == 0x30 and msr & 0x8002 and not msr & ~0x207FF77
+            for msr in behind(words[index + 1 :])
+        )
     ]
 
 
@@ -37,7 +40,7 @@ interesting = st.sampled_from(
     [
         *(0, 0xFFC, 0x1000, 0x100C, 0x1010),
         *(0x1011_0000, 0x1011_007C, 0x1011_0080, 0x1011_0200, 0x1011_0204),
-        *(MSR, MSR | 0x4000, MSR | 0x0200_2000, 0x1002, 0xFFFF_FFFF),
+        *(MSR, MSR | 0x4000, MSR | 0x0200_2000, 0x1002, 0x1030, 0x8030, 0x32, 0xFFFF_FFFF),
     ]
 )
 
@@ -64,3 +67,8 @@ def test_a_thread_that_uses_altivec_is_found():
 
 def test_registers_saved_as_64_bits_are_found():
     assert scan([0, 0x1011_0004, 0, 0x9032]) == [(0x8004, 0x1011_0004)]
+
+
+def test_a_kernel_without_machine_checks_or_ri_is_found():
+    assert len(scan([0x1011_0004, 0x8032, 0x1011_0008, 0x8030])) == 2
+    assert scan([0x1011_0004, 0x1030]) == []  # neither RI nor EE: nobody can interrupt it

@@ -12,7 +12,11 @@ _KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); other
 
 
 def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Tell which words can be an MSR saved in the kernel where it could be interrupted."""
-    running = ME | IR | DR | RI
-    wanted = (words & np.uint32(running | PR)) == running
+    """Tell which words can be an MSR saved in the kernel where it could be interrupted.
+
+    Translation is on there, and an exception can be returned from (RI) or is let in (EE); a kernel of
+    somebody's own need not use RI, or machine checks (ME).
+    """
+    wanted = (words & np.uint32(IR | DR | PR)) == IR | DR
+    wanted &= (words & np.uint32(RI | EE)) != 0
     return np.asarray(wanted & ((words & np.uint32(~_KNOWN & 0xFFFF_FFFF)) == 0))
