@@ -72,6 +72,7 @@ class Recipe:
 
     name: str
     path: Path
+    text: str
     machine: MachineDescription
     personality: Personality
     ready: str
@@ -104,12 +105,22 @@ class Recipe:
     def load(cls, path: Path) -> Recipe:
         """Read a recipe; raise `Misuse` naming what is wrong with it."""
         try:
-            return cls._parse(path, tomllib.loads(path.read_text()))
-        except (OSError, ValueError, Misuse) as error:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Misuse(f"recipe {path}: {error}") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Recipe:
+        """Return the recipe ``text`` of the file ``path``, from where its other files are seen."""
+        try:
+            return cls._parse(path, text)
+        except (ValueError, Misuse) as error:
             raise Misuse(f"recipe {path}: {error}") from error
 
     @classmethod
-    def _parse(cls, path: Path, table: Mapping[str, Any]) -> Recipe:
+    def _parse(cls, path: Path, text: str) -> Recipe:
+        table = tomllib.loads(text)
         _check(table, _KEYS, "")
         boot = table.get("boot", {})
         _check(boot, _BOOT, "boot.")
@@ -139,7 +150,8 @@ class Recipe:
             raise ValueError("'boot.loader' is qemu, bootx or device")
         return cls(
             name=path.stem,
-            path=path,
+            path=path.absolute(),
+            text=text,
             machine=MachineDescription.load(machine),
             personality=personality(table.get("personality", "bare"), plan, **lines),
             ready=table.get("ready", r"\S"),
@@ -159,9 +171,11 @@ class Recipe:
 
     @classmethod
     def recorded(cls, metadata: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that a running guest was booted by, as its record names it."""
-        path = Path(str(metadata.get("recipe", "")))
-        return cls.load(path) if path.is_file() else cls.find(str(metadata["profile"]))
+        """Return the recipe that a running guest was booted by, as its record keeps it; or `Misuse`."""
+        text, path = metadata.get("recipe"), metadata.get("recipe_path")
+        if not isinstance(text, str) or not isinstance(path, str):
+            return cls.find(str(metadata.get("profile")))  # booted by an older version
+        return cls.parse(text, Path(path))
 
     @property
     def memory(self) -> MemoryPlan:

@@ -113,7 +113,10 @@ def _examined(record: runtime.GuestRecord) -> Guest:
 
     if record.damage or record.elsewhere() or "profile" not in record.metadata:
         return _guest(record, "running")
-    recipe = Recipe.recorded(record.metadata)
+    try:
+        recipe = Recipe.recorded(record.metadata)
+    except Misuse as error:  # another version's guest, or one whose machine description has gone
+        return _guest(record, "running", str(error))
     qemu = Qemu(record, record.process())
     try:
         found = Watch(qemu, recipe, lambda: _load(str(record.metadata["kernel"]))).examine()

@@ -125,7 +125,8 @@ class Kernel:
             metadata={
                 **(metadata or {}),
                 "profile": recipe.name,
-                "recipe": str(recipe.path),
+                "recipe": recipe.text,
+                "recipe_path": str(recipe.path),
                 "kernel": str(path),
                 "sha256": image.sha256,
                 "icount": icount,

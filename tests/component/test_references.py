@@ -23,6 +23,10 @@ def behind(words: list[int]) -> list[int]:
     return words[: 2 if words[:1] == [0] else 1]
 
 
+def in_kernel(msr: int) -> bool:
+    return msr & 0x4030 == 0x30 and msr & 0x8002 != 0 and not msr & ~0x207FF77
+
+
 def plain(words: list[int]) -> list[tuple[int, int]]:
     return [
         (0x8000 + 4 * index, pc)

@@ -58,6 +58,14 @@ def test_by_its_file(own: Path) -> None:
         assert (verified.ok, verified.patched) == (True, 0)
 
 
+def test_a_running_guest_needs_no_recipe_any_more(own: Path) -> None:
+    with Kernel.boot(own, "own-gone") as kernel:
+        own.unlink()
+        with Kernel.attach("own-gone") as again:
+            assert again.patch("step", count=True).id == 1
+        assert kernel.health.state == "running"
+
+
 def test_its_faults_are_told(own: Path) -> None:
     with Kernel.boot(own, "own-fault") as kernel:
         kernel.patch("step", asm="lis 11, 0x7000\n stw 11, 0(11)")
