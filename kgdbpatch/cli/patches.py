@@ -19,6 +19,7 @@ from kgdbpatch.image.spelling import is_glob
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Applied, Kernel, Patch
     from kgdbpatch.patch.plan import Plan
+from kgdbpatch.patch.request import PatchRequest
 
 _NAMED = 5  # sites of a rule that are named
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
@@ -86,41 +87,28 @@ def apply(
       kgdbpatch apply darwin run_netisr --call log_flush
       kgdbpatch apply linux 'udp_*' --count
     """
-    given = sum(what is not None for what in (asm, c, call))
-    if given > 1 or not (given or count):
-        raise Misuse("give exactly one of --asm, --c, --call, or just --count (see 'kgdbpatch apply --help')")
-    if entry is not None and c is None:
-        raise Misuse("--entry goes with --c (see 'kgdbpatch apply --help')")
+    request = PatchRequest(asm, c, call, entry, count, via, force)
     with attach(name, image, wait) as kernel:
-        payload: dict[str, Any] = {
-            "asm": asm,
-            "c": c,
-            "call": call,
-            "entry": entry,
-            "count": count,
-            "force": force,
-            "via": via,
-        }
         if is_glob(site):
             if dry_run:
                 raise Misuse("--dry-run goes with one site; 'kgdbpatch functions' lists what a glob names")
-            _apply_all(kernel, site, payload, as_json)
+            _apply_all(kernel, site, request, as_json)
         elif dry_run:
             with progress(f"planning for {site}"):
-                plan = kernel.plan(site, **payload)
+                plan = kernel.plan(site, request)
             _show_applied(kernel, plan, None, None, as_json)
         else:
             with progress(f"patching {site}"):
-                done = kernel.patch(site, **payload)
+                done = kernel.patch(site, request)
             _show_applied(kernel, done, done.id, done.pause_us, as_json)
             if not as_json:
                 print(f"the guest stood still for {done.pause_us / 1000:.1f} ms")
 
 
-def _apply_all(kernel: Kernel, pattern: str, payload: dict[str, Any], as_json: bool) -> None:
+def _apply_all(kernel: Kernel, pattern: str, request: PatchRequest, as_json: bool) -> None:
     sites = [function.address for function in matching(kernel.image, pattern)]
     with progress(f"planning for {len(sites):,} sites") as say:
-        batch = kernel.patch_all(sites, **payload, progress=say)
+        batch = kernel.patch_all(sites, request, progress=say)
     for done in batch.patches if as_json else ():
         _show_applied(kernel, done, done.id, done.pause_us, as_json)
     for line in _left_out(kernel, batch.refused):
@@ -243,7 +231,7 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
             dead = error  # raised once all is printed; a look at the CPUs may wake a hanging kernel
         try:
             cpus = kernel.cpus_inside()
-            patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.list(dead=True)]
+            patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.patch_table()]
         except ComponentDamaged as error:
             raise dead or error from error
         _show(kernel, [_patch(patch) for patch in patches], as_json)

@@ -50,7 +50,7 @@ class Applied:
     @property
     def hits(self) -> int | None:
         """How often the patch ran, read from the running guest."""
-        return next((patch.hits for patch in self._kernel.list() if patch.id == self.id), None)
+        return next((patch.hits for patch in self._kernel.patches if patch.id == self.id), None)
 
     def remove(self) -> None:
         """Take the patch out."""
@@ -61,5 +61,5 @@ class Applied:
 
     def __exit__(self, *_: object) -> None:
         mine = (self.id, self.site)
-        if any((it.id, it.site) == mine and it.state != "retired" for it in self._kernel.list()):
+        if any((it.id, it.site) == mine and it.state != "retired" for it in self._kernel.patches):
             self.remove()

@@ -10,6 +10,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel.planner import Planner
 from kgdbpatch.patch.plan import Payload
+from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.results import Check
 
 __all__ = ["Checker", "Share", "Summary"]
@@ -68,7 +69,7 @@ class Checker:
 
     def __init__(self, image: Image, planner: Planner, *, count: bool = False) -> None:
         self._image, self._planner = image, planner
-        self._payload: Payload = planner.payload(count=True) if count else planner.any_call()
+        self._payload: Payload = planner.payload(PatchRequest(count=True)) if count else planner.any_call()
 
     def __repr__(self) -> str:
         return f"Checker({self._image!r})"

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.kernel.threads import Threads
 from kgdbpatch.patch.plan import Payload, Plan
+from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, Patch, Verification
 from kgdbpatch.vm.gdb import Debugger, Session
@@ -57,7 +58,9 @@ __all__ = [
     "Verification",
 ]
 
-Ids = list[int]  # within Kernel the name `list` is the method's
+Ids = list[int]
+Patches = list[Patch]
+Functions = list[Function]
 Extensions = list[Extension]
 Records = list[Record]
 Code = list[tuple[int, int, str]]
@@ -75,7 +78,7 @@ class Kernel:
     As a context manager one that was booted is shut down at the end, one that was attached to goes on.
 
     >>> with Kernel.boot("darwin") as k:
-    ...     with k.patch("run_netisr", c="examples/packet_counter.c"):
+    ...     with k.patch("run_netisr", c=Path("examples/packet_counter.c")):
     ...         print(k.log.wait("packet_counter").message)
     """
 
@@ -444,9 +447,12 @@ class Kernel:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
         return site if isinstance(site, int) else self.image.resolve(site)
 
-    def entries(self, pattern: str) -> Ids:
-        """Return the addresses of the functions that a glob names, with or without Darwin's ``_``."""
-        return [function.address for function in self.image.matching(pattern)]
+    def functions(self, pattern: str = "*") -> Functions:
+        """Return the functions that a glob names, with or without Darwin's ``_``.
+
+        >>> kernel.patch_all([function.address for function in kernel.functions("tcp_*")], count=True)
+        """
+        return self.image.matching(pattern)
 
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""
@@ -475,7 +481,8 @@ class Kernel:
 
     # ---- patches ---------------------------------------------------------------------------
 
-    def _planner(self, header: Header, *, via: str = "auto", force: bool = False) -> Planner:
+    def _planner(self, header: Header, request: PatchRequest | None = None) -> Planner:
+        via = request.via if request else "auto"
         self._check_mapping()  # modules may have been loaded since
         arena = self._component.arena(header.arena)
         tails = self._text.free_tails() if via == "tails" else []
@@ -485,7 +492,7 @@ class Kernel:
             arena,
             hook=self._text.hook,
             via=via,
-            force=force,
+            force=request is not None and request.force,
             tails=tails,
             stack=self._personality.stack_size(self.image),
         )
@@ -493,47 +500,40 @@ class Kernel:
     def plan(
         self,
         site: str | int,
-        *,
-        asm: str | Path | None = None,
-        c: str | Path | None = None,
-        call: str | int | None = None,
-        entry: str | None = None,
-        count: bool = False,
-        via: str = "auto",
-        force: bool = False,
+        request: PatchRequest | None = None,
+        **asked: Unpack[Asked],
     ) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""
-        planner = self._planner(self.header, via=via, force=force)
-        return planner.one(self.resolve(site), planner.payload(asm, c, call, entry, count))[1]
+        request = request or PatchRequest(**asked)
+        planner = self._planner(self.header, request)
+        return planner.one(self.resolve(site), planner.payload(request))[1]
 
     def patch(
         self,
         site: str | int,
-        *,
-        asm: str | Path | None = None,
-        c: str | Path | None = None,
-        call: str | int | None = None,
-        entry: str | None = None,
-        count: bool = False,
-        via: str = "auto",
-        force: bool = False,
+        request: PatchRequest | None = None,
+        **asked: Unpack[Asked],
     ) -> Applied:
         """Put code at a site of the running kernel: one stop, one splice word.
 
-        ``asm`` is assembler text or the `pathlib.Path` of a file with it, ``c`` a C
-        file whose function is called with r3..r10 as they are at the site, ``call`` a kernel
-        function. ``count`` makes an assembler payload count its hits (calls always do); alone, it
-        makes a patch that only counts. ``via="trap"`` has the patch entered by a trap, which costs
-        more, even where a branch would do; ``via="tails"`` takes springboards in the unused tails of the
-        exception vectors. ``force`` goes against the rules ``reservation``, ``fault table``, ``trap``,
-        ``mapping``, ``exception return``, ``rewritten`` and, with ``via="tails"`` where the kernel's memory
-        plan has such, ``untranslated``; the patch table tells of it.
-        Raises `Refused` by rule, `BadPatch`, `TargetBusy`.
+        What is asked for is a `PatchRequest`, or its fields by name. ``asm`` is assembler text or the
+        `pathlib.Path` of a file with it, ``c`` C text or such a file, whose function is called with r3..r10
+        as they are at the site, ``call`` a kernel function. ``count`` makes an assembler payload count its
+        hits (calls always do); alone, it makes a patch that only counts. ``via="trap"`` has the patch
+        entered by a trap, which costs more, even where a branch would do; ``via="tails"`` takes springboards
+        in the unused tails of the exception vectors. ``force`` goes against the rules that may be lifted; the
+        patch table tells of it.
+
+        Raises `Refused` by rule, `BadPatch`, `Misuse`, `TargetBusy`.
+
+        >>> with kernel.patch("udp_sendmsg", count=True) as patch:
+        ...     print(patch.hits)
         """
+        request = request or PatchRequest(**asked)
 
         def change(header: Header, basis: bytes) -> Applied:
-            planner = self._planner(header, via=via, force=force)
-            payload = planner.payload(asm, c, call, entry, count)
+            planner = self._planner(header, request)
+            payload = planner.payload(request)
             slot, made = planner.one(self.resolve(site), payload)
             (identity,) = self._component.apply(header, [(slot, made)], self._text.hook, basis)
             return Applied(self, identity, made, self._component.pause)
@@ -543,26 +543,21 @@ class Kernel:
     def patch_all(
         self,
         sites: Iterable[str | int],
+        request: PatchRequest | None = None,
         *,
-        asm: str | Path | None = None,
-        c: str | Path | None = None,
-        call: str | int | None = None,
-        entry: str | None = None,
-        count: bool = False,
-        via: str = "auto",
-        force: bool = False,
         progress: Callable[[str], None] = lambda _: None,
+        **asked: Unpack[Asked],
     ) -> Batch:
         """Put the same code at many sites, in one stop; arguments as for `patch`.
 
         Sites that a rule forbids are left out and told in the answer's ``refused``. ``progress``
         hears how far the planning is. Raises `Misuse` when a site is given twice.
         """
-        chosen = [*sites]
+        chosen, request = [*sites], request or PatchRequest(**asked)
 
         def change(header: Header, basis: bytes) -> Batch:
-            planner = self._planner(header, via=via, force=force)
-            payload = planner.payload(asm, c, call, entry, count)
+            planner = self._planner(header, request)
+            payload = planner.payload(request)
             wanted = [(self.resolve(site), payload) for site in chosen]
             return self._put_in(header, basis, planner, wanted, progress)
 
@@ -605,9 +600,14 @@ class Kernel:
                 return f"0x{address:08x} (patch {record.id} at {self.image.symbolize(record.site)})"
         return f"0x{address:08x} ({self.image.symbolize(address)})"
 
-    def list(self, *, dead: bool = False) -> list[Patch]:
-        """Return the patch table; the guest is not stopped. ``dead``: a dead kernel's, too."""
-        header = self._header() if dead else self.header
+    @property
+    def patches(self) -> Patches:
+        """The patch table as it is now; the guest is not stopped. Raises `DeadKernel`."""
+        return self.patch_table() if self.header else []
+
+    def patch_table(self) -> Patches:
+        """Return the patch table, of a dead kernel too; the guest is not stopped."""
+        header = self._header()
         arena = self._component.arena(header.arena)
         records = arena.records()
         any_retired = any(record.status == "retired" for record in records)
@@ -616,6 +616,10 @@ class Kernel:
             replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
             for record in records
         ]
+
+    def list(self) -> Patches:
+        """Return `patches`; the older name."""
+        return self.patches
 
     def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
         """Return, by id, the CPUs or threads that do not leave a patch, the kernel dead or not.

@@ -13,7 +13,7 @@ import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import BadPatch, Misuse, OutOfReach, Refused, UnknownSymbol
+from kgdbpatch.errors import Misuse, OutOfReach, Refused, UnknownSymbol
 from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
@@ -29,6 +29,7 @@ from kgdbpatch.patch.plan import (
     plan,
 )
 from kgdbpatch.patch.reentry import Reached, Ways
+from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.toolchain.assemble import assemble
@@ -85,30 +86,19 @@ class Planner:
 
     # ---- payloads ------------------------------------------------------------------------
 
-    def payload(
-        self,
-        asm: str | Path | None = None,
-        c: str | Path | None = None,
-        call: str | int | None = None,
-        entry: str | None = None,
-        count: bool = False,
-    ) -> Payload:
-        """Return the payload that a user asks for; arguments as for `Kernel.patch`."""
-        given = sum(what is not None for what in (asm, c, call))
-        if given > 1 or not (given or count):
-            raise Misuse("give exactly one of asm, c and call; or just count")
-        if entry is not None and c is None:
-            raise Misuse("entry goes with a C payload")
+    def payload(self, request: PatchRequest) -> Payload:
+        """Return the payload that a user asks for."""
+        call = request.call
         abi, lookup = self._image.abi, self._image.lookup
         if call is not None:
             target = call if isinstance(call, int) else self._image.resolve(call)
             self._survey.function(target)
             return call_payload(target, abi)
-        if c is not None:
-            return self._compiled(Path(c), entry)
-        if asm is None:
+        if request.c is not None:
+            return self._compiled(request.c_source(), request.entry)
+        if request.asm is None:
             return count_payload()
-        source, filename = _assembler_source(asm)
+        source, filename = request.assembler()
 
         @cache
         def words(address: int) -> list[int]:
@@ -124,7 +114,7 @@ class Planner:
             except OutOfReach as error:
                 raise Refused("reach", str(error)) from error
 
-        return asm_payload(placed, origin, abi, counted=count, stack=self._stack)
+        return asm_payload(placed, origin, abi, counted=request.count, stack=self._stack)
 
     def _origin(self, words: Callable[[int], list[int]]) -> int:
         """Return where a payload in assembler can stand: in the arena or in its near window.
@@ -142,9 +132,10 @@ class Planner:
             return near.body
         return place.body
 
-    def _compiled(self, path: Path, entry: str | None) -> Payload:
+    def _compiled(self, source: str | Path, entry: str | None) -> Payload:
         """Return the payload of a C file; raise `Refused` when it takes more stack than the kernel has."""
-        compiled, abi, lookup = compile_c(path, entry=entry), self._image.abi, self._image.lookup
+        name = "the C text" if isinstance(source, str) else str(source)
+        compiled, abi, lookup = compile_c(source, entry=entry), self._image.abi, self._image.lookup
 
         trial = link(compiled, self._allocator.look().body, lookup, abi=abi)
 
@@ -159,8 +150,8 @@ class Planner:
         text = np.frombuffer(trial.code[: trial.text_size], ">u4").tolist()
         code_end = trial.address + trial.text_size
         functions = {name: place for name, place in trial.symbols.items() if place < code_end}
-        found = depth(text, trial.address, functions, str(path))
-        check_depth(found.own, self._stack, calls=found.calls, what=str(path))
+        found = depth(text, trial.address, functions, name)
+        check_depth(found.own, self._stack, calls=found.calls, what=name)
         return blob_payload(
             at,
             abi,
@@ -371,15 +362,6 @@ class Planner:
         assert made.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
         made = replace(made, warnings=made.warnings + warnings)
         return self._allocator.take(made, quick=quick), made
-
-
-def _assembler_source(asm: str | Path) -> tuple[str, str]:
-    if isinstance(asm, str):
-        return asm, "<asm>"
-    try:
-        return asm.read_text("utf-8", "surrogateescape"), str(asm)
-    except OSError as error:
-        raise BadPatch(f"{asm}: {error.strerror}") from error
 
 
 def _known(names: Iterable[str], lookup: Callable[[str], int]) -> Iterator[int]:

@@ -46,13 +46,15 @@ class CObject:
     indirect: bool = True  # it branches through CTR or LR, otherwise than to return
 
 
-def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Path] = ()) -> CObject:
-    """Compile a C file; raise `BadPatch` with the compiler's message or about the entry function.
+def compile_c(source: str | Path, *, entry: str | None = None, include_dirs: Sequence[Path] = ()) -> CObject:
+    """Compile C; raise `BadPatch` with the compiler's message or about the entry function.
 
-    The entry is ``entry``, else the function named like the file, else the only global one.
+    ``source`` is a file's path, or text. The entry is ``entry``, else the function named like the file, else
+    the only global one.
     """
-    path = Path(path)
-    if not path.is_file():
+    text = source if isinstance(source, str) else None
+    path = Path("<c>") if isinstance(source, str) else source
+    if text is None and not path.is_file():
         raise BadPatch(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory, header_options() as headers:
         target = Path(directory) / "payload.o"
@@ -62,8 +64,9 @@ def compile_c(path: Path, *, entry: str | None = None, include_dirs: Sequence[Pa
             *headers,
             *("-c", "-x", "c", "-o", str(target)),
             *(f"-I{include}" for include in include_dirs),
-            path,
+            path if text is None else "-",
             about=str(path),
+            text=text,
         )
         if done.returncode or not target.exists():
             raise complaint(done.stderr, str(path), "gcc")

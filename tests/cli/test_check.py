@@ -10,6 +10,7 @@ from patch.elf import needs_binutils, put_together
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import catalog
 from kgdbpatch.kernel.offline import planner
+from kgdbpatch.patch.request import PatchRequest
 
 from .conftest import Cli
 
@@ -110,7 +111,7 @@ def test_a_glob_that_nothing_matches(cli: Cli, elf: Path, pattern: str) -> None:
 def test_a_summary_counts_what_apply_would_refuse(cli: Cli, elf: Path, options: list[str]) -> None:
     image = catalog.open_image(str(elf))
     plans = planner(image)
-    payload = plans.payload(count=True) if options else plans.any_call()
+    payload = plans.payload(PatchRequest(count=True)) if options else plans.any_call()
     rules: dict[str, int] = {}
     places = [at for f in image.functions for at in range(f.address, f.end, 4)]
     for address in places:

@@ -60,7 +60,7 @@ def failed(result: Result, code: int, message: str) -> None:
 def untouched(kernel: Kernel) -> None:
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
-    assert kernel.list() == []
+    assert kernel.patches == []
 
 
 def test_a_site_of_an_unfinished_patch(guest_cli: Cli, kernel: Kernel) -> None:

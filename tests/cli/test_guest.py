@@ -98,7 +98,7 @@ class TestRefusals:
         verified = kernel.verify()
         assert verified.ok
         assert verified.patched == 0
-        assert kernel.list() == []
+        assert kernel.patches == []
 
     def refused(self, cli: Cli, code: int, message: str, *arguments: object) -> None:
         result = cli(*arguments)

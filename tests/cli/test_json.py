@@ -186,7 +186,7 @@ def test_of_a_guest(guest_cli: Cli, kernel: Kernel) -> None:
 
 @pytest.mark.guest
 def test_what_a_glob_leaves_out_is_told_by_rule(guest_cli: Cli, kernel: Kernel) -> None:
-    named = len(kernel.entries(".L_handler*"))
+    named = len(kernel.functions(".L_handler*"))
     assert named > 2
     refused = guest_cli("apply", kernel.name, ".L_handler*", "--count")
     assert refused.code == 3
@@ -206,7 +206,7 @@ def test_snapshots_with_unusable_names(kernel: Kernel, tag: str) -> None:
 @pytest.mark.guest
 def test_public_objects_say_in_a_line_what_they_are(kernel: Kernel) -> None:
     batch = kernel.patch_all(["run_netisr", "hw_atomic_add+0x8"], count=True)
-    things = [kernel, batch, *batch.patches, *batch.refused, *kernel.list(), kernel.verify(), kernel.image]
+    things = [kernel, batch, *batch.patches, *batch.refused, *kernel.patches, kernel.verify(), kernel.image]
     things += [
         kernel.check("run_netisr"),
         kernel.live("run_netisr"),

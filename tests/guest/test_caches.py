@@ -127,7 +127,7 @@ def history(kernel: Kernel, examples: Path) -> Iterator[str]:
     yield "a third patch at a site"
     kernel.remove(stack[1].id)
     yield "the middle of a stack"
-    some = {patch.id for patch in kernel.list()[::2]}
+    some = {patch.id for patch in kernel.patches[::2]}
     kernel.remove(*some)
     yield "every second patch removed"
     kernel.patch_all(functions(kernel, 200), asm="nop", count=True)

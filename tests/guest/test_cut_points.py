@@ -13,6 +13,7 @@ import pytest
 
 from kgdbpatch.errors import Refused, TargetLost
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.patch.request import PatchRequest
 
 from .cut import Killed, Orders, Wire
 
@@ -44,7 +45,9 @@ def apply(kernel: Kernel) -> Callable[[], object]:
     """Bodies of more than one packet, a batch planned once."""
     component, header = kernel._component, kernel.header
     planner = kernel._planner(header)
-    planned, _ = planner.many(functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(count=True))
+    planned, _ = planner.many(
+        functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(PatchRequest(count=True))
+    )
     return lambda: component.apply(header, planned)
 
 
@@ -52,7 +55,9 @@ def refused(kernel: Kernel) -> Callable[[], object]:
     """A batch whose last site holds another word than planned: all the others are taken back."""
     component, header = kernel._component, kernel.header
     planner = kernel._planner(header)
-    planned, _ = planner.many(functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(count=True))
+    planned, _ = planner.many(
+        functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(PatchRequest(count=True))
+    )
     slot, last = max(planned, key=lambda entry: entry[0])
     other = [entry for entry in planned if entry[0] != slot]
     wrong = [*other, (slot, replace(last, original=last.original ^ 1))]
@@ -65,12 +70,12 @@ def refused(kernel: Kernel) -> Callable[[], object]:
 
 
 def remove(kernel: Kernel) -> Callable[[], object]:
-    ids = [patch.id for patch in kernel.list()]
+    ids = [patch.id for patch in kernel.patches]
     return lambda: kernel.remove(*ids)
 
 
 def remove_the_middle(kernel: Kernel) -> Callable[[], object]:
-    middle = sorted(patch.id for patch in kernel.list())[1]
+    middle = sorted(patch.id for patch in kernel.patches)[1]
     return lambda: kernel.remove(middle)
 
 
@@ -93,7 +98,7 @@ CHANGES = {
 
 def agree(kernel: Kernel) -> str:
     """Check that table, text and memory tell the same; return the states found."""
-    listed, verified = kernel.list(), kernel.verify()
+    listed, verified = kernel.patches, kernel.verify()
     assert verified.ok, f"{listed} {verified}"
     sites = {patch.site for patch in listed if patch.state == "active"}
     assert verified.patched == len(sites)
@@ -109,7 +114,7 @@ def agree(kernel: Kernel) -> str:
 def empty(kernel: Kernel) -> None:
     kernel.remove_all()
     for _ in range(100):
-        if not kernel.list():
+        if not kernel.patches:
             break
         kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
         kernel.remove_all()

@@ -35,18 +35,18 @@ def quiet(kernel: Kernel) -> Kernel:
 def test_one_damaged_patch_keeps_no_other_in(quiet: Kernel, via: str) -> None:
     ids = [quiet.patch(site, count=True, via=via).id for site in SITES]
     write(quiet, IDLE, JUNK)
-    assert [patch.state for patch in quiet.list()] == ["active", "damaged", "active"]
+    assert [patch.state for patch in quiet.patches] == ["active", "damaged", "active"]
     with pytest.raises(Refused) as refused:
         quiet.remove_all()
     assert refused.value.rule == "expected"
     assert f"patch {ids[1]} is damaged" in str(refused.value)
     assert refused.value.address == quiet.resolve(IDLE)
-    assert [(patch.id, patch.state) for patch in quiet.list()] == [(ids[1], "damaged")]
+    assert [(patch.id, patch.state) for patch in quiet.patches] == [(ids[1], "damaged")]
     assert quiet.verify().mismatched == (quiet.resolve(IDLE),)
     with pytest.raises(Refused, match="--force"):
         quiet.remove(ids[1])
     assert quiet.remove(ids[1], force=True) == []
-    assert quiet.list() == []
+    assert quiet.patches == []
     assert quiet.words(quiet.resolve(IDLE), 1)[0] == JUNK
     write(quiet, IDLE, int.from_bytes(quiet.image.read(quiet.resolve(IDLE), 4), "big"))
     quiet.resume()
@@ -59,10 +59,10 @@ def test_a_damaged_stack_of_patches(quiet: Kernel) -> None:
     for _ in range(3):
         quiet.patch(IDLE, count=True)
     write(quiet, IDLE, JUNK)
-    assert {patch.state for patch in quiet.list()} == {"damaged"}
+    assert {patch.state for patch in quiet.patches} == {"damaged"}
     done = quiet.take_out(None, force=True)
     assert [patch.state for patch in done.patches] == ["dropped"] * 3
-    assert quiet.list() == []
+    assert quiet.patches == []
     write(quiet, IDLE, kept)
     quiet.resume()
     empty(quiet)
@@ -73,14 +73,14 @@ def test_the_command_line(quiet: Kernel, capfd: pytest.CaptureFixture[str]) -> N
     ids = [quiet.patch(site, count=True).id for site in SITES]
     write(quiet, IDLE, JUNK)
     assert run(["remove", quiet.name, str(ids[1])]) == 3
-    assert len(quiet.list()) == 3
+    assert len(quiet.patches) == 3
     assert run(["remove", quiet.name, "--all"]) == 3
     said = capfd.readouterr()
     assert f"patch {ids[1]} is damaged" in said.err
-    assert [patch.id for patch in quiet.list()] == [ids[1]]
+    assert [patch.id for patch in quiet.patches] == [ids[1]]
     assert run(["remove", quiet.name, "--all", "--force"]) == 0
     assert "dropped" in capfd.readouterr().out
-    assert quiet.list() == []
+    assert quiet.patches == []
 
 
 def test_a_removal_that_fails_says_what_is_out(quiet: Kernel) -> None:
@@ -88,14 +88,14 @@ def test_a_removal_that_fails_says_what_is_out(quiet: Kernel) -> None:
     quiet.patch(SITES[0], count=True, via="trap")
     ids = [quiet.patch(SITES[0], count=True, via="trap").id]
     ids += [quiet.patch(site, count=True).id for site in SITES[1:]]
-    before = quiet.list()
+    before = quiet.patches
     component, header = quiet._component, quiet.header
     table = component.arena(header.arena).table()
     place = quiet.resolve(IDLE)
     write(quiet, IDLE, JUNK)
     with pytest.raises(Refused) as refused:
         component.remove(header, table, set(ids))
-    states = {patch.id: patch.state for patch in quiet.list()}
+    states = {patch.id: patch.state for patch in quiet.patches}
     out = [identity for identity in ids if states.get(identity) in (None, "retired")]
     assert refused.value.address == place
     told = f"out are {', '.join(map(str, out))}," if out else "nothing was changed"
@@ -104,15 +104,15 @@ def test_a_removal_that_fails_says_what_is_out(quiet: Kernel) -> None:
     write(
         quiet, IDLE, dict(zip(table.raw["site"].tolist(), table.raw["splice"].tolist(), strict=True))[place]
     )
-    assert [patch.state for patch in quiet.list() if patch.id not in out] == ["active"] * (
+    assert [patch.state for patch in quiet.patches if patch.id not in out] == ["active"] * (
         len(before) - len(out)
     )
     quiet.resume()
     beat(quiet)
-    counts = {patch.id: patch.hits or 0 for patch in quiet.list()}
+    counts = {patch.id: patch.hits or 0 for patch in quiet.patches}
     beat(quiet, 2)
-    assert all((patch.hits or 0) >= counts[patch.id] for patch in quiet.list())
-    assert any((patch.hits or 0) > counts[patch.id] for patch in quiet.list())
+    assert all((patch.hits or 0) >= counts[patch.id] for patch in quiet.patches)
+    assert any((patch.hits or 0) > counts[patch.id] for patch in quiet.patches)
     empty(quiet)
 
 
@@ -120,10 +120,10 @@ def test_ids_do_not_come_back_with_a_snapshot(kernel: Kernel) -> None:
     kernel.snapshot("before")
     with kernel.patch(SITES[0], count=True) as first:
         kernel.restore("before")
-        assert kernel.list() == []
+        assert kernel.patches == []
         second = kernel.patch(IDLE, count=True)
         assert second.id > first.id
-    assert [patch.id for patch in kernel.list()] == [second.id]
+    assert [patch.id for patch in kernel.patches] == [second.id]
     kernel.restore("before")
     assert kernel.patch(IDLE, count=True).id > second.id
     empty(kernel)

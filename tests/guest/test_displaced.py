@@ -86,7 +86,7 @@ def displace_all(kernel: Kernel, functions: Iterable[str | int], most: int) -> N
         assert line.message.rstrip().endswith(" 0 bad"), forms
     translation = {"untranslated", "translation switch"}
     assert rules <= {"reservation", "trap", "fault table", "mapping", "stack"} | translation
-    ran = {forms[patch.id] for patch in kernel.list() if patch.hits}
+    ran = {forms[patch.id] for patch in kernel.patches if patch.hits}
     assert set(forms.values()) >= ALWAYS
     assert ran >= ALWAYS, f"never ran: {ALWAYS - ran}"
     kernel.remove_all()
@@ -117,7 +117,7 @@ def change_everything(kernel: Kernel, functions: list[str] | list[int]) -> None:
     for _ in range(CHECKS):
         line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
         assert line.message.rstrip().endswith(" 0 bad"), [hex(patch.site) for patch in put]
-    assert sum(1 for patch in kernel.list() if patch.hits) >= 15
+    assert sum(1 for patch in kernel.patches if patch.hits) >= 15
     kernel.remove_all()
     assert kernel.verify().ok
 
@@ -154,11 +154,11 @@ def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str] | list[int]) -
     for _ in range(CHECKS):
         line = kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
         assert line.message.rstrip().endswith(" 0 bad"), [hex(patch.site) for patch in put]
-    assert sum(1 for patch in kernel.list() if patch.hits) >= 6
+    assert sum(1 for patch in kernel.patches if patch.hits) >= 6
     kernel.remove_all()
     kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
-    kernel.remove(*(patch.id for patch in kernel.list()))
-    assert not kernel.list()
+    kernel.remove(*(patch.id for patch in kernel.patches))
+    assert not kernel.patches
     assert kernel.verify().ok
 
 

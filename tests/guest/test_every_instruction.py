@@ -43,14 +43,14 @@ def _work(kernel: Kernel, seconds: float) -> None:
 
 def _remove(kernel: Kernel) -> int:
     """Take all patches out; return how many had been hit. Nothing of them is left."""
-    hit = sum(1 for patch in kernel.list() if patch.hits)
+    hit = sum(1 for patch in kernel.patches if patch.hits)
     for _ in range(10):
         if not kernel.remove_all():
             break
         _work(kernel, 0)
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
-    assert kernel.list() == []
+    assert kernel.patches == []
     assert kernel.arena_used == 0
     return hit
 

@@ -51,7 +51,7 @@ def busy_functions(profile: str, count: int) -> list[Function]:
         text = [function for function in kernel.image.functions if function.section == TEXT[profile]]
         kernel.patch_all([function.address for function in text], count=True)
         beats(kernel, BEATS)
-        ran = {patch.site for patch in kernel.list() if patch.hits}
+        ran = {patch.site for patch in kernel.patches if patch.hits}
     busy = [function for function in text if function.address in ran]
     assert len(busy) >= count
     return random.Random(5).sample(busy, count)
@@ -84,7 +84,7 @@ def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:
     while inside(kernel, qemu):
         kernel.resume()
         kernel.pause()
-    return {patch.site: patch.hits or 0 for patch in kernel.list()}
+    return {patch.site: patch.hits or 0 for patch in kernel.patches}
 
 
 def one_instruction_a_block(qemu: Qemu, state: str) -> None:

@@ -81,7 +81,7 @@ def test_a_paused_one_stays_paused(kernel: Kernel):
     printed = kernel.qemu.console.size()
     patch = kernel.patch("run_netisr", count=True)
     kernel.snapshot("while-paused")
-    assert [found.id for found in kernel.list()] == [patch.id]
+    assert [found.id for found in kernel.patches] == [patch.id]
     assert kernel.verify().ok
     patch.remove()
     kernel.read_virtual(kernel.image.lookup("run_netisr"), 4)

@@ -40,7 +40,7 @@ def test_what_no_force_overrides(kernel: Kernel, site: str | int, payload: dict[
     with pytest.raises(Refused) as refused:
         kernel.patch(site, **payload, force=True)
     assert refused.value.rule == rule
-    assert kernel.list() == []
+    assert kernel.patches == []
 
 
 def test_exception_code_is_counted_by_force(kernel: Kernel):
@@ -59,10 +59,10 @@ def test_exception_code_is_counted_by_force(kernel: Kernel):
     assert len(made) > len(sites) + 20
     beat(kernel, 2)
     assert kernel.verify().ok
-    listed = kernel.list()
+    listed = kernel.patches
     assert all(patch.forced for patch in listed)
     kernel.pause()
-    hits = {patch.site: patch.hits or 0 for patch in kernel.list()}
+    hits = {patch.site: patch.hits or 0 for patch in kernel.patches}
     kernel.resume()
     by_vector = [hits[site] for site in sites]
     assert sum(1 for count in by_vector if count) > 2  # faults, interrupts, system calls
@@ -70,7 +70,7 @@ def test_exception_code_is_counted_by_force(kernel: Kernel):
     assert max(behind) - min(behind) <= 1  # the CPU may be on its way
     assert 0 <= sum(by_vector) - min(behind) <= 1
     empty(kernel)
-    assert kernel.list() == []
+    assert kernel.patches == []
     assert ram.read(0, end) == before
     beat(kernel)
 
@@ -100,6 +100,6 @@ def test_code_that_only_an_unknown_branch_leads_to_is_patched_by_force(kernel: K
     assert refused.value.rule == "data"
     batch = kernel.patch_all(doubtful, count=True, force=True)
     assert {patch.forced for patch in batch.patches} == {("data",)}
-    assert {patch.forced for patch in kernel.list()} == {("data",)}
+    assert {patch.forced for patch in kernel.patches} == {("data",)}
     assert kernel.verify().ok
     empty(kernel)

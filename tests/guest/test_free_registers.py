@@ -74,7 +74,7 @@ def _named(kernel: Kernel, batch: Batch) -> list[str]:
 
 
 def _reached(kernel: Kernel) -> int:
-    return sum(1 for patch in kernel.list() if patch.hits)
+    return sum(1 for patch in kernel.patches if patch.hits)
 
 
 def _random_site(rng: random.Random, function: Function) -> int:
@@ -147,7 +147,7 @@ def _hit(kernel: Kernel, sites: Sequence[int]) -> list[int]:
     """Return those of ``sites`` that a workload of some seconds comes by."""
     kernel.patch_all(sites, count=True)
     _selfchecks(kernel, 5, lambda: "while counting")
-    hit = sorted({patch.site for patch in kernel.list() if patch.hits})
+    hit = sorted({patch.site for patch in kernel.patches if patch.hits})
     kernel.remove_all()
     return hit
 

@@ -50,10 +50,10 @@ def _watch(kernel: Kernel, most: int, rounds: int) -> tuple[int, int, int]:
     for _ in range(rounds):
         line = kernel.log.wait("selfcheck", deadline=120, since=kernel.log.position())
         assert line.message.rstrip().endswith(" 0 bad")
-        if all(patch.hits for patch in kernel.list()):
+        if all(patch.hits for patch in kernel.patches):
             break
     assert not [line for line in kernel.log.lines(start) if "Oops" in line.message or "panic" in line.message]
-    hits = [patch.hits or 0 for patch in kernel.list()]
+    hits = [patch.hits or 0 for patch in kernel.patches]
     kernel.remove_all()
     assert kernel.verify().ok
     return watched, sum(1 for count in hits if count), sum(hits)

@@ -67,7 +67,7 @@ def test_linux_overwrites_a_forced_patch(kernel: Kernel) -> None:
         kernel.patch(SITE, count=True)
     assert refused.value.rule == "rewritten"
     made = kernel.patch(SITE, count=True, force=True)
-    assert made.forced == kernel.list()[0].forced == ("rewritten",)
+    assert made.forced == kernel.patches[0].forced == ("rewritten",)
     assert kernel.verify().kernel_changes == ()
     trace(kernel, on=True)
     verified = kernel.verify()
@@ -75,7 +75,7 @@ def test_linux_overwrites_a_forced_patch(kernel: Kernel) -> None:
     change = next(change for change in verified.kernel_changes if change.symbol == SITE)
     assert change.patches == (made.id,)
     assert f"it overwrote patch {made.id}" in change.text
-    assert kernel.list()[0].state == "damaged"
+    assert kernel.patches[0].state == "damaged"
 
 
 @pytest.mark.linux

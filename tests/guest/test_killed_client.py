@@ -64,7 +64,7 @@ def kill_clients(kernel: Kernel, site: str) -> None:
     with killed(kernel, site, rng) as kills:
         for moment, what in enumerate(kills):
             kernel.read_virtual(kernel.resolve(site), 4)  # what was ordered before is over then
-            listed, verified = kernel.list(), kernel.verify()
+            listed, verified = kernel.patches, kernel.verify()
             assert verified.ok, f"moment {moment}, {what} killed: {listed} {verified}"
             active = {patch.site for patch in listed if patch.state == "active"}
             assert verified.patched == len(active), f"moment {moment}, {what} killed: {listed} {verified}"
@@ -87,7 +87,7 @@ def give_back(kernel: Kernel) -> None:
     """Take everything out; all memory comes back once no thread is in it."""
     end = time.monotonic() + 60
     kernel.remove_all()
-    while kernel.list() and time.monotonic() < end:
+    while kernel.patches and time.monotonic() < end:
         kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
         kernel.remove_all()
     after = kernel.verify()

@@ -33,16 +33,16 @@ def batch(kernel: Kernel) -> object:
 
 
 def remove(*places: int) -> Work:
-    return lambda kernel: kernel.remove(*(sorted(patch.id for patch in kernel.list())[at] for at in places))
+    return lambda kernel: kernel.remove(*(sorted(patch.id for patch in kernel.patches)[at] for at in places))
 
 
 def remove_listed(kernel: Kernel) -> None:
     """Take out what is listed; by then a dead client's late orders may have freed some of it."""
-    listed = {patch.id for patch in kernel.list()}
+    listed = {patch.id for patch in kernel.patches}
     try:
         kernel.remove(*listed)
     except Misuse:
-        left = {patch.id for patch in kernel.list()}
+        left = {patch.id for patch in kernel.patches}
         if not left < listed:
             raise
         kernel.remove(*left)

@@ -40,7 +40,7 @@ def test_packet_counter_on_darwin(kernel: Kernel, examples: Path):
     assert counts == sorted(set(counts)), "the count goes up"
     assert applied.hits >= 5
     assert kernel.verify().ok
-    assert [patch.state for patch in kernel.list()] == ["active"]
+    assert [patch.state for patch in kernel.patches] == ["active"]
 
     applied.remove()
     # lines printed before the removal may still be on their way through the guest's buffer
@@ -86,5 +86,5 @@ def test_udp_probe_on_linux(kernel: Kernel, examples: Path):
 
 def test_patch_is_a_context_manager(kernel: Kernel):
     with kernel.patch("run_netisr", asm="nop\nnop\n") as applied:
-        assert [patch.id for patch in kernel.list()] == [applied.id]
-    assert [patch for patch in kernel.list() if patch.state != "retired"] == []
+        assert [patch.id for patch in kernel.patches] == [applied.id]
+    assert [patch for patch in kernel.patches if patch.state != "retired"] == []

@@ -8,16 +8,17 @@ import pytest
 
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.kernel import Kernel, planner
+from kgdbpatch.patch.request import PatchRequest
 
-from .work import beat, empty
+from .work import beat, empty, entries
 
 
 def states(kernel: Kernel) -> dict[int, str]:
-    return {patch.id: patch.state for patch in kernel.list()}
+    return {patch.id: patch.state for patch in kernel.patches}
 
 
 def hits(kernel: Kernel) -> dict[int, int]:
-    return {patch.id: patch.hits or 0 for patch in kernel.list()}
+    return {patch.id: patch.hits or 0 for patch in kernel.patches}
 
 
 def still(kernel: Kernel) -> dict[int, int]:
@@ -99,8 +100,8 @@ def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...])
 def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planner, "_TELL", 0.0)
     said: list[str] = []
-    kernel.patch_all(kernel.entries("work_*"), count=True, progress=said.append)
-    count = len(kernel.entries("work_*"))
+    kernel.patch_all(entries(kernel, "work_*"), count=True, progress=said.append)
+    count = len(entries(kernel, "work_*"))
     assert said[-1] == f"planned {count} of {count} sites"
     empty(kernel)
 
@@ -108,14 +109,14 @@ def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.Mo
 def test_a_site_given_twice(kernel: Kernel):
     with pytest.raises(Misuse, match="_run_netisr is given twice; patches of one site are put in one after"):
         kernel.patch_all(["vm_fault", "run_netisr", "run_netisr"], count=True)
-    assert kernel.list() == []
+    assert kernel.patches == []
 
 
 def test_new_code_runs_before_old(kernel: Kernel):
     kernel.patch("run_netisr", asm="lis 12,0x1111")
     upper = kernel.patch("run_netisr", asm="lis 12,0x2222\nmr 0,12")
-    lower = kernel.list()[0]
-    assert kernel.list()[-1].id == upper.id
+    lower = kernel.patches[0]
+    assert kernel.patches[-1].id == upper.id
     with pytest.raises(Refused):
         kernel.patch("run_netisr+2", count=True)
     kernel.remove(lower.id, upper.id)
@@ -124,7 +125,7 @@ def test_new_code_runs_before_old(kernel: Kernel):
 
 def test_all_or_nothing(kernel: Kernel):
     planner = kernel._planner(kernel.header)
-    payload = planner.payload(count=True)
+    payload = planner.payload(PatchRequest(count=True))
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"][:40]
     planned, _ = planner.many(functions, payload)
     slot, plan = planned[25]
@@ -132,7 +133,7 @@ def test_all_or_nothing(kernel: Kernel):
     with pytest.raises(Refused, match="not 0x") as refused:
         kernel._component.apply(kernel.header, planned)
     assert refused.value.address == plan.site
-    assert kernel.list() == []
+    assert kernel.patches == []
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
     beat(kernel)
@@ -151,7 +152,7 @@ def test_force_goes_against_rules_and_is_recorded(kernel: Kernel):
     assert made.forced == ("reservation",)
     plain = kernel.patch("run_netisr", count=True, force=True)
     assert plain.forced == ()
-    assert {patch.id: patch.forced for patch in kernel.list()} == {made.id: ("reservation",), plain.id: ()}
+    assert {patch.id: patch.forced for patch in kernel.patches} == {made.id: ("reservation",), plain.id: ()}
     beat(kernel, 2)
     with pytest.raises(Refused):  # nothing lifts this rule
         kernel.patch("netisr", asm="nop", force=True)

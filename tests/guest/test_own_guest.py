@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_guest"
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 TEST = """
 def test_it_is_patched_and_put_back(kernel):
-    assert kernel.list() == []
+    assert kernel.patches == []
     with kernel.patch("step", count=True) as patch:
         kernel.log.wait(r"step \\d+", since=kernel.log.position())
         assert patch.hits > 1000
@@ -28,7 +28,7 @@ def test_it_is_patched_and_put_back(kernel):
 
 
 def test_the_next_one_finds_it_as_it_was(kernel):
-    assert kernel.list() == []
+    assert kernel.patches == []
 """
 
 
@@ -46,14 +46,14 @@ def test_by_its_file(own: Path) -> None:
         counted = kernel.patch("step", count=True)
         called = kernel.patch("step+0x8", asm="li 11, 7")
         kernel.log.wait("step", since=kernel.log.position())
-        assert [patch.id for patch in kernel.list()] == [counted.id, called.id]
-        assert kernel.list()[0].hits
+        assert [patch.id for patch in kernel.patches] == [counted.id, called.id]
+        assert kernel.patches[0].hits
         with pytest.raises(Refused) as refused:
             kernel.patch("common", count=True)
         assert refused.value.rule == "untranslated"
         while kernel.remove_all():
             kernel.log.wait("step", since=kernel.log.position())
-        assert kernel.list() == []
+        assert kernel.patches == []
         verified = kernel.verify()
         assert (verified.ok, verified.patched) == (True, 0)
 

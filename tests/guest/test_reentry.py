@@ -60,7 +60,7 @@ def test_each_hit_is_counted_once_or_as_skipped(kernel: Kernel, profile: str, tm
         for _ in range(2):  # a line may have been on its way when the patch was put in
             kernel.log.wait("selfcheck", since=kernel.log.position(), deadline=60)
         with kernel.stopped():
-            found = {p.id: p for p in kernel.list()}
+            found = {p.id: p for p in kernel.patches}
         ours, all_of_them = found[patch.id], found[below.id]
         assert ours.hits is not None
         assert ours.skipped is not None

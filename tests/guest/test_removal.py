@@ -17,10 +17,11 @@ from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import BODY_ALIGNMENT, State
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.vm.gdb import GRegisters
 from kgdbpatch.vm.qemu import Qemu
 
-from .work import beat, empty
+from .work import beat, empty, entries
 
 SOME, ALL = 5, 5000
 AT_ONCE = 6
@@ -163,7 +164,9 @@ def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
 def rounds(kernel: Kernel, sites: list[int], nap: Path, count: int) -> int:
     """Apply and remove so often; return how many patches stayed when they were removed first."""
     chance = random.Random(count)
-    payload = kernel._planner(kernel.header).payload(c=nap)  # compiled once; linked once a place
+    payload = kernel._planner(kernel.header).payload(
+        PatchRequest(c=nap)
+    )  # compiled once; linked once a place
     stayed = 0
     for _ in range(count):
         header = kernel.header
@@ -197,7 +200,7 @@ def check(kernel: Kernel, watch: Watch, sites: list[int], nap: Path, count: int)
 
 def darwin_sites(kernel: Kernel) -> list[int]:
     """Return functions that the workload runs where sleeping is allowed."""
-    return kernel.entries("sys_*") + kernel.entries("work_*")
+    return entries(kernel, "sys_*") + entries(kernel, "work_*")
 
 
 @pytest.fixture
@@ -258,10 +261,10 @@ def poison(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Poison:
 
 def linux_sites(kernel: Kernel) -> list[int]:
     """Return functions that the workload's system calls enter, where sleeping is allowed."""
-    sites = [site for pattern in ("sys_*", "ksys_*", "__sys_*") for site in kernel.entries(pattern)]
+    sites = [site for pattern in ("sys_*", "ksys_*", "__sys_*") for site in entries(kernel, pattern)]
     kernel.patch_all(sites, count=True)
     kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
-    called = [patch.site for patch in kernel.list() if (patch.hits or 0) > 10]
+    called = [patch.site for patch in kernel.patches if (patch.hits or 0) > 10]
     kernel.remove_all()
     return called
 
@@ -319,13 +322,13 @@ def test_who_holds_a_removed_patch_is_told(
     while not arena.table().entered().any():
         assert time.monotonic() < until
     assert kernel.remove(sleeper.id) == [sleeper.id]
-    (patch,) = kernel.list()
+    (patch,) = kernel.patches
     assert patch.state == "retired"
     holder = next(holder for holder in patch.held_by if holder.at is not None)
     assert sleeper.body <= holder.address < sleeper.body + arena.records()[0].body_size
     assert int.from_bytes(kernel.read_virtual(holder.at, 4), "big") == holder.address
     assert holder.by in thread.split()
-    while any(patch.id == sleeper.id for patch in kernel.list()):  # the next commands collect it
+    while any(patch.id == sleeper.id for patch in kernel.patches):  # the next commands collect it
         assert time.monotonic() < until
         kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
         with kernel.patch(site, count=True):
@@ -355,8 +358,8 @@ def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str):
                 left += 1
     assert left == FEW
     until = time.monotonic() + 60
-    while kernel.list():  # the CPU may be in the patch, between two stacks, or on one of these
-        assert time.monotonic() < until, kernel.list()
+    while kernel.patches:  # the CPU may be in the patch, between two stacks, or on one of these
+        assert time.monotonic() < until, kernel.patches
         kernel.remove_all()
     assert kernel.arena_used == 0
     beat(kernel)

@@ -34,7 +34,7 @@ def hot_functions(kernel: Kernel, tmp_path: Path, candidates: list[str]) -> list
     kernel.log.wait("selfcheck", deadline=30, since=mark)
     mark = kernel.log.position()
     kernel.log.wait("selfcheck", deadline=30, since=mark)
-    hits = {patch.site: patch.hits for patch in kernel.list()}
+    hits = {patch.site: patch.hits for patch in kernel.patches}
     kernel.remove_all()
     hot = [name for name, applied in counting.items() if hits[applied.site]]
     assert len(hot) >= FUNCTIONS, f"only {len(hot)} of the candidates run: {hot}"
@@ -65,8 +65,8 @@ def rounds(kernel: Kernel, tmp_path: Path, printf: str, level: str, candidates: 
 def give_back(kernel: Kernel) -> None:
     """Let threads leave what was removed; the arena is empty then."""
     until = time.monotonic() + 60
-    while kernel.list():
-        assert time.monotonic() < until, f"still referenced: {kernel.list()}"
+    while kernel.patches:
+        assert time.monotonic() < until, f"still referenced: {kernel.patches}"
         kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())
         kernel.remove()
     assert kernel.arena_used == 0

@@ -42,9 +42,9 @@ def test_a_restore_brings_memory_and_patches_back(kernel: Kernel):
     kernel.snapshot("patched")
     reached = run(kernel, 3)
     applied.remove()
-    assert kernel.list() == []
+    assert kernel.patches == []
     kernel.restore("patched")
-    assert [(patch.id, patch.state) for patch in kernel.list()] == [(applied.id, "active")]
+    assert [(patch.id, patch.state) for patch in kernel.patches] == [(applied.id, "active")]
     assert kernel.verify().ok
     assert run(kernel, 1) < reached
     kernel.remove_all()

@@ -28,9 +28,9 @@ def test_the_lower_ones_first(kernel: Kernel, kinds: tuple[str, ...]) -> None:
     patches = [_put_in(kernel, kind) for kind in kinds]
     for gone in range(1, len(patches)):
         kernel.remove(patches[gone - 1].id)
-        top = kernel.list()[-1]
+        top = kernel.patches[-1]
         before, mark = top.hits or 0, kernel.log.position()
         kernel.log.wait("selfcheck", deadline=60, since=mark)
-        assert (kernel.list()[-1].hits or 0) > before
+        assert (kernel.patches[-1].hits or 0) > before
         assert kernel.verify().ok
     kernel.remove_all()

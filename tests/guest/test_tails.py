@@ -8,7 +8,7 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
 
-from .work import apply_in_vain, beat, empty
+from .work import apply_in_vain, beat, empty, entries
 
 
 def vectors(kernel: Kernel) -> bytes:
@@ -55,16 +55,16 @@ def test_tails_are_given_until_none_is_left(kernel: Kernel):
     assert kernel.verify().ok
     assert hooked.hits > 0
     empty(kernel)
-    assert kernel.list() == []
+    assert kernel.patches == []
     assert vectors(kernel) == before
     assert kernel.verify().ok
 
 
 def test_a_failed_apply_leaves_the_tails_empty(kernel: Kernel):
     before = vectors(kernel)
-    apply_in_vain(kernel, kernel.entries("vm_*"), via="tails")
+    apply_in_vain(kernel, entries(kernel, "vm_*"), via="tails")
     assert vectors(kernel) == before
-    assert kernel.list() == []
+    assert kernel.patches == []
 
 
 @pytest.mark.linux

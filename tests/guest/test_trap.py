@@ -49,7 +49,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
     run_through(kernel, applied)
     assert 0 < first < applied.hits
     beat(kernel)
-    assert [(patch.state, patch.entry) for patch in kernel.list()] == [("active", "trap")]
+    assert [(patch.state, patch.entry) for patch in kernel.patches] == [("active", "trap")]
     assert kernel.verify().ok
 
     hook = kernel.header.hook
@@ -59,7 +59,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
     assert kernel.header.hook is None
     assert vector_page(kernel) == page
     beat(kernel)
-    assert (kernel.verify().ok, kernel.list()) == (True, [])
+    assert (kernel.verify().ok, kernel.patches) == (True, [])
 
 
 @both
@@ -90,7 +90,7 @@ def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
     assert one.hits > counted
     beat(kernel)
     empty(kernel)
-    assert (kernel.list(), kernel.header.hook) == ([], None)
+    assert (kernel.patches, kernel.header.hook) == ([], None)
     assert kernel.verify().ok
 
 
@@ -110,7 +110,7 @@ def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str):
 def test_a_failed_apply_leaves_no_hook(kernel: Kernel):
     page = vector_page(kernel)
     apply_in_vain(kernel, ["run_netisr+4", "run_netisr"], via="trap")
-    assert (kernel.list(), vector_page(kernel)) == ([], page)
+    assert (kernel.patches, vector_page(kernel)) == ([], page)
     assert kernel.verify().ok
     with kernel.patch("run_netisr", count=True, via="trap") as older:
         apply_in_vain(kernel, ["run_netisr"], via="trap")
@@ -127,10 +127,10 @@ def test_hundreds_of_traps(kernel: Kernel):
     assert len(batch.ids) > 0.9 * len(sites) > 100
     assert {patch.entry for patch in batch.patches} == {"trap"}
     beat(kernel)
-    assert sum(patch.hits > 0 for patch in kernel.list()) > 50
+    assert sum(patch.hits > 0 for patch in kernel.patches) > 50
     assert kernel.verify().ok
     empty(kernel)
-    assert (kernel.list(), vector_page(kernel)) == ([], page)
+    assert (kernel.patches, vector_page(kernel)) == ([], page)
 
 
 def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):

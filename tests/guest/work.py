@@ -10,8 +10,9 @@ import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.patch.request import PatchRequest
 
-__all__ = ["apply_in_vain", "beat", "empty"]
+__all__ = ["apply_in_vain", "beat", "empty", "entries"]
 
 
 def beat(kernel: Kernel, times: int = 1) -> None:
@@ -25,18 +26,23 @@ def empty(kernel: Kernel) -> None:
     """Take everything out: the text is the image's, all memory comes back."""
     until = time.monotonic() + 60
     while kernel.remove_all():
-        assert time.monotonic() < until, f"still referenced: {kernel.list()}"
+        assert time.monotonic() < until, f"still referenced: {kernel.patches}"
         beat(kernel)
-    assert kernel.list() == []
+    assert kernel.patches == []
     assert kernel.arena_used == 0
     verified = kernel.verify()
     assert (verified.ok, verified.patched) == (True, 0)
 
 
+def entries(kernel: Kernel, pattern: str) -> list[int]:
+    """Return the first instructions of the functions that a glob names."""
+    return [function.address for function in kernel.functions(pattern)]
+
+
 def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:
     """Count at sites the last of which holds another word than planned, which refuses all of them."""
-    planner = kernel._planner(kernel.header, via=via)
-    planned, _ = planner.many(map(kernel.resolve, sites), planner.payload(count=True))
+    planner = kernel._planner(kernel.header, PatchRequest(count=True, via=via))
+    planned, _ = planner.many(map(kernel.resolve, sites), planner.payload(PatchRequest(count=True)))
     slot, last = planned[-1]
     wrong = [*planned[:-1], (slot, replace(last, original=last.original ^ 1))]
     with pytest.raises(Refused, match="as expected"):

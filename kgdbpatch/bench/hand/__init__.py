@@ -15,6 +15,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Applied, Kernel
 from kgdbpatch.patch.plan import Place, Plan
 from kgdbpatch.patch.reach import jump
+from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.toolchain.assemble import assemble
 
 __all__ = ["LEAF", "by_hand", "hand_written"]
@@ -33,7 +34,7 @@ def by_hand(kernel: Kernel, site: str, c: Path, body: Path) -> Iterator[Applied]
     """Keep a patch that calls the C file's function at ``site`` in, with a hand-written body."""
     header = kernel.header
     planner = kernel._planner(header)
-    slot, made = planner.one(kernel.resolve(site), planner.payload(c=c))
+    slot, made = planner.one(kernel.resolve(site), planner.payload(PatchRequest(c=c)))
     counter = kernel._component.arena(header.arena).plan.virtual + layout.TABLE_OFFSET
     counter += slot * layout.RECORD.itemsize + field_offset("hits", layout.RECORD)
     plan = _rewritten(made, counter, body, header.arena.near_shift if made.springboard_used else 0)
