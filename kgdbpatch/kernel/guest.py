@@ -1,0 +1,396 @@
+"""A guest with its kernel: booted or attached to, held for oneself, stopped, read, talked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.component import Component, Header
+from kgdbpatch.component.table import Record
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
+from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetLost, WrongKernel
+from kgdbpatch.guests import Recipe
+from kgdbpatch.image import Image
+from kgdbpatch.image.debug import debug_file
+from kgdbpatch.kernel.health import Health, Watch
+from kgdbpatch.kernel.running import RunningText
+from kgdbpatch.kernel.syslog import Log
+from kgdbpatch.kernel.threads import Threads
+from kgdbpatch.vm.gdb import Debugger, Session
+from kgdbpatch.vm.inspection import Inspection, Inspector, Value
+from kgdbpatch.vm.qemu import Qemu
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.dialogue import Dialogue
+
+__all__ = ["RunningGuest"]
+
+Records = list[Record]
+
+_T = TypeVar("_T")
+
+_PLANS = 3  # attempts at a plan while dead clients' orders are still carried out
+_WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
+
+
+class RunningGuest:
+    """A guest and its kernel; `Kernel` adds what is done with the kernel's code.
+
+    As a context manager one that was booted is shut down at the end, one that was attached to goes on.
+    """
+
+    def __init__(self, qemu: Qemu, recipe: Recipe, image: Image, *, wait: float = 10.0) -> None:
+        self._qemu, self._recipe, self.image, self._wait = qemu, recipe, image, wait
+        self._personality = personality = recipe.personality
+        self._closing = ExitStack()
+        self._owned = self._paused = False
+        self._watch = Watch(qemu, recipe, lambda: image, self.place)
+        self._text = RunningText(qemu, personality, image)
+        base = image.code_sections()[0].address
+        shift = base - (self._text.to_physical(base) or 0)  # of the linear map
+        cpu = Ppc6xx()
+        self._threads = Threads(qemu, personality, image, cpu, shift)
+        self._component = Component(qemu, self._awake, cpu, self._threads)
+        self.log = Log(qemu.console, personality)
+
+    # ---- life ------------------------------------------------------------------------
+
+    @classmethod
+    def boot(
+        cls,
+        profile: str | Path,
+        name: str | None = None,
+        *,
+        kernel: str | Path | None = None,
+        icount: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """Boot a guest and return when its workload runs and the kernel component is in place.
+
+        Raises `BadImage` for an unusable ``kernel``, `TargetLost` with the console's last words
+        when the guest does not come up; nothing is left running then. ``metadata`` is kept in the
+        guest's record.
+        """
+        recipe = Recipe.find(profile)
+        kind = recipe.personality
+        path = Path(kernel).absolute() if kernel is not None else recipe.build(progress)
+        image = kind.checked(Image.load(path))
+        progress(f"booting {path.name}")
+        qemu = Qemu.start(
+            name or recipe.name,
+            recipe.machine,
+            recipe.memory.memory,
+            lambda directory: recipe.qemu_args(path, directory),
+            metadata={
+                **(metadata or {}),
+                "profile": recipe.name,
+                "recipe": recipe.text,
+                "recipe_path": str(recipe.path),
+                "kernel": str(path),
+                "sha256": image.sha256,
+                "icount": icount,
+                "vitals": asdict(kind.vitals(image)),
+            },
+            icount=icount,
+        )
+        booted = None
+        try:
+            dies = f"{kind.panic}|{kind.oops}"
+            seen = qemu.console.wait(f"(?P<ready>{recipe.ready})|(?:{dies})", recipe.boot_deadline)
+            if seen["ready"] is None:
+                raise TargetLost(f"the guest panicked while it booted: {seen.string.strip()}")
+            booted = cls(qemu, recipe, image)
+            booted._owned = True
+            with qemu.exclusive(10.0):
+                booted._install()
+        except BaseException:
+            if booted is not None:
+                booted.close()
+            qemu.shutdown()
+            raise
+        return booted
+
+    @classmethod
+    def attach(
+        cls, name: str, *, image: str | Path | None = None, wait: float = 10.0, dead: bool = False
+    ) -> Self:
+        """Attach to a running guest by name; the guest is not stopped.
+
+        ``image`` overrides the kernel file recorded at boot; ``dead`` lets its kernel be dead.
+        Raises `UnknownGuest`, `BadImage`,
+        or `WrongKernel` when the file is not the kernel that is running.
+        """
+        qemu = Qemu.attach(name)
+        recipe = Recipe.recorded(qemu.metadata)
+        path = image if image is not None else str(qemu.metadata["kernel"])
+        kernel = cls(qemu, recipe, recipe.personality.checked(Image.load(path)), wait=wait)
+        if not dead:
+            kernel.assure_alive()
+        kernel._header()  # raises when the image is another kernel's
+        return kernel
+
+    @property
+    def name(self) -> str:
+        """The guest's name."""
+        return self._qemu.name
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._qemu.pid
+
+    @property
+    def qemu(self) -> Qemu:
+        """The guest's QEMU."""
+        return self._qemu
+
+    @property
+    def profile(self) -> str:
+        """The name of the guest's recipe."""
+        return self._recipe.name
+
+    @property
+    def alive(self) -> bool:
+        """Whether QEMU still runs."""
+        return self._qemu.alive()
+
+    @property
+    def health(self) -> Health:
+        """How the kernel is; this takes some seconds where it seems to hang."""
+        return self._watch.examine()
+
+    def proof_of_life(self) -> Health:
+        """As `health`, but a kernel that prints regularly must do so first: up to a second or so."""
+        return self._watch.examine(prove=True)
+
+    def close(self) -> None:
+        """End this client's GDB; the guest goes on."""
+        self._closing.close()
+        self.__dict__.pop("_debugger", None)
+
+    def shutdown(self) -> None:
+        """End the guest."""
+        self.close()
+        self._qemu.shutdown()
+
+    def __repr__(self) -> str:
+        return f"Kernel({self.name!r}, {self.profile}, {str(self.image.path)!r}, QEMU process {self.pid})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._owned:
+            self.shutdown()
+        else:
+            self.close()
+
+    def _awake(self) -> Debugger:
+        """Return the debugger, once it is clear that QEMU will answer it."""
+        self._assure_answers()
+        return self._debugger
+
+    def _assure_answers(self) -> None:
+        if self._qemu.process.suspended():
+            raise TargetLost(
+                f"guest '{self.name}' is paused: QEMU (process {self.pid}) was stopped by a signal; "
+                f"'kill -CONT {self.pid}' lets it go on"
+            )
+
+    @cached_property
+    def _debugger(self) -> Debugger:
+        return self._closing.enter_context(Debugger(self._qemu, self._wait))
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the guest for oneself; what a client that died had ordered is over then."""
+        with self._qemu.exclusive(self._wait, settles=True) as orderly:
+            header = None if orderly else self._text.header()
+            if header is not None:
+                self._component.settle(header.arena)
+            yield
+
+    def _change(self, change: Callable[[Header, bytes], _T]) -> _T:
+        """Make a change that is planned from the arena as it is; plan anew if that is outdated by the stop.
+
+        ``change`` is given the header and the arena's basis.
+        """
+        with self._exclusive():
+            for left in reversed(range(_PLANS)):
+                basis = self._component.arena(self.header.arena).basis()
+                try:
+                    return change(self.header, basis)
+                except Outdated:
+                    if not left:
+                        raise
+        raise AssertionError
+
+    # ---- for instruments -----------------------------------------------------------------
+
+    @contextmanager
+    def stopped(self) -> Iterator[Session]:
+        """Stop the guest and hold it for oneself; yield the debugger's session; then it goes on."""
+        with self._exclusive(), self._awake().stopped() as session:
+            yield session
+
+    @contextmanager
+    def logging_packets(self, path: Path) -> Iterator[None]:
+        """Have GDB log the packets that it exchanges with QEMU meanwhile."""
+        with self._debugger.logged(path):
+            yield
+
+    def records(self) -> Records:
+        """Return the patch table as it lies in the guest's memory, of a dead kernel too."""
+        header = self._text.header() if self.alive else None
+        return [] if header is None else self._component.arena(header.arena).records()
+
+    def place(self, address: int) -> str:
+        """Return what is at an address, patches included: ``func+0x18``, ``patch 1 at func``."""
+        records: Records = []
+        with suppress(ComponentDamaged):
+            records = self.records()
+        for record in records:
+            if record.body <= address < record.body + record.body_size:
+                return f"0x{address:08x} (patch {record.id} at {self.image.symbolize(record.site)})"
+        return f"0x{address:08x} ({self.image.symbolize(address)})"
+
+    def pause(self) -> None:
+        """Halt the guest until `resume`; its time stands still and the host's CPU is free.
+
+        Whatever is done to it meanwhile leaves it paused.
+        """
+        with self._qemu.exclusive(self._wait):
+            self._qemu.qmp("stop")
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        with self._qemu.exclusive(self._wait):
+            self._qemu.qmp("cont")
+        self._paused = False
+
+    @property
+    def paused_here(self) -> bool:
+        """Whether `pause` was the last to be called of it and `resume`."""
+        return self._paused
+
+    @cached_property
+    def console(self) -> Dialogue:
+        """A dialogue with the guest's console; it begins when this is first used, anew after `restore`."""
+        from kgdbpatch.vm.dialogue import Dialogue  # on use: pexpect is slow to import
+
+        return Dialogue(self._qemu.console)
+
+    def send(self, text: str, deadline: float = 10.0) -> None:
+        """Type ``text`` on the guest's console; return when the guest has taken it.
+
+        Raises `TargetTimeout` when it does not within ``deadline`` seconds, `TargetBusy` naming another
+        client that types.
+        """
+        self._qemu.console.send(text, deadline)
+
+    # ---- the kernel's debug information ------------------------------------------------
+
+    @contextmanager
+    def inspected(self, symbols: str | Path | None = None) -> Iterator[Inspection]:
+        """Stop the guest, yield what GDB knows of it by its kernel's debug information; then it goes on.
+
+        The kernel may be dead. ``symbols`` is the file with the information (DWARF), when that is neither
+        the kernel's own nor beside it. Raises `BadImage` where there is none, `WrongKernel` when it is
+        another kernel's.
+        """
+        path = debug_file(self.image, None if symbols is None else Path(symbols))
+        self._assure_answers()
+        with (
+            Inspector(self._qemu, path, self._wait) as inspector,
+            self._exclusive(),
+            inspector.inspected() as inspection,
+        ):
+            yield inspection
+
+    def evaluate(self, expression: str, *, symbols: str | Path | None = None) -> Value:
+        """Return what a C expression is in the kernel now; as `inspected`.
+
+        Nothing is changed by it. Raises `Misuse` with GDB's words for what cannot be evaluated.
+
+        >>> kernel.evaluate("init_task.comm").text
+        '"swapper"'
+        """
+        with self.inspected(symbols) as inspection:
+            return inspection.evaluate(expression)
+
+    # ---- the kernel's memory -----------------------------------------------------------
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """Read memory as the CPU maps it for the kernel, the guest stopped meanwhile; or `MemoryFault`."""
+        with self._exclusive():
+            return self._component.read(self.header, address, size)
+
+    def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return ``count`` instruction words of the running kernel as they are without patches."""
+        return self._text.words(address, count)
+
+    def _install(self) -> Header:
+        arena = self._text.arena
+        physical = self._qemu.ram
+        if arena.physical + arena.size > physical.size:
+            raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
+        differences = self._text.differences()
+        total = sum(words.size for _, words in self._text.pieces())
+        if len(differences) > _WRONG_KERNEL_SHARE * total:
+            raise self._wrong(f"{len(differences)} of {total} words of code differ")
+        cpus = self._qemu.qmp("query-cpus-fast")
+        if isinstance(cpus, list) and len(cpus) > 1:
+            raise Refused(
+                "mapping", f"the guest has {len(cpus)} CPUs; the arena would be mapped for one only"
+            )
+        self._check_mapping()
+        return self._component.install(arena, self.image.sha256, differences)
+
+    def _check_mapping(self) -> None:
+        """Raise `Refused` (rule ``mapping``) when the running kernel uses the arena's addresses by now."""
+        conflict = self._personality.arena_conflict(self.image, self._qemu.ram.read)
+        if conflict is not None:
+            at = self._text.arena.virtual
+            raise Refused("mapping", f"the arena cannot be mapped at 0x{at:08x}: {conflict}")
+
+    def _wrong(self, why: str) -> WrongKernel:
+        return WrongKernel(f"{self.image.path} is not the kernel that runs in '{self.name}': {why}")
+
+    @property
+    def header(self) -> Header:
+        """The component's header in the guest.
+
+        Raises `WrongKernel` when the image is another's, `DeadKernel` when the kernel has panicked,
+        hangs or was reset.
+        """
+        self.assure_alive()
+        return self._header()
+
+    def assure_alive(self) -> None:
+        """Raise `DeadKernel` when the kernel has panicked, hangs or was reset."""
+        self._watch.assure()
+
+    def _header(self) -> Header:
+        try:
+            header = self._text.header()
+        except ComponentDamaged as error:
+            self.assure_alive()  # what is dead is told as such
+            raise ComponentDamaged(f"guest '{self.name}': {error}") from error
+        if header is None:
+            self.assure_alive()
+            raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
+        if header.image_sha256 != self.image.sha256:
+            raise self._wrong("it was booted from a file with other contents")
+        return header
