@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Unpack
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.errors import Misuse, Refused, TargetBusy
-from kgdbpatch.image import Function
+from kgdbpatch.image import Function, Image
+from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.applied import Applied, Batch
 from kgdbpatch.kernel.checks import Checker
