@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, field_offset
-from kgdbpatch.component.layout import Op
+from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
+from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
+from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
 from kgdbpatch.vm.qemu import Ram
 
-__all__ = ["Traps", "hook_in", "hook_out"]
+__all__ = ["Traps", "hook_in", "hook_out", "lead_traps", "trap_sites"]
 
 _EMPTY, _GONE = 0, 1  # as sites
 
@@ -99,3 +103,31 @@ def hook_out(arena: Arena, hook: Hook) -> list[Command]:
 
 def _header(arena: Arena, name: str) -> int:
     return arena.plan.physical + field_offset(name, layout.HEADER)
+
+
+def trap_sites(ram: Ram, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
+    """Return the commands that let the sites of ``plans`` be entered by a trap, all but the splices.
+
+    ``hook`` is to be put in, where there is none yet.
+    """
+    if not plans:
+        return []
+    traps = Traps(ram, arena)
+    commands = [command for plan in plans for command in traps.put(plan.site, plan.body)]
+    return commands if hook is None else [*commands, *hook_in(arena, hook)]
+
+
+def lead_traps(ram: Ram, arena: Arena, left: Table, sites: Iterable[int], hook: Hook | None) -> list[Command]:
+    """Return the commands that let traps at ``sites`` enter what is ``left`` of the patch table.
+
+    When no patch is left that is entered by a trap, the vector gets its own word back: ``hook`` goes.
+    """
+    left = left.select(left.trapped())
+    live = left.raw["state"] != State.RETIRED
+    order = np.lexsort((left.raw["id"], live))  # the newest that is not retired comes last
+    bodies = dict(zip(left.raw["site"][order].tolist(), left.raw["body"][order].tolist(), strict=True))
+    traps = Traps(ram, arena)
+    commands: list[Command] = []
+    for site in sites:
+        commands += traps.put(site, bodies[site]) if site in bodies else traps.drop(site)
+    return commands if bodies or hook is None else [*commands, *hook_out(arena, hook)]

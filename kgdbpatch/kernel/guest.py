@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.component import Component, Header
+from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetLost, WrongKernel
@@ -58,7 +58,7 @@ class RunningGuest:
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
         cpu = Ppc6xx()
         self._threads = Threads(qemu, personality, image, cpu, shift)
-        self._component = Component(qemu, self._awake, cpu, self._threads)
+        self._component = ComponentClient(qemu, self._awake, cpu, self._threads)
         self.log = Log(qemu.console, personality)
 
     # ---- life ------------------------------------------------------------------------

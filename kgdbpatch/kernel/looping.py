@@ -17,7 +17,7 @@ import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.holders import returns
-from kgdbpatch.component.references import interrupted_contexts
+from kgdbpatch.component.quiescence import interrupted_contexts
 from kgdbpatch.component.table import Record
 from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from kgdbpatch.component import Component, Header
+from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.results import Patch
@@ -37,7 +37,7 @@ def as_patch(record: Record) -> Patch:
 
 
 def take_out(
-    component: Component,
+    component: ComponentClient,
     header: Header,
     basis: bytes,
     ids: Collection[int] | None,
@@ -48,7 +48,7 @@ def take_out(
 
     A damaged one, whose site holds neither its word nor the original one, is refused; with ``force``
     its record is dropped and the site left alone. When all are to go, the others go nevertheless;
-    when some were named, nothing is changed then. ``basis`` as for `Component.remove`. Raises `Misuse`
+    when some were named, nothing is changed then. ``basis`` as for `ComponentClient.remove`. Raises `Misuse`
     for an id that the table lacks.
     """
     table = component.arena(header.arena).table()

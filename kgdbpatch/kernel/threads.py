@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from kgdbpatch.component import Component, Header
+from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.holders import holders
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
@@ -55,7 +55,7 @@ class Threads:
         return self._personality.threads(self._image, self.read)
 
     def holders(
-        self, component: Component, header: Header, records: list[Record]
+        self, component: ComponentClient, header: Header, records: list[Record]
     ) -> dict[int, tuple[Holder, ...]]:
         """Return what holds the retired ones of ``records``, by id."""
         retired = [record for record in records if record.status == "retired"]

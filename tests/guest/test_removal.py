@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kgdbpatch.component import Component, Header
+from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import BODY_ALIGNMENT, State
 from kgdbpatch.component.stop import Stop
@@ -142,16 +142,16 @@ Judge = Callable[[npt.NDArray[np.void], list[int], Stop], None]  # retired recor
 
 def judged(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
     """Have every collection judged, in its stop."""
-    collect = Component._collect
+    collect = ComponentClient._collect
 
-    def watched(self: Component, header: Header, stop: Stop) -> list[int]:
+    def watched(self: ComponentClient, header: Header, stop: Stop) -> list[int]:
         table = self.arena(header.arena).table()
         before = table.raw[table.raw["state"] == State.RETIRED]
         left = collect(self, header, stop)
         judge(before, left, stop)
         return left
 
-    monkeypatch.setattr(Component, "_collect", watched)
+    monkeypatch.setattr(ComponentClient, "_collect", watched)
 
 
 @pytest.fixture

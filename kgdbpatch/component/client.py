@@ -14,16 +14,16 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.allocate import runs
 from kgdbpatch.component.arena import Arena, Header, field_offset
+from kgdbpatch.component.layers import unstack
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.ports import Cpu, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
-from kgdbpatch.component.references import interrupted_contexts, pin_led_on_to, stack_memory
-from kgdbpatch.component.stacks import unstack
+from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATUSES, Record, Table
 from kgdbpatch.component.tails import in_tails, out_of_tails
-from kgdbpatch.component.traps import Traps, hook_in, hook_out
+from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
@@ -31,12 +31,12 @@ from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.gdb import Debugger, GRegisters
 from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["Component"]
+__all__ = ["ComponentClient"]
 
 _TRIES = 16  # attempts to stop the CPU where interrupts are on
 
 
-class Component:
+class ComponentClient:
     """Drive the kernel component of one guest.
 
     ``debugger`` gives a started debugger; ``cpu`` and ``personality`` are all that is known of the
@@ -240,7 +240,7 @@ class Component:
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
-        commands += self._trap(header, arena, trapped, hook)
+        commands += trap_sites(self._qemu.ram, arena, trapped, None if header.hook else hook)
         boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
         commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
         prepared = len(commands)
@@ -263,7 +263,7 @@ class Component:
                 if trapped:
                     table = arena.table()
                     left = table.select(~np.isin(table.raw["id"], list(ids.values())))
-                    undo += self._untrap(arena, stop, left, [plan.site for plan in trapped])
+                    undo += self._lead_traps(arena, stop, left, [plan.site for plan in trapped])
                 undo += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in spans]
                 stop.obey(undo)
                 before = sum(count for _, count in spans[: error.index - prepared])
@@ -272,36 +272,6 @@ class Component:
             if retired:
                 self._collect(header, stop)
         return [ids[slot] for slot, _ in plans]
-
-    def _trap(self, header: Header, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
-        """Return the commands that let the sites of ``plans`` be entered by a trap, all but the splices."""
-        if not plans:
-            return []
-        traps = Traps(self._qemu.ram, arena)
-        commands = [command for plan in plans for command in traps.put(plan.site, plan.body)]
-        if header.hook is None:
-            assert hook is not None, "a trap was planned without a hook"
-            commands += hook_in(arena, hook)
-        return commands
-
-    def _untrap(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
-        """Return the commands that let traps at ``sites`` enter what is ``left`` of the patch table.
-
-        When no patch is left that is entered by a trap, the vector gets its own word back.
-        """
-        left = left.select(left.trapped())
-        live = left.raw["state"] != State.RETIRED
-        order = np.lexsort((left.raw["id"], live))  # the newest that is not retired comes last
-        bodies = dict(zip(left.raw["site"][order].tolist(), left.raw["body"][order].tolist(), strict=True))
-        traps = Traps(self._qemu.ram, arena)
-        commands: list[Command] = []
-        for site in sites:
-            commands += traps.put(site, bodies[site]) if site in bodies else traps.drop(site)
-        header = self.header(arena.plan.physical)
-        assert header is not None
-        if not bodies and header.hook is not None and stop.trapped(header.hook) is None:
-            commands += hook_out(arena, header.hook)
-        return commands
 
     def remove(self, header: Header, table: Table, ids: set[int], basis: bytes | None = None) -> list[int]:
         """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
@@ -336,9 +306,15 @@ class Component:
             except StubFailed as error:
                 now = arena.table()
                 if sites:
-                    stop.obey(self._untrap(arena, stop, now, sites))
+                    stop.obey(self._lead_traps(arena, stop, now, sites))
                 raise _left_in(error, commands[error.index], arena, now, ids) from error
             return self._collect(header, stop)
+
+    def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
+        header = self.header(arena.plan.physical)
+        assert header is not None
+        busy = header.hook is not None and stop.trapped(header.hook) is not None
+        return lead_traps(self._qemu.ram, arena, left, sites, None if busy else header.hook)
 
     def _uncover(
         self, arena: Arena, stop: Stop, table: Table, ids: set[int]
@@ -350,7 +326,7 @@ class Component:
         going = np.isin(table.raw["id"], list(ids))
         left = table.select(~going & table.trapped() & (table.raw["state"] != State.RETIRED))
         sites = np.intersect1d(table.raw["site"][going & table.trapped()], left.raw["site"]).tolist()
-        return sites, self._untrap(arena, stop, left, sites) if sites else []
+        return sites, self._lead_traps(arena, stop, left, sites) if sites else []
 
     def _collect(self, header: Header, stop: Stop) -> list[int]:
         arena = self.arena(header.arena)
@@ -375,7 +351,7 @@ class Component:
         commands = out_of_tails(arena, table.raw[~pinned])
         if freed:
             left = everything.select(~np.isin(everything.slots, free))
-            commands += self._untrap(arena, stop, left, freed)
+            commands += self._lead_traps(arena, stop, left, freed)
         commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
         stop.obey(commands)
         return [int(identity) for identity in table.raw["id"][pinned]]

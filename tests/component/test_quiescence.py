@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgdbpatch.component.references import interrupted_contexts
+from kgdbpatch.component.quiescence import interrupted_contexts
 from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 
 MSR = 0x9032

@@ -1,4 +1,4 @@
-"""Take patches out of those of one site, from the middle too: the commands for the stub."""
+"""Layers, the patches of one site: take some out, from the middle too."""
 
 from __future__ import annotations
 
