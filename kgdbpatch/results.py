@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-__all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "Patch", "Verification"]
+__all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "Patch", "PatchState", "Verification"]
+
+
+class PatchState(StrEnum):
+    """How an entry of the patch table stands.
+
+    Unfinished: its apply was cut off before the splice. Retired: removed, but something still refers to its
+    memory. Damaged: the site holds neither its word nor the original one. Removed and dropped are
+    answers of a removal: out, or only its record gone.
+    """
+
+    UNFINISHED = "unfinished"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    DAMAGED = "damaged"
+    REMOVED = "removed"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class Patch:
 
     id: int
     site: int
-    state: str
+    state: PatchState
     hits: int | None
     entry: str
     forced: tuple[str, ...] = ()

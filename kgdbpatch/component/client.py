@@ -21,13 +21,14 @@ from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stop import Stop
-from kgdbpatch.component.table import STATUSES, Record, Table
+from kgdbpatch.component.table import STATES, Record, Table
 from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
+from kgdbpatch.results import PatchState
 from kgdbpatch.vm.gdb import Debugger, GRegisters
 from kgdbpatch.vm.qemu import Qemu
 
@@ -283,7 +284,7 @@ class ComponentClient:
         """
         arena = self.arena(header.arena)
         basis = arena.basis() if basis is None else basis
-        damaged = table.status == STATUSES.index("damaged")
+        damaged = table.states == STATES.index(PatchState.DAMAGED)
         chosen = np.isin(table.raw["id"], list(ids)) & (table.raw["state"] != State.RETIRED)
         orders = [
             Command(Op.STORE, arena.slot(slot), State.RETIRED)

@@ -11,7 +11,7 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.table import Record
 from kgdbpatch.personality.base import Thread
-from kgdbpatch.results import Holder
+from kgdbpatch.results import Holder, PatchState
 
 __all__ = ["holders", "returns"]
 
@@ -52,7 +52,7 @@ def holders(
 
     ``word`` reads kernel memory; ``contexts`` are the (kernel address, pc) of interrupted ones.
     """
-    retired = {record.id: _ranges(record) for record in records if record.status == "retired"}
+    retired = {record.id: _ranges(record) for record in records if record.state is PatchState.RETIRED}
     known = list(threads)
     references = [
         (Holder(thread.name, at, address)) for thread in known for at, address in returns(thread, word)
@@ -61,7 +61,7 @@ def holders(
         owner = next((thread for thread in known if thread.stack.start <= at < thread.stack.end), None)
         references.append(Holder(owner.name if owner else "a thread", at, pc))
     for record in records:
-        if record.onward and record.status == "active":
+        if record.onward and record.state is PatchState.ACTIVE:
             references.append(Holder(f"patch {record.id}", None, arena.onward(record)[0]))
     return {
         identity: tuple(h for h in references if any(h.address in part for part in ranges))

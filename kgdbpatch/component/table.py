@@ -12,10 +12,11 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Flag, State
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
+from kgdbpatch.results import PatchState
 
-__all__ = ["STATUSES", "Record", "Table", "forced_flags"]
+__all__ = ["STATES", "Record", "Table", "forced_flags"]
 
-STATUSES = ("unfinished", "active", "retired", "damaged")
+STATES = (PatchState.UNFINISHED, PatchState.ACTIVE, PatchState.RETIRED, PatchState.DAMAGED)
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED = range(4)
 
 
@@ -30,7 +31,7 @@ def _forced_rules(flags: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry of the patch table; ``status`` is one of `STATUSES`.
+    """One entry of the patch table.
 
     Unfinished: its apply was cut off before the splice. Retired: removed, but something
     still refers to its memory. Damaged: the site holds neither of its two words.
@@ -38,8 +39,7 @@ class Record:
 
     slot: int
     id: int
-    state: State
-    status: str
+    state: PatchState
     site: int
     site_physical: int
     original: int
@@ -65,21 +65,21 @@ class Record:
     @property
     def spliced(self) -> bool:
         """Whether the site leads to this patch, at once or by way of newer patches."""
-        return self.status == "active"
+        return self.state is PatchState.ACTIVE
 
 
 class Table:
     """The used entries of the patch table, as they were at one moment.
 
     ``raw`` are the records (layout.RECORD), ``slots`` their numbers, ``words`` what their sites
-    hold, ``status`` an index into `STATUSES`; all of one length, in the order of slots.
+    hold, ``states`` indices into `STATES`; all of one length, in the order of slots.
     """
 
     def __init__(
         self, raw: npt.NDArray[np.void], slots: npt.NDArray[np.int64], words: npt.NDArray[np.uint32]
     ) -> None:
         self.raw, self.slots, self.words = raw, slots, words
-        self.status = self._statuses()
+        self.states = self._states_of_all()
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -91,15 +91,15 @@ class Table:
         names = [name for name in self.raw.dtype.names or () if name not in ("hits", "exits")]
         return all(np.array_equal(self.raw[name], other.raw[name]) for name in names)
 
-    def _statuses(self) -> npt.NDArray[np.uint8]:
+    def _states_of_all(self) -> npt.NDArray[np.uint8]:
         splice, original = self.raw["splice"], self.raw["original"]
-        status = np.full(len(self), _DAMAGED, np.uint8)
-        status[self.words == original] = _UNFINISHED
-        status[self.words == splice] = _ACTIVE
-        status[self.raw["state"] == State.RETIRED] = _RETIRED
+        states = np.full(len(self), _DAMAGED, np.uint8)
+        states[self.words == original] = _UNFINISHED
+        states[self.words == splice] = _ACTIVE
+        states[self.raw["state"] == State.RETIRED] = _RETIRED
         for stack in self.stacks():
-            self._judge_stack(stack, status)
-        return status
+            self._judge_stack(stack, states)
+        return states
 
     def stacks(self) -> list[list[int]]:
         """Return the indexes of patches not retired that share a site, newest first."""
@@ -110,27 +110,27 @@ class Table:
         members = [live[group == number].tolist() for number in np.flatnonzero(count > 1)]
         return [sorted(stack, key=lambda index: -int(self.raw["id"][index])) for stack in members]
 
-    def _judge_stack(self, stack: list[int], status: npt.NDArray[np.uint8]) -> None:
+    def _judge_stack(self, stack: list[int], states: npt.NDArray[np.uint8]) -> None:
         """Follow the words from the site down: each patch was put over what the next one left."""
         word = int(self.words[stack[0]])
         for index in stack:
             splice, original = (int(self.raw[name][index]) for name in ("splice", "original"))
             if word == splice:
-                status[index] = _ACTIVE
+                states[index] = _ACTIVE
                 word = original
             else:
-                status[index] = _UNFINISHED if word == original else _DAMAGED
+                states[index] = _UNFINISHED if word == original else _DAMAGED
 
     def originals(self) -> dict[int, int]:
         """Return site ─► the kernel's own word, for every site that a patch is spliced at."""
-        active = np.flatnonzero(self.status == _ACTIVE)
+        active = np.flatnonzero(self.states == _ACTIVE)
         newest_first = active[np.argsort(-self.raw["id"][active].astype(np.int64))]
         sites, words = self.raw["site"][newest_first], self.raw["original"][newest_first]
         return dict(zip(sites.tolist(), words.tolist(), strict=True))  # the oldest wins
 
     def tops(self) -> dict[int, int]:
         """Return site ─► the splice word that stands there."""
-        active = np.flatnonzero((self.status == _ACTIVE) & (self.words == self.raw["splice"]))
+        active = np.flatnonzero((self.states == _ACTIVE) & (self.words == self.raw["splice"]))
         return dict(zip(self.raw["site"][active].tolist(), self.words[active].tolist(), strict=True))
 
     def trapped(self) -> npt.NDArray[np.bool_]:
@@ -170,8 +170,7 @@ class Table:
         return Record(
             slot=int(self.slots[index]),
             id=int(raw["id"]),
-            state=State(int(raw["state"])),
-            status=STATUSES[self.status[index]],
+            state=STATES[self.states[index]],
             site=int(raw["site"]),
             site_physical=int(raw["site_physical"]),
             original=int(raw["original"]),

@@ -24,7 +24,7 @@ from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.patch.survey import Survey
-from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, Patch, Verification
+from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, Patch, PatchState, Verification
 from kgdbpatch.vm.steps import executed, step_to
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Kernel(RunningGuest):
         header = self._header()
         arena = self._component.arena(header.arena)
         records = arena.records()
-        any_retired = any(record.status == "retired" for record in records)
+        any_retired = any(record.state is PatchState.RETIRED for record in records)
         held = self._threads.holders(self._component, header, records) if any_retired else {}
         return [
             replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))

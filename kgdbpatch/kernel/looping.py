@@ -23,7 +23,7 @@ from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.personality.base import Thread
-from kgdbpatch.results import Holder
+from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.cpus import Glance, glances
 from kgdbpatch.vm.gdb import Session
 from kgdbpatch.vm.qemu import Qemu
@@ -208,7 +208,9 @@ def cpus_inside(
     """
     table = arena.table()
     entered = set(table.raw["id"][table.entered()].tolist())
-    records = [record for record in table.records() if record.status in ("active", "retired")]
+    records = [
+        record for record in table.records() if record.state in (PatchState.ACTIVE, PatchState.RETIRED)
+    ]
     if not records:
         return {}
     eyes, spent = _Eyes(read, threads(), lr_offset), qemu.process.cpu_seconds()

@@ -32,6 +32,7 @@ from kgdbpatch.patch.reentry import Reached, Ways
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.results import PatchState
 from kgdbpatch.toolchain.assemble import assemble
 from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
 
@@ -77,7 +78,7 @@ class Planner:
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
-            if record.status != "retired":
+            if record.state is not PatchState.RETIRED:
                 self._patched[record.site] = record  # the newest one's, where there are several
         self._allocator = arena.allocator(tails if via == "tails" else None)
 
@@ -191,8 +192,8 @@ class Planner:
         if below is None:
             return site
         what = f"0x{address:08x} ({self._image.symbolize(address)})"
-        if below.status != "active":
-            cut = "whose apply was cut off" if below.status == "unfinished" else "which is damaged"
+        if below.state is not PatchState.ACTIVE:
+            cut = "whose apply was cut off" if below.state is PatchState.UNFINISHED else "which is damaged"
             raise Refused(
                 "unfinished", f"{what} belongs to patch {below.id}, {cut}; remove {below.id} first", address
             )

@@ -58,7 +58,7 @@ def _console(kernel: Kernel) -> str:
 
 def _patches(kernel: Kernel) -> str:
     rows = [
-        f"{record.id} {record.status} at {kernel.image.symbolize(record.site)} (0x{record.site:08x}), "
+        f"{record.id} {record.state} at {kernel.image.symbolize(record.site)} (0x{record.site:08x}), "
         f"{record.entry}, hits {record.hits if record.counted else '-'}{', forced' if record.forced else ''}"
         for record in kernel.records()
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused
-from kgdbpatch.results import Patch
+from kgdbpatch.results import Patch, PatchState
 
 __all__ = ["Removal", "as_patch", "take_out"]
 
@@ -27,13 +27,13 @@ class Removal:
     @property
     def retired(self) -> list[int]:
         """The ids of those whose memory is still in use."""
-        return [patch.id for patch in self.patches if patch.state == "retired"]
+        return [patch.id for patch in self.patches if patch.state is PatchState.RETIRED]
 
 
 def as_patch(record: Record) -> Patch:
     """Return an entry of the patch table as users see it."""
     hits = record.hits if record.counted else None
-    return Patch(record.id, record.site, record.status, hits, record.entry, record.forced)
+    return Patch(record.id, record.site, record.state, hits, record.entry, record.forced)
 
 
 def take_out(
@@ -57,7 +57,7 @@ def take_out(
         if identity not in records:
             raise Misuse(f"the guest has no patch {identity}")
     wanted = set(records if ids is None else ids)
-    damaged = {identity for identity in wanted if records[identity].status == "damaged"}
+    damaged = {identity for identity in wanted if records[identity].state is PatchState.DAMAGED}
     refused = [] if force else [_refusal(records[identity]) for identity in sorted(damaged)]
     if refused and ids is not None:
         raise refused[0]
@@ -65,8 +65,10 @@ def take_out(
         wanted -= damaged
     held = component.remove(header, table, wanted, basis)
 
-    def state(identity: int) -> str:
-        return "retired" if identity in held else "dropped" if identity in damaged else "removed"
+    def state(identity: int) -> PatchState:
+        if identity in held:
+            return PatchState.RETIRED
+        return PatchState.DROPPED if identity in damaged else PatchState.REMOVED
 
     order = sorted(wanted) if ids is None else list(dict.fromkeys(ids))
     patches = tuple(replace(as_patch(records[identity]), state=state(identity)) for identity in order)

@@ -16,7 +16,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.personality.base import ArenaPlan, Personality
-from kgdbpatch.results import KernelChange, Verification
+from kgdbpatch.results import KernelChange, PatchState, Verification
 from kgdbpatch.vm.qemu import Qemu, Ram
 
 __all__ = ["RunningText"]
@@ -147,7 +147,7 @@ class RunningText:
         mismatched = set(arena.damaged_bodies(table))
         lost: dict[int, list[int]] = {}
         for record in table.records():
-            if record.status == "damaged":
+            if record.state is PatchState.DAMAGED:
                 lost.setdefault(record.site, []).append(record.id)
         differences, ours = self.differences(), set[int]()
         if header.hook is not None:

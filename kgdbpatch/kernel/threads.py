@@ -13,7 +13,7 @@ from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
 from kgdbpatch.image import Image
 from kgdbpatch.personality.base import Personality, Thread
-from kgdbpatch.results import Holder
+from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
@@ -58,7 +58,7 @@ class Threads:
         self, component: ComponentClient, header: Header, records: list[Record]
     ) -> dict[int, tuple[Holder, ...]]:
         """Return what holds the retired ones of ``records``, by id."""
-        retired = [record for record in records if record.status == "retired"]
+        retired = [record for record in records if record.state is PatchState.RETIRED]
         contexts = [(at + self._shift, pc) for at, pc in component.contexts(header, retired)]
         return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
 
@@ -68,5 +68,5 @@ class Threads:
         The guest must stand still, with the CPU's ``registers``.
         """
         sp = None if self._cpu.in_process(registers) else registers["r1"]
-        live = cache(lambda at: self._personality.comes_back(self._image, self, at + self._shift, sp))
+        live = cache(lambda at: self._personality.may_resume(self._image, self, at + self._shift, sp))
         return [pc for at, pc in contexts if live(at)]

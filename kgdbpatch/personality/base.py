@@ -188,7 +188,7 @@ class Personality(ABC):
         """Return the kernel's threads, as far as they can be found; ``read`` reads its memory."""
         return ()
 
-    def comes_back(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
+    def may_resume(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
         """Tell whether a thread may come back to the interrupted context whose pc stands at ``place``.
 
         ``sp`` as for `below_sleepers`.

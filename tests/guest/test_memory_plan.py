@@ -73,8 +73,8 @@ def test_stacks_that_may_be_anywhere(kernel: Kernel, configured: Configured) -> 
         sleeper = next(one for one in memory.all() if not one.stack.start <= here < one.stack.end)
         place = sleeper.stack.start + 0x100  # far below where it left its stack: nobody comes back there
         assert place < sleeper.sp
-        assert not linux.comes_back(kernel.image, memory, place, None)
-        assert linux.comes_back(vmapped, memory, place, None)
+        assert not linux.may_resume(kernel.image, memory, place, None)
+        assert linux.may_resume(vmapped, memory, place, None)
 
 
 def test_modules_that_take_the_near_window(kernel: Kernel, tmp_path: Path) -> None:

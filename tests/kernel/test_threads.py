@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kgdbpatch.personality.base import Thread, Window, below_sleepers
-from kgdbpatch.personality.linux.threads import Layout, comes_back
+from kgdbpatch.personality.linux.threads import Layout, may_resume
 
 THREADS = [
     Thread("one", Window(0x1000, 0x3000), 0x2F00),
@@ -70,4 +70,4 @@ class Words:
 def test_contexts_of_linux(place: int, sp: int | None, live: bool):
     words = {STACK: MARK, OTHER: MARK, FREED: MARK, INTERRUPTS: MARK}
     words |= {TASK + 8: STACK, TASK + 12: STACK + 0x1D00, TWIN + 8: OTHER, TWIN + 12: OTHER + 0x1900}
-    assert comes_back(Words(words), Layout(8, 12, 0), [INTERRUPTS], place, sp) is live
+    assert may_resume(Words(words), Layout(8, 12, 0), [INTERRUPTS], place, sp) is live

@@ -13,7 +13,7 @@ from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.base import MIB, LogLine, Memory, Personality, Thread, Vitals, Window
 from kgdbpatch.personality.linux.rewritten import hidden_edges, hidden_reads, rewritten
 from kgdbpatch.personality.linux.tables import exception_table, init_memory
-from kgdbpatch.personality.linux.threads import STACK, comes_back, thread_layout, threads
+from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -83,7 +83,7 @@ class Linux(Personality):
             task = known["init_task"]
             yield from threads(read, task.address, task.size or 0, known["init_stack"].address)
 
-    def comes_back(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
+    def may_resume(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
         """Tell whether ``place`` is in a live part of a thread's or an interrupt's stack."""
         known = {symbol.name: symbol for symbol in image.symbols if symbol.name in _STACK_SYMBOLS}
         if len(known) < len(_STACK_SYMBOLS):
@@ -94,7 +94,7 @@ class Linux(Personality):
         if layout is None or None in interrupts or not self._linear_stacks(image, memory):
             return True
         starts = [int.from_bytes(start or b"", "big") for start in interrupts]
-        return comes_back(memory, layout, starts, place, sp)
+        return may_resume(memory, layout, starts, place, sp)
 
     def _linear_stacks(self, image: Image, memory: Memory) -> bool:
         """Tell whether kernel stacks are known to lie in the linear map, each as large as is looked for.

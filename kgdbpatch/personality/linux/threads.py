@@ -13,7 +13,7 @@ import numpy as np
 
 from kgdbpatch.personality.base import Memory, Thread, Window
 
-__all__ = ["STACK", "Layout", "comes_back", "thread_layout", "threads"]
+__all__ = ["STACK", "Layout", "may_resume", "thread_layout", "threads"]
 
 _MAGIC = (0x57AC_6E9D).to_bytes(4, "big")  # include/uapi/linux/magic.h: at the end of every stack
 STACK = 0x2000  # bytes of a kernel stack (THREAD_SHIFT 13 on 32-bit PowerPC)
@@ -46,7 +46,7 @@ def thread_layout(read: Read, init_task: int, size: int, init_stack: int) -> Lay
     return Layout(4 * int(stacks[0]), 4 * int(pointers[0]), name)
 
 
-def comes_back(memory: Memory, layout: Layout, interrupts: Sequence[int], place: int, sp: int | None) -> bool:
+def may_resume(memory: Memory, layout: Layout, interrupts: Sequence[int], place: int, sp: int | None) -> bool:
     """Tell whether a thread may come back to the interrupted context at ``place``.
 
     ``interrupts`` are the starts of the stacks that interrupts run on, ``sp`` the CPU's stack
