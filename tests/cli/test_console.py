@@ -66,7 +66,9 @@ def left(spawned: pexpect.spawn) -> int | None:
     return spawned.exitstatus if spawned.exitstatus is not None else -spawned.signalstatus
 
 
-def test_keys_reach_the_guest_and_leaving_leaves_it_running(firmware: Qemu, at_console: pexpect.spawn):
+def test_keys_reach_the_guest_and_leaving_leaves_it_running(
+    firmware: Qemu, at_console: pexpect.spawn
+) -> None:
     since = firmware.console.position()
     at_console.send("decimal 6 7 * .\r")
     at_console.expect_exact("6 7 * . 42")
@@ -83,18 +85,18 @@ def test_keys_reach_the_guest_and_leaving_leaves_it_running(firmware: Qemu, at_c
     assert firmware.hmp("info status") == "VM status: running"
 
 
-def test_a_signal_puts_the_terminal_back(firmware: Qemu, at_console: pexpect.spawn):
+def test_a_signal_puts_the_terminal_back(firmware: Qemu, at_console: pexpect.spawn) -> None:
     at_console.kill(signal.SIGTERM)
     assert left(at_console) == -signal.SIGTERM
     assert firmware.alive()
 
 
-def test_an_interrupt_puts_the_terminal_back(at_console: pexpect.spawn):
+def test_an_interrupt_puts_the_terminal_back(at_console: pexpect.spawn) -> None:
     at_console.kill(signal.SIGINT)
     assert left(at_console) == 130
 
 
-def test_one_at_a_time_and_the_holder_is_named(firmware: Qemu, at_console: pexpect.spawn):
+def test_one_at_a_time_and_the_holder_is_named(firmware: Qemu, at_console: pexpect.spawn) -> None:
     refused = subprocess.run(
         [*PROGRAM, "console", firmware.name, "--wait", "0"],
         input="x\n",
@@ -121,7 +123,7 @@ def test_one_at_a_time_and_the_holder_is_named(firmware: Qemu, at_console: pexpe
     assert left(at_console) == 0
 
 
-def test_a_dead_guest_is_told_in_a_line():
+def test_a_dead_guest_is_told_in_a_line() -> None:
     board = MachineDescription.load("g3beige")
     with Qemu.start(
         f"dies-{os.getpid()}", board, 64, ["-prom-env", "auto-boot?=false", "-nographic"]
@@ -141,14 +143,14 @@ def piped(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_script_says_its_lines_and_reads_the_answers(firmware: Qemu):
+def test_a_script_says_its_lines_and_reads_the_answers(firmware: Qemu) -> None:
     done = piped('decimal 20 3 * .\n." it is" 2 2 + .\n', firmware.name)
     assert (done.returncode, done.stderr) == (0, "")
     assert "20 3 * . 60" in done.stdout
     assert "it is4" in done.stdout
 
 
-def test_a_script_waits_for_its_line(firmware: Qemu, guest_cli: Cli):
+def test_a_script_waits_for_its_line(firmware: Qemu, guest_cli: Cli) -> None:
     done = piped('." wai" ." ted" cr\n', firmware.name, "--until", "waited")
     assert (done.returncode, done.stderr) == (0, "")
     failed = piped("", firmware.name, "--until", "no such", "--timeout", "0.3")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
-def test_of_linux(kernel: Kernel, tmp_path: Path):
+def test_of_linux(kernel: Kernel, tmp_path: Path) -> None:
     kernel.console.sendline("read /proc/version")
     version = kernel.console.expect(r"read: (Linux version \S+)")[1]
     kernel.console.expect("init: done read /proc/version\n")

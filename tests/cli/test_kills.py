@@ -36,7 +36,7 @@ each_way = pytest.mark.parametrize(
 @pytest.mark.panics
 @each_guest
 @each_way
-def test_a_dead_kernel_is_told(guest_cli: Cli, kernel: Kernel, guest: str, way: str):
+def test_a_dead_kernel_is_told(guest_cli: Cli, kernel: Kernel, guest: str, way: str) -> None:
     kernel.log.wait("selfcheck", deadline=60)
     alive = kernel.log.lines()[0]
     kill(kernel, way)
@@ -87,7 +87,7 @@ TICKS = {"darwin": ("hardclock", "kprintf"), "linux": ("scheduler_tick", "_print
 @each_guest
 def test_what_a_watchdog_prints_is_no_sign_of_life(
     guest_cli: Cli, kernel: Kernel, guest: str, tmp_path: Path
-):
+) -> None:
     site, print_ = TICKS[guest]
     source = tmp_path / "tells.c"
     source.write_text(TELLS.format(print=print_))
@@ -150,7 +150,7 @@ def inner(tmp_path: Path, guest: str, ways: list[str]) -> str:
         pytest.param("linux", [*WAYS], marks=[pytest.mark.soak, pytest.mark.linux]),
     ],
 )
-def test_a_test_that_kills_its_guest_fails(tmp_path: Path, guest: str, ways: list[str]):
+def test_a_test_that_kills_its_guest_fails(tmp_path: Path, guest: str, ways: list[str]) -> None:
     said = inner(tmp_path, guest, ways)
     for way in ways:
         assert f"FAILED test_inner.py::test_that_asserts_nothing[{way}]" in said

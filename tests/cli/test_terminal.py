@@ -50,7 +50,7 @@ def interrupted(spawned: pexpect.spawn) -> None:
     assert "Traceback" not in said
 
 
-def test_tables_are_as_wide_as_the_terminal_and_coloured_only_there(kernel_file: Path):
+def test_tables_are_as_wide_as_the_terminal_and_coloured_only_there(kernel_file: Path) -> None:
     order = ("functions", kernel_file)
     begun = [
         (width, terminal(*order, width=width, NO_COLOR="1" if width < 80 else "")) for width in (40, 80, 200)
@@ -81,7 +81,7 @@ def holder(kernel: Kernel) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.guest
-def test_what_takes_long_is_told_at_a_terminal_alone(kernel: Kernel, holder: subprocess.Popen[str]):
+def test_what_takes_long_is_told_at_a_terminal_alone(kernel: Kernel, holder: subprocess.Popen[str]) -> None:
     order = ("apply", kernel.name, "run_netisr", "--call", "splx", "--wait")
     waiting = terminal(*order, "30")
     waiting.expect("patching run_netisr")
@@ -99,7 +99,7 @@ def test_what_takes_long_is_told_at_a_terminal_alone(kernel: Kernel, holder: sub
 
 
 @pytest.mark.guest
-def test_an_interrupted_log_leaves_the_guest_alone(kernel: Kernel):
+def test_an_interrupted_log_leaves_the_guest_alone(kernel: Kernel) -> None:
     following = terminal("log", kernel.name, "-f", "--console")
     following.expect_exact("\n")
     interrupted(following)
@@ -110,7 +110,7 @@ def test_an_interrupted_log_leaves_the_guest_alone(kernel: Kernel):
 @pytest.mark.guest
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
-def test_an_interrupted_batch_puts_nothing_in(kernel: Kernel):
+def test_an_interrupted_batch_puts_nothing_in(kernel: Kernel) -> None:
     applying = terminal("apply", kernel.name, "*", "--count")
     applying.expect(r"planned [\d,]+ of")
     interrupted(applying)
@@ -119,7 +119,7 @@ def test_an_interrupted_batch_puts_nothing_in(kernel: Kernel):
 
 @pytest.mark.guest
 @pytest.mark.linux
-def test_an_interrupted_boot_leaves_nothing(guest_cli: Cli):
+def test_an_interrupted_boot_leaves_nothing(guest_cli: Cli) -> None:
     name = f"interrupted-{os.getpid()}"
     booting = terminal("boot", "linux", "--name", name)
     booting.expect("booting vmlinux")
@@ -134,7 +134,7 @@ def test_an_interrupted_boot_leaves_nothing(guest_cli: Cli):
 
 
 @pytest.mark.guest
-def test_tab_names_guests_and_symbols(kernel: Kernel, tmp_path: Path):
+def test_tab_names_guests_and_symbols(kernel: Kernel, tmp_path: Path) -> None:
     program = tmp_path / "kgdbpatch"
     program.write_text(
         f"#!/bin/sh\nexec {sys.executable} -c 'from kgdbpatch.cli import main; main()' \"$@\"\n"

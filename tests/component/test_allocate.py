@@ -29,7 +29,9 @@ def allocator(used: list[int]) -> Allocator:
 
 
 @given(st.sets(st.sampled_from(NEAR_QUICK)), st.lists(st.booleans(), max_size=8))
-def test_the_lowest_free_slot_is_next_and_quick_ones_only_where_asked_for(used: set[int], wanted: list[bool]):
+def test_the_lowest_free_slot_is_next_and_quick_ones_only_where_asked_for(
+    used: set[int], wanted: list[bool]
+) -> None:
     places = allocator(sorted(used))
     taken = set(used)
     for quick in wanted:
@@ -41,7 +43,7 @@ def test_the_lowest_free_slot_is_next_and_quick_ones_only_where_asked_for(used: 
         taken.add(expected)
 
 
-def test_a_full_table_is_refused():
+def test_a_full_table_is_refused() -> None:
     places = allocator([slot for slot in range(layout.RECORDS) if slot not in (5, layout.QUICK)])
     assert [places.take(CODE), places.take(CODE)] == [5, layout.QUICK]
     with pytest.raises(Refused, match="the patch table is full"):

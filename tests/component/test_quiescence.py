@@ -50,29 +50,29 @@ interesting = st.sampled_from(
 
 
 @given(st.lists(interesting | st.integers(0, 0xFFFF_FFFF), max_size=64).map(lambda w: w + [0] * (len(w) % 2)))
-def test_finds_what_a_plain_search_finds(words: list[int]):
+def test_finds_what_a_plain_search_finds(words: list[int]) -> None:
     assert sorted(scan(words)) == plain(words)
 
 
-def test_pc_and_msr_may_lie_across_a_chunk():
+def test_pc_and_msr_may_lie_across_a_chunk() -> None:
     words = np.zeros((1 << 22) + 2, ">u4")
     words[(1 << 22) - 1], words[1 << 22] = 0x1011_0004, MSR
     found = interrupted_contexts([(0, words.view(np.uint8))], RANGES, kernel_status)
     assert found == [(4 * ((1 << 22) - 1), 0x1011_0004)]
 
 
-def test_pc_without_an_msr_behind_it_is_no_context():
+def test_pc_without_an_msr_behind_it_is_no_context() -> None:
     assert scan([0x1011_0004, 0x1234_5678, 0x1011_0004, 0x0000_D032]) == []
 
 
-def test_a_thread_that_uses_altivec_is_found():
+def test_a_thread_that_uses_altivec_is_found() -> None:
     assert scan([0x1011_0004, 0x0200_B032]) == [(0x8000, 0x1011_0004)]
 
 
-def test_registers_saved_as_64_bits_are_found():
+def test_registers_saved_as_64_bits_are_found() -> None:
     assert scan([0, 0x1011_0004, 0, 0x9032]) == [(0x8004, 0x1011_0004)]
 
 
-def test_a_kernel_without_machine_checks_or_ri_is_found():
+def test_a_kernel_without_machine_checks_or_ri_is_found() -> None:
     assert len(scan([0x1011_0004, 0x8032, 0x1011_0008, 0x8030])) == 2
     assert scan([0x1011_0004, 0x1030]) == []  # neither RI nor EE: nobody can interrupt it

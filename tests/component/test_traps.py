@@ -56,7 +56,7 @@ sites = st.builds(
 
 
 @given(st.lists(st.tuples(st.booleans(), sites)))
-def test_the_table_is_a_dictionary(orders: list[tuple[bool, int]]):
+def test_the_table_is_a_dictionary(orders: list[tuple[bool, int]]) -> None:
     memory, model = Memory(), {}
     for number, (put, site) in enumerate(orders):
         if put:
@@ -72,7 +72,7 @@ def test_the_table_is_a_dictionary(orders: list[tuple[bool, int]]):
     assert not left.any(), "marks of what is gone go with the last entry"
 
 
-def test_a_full_table_is_refused_and_the_hook_still_ends():
+def test_a_full_table_is_refused_and_the_hook_still_ends() -> None:
     memory = Memory()
     room = layout.TRAP_ENTRIES - 1 - (HOMES - 1)
     entries = np.frombuffer(memory.bytes, layout.TRAP, layout.TRAP_ENTRIES, layout.TRAPS_OFFSET)
@@ -85,14 +85,14 @@ def test_a_full_table_is_refused_and_the_hook_still_ends():
     assert memory.look_up(4 * (HOMES * room + HOMES - 1)) == room
 
 
-def test_trap_words_are_all_different_and_not_the_kernels():
+def test_trap_words_are_all_different_and_not_the_kernels() -> None:
     words = {trap_word(number) for number in range(layout.RECORDS)}
     assert len(words) == layout.RECORDS
     assert all(is_trap(word) and not word & 1 for word in words)
     assert 0x0FE0_0000 not in words  # twi 31,0,0
 
 
-def test_a_vector_that_begins_with_a_branch_can_be_hooked():
+def test_a_vector_that_begins_with_a_branch_can_be_hooked() -> None:
     hook = Hook(0x700, encode.b(0x700, 0x2000), 0x774, 0, layout.TRAPS_OFFSET)
     assert any(word == encode.b(at, 0x2000) for at, word in hook.words().items())
     with pytest.raises(Refused, match="cannot be moved"):

@@ -47,7 +47,7 @@ def bat(start: int, size: int) -> int:
     return start | (size // 0x20000 - 1) << 2 | 2
 
 
-def test_nothing_mapped_is_no_conflict(state: np.void):
+def test_nothing_mapped_is_no_conflict(state: np.void) -> None:
     check_unmapped(PLAN, state, Memory())
 
 
@@ -64,7 +64,7 @@ def test_nothing_mapped_is_no_conflict(state: np.void):
         (0xC000_0000, 256 * MIB, False),
     ],
 )
-def test_bats_of_the_kernel(state: np.void, kind: str, start: int, size: int, taken: bool):
+def test_bats_of_the_kernel(state: np.void, kind: str, start: int, size: int, taken: bool) -> None:
     state[kind][3] = (bat(start, size), 0x0000_0002)
     if taken:
         with pytest.raises(Refused, match=f"BAT of the kernel maps 0x{start:08x}") as refused:
@@ -74,7 +74,7 @@ def test_bats_of_the_kernel(state: np.void, kind: str, start: int, size: int, ta
         check_unmapped(PLAN, state, Memory())
 
 
-def test_invalid_bats_and_those_of_the_arena_do_not_count(state: np.void):
+def test_invalid_bats_and_those_of_the_arena_do_not_count(state: np.void) -> None:
     state["dbat"][0] = (bat(0xB000_0000, 32 * MIB) & ~3, 2)
     state["dbat"][1] = (bat(0xB000_0000, 32 * MIB), PLAN.physical | 0x12)
     check_unmapped(PLAN, state, Memory())
@@ -85,7 +85,7 @@ def valid(state: np.void, kind: str, *numbers: int) -> None:
         state[kind][number] = (bat(0xC000_0000 + number * 4 * MIB, 4 * MIB), 0x0000_0002)
 
 
-def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void):
+def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void) -> None:
     valid(state, "ibat", 0, 1, 2)
     valid(state, "dbat", 0)
     at_the_top = replace(PLAN, springboards=None)  # as on Linux: code only in the near window
@@ -98,7 +98,7 @@ def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void):
         free_bats(at_the_top, state)
 
 
-def test_the_arenas_own_bats_are_taken_again(state: np.void):
+def test_the_arenas_own_bats_are_taken_again(state: np.void) -> None:
     first = free_bats(PLAN, state)
     assert first == (Bats(0, 0), Bats(1, 1))
     valid(state, "ibat", 2, 3)
@@ -113,7 +113,7 @@ def test_the_arenas_own_bats_are_taken_again(state: np.void):
     ("at", "taken"),
     [(0xB000_0000, True), (0xB1FF_F000, True), (0xB200_0000, False), (0xBFFF_F000, True), (0x1000, True)],
 )
-def test_pages_of_the_kernel(state: np.void, at: int, taken: bool, secondary: bool):
+def test_pages_of_the_kernel(state: np.void, at: int, taken: bool, secondary: bool) -> None:
     memory = Memory()
     vsid = int(state["sr"][at >> 28])
     memory.enter(vsid, at, 0x0123_4000, secondary=secondary, slot=7)
@@ -140,7 +140,7 @@ def test_pages_of_the_kernel(state: np.void, at: int, taken: bool, secondary: bo
         replace(PLAN, near=Window(0xBF00_0000, 0xBFC0_0000 + 0x10_0000)),
     ],
 )
-def test_what_no_bat_maps(wrong: ArenaPlan):
+def test_what_no_bat_maps(wrong: ArenaPlan) -> None:
     check_blocks(PLAN)
     with pytest.raises(Refused) as refused:
         check_blocks(wrong)

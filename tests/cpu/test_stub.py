@@ -10,11 +10,11 @@ from kgdbpatch.cpu.ppc6xx import stub
 ROOT = Path(__file__).parents[2]
 
 
-def test_binary_is_the_assembled_source(tmp_path: Path):
+def test_binary_is_the_assembled_source(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts/stub", tmp_path / "stub.bin"], check=True)
     assert (tmp_path / "stub.bin").read_bytes() == stub.CODE
 
 
-def test_breakpoint_word_is_unique():
+def test_breakpoint_word_is_unique() -> None:
     words = [stub.CODE[index : index + 4] for index in range(0, len(stub.CODE), 4)]
     assert words.count(b"\x60\0\0\0") == 1

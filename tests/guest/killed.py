@@ -39,7 +39,7 @@ while True:
 """
 
 
-def work(kernel, site, seed, line):  # type: ignore[no-untyped-def]
+def work(kernel, site, seed, line) -> None:  # type: ignore[no-untyped-def]
     """Apply and remove without end: single patches by branch and by trap, batches, stacks.
 
     Says its own process id when it is ready and its GDB's when it begins; says "lost" when that is gone,
@@ -56,17 +56,17 @@ def work(kernel, site, seed, line):  # type: ignore[no-untyped-def]
     functions = [f.address for f in kernel.image.functions if f.section in ("__TEXT,__text", ".text")]
     functions.remove(kernel.resolve(site))
 
-    def single():
+    def single() -> None:
         kernel.patch(site, asm="nop").remove()
 
-    def trap():
+    def trap() -> None:
         kernel.patch(site, asm="nop", via="trap").remove()
 
-    def batch():
+    def batch() -> None:
         kernel.patch_all(chance.sample(functions, 80), count=True)
         kernel.remove_all()
 
-    def stack():
+    def stack() -> None:
         nonlocal following
         order = orders[following % len(orders)]
         following += 1

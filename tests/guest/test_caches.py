@@ -149,7 +149,7 @@ def history(kernel: Kernel, examples: Path) -> Iterator[str]:
         pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.soak]),
     ],
 )
-def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: Path):
+def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: Path) -> None:
     ledger = Ledger(kernel)
     for operation in history(kernel, examples):
         count = ledger.count
@@ -159,7 +159,7 @@ def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: P
     assert (verified.ok, verified.patched) == (True, 0)
 
 
-def test_a_flush_left_out_is_seen(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+def test_a_flush_left_out_is_seen(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, call = Ledger(kernel), Stop.call
     ordered: list[Command] = []
 
@@ -230,7 +230,7 @@ def _within(span: Iterable[int]) -> range:
     return range(start, end, LINE)
 
 
-def test_the_stub_flushes_as_its_journal_says(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+def test_the_stub_flushes_as_its_journal_says(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(kernel)
     assert faults(kernel, ledger, monkeypatch) == []
 
@@ -238,7 +238,7 @@ def test_the_stub_flushes_as_its_journal_says(kernel: Kernel, monkeypatch: pytes
 @pytest.mark.parametrize("kind", ["dcbf", "icbi", "sync", "isync", "call"])
 def test_an_instruction_left_out_of_the_stub_is_seen(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, kind: str
-):
+) -> None:
     ledger = Ledger(kernel)
     offsets = cache_instructions(stub.CODE)[kind]
     seen = 0

@@ -38,19 +38,19 @@ def nops(kernel: Kernel, site: str, count: int) -> tuple[int, int | None, int | 
     return cost.instructions, cost.glue, cost.payload
 
 
-def test_an_instruction_alone_costs_nothing(darwin: Kernel):
+def test_an_instruction_alone_costs_nothing(darwin: Kernel) -> None:
     assert len(darwin.trace("run_netisr")) == 1
     assert hit_cost(darwin, "run_netisr", None).instructions == 0
 
 
-def test_nops_cost_what_they_are(darwin: Kernel):
+def test_nops_cost_what_they_are(darwin: Kernel) -> None:
     one, glue, payload = nops(darwin, "run_netisr", 1)
     assert payload == 1
     assert one == glue + payload
     assert nops(darwin, "run_netisr", 1 + NOPS) == (one + NOPS, glue, 1 + NOPS)
 
 
-def test_a_trap_costs_its_hook(darwin: Kernel):
+def test_a_trap_costs_its_hook(darwin: Kernel) -> None:
     with darwin.patch("run_netisr", asm="nop", via="trap") as applied:
         hook = darwin.header.hook
         trace = darwin.trace("run_netisr")
@@ -60,13 +60,13 @@ def test_a_trap_costs_its_hook(darwin: Kernel):
     assert (cost.payload, cost.glue) == (1, HOOK_INSTRUCTIONS + 2), "the trap itself and the way back"
 
 
-def test_two_runs_give_the_same_figures(darwin: Kernel):
+def test_two_runs_give_the_same_figures(darwin: Kernel) -> None:
     first = nops(darwin, "run_netisr", 3)
     with boot("darwin", "other") as other:
         assert nops(other, "run_netisr", 3) == first
 
 
-def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path):
+def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path) -> None:
     figures = []
     for name, body in (("empty", ""), ("nops", '__asm__ volatile("' + "nop\\n" * NOPS + '");')):
         source = tmp_path / f"{name}.c"
@@ -80,14 +80,14 @@ def test_glue_is_told_from_payload(darwin: Kernel, tmp_path: Path):
 
 
 @pytest.mark.soak
-def test_hits_beside_the_least_they_can_take(darwin: Kernel):
+def test_hits_beside_the_least_they_can_take(darwin: Kernel) -> None:
     rows = patch.hits(darwin, JOBS["darwin"], ["leaf"])
     assert {row.note for row in rows} >= {"LR live", "LR, CR0 free"}
     assert all(row.met for row in rows), rows
     assert darwin.verify().patched == 0
 
 
-def test_a_breakpoint_stops_the_guest(darwin: Kernel):
+def test_a_breakpoint_stops_the_guest(darwin: Kernel) -> None:
     site, value = darwin.resolve("run_netisr"), f"{{unsigned int}}{darwin.image.lookup('netisr'):#x}"
     found = breakpoint_with_commands(Qemu.attach(darwin.name), site, "netisr value: 0x%08x", value, 5)
     assert found.stops >= 1
@@ -96,13 +96,13 @@ def test_a_breakpoint_stops_the_guest(darwin: Kernel):
     assert darwin.verify().ok
 
 
-def test_the_guest_goes_on_after_counting(darwin: Kernel):
+def test_the_guest_goes_on_after_counting(darwin: Kernel) -> None:
     mark = darwin.log.position()
     darwin.trace("run_netisr")
     assert " 0 bad" in darwin.log.wait("selfcheck", deadline=60, since=mark).message
 
 
-def test_a_guest_that_does_not_count_says_so(kernel: Kernel):
+def test_a_guest_that_does_not_count_says_so(kernel: Kernel) -> None:
     with pytest.raises(Misuse, match="icount"):
         kernel.trace("run_netisr")
 
@@ -110,7 +110,7 @@ def test_a_guest_that_does_not_count_says_so(kernel: Kernel):
 @pytest.mark.soak
 @pytest.mark.linux
 @pytest.mark.xdist_group("linux")
-def test_the_loop_counts_like_the_steps_on_linux():
+def test_the_loop_counts_like_the_steps_on_linux() -> None:
     with boot("linux") as kernel:
         one = nops(kernel, "udp_sendmsg", 1)[0]
         assert nops(kernel, "udp_sendmsg", 1 + NOPS)[0] == one + NOPS

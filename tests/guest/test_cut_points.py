@@ -212,7 +212,7 @@ def orders() -> Iterator[Orders]:
         yield orders
 
 
-def test_some_cuts(kernel: Kernel, wire: Wire, orders: Orders):
+def test_some_cuts(kernel: Kernel, wire: Wire, orders: Orders) -> None:
     cutter = Cutter(kernel, CHANGES["apply beside others"])
     assert cutter.packets(wire, 20) > FEWEST
     assert cutter.orders(orders) > 3
@@ -222,7 +222,7 @@ def test_some_cuts(kernel: Kernel, wire: Wire, orders: Orders):
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_packet(kernel: Kernel, wire: Wire, name: str):
+def test_every_packet(kernel: Kernel, wire: Wire, name: str) -> None:
     cutter = Cutter(kernel, CHANGES[name])
     print(f"{name}: GDB killed at each of {cutter.packets(wire, 1)} packets, twice: {cutter.found}")
 
@@ -230,6 +230,6 @@ def test_every_packet(kernel: Kernel, wire: Wire, name: str):
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_order(kernel: Kernel, orders: Orders, name: str):
+def test_every_order(kernel: Kernel, orders: Orders, name: str) -> None:
     cutter = Cutter(kernel, CHANGES[name])
     print(f"{name}: the client killed at each of {cutter.orders(orders)} rows, twice: {cutter.found}")

@@ -83,7 +83,7 @@ def selfcheck(guest: Qemu) -> tuple[int, int]:
     return int(seen["ok"]), int(seen["bad"])
 
 
-def test_it_boots_in_two_seconds():
+def test_it_boots_in_two_seconds() -> None:
     recipe.build(print)
     started = time.monotonic()
     with booted(recipe) as qemu:
@@ -91,14 +91,14 @@ def test_it_boots_in_two_seconds():
         assert time.monotonic() - started < 2
 
 
-def test_the_workload_passes_its_checks(guest: Qemu):
+def test_the_workload_passes_its_checks(guest: Qemu) -> None:
     before, _ = selfcheck(guest)
     ok, bad = selfcheck(guest)
     assert bad == 0
     assert ok > before + 200
 
 
-def test_every_line_is_a_syslog_line(guest: Qemu):
+def test_every_line_is_a_syslog_line(guest: Qemu) -> None:
     selfcheck(guest)
     darwin = Darwin()
     lines = [line for line in guest.console.lines(0) if line.strip()]
@@ -109,7 +109,7 @@ def test_every_line_is_a_syslog_line(guest: Qemu):
     assert not any(re.search(darwin.panic, line) for line in lines)
 
 
-def test_the_time_is_universal_time(guest: Qemu):
+def test_the_time_is_universal_time(guest: Qemu) -> None:
     selfcheck(guest)
     line = [parsed for parsed in map(Darwin().parse_log, guest.console.lines(0)) if parsed][-1]
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -118,7 +118,7 @@ def test_the_time_is_universal_time(guest: Qemu):
 
 
 @pytest.mark.parametrize("epoch", [951782400, 951868799, 1_072_915_199, 1_709_164_800, 1_732_318_565])
-def test_dates(epoch: int):
+def test_dates(epoch: int) -> None:
     with booted(provoked(epoch=epoch)) as qemu:
         line = Darwin().parse_log(qemu.console.wait(recipe.ready, 30).string)
     assert line is not None
@@ -127,7 +127,7 @@ def test_dates(epoch: int):
 
 
 @pytest.mark.soak
-def test_threads_take_turns_and_pages_come_and_go(guest: Qemu):
+def test_threads_take_turns_and_pages_come_and_go(guest: Qemu) -> None:
     first = guest.console.wait(STATISTICS, 60, guest.console.position())
     second = guest.console.wait(STATISTICS, 60, guest.console.position())
     change = {name: int(second[name]) - int(first[name]) for name in first.groupdict()}
@@ -138,7 +138,7 @@ def test_threads_take_turns_and_pages_come_and_go(guest: Qemu):
     assert abs(change["free"]) < 40  # no leak
 
 
-def test_the_network_thread_serves_what_is_posted(guest: Qemu, image: Image):
+def test_the_network_thread_serves_what_is_posted(guest: Qemu, image: Image) -> None:
     runs, received = word(guest, image, "netisr_runs"), word(guest, image, "udp_received")
     selfcheck(guest)
     selfcheck(guest)
@@ -146,14 +146,14 @@ def test_the_network_thread_serves_what_is_posted(guest: Qemu, image: Image):
     assert word(guest, image, "udp_received") > received
 
 
-def test_text_stays_what_the_image_says(guest: Qemu, image: Image):
+def test_text_stays_what_the_image_says(guest: Qemu, image: Image) -> None:
     selfcheck(guest)
     for section in image.code_sections():
         running = np.frombuffer(guest.ram.read(section.address, section.size), ">u4")
         assert np.array_equal(running, image.words(section)), section.name
 
 
-def test_the_hidden_memory_is_never_touched(guest: Qemu):
+def test_the_hidden_memory_is_never_touched(guest: Qemu) -> None:
     selfcheck(guest)
     size = (recipe.memory.memory - recipe.memory.announced) << 20
     assert not guest.ram.array(recipe.memory.announced << 20, size).any()
@@ -173,7 +173,7 @@ def page_table(guest: Qemu, sdr1: int) -> list[tuple[int, int, int]]:
     return found
 
 
-def test_the_page_table_maps_what_it_should(guest: Qemu, image: Image):
+def test_the_page_table_maps_what_it_should(guest: Qemu, image: Image) -> None:
     with Debugger(guest) as debugger, debugger.stopped() as session:
         while session.register("msr") & 0x30 != 0x30:  # in the first words of an exception's handler
             session.resume()
@@ -208,20 +208,20 @@ def test_the_page_table_maps_what_it_should(guest: Qemu, image: Image):
         ("panic", r"provoked by thread"),
     ],
 )
-def test_what_is_forbidden_is_found_out(what: str, said: str):
+def test_what_is_forbidden_is_found_out(what: str, said: str) -> None:
     with booted(provoked(f"provoke={what}")) as qemu:
         assert re.search(said, qemu.console.wait(Darwin.panic, 30).string)
         qemu.console.wait("We are hanging here", 10)
 
 
-def test_a_stack_that_overflows_is_found_out():
+def test_a_stack_that_overflows_is_found_out() -> None:
     with booted(provoked("provoke=stack")) as qemu:
         qemu.console.wait(Darwin.panic, 30)
         qemu.console.wait("not this thread's stack", 10)
         qemu.console.wait("We are hanging here", 10)
 
 
-def test_two_runs_by_instruction_count_are_equal():
+def test_two_runs_by_instruction_count_are_equal() -> None:
     texts = []
     for _ in range(2):
         with booted(provoked(epoch=1_732_318_565), "shift=0,sleep=off") as qemu:
@@ -230,7 +230,7 @@ def test_two_runs_by_instruction_count_are_equal():
     assert texts[0] == texts[1]
 
 
-def test_a_reset_boots_again(guest: Qemu):
+def test_a_reset_boots_again(guest: Qemu) -> None:
     since = guest.console.position()
     guest.qmp("system_reset")
     guest.console.wait(recipe.ready, 30, since)
@@ -239,7 +239,7 @@ def test_a_reset_boots_again(guest: Qemu):
 
 @pytest.mark.soak
 @pytest.mark.timeout(400)
-def test_a_minute_under_load_is_good():
+def test_a_minute_under_load_is_good() -> None:
     """Three guests at once share the host's CPUs for a minute of theirs."""
     with booted(recipe) as one, booted(recipe) as two, booted(recipe) as three:
         for guest in (one, two, three):

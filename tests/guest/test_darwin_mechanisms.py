@@ -82,7 +82,7 @@ def growth(guest: Kernel, *names: str, wait: int = 3) -> dict[str, int]:
 # ---- exceptions ---------------------------------------------------------------------------------
 
 
-def test_every_vector_has_about_twenty_instructions_of_its_own(image: Image):
+def test_every_vector_has_about_twenty_instructions_of_its_own(image: Image) -> None:
     (section,) = (s for s in image.code_sections() if s.name == "__VECTORS,__interrupts")
     code = image.words(section)
     for vector in vectors.VECTORS:
@@ -90,7 +90,7 @@ def test_every_vector_has_about_twenty_instructions_of_its_own(image: Image):
         assert 15 <= np.count_nonzero(own) <= 25, hex(vector)
 
 
-def test_every_kind_of_exception_is_taken(guest: Kernel):
+def test_every_kind_of_exception_is_taken(guest: Kernel) -> None:
     table = guest.image.lookup("exception_counts")
     before = words(guest._qemu, table, 32)
     seconds(guest, 4)
@@ -100,7 +100,7 @@ def test_every_kind_of_exception_is_taken(guest: Kernel):
     assert counts["system call"] > 500
 
 
-def test_a_process_is_interrupted_with_its_whole_context(qemu: Qemu, image: Image):
+def test_a_process_is_interrupted_with_its_whole_context(qemu: Qemu, image: Image) -> None:
     seen: set[int] = set()
     with stub(qemu) as connection:
         for _ in stops(connection, {image.lookup("exception_handler"): "handler"}, 400):
@@ -119,7 +119,7 @@ def test_a_process_is_interrupted_with_its_whole_context(qemu: Qemu, image: Imag
     assert 0xC00 in seen
 
 
-def test_the_fpu_changes_hands_when_it_is_used(guest: Kernel):
+def test_the_fpu_changes_hands_when_it_is_used(guest: Kernel) -> None:
     grown = growth(guest, "fpu_switches", "alignment_assists", "program_assists", "trace_steps")
     assert all(grown.values()), grown
 
@@ -144,7 +144,7 @@ def spaces(qemu: Qemu) -> dict[int, set[int]]:
     return found
 
 
-def test_processes_have_address_spaces_of_their_own(qemu: Qemu):
+def test_processes_have_address_spaces_of_their_own(qemu: Qemu) -> None:
     found = spaces(qemu)
     users = {space: pages for space, pages in found.items() if space}
     assert len(users) >= 4
@@ -157,7 +157,7 @@ def sites(image: Image, names: list[str]) -> dict[int, str]:
     return {image.lookup(name): name for name in names}
 
 
-def test_pages_come_through_every_layer(qemu: Qemu, image: Image):
+def test_pages_come_through_every_layer(qemu: Qemu, image: Image) -> None:
     layers = ["vm_fault", "pmap_enter", "mapping_make", "hw_add_map"]
     ways: dict[int, list[str]] = {}
     with stub(qemu) as connection, closing(stops(connection, sites(image, layers), 3000)) as reached:
@@ -170,7 +170,7 @@ def test_pages_come_through_every_layer(qemu: Qemu, image: Image):
     pytest.fail(f"no page came through {layers}: {ways}")
 
 
-def test_a_full_group_gives_entries_up_and_gets_them_back(guest: Kernel):
+def test_a_full_group_gives_entries_up_and_gets_them_back(guest: Kernel) -> None:
     grown = growth(guest, "pteg_evictions", "pteg_refills", "vm_pageins", "vm_faults")
     assert all(grown.values()), grown
 
@@ -178,7 +178,7 @@ def test_a_full_group_gives_entries_up_and_gets_them_back(guest: Kernel):
 # ---- processes ----------------------------------------------------------------------------------
 
 
-def test_processes_that_do_wrong_are_ended_and_others_go_on(guest: Kernel):
+def test_processes_that_do_wrong_are_ended_and_others_go_on(guest: Kernel) -> None:
     grown = growth(guest, "tasks_started", "tasks_killed", "threads_reused", "system_calls", wait=5)
     assert grown["tasks_killed"] >= 5, grown
     assert grown["tasks_started"] >= grown["tasks_killed"]
@@ -189,7 +189,7 @@ def test_processes_that_do_wrong_are_ended_and_others_go_on(guest: Kernel):
 # ---- network ------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_brings_what_sockets_sent(guest: Kernel):
+def test_an_interrupt_brings_what_sockets_sent(guest: Kernel) -> None:
     names = ("external_interrupts", "if_interrupts", "if_frames", "socket_sent", "socket_received")
     grown = growth(guest, *names, "netisr_runs", "udp_received", "arp_received", wait=3)
     assert all(grown.values()), grown
@@ -197,7 +197,7 @@ def test_an_interrupt_brings_what_sockets_sent(guest: Kernel):
 
 
 @pytest.mark.soak
-def test_run_netisr_finds_posted_bits(qemu: Qemu, image: Image):
+def test_run_netisr_finds_posted_bits(qemu: Qemu, image: Image) -> None:
     bits = 0
     with stub(qemu) as connection:
         for _ in stops(connection, {image.lookup("run_netisr"): "run_netisr"}, 120):
@@ -211,7 +211,7 @@ def test_run_netisr_finds_posted_bits(qemu: Qemu, image: Image):
 # ---- log ----------------------------------------------------------------------------------------
 
 
-def test_the_second_console_follows_the_log_file(guest: Kernel):
+def test_the_second_console_follows_the_log_file(guest: Kernel) -> None:
     seconds(guest, 3)
     followed = (guest._qemu.directory / "tail.log").read_text().splitlines()[:-1]
     console = [line.rstrip("\r") for line in guest._qemu.console.lines(0)]
@@ -238,7 +238,7 @@ def extensions(guest: Kernel) -> dict[str, tuple[int, int, dict[str, int]]]:
     return found
 
 
-def test_the_list_of_extensions_tells_where_they_are(guest: Kernel):
+def test_the_list_of_extensions_tells_where_they_are(guest: Kernel) -> None:
     loaded = extensions(guest)
     assert {"org.darwin.kext.PacketFilter", "org.darwin.kext.Sequence"} <= set(loaded)
     for address, size, symbols in loaded.values():
@@ -248,13 +248,13 @@ def test_the_list_of_extensions_tells_where_they_are(guest: Kernel):
     assert "_packet_filter" in loaded["org.darwin.kext.PacketFilter"][2]
 
 
-def test_an_extension_runs_where_the_list_says(guest: Kernel):
+def test_an_extension_runs_where_the_list_says(guest: Kernel) -> None:
     site = extensions(guest)["org.darwin.kext.PacketFilter"][2]["_packet_filter"]
     with stub(guest._qemu) as connection:
         assert list(stops(connection, {site: "filter"}, 3)) == ["filter"] * 3
 
 
-def test_extensions_come_and_go(guest: Kernel):
+def test_extensions_come_and_go(guest: Kernel) -> None:
     grown = growth(guest, "kmods_loaded", "kmods_unloaded", wait=3)
     assert grown["kmods_loaded"] > 3
     assert abs(grown["kmods_loaded"] - grown["kmods_unloaded"]) <= 1

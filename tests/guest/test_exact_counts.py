@@ -170,7 +170,7 @@ def compare(kernel: Kernel, blocks: list[int], enough: int, tmp_path: Path) -> d
     return counted
 
 
-def test_counts_are_what_qemu_executed(kernel: Kernel, tmp_path: Path):
+def test_counts_are_what_qemu_executed(kernel: Kernel, tmp_path: Path) -> None:
     work = [function for function in kernel.image.functions if function.name.startswith(("_work_", "_sys_"))]
     counted = compare(kernel, blocks_of(kernel.image, work), 150_000, tmp_path)
     assert sum(1 for hits in counted.values() if hits) > 20
@@ -179,7 +179,9 @@ def test_counts_are_what_qemu_executed(kernel: Kernel, tmp_path: Path):
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("profile", ["darwin", pytest.param("linux", marks=pytest.mark.linux)])
-def test_counts_of_two_hundred_functions(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_counts_of_two_hundred_functions(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     functions = busy_functions(profile, 200)
     image = Recipe.find(profile).image_path()
     assert image is not None

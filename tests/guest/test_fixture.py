@@ -34,7 +34,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_a_killed_run_leaves_nothing_to_the_next(runtime: Path, tmp_path: Path):
+def test_a_killed_run_leaves_nothing_to_the_next(runtime: Path, tmp_path: Path) -> None:
     flag, test = tmp_path / "flag", tmp_path / "test_sleeper.py"
     test.write_text(SLEEPER.format(flag=str(flag)))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(test)]
@@ -56,12 +56,12 @@ def test_a_killed_run_leaves_nothing_to_the_next(runtime: Path, tmp_path: Path):
 
 
 @pytest.mark.kernel
-def test_a_marker_without_a_name_is_the_default(kernel: Kernel):
+def test_a_marker_without_a_name_is_the_default(kernel: Kernel) -> None:
     assert kernel.profile == "darwin"
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_the_log_begins_anew(kernel: Kernel, number: int):
+def test_the_log_begins_anew(kernel: Kernel, number: int) -> None:
     assert len(kernel.log.lines()) < 5
     assert not any("system ready" in line.message for line in kernel.log.lines())
     for _ in range(4):
@@ -69,14 +69,14 @@ def test_the_log_begins_anew(kernel: Kernel, number: int):
     assert len(kernel.log.lines()) >= 4
 
 
-def test_one_that_was_attached_to_goes_on(kernel: Kernel):
+def test_one_that_was_attached_to_goes_on(kernel: Kernel) -> None:
     with Kernel.attach(kernel.name) as other:
         assert other.verify().ok
     assert kernel.alive
     assert kernel.health.state == "running"
 
 
-def test_a_paused_one_stays_paused(kernel: Kernel):
+def test_a_paused_one_stays_paused(kernel: Kernel) -> None:
     kernel.pause()
     printed = kernel.qemu.console.size()
     patch = kernel.patch("run_netisr", count=True)
@@ -91,7 +91,7 @@ def test_a_paused_one_stays_paused(kernel: Kernel):
     kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
 
 
-def test_a_failed_boot_leaves_no_process(runtime: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_boot_leaves_no_process(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kernel, "_install", _install_and_fail)
     children = set(_children())
     with pytest.raises(TargetLost, match="after all"):
@@ -110,7 +110,7 @@ def _children() -> list[int]:
 
 
 @pytest.mark.panics
-def test_the_log_of_a_panic(kernel: Kernel):
+def test_the_log_of_a_panic(kernel: Kernel) -> None:
     mark = kernel.log.wait("selfcheck", deadline=60)
     kill(kernel, "panic")
     last = kernel.log.wait("We are hanging here", deadline=60)

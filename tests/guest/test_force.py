@@ -36,14 +36,16 @@ def first_site(kernel: Kernel, vector: int) -> int:
         ),
     ],
 )
-def test_what_no_force_overrides(kernel: Kernel, site: str | int, payload: dict[str, object], rule: str):
+def test_what_no_force_overrides(
+    kernel: Kernel, site: str | int, payload: dict[str, object], rule: str
+) -> None:
     with pytest.raises(Refused) as refused:
         kernel.patch(site, **payload, force=True)
     assert refused.value.rule == rule
     assert kernel.patches == []
 
 
-def test_exception_code_is_counted_by_force(kernel: Kernel):
+def test_exception_code_is_counted_by_force(kernel: Kernel) -> None:
     """Each exception passes one vector, then the code that all of them share."""
     ram = kernel._qemu.ram
     every = vectors(kernel._personality, kernel.image)
@@ -77,7 +79,7 @@ def test_exception_code_is_counted_by_force(kernel: Kernel):
 
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
-def test_exception_code_of_linux_is_left_alone(kernel: Kernel):
+def test_exception_code_of_linux_is_left_alone(kernel: Kernel) -> None:
     vector = vectors(kernel._personality, kernel.image)[0]
     with pytest.raises(Refused, match="not on every kernel") as refused:
         kernel.patch(vector, asm="nop", force=True)
@@ -86,7 +88,7 @@ def test_exception_code_of_linux_is_left_alone(kernel: Kernel):
 
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
-def test_code_that_only_an_unknown_branch_leads_to_is_patched_by_force(kernel: Kernel):
+def test_code_that_only_an_unknown_branch_leads_to_is_patched_by_force(kernel: Kernel) -> None:
     """Linux's put_fpr and its like jump into a row of instructions by a computed address."""
     doubtful = []
     for function in kernel.image.functions:

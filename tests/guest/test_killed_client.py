@@ -100,7 +100,7 @@ LOADS = {"idle": nullcontext, "busy": busy}
 @pytest.mark.soak
 @pytest.mark.timeout(20_000)
 @pytest.mark.parametrize("load", LOADS)
-def test_kills_on_darwin(kernel: Kernel, load: str):
+def test_kills_on_darwin(kernel: Kernel, load: str) -> None:
     with LOADS[load]():
         kill_clients(kernel, "run_netisr")
 
@@ -111,6 +111,6 @@ def test_kills_on_darwin(kernel: Kernel, load: str):
 @pytest.mark.soak
 @pytest.mark.timeout(20_000)
 @pytest.mark.parametrize("load", LOADS)
-def test_kills_on_linux(kernel: Kernel, load: str):
+def test_kills_on_linux(kernel: Kernel, load: str) -> None:
     with LOADS[load]():
         kill_clients(kernel, "udp_sendmsg")

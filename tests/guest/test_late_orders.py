@@ -161,7 +161,7 @@ def wire(kernel: Kernel, tmp_path: Path) -> Iterator[Wire]:
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_stack_grows_late(kernel: Kernel, late: Late, marked: bool):
+def test_a_stack_grows_late(kernel: Kernel, late: Late, marked: bool) -> None:
     start, first = LATE["over two"]
     assert Interleaver(kernel, start, marked=marked).rows(late, first, NEXT["remove_all"]) > 3
 
@@ -171,7 +171,7 @@ def test_a_stack_grows_late(kernel: Kernel, late: Late, marked: bool):
 @pytest.mark.parametrize("marked", [True, False])
 @pytest.mark.parametrize("then", NEXT)
 @pytest.mark.parametrize("first", LATE)
-def test_late_rows(kernel: Kernel, late: Late, first: str, then: str, marked: bool):
+def test_late_rows(kernel: Kernel, late: Late, first: str, then: str, marked: bool) -> None:
     start, work = LATE[first]
     assert Interleaver(kernel, start, marked=marked).rows(late, work, NEXT[then]) > 3
 
@@ -180,6 +180,6 @@ def test_late_rows(kernel: Kernel, late: Late, first: str, then: str, marked: bo
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("then", ["remove_all", "patch", "restore"])
 @pytest.mark.parametrize("first", LATE)
-def test_late_packets(kernel: Kernel, wire: Wire, first: str, then: str):
+def test_late_packets(kernel: Kernel, wire: Wire, first: str, then: str) -> None:
     start, work = LATE[first]
     assert Interleaver(kernel, start).packets(wire, work, NEXT[then]) > FEWEST // 2

@@ -64,14 +64,14 @@ def text(guest: Qemu, image: Image) -> dict[str, np.ndarray]:
     return words
 
 
-def test_the_workload_passes_its_checks(guest: Qemu):
+def test_the_workload_passes_its_checks(guest: Qemu) -> None:
     before, _ = selfcheck(guest)
     ok, bad = selfcheck(guest)
     assert bad == 0
     assert ok > before + 20
 
 
-def test_every_line_after_the_first_is_a_log_line(guest: Qemu, image: Image):
+def test_every_line_after_the_first_is_a_log_line(guest: Qemu, image: Image) -> None:
     selfcheck(guest)
     lines = [line.rstrip("\r\n") for line in guest.console.lines(0)]
     first = next(number for number, line in enumerate(lines) if linux.parse_log(line))
@@ -86,7 +86,7 @@ def test_every_line_after_the_first_is_a_log_line(guest: Qemu, image: Image):
     assert not any(re.search(linux.panic, line) for line in lines)
 
 
-def test_the_text_is_constant_under_the_workload(guest: Qemu, image: Image):
+def test_the_text_is_constant_under_the_workload(guest: Qemu, image: Image) -> None:
     before = text(guest, image)
     assert set(before) == {".head.text", ".text"}
     for _ in range(3):
@@ -96,7 +96,7 @@ def test_the_text_is_constant_under_the_workload(guest: Qemu, image: Image):
     assert changed == {".head.text": 0, ".text": 0}
 
 
-def test_boot_changes_few_words_of_the_text(guest: Qemu, image: Image):
+def test_boot_changes_few_words_of_the_text(guest: Qemu, image: Image) -> None:
     running = text(guest, image)
     changed = {
         section.name: int(np.count_nonzero(running[section.name] != image.words(section)))
@@ -108,7 +108,7 @@ def test_boot_changes_few_words_of_the_text(guest: Qemu, image: Image):
     assert 0 < changed[".text"] < 300
 
 
-def test_bats_and_the_arenas_addresses_are_free(guest: Qemu, image: Image):
+def test_bats_and_the_arenas_addresses_are_free(guest: Qemu, image: Image) -> None:
     bats = linux.to_physical(image, image.lookup("BATS"))  # the kernel's record: [index][I, D][upper, lower]
     assert bats is not None
     valid = np.frombuffer(guest.ram.read(bats, 4 * 16), ">u4").reshape(4, 2, 2)[:, :, 0] & 3
@@ -118,14 +118,14 @@ def test_bats_and_the_arenas_addresses_are_free(guest: Qemu, image: Image):
     assert linux.arena_conflict(image, guest.ram.read) is None
 
 
-def test_what_the_kernel_says_of_its_configuration(image: Image):
+def test_what_the_kernel_says_of_its_configuration(image: Image) -> None:
     assert kernel_option(image, "PREEMPT") == "y"
     assert kernel_option(image, "JUMP_LABEL") is None
     assert kernel_option(image, "STRICT_KERNEL_RWX") is None
     assert kernel_option(image, "TASK_SIZE") == "0xb0000000"
 
 
-def test_commands(guest: Qemu):
+def test_commands(guest: Qemu) -> None:
     assert command(guest, "bogus") == "failed bogus: no such command"
     assert command(guest, "read /nowhere") == "failed read /nowhere: No such file or directory"
     assert command(guest, "pause") == "done pause"
@@ -139,7 +139,7 @@ def test_commands(guest: Qemu):
     assert bad == 0
 
 
-def test_the_kernels_own_probe_counts_datagrams(guest: Qemu):
+def test_the_kernels_own_probe_counts_datagrams(guest: Qemu) -> None:
     tracing = "/sys/kernel/tracing"
     assert command(guest, "pause") == "done pause"
     try:

@@ -25,7 +25,7 @@ def quiet(kernel: Kernel, pattern: str, *, beats: int = 2) -> bool:
     raise AssertionError("the guest prints no self-check any more")
 
 
-def test_packet_counter_on_darwin(kernel: Kernel, examples: Path):
+def test_packet_counter_on_darwin(kernel: Kernel, examples: Path) -> None:
     text_before = kernel.words(kernel["run_netisr"].address, 16).tolist()
     mark = kernel.log.position()
     applied = kernel.patch("run_netisr", c=examples / "packet_counter.c")
@@ -52,7 +52,7 @@ def test_packet_counter_on_darwin(kernel: Kernel, examples: Path):
     assert kernel.words(kernel["run_netisr"].address, 16).tolist() == text_before
 
 
-def test_springboard_on_darwin_is_really_used(kernel: Kernel, examples: Path):
+def test_springboard_on_darwin_is_really_used(kernel: Kernel, examples: Path) -> None:
     applied = kernel.patch("run_netisr", c=examples / "packet_counter.c")
     assert 0x1000 <= applied.springboard < 0x2000
     assert not encode.branch_reaches(applied.site, applied.body)
@@ -70,7 +70,7 @@ def test_springboard_on_darwin_is_really_used(kernel: Kernel, examples: Path):
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 @pytest.mark.xdist_group("linux")
-def test_udp_probe_on_linux(kernel: Kernel, examples: Path):
+def test_udp_probe_on_linux(kernel: Kernel, examples: Path) -> None:
     mark = kernel.log.position()
     applied = kernel.patch("udp_sendmsg", c=examples / "udp_probe.c")
     line = kernel.log.wait("udp_probe", deadline=30, since=mark)
@@ -84,7 +84,7 @@ def test_udp_probe_on_linux(kernel: Kernel, examples: Path):
     assert (after.ok, after.patched) == (True, 0)
 
 
-def test_patch_is_a_context_manager(kernel: Kernel):
+def test_patch_is_a_context_manager(kernel: Kernel) -> None:
     with kernel.patch("run_netisr", asm="nop\nnop\n") as applied:
         assert [patch.id for patch in kernel.patches] == [applied.id]
     assert [patch for patch in kernel.patches if patch.state != "retired"] == []

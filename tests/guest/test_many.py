@@ -36,7 +36,7 @@ def still(kernel: Kernel) -> dict[int, int]:
         pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
     ],
 )
-def test_every_function_is_counted(kernel: Kernel, profile: str):
+def test_every_function_is_counted(kernel: Kernel, profile: str) -> None:
     functions = [f for f in kernel.image.functions if f.section in ("__TEXT,__text", ".text")][:2000]
     batch = kernel.patch_all([function.address for function in functions], count=True)
     assert len(batch.ids) + len(batch.refused) == len(functions)
@@ -58,7 +58,7 @@ def test_every_function_is_counted(kernel: Kernel, profile: str):
     empty(kernel)
 
 
-def test_several_patches_at_one_site(kernel: Kernel):
+def test_several_patches_at_one_site(kernel: Kernel) -> None:
     first, second, third = (kernel.patch("run_netisr", count=True) for _ in range(3))
     assert states(kernel) == {first.id: "active", second.id: "active", third.id: "active"}
     before = still(kernel)
@@ -85,7 +85,7 @@ def test_several_patches_at_one_site(kernel: Kernel):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
-def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...]):
+def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...]) -> None:
     original = kernel.words(kernel.resolve("run_netisr"), 1)[0]
     stack = [kernel.patch("run_netisr", count=True) for _ in order]
     for index in order:
@@ -97,7 +97,7 @@ def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...])
     empty(kernel)
 
 
-def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "_TELL", 0.0)
     said: list[str] = []
     kernel.patch_all(entries(kernel, "work_*"), count=True, progress=said.append)
@@ -106,13 +106,13 @@ def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.Mo
     empty(kernel)
 
 
-def test_a_site_given_twice(kernel: Kernel):
+def test_a_site_given_twice(kernel: Kernel) -> None:
     with pytest.raises(Misuse, match="_run_netisr is given twice; patches of one site are put in one after"):
         kernel.patch_all(["vm_fault", "run_netisr", "run_netisr"], count=True)
     assert kernel.patches == []
 
 
-def test_new_code_runs_before_old(kernel: Kernel):
+def test_new_code_runs_before_old(kernel: Kernel) -> None:
     kernel.patch("run_netisr", asm="lis 12,0x1111")
     upper = kernel.patch("run_netisr", asm="lis 12,0x2222\nmr 0,12")
     lower = kernel.patches[0]
@@ -123,7 +123,7 @@ def test_new_code_runs_before_old(kernel: Kernel):
     empty(kernel)
 
 
-def test_all_or_nothing(kernel: Kernel):
+def test_all_or_nothing(kernel: Kernel) -> None:
     planner = kernel._planner(kernel.header)
     payload = planner.payload(PatchRequest(count=True))
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"][:40]
@@ -139,7 +139,7 @@ def test_all_or_nothing(kernel: Kernel):
     beat(kernel)
 
 
-def test_force_goes_against_rules_and_is_recorded(kernel: Kernel):
+def test_force_goes_against_rules_and_is_recorded(kernel: Kernel) -> None:
     inside = next(
         site
         for function in kernel.image.functions

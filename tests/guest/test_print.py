@@ -20,7 +20,7 @@ def cli(capfd: pytest.CaptureFixture[str], *arguments: object) -> Result:
     return Result(code, *capfd.readouterr())
 
 
-def test_on_darwin(kernel: Kernel, capfd: pytest.CaptureFixture[str]):
+def test_on_darwin(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     text = kernel.evaluate("version").text.strip('"')
     assert kernel.read_virtual(kernel.image.lookup("version"), len(text)) == text.encode()
     done = cli(capfd, "print", kernel.name, "all_threads", "&all_threads", "sizeof(struct thread)", "--json")
@@ -39,7 +39,7 @@ def test_on_darwin(kernel: Kernel, capfd: pytest.CaptureFixture[str]):
     assert kernel.verify().ok
 
 
-def test_it_stands_at_a_breakpoint(kernel: Kernel):
+def test_it_stands_at_a_breakpoint(kernel: Kernel) -> None:
     with kernel.inspected() as inspection:
         stop = inspection.run_to(Breakpoint("run_netisr"), deadline=20)
         assert stop.frame.address == kernel.image.lookup("run_netisr")
@@ -49,7 +49,7 @@ def test_it_stands_at_a_breakpoint(kernel: Kernel):
     kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
 
 
-def test_other_files(kernel: Kernel, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_other_files(kernel: Kernel, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert kernel.evaluate("version", symbols=kernel.image.path.with_name("mach_kernel.elf")).number is None
     alone = tmp_path / "mach_kernel"
     alone.write_bytes(kernel.image.path.read_bytes())
@@ -61,7 +61,7 @@ def test_other_files(kernel: Kernel, tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 @pytest.mark.panics
-def test_a_dead_kernel(kernel: Kernel, capfd: pytest.CaptureFixture[str]):
+def test_a_dead_kernel(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     kernel.patch("run_netisr", asm="li 9, 0\n stw 9, 0(9)")
     kernel.log.wait("panic", deadline=20)
     done = cli(capfd, "print", kernel.name, "version")

@@ -210,13 +210,13 @@ def nap(tmp_path: Path) -> Path:
     return source
 
 
-def test_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path):
+def test_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path) -> None:
     check(kernel, watch, darwin_sites(kernel), nap, SOME)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(2400)
-def test_five_thousand_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path):
+def test_five_thousand_rounds_with_sleepers(kernel: Kernel, watch: Watch, nap: Path) -> None:
     check(kernel, watch, darwin_sites(kernel), nap, ALL)
 
 
@@ -274,7 +274,7 @@ def linux_sites(kernel: Kernel) -> list[int]:
 @pytest.mark.parametrize(
     "count", [SOME, pytest.param(ALL // 10, marks=[pytest.mark.soak, pytest.mark.timeout(2400)])]
 )
-def test_rounds_with_sleepers_on_linux(kernel: Kernel, poison: Poison, tmp_path: Path, count: int):
+def test_rounds_with_sleepers_on_linux(kernel: Kernel, poison: Poison, tmp_path: Path, count: int) -> None:
     sites = linux_sites(kernel)
     assert len(sites) >= AT_ONCE
     nap = tmp_path / "nap.c"
@@ -313,7 +313,7 @@ void nap(void) {{ static int once; if (!once++) {call}; }}
 )
 def test_who_holds_a_removed_patch_is_told(
     kernel: Kernel, tmp_path: Path, site: str, sleep: str, call: str, thread: str
-):
+) -> None:
     source = tmp_path / "nap.c"
     source.write_text(LONG_NAP.format(sleep=sleep, call=call))
     sleeper = kernel.patch(site, c=source)
@@ -343,7 +343,7 @@ def test_who_holds_a_removed_patch_is_told(
         pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
     ],
 )
-def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str):
+def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str) -> None:
     """An interrupt's frame that a thread has left behind looks like one it comes back to."""
     profile, image = kernel._personality, kernel.image
     with kernel.patch(site, count=True) as patch, kernel.stopped() as session:
@@ -381,7 +381,7 @@ SPIN = """
         pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
     ],
 )
-def test_a_thread_that_was_interrupted_inside_comes_back(kernel: Kernel, poison: Poison, site: str):
+def test_a_thread_that_was_interrupted_inside_comes_back(kernel: Kernel, poison: Poison, site: str) -> None:
     """Some milliseconds in a body without calls: only the interrupted context tells of the thread."""
     rounds = 0
     while rounds < 10 or (poison.kept == 0 and rounds < 200):

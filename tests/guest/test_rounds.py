@@ -74,7 +74,7 @@ def give_back(kernel: Kernel) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_rounds_on_darwin(kernel: Kernel, tmp_path: Path):
+def test_rounds_on_darwin(kernel: Kernel, tmp_path: Path) -> None:
     never = {"_printf", "_panic", "_start"}
     text = [function.name for function in kernel.image.functions if function.section == "__TEXT,__text"]
     candidates = [name for name in text if name not in never and text.count(name) == 1]
@@ -100,6 +100,6 @@ do_dentry_open dput kernel_wait4 do_fault exit_mm mmput unmap_vmas""",
 @pytest.mark.xdist_group("linux")
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_rounds_on_linux(kernel: Kernel, tmp_path: Path):
+def test_rounds_on_linux(kernel: Kernel, tmp_path: Path) -> None:
     known = {function.name for function in kernel.image.functions}
     rounds(kernel, tmp_path, "_printk", "\\0016", [name for name in LINUX if name in known])

@@ -26,7 +26,7 @@ def run(kernel: Kernel, seconds: int) -> int:
     return int(line.message.split()[1])
 
 
-def test_the_clock_ticks_after_a_restore(kernel: Kernel):
+def test_the_clock_ticks_after_a_restore(kernel: Kernel) -> None:
     kernel.snapshot("early")
     run(kernel, 4)
     kernel.pause()
@@ -37,7 +37,7 @@ def test_the_clock_ticks_after_a_restore(kernel: Kernel):
     run(kernel, 1)
 
 
-def test_a_restore_brings_memory_and_patches_back(kernel: Kernel):
+def test_a_restore_brings_memory_and_patches_back(kernel: Kernel) -> None:
     applied = kernel.patch("run_netisr", asm="nop", count=True)
     kernel.snapshot("patched")
     reached = run(kernel, 3)
@@ -52,7 +52,7 @@ def test_a_restore_brings_memory_and_patches_back(kernel: Kernel):
     assert (verified.ok, verified.patched) == (True, 0)
 
 
-def test_a_tick_that_was_due_comes(kernel: Kernel):
+def test_a_tick_that_was_due_comes(kernel: Kernel) -> None:
     """The decrementer is below 0 when its interrupt has not been taken yet, which QEMU does not save."""
     header = kernel.header
     with kernel._component.stop(header.arena) as stop:

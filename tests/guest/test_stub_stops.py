@@ -17,7 +17,7 @@ DECREMENTER = 0x900
 EE, RI = 0x8000, 0x2
 
 
-def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU stopped at a vector's first instruction has its way back in SRR0 and SRR1 alone."""
     called: list[int] = []
     call = stub.call
@@ -48,7 +48,7 @@ class Died(Exception):
     pass
 
 
-def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel):
+def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel) -> None:
     """Its debugger died behind any of its instructions, those of the way home too."""
     header = kernel.header
     at, arena = header.arena.physical, kernel._component.arena(header.arena)

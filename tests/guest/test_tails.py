@@ -15,7 +15,7 @@ def vectors(kernel: Kernel) -> bytes:
     return kernel._qemu.ram.read(0, 0x1800)
 
 
-def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel):
+def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel) -> None:
     before = vectors(kernel)
     with kernel.patch("run_netisr", count=True, via="tails") as applied:
         assert applied.entry == "springboard"
@@ -41,7 +41,7 @@ def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel):
     assert kernel.verify().ok
 
 
-def test_tails_are_given_until_none_is_left(kernel: Kernel):
+def test_tails_are_given_until_none_is_left(kernel: Kernel) -> None:
     before = vectors(kernel)
     hooked = kernel.patch("run_netisr", count=True, via="trap")
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"]
@@ -60,7 +60,7 @@ def test_tails_are_given_until_none_is_left(kernel: Kernel):
     assert kernel.verify().ok
 
 
-def test_a_failed_apply_leaves_the_tails_empty(kernel: Kernel):
+def test_a_failed_apply_leaves_the_tails_empty(kernel: Kernel) -> None:
     before = vectors(kernel)
     apply_in_vain(kernel, entries(kernel, "vm_*"), via="tails")
     assert vectors(kernel) == before
@@ -70,6 +70,6 @@ def test_a_failed_apply_leaves_the_tails_empty(kernel: Kernel):
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 @pytest.mark.xdist_group("linux")
-def test_linux_needs_none(kernel: Kernel):
+def test_linux_needs_none(kernel: Kernel) -> None:
     with pytest.raises(Refused, match="tails"):
         kernel.patch("udp_sendmsg", count=True, via="tails")

@@ -33,7 +33,7 @@ def addresses(kernel: Kernel) -> list[int]:
         pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
     ],
 )
-def test_it_maps_what_qemu_maps(kernel: Kernel, profile: str):
+def test_it_maps_what_qemu_maps(kernel: Kernel, profile: str) -> None:
     component, physical = kernel._component, kernel.header.arena.physical
     ram = kernel._qemu.ram
     mapped = 0
@@ -58,7 +58,7 @@ def test_it_maps_what_qemu_maps(kernel: Kernel, profile: str):
     assert mapped > 20
 
 
-def test_memory_that_is_not_mapped(kernel: Kernel):
+def test_memory_that_is_not_mapped(kernel: Kernel) -> None:
     with pytest.raises(MemoryFault, match="0x00000000") as error:
         kernel.read_virtual(0, 4)
     assert error.value.address == 0

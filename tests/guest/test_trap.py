@@ -37,7 +37,7 @@ def vector_page(kernel: Kernel) -> bytes:
 
 
 @both
-def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: str):
+def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: str) -> None:
     page, site = vector_page(kernel), kernel.resolve(SITES[profile])
     applied = kernel.patch(site, count=True, via="trap")
     assert applied.entry == "trap"
@@ -63,7 +63,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
 
 
 @both
-def test_every_register_arrives_as_it_was(kernel: Kernel, profile: str):
+def test_every_register_arrives_as_it_was(kernel: Kernel, profile: str) -> None:
     site = kernel.resolve(SITES[profile])
     with kernel.patch(site, asm="nop", via="trap") as applied, kernel.stopped() as session:
         for _ in range(5):
@@ -76,7 +76,7 @@ def test_every_register_arrives_as_it_was(kernel: Kernel, profile: str):
 
 
 @both
-def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
+def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str) -> None:
     site = SITES[profile]
     one, two, three = (kernel.patch(site, count=True, via="trap") for _ in range(3))
     run_through(kernel, one)
@@ -96,7 +96,7 @@ def test_patches_at_one_site_each_by_a_trap(kernel: Kernel, profile: str):
 
 @both
 @pytest.mark.panics
-def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str):
+def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str) -> None:
     """Processes of darwin's workload trap all the time; here the kernel itself does, and dies of it."""
     counted = kernel.patch(SITES[profile], count=True, via="trap")
     run_through(kernel, counted)
@@ -107,7 +107,7 @@ def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str):
     assert panic is not None
 
 
-def test_a_failed_apply_leaves_no_hook(kernel: Kernel):
+def test_a_failed_apply_leaves_no_hook(kernel: Kernel) -> None:
     page = vector_page(kernel)
     apply_in_vain(kernel, ["run_netisr+4", "run_netisr"], via="trap")
     assert (kernel.patches, vector_page(kernel)) == ([], page)
@@ -119,7 +119,7 @@ def test_a_failed_apply_leaves_no_hook(kernel: Kernel):
         assert kernel.verify().ok
 
 
-def test_hundreds_of_traps(kernel: Kernel):
+def test_hundreds_of_traps(kernel: Kernel) -> None:
     page = vector_page(kernel)
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"]
     sites = functions[::4]  # at all of them the guest would take a minute to a beat
@@ -133,7 +133,7 @@ def test_hundreds_of_traps(kernel: Kernel):
     assert (kernel.patches, vector_page(kernel)) == ([], page)
 
 
-def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     with kernel.patch("run_netisr", count=True) as direct:
         assert direct.entry == "branch"
     monkeypatch.setattr(Allocator, "near", lambda *_: None)

@@ -41,13 +41,13 @@ def bare(tmp_path: Path, whole: Path) -> Path:
     return tmp_path / "bare"
 
 
-def test_the_image_itself(whole: Path):
+def test_the_image_itself(whole: Path) -> None:
     assert debug_file(Image.load(whole)) == whole
 
 
 @pytest.mark.parametrize("ending", ["elf", "debug"])
 @pytest.mark.parametrize("compress", ["none", "zlib"])
-def test_a_file_beside_it(whole: Path, bare: Path, ending: str, compress: str):
+def test_a_file_beside_it(whole: Path, bare: Path, ending: str, compress: str) -> None:
     beside = bare.with_name(f"bare.{ending}")
     kind = ["--only-keep-debug"] if ending == "debug" else []
     tool("objcopy", *kind, f"--compress-debug-sections={compress}", whole, beside)
@@ -55,7 +55,7 @@ def test_a_file_beside_it(whole: Path, bare: Path, ending: str, compress: str):
     assert debug_file(Image.load(bare), whole) == whole
 
 
-def test_a_stripped_kernel(whole: Path, tmp_path: Path):
+def test_a_stripped_kernel(whole: Path, tmp_path: Path) -> None:
     """Nothing but its code tells which kernel it is."""
     tool("strip", whole, "-o", tmp_path / "stripped")
     stripped = Image.load(tmp_path / "stripped")
@@ -64,7 +64,7 @@ def test_a_stripped_kernel(whole: Path, tmp_path: Path):
         debug_file(stripped, build(tmp_path / "other", MORE, "-g"))
 
 
-def test_none(bare: Path, whole: Path):
+def test_none(bare: Path, whole: Path) -> None:
     with pytest.raises(BadImage, match=r"bare: no debug information \(DWARF\) in it or beside it"):
         debug_file(Image.load(bare))
     for text in (b"", b"no ELF file", whole.read_bytes()[:60]):
@@ -76,7 +76,7 @@ def test_none(bare: Path, whole: Path):
         debug_file(Image.load(bare), bare.with_name("missing"))
 
 
-def test_another_kernel(bare: Path, tmp_path: Path):
+def test_another_kernel(bare: Path, tmp_path: Path) -> None:
     other = build(tmp_path / "bare.elf", MORE, "-g")
     for given in (None, other):
         with pytest.raises(WrongKernel, match=r"bare\.elf is not of the kernel .*bare"):

@@ -28,7 +28,7 @@ def image() -> Image:
 
 
 @needs_gcc
-def test_a_copy_of_the_sources_gives_the_same_bytes(tmp_path: Path):
+def test_a_copy_of_the_sources_gives_the_same_bytes(tmp_path: Path) -> None:
     sources = guest_sources("darwin")
     shutil.copytree(sources, tmp_path / "images" / "darwin")
     for converter in sources.parent.glob("macho*.py"):
@@ -41,7 +41,7 @@ def test_a_copy_of_the_sources_gives_the_same_bytes(tmp_path: Path):
 
 
 @needs_gcc
-def test_it_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_it_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KGDBPATCH_CACHE", str(tmp_path))
     assert recipe.image_path() is None
     said: list[str] = []
@@ -53,7 +53,7 @@ def test_it_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 @needs_gcc
-def test_a_changed_source_is_another_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_changed_source_is_another_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = guest_sources("darwin")
     copied = tmp_path / "images" / "darwin"
     shutil.copytree(sources, copied)
@@ -68,14 +68,14 @@ def test_a_changed_source_is_another_kernel(monkeypatch: pytest.MonkeyPatch, tmp
     assert recipe.image_path() is None
 
 
-def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module._toolchain.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildFailed, match=f"{GCC} is not installed"):
         recipe.build(print)
 
 
-def test_a_syslog_line():
+def test_a_syslog_line() -> None:
     line = "Nov 23 05:36:05 makaveli mach_kernel: KernMonitor/packet_counter: netisr value: 0x00000004 | 20\n"
     message = "KernMonitor/packet_counter: netisr value: 0x00000004 | 20"
     assert darwin.parse_log(line) == LogLine("Nov 23 05:36:05", "mach_kernel", message)
@@ -93,11 +93,11 @@ def test_a_syslog_line():
         "[    1.5] Nov 23 05:36:05 darwin mach_kernel: no",
     ],
 )
-def test_no_syslog_line(line: str):
+def test_no_syslog_line(line: str) -> None:
     assert darwin.parse_log(line) is None
 
 
-def test_the_kernel_is_in_reach_of_absolute_branches_and_has_enough_functions(image: Image):
+def test_the_kernel_is_in_reach_of_absolute_branches_and_has_enough_functions(image: Image) -> None:
     text = next(section for section in image.code_sections() if section.name == "__TEXT,__text")
     assert text.end <= 32 << 20
     assert sum(function.section == text.name for function in image.functions) >= 400
@@ -106,19 +106,19 @@ def test_the_kernel_is_in_reach_of_absolute_branches_and_has_enough_functions(im
     assert run_netisr.size > 100
 
 
-def test_every_vector_has_its_handler(image: Image):
+def test_every_vector_has_its_handler(image: Image) -> None:
     for vector in VECTORS:
         assert image.symbolize(vector) == f".L_handler{vector:X}"
     assert image.lookup("exception_exit") >= 0x2000
 
 
-def test_aliases_share_a_function(image: Image):
+def test_aliases_share_a_function(image: Image) -> None:
     splhigh = image.function_at(image.lookup("splhigh"))
     assert splhigh is not None
     assert {splhigh.name, *splhigh.aliases} == {"_splhigh", "_splnet", "_splimp", "_splclock"}
 
 
-def test_wired_addresses_are_physical_ones(image: Image):
+def test_wired_addresses_are_physical_ones(image: Image) -> None:
     for name in ("run_netisr", "netisr", "msgbuf"):
         assert darwin.to_physical(image, image.lookup(name)) == image.lookup(name)
     linkedit = next(segment for segment in image.segments if segment.name == "__LINKEDIT")
@@ -126,7 +126,7 @@ def test_wired_addresses_are_physical_ones(image: Image):
     assert darwin.to_physical(image, 0x1500_0000) is None
 
 
-def test_the_arena_is_out_of_reach_and_the_springboards_are_in_reach(image: Image):
+def test_the_arena_is_out_of_reach_and_the_springboards_are_in_reach(image: Image) -> None:
     plan = darwin.arena(image)
     assert (plan.physical, plan.virtual, plan.size) == (256 << 20, 256 << 20, 32 << 20)
     assert plan.virtual % plan.size == 0
@@ -135,7 +135,7 @@ def test_the_arena_is_out_of_reach_and_the_springboards_are_in_reach(image: Imag
     assert (plan.springboards.start, plan.springboards.end) == (0x1000, 0x2000)
 
 
-def test_the_booter_loads_every_segment(image: Image, tmp_path: Path):
+def test_the_booter_loads_every_segment(image: Image, tmp_path: Path) -> None:
     args = loader_args(Path(image.path), tmp_path, 288 << 20, "maxmem=256")
     assert args[::2] == ["-device"] * (len(args) // 2)
     loaded = {}
@@ -149,7 +149,7 @@ def test_the_booter_loads_every_segment(image: Image, tmp_path: Path):
     assert args[-1] == f"loader,addr=0x{top + 0x400:x},cpu-num=0"
 
 
-def test_the_boot_arguments_are_those_of_bootx():
+def test_the_boot_arguments_are_those_of_bootx() -> None:
     page = boot_page(0x3A000, 0x11000, 288 << 20, "maxmem=256")
     assert len(page) == 0x1000
     assert page[:4] == bytes.fromhex("0001 0001")
@@ -158,11 +158,11 @@ def test_the_boot_arguments_are_those_of_bootx():
     assert page[504:508] == bytes.fromhex("0003b000")
 
 
-def test_a_command_line_that_is_too_long_is_refused():
+def test_a_command_line_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 255"):
         boot_page(0x3A000, 0x11000, 288 << 20, "x" * 256)
 
 
-def test_a_kernel_that_does_not_fit_is_refused(image: Image, tmp_path: Path):
+def test_a_kernel_that_does_not_fit_is_refused(image: Image, tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="Mach-O kernel"):
         loader_args(Path(image.path), tmp_path, 0x20000, "")

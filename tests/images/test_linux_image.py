@@ -25,7 +25,7 @@ def cpio(archive: bytes, *arguments: str) -> bytes:
 
 
 @needs_cpio
-def test_cpio_lists_what_was_written():
+def test_cpio_lists_what_was_written() -> None:
     archive = newc([directory("dev"), device("dev/console", 5, 1), file("init", b"\x7fELF", 0o755)])
     lines = [line.split() for line in cpio(archive, "-itv", "--numeric-uid-gid").decode().splitlines()]
     seen = [(line[0], line[2:4], line[-1]) for line in lines]
@@ -39,14 +39,14 @@ def test_cpio_lists_what_was_written():
 
 @needs_cpio
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.integers(1, 9))
-def test_cpio_reads_back_data_of_every_length(contents: list[bytes], length: int):
+def test_cpio_reads_back_data_of_every_length(contents: list[bytes], length: int) -> None:
     names = ["n" * length + str(number) for number in range(len(contents))]
     archive = newc(map(file, names, contents))
     assert len(archive) % 512 == 0
     assert cpio(archive, "-i", "--to-stdout") == b"".join(contents)
 
 
-def test_an_option_that_was_not_taken_is_named():
+def test_an_option_that_was_not_taken_is_named() -> None:
     wanted = "# a comment\nCONFIG_NET=y\nCONFIG_VT=n\nCONFIG_HZ=250\nCONFIG_GONE=y\n"
     got = "CONFIG_NET=y\nCONFIG_VT=y\nCONFIG_HZ=250\n# CONFIG_GONE is not set\n"
     assert linux_build.missing_options(wanted, got) == ["CONFIG_VT=n", "CONFIG_GONE=y"]
@@ -61,7 +61,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return place
 
 
-def test_a_missing_source_package_is_named(sources: Path):
+def test_a_missing_source_package_is_named(sources: Path) -> None:
     (sources / "linux-source-6.12").mkdir()
     (sources / "linux-source-6.1.tar.xz.part").touch()
     with pytest.raises(BuildFailed, match=r"install Debian's package linux-source-6\.1"):
@@ -76,13 +76,13 @@ def test_a_missing_source_package_is_named(sources: Path):
         (["6.8.0.tar.bz2"], "6.8.0.tar.bz2"),
     ],
 )
-def test_any_version_of_the_source_will_do(sources: Path, there: list[str], taken: str):
+def test_any_version_of_the_source_will_do(sources: Path, there: list[str], taken: str) -> None:
     for name in there:
         (sources / f"linux-source-{name}").touch()
     assert linux_build.source().name == f"linux-source-{taken}"
 
 
-def test_options_that_a_version_does_not_have_are_told_from_those_it_refuses(tmp_path: Path):
+def test_options_that_a_version_does_not_have_are_told_from_those_it_refuses(tmp_path: Path) -> None:
     (tmp_path / "mm").mkdir()
     (tmp_path / "Kconfig").write_text('config NET\n\tbool "net"\n')
     (tmp_path / "mm/Kconfig.debug").write_text("menuconfig SLUB\n# config SLAB\n\tconfig VT\n")
@@ -90,7 +90,7 @@ def test_options_that_a_version_does_not_have_are_told_from_those_it_refuses(tmp
     assert linux_build._unknown_options(tmp_path, wanted) == ["CONFIG_SLAB=y", "CONFIG_NE=y"]
 
 
-def test_the_line_that_says_why_is_found():
+def test_the_line_that_says_why_is_found() -> None:
     stopped = [
         "make[1]: *** [scripts/Makefile:77: allnoconfig] Error 1",
         "make: *** [Makefile:7: it] Error 2",
@@ -108,7 +108,7 @@ def test_the_line_that_says_why_is_found():
 @pytest.mark.parametrize("suffix", ["xz", "gz"])
 def test_a_failing_build_quotes_make_and_leaves_nothing(
     in_cache: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-):
+) -> None:
     tree = in_cache / "source" / "linux"
     tree.mkdir(parents=True)
     (tree / "Makefile").write_text("allnoconfig:\n\t@echo kernel/fork.c:7: error: no such thing >&2; false\n")
@@ -126,7 +126,7 @@ def in_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_guest_sources_are_found_and_unknown_ones_named():
+def test_guest_sources_are_found_and_unknown_ones_named() -> None:
     assert (guest_sources("linux") / "init.c").is_file()
     with pytest.raises(BuildFailed, match="'vax'"):
         guest_sources("vax")

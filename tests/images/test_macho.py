@@ -137,7 +137,7 @@ def elf_content(section: Any) -> bytes:
     return b"" if section.type == section.TYPE.NOBITS else bytes(section.content)
 
 
-def test_the_kernel_is_a_powerpc_executable(kernel: Path):
+def test_the_kernel_is_a_powerpc_executable(kernel: Path) -> None:
     binary = read(kernel.read_bytes())
     assert kernel.read_bytes()[:4] == bytes.fromhex("feedface")
     assert binary.header.cpu_type == lief.MachO.Header.CPU_TYPE.POWERPC
@@ -156,12 +156,12 @@ def test_the_kernel_is_a_powerpc_executable(kernel: Path):
 
 
 @pytest.mark.skipif(shutil.which("file") is None, reason="file(1) is not installed")
-def test_file_names_it(kernel: Path):
+def test_file_names_it(kernel: Path) -> None:
     said = subprocess.run(["file", "-b", str(kernel)], capture_output=True, text=True, check=True, timeout=30)
     assert "Mach-O ppc executable" in said.stdout
 
 
-def test_sections_hold_what_the_elf_file_holds(kernel: Path):
+def test_sections_hold_what_the_elf_file_holds(kernel: Path) -> None:
     elf = lief.ELF.parse(str(kernel.with_suffix(".elf")))
     assert elf is not None
     wanted = {
@@ -185,7 +185,7 @@ def test_sections_hold_what_the_elf_file_holds(kernel: Path):
     assert list(found) == list(wanted)
 
 
-def test_symbols_are_those_of_the_elf_file(kernel: Path):
+def test_symbols_are_those_of_the_elf_file(kernel: Path) -> None:
     found = macho_symbols(read(kernel.read_bytes()))
     assert found == elf_symbols(kernel.with_suffix(".elf"))
     names = {name for name, _, section, _ in found if section is not None}
@@ -193,7 +193,7 @@ def test_symbols_are_those_of_the_elf_file(kernel: Path):
     assert any(name.startswith("L") for name in names)  # labels inside functions
 
 
-def test_the_entry_is_the_elf_entry(kernel: Path):
+def test_the_entry_is_the_elf_entry(kernel: Path) -> None:
     elf = lief.ELF.parse(str(kernel.with_suffix(".elf")))
     assert elf is not None
     command = read(kernel.read_bytes()).thread_command
@@ -202,7 +202,7 @@ def test_the_entry_is_the_elf_entry(kernel: Path):
     assert struct.unpack_from(">I", bytes(command.state))[0] == elf.entrypoint
 
 
-def test_segments_are_page_aligned_in_memory_and_file(kernel: Path):
+def test_segments_are_page_aligned_in_memory_and_file(kernel: Path) -> None:
     end = 0
     for segment in read(kernel.read_bytes()).segments:
         assert segment.virtual_address % 0x1000 == 0
@@ -213,7 +213,7 @@ def test_segments_are_page_aligned_in_memory_and_file(kernel: Path):
         end = segment.virtual_address + segment.virtual_size
 
 
-def test_a_small_file_in_full(macho: ModuleType, small: Path):
+def test_a_small_file_in_full(macho: ModuleType, small: Path) -> None:
     data = macho.convert(small.read_bytes())
     binary = read(data)
     assert macho_symbols(binary) == {
@@ -249,7 +249,7 @@ def test_a_small_file_in_full(macho: ModuleType, small: Path):
     assert code == {"__interrupts", "__text"}
 
 
-def test_the_command_converts(macho: ModuleType, small: Path, tmp_path: Path):
+def test_the_command_converts(macho: ModuleType, small: Path, tmp_path: Path) -> None:
     script, output = guest_sources("darwin").parent / "macho.py", tmp_path / "out"
     subprocess.run([sys.executable, str(script), str(small), str(output)], check=True, timeout=30)
     assert output.read_bytes() == macho.convert(small.read_bytes())
@@ -264,7 +264,7 @@ def damaged(elf: bytes, case: str) -> bytes:
 
 
 @pytest.mark.parametrize("case", ["little-endian", "another machine", "no ELF"])
-def test_another_file_is_refused(macho: ModuleType, small: Path, case: str):
+def test_another_file_is_refused(macho: ModuleType, small: Path, case: str) -> None:
     with pytest.raises(ValueError, match="no big-endian 32-bit PowerPC ELF"):
         macho.convert(damaged(small.read_bytes(), case))
 
@@ -278,7 +278,7 @@ def test_another_file_is_refused(macho: ModuleType, small: Path, case: str):
         ('"__TEXT,__const" :', '"__VECTORS,__const" :', "__VECTORS are not adjacent"),
     ],
 )
-def test_layouts(macho: ModuleType, tmp_path: Path, old: str, new: str, message: str | None):
+def test_layouts(macho: ModuleType, tmp_path: Path, old: str, new: str, message: str | None) -> None:
     assert old in SCRIPT
     elf = linked(tmp_path, SMALL, SCRIPT.replace(old, new)).read_bytes()
     if message is None:  # a section of another name is left out
@@ -294,7 +294,7 @@ def stabs(data: bytes) -> list[tuple[str, int, int]]:
     return [(s.name, s.raw_type, s.value) for s in symbols if s.raw_type & N_STAB]
 
 
-def test_debugging_entries_stand_between_the_symbols(kernel: Path):
+def test_debugging_entries_stand_between_the_symbols(kernel: Path) -> None:
     entries = [(s.name, s.raw_type, s.value) for s in read(kernel.read_bytes()).symbols]
     files = [name for name, kind, _ in entries if kind == N_SO and name]
     assert {"trap.c", "pmap.c", "netisr.c"} <= set(files)
@@ -309,14 +309,14 @@ def test_debugging_entries_stand_between_the_symbols(kernel: Path):
     assert named[following[1][0]] == following[1][2]
 
 
-def test_absolute_symbols_and_aliases(kernel: Path):
+def test_absolute_symbols_and_aliases(kernel: Path) -> None:
     found = macho_symbols(read(kernel.read_bytes()))
     assert ("_kernel_red_zone", 224, None, True) in found
     addresses = {name: value for name, value, section, _ in found if section is not None}
     assert len({addresses[name] for name in ("_splhigh", "_splnet", "_splimp", "_splclock")}) == 1
 
 
-def test_macholib_reads_it(kernel: Path):
+def test_macholib_reads_it(kernel: Path) -> None:
     macholib = pytest.importorskip("macholib.MachO")
     (header,) = macholib.MachO(str(kernel)).headers
     assert header.endian == ">"
@@ -325,7 +325,7 @@ def test_macholib_reads_it(kernel: Path):
 
 
 @pytest.mark.skipif(shutil.which("llvm-objdump") is None, reason="llvm-objdump is not installed")
-def test_llvm_objdump_reads_it(kernel: Path):
+def test_llvm_objdump_reads_it(kernel: Path) -> None:
     def objdump(*options: str) -> str:
         command = ["llvm-objdump", "--macho", *options, str(kernel)]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

@@ -84,7 +84,7 @@ def made(converter: ModuleType, tmp_path: Path) -> Object:
     return Object(converter.convert_object(relocatable(tmp_path, SOURCE)))
 
 
-def test_it_is_an_object_with_all_sections(made: Object):
+def test_it_is_an_object_with_all_sections(made: Object) -> None:
     assert made.header[0] == 0xFEEDFACE
     assert made.header[3] == 1
     assert {"__text", "__data", "__bss"} <= set(made.sections)
@@ -92,7 +92,7 @@ def test_it_is_an_object_with_all_sections(made: Object):
     assert all(first[1] <= second[0] for first, second in pairwise(ends))
 
 
-def test_values_in_place_are_those_at_address_zero(made: Object):
+def test_values_in_place_are_those_at_address_zero(made: Object) -> None:
     at, text = made.sections["__text"]
     start, data = made.sections["__data"]
     words = struct.unpack(f">{len(text) // 4}I", text)
@@ -102,7 +102,7 @@ def test_values_in_place_are_those_at_address_zero(made: Object):
     assert struct.unpack(">3I", data) == (0, at + 8, 4)
 
 
-def test_what_a_loader_must_do(made: Object):
+def test_what_a_loader_must_do(made: Object) -> None:
     assert made.kinds("__text") == [
         (HA16, False),
         (PAIR, False),
@@ -118,13 +118,13 @@ def test_what_a_loader_must_do(made: Object):
     assert made.symbols[info >> 8][:3] == ("_outside", 1, 0)
 
 
-def test_symbols_are_where_their_sections_are(made: Object):
+def test_symbols_are_where_their_sections_are(made: Object) -> None:
     named = {name: (kind, value) for name, kind, _, value in made.symbols}
     assert named["_word"] == (15, made.sections["__data"][0] + 4)
     assert named["_room"] == (14, made.sections["__bss"][0])
 
 
-def test_a_relative_branch_out_of_the_object_is_refused(converter: ModuleType, tmp_path: Path):
+def test_a_relative_branch_out_of_the_object_is_refused(converter: ModuleType, tmp_path: Path) -> None:
     elf = relocatable(tmp_path, "_start: bl _outside\n")
     with pytest.raises(ValueError, match="leaves the object"):
         converter.convert_object(elf)

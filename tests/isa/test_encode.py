@@ -47,7 +47,7 @@ CASES = {
 }
 
 
-def test_words_are_those_of_the_assembler(tmp_path: Path):
+def test_words_are_those_of_the_assembler(tmp_path: Path) -> None:
     source, object_, binary = (tmp_path / name for name in ("x.s", "x.o", "x.bin"))
     source.write_text("\n".join(CASES) + "\n")
     subprocess.run(["powerpc-linux-gnu-as", "-o", object_, source], check=True)
@@ -56,7 +56,7 @@ def test_words_are_those_of_the_assembler(tmp_path: Path):
     assert dict(zip(CASES, words, strict=True)) == CASES
 
 
-def test_nothing_is_truncated():
+def test_nothing_is_truncated() -> None:
     for make in (
         lambda: encode.b(0, 1 << 25),
         lambda: encode.b(0x1000, 0x1002),
@@ -70,7 +70,7 @@ def test_nothing_is_truncated():
             make()
 
 
-def test_branches_wrap_around_the_address_space():
+def test_branches_wrap_around_the_address_space() -> None:
     word = encode.b(0xFFFF_FF00, 0x100)
     assert encode.branch_target(0xFFFF_FF00, word) == 0x100
     assert encode.branch_target(0x100, encode.b(0x100, 0xFFFF_FF00)) == 0xFFFF_FF00

@@ -24,7 +24,7 @@ THREADS = [
         (None, [(0x1000, 0x2F00), (0x4000, 0x4800)]),
     ],
 )
-def test_below_sleepers(sp: int | None, dead: list[tuple[int, int]]):
+def test_below_sleepers(sp: int | None, dead: list[tuple[int, int]]) -> None:
     assert below_sleepers(THREADS, sp) == [Window(*part) for part in dead]
 
 
@@ -67,7 +67,7 @@ class Words:
         (0xC001_F000, OTHER + 0x1000, False),  # never a stack
     ],
 )
-def test_contexts_of_linux(place: int, sp: int | None, live: bool):
+def test_contexts_of_linux(place: int, sp: int | None, live: bool) -> None:
     words = {STACK: MARK, OTHER: MARK, FREED: MARK, INTERRUPTS: MARK}
     words |= {TASK + 8: STACK, TASK + 12: STACK + 0x1D00, TWIN + 8: OTHER, TWIN + 12: OTHER + 0x1900}
     assert may_resume(Words(words), Layout(8, 12, 0), [INTERRUPTS], place, sp) is live

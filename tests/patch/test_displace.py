@@ -24,19 +24,19 @@ def goes(words: list[int], index: int) -> int | None:
     return encode.branch_target(BODY + 4 * index, words[index])
 
 
-def test_plain_instruction_moves_verbatim():
+def test_plain_instruction_moves_verbatim() -> None:
     moved = move(encode.addi(3, 4, 5), frozenset())
     assert moved[0] == encode.addi(3, 4, 5)
     assert goes(moved, 1) == SITE + 4
 
 
 @pytest.mark.parametrize("target", [SITE - 0x100, SITE + 0x4000, SITE])
-def test_branch_reaches_its_old_target(target: int):
+def test_branch_reaches_its_old_target(target: int) -> None:
     moved = move(encode.b(SITE, target), frozenset())
     assert [goes(moved, 0), len(moved)] == [target, 1]
 
 
-def test_call_leaves_the_original_return_address():
+def test_call_leaves_the_original_return_address() -> None:
     moved = move(encode.bl(SITE, SITE + 0x400))
     high, low, to_lr, branch = moved
     register = high >> 21 & 31
@@ -47,7 +47,7 @@ def test_call_leaves_the_original_return_address():
 
 
 @pytest.mark.parametrize("distance", [8, -0x8000, 0x7FFC, 0])
-def test_conditional_branch_goes_both_ways(distance: int):
+def test_conditional_branch_goes_both_ways(distance: int) -> None:
     word = encode.bc(12, 2, SITE, SITE + distance)
     moved = move(word, frozenset())
     assert moved[0] >> 16 == word >> 16, "condition kept"
@@ -66,14 +66,14 @@ def test_conditional_branch_goes_both_ways(distance: int):
         (0x4E80_0021, "registers"),  # blrl with CTR live
     ],
 )
-def test_what_has_its_effect_at_its_own_place_is_refused(word: int, rule: str):
+def test_what_has_its_effect_at_its_own_place_is_refused(word: int, rule: str) -> None:
     with pytest.raises(Refused) as refused:
         move(word, FREE - {"ctr"})
     assert refused.value.rule == rule
     assert refused.value.address == SITE
 
 
-def test_return_ends_the_body():
+def test_return_ends_the_body() -> None:
     assert move(encode.blr()) == [encode.blr()]
     moved = move(0x4D82_0020)  # beqlr
     assert moved[0] == 0x4D82_0020
@@ -81,7 +81,7 @@ def test_return_ends_the_body():
     assert move(0x4C00_0064) == [0x4C00_0064]  # rfi
 
 
-def test_far_jump_takes_two_free_registers():
+def test_far_jump_takes_two_free_registers() -> None:
     words = jump(SITE, FAR, FREE)
     assert words is not None
     register = words[0] >> 21 & 31

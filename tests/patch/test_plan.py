@@ -40,7 +40,7 @@ def words(code: bytes) -> list[int]:
     return np.frombuffer(code[: len(code) // 4 * 4], ">u4").tolist()
 
 
-def test_patch_out_of_reach_goes_through_a_springboard():
+def test_patch_out_of_reach_goes_through_a_springboard() -> None:
     made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
     assert encode.branch_target(SITE, made.splice) == 0x1000
     assert made.springboard == 0x1000
@@ -53,14 +53,14 @@ def test_patch_out_of_reach_goes_through_a_springboard():
     assert f"r{register}" in FREE
 
 
-def test_patch_within_reach_needs_none():
+def test_patch_within_reach_needs_none() -> None:
     made = plan(site(), call_payload(0x2_0000, DARWIN), Place(NEAR, 0x1000, NEAR + 0x100))
     assert made.springboard is None
     assert encode.branch_target(SITE, made.splice) == NEAR
 
 
 @pytest.mark.parametrize("free", [set(), {"r12"}, {"ctr"}, {"lr"}])
-def test_springboard_keeps_on_the_stack_what_is_not_free(free):
+def test_springboard_keeps_on_the_stack_what_is_not_free(free) -> None:
     made = plan(site(free=free), count_payload(), PLACE)
     board, body = words(made.springboard_code), words(made.code)
     assert len(board) % 4 == 0
@@ -75,19 +75,19 @@ def test_springboard_keeps_on_the_stack_what_is_not_free(free):
 
 
 @pytest.mark.parametrize("free", [{"ctr", "lr"}, {"r12", "r30"}])
-def test_springboard_keeps_in_registers_what_it_can(free):
+def test_springboard_keeps_in_registers_what_it_can(free) -> None:
     made = plan(site(free=free, stack=False), asm_payload(lambda _at: [encode.nop()], FAR, SYSV), PLACE)
     assert not any(decode(word, 0).mnemonic == "stwu" for word in words(made.springboard_code))
 
 
-def test_where_r1_is_no_stack_nothing_is_kept_there():
+def test_where_r1_is_no_stack_nothing_is_kept_there() -> None:
     with pytest.raises(Refused) as refused:
         plan(site(free=set(), stack=False), count_payload(), PLACE)
     assert refused.value.rule == "stack"
     assert refused.value.address == SITE
 
 
-def test_nothing_is_called_while_an_rfi_is_coming():
+def test_nothing_is_called_while_an_rfi_is_coming() -> None:
     where = Site(decode(ADD, SITE), FREE, FREE, DARWIN, returning=True)
     with pytest.raises(Refused) as refused:
         plan(where, call_payload(0x2_0000, DARWIN), PLACE)
@@ -98,7 +98,7 @@ def near(counter: int = NEAR + 0x104) -> Place:
     return Place(NEAR, None, counter)
 
 
-def test_an_empty_patch_is_two_branches():
+def test_an_empty_patch_is_two_branches() -> None:
     payload = Payload(emit=lambda _at, _blob: [], clobbers=0, calls=False, counted=False)
     made = plan(site(), payload, near())
     assert words(made.code)[0] == ADD
@@ -106,7 +106,7 @@ def test_an_empty_patch_is_two_branches():
     assert len(made.code) == 8
 
 
-def test_counting_costs_seven_where_lr_is_free():
+def test_counting_costs_seven_where_lr_is_free() -> None:
     made = plan(site(free={"r3", "r4", "lr", "cr0"}, word=encode.addi(9, 9, 1)), count_payload(), near())
     assert made.splice == encode.bl(SITE, NEAR)
     *straight, beqlr, retry = words(made.code)
@@ -120,12 +120,12 @@ def test_counting_costs_seven_where_lr_is_free():
 
 
 @pytest.mark.parametrize(("counter", "more"), [(NEAR + 0x104, 8), (NEAR + 0x2_0000, 7)])
-def test_counting_where_lr_is_live(counter: int, more: int):
+def test_counting_where_lr_is_live(counter: int, more: int) -> None:
     made = plan(site(free={"r3", "r4", "ctr", "cr0"}), count_payload(), near(counter))
     assert 1 + len(words(made.code)) - 1 == more
 
 
-def test_counting_keeps_what_is_live_in_free_registers():
+def test_counting_keeps_what_is_live_in_free_registers() -> None:
     made = plan(site(free={"r9", "ctr", "cr5"}), count_payload(), near())
     mnemonics = [decode(word, 0).mnemonic for word in words(made.code)]
     assert not {"stwu", "stw"} & set(mnemonics)
@@ -133,20 +133,20 @@ def test_counting_keeps_what_is_live_in_free_registers():
     assert "mtctr" in mnemonics
 
 
-def test_no_springboard_left_is_refused():
+def test_no_springboard_left_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         plan(site(), call_payload(0x2_0000, DARWIN), Place(FAR, None, PLACE.counter))
     assert refused.value.rule == "springboard"
 
 
-def test_body_ends_with_the_displaced_instruction_and_the_way_back():
+def test_body_ends_with_the_displaced_instruction_and_the_way_back() -> None:
     made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
     *_, displaced, back = words(made.code)
     assert displaced == ADD
     assert encode.branch_target(FAR + len(made.code) - 4, back) == SITE + 4
 
 
-def test_every_save_is_restored_from_the_same_slot():
+def test_every_save_is_restored_from_the_same_slot() -> None:
     made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
     decoded = [decode(word, FAR + 4 * index) for index, word in enumerate(words(made.code))]
     body = decoded[: made.body_words]
@@ -161,14 +161,14 @@ def test_every_save_is_restored_from_the_same_slot():
     assert not set(made.saved) & FREE
 
 
-def test_the_red_zone_is_left_alone():
+def test_the_red_zone_is_left_alone() -> None:
     made = plan(site(), call_payload(0x2_0000, DARWIN), PLACE)
     frame = 0x10000 - (words(made.code)[0] & 0xFFFF)
     slots = [word & 0xFFFF for word in words(made.code) if word >> 26 == 36]
     assert max(slots) + 4 <= frame - DARWIN.red_zone
 
 
-def test_assembler_payload_saves_only_what_it_changes():
+def test_assembler_payload_saves_only_what_it_changes() -> None:
     payload = asm_payload(lambda _at: [encode.addi(9, 0, 1), encode.addi(12, 0, 2)], FAR, SYSV)
     made = plan(site(abi=SYSV), payload, PLACE)
     assert made.saved == ("r9",)
@@ -190,12 +190,12 @@ def test_assembler_payload_saves_only_what_it_changes():
         ([], "no instruction"),
     ],
 )
-def test_payload_that_leaves_is_refused(payload, reason):
+def test_payload_that_leaves_is_refused(payload, reason) -> None:
     with pytest.raises(BadPatch, match=reason):
         asm_payload(lambda _at: payload, FAR, SYSV)
 
 
-def test_counting_payload_gives_registers_back_before_it_runs():
+def test_counting_payload_gives_registers_back_before_it_runs() -> None:
     seen = [encode.stw(11, 0, 12)]
     payload = asm_payload(lambda _at: seen, FAR, SYSV, counted=True)
     made = plan(site(free=set(), abi=SYSV), payload, PLACE)
@@ -207,7 +207,7 @@ def test_counting_payload_gives_registers_back_before_it_runs():
     assert made.guard == (0, 0)
 
 
-def test_blob_stands_behind_the_body_and_is_called():
+def test_blob_stands_behind_the_body_and_is_called() -> None:
     blob = bytes(range(64))
     made = plan(site(), blob_payload(lambda at: (blob, 32, at + 8), DARWIN), PLACE)
     start = made.code.index(blob)
@@ -227,7 +227,7 @@ def leaf(text: list[int], abi=SYSV) -> Payload:
     return blob_payload(lambda at: (code, len(code), at), abi, text)
 
 
-def test_code_that_calls_nothing_has_only_its_own_changes_kept():
+def test_code_that_calls_nothing_has_only_its_own_changes_kept() -> None:
     made = plan(site(free={"r11", "r12", "cr0", "lr", "ctr", "r3", "r9"}, abi=SYSV), leaf(LEAF), near())
     assert made.saved == ()
     assert made.guard == (0, 0), "it cannot sleep"
@@ -248,39 +248,39 @@ def test_code_that_calls_nothing_has_only_its_own_changes_kept():
         [0x4400_0002, encode.blr()],  # sc
     ],
 )
-def test_code_that_may_leave_itself_is_guarded(text: list[int]):
+def test_code_that_may_leave_itself_is_guarded(text: list[int]) -> None:
     made = plan(site(abi=SYSV), leaf(text), near())
     assert made.guard != (0, 0)
     assert {"r0", "r3", "r10", "lr"} <= set(made.saved)
 
 
-def test_code_that_uses_the_stack_gets_a_frame():
+def test_code_that_uses_the_stack_gets_a_frame() -> None:
     text = [encode.stwu(1, -16, 1), encode.addi(1, 1, 16), encode.blr()]
     made = plan(site(abi=DARWIN), leaf(text, DARWIN), near())
     assert any(decode(word, 0).mnemonic == "stwu" for word in words(made.code)[: made.body_words])
 
 
-def test_floating_point_is_never_touched():
+def test_floating_point_is_never_touched() -> None:
     lfd = 50 << 26 | 1 << 21 | 3 << 16  # lfd f1,0(r3)
     with pytest.raises(Refused) as refused:
         plan(site(), asm_payload(lambda _at: [lfd], FAR, SYSV), PLACE)
     assert refused.value.rule == "floating point"
 
 
-def test_a_trap_is_entered_as_it_is():
+def test_a_trap_is_entered_as_it_is() -> None:
     trap = trap_word(5)
     made = plan(site(set()), asm_payload(lambda _: [encode.nop()], FAR, DARWIN), replace(PLACE, trap=trap))
     assert (made.splice, made.entry, made.springboard, made.springboard_code) == (trap, "trap", None, b"")
     assert words(made.code) == [encode.nop(), ADD, encode.ba(SITE + 4)]
 
 
-def test_a_trap_never_links():
+def test_a_trap_never_links() -> None:
     free = FREE | {"lr", "r10"}
     assert plan(site(free), count_payload(), PLACE).splice & 1
     assert plan(site(free), count_payload(), replace(PLACE, trap=trap_word(1))).splice == trap_word(1)
 
 
-def test_no_trap_while_the_exception_state_is_live():
+def test_no_trap_while_the_exception_state_is_live() -> None:
     with pytest.raises(Refused, match="SRR0") as refused:
         plan(replace(site(), trappable=False), count_payload(), replace(PLACE, trap=trap_word(0)))
     assert refused.value.rule == "exception return"

@@ -22,7 +22,7 @@ def in_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_key_follows_content_and_its_division(tmp_path: Path):
+def test_the_key_follows_content_and_its_division(tmp_path: Path) -> None:
     source = tmp_path / "init.c"
     source.write_text("int main;")
     before = content_key(["gcc 12", source])
@@ -32,7 +32,7 @@ def test_the_key_follows_content_and_its_division(tmp_path: Path):
     assert content_key(["ab", "c"]) != content_key(["a", "bc"])
 
 
-def test_two_builders_at_once_make_it_once(in_cache: Path):
+def test_two_builders_at_once_make_it_once(in_cache: Path) -> None:
     made: list[Path] = []
     said: list[str] = []
     waiting = threading.Event()
@@ -71,7 +71,7 @@ def _interrupt(result: Path, scratch: Path) -> None:
 @pytest.mark.parametrize(("make", "error"), [(_fail, BuildFailed), (_interrupt, KeyboardInterrupt)])
 def test_a_build_that_fails_leaves_no_trace(
     in_cache: Path, make: Callable[[Path, Path], None], error: type[BaseException]
-):
+) -> None:
     with pytest.raises(error):
         made_once("thing", make, print)
     assert [path.name for path in in_cache.iterdir()] == [".thing.lock"]
@@ -87,7 +87,7 @@ made_once("thing", make, print)
 """
 
 
-def test_what_a_killed_builder_left_is_cleared_by_the_next(in_cache: Path):
+def test_what_a_killed_builder_left_is_cleared_by_the_next(in_cache: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", _KILLED], env=os.environ, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(in_cache.glob(".thing.building-*"))) == 2
@@ -95,12 +95,12 @@ def test_what_a_killed_builder_left_is_cleared_by_the_next(in_cache: Path):
     assert sorted(path.name for path in in_cache.iterdir()) == [".thing.lock", "thing"]
 
 
-def test_no_room_anywhere_is_said(in_cache: Path):
+def test_no_room_anywhere_is_said(in_cache: Path) -> None:
     with pytest.raises(BuildFailed, match=r"needs 1073741824 MiB"):
         made_once("thing", _fail, print, scratch_bytes=1 << 50)
 
 
-def test_the_builds_used_longest_ago_go_first(in_cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_builds_used_longest_ago_go_first(in_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make(result: Path, scratch: Path) -> None:
         (result / "image").write_bytes(bytes(1000))
 

@@ -277,7 +277,7 @@ def test_the_kernels_close_names(engine: Engine) -> None:
 
 
 @both
-def test_the_same_source_for_other_kernels_and_places(engine: Engine):
+def test_the_same_source_for_other_kernels_and_places(engine: Engine) -> None:
     """What is kept of an earlier run is of the same symbols and the same place."""
     placed = [
         assemble("bl here", origin=origin, symbols={"here": address}, engine=engine)

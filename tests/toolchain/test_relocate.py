@@ -61,7 +61,7 @@ def write(directory: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("abi", [SYSV, DARWIN])
-def test_a_moved_payload_is_as_linked_anew(tmp_path: Path, abi: ABI):
+def test_a_moved_payload_is_as_linked_anew(tmp_path: Path, abi: ABI) -> None:
     compiled = compile_c(write(tmp_path, SOURCE))
     first = link(compiled, 0xBF0C_0000, resolve, abi=abi)
     rng = random.Random(3)
@@ -74,13 +74,13 @@ def test_a_moved_payload_is_as_linked_anew(tmp_path: Path, abi: ABI):
         assert (moved.text_size, moved.constant_size) == (anew.text_size, anew.constant_size)
 
 
-def test_what_gets_out_of_reach_is_not_moved(tmp_path: Path):
+def test_what_gets_out_of_reach_is_not_moved(tmp_path: Path) -> None:
     first = link(compile_c(write(tmp_path, SOURCE)), 0xBF0C_0000, resolve)
     assert first.moved(0xB000_0000) is None  # near_by needs a veneer there
     assert first.moved(0x0100_0000) is None  # and far_away needs none
 
 
-def test_an_alignment_is_kept(tmp_path: Path):
+def test_an_alignment_is_kept(tmp_path: Path) -> None:
     compiled = compile_c(write(tmp_path, ALIGNED))
     first = link(compiled, 0xBF0C_0000, resolve)
     assert first.moved(0xBF0C_0010) is None
@@ -103,7 +103,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_one_payload_starts_three_programs(tmp_path: Path, started: list[str]):
+def test_one_payload_starts_three_programs(tmp_path: Path, started: list[str]) -> None:
     compiled = compile_c(write(tmp_path, "extern int counter; void payload(void) { counter++; }\n"))
     first = link(compiled, 0xBF0C_0000, resolve)
     assert first.moved(0xBF0C_0120) is not None

@@ -29,7 +29,7 @@ with socket.socket(socket.AF_UNIX) as held:
 """
 
 
-def test_it_is_named(qemu: Qemu):
+def test_it_is_named(qemu: Qemu) -> None:
     assert peer_of(qemu.gdb_socket) is None
     other = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(qemu.gdb_socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -50,7 +50,7 @@ def test_it_is_named(qemu: Qemu):
         other.wait()
 
 
-def test_waiting_is_no_pause(qemu: Qemu):
+def test_waiting_is_no_pause(qemu: Qemu) -> None:
     held = socket.socket(socket.AF_UNIX)
     held.connect(str(qemu.gdb_socket))
     held.sendall(b"+$?#3f")

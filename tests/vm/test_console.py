@@ -32,7 +32,7 @@ def firmware(runtime: Path) -> Iterator[Qemu]:
 
 
 @pytest.mark.guest
-def test_everything_from_the_first_byte(firmware: Qemu):
+def test_everything_from_the_first_byte(firmware: Qemu) -> None:
     lines = firmware.console.lines()
     assert lines[1].startswith(">> ====="), lines
     assert lines[2].startswith(">> OpenBIOS"), lines
@@ -42,7 +42,7 @@ def test_everything_from_the_first_byte(firmware: Qemu):
 
 
 @pytest.mark.guest
-def test_typing_and_waiting(firmware: Qemu):
+def test_typing_and_waiting(firmware: Qemu) -> None:
     console = firmware.console
     for first in (20, 4000):
         since = console.position()
@@ -52,7 +52,7 @@ def test_typing_and_waiting(firmware: Qemu):
 
 
 @pytest.mark.guest
-def test_an_unfinished_line_does_not_match_unasked(firmware: Qemu):
+def test_an_unfinished_line_does_not_match_unasked(firmware: Qemu) -> None:
     began = time.monotonic()
     with pytest.raises(
         TargetTimeout, match=r"no line like /\^0 > \$/ on the console within 0\.3 s"
@@ -63,7 +63,7 @@ def test_an_unfinished_line_does_not_match_unasked(firmware: Qemu):
 
 
 @pytest.mark.guest
-def test_many_readers(firmware: Qemu):
+def test_many_readers(firmware: Qemu) -> None:
     since = firmware.console.position()
     code = (
         "import sys; from kgdbpatch.vm.qemu import Qemu; console = Qemu.attach('firmware').console;"
@@ -84,7 +84,7 @@ def test_many_readers(firmware: Qemu):
 
 
 @pytest.mark.guest
-def test_following_ends_at_its_deadline(firmware: Qemu):
+def test_following_ends_at_its_deadline(firmware: Qemu) -> None:
     began = time.monotonic()
     lines = list(firmware.console.follow(0, 0.3))
     assert lines == firmware.console.lines()
@@ -92,7 +92,7 @@ def test_following_ends_at_its_deadline(firmware: Qemu):
 
 
 @pytest.mark.guest
-def test_input_that_nobody_takes(start: Starter):
+def test_input_that_nobody_takes(start: Starter) -> None:
     qemu = start("deaf")
     with pytest.raises(TargetTimeout, match=r"did not take its console input within 0\.3 s"):
         qemu.console.send("hello", 0.3)
@@ -100,7 +100,7 @@ def test_input_that_nobody_takes(start: Starter):
 
 
 @pytest.mark.guest
-def test_waiting_ends_when_qemu_does(start: Starter):
+def test_waiting_ends_when_qemu_does(start: Starter) -> None:
     qemu = start("mute")
     killer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -KILL {qemu.pid}"])
     began = time.monotonic()
@@ -127,7 +127,7 @@ class _Writer:
         self._child.communicate()
 
 
-def test_lines_in_pieces(tmp_path: Path):
+def test_lines_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\r\ntwo \xff\nthr")
     writer = _Writer()

@@ -43,7 +43,7 @@ def server(documents: dict[str, str], most: int, asked: list[str] | None = None)
 
 
 @pytest.mark.parametrize("most", [1, 7, 4000])
-def test_numbers_sizes_and_offsets(most: int):
+def test_numbers_sizes_and_offsets(most: int) -> None:
     places = described_registers(partial(read_document, server(DOCUMENTS, most)))
     assert places == {
         "one": (0, 0, 4),
@@ -54,7 +54,7 @@ def test_numbers_sizes_and_offsets(most: int):
     }
 
 
-def test_escaped_characters_count_once():
+def test_escaped_characters_count_once() -> None:
     document = '<target><reg name="a}#$*b" bitsize="8"/></target>'
     asked: list[str] = []
     places = described_registers(partial(read_document, server({"target.xml": document}, 20, asked)))
@@ -75,13 +75,13 @@ def test_escaped_characters_count_once():
         ({"target.xml": '<t><reg name="r0" bitsize="32"/></t>'}, "QEMU describes no register r1, r2, "),
     ],
 )
-def test_what_is_no_description_is_said(documents: dict[str, str], reason: str):
+def test_what_is_no_description_is_said(documents: dict[str, str], reason: str) -> None:
     with pytest.raises(TargetLost, match=re.escape(reason)):
         Layout.read(server(documents, 4000))
 
 
 @pytest.mark.guest
-def test_gdb_finds_the_same_registers_under_the_same_names(debugger: Debugger):
+def test_gdb_finds_the_same_registers_under_the_same_names(debugger: Debugger) -> None:
     """GDB reads the description with a parser of its own."""
     with debugger.stopped() as session:
         names = [name for name, (_, _, size) in session.layout.places.items() if size == 4]

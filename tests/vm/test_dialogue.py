@@ -63,7 +63,7 @@ def holder(firmware: Qemu) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_question_and_answer(dialogue: Dialogue):
+def test_question_and_answer(dialogue: Dialogue) -> None:
     dialogue.expect("^0 > $")  # the prompt that stands there already
     for number in (7, 1000):
         dialogue.sendline(f"decimal {number} 3 * .")
@@ -72,7 +72,7 @@ def test_question_and_answer(dialogue: Dialogue):
         assert dialogue.before.strip() == "ok"
 
 
-def test_each_text_matches_once_and_a_timeout_takes_none(dialogue: Dialogue):
+def test_each_text_matches_once_and_a_timeout_takes_none(dialogue: Dialogue) -> None:
     dialogue.sendline('." one" cr ." two" cr')
     dialogue.expect("cr one$")
     with pytest.raises(TargetTimeout, match=r"no line like /one\$/") as caught:
@@ -83,7 +83,7 @@ def test_each_text_matches_once_and_a_timeout_takes_none(dialogue: Dialogue):
         dialogue.expect("[")
 
 
-def test_the_transcript_needs_nothing_expected(dialogue: Dialogue):
+def test_the_transcript_needs_nothing_expected(dialogue: Dialogue) -> None:
     dialogue.sendline('." first" cr')
     dialogue.expect("cr first\n")
     dialogue.expect("^0 > $")
@@ -98,14 +98,14 @@ def test_the_transcript_needs_nothing_expected(dialogue: Dialogue):
     assert len(dialogue.transcript) == 1
 
 
-def test_two_take_nothing_from_each_other(firmware: Qemu, dialogue: Dialogue):
+def test_two_take_nothing_from_each_other(firmware: Qemu, dialogue: Dialogue) -> None:
     other = Dialogue(firmware.console)
     dialogue.sendline('." for-both" cr')
     for one in (other, dialogue):
         one.expect("cr for-both\n")
 
 
-def test_who_has_it_for_himself_is_named(dialogue: Dialogue, holder: subprocess.Popen[str]):
+def test_who_has_it_for_himself_is_named(dialogue: Dialogue, holder: subprocess.Popen[str]) -> None:
     busy = rf"the console of guest 'dialogue' is in use by process {holder.pid}; waited 0\.2 s"
     with pytest.raises(TargetBusy, match=busy):
         dialogue.send("nothing", 0.2)
@@ -115,14 +115,14 @@ def test_who_has_it_for_himself_is_named(dialogue: Dialogue, holder: subprocess.
     dialogue.expect("cr free\n")
 
 
-def test_a_killed_one_lets_go(dialogue: Dialogue, holder: subprocess.Popen[str]):
+def test_a_killed_one_lets_go(dialogue: Dialogue, holder: subprocess.Popen[str]) -> None:
     holder.kill()
     holder.wait()
     dialogue.sendline('." after" cr')
     dialogue.expect("cr after\n")
 
 
-def test_a_stranger_at_the_socket_is_named(firmware: Qemu, dialogue: Dialogue):
+def test_a_stranger_at_the_socket_is_named(firmware: Qemu, dialogue: Dialogue) -> None:
     command = [sys.executable, "-c", STRANGER, str(firmware.directory / "console.sock")]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
@@ -136,14 +136,16 @@ def test_a_stranger_at_the_socket_is_named(firmware: Qemu, dialogue: Dialogue):
     dialogue.expect("cr gone\n")
 
 
-def test_a_long_text_is_not_stuck_in_its_own_echo(dialogue: Dialogue):
+def test_a_long_text_is_not_stuck_in_its_own_echo(dialogue: Dialogue) -> None:
     # the echo of it is more than QEMU holds for a client that does not read meanwhile
     lines = "".join(f'." {"x" * 60}" {number} . cr\r' for number in range(8))
     dialogue.send(lines, 60)
     dialogue.expect(r"x{60} *7 *\n")
 
 
-def test_one_that_stands_still_does_not_hold_up_the_guest(firmware: Qemu, holder: subprocess.Popen[str]):
+def test_one_that_stands_still_does_not_hold_up_the_guest(
+    firmware: Qemu, holder: subprocess.Popen[str]
+) -> None:
     since = firmware.console.position()
     code = (
         "import sys; from kgdbpatch.vm.qemu import Qemu; from kgdbpatch.vm.dialogue import Dialogue\n"
@@ -163,7 +165,7 @@ def test_one_that_stands_still_does_not_hold_up_the_guest(firmware: Qemu, holder
         reader.communicate()
 
 
-def test_the_guests_end_ends_it(runtime: Path):
+def test_the_guests_end_ends_it(runtime: Path) -> None:
     board = MachineDescription.load("g3beige")
     with Qemu.start("short", board, 64, ["-prom-env", "auto-boot?=false", "-nographic"]) as qemu:
         dialogue = Dialogue(qemu.console)

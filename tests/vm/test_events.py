@@ -53,7 +53,7 @@ def plain(log: bytes) -> tuple[bool | None, list[tuple[int, str]], str | None]:
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=12), st.lists(st.integers(0, 600)), st.integers(1, 200))
-def test_as_read_line_by_line(lines: list[bytes], cuts: list[int], piece: int):
+def test_as_read_line_by_line(lines: list[bytes], cuts: list[int], piece: int) -> None:
     whole = b"".join(line + b"\n" for line in [GREETING, *lines])
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
         patched.setattr(events, "_PIECE", piece)
@@ -64,7 +64,7 @@ def test_as_read_line_by_line(lines: list[bytes], cuts: list[int], piece: int):
             assert (seen.stopped, seen.resets, seen.ending) == plain(whole[:end])
 
 
-def test_of_a_long_log_few_lines_are_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_of_a_long_log_few_lines_are_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stops = (noted("STOP") + b"\n" + noted("RESUME") + b"\n") * 20_000
     reset = noted("RESET", reason="host-qmp-system-reset") + b"\n"
     (tmp_path / "events.out").write_bytes(GREETING + b"\n" + stops + reset + noted("STOP") + b"\n")

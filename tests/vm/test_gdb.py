@@ -33,7 +33,7 @@ def session(debugger: Debugger) -> Iterator[Session]:
             stopped.write_all(saved)
 
 
-def test_a_stop_is_short_and_always_ends(qemu: Qemu, debugger: Debugger):
+def test_a_stop_is_short_and_always_ends(qemu: Qemu, debugger: Debugger) -> None:
     with debugger.stopped():
         before = count(qemu)
         assert qemu.hmp("info status") == "VM status: paused"
@@ -51,7 +51,7 @@ def test_a_stop_is_short_and_always_ends(qemu: Qemu, debugger: Debugger):
     assert min(pauses) < 0.1
 
 
-def test_registers_are_what_the_monitor_says(qemu: Qemu, session: Session):
+def test_registers_are_what_the_monitor_says(qemu: Qemu, session: Session) -> None:
     registers = GRegisters(session.read_all())
     for index, name in enumerate(GENERAL):
         registers[name] = 0x01010101 * (index + 1)
@@ -69,7 +69,7 @@ def test_registers_are_what_the_monitor_says(qemu: Qemu, session: Session):
     assert [int(word, 16) for row in rows for word in row.split()] == [registers[f"r{n}"] for n in range(32)]
 
 
-def test_special_registers(qemu: Qemu, debugger: Debugger):
+def test_special_registers(qemu: Qemu, debugger: Debugger) -> None:
     with debugger.stopped() as session:
         assert session.register("pvr") == 0x00080301  # MPC750 v3.1
         assert session.register("pc") == session.registers()["pc"]
@@ -78,7 +78,7 @@ def test_special_registers(qemu: Qemu, debugger: Debugger):
             session.register("vrsave")
 
 
-def test_memory(qemu: Qemu, debugger: Debugger):
+def test_memory(qemu: Qemu, debugger: Debugger) -> None:
     pattern = bytes(range(256)) * 200
     with debugger.stopped() as session:
         assert session.read(LOOP, 8) == b"".join(word.to_bytes(4, "big") for word in CODE[LOOP][:2])
@@ -97,7 +97,7 @@ def test_memory(qemu: Qemu, debugger: Debugger):
     assert runs(qemu)
 
 
-def test_memory_that_is_not_there(session: Session):
+def test_memory_that_is_not_there(session: Session) -> None:
     registers = GRegisters(session.read_all())
     registers["msr"] |= 0x30  # IR and DR: nothing is mapped
     session.write_all(registers.raw)
@@ -116,7 +116,7 @@ def test_memory_that_is_not_there(session: Session):
             session.read(address, size)
 
 
-def test_packets(debugger: Debugger):
+def test_packets(debugger: Debugger) -> None:
     with debugger.stopped() as session:
         assert session.packets("qC", "qAttached:1") == ["QCp01.01", "1"]
         for bad in ("", ":kill", "a\nb", "\u00e9"):
@@ -126,7 +126,7 @@ def test_packets(debugger: Debugger):
         assert session.packet("qqemu.PhyMemMode") == "0"
 
 
-def test_one_packet_sets_pc_and_msr(session: Session):
+def test_one_packet_sets_pc_and_msr(session: Session) -> None:
     registers = GRegisters(session.read_all())
     registers["pc"], registers["msr"], registers["r5"], registers["r6"] = SUM, 0, 0, 0
     session.write_all(registers.raw)
@@ -135,14 +135,14 @@ def test_one_packet_sets_pc_and_msr(session: Session):
 
 
 @pytest.mark.parametrize("carry", [0, 1])
-def test_the_carry_bit_is_restored_too(session: Session, carry: int):
+def test_the_carry_bit_is_restored_too(session: Session, carry: int) -> None:
     registers = GRegisters(session.read_all())
     registers["pc"], registers["xer"] = CARRY, carry << 29
     session.write_all(registers.raw)
     assert session.run_to_physical(CARRY + 8, 5)["r6"] == carry
 
 
-def test_code_that_does_not_arrive_is_interrupted(qemu: Qemu, debugger: Debugger):
+def test_code_that_does_not_arrive_is_interrupted(qemu: Qemu, debugger: Debugger) -> None:
     with debugger.stopped() as session:
         began = time.monotonic()
         with pytest.raises(TargetTimeout, match=r"did not reach 0x00001100 within 1 s; it is at 0x000010"):
@@ -156,7 +156,7 @@ def test_code_that_does_not_arrive_is_interrupted(qemu: Qemu, debugger: Debugger
     assert runs(qemu)
 
 
-def test_a_napping_cpu_runs_nothing(start: Starter):
+def test_a_napping_cpu_runs_nothing(start: Starter) -> None:
     qemu = start("napping")
     with Debugger(qemu) as debugger, debugger.stopped() as session:
         registers = GRegisters(session.read_all())
@@ -174,7 +174,7 @@ def test_a_napping_cpu_runs_nothing(start: Starter):
             session.run_to_physical(SUM + 8, 1)
 
 
-def test_resume_and_interrupt(qemu: Qemu, debugger: Debugger):
+def test_resume_and_interrupt(qemu: Qemu, debugger: Debugger) -> None:
     with debugger.stopped() as session:
         session.write_physical(COUNTER, bytes(4))
         with pytest.raises(Misuse, match="stopped already"):
@@ -192,7 +192,7 @@ def test_resume_and_interrupt(qemu: Qemu, debugger: Debugger):
     assert runs(qemu)
 
 
-def test_killed_gdb_is_replaced_and_its_stop_ends(qemu: Qemu, debugger: Debugger):
+def test_killed_gdb_is_replaced_and_its_stop_ends(qemu: Qemu, debugger: Debugger) -> None:
     def die() -> None:
         with debugger.stopped() as session:
             session.packet(f"Z1,{LOOP + 8:x},4")  # in the loop
@@ -208,7 +208,7 @@ def test_killed_gdb_is_replaced_and_its_stop_ends(qemu: Qemu, debugger: Debugger
     assert runs(qemu)
 
 
-def test_killed_qemu_is_noticed_at_once(start: Starter):
+def test_killed_qemu_is_noticed_at_once(start: Starter) -> None:
     qemu = start("killed")
 
     def read() -> None:
@@ -227,7 +227,7 @@ def test_killed_qemu_is_noticed_at_once(start: Starter):
             pytest.fail("connected to a dead QEMU")
 
 
-def test_qemu_killed_while_the_guest_runs(start: Starter):
+def test_qemu_killed_while_the_guest_runs(start: Starter) -> None:
     qemu = start("killed-running")
 
     def interrupt() -> None:
@@ -240,7 +240,7 @@ def test_qemu_killed_while_the_guest_runs(start: Starter):
         interrupt()
 
 
-def test_qemu_killed_while_code_is_awaited(start: Starter):
+def test_qemu_killed_while_code_is_awaited(start: Starter) -> None:
     qemu = start("killed-awaited")
     killer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -KILL {qemu.pid}"])
     began = time.monotonic()
@@ -251,7 +251,7 @@ def test_qemu_killed_while_code_is_awaited(start: Starter):
     killer.wait()
 
 
-def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch):
+def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = start("hanging")
     with Debugger(qemu) as debugger:
         with debugger.stopped():
@@ -269,7 +269,7 @@ def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch):
         assert runs(qemu)
 
 
-def test_refusals_are_quoted(debugger: Debugger):
+def test_refusals_are_quoted(debugger: Debugger) -> None:
     with debugger.stopped() as session:
         with pytest.raises(CommandFailed, match="GDB: "):
             debugger._gdb.ask(":no-such-command", deadline=5)

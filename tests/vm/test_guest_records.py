@@ -28,7 +28,7 @@ BOARD = MachineDescription.load("g3beige")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMIN + 2, signal.SIGRTMAX])
-def test_how_qemu_ended_is_known_to_whoever_asks(start: Starter, number: int):
+def test_how_qemu_ended_is_known_to_whoever_asks(start: Starter, number: int) -> None:
     """The real-time signals between SIGRTMIN and SIGRTMAX have no names in Python."""
     qemu = start("ending")
     os.kill(qemu.pid, number)
@@ -45,11 +45,11 @@ def test_how_qemu_ended_is_known_to_whoever_asks(start: Starter, number: int):
     assert (dead.state, dead.reason) == ("ended", f"QEMU ended ({expected})")
 
 
-def test_every_status_has_words():
+def test_every_status_has_words() -> None:
     assert all(exit_words(status) for status in range(256))
 
 
-def test_a_damaged_record_is_listed_and_can_be_shut_down(start: Starter):
+def test_a_damaged_record_is_listed_and_can_be_shut_down(start: Starter) -> None:
     other, qemu = start("whole"), start("damaged")
     (qemu.directory / "guest.json").write_text("{")
     listed = {guest.name: guest for guest in catalog.known()}
@@ -63,7 +63,7 @@ def test_a_damaged_record_is_listed_and_can_be_shut_down(start: Starter):
     assert other.alive()
 
 
-def test_a_start_that_hangs_blocks_no_other_guest(start: Starter, monkeypatch: pytest.MonkeyPatch):
+def test_a_start_that_hangs_blocks_no_other_guest(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_WAIT", 0.2)
     qemu = start("free")
     descriptor = os.open(qemu.directory.parent / ".lock", os.O_RDWR)
@@ -80,7 +80,7 @@ def test_a_start_that_hangs_blocks_no_other_guest(start: Starter, monkeypatch: p
         os.close(descriptor)
 
 
-def test_waiting_needs_no_program(start: Starter, monkeypatch: pytest.MonkeyPatch):
+def test_waiting_needs_no_program(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = start("lonely")
     monkeypatch.setenv("PATH", "")
     with exclusive(qemu.directory / "lock", "lonely", 0):
@@ -91,7 +91,7 @@ def test_waiting_needs_no_program(start: Starter, monkeypatch: pytest.MonkeyPatc
         pass
 
 
-def test_descriptors_may_have_any_number(runtime: Path, program: Path):
+def test_descriptors_may_have_any_number(runtime: Path, program: Path) -> None:
     """Those for QEMU must not overwrite each other on their way to their places."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = [os.open(os.devnull, os.O_RDONLY) for _ in range(min(130, soft - 60))]
@@ -110,7 +110,7 @@ def test_descriptors_may_have_any_number(runtime: Path, program: Path):
             os.close(descriptor)
 
 
-def test_a_process_of_another_namespace_is_let_live(start: Starter):
+def test_a_process_of_another_namespace_is_let_live(start: Starter) -> None:
     qemu = start("container")
     path = qemu.directory / "guest.json"
     known = json.loads(path.read_text())
@@ -126,7 +126,7 @@ def test_a_process_of_another_namespace_is_let_live(start: Starter):
 @pytest.mark.parametrize("moment", ["spawned", "recorded"])
 def test_an_interrupted_start_leaves_no_qemu(
     runtime: Path, program: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-):
+) -> None:
     spawn = launch.spawn
     seen: list[int] = []
 
@@ -146,7 +146,7 @@ def test_an_interrupted_start_leaves_no_qemu(
     assert not Path(f"/proc/{seen[0]}/exe").exists()
 
 
-def test_lines_end_at_newlines_only(start: Starter):
+def test_lines_end_at_newlines_only(start: Starter) -> None:
     qemu = start("lines")
     with (qemu.directory / "console.log").open("ab") as log:
         log.write(b"one\rtwo\x0bthree\n\xc2\x85four\r\nrest")
@@ -155,7 +155,7 @@ def test_lines_end_at_newlines_only(start: Starter):
     assert list(qemu.console.follow(deadline=0.01)) == expected
 
 
-def test_events_are_kept(start: Starter):
+def test_events_are_kept(start: Starter) -> None:
     qemu = start("events")
     qemu.qmp("stop")
     assert not qemu.runs()

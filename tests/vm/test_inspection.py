@@ -141,7 +141,7 @@ def goes_on(guest: Qemu, places: dict[str, int]) -> bool:
     return False
 
 
-def test_c_expressions(guest: Qemu, inspection: Inspection, places: dict[str, int]):
+def test_c_expressions(guest: Qemu, inspection: Inspection, places: dict[str, int]) -> None:
     counter = inspection.evaluate("counter")
     assert (counter.type, counter.number) == ("volatile unsigned int", word(guest, places["counter"]))
     assert counter.text == str(counter.number)
@@ -184,7 +184,7 @@ def test_c_expressions(guest: Qemu, inspection: Inspection, places: dict[str, in
         ("never\n-exec-continue", "not one line of text"),
     ],
 )
-def test_what_cannot_be_evaluated(guest: Qemu, inspection: Inspection, expression: str, words: str):
+def test_what_cannot_be_evaluated(guest: Qemu, inspection: Inspection, expression: str, words: str) -> None:
     registers = inspection.evaluate("$r3"), inspection.evaluate("$pc")
     with pytest.raises(Misuse) as caught:
         inspection.evaluate(expression)
@@ -194,7 +194,7 @@ def test_what_cannot_be_evaluated(guest: Qemu, inspection: Inspection, expressio
     assert guest.hmp("info status") == "VM status: paused"
 
 
-def test_a_breakpoint_and_the_frames_there(inspection: Inspection, places: dict[str, int]):
+def test_a_breakpoint_and_the_frames_there(inspection: Inspection, places: dict[str, int]) -> None:
     stop = inspection.run_to(Breakpoint(places["leaf"]), Breakpoint("two"), deadline=10)
     assert stop.point == Breakpoint(places["leaf"])
     assert (stop.frame.address, stop.frame.function) == (places["leaf"], "leaf")
@@ -209,7 +209,7 @@ def test_a_breakpoint_and_the_frames_there(inspection: Inspection, places: dict[
     assert (cpu.id, cpu.frame.function, cpu.frame.address) == (1, "leaf", stop.frame.address)
 
 
-def test_watchpoints(guest: Qemu, inspection: Inspection, places: dict[str, int]):
+def test_watchpoints(guest: Qemu, inspection: Inspection, places: dict[str, int]) -> None:
     before = word(guest, places["counter"])
     stop = inspection.run_to(Watchpoint("counter"), deadline=10)
     assert (stop.point, stop.frame.function) == (Watchpoint("counter"), "leaf")
@@ -219,7 +219,7 @@ def test_watchpoints(guest: Qemu, inspection: Inspection, places: dict[str, int]
     assert (stop.point, stop.new) == (Watchpoint("counter", "read"), str(before + 3))
 
 
-def test_points_that_cannot_be(inspection: Inspection):
+def test_points_that_cannot_be(inspection: Inspection) -> None:
     for point in (
         Breakpoint("nothing"),
         Watchpoint("nothing"),
@@ -230,7 +230,7 @@ def test_points_that_cannot_be(inspection: Inspection):
             inspection.run_to(Breakpoint("two"), point, deadline=10)
 
 
-def test_a_point_that_is_not_reached(guest: Qemu, inspector: Inspector, places: dict[str, int]):
+def test_a_point_that_is_not_reached(guest: Qemu, inspector: Inspector, places: dict[str, int]) -> None:
     with inspector.inspected() as inspection:
         with pytest.raises(TargetTimeout, match="none of the points within 1 s; it is at 0x00001"):
             inspection.run_to(Breakpoint("two"), Watchpoint("never"), deadline=0.3)
@@ -240,7 +240,7 @@ def test_a_point_that_is_not_reached(guest: Qemu, inspector: Inspector, places: 
     assert goes_on(guest, places)
 
 
-def test_packets_and_mi_see_the_same(inspector: Inspector, places: dict[str, int]):
+def test_packets_and_mi_see_the_same(inspector: Inspector, places: dict[str, int]) -> None:
     """What rows of packets do behind GDB's back, and the other way round."""
     with inspector.stopped() as session:
         saved = session.read_all()
@@ -269,7 +269,7 @@ def killed_at_work(inspector: Inspector, pid: int) -> None:
             killer.join()
 
 
-def test_gdb_killed_while_the_guest_runs(guest: Qemu, inspector: Inspector, places: dict[str, int]):
+def test_gdb_killed_while_the_guest_runs(guest: Qemu, inspector: Inspector, places: dict[str, int]) -> None:
     with pytest.raises(TargetLost, match=r"GDB ended \(exit code -9\)"):
         killed_at_work(inspector, inspector.gdb_pid)
     with inspector.inspected() as inspection:
@@ -277,7 +277,7 @@ def test_gdb_killed_while_the_guest_runs(guest: Qemu, inspector: Inspector, plac
     assert goes_on(guest, places)
 
 
-def test_qemu_killed_while_the_guest_runs(runtime: Path, symbols: Path, tmp_path: Path):
+def test_qemu_killed_while_the_guest_runs(runtime: Path, symbols: Path, tmp_path: Path) -> None:
     (tmp_path / "program.bin").write_bytes(memory(symbols))
     with (
         baremetal.start("inspected-killed", tmp_path / "program.bin") as qemu,
@@ -299,7 +299,7 @@ with inspector.inspected() as inspection:
 """
 
 
-def test_client_killed_while_the_guest_runs(guest: Qemu, symbols: Path, places: dict[str, int]):
+def test_client_killed_while_the_guest_runs(guest: Qemu, symbols: Path, places: dict[str, int]) -> None:
     client = subprocess.Popen([sys.executable, "-c", CLIENT, symbols], stdout=subprocess.PIPE, text=True)
     assert client.stdout is not None
     pid = int(client.stdout.readline())
@@ -315,7 +315,7 @@ def test_client_killed_while_the_guest_runs(guest: Qemu, symbols: Path, places: 
     assert goes_on(guest, places)
 
 
-def test_a_setting_that_gdb_refuses(guest: Qemu, tmp_path: Path):
+def test_a_setting_that_gdb_refuses(guest: Qemu, tmp_path: Path) -> None:
     with (tmp_path / "shared").open("w") as shared:
         gdb = Gdb(guest, ["endian middle"], shared.fileno(), tmp_path)
         try:

@@ -65,7 +65,7 @@ def kill_at_work(work: str, after: float) -> Process:
     return gdb
 
 
-def test_killed_at_random_moments(qemu: Qemu, debugger: Debugger):
+def test_killed_at_random_moments(qemu: Qemu, debugger: Debugger) -> None:
     rng = random.Random(7500)
     for _ in range(MOMENTS):
         gdb = kill_at_work(CHANGE, rng.uniform(0, 0.05))
@@ -77,7 +77,7 @@ def test_killed_at_random_moments(qemu: Qemu, debugger: Debugger):
         assert runs(qemu)
 
 
-def test_killed_while_code_is_awaited(qemu: Qemu, debugger: Debugger):
+def test_killed_while_code_is_awaited(qemu: Qemu, debugger: Debugger) -> None:
     """GDB, waiting for QEMU, does not see its client's end; its own time limit ends the wait."""
     gdb = kill_at_work(AWAIT, 0.2)
     assert gdb.wait(20)  # later GDBs try three times

@@ -10,6 +10,7 @@ import pytest
 
 from kgdbpatch.errors import Refused, TargetBusy, TargetLost
 from kgdbpatch.vm.lock import locked
+from typing import Never
 
 
 def last_ended_in_order(path: Path, *, settles: bool = True) -> bool:
@@ -30,7 +31,7 @@ def die_with(path: Path) -> None:
     os.waitpid(child, 0)
 
 
-def test_who_ends_in_order_leaves_no_mark(path: Path):
+def test_who_ends_in_order_leaves_no_mark(path: Path) -> Never:
     assert last_ended_in_order(path)
     assert last_ended_in_order(path)
     with pytest.raises(Refused), locked(path, "taken", 0):
@@ -38,20 +39,20 @@ def test_who_ends_in_order_leaves_no_mark(path: Path):
     assert last_ended_in_order(path)
 
 
-def test_who_dies_leaves_a_mark(path: Path):
+def test_who_dies_leaves_a_mark(path: Path) -> None:
     die_with(path)
     assert not last_ended_in_order(path)
     assert last_ended_in_order(path)
 
 
-def test_who_loses_the_guest_leaves_a_mark(path: Path):
+def test_who_loses_the_guest_leaves_a_mark(path: Path) -> Never:
     for error in (TargetLost("GDB ended"), KeyboardInterrupt()):
         with pytest.raises(type(error)), locked(path, "taken", 0):
             raise error
         assert not last_ended_in_order(path)
 
 
-def test_the_mark_stays_until_somebody_settles(path: Path):
+def test_the_mark_stays_until_somebody_settles(path: Path) -> Never:
     die_with(path)
     assert not last_ended_in_order(path, settles=False)
     die_with(path)
@@ -61,7 +62,7 @@ def test_the_mark_stays_until_somebody_settles(path: Path):
     assert last_ended_in_order(path)
 
 
-def test_a_holder_is_named_whatever_the_last_ones_number(path: Path):
+def test_a_holder_is_named_whatever_the_last_ones_number(path: Path) -> None:
     path.write_text("1234567890\n")
     with locked(path, "taken", 0), pytest.raises(TargetBusy, match=f"taken by process {os.getpid()};"):
         last_ended_in_order(path)

@@ -8,18 +8,18 @@ from kgdbpatch.errors import Misuse
 from kgdbpatch.vm.machine import MachineDescription
 
 
-def test_the_bundled_board():
+def test_the_bundled_board() -> None:
     board = MachineDescription.load("g3beige")
     assert (board.name, board.machine, board.architecture) == ("g3beige", "g3beige", "powerpc:750")
     assert "-nodefaults" in board.args
 
 
-def test_unknown_board_names_the_known_ones():
+def test_unknown_board_names_the_known_ones() -> None:
     with pytest.raises(Misuse, match=r"no machine description 'vax'; known: .*g3beige"):
         MachineDescription.load("vax")
 
 
-def test_own_file(tmp_path: Path):
+def test_own_file(tmp_path: Path) -> None:
     path = tmp_path / "board.toml"
     path.write_text(
         'machine = "ppce500"\nbinary = "qemu-system-ppc"\ncpu = "e500v2"\narchitecture = "powerpc:e500"\n'
@@ -37,7 +37,7 @@ def test_own_file(tmp_path: Path):
         ("machine", "Expected"),
     ],
 )
-def test_bad_file(tmp_path: Path, text: str, reason: str):
+def test_bad_file(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "board.toml"
     path.write_text(text)
     with pytest.raises(Misuse, match=reason):

@@ -15,11 +15,12 @@ from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 
 from .baremetal import LOOP, Starter, count, loader, runs
+from typing import Never
 
 pytestmark = pytest.mark.guest
 
 
-def test_a_paused_guest_stays_paused(start: Starter):
+def test_a_paused_guest_stays_paused(start: Starter) -> Never:
     qemu = start("paused")
     with Debugger(qemu) as debugger:
         for _ in range(2):
@@ -42,7 +43,7 @@ def test_a_paused_guest_stays_paused(start: Starter):
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_killed_debugger_leaves_a_guest_as_it_was(start: Starter, paused: bool):
+def test_a_killed_debugger_leaves_a_guest_as_it_was(start: Starter, paused: bool) -> None:
     qemu = start("left")
     if paused:
         qemu.qmp("stop")
@@ -58,7 +59,7 @@ def test_a_killed_debugger_leaves_a_guest_as_it_was(start: Starter, paused: bool
     assert runs(qemu) is not paused
 
 
-def test_an_interrupted_row_leaves_its_answer_to_nobody(start: Starter):
+def test_an_interrupted_row_leaves_its_answer_to_nobody(start: Starter) -> None:
     qemu = start("interrupted")
     with Debugger(qemu) as debugger:
         for _ in range(3):
@@ -73,7 +74,7 @@ def test_an_interrupted_row_leaves_its_answer_to_nobody(start: Starter):
         assert runs(qemu)
 
 
-def test_a_nap_is_named(runtime: Path, tmp_path: Path):
+def test_a_nap_is_named(runtime: Path, tmp_path: Path) -> None:
     nap = (0x3C600004, 0x7C600124, 0x4BFFFFF8)  # lis r3,4; mtmsr r3; b .-8: naps with interrupts off
     code = b"".join(word.to_bytes(4, "big") for word in (0x3C800010, 0x7C90FBA6, *nap))  # hid0: doze/nap on
     (tmp_path / "nap.bin").write_bytes(code.ljust(0x100, b"\0"))
@@ -87,7 +88,7 @@ def test_a_nap_is_named(runtime: Path, tmp_path: Path):
         session.run_to(LOOP + 0x40, 1)
 
 
-def test_a_path_with_a_colon(program: Path, tmp_path_factory: pytest.TempPathFactory):
+def test_a_path_with_a_colon(program: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.MonkeyPatch.context() as environment:
         directory = tmp_path_factory.mktemp("a:b,c")
         directory.chmod(0o700)

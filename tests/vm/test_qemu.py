@@ -21,7 +21,7 @@ pytestmark = pytest.mark.guest
 BOARD = MachineDescription.load("g3beige")
 
 
-def test_attach_finds_what_start_kept(runtime: Path, program: Path):
+def test_attach_finds_what_start_kept(runtime: Path, program: Path) -> None:
     with Qemu.start("meta", BOARD, 32, lambda _: loader(program), metadata={"kernel": "k"}) as qemu:
         other = Qemu.attach("meta")
         assert (other.pid, other.metadata, other.name) == (qemu.pid, {"kernel": "k"}, "meta")
@@ -33,7 +33,7 @@ def test_attach_finds_what_start_kept(runtime: Path, program: Path):
         Qemu.attach("meta")
 
 
-def test_ram_is_live_and_read_only(qemu: Qemu):
+def test_ram_is_live_and_read_only(qemu: Qemu) -> None:
     assert qemu.ram.size == MEMORY_MIB << 20
     assert qemu.ram.read(LOOP, 4) == CODE[LOOP][0].to_bytes(4, "big")
     view = qemu.ram.array(0, qemu.ram.size)
@@ -46,7 +46,7 @@ def test_ram_is_live_and_read_only(qemu: Qemu):
             qemu.ram.read(address, size)
 
 
-def test_memory_never_used_is_known(qemu: Qemu):
+def test_memory_never_used_is_known(qemu: Qemu) -> None:
     pieces = list(qemu.ram.touched())
     assert any(start <= LOOP < end for start, end in pieces)
     assert sum(end - start for start, end in pieces) < qemu.ram.size // 2
@@ -56,7 +56,7 @@ def test_memory_never_used_is_known(qemu: Qemu):
     assert not unused.any()
 
 
-def test_snapshots_bring_memory_back(qemu: Qemu):
+def test_snapshots_bring_memory_back(qemu: Qemu) -> None:
     qemu.qmp("stop")
     saved = count(qemu)
     qemu.savevm("here")
@@ -70,20 +70,20 @@ def test_snapshots_bring_memory_back(qemu: Qemu):
     assert runs(qemu)
 
 
-def test_commands_that_qemu_refuses(qemu: Qemu):
+def test_commands_that_qemu_refuses(qemu: Qemu) -> None:
     with pytest.raises(CommandFailed, match="loadvm nowhere: Snapshot 'nowhere' does not exist"):
         qemu.loadvm("nowhere")
     with pytest.raises(CommandFailed, match="The command bogus has not been found"):
         qemu.qmp("bogus")
 
 
-def test_early_exit_is_quoted(runtime: Path):
+def test_early_exit_is_quoted(runtime: Path) -> None:
     with pytest.raises(TargetLost, match=r"exited immediately \(exit code 1\): .*-bogus: invalid option"):
         Qemu.start("early", BOARD, 32, ["-bogus"])
     assert not (runtime / "early").exists()
 
 
-def test_failing_arguments_leave_nothing(runtime: Path):
+def test_failing_arguments_leave_nothing(runtime: Path) -> None:
     def fail(_: Path) -> list[str]:
         raise Misuse("no such image")
 
@@ -92,19 +92,19 @@ def test_failing_arguments_leave_nothing(runtime: Path):
     assert not (runtime / "failing").exists()
 
 
-def test_taken_name(qemu: Qemu):
+def test_taken_name(qemu: Qemu) -> None:
     with pytest.raises(Misuse, match=rf"guest 'shared' is running \(pid {qemu.pid}\)"):
         Qemu.start("shared", BOARD, 32)
     assert qemu.alive()
 
 
-def test_too_much_memory(runtime: Path):
+def test_too_much_memory(runtime: Path) -> None:
     with pytest.raises(Misuse, match="takes 1 to 2047 MiB, not 4096"):
         Qemu.start("big", BOARD, 4096)
     assert not (runtime / "big").exists()
 
 
-def test_stuck_qemu_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch):
+def test_stuck_qemu_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_QUIT", 0.5)
     qemu = start("stuck")
     os.kill(qemu.pid, signal.SIGSTOP)
@@ -114,7 +114,7 @@ def test_stuck_qemu_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch):
     qemu.shutdown()  # once more is no error
 
 
-def test_death_during_a_command_is_noticed(start: Starter):
+def test_death_during_a_command_is_noticed(start: Starter) -> None:
     qemu = start("dying")
     os.kill(qemu.pid, signal.SIGSTOP)
     killer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -KILL {qemu.pid}"])
@@ -125,7 +125,7 @@ def test_death_during_a_command_is_noticed(start: Starter):
     killer.wait()
 
 
-def test_no_port_is_opened(qemu: Qemu):
+def test_no_port_is_opened(qemu: Qemu) -> None:
     owned = {os.stat(f"/proc/{qemu.pid}/fd/{fd}").st_ino for fd in os.listdir(f"/proc/{qemu.pid}/fd")}
     for table in ("tcp", "tcp6", "udp", "udp6"):
         try:
@@ -164,7 +164,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_guest_outlives_its_client(runtime: Path, program: Path):
+def test_guest_outlives_its_client(runtime: Path, program: Path) -> None:
     end(
         client(
             "from kgdbpatch.vm.machine import MachineDescription\n"
@@ -177,7 +177,7 @@ def test_guest_outlives_its_client(runtime: Path, program: Path):
     assert not qemu.directory.exists()
 
 
-def test_second_client_waits_its_turn(qemu: Qemu):
+def test_second_client_waits_its_turn(qemu: Qemu) -> None:
     holder = client("held = Qemu.attach('shared').exclusive(1)\nheld.__enter__()")
     try:
         for wait in (0, 0.2):

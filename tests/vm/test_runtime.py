@@ -19,7 +19,7 @@ BOARD = MachineDescription.load("g3beige")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "ä", "x" * 65, "a\n"])
-def test_bad_names(runtime: Path, name: str):
+def test_bad_names(runtime: Path, name: str) -> None:
     with pytest.raises(Misuse, match="guest name"):
         Qemu.start(name, BOARD, 32)
     with pytest.raises(UnknownGuest):
@@ -27,13 +27,13 @@ def test_bad_names(runtime: Path, name: str):
     assert guests() == []
 
 
-def test_directory_too_deep_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_directory_too_deep_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGDBPATCH_RUNTIME", str(tmp_path / ("d" * 90)))
     with pytest.raises(Misuse, match=r"sockets .* limit is 107; set KGDBPATCH_RUNTIME"):
         Qemu.start("g", BOARD, 32)
 
 
-def test_directory_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_directory_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGDBPATCH_RUNTIME", str(tmp_path))
     tmp_path.chmod(0o755)
     with pytest.raises(Misuse, match="open to other users"):
@@ -42,7 +42,7 @@ def test_directory_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert guests() == []
 
 
-def test_directory_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_directory_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.setenv("KGDBPATCH_RUNTIME", str(tmp_path / "link"))
     with pytest.raises(Misuse, match="not a directory of your own"):
@@ -50,7 +50,7 @@ def test_directory_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.guest
-def test_guests_are_found_and_dead_ones_kept(start: Starter):
+def test_guests_are_found_and_dead_ones_kept(start: Starter) -> None:
     kept, crashed = start("kept"), start("crashed")
     assert [guest.name for guest in guests()] == ["crashed", "kept"]
     os.kill(crashed.pid, signal.SIGKILL)
@@ -68,7 +68,7 @@ def test_guests_are_found_and_dead_ones_kept(start: Starter):
 
 
 @pytest.mark.guest
-def test_a_dead_guest_is_reported_with_its_last_words(start: Starter):
+def test_a_dead_guest_is_reported_with_its_last_words(start: Starter) -> None:
     qemu = start("dead")
     os.kill(qemu.pid, signal.SIGKILL)
     assert qemu.process.wait(5)
@@ -81,7 +81,7 @@ def test_a_dead_guest_is_reported_with_its_last_words(start: Starter):
 
 
 @pytest.mark.guest
-def test_reused_pid_is_no_guest(start: Starter):
+def test_reused_pid_is_no_guest(start: Starter) -> None:
     qemu = start("reused")
     path = qemu.directory / "guest.json"
     known = json.loads(path.read_text())
@@ -98,7 +98,7 @@ def test_reused_pid_is_no_guest(start: Starter):
     assert Qemu.attach("reused").alive()
 
 
-def test_a_damaged_record_of_an_ended_guest_is_a_leftover(runtime: Path):
+def test_a_damaged_record_of_an_ended_guest_is_a_leftover(runtime: Path) -> None:
     directory = runtime / "old"
     directory.mkdir()
     (directory / "guest.json").write_text('{"name": "old"}')
@@ -110,7 +110,7 @@ def test_a_damaged_record_of_an_ended_guest_is_a_leftover(runtime: Path):
 
 
 @pytest.mark.guest
-def test_a_qemu_whose_client_died_before_recording_it_is_ended(start: Starter):
+def test_a_qemu_whose_client_died_before_recording_it_is_ended(start: Starter) -> None:
     qemu = start("unrecorded")
     (qemu.directory / "guest.json").unlink()
     assert guests() == []
@@ -118,7 +118,7 @@ def test_a_qemu_whose_client_died_before_recording_it_is_ended(start: Starter):
     assert not qemu.directory.exists()
 
 
-def test_process_of_another_start_time_counts_as_ended():
+def test_process_of_another_start_time_counts_as_ended() -> None:
     own = Process.child(os.getpid())
     assert own.alive()
     assert not Process(os.getpid(), own.started + 1).alive()
