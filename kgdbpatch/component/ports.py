@@ -12,7 +12,7 @@ from kgdbpatch.component.layout import Bats
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.gdb import GRegisters, Session
-from kgdbpatch.vm.ram import Ram
+from kgdbpatch.vm.ram import Readable
 
 __all__ = ["Cpu", "Personality"]
 
@@ -65,7 +65,7 @@ class Cpu(Protocol):
     def check_blocks(self, arena: ArenaPlan) -> None:
         """Raise `Refused` (rule ``mapping``) where such an arena cannot be mapped at all."""
 
-    def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Ram) -> None:
+    def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Readable) -> None:
         """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take."""
 
     def free_bats(self, arena: ArenaPlan, state: np.void) -> tuple[Bats, ...]:
@@ -77,7 +77,7 @@ class Cpu(Protocol):
     def tails_mapping(self, arena: ArenaPlan) -> list[Command]:
         """Return the commands that map the vectors' pages into the window for their tails."""
 
-    def translate(self, state: np.void, ram: Ram, address: int) -> int | None:
+    def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""
 
 

@@ -14,7 +14,7 @@ from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
-from kgdbpatch.vm.qemu import Ram
+from kgdbpatch.vm.ram import Readable
 
 __all__ = ["Traps", "hook_in", "hook_out", "lead_traps", "trap_sites"]
 
@@ -28,7 +28,7 @@ class Traps:
     leaves a mark, and the last one of the table stays empty.
     """
 
-    def __init__(self, ram: Ram, arena: Arena) -> None:
+    def __init__(self, ram: Readable, arena: Arena) -> None:
         self._at = arena.plan.physical + layout.TRAPS_OFFSET
         raw = ram.read(self._at, layout.TRAP_ENTRIES * layout.TRAP.itemsize)
         self._sites = np.frombuffer(raw, layout.TRAP)["site"].astype(np.int64)
@@ -105,7 +105,7 @@ def _header(arena: Arena, name: str) -> int:
     return arena.plan.physical + field_offset(name, layout.HEADER)
 
 
-def trap_sites(ram: Ram, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
+def trap_sites(ram: Readable, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
     """Return the commands that let the sites of ``plans`` be entered by a trap, all but the splices.
 
     ``hook`` is to be put in, where there is none yet.
@@ -117,7 +117,9 @@ def trap_sites(ram: Ram, arena: Arena, plans: Sequence[Plan], hook: Hook | None)
     return commands if hook is None else [*commands, *hook_in(arena, hook)]
 
 
-def lead_traps(ram: Ram, arena: Arena, left: Table, sites: Iterable[int], hook: Hook | None) -> list[Command]:
+def lead_traps(
+    ram: Readable, arena: Arena, left: Table, sites: Iterable[int], hook: Hook | None
+) -> list[Command]:
     """Return the commands that let traps at ``sites`` enter what is ``left`` of the patch table.
 
     When no patch is left that is entered by a trap, the vector gets its own word back: ``hook`` goes.

@@ -191,8 +191,8 @@ def test_a_raw_linux_by_its_own_symbols(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.linux
 def test_where_a_packed_linux_lies_physically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KGDBPATCH_CACHE")
-    linux = Recipe.find("linux")
-    path = linux.image_path()
+    recipe = Recipe.find("linux")
+    path, linux = recipe.image_path(), recipe.personality
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
     (tmp_path / "vmlinux.gz").write_bytes(gzip.compress(path.read_bytes(), 1))

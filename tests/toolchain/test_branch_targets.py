@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kgdbpatch.errors import BadPatch, OutOfReach
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.kernel.planner import _assembler_source
+from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.toolchain.assemble import Engine, assemble
 from kgdbpatch.toolchain.gnu import available
 
@@ -131,9 +131,9 @@ def test_a_name_given_two_values_is_left_to_gnu_as() -> None:
 def test_a_comment_in_latin_1(tmp_path: Path) -> None:
     path = tmp_path / "x.s"
     path.write_bytes(b"nop # f\xfcr den Z\xe4hler\n/* \xe9t\xe9 */ bl 0x5000")
-    source, _ = _assembler_source(path)
+    source, _ = PatchRequest(asm=path).assembler()
     for engine in ("gnu", "keystone"):
-        assert targets(source, engine)[-1] == 0x5000  # type: ignore[arg-type]
+        assert targets(source, engine)[-1] == 0x5000
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def test_both_engines_accept_and_refuse_the_same(mnemonic: str, expression: Expr
     answers = []
     for engine in ("gnu", "keystone"):
         try:
-            answers.append(targets(f".set T, 0x5000\nstart: {mnemonic} {expression.text}", engine)[0])  # type: ignore[arg-type]
+            answers.append(targets(f".set T, 0x5000\nstart: {mnemonic} {expression.text}", engine)[0])
         except BadPatch:
             answers.append(None)
     assert answers[0] == answers[1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Never
 
 import pytest
 
 from kgdbpatch.errors import Refused, TargetBusy, TargetLost
 from kgdbpatch.vm.lock import locked
-from typing import Never
 
 
 def last_ended_in_order(path: Path, *, settles: bool = True) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -15,7 +16,6 @@ from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 
 from .baremetal import LOOP, Starter, count, loader, runs
-from typing import Never
 
 pytestmark = pytest.mark.guest
 

@@ -13,7 +13,7 @@ from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Window
-from kgdbpatch.vm.qemu import Ram
+from kgdbpatch.vm.ram import Readable
 
 __all__ = ["check_blocks", "check_unmapped", "free_bats", "mapping", "tails_mapping"]
 
@@ -75,7 +75,7 @@ def check_blocks(arena: ArenaPlan) -> None:
             raise Refused("mapping", f"the arena would end behind all addresses: 0x{virtual + size:x}")
 
 
-def check_unmapped(arena: ArenaPlan, state: np.void, ram: Ram) -> None:
+def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
     """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take.
 
     All valid BATs of the CPU and all entries of its page table are looked at. What was mapped for the arena

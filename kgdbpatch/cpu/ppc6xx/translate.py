@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.vm.qemu import Ram
+from kgdbpatch.vm.ram import Readable
 
 __all__ = ["PAGE", "mapped_pages", "translate"]
 
@@ -13,7 +13,7 @@ PAGE = 4096
 _BLOCK = 0x1_FFFF  # bytes of the smallest BAT block, less one
 
 
-def translate(state: np.void, ram: Ram, address: int) -> int | None:
+def translate(state: np.void, ram: Readable, address: int) -> int | None:
     """Return the physical address of ``address``, or None where nothing is mapped.
 
     ``state`` is a `layout.STATE` of the stopped CPU; what MSR says at the moment does not
@@ -37,7 +37,7 @@ def translate(state: np.void, ram: Ram, address: int) -> int | None:
     return None
 
 
-def mapped_pages(state: np.void, ram: Ram) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def mapped_pages(state: np.void, ram: Readable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the virtual and physical addresses of all pages that the CPU's page table maps now.
 
     An entry tells its page by the low bits of its group's number, which are a hash (PEM 7.6.1.3).
