@@ -1,4 +1,4 @@
-"""The typer application: the commands of DESIGN.md."""
+"""The typer application: which function is which command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kgdbpatch
-from kgdbpatch.cli import checks, console, graphs, guests, inspect, patches
+from kgdbpatch.cli import checks, console, doctor, graphs, guests, inspect, patches
 
 __all__ = ["app"]
 
@@ -70,3 +70,4 @@ app.command()(patches.remove)
 app.command()(patches.verify)
 app.command()(guests.log)
 app.command()(console.console)
+app.command()(doctor.doctor)

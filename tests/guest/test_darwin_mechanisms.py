@@ -224,7 +224,18 @@ def test_the_second_console_follows_the_log_file(guest: Kernel) -> None:
 
 
 def extensions(guest: Kernel) -> dict[str, tuple[int, int, dict[str, int]]]:
-    """Return address, size and symbols of each extension on the kernel's list, by name."""
+    """Return address, size and symbols of each extension on the kernel's list, by name.
+
+    The guest stands still meanwhile: it loads and unloads extensions all the time.
+    """
+    guest.pause()
+    try:
+        return listed(guest)
+    finally:
+        guest.resume()
+
+
+def listed(guest: Kernel) -> dict[str, tuple[int, int, dict[str, int]]]:
     found = {}
     at = value(guest, "kmod")
     while at:
