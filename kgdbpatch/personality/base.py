@@ -252,7 +252,3 @@ class Personality(ABC):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""
         return ()
-
-    def call_effect_names(self) -> Sequence[str]:
-        """Return glob patterns of routines that keep to no ABI (saved as 'reads everything')."""
-        return ()

@@ -24,6 +24,7 @@ from kgdbpatch.component.ports import Cpu
 from kgdbpatch.guests import recipe
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.personality import Personality
+from kgdbpatch.results import Check, LiveRegisters, Patch, Verification
 from kgdbpatch.vm.machine import MachineDescription
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,15 @@ def test_every_command_line_is_one(page: Path) -> None:
             pytest.fail(f"{line}: {error.format_message()}")
 
 
+def test_what_objects_hold_is_told() -> None:
+    rows = re.findall(r"^\| (`\w+[^|]*) \| ([^|]*) \|", text("reference/json.md"), re.MULTILINE)
+    told = {name: set(re.findall(r"`(\w+)`", keys)) for names, keys in rows for name in names.split(", ")}
+    for name, kind in {"check": Check, "list": Patch, "verify": Verification, "live": LiveRegisters}.items():
+        assert told[f"`{name}`"] >= {field.name for field in dataclasses.fields(kind)}, name
+    groups = {path.split()[1] for path in every_command(typer.main.get_command(app), "kgdbpatch")}
+    assert {name.strip("`") for name in told} >= groups - {"console"}
+
+
 # ---- rules -----------------------------------------------------------------------------------------------
 
 
@@ -216,7 +226,7 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
             found = any(any(place.glob(word.rstrip("/"))) for place in PLACES)
         elif word.endswith("/"):
             found = any((place / word).is_dir() for place in PLACES)
-        elif word.endswith(ENDINGS) and not word.startswith(("my", "board", ".")):
+        elif word.endswith(ENDINGS) and not word.startswith(("FILE", "board", ".")):
             found = "*" in word or word in names_of_files()
         else:
             continue
