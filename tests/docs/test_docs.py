@@ -22,6 +22,7 @@ from mkdocs.exceptions import Abort
 from kgdbpatch.cli.app import app
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.guests import recipe
+from kgdbpatch.kernel.doctor import Finding
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.personality import Personality
 from kgdbpatch.results import Check, LiveRegisters, Patch, Verification
@@ -150,7 +151,13 @@ def test_every_command_line_is_one(page: Path) -> None:
 def test_what_objects_hold_is_told() -> None:
     rows = re.findall(r"^\| (`\w+[^|]*) \| ([^|]*) \|", text("reference/json.md"), re.MULTILINE)
     told = {name: set(re.findall(r"`(\w+)`", keys)) for names, keys in rows for name in names.split(", ")}
-    for name, kind in {"check": Check, "list": Patch, "verify": Verification, "live": LiveRegisters}.items():
+    for name, kind in {
+        "check": Check,
+        "list": Patch,
+        "doctor": Finding,
+        "verify": Verification,
+        "live": LiveRegisters,
+    }.items():
         assert told[f"`{name}`"] >= {field.name for field in dataclasses.fields(kind)}, name
     groups = {path.split()[1] for path in every_command(typer.main.get_command(app), "kgdbpatch")}
     assert {name.strip("`") for name in told} >= groups - {"console"}
