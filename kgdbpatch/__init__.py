@@ -22,9 +22,8 @@ if TYPE_CHECKING:
         TargetLost,
         TargetTimeout,
     )
-    from kgdbpatch.kernel import Kernel
+    from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.request import PatchRequest
-    from kgdbpatch.results import Patch
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,7 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Kernel": "kgdbpatch.kernel",
-    "Patch": "kgdbpatch.results",
+    "Patch": "kgdbpatch.kernel",
     "PatchRequest": "kgdbpatch.patch.request",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "Patch", "PatchState", "Verification"]
+__all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "PatchRow", "PatchState", "Verification"]
 
 
 class PatchState(StrEnum):
@@ -29,7 +29,7 @@ class Check:
     """The answer to "may I patch here?"; ``saved`` and ``body_words`` are those of a call.
 
     ``rule`` and ``reason`` say why not, ``nearest`` where else; ``entry`` is how a site would lead to
-    the patch, as for `Patch`.
+    the patch, as for `PatchRow`.
     """
 
     site: int
@@ -69,7 +69,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
+class PatchRow:
     """An entry of the guest's patch table; ``hits`` is None for patches that do not count.
 
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;

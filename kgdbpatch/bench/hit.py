@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kgdbpatch.kernel import Applied, Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.patch.trap import HOOK_SIZE
 
 __all__ = ["ICOUNT", "Cost", "hit_cost"]
@@ -38,7 +38,7 @@ class Cost:
 def hit_cost(
     kernel: Kernel,
     site: str | int,
-    applied: Applied | None,
+    applied: Patch | None,
     *,
     inline: int = 0,
     hits: int = _HITS,

@@ -15,7 +15,7 @@ from kgdbpatch.bench.cost import JOBS, Job
 from kgdbpatch.bench.hand import LEAF, by_hand, hand_written
 from kgdbpatch.bench.hit import ICOUNT, hit_cost
 from kgdbpatch.cli.output import json_line, table
-from kgdbpatch.kernel import Applied, Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.vm.packets import packets_sent, round_trip
 from kgdbpatch.vm.qemu import Qemu
 
@@ -51,7 +51,7 @@ class Ratio:
         return self.ratio <= self.most
 
 
-def _cost(kernel: Kernel, site: str | int, applied: Applied, inline: int = 0) -> int:
+def _cost(kernel: Kernel, site: str | int, applied: Patch, inline: int = 0) -> int:
     return hit_cost(kernel, site, applied, inline=inline).instructions
 
 

@@ -17,8 +17,9 @@ from kgdbpatch.errors import ComponentDamaged, DeadKernel, Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
-    from kgdbpatch.kernel import Applied, Kernel, Patch
+    from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.plan import Plan
+    from kgdbpatch.results import PatchRow
 from kgdbpatch.patch.request import PatchRequest
 
 _NAMED = 5  # sites of a rule that are named
@@ -148,7 +149,7 @@ def _symbolize(kernel: Kernel) -> Callable[[int], str]:
 
 
 def _show_applied(
-    kernel: Kernel, made: Plan | Applied, identity: int | None, pause: int | None, as_json: bool
+    kernel: Kernel, made: Plan | Patch, identity: int | None, pause: int | None, as_json: bool
 ) -> None:
     for warning in made.warnings:
         print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
@@ -179,7 +180,7 @@ def _show_applied(
         print("guarded: a thread inside the payload passes the site without running it again")
 
 
-def _patch(patch: Patch) -> dict[str, Any]:
+def _patch(patch: PatchRow) -> dict[str, Any]:
     return asdict(patch)
 
 

@@ -6,13 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kgdbpatch.kernel.applied import Applied, Batch
     from kgdbpatch.kernel.kernel import Kernel
+    from kgdbpatch.kernel.patch import Batch, Patch
     from kgdbpatch.kernel.removal import Removal
-    from kgdbpatch.results import Check, KernelChange, LiveRegisters, Patch, Verification
+    from kgdbpatch.results import Check, KernelChange, LiveRegisters, Verification
 
 __all__ = [
-    "Applied",
     "Batch",
     "Check",
     "Kernel",
@@ -23,7 +22,7 @@ __all__ = [
     "Verification",
 ]
 
-_HOMES = {"Applied": "applied", "Batch": "applied", "Kernel": "kernel", "Removal": "removal"}
+_HOMES = {"Patch": "patch", "Batch": "patch", "Kernel": "kernel", "Removal": "removal"}
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
@@ -14,24 +14,20 @@ from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Function, Image
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.applied import Applied, Batch
 from kgdbpatch.kernel.checks import Checker
 from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.looping import cpus_inside
+from kgdbpatch.kernel.patch import Batch, Patch
 from kgdbpatch.kernel.planner import Planner
 from kgdbpatch.kernel.removal import Removal, as_patch, take_out
 from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.patch.survey import Survey
-from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, Patch, PatchState, Verification
+from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, PatchRow, PatchState, Verification
 from kgdbpatch.vm.steps import executed, step_to
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
-    "Applied",
     "Batch",
     "Check",
     "Kernel",
@@ -44,6 +40,7 @@ __all__ = [
 
 Ids = list[int]
 Patches = list[Patch]
+Rows = list[PatchRow]
 Functions = list[Function]
 Extensions = list[Extension]
 Code = list[tuple[int, int, str]]
@@ -146,7 +143,7 @@ class Kernel(RunningGuest):
         site: str | int,
         request: PatchRequest | None = None,
         **asked: Unpack[Asked],
-    ) -> Applied:
+    ) -> Patch:
         """Put code at a site of the running kernel: one stop, one splice word.
 
         What is asked for is a `PatchRequest`, or its fields by name. ``asm`` is assembler text or the
@@ -164,12 +161,12 @@ class Kernel(RunningGuest):
         """
         request = request or PatchRequest(**asked)
 
-        def change(header: Header, basis: bytes) -> Applied:
+        def change(header: Header, basis: bytes) -> Patch:
             planner = self._planner(header, request)
             payload = planner.payload(request)
             slot, made = planner.one(self.resolve(site), payload)
             (identity,) = self._component.apply(header, [(slot, made)], self._text.hook, basis)
-            return Applied(self, identity, made, self._component.pause)
+            return Patch.planned(self, identity, made, self._component.pause)
 
         return self._change(change)
 
@@ -214,7 +211,8 @@ class Kernel(RunningGuest):
         ids = self._component.apply(header, planned, self._text.hook, basis)
         pause = self._component.pause
         made = (
-            Applied(self, identity, plan, pause) for identity, (_, plan) in zip(ids, planned, strict=True)
+            Patch.planned(self, identity, plan, pause)
+            for identity, (_, plan) in zip(ids, planned, strict=True)
         )
         return Batch(tuple(made), tuple(refused), round(pause * 1e6))
 
@@ -232,10 +230,17 @@ class Kernel(RunningGuest):
     @property
     def patches(self) -> Patches:
         """The patch table as it is now; the guest is not stopped. Raises `DeadKernel`."""
-        return self.patch_table() if self.header else []
+        return [Patch.listed(self, row) for row in self.patch_table()] if self.header else []
 
-    def patch_table(self) -> Patches:
-        """Return the patch table, of a dead kernel too; the guest is not stopped."""
+    def find_patch(self, identity: int) -> Patch:
+        """Return a patch by its id, as it stands in the table now; raise `Misuse` when there is none."""
+        for row in self.patch_table():
+            if row.id == identity:
+                return Patch.listed(self, row)
+        raise Misuse(f"the guest has no patch {identity}")
+
+    def patch_table(self) -> Rows:
+        """Return the entries of the patch table, of a dead kernel too; the guest is not stopped."""
         header = self._header()
         arena = self._component.arena(header.arena)
         records = arena.records()

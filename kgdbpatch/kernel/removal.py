@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused
-from kgdbpatch.results import Patch, PatchState
+from kgdbpatch.results import PatchRow, PatchState
 
 __all__ = ["Removal", "as_patch", "take_out"]
 
@@ -21,7 +21,7 @@ class Removal:
     record of a damaged patch is gone; its site holds what it held).
     """
 
-    patches: tuple[Patch, ...]
+    patches: tuple[PatchRow, ...]
     refused: tuple[Refused, ...]
 
     @property
@@ -30,10 +30,10 @@ class Removal:
         return [patch.id for patch in self.patches if patch.state is PatchState.RETIRED]
 
 
-def as_patch(record: Record) -> Patch:
+def as_patch(record: Record) -> PatchRow:
     """Return an entry of the patch table as users see it."""
     hits = record.hits if record.counted else None
-    return Patch(record.id, record.site, record.state, hits, record.entry, record.forced)
+    return PatchRow(record.id, record.site, record.state, hits, record.entry, record.forced)
 
 
 def take_out(

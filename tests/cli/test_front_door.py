@@ -53,6 +53,15 @@ def test_c_and_assembler_as_text_or_as_files(kernel: Kernel, tmp_path: Path) -> 
     request = PatchRequest(asm="nop", count=True)
     with kernel.patch(site, request) as patch:
         assert patch.entry
+    with kernel.patch(site, request) as patch:
+        (listed,) = kernel.patches
+        assert (listed.id, listed.state, listed.plan) == (patch.id, "active", None)
+        assert patch.state == "active"
+        assert patch.saved == patch.plan.saved
+        kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+        assert (listed.refresh().hits or 0) > (listed.hits or 0)
+        assert listed != listed.refresh()
+    assert patch.state in ("removed", "retired")
     assert len(kernel.patch_all([f.address for f in kernel.functions("vm_*")], request).patches) > 3
     kernel.remove_all()
     with pytest.raises(BadPatch, match=r"stdin"):

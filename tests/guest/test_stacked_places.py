@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.kernel import Applied, Kernel
+from kgdbpatch.kernel import Kernel, Patch
 
 ROOT = Path(__file__).parents[2]
 SITE = "run_netisr"
 KINDS = ("call", "count", "c")
 
 
-def _put_in(kernel: Kernel, kind: str) -> Applied:
+def _put_in(kernel: Kernel, kind: str) -> Patch:
     if kind == "call":
         return kernel.patch(SITE, call="splx")
     if kind == "c":

@@ -6,7 +6,7 @@ import pytest
 
 from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.kernel import Applied, Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.vm.gdb import GRegisters
 
 from .work import apply_in_vain, beat, empty
@@ -24,7 +24,7 @@ both = pytest.mark.parametrize(
 )
 
 
-def run_through(kernel: Kernel, applied: Applied) -> None:
+def run_through(kernel: Kernel, applied: Patch) -> None:
     """Let the guest run through a patch once more."""
     with kernel.stopped() as session:
         for place in (applied.body, applied.site, applied.body):

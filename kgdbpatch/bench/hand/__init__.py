@@ -12,7 +12,7 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.isa import encode
-from kgdbpatch.kernel import Applied, Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.patch.plan import Place, Plan
 from kgdbpatch.patch.reach import jump
 from kgdbpatch.patch.request import PatchRequest
@@ -30,7 +30,7 @@ def hand_written(profile: str, what: str) -> Path:
 
 
 @contextmanager
-def by_hand(kernel: Kernel, site: str, c: Path, body: Path) -> Iterator[Applied]:
+def by_hand(kernel: Kernel, site: str, c: Path, body: Path) -> Iterator[Patch]:
     """Keep a patch that calls the C file's function at ``site`` in, with a hand-written body."""
     header = kernel.header
     planner = kernel._planner(header)
@@ -39,7 +39,7 @@ def by_hand(kernel: Kernel, site: str, c: Path, body: Path) -> Iterator[Applied]
     counter += slot * layout.RECORD.itemsize + field_offset("hits", layout.RECORD)
     plan = _rewritten(made, counter, body, header.arena.near_shift if made.springboard_used else 0)
     (identity,) = kernel._component.apply(header, [(slot, plan)])
-    applied = Applied(kernel, identity, plan, kernel._component.pause)
+    applied = Patch.planned(kernel, identity, plan, kernel._component.pause)
     with applied:
         yield applied
 
