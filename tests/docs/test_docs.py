@@ -25,7 +25,7 @@ from kgdbpatch.guests import recipe
 from kgdbpatch.kernel.doctor import Finding
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.personality import Personality
-from kgdbpatch.results import Check, LiveRegisters, Patch, Verification
+from kgdbpatch.results import Check, LiveRegisters, PatchRow, Verification
 from kgdbpatch.vm.machine import MachineDescription
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_what_objects_hold_is_told() -> None:
     told = {name: set(re.findall(r"`(\w+)`", keys)) for names, keys in rows for name in names.split(", ")}
     for name, kind in {
         "check": Check,
-        "list": Patch,
+        "list": PatchRow,
         "doctor": Finding,
         "verify": Verification,
         "live": LiveRegisters,
