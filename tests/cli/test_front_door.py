@@ -49,12 +49,12 @@ def test_c_and_assembler_as_text_or_as_files(kernel: Kernel, tmp_path: Path) -> 
         with kernel.patch(site, **way, count=True) as patch:
             kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
             assert patch.hits
-            assert [one.id for one in kernel.patches] == [patch.id]
+            assert patch.id in [one.id for one in kernel.patches]
     request = PatchRequest(asm="nop", count=True)
     with kernel.patch(site, request) as patch:
         assert patch.entry
     with kernel.patch(site, request) as patch:
-        (listed,) = kernel.patches
+        listed = next(one for one in kernel.patches if one.id == patch.id)
         assert (listed.id, listed.state, listed.plan) == (patch.id, "active", None)
         assert patch.state == "active"
         assert patch.saved == patch.plan.saved
