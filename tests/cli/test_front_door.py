@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from guest.work import beat
 
 import kgdbpatch
 from kgdbpatch import Kernel, Misuse, PatchRequest
@@ -47,7 +48,7 @@ def test_c_and_assembler_as_text_or_as_files(kernel: Kernel, tmp_path: Path) -> 
     ways = [{"c": C}, {"c": source}, {"c": str(source)}, {"asm": "nop"}, {"asm": assembler}]
     for way in ways:
         with kernel.patch(site, **way, count=True) as patch:
-            kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+            beat(kernel, 2)
             assert patch.hits
             assert patch.id in [one.id for one in kernel.patches]
     request = PatchRequest(asm="nop", count=True)
@@ -58,7 +59,7 @@ def test_c_and_assembler_as_text_or_as_files(kernel: Kernel, tmp_path: Path) -> 
         assert (listed.id, listed.state, listed.plan) == (patch.id, "active", None)
         assert patch.state == "active"
         assert patch.saved == patch.plan.saved
-        kernel.log.wait("selfcheck", deadline=60, since=kernel.log.position())
+        beat(kernel, 2)
         assert (listed.refresh().hits or 0) > (listed.hits or 0)
         assert listed != listed.refresh()
     assert patch.state in ("removed", "retired")
