@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -265,6 +266,13 @@ def test_every_name_is_one_of_the_code(page: Path) -> None:
             continue
         for name in re.findall(r"[A-Za-z_]\w+", word):
             assert name in OTHERS or re.search(rf"\b{name}\b", source()), f"{page.name}: {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_object_of_the_reference_is_there(page: Path) -> None:
+    found = re.findall(r"^::: (\S+)$|\]\[(kgdbpatch[\w.]+)\]", page.read_text(), re.MULTILINE)
+    for name in map("".join, found):
+        assert resolve_name(name) is not None
 
 
 def test_the_rooms_and_their_order_are_those_of_the_contracts() -> None:
