@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import kgdbpatch
-from kgdbpatch.cli import checks, console, doctor, graphs, guests, inspect, patches
 
-__all__ = ["app"]
+__all__ = ["application", "asked"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+# name: module of this package and what in it is the command, or the group of commands
+_COMMANDS = {
+    "boot": "guests.boot",
+    "ps": "guests.ps",
+    "shutdown": "guests.shutdown",
+    "image": "guests.image",
+    "functions": "inspect.functions",
+    "analyze": "inspect.analyze",
+    "live": "inspect.live",
+    "print": "inspect.evaluate",
+    "eval": "inspect.evaluate",
+    "cfg": "graphs.cfg",
+    "callgraph": "graphs.callgraph",
+    "check": "checks.check",
+    "apply": "patches.apply",
+    "list": "patches.list_patches",
+    "remove": "patches.remove",
+    "verify": "patches.verify",
+    "log": "guests.log",
+    "console": "console.console",
+    "doctor": "doctor.doctor",
+}
+_HIDDEN = {"eval"}  # the older name
+
+
+def asked(arguments: Sequence[str]) -> str | None:
+    """Return the command that a command line names, None where it names none."""
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    return first if first in _COMMANDS else None
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """Return the application with all commands, or with that one: the others take time to make."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_options)
+    for name, place in _COMMANDS.items():
+        if only in (None, name):
+            module, attribute = place.split(".")
+            what = getattr(import_module(f"kgdbpatch.cli.{module}"), attribute)
+            if isinstance(what, typer.Typer):
+                app.add_typer(what, name=name)
+            else:
+                app.command(name, hidden=name in _HIDDEN)(what)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -25,7 +69,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show where an error comes from (or set KGDBPATCH_DEBUG=1).")
@@ -50,24 +93,3 @@ def _options(
     Exit codes: 0 done, 1 internal error, 2 usage, 3 refused as unsafe,
     4 target lost or timed out, 5 bad image or patch file.
     """
-
-
-app.command()(guests.boot)
-app.command()(guests.ps)
-app.command()(guests.shutdown)
-app.add_typer(guests.image, name="image")
-app.command()(inspect.functions)
-app.command()(inspect.analyze)
-app.command()(inspect.live)
-app.command("print")(inspect.evaluate)
-app.command("eval", hidden=True)(inspect.evaluate)
-app.command()(graphs.cfg)
-app.command()(graphs.callgraph)
-app.command()(checks.check)
-app.command()(patches.apply)
-app.command("list")(patches.list_patches)
-app.command()(patches.remove)
-app.command()(patches.verify)
-app.command()(guests.log)
-app.command()(console.console)
-app.command()(doctor.doctor)

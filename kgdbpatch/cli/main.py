@@ -13,8 +13,9 @@ from typing import Any
 
 import typer
 
-from kgdbpatch.cli.app import app
+from kgdbpatch.cli.app import application, asked
 from kgdbpatch.cli.output import json_line, with_symbols
+from kgdbpatch.cli.words import taken_as_they_are
 from kgdbpatch.errors import KgdbPatchError
 
 __all__ = ["main"]
@@ -39,9 +40,11 @@ def run(arguments: list[str]) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
     try:
         # not through click's own main: it takes any broken pipe, the debugger's too, for stdout's
-        command = typer.main.get_command(app)
-        if _COMPLETE in os.environ:
+        completing = _COMPLETE in os.environ
+        command = typer.main.get_command(application(None if completing else asked(arguments)))
+        if completing:
             command.main(arguments, _PROGRAM)  # answers the shell, and exits
+        taken_as_they_are(command)
         with command.make_context(_PROGRAM, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()

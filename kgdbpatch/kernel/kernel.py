@@ -125,6 +125,7 @@ class Kernel(RunningGuest):
             force=request is not None and request.force,
             tails=tails,
             stack=self._personality.stack_size(self.image),
+            reading=self._text.at_once,
         )
 
     def plan(

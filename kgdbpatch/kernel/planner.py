@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -52,7 +53,8 @@ class Planner:
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
     vector tails; ``via`` is one of `VIA`; with ``force`` plans may go against the rules of `FORCEABLE`;
-    ``stack`` is the size of the kernel's stacks, bytes.
+    ``stack`` is the size of the kernel's stacks, bytes. Sites are judged within ``reading()``, in which
+    the kernel's words may be taken to be those of one moment.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Planner:
         force: bool = False,
         tails: Sequence[int] = (),
         stack: int = LEAST_STACK,
+        reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         if via not in VIA:
             raise Misuse(f"via is one of {', '.join(VIA)}, not '{via}'")
@@ -74,7 +77,7 @@ class Planner:
         if via == "tails" and not tails:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._survey, self._arena, self._force = image, survey, arena, force
-        self._hook, self._via, self._stack = hook, via, stack
+        self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
@@ -297,6 +300,10 @@ class Planner:
 
         Raises `Refused` naming the nearest site that would do.
         """
+        with self._reading():
+            return self._one(address, payload)
+
+    def _one(self, address: int, payload: Payload) -> tuple[int, Plan]:
         try:
             return self._placed(address, payload, quick=payload.counted)
         except Refused as refused:
@@ -314,11 +321,12 @@ class Planner:
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
         """Return why ``payload`` cannot be put at those of ``addresses`` where it cannot."""
         place, found = self._allocator.look(), []
-        for address in addresses:
-            try:
-                self._draft(self._site(address), payload, place)
-            except Refused as refused:
-                found.append(refused)
+        with self._reading():
+            for address in addresses:
+                try:
+                    self._draft(self._site(address), payload, place)
+                except Refused as refused:
+                    found.append(refused)
         return found
 
     def many(self, addresses: Iterable[int], payload: Payload) -> tuple[Planned, list[Refused]]:
@@ -333,8 +341,13 @@ class Planner:
         ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
         arena has no room for all, `Misuse` when an address is given twice.
         """
-        planned, refusals = [], []
-        wanted, seen = list(wanted), set[int]()
+        with self._reading():
+            return self._each(list(wanted), progress)
+
+    def _each(
+        self, wanted: list[tuple[int, Payload]], progress: Callable[[str], None]
+    ) -> tuple[Planned, list[Refused]]:
+        planned, refusals, seen = [], [], set[int]()
         said = time.monotonic()
         for address, payload in wanted:
             if address in seen:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,11 +27,20 @@ __all__ = ["RunningText"]
 _TRIES = 5  # at reading patch table and text while nobody changes patches
 
 
+@dataclass(frozen=True, slots=True)
+class _Undone:
+    """The kernel's own ``words`` at ``sites``, ascending, which hold something else while patches are in."""
+
+    sites: npt.NDArray[np.int64]
+    words: npt.NDArray[np.uint32]
+
+
 class RunningText:
     """Read a kernel's text in a guest's RAM, which goes on running."""
 
     def __init__(self, qemu: Qemu, personality: Personality, image: Image) -> None:
         self._qemu, self._personality, self._image = qemu, personality, image
+        self._held: _Undone | None = None
 
     @property
     def _ram(self) -> Ram:
@@ -57,17 +69,29 @@ class RunningText:
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
         words = self.raw_words(address, count)
-        header = self.header()
-        if header is not None and header.slots:
-            table = Arena(self._ram, header.arena).table(address, address + 4 * count)
-            for site, word in table.originals().items():
-                words[(site - address) // 4] = word
-        shift = self._vector_shift if header is not None else None
-        if header is not None and shift is not None and address - shift < 0x1_0000:
-            for place, word in self._vector_words(header, shift).items():
-                if address <= place < address + 4 * count:
-                    words[(place - address) // 4] = word
+        undone = self._held or self._undone()
+        first, behind = np.searchsorted(undone.sites, (address, address + 4 * count)).tolist()
+        words[(undone.sites[first:behind] - address) // 4] = undone.words[first:behind]
         return words
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Have `words` look at header and patch table once, for one operation; nobody changes patches then."""
+        before, self._held = self._held, self._held or self._undone()
+        try:
+            yield
+        finally:
+            self._held = before
+
+    def _undone(self) -> _Undone:
+        """Return what patches and the component have changed in the kernel's text."""
+        header, found = self.header(), dict[int, int]()
+        if header is not None and header.slots:
+            found = Arena(self._ram, header.arena).table().originals()
+        if header is not None and self._vector_shift is not None:
+            found |= self._vector_words(header, self._vector_shift)
+        sites = np.array(sorted(found), np.int64)
+        return _Undone(sites, np.array([found[at] for at in sites.tolist()], np.uint32))
 
     @cached_property
     def _vector_shift(self) -> int | None:

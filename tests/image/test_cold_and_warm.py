@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kgdbpatch.cli.app import app
+from kgdbpatch.cli.app import application
 from kgdbpatch.image import Image
 
 from . import machobject
@@ -104,7 +104,7 @@ def test_words_and_segments(kernel: Path) -> None:
 
 
 def _say(*arguments: str) -> str:
-    result = CliRunner().invoke(app, [*arguments, "--json"])
+    result = CliRunner().invoke(application(), [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     return result.output
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kgdbpatch.cli.app import app
+from kgdbpatch.cli.app import application
 from kgdbpatch.errors import Misuse, UnknownSymbol
 from kgdbpatch.image import Image
 from kgdbpatch.image.contents import Contents
@@ -134,7 +134,7 @@ def test_commands_take_them(elf_path: Path, elf_image: Image) -> None:
     main = elf_image.lookup("main")
     for site in (f"{main:08x}", "main+0x0/0xc", f"[<{main:08x}>] main+0x0/0xc"):
         for command in ("live", "cfg"):
-            result = CliRunner().invoke(app, [command, str(elf_path), site, "--json"])
+            result = CliRunner().invoke(application(), [command, str(elf_path), site, "--json"])
             assert result.exit_code == 0, result.output
             assert f'"address": {main}' in result.output or f'"address":{main}' in result.output
 
@@ -142,7 +142,7 @@ def test_commands_take_them(elf_path: Path, elf_image: Image) -> None:
 @pytest.mark.parametrize("arguments", [["live", "setpu+0x4"], ["cfg", "setpu"], ["functions", "setpu*"]])
 def test_no_match_names_near_ones(elf_path: Path, arguments: list[str]) -> None:
     command, what = arguments
-    result = CliRunner().invoke(app, [command, str(elf_path), what])
+    result = CliRunner().invoke(application(), [command, str(elf_path), what])
     assert isinstance(result.exception, Misuse)
     assert "did you mean setup" in str(result.exception)
 
