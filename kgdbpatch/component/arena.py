@@ -9,12 +9,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.allocate import Allocator
 from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
@@ -22,6 +22,9 @@ from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Ram, Readable
+
+if TYPE_CHECKING:
+    from kgdbpatch.component.allocate import Allocator
 
 __all__ = ["Arena", "Header", "checksum", "field_offset", "header_checksum"]
 
@@ -211,6 +214,8 @@ class Arena:
 
     def allocator(self, springboards: Sequence[int] | None = None) -> Allocator:
         """Return an allocator of what the table leaves free now, and of ``springboards`` if given."""
+        from kgdbpatch.component.allocate import Allocator  # on use: it is for those who plan
+
         return Allocator(self.plan, self.table(), field_offset("hits", layout.RECORD), springboards)
 
     def springboard_code(self, springboard: int | None, slots: int) -> bytes:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.allocate import runs
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.layers import unstack
 from kgdbpatch.component.layout import Op, State
@@ -25,12 +25,15 @@ from kgdbpatch.component.table import STATES, Record, Table
 from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
-from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
-from kgdbpatch.vm.gdb import Debugger, GRegisters
 from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.registers import GRegisters
+
+if TYPE_CHECKING:
+    from kgdbpatch.patch.plan import Plan
+    from kgdbpatch.vm.gdb import Debugger
 
 __all__ = ["ComponentClient"]
 
@@ -232,6 +235,8 @@ class ComponentClient:
             if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
         made = records(ordered, ids, self._personality.to_physical)
+        from kgdbpatch.component.allocate import runs
+
         spans = list(runs([slot for slot, _ in ordered]))
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
@@ -296,6 +301,8 @@ class ComponentClient:
             if any(record.id in ids for record in records):
                 orders += unstack(self._qemu.ram, arena, records, ids)
                 chosen[stack] = False
+        from kgdbpatch.component.allocate import runs
+
         spans = list(runs(table.slots[chosen].tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
@@ -353,6 +360,8 @@ class ComponentClient:
         if freed:
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._lead_traps(arena, stop, left, freed)
+        from kgdbpatch.component.allocate import runs
+
         commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
         stop.obey(commands)
         return [int(identity) for identity in table.raw["id"][pinned]]

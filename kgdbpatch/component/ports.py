@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,10 @@ import numpy.typing as npt
 from kgdbpatch.component.layout import Bats
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan
-from kgdbpatch.vm.gdb import GRegisters, Session
 from kgdbpatch.vm.ram import Readable
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = ["Cpu", "Personality"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,10 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import checksum, header_checksum
 from kgdbpatch.component.layout import NO_BAT, Bats, Flag
 from kgdbpatch.component.table import forced_flags
-from kgdbpatch.patch.plan import Plan
 from kgdbpatch.personality.base import ArenaPlan
+
+if TYPE_CHECKING:
+    from kgdbpatch.patch.plan import Plan
 
 __all__ = ["header_of", "pieces", "records"]
 

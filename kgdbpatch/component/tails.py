@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,9 @@ import numpy.typing as npt
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.patch.plan import Plan
+
+if TYPE_CHECKING:
+    from kgdbpatch.patch.plan import Plan
 
 __all__ = ["in_tails", "out_of_tails"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
-from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
 from kgdbpatch.vm.ram import Readable
+
+if TYPE_CHECKING:
+    from kgdbpatch.patch.plan import Plan
 
 __all__ = ["Traps", "hook_in", "hook_out", "lead_traps", "trap_sites"]
 

@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kgdbpatch.errors import BuildFailed, Misuse
 from kgdbpatch.personality import MemoryPlan, Personality, personality
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm.machine import MachineDescription
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Boot", "Recipe", "recipes"]
 
@@ -252,6 +254,8 @@ def _known() -> dict[str, Callable[[], Path]]:
     found: dict[str, Callable[[], Path]] = {}
     for path in sorted(_HERE.glob("*.toml")):
         found[path.stem] = partial(Path, path)
+    from importlib.metadata import entry_points  # on use: a running guest's record has its recipe
+
     for point in entry_points(group=_GROUP):
         found[point.name] = partial(_installed, point)
     return found

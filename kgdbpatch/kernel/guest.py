@@ -19,17 +19,16 @@ from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
-from kgdbpatch.image.debug import debug_file
 from kgdbpatch.kernel.health import Health, Watch
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.kernel.threads import Threads
-from kgdbpatch.vm.gdb import Debugger, Session
-from kgdbpatch.vm.inspection import Inspection, Inspector, Value
 from kgdbpatch.vm.qemu import Qemu
 
 if TYPE_CHECKING:
     from kgdbpatch.vm.dialogue import Dialogue
+    from kgdbpatch.vm.gdb import Debugger, Session
+    from kgdbpatch.vm.inspection import Inspection, Value
 
 __all__ = ["RunningGuest"]
 
@@ -210,6 +209,8 @@ class RunningGuest:
 
     @cached_property
     def _debugger(self) -> Debugger:
+        from kgdbpatch.vm.gdb import Debugger
+
         return self._closing.enter_context(Debugger(self._qemu, self._wait))
 
     @contextmanager
@@ -310,6 +311,9 @@ class RunningGuest:
         the kernel's own nor beside it. Raises `BadImage` where there is none, `WrongKernel` when it is
         another kernel's.
         """
+        from kgdbpatch.image.debug import debug_file
+        from kgdbpatch.vm.inspection import Inspector
+
         path = debug_file(self.image, None if symbols is None else Path(symbols))
         self._assure_answers()
         with (

@@ -12,20 +12,19 @@ from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Function, Image
-from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
-from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.checks import Checker
 from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.patch import Batch, Patch
-from kgdbpatch.kernel.planner import Planner
 from kgdbpatch.kernel.removal import Removal, as_patch, take_out
-from kgdbpatch.kernel.rules import survey_rules
-from kgdbpatch.patch.plan import Payload, Plan
 from kgdbpatch.patch.request import Asked, PatchRequest
-from kgdbpatch.patch.survey import Survey
 from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, PatchRow, PatchState, Verification
-from kgdbpatch.vm.steps import executed, step_to
+
+if TYPE_CHECKING:  # on use: what a command does not need takes time to import
+    from kgdbpatch.image.kmods import Extension
+    from kgdbpatch.kernel.checks import Checker
+    from kgdbpatch.kernel.planner import Planner
+    from kgdbpatch.patch.plan import Payload, Plan
+    from kgdbpatch.patch.survey import Survey
 
 __all__ = [
     "Batch",
@@ -42,7 +41,7 @@ Ids = list[int]
 Patches = list[Patch]
 Rows = list[PatchRow]
 Functions = list[Function]
-Extensions = list[Extension]
+Extensions = list["Extension"]
 Code = list[tuple[int, int, str]]
 
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
@@ -70,6 +69,10 @@ class Kernel(RunningGuest):
     @cached_property
     def survey(self) -> Survey:
         """What answers for the sites of this kernel."""
+        from kgdbpatch.kernel import remembered
+        from kgdbpatch.kernel.rules import survey_rules
+        from kgdbpatch.patch.survey import Survey
+
         rules = survey_rules(self._personality, self.image, self.header.baseline)
         return Survey(self.image, rules, self.words, remembered.sites)
 
@@ -107,11 +110,15 @@ class Kernel(RunningGuest):
 
     def checker(self, *, count: bool = False) -> Checker:
         """Return what judges sites of this kernel, many at a time; as `check`."""
+        from kgdbpatch.kernel.checks import Checker
+
         return Checker(self.image, self._planner(self.header), count=count)
 
     # ---- patches ---------------------------------------------------------------------------
 
     def _planner(self, header: Header, request: PatchRequest | None = None) -> Planner:
+        from kgdbpatch.kernel.planner import Planner
+
         via = request.via if request else "auto"
         self._check_mapping()  # modules may have been loaded since
         arena = self._component.arena(header.arena)
@@ -219,11 +226,15 @@ class Kernel(RunningGuest):
 
     def extensions(self) -> Extensions:
         """Return the extensions that a Darwin kernel has loaded; the guest is stopped meanwhile."""
+        from kgdbpatch.image.kmods import loaded_extensions
+
         with self._exclusive(), self._component.view(self.header) as read:
             return loaded_extensions(self.image, read)
 
     def with_extensions(self) -> Image:
         """Return the kernel's image with the code of its loaded extensions."""
+        from kgdbpatch.image.kmods import with_extensions
+
         return with_extensions(self.image, self.extensions())
 
     # ---- the patch table ---------------------------------------------------------------------
@@ -355,6 +366,8 @@ class Kernel(RunningGuest):
     @property
     def instructions(self) -> int:
         """Guest instructions executed since power-on; raises `Misuse` unless booted with ``icount``."""
+        from kgdbpatch.vm.steps import executed
+
         return executed(self._qemu)
 
     def trace(self, site: str | int, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
@@ -365,6 +378,8 @@ class Kernel(RunningGuest):
         the site is not reached within ``deadline`` seconds or left for more than ``most``
         instructions.
         """
+        from kgdbpatch.vm.steps import step_to
+
         address = self.resolve(site)
         with self.stopped() as session:
             session.run_to(address, deadline)
@@ -372,6 +387,8 @@ class Kernel(RunningGuest):
 
     def trace_call(self, function: str, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
         """Return the addresses executed from a function's next call to its return; as `trace`."""
+        from kgdbpatch.vm.steps import step_to
+
         with self.stopped() as session:
             entered = session.run_to(self[function].address, deadline)
             return step_to(self._qemu, session, entered["lr"], most)

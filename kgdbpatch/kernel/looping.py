@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,8 +26,10 @@ from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.personality.base import Thread
 from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.cpus import Glance, glances
-from kgdbpatch.vm.gdb import Session
 from kgdbpatch.vm.qemu import Qemu
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.gdb import Session
 
 __all__ = ["cpus_inside"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,14 @@ from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.component.table import Table
-from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
-from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification
 from kgdbpatch.vm.qemu import Qemu, Ram
+
+if TYPE_CHECKING:
+    from kgdbpatch.patch.trap import Hook
 
 __all__ = ["RunningText"]
 
@@ -76,7 +78,7 @@ class RunningText:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Have `words` look at header and patch table once, for one operation; nobody changes patches then."""
+        """Have `words` look at header and patch table only once, for one operation."""
         before, self._held = self._held, self._held or self._undone()
         try:
             yield
@@ -96,6 +98,8 @@ class RunningText:
     @cached_property
     def _vector_shift(self) -> int | None:
         """What physical addresses of the vectors, the first 64 KiB, are less than virtual ones."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+
         return vectors.shift(self._personality, self._image)
 
     def _vector_words(self, header: Header, shift: int) -> dict[int, int]:
@@ -128,6 +132,9 @@ class RunningText:
 
     def free_tails(self) -> list[int]:
         """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+        from kgdbpatch.patch.trap import HOOK_SIZE
+
         window, shift = self.arena.tails, self._vector_shift
         if window is None or shift is None:
             return []
@@ -145,6 +152,8 @@ class RunningText:
     @cached_property
     def hook(self) -> Hook | None:
         """Where the program exception can be hooked, or None."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+
         table = self.arena.physical + TRAPS_OFFSET
         return vectors.hook(self._personality, self._image, table, self.words)
 

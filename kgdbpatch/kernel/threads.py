@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from kgdbpatch.image import Image
 from kgdbpatch.personality.base import Personality, Thread
 from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.qemu import Qemu
-from kgdbpatch.vm.registers import GRegisters
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.registers import GRegisters
 
 __all__ = ["Threads"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
-from kgdbpatch.isa.abi import ABI
-from kgdbpatch.isa.decode import Instruction
+
+if TYPE_CHECKING:
+    from kgdbpatch.isa.abi import ABI
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = ["FORCEABLE", "Site", "Spill"]
 

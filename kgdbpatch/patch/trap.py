@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
-from kgdbpatch.isa.decode import Instruction, Kind, decode
-from kgdbpatch.patch.displace import plain
 
 __all__ = ["HOMES", "HOOK_SIZE", "TWI", "Hook", "is_trap", "trap_word"]
 
@@ -107,8 +105,11 @@ class Hook:
 
     def _onward(self, at: int) -> list[int]:
         """Return what goes on in the kernel's own handler: its first instruction, and on behind it."""
+        from kgdbpatch.isa.decode import Kind, decode  # on use: a patch table is listed without it
+        from kgdbpatch.patch.displace import plain
+
         vector = self.vector - self.shift
-        first: Instruction = decode(self.original, vector)
+        first = decode(self.original, vector)
         if plain(first):
             return [self.original, encode.b(at + 4, vector + 4)]
         if first.kind is Kind.JUMP and first.target is not None:

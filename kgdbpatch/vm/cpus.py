@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from kgdbpatch.vm.qemu import Qemu
-from kgdbpatch.vm.qmp import qmp_again
 
 __all__ = ["Glance", "glances"]
 
@@ -49,6 +48,8 @@ def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:
 
     Raises `TargetTimeout` when another client holds QEMU's monitor for ``deadline`` seconds.
     """
+    from kgdbpatch.vm.qmp import qmp_again  # on use: asyncio is slow to import
+
     command = {"command-line": "info registers -a"}
     answers = qmp_again(qemu.directory / "qmp.sock", "human-monitor-command", command, times, deadline)
     return [[_glance(row) for row in _ROW.finditer(str(text).replace("\r", ""))] for text in answers]

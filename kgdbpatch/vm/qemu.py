@@ -17,7 +17,6 @@ from kgdbpatch.vm.events import EventLog
 from kgdbpatch.vm.lock import exclusive
 from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.process import Process, boot_id, namespace
-from kgdbpatch.vm.qmp import greet, qmp
 from kgdbpatch.vm.ram import Ram
 from kgdbpatch.vm.runtime import GuestRecord
 
@@ -114,6 +113,8 @@ class Qemu:
 
     def _greet(self) -> None:
         try:
+            from kgdbpatch.vm.qmp import greet
+
             greet(self.directory / "qmp.sock", _GREETING)
         except TargetLost as error:
             if self._process.wait(1):
@@ -189,6 +190,8 @@ class Qemu:
         return self._execute(command, arguments, deadline)
 
     def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
+        from kgdbpatch.vm.qmp import qmp  # on use: asyncio is slow to import
+
         try:
             return qmp(self.directory / "qmp.sock", command, arguments, deadline)
         except CommandFailed:

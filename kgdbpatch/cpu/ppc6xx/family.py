@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kgdbpatch.component import layout
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
 from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.errors import Refused
-from kgdbpatch.vm.gdb import GRegisters, Session
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.gdb import GRegisters, Session
 
 __all__ = ["Ppc6xx"]
 

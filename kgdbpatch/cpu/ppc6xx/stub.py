@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, POW, RI
 from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.isa import encode
-from kgdbpatch.vm.gdb import GRegisters, Session
+from kgdbpatch.vm.registers import GRegisters
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.gdb import Session
 
 __all__ = [
     "CODE",
@@ -24,7 +28,7 @@ __all__ = [
     "napping",
 ]
 
-CODE = (files("kgdbpatch.cpu.ppc6xx") / "stub.bin").read_bytes()
+CODE = Path(__file__).with_name("stub.bin").read_bytes()
 _RFI = (0x4C00_0064).to_bytes(4, "big")
 _DONE = CODE.index(encode.nop().to_bytes(4, "big"))
 _WAY_HOME = range(_DONE, CODE.index(_RFI, _DONE) + 4)

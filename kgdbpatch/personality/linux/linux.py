@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.base import MIB, LogLine, Memory, Personality, Thread, Vitals, Window
-from kgdbpatch.personality.linux.rewritten import hidden_edges, hidden_reads, rewritten
 from kgdbpatch.personality.linux.tables import exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
 
@@ -144,14 +142,20 @@ class Linux(Personality):
 
     def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
         """Return the edges of ``__ex_table`` and of the words that the kernel rewrites; None without it."""
+        from kgdbpatch.personality.linux.rewritten import hidden_edges
+
         return hidden_edges(image) if exception_table(image) else None
 
     def hidden_reads(self, image: Image) -> Mapping[int, int]:
         """Return what the words that the kernel rewrites may read in their other forms."""
+        from kgdbpatch.personality.linux.rewritten import hidden_reads
+
         return hidden_reads(image)
 
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of jump labels, static calls, ftrace, feature fix-ups and patch sites."""
+        from kgdbpatch.personality.linux.rewritten import rewritten
+
         return rewritten(image)
 
     def discarded(self, image: Image) -> Sequence[Window]:
@@ -199,6 +203,8 @@ def _options(image: Image) -> dict[str, str]:
     held = next((match for s in image.sections if (match := _IKCONFIG.search(s.data))), None)
     if held is None:
         return {}
+    import gzip
+
     try:
         text = gzip.decompress(held[1]).decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
