@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from kgdbpatch.bench import analyze, patch
+from kgdbpatch.bench import analyze, patch, prompt
 from kgdbpatch.bench.cost import measure
 from kgdbpatch.bench.report import print_costs, print_costs_json
 from kgdbpatch.cli.waiting import progress
@@ -43,10 +43,20 @@ def _patch(profiles: tuple[str, ...], as_json: bool) -> int:
     return worst
 
 
+def _prompt(profiles: tuple[str, ...], as_json: bool) -> int:
+    """Measure commands at the prompt, on Linux; return 1 when one misses its goal."""
+    if "linux" not in profiles:
+        return 0
+    with progress("measuring commands") as told:
+        found = prompt.measure("linux", told)
+    return prompt.report(*found, as_json=as_json)
+
+
 _BENCHES: dict[str, Callable[[tuple[str, ...], bool], int]] = {
     "cost": _cost,
     "patch": _patch,
     "analyze": _analyze,
+    "prompt": _prompt,
 }
 
 

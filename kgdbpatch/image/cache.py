@@ -1,31 +1,51 @@
-"""Remember what is in large kernel files: reading Linux takes 0.3 s, importing LIEF for Mach-O as long.
+"""Remember what is in kernel files, as arrays: reading Linux takes 0.3 s, importing LIEF for Mach-O as long.
 
 An entry is named by the file's SHA-256 and by that of the code that reads such files. It holds
-plain tuples (marshal). Bytes that stand in the file as they are loaded are kept as their place
-there; any others, such as relocated code, are kept themselves.
+plain tuples and the bytes of arrays (marshal). Bytes that stand in the file as they are loaded are
+kept as their place there; any others, such as relocated code, are kept themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import marshal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from kgdbpatch import store
 from kgdbpatch.image.contents import Contents
-from kgdbpatch.image.model import Section, Segment, Symbol
+from kgdbpatch.image.model import Section, Segment
+from kgdbpatch.image.source import Held
+from kgdbpatch.image.symbols import FunctionTable, SymbolTable
 
-__all__ = ["load", "save"]
+__all__ = ["Known", "load", "save"]
 
 _ROOM = "images"
 _MARSHAL = 4  # the format, which all versions of Python have that we run on
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A kernel file: its ``kind``, the ``model`` of CPU that it names, its contents, its functions.
+
+    ``plain`` tells that the kernel is the file itself, neither wrapped nor a part of it.
+    """
+
+    kind: str
+    model: str
+    plain: bool
+    contents: Contents
+    symbols: SymbolTable
+    functions: FunctionTable
+
+
 @cache
 def _readers() -> str:
     """Return a digest of the code that decides what an entry says."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(sys.byteorder.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -35,37 +55,48 @@ def _key(sha256: str) -> str:
     return f"{sha256[:32]}-{_readers()}"
 
 
-def load(sha256: str, data: bytes) -> Contents | None:
-    """Return what is remembered of the file with this digest, or None; ``data`` is its kernel."""
+def load(sha256: str, fetch: Callable[[bool], Callable[[int, int], bytes]]) -> Known | None:
+    """Return what is remembered of the file with this digest, or None.
+
+    ``fetch(plain)`` returns what reads the kernel: the file's own bytes, or what is in it.
+    """
     body = store.load(_ROOM, _key(sha256))
     if body is None:
         return None
-    entry, sections, segments, symbols = marshal.loads(body)
-    return Contents(
+    kind, model, plain, entry, sections, segments, symbols, functions = marshal.loads(body)
+    read = fetch(plain)
+    table = SymbolTable(symbols)
+    contents = Contents(
         entry=entry,
         sections=tuple(
-            Section(name, address, size, _fetch(data, kept), executable, writable, offset)
+            Section(name, address, size, _fetch(read, kept), executable, writable, offset)
             for name, address, size, kept, executable, writable, offset in sections
         ),
         segments=tuple(
-            Segment(name, address, size, _fetch(data, kept), offset, physical)
+            Segment(name, address, size, _fetch(read, kept), offset, physical)
             for name, address, size, kept, offset, physical in segments
         ),
-        symbols=tuple(map(Symbol._make, symbols)),
+        symbols=table,
     )
+    return Known(kind, model, plain, contents, table, FunctionTable(functions))
 
 
-def save(sha256: str, data: bytes, contents: Contents) -> None:
+def save(sha256: str, data: bytes, known: Known) -> None:
     """Remember what was read from ``data``; where there is no room for that, do nothing."""
+    contents = known.contents
     body = marshal.dumps(
         (
+            known.kind,
+            known.model,
+            known.plain,
             contents.entry,
             [
                 (s.name, s.address, s.size, _kept(data, s), s.executable, s.writable, s.offset)
                 for s in contents.sections
             ],
             [(s.name, s.address, s.size, _kept(data, s), s.offset, s.physical) for s in contents.segments],
-            list(map(tuple, contents.symbols)),
+            known.symbols.columns,
+            known.functions.columns,
         ),
         _MARSHAL,
     )
@@ -79,5 +110,5 @@ def _kept(data: bytes, part: Section | Segment) -> bytes | tuple[int, int]:
     return (part.offset, end) if there else part.data
 
 
-def _fetch(data: bytes, kept: bytes | tuple[int, int]) -> bytes:
-    return kept if isinstance(kept, bytes) else data[kept[0] : kept[1]]
+def _fetch(read: Callable[[int, int], bytes], kept: bytes | tuple[int, int]) -> bytes | Held:
+    return kept if isinstance(kept, bytes) else Held(read, *kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -21,7 +22,7 @@ class Contents:
     entry: int
     sections: tuple[Section, ...]
     segments: tuple[Segment, ...]
-    symbols: tuple[Symbol, ...]
+    symbols: Sequence[Symbol]
 
 
 def plainest_first(symbols: list[Symbol]) -> list[Symbol]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import warnings
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from dataclasses import replace
+from fnmatch import translate
+from functools import cache as once
 from functools import cached_property
-from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +18,16 @@ import numpy as np
 from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
 from kgdbpatch.image import cache, spelling
 from kgdbpatch.image.contents import Contents
-from kgdbpatch.image.cpu import model_of
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
-from kgdbpatch.image.raw import read_raw
-from kgdbpatch.image.sniff import is_kext, kernel_slice
-from kgdbpatch.image.unwrap import Unwrapped, unwrap
+from kgdbpatch.image.source import KernelFile
+from kgdbpatch.image.symbols import FunctionTable, SymbolTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kgdbpatch.image.unwrap import Unwrapped
     from kgdbpatch.isa.abi import ABI
 
 __all__ = ["Image"]
@@ -54,28 +53,22 @@ class Image:
         self.entry = contents.entry
         self.sections: tuple[Section, ...] = contents.sections
         self.segments: tuple[Segment, ...] = contents.segments
-        self.symbols: tuple[Symbol, ...] = contents.symbols
+        found = contents.symbols
+        self.symbols = found if isinstance(found, SymbolTable) else SymbolTable.of(found)
 
     @classmethod
     def load(cls, path: str | Path) -> Image:
         """Read a kernel file; raise `BadImage`, one line, for whatever is no such file."""
         path = Path(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise BadImage(path, (error.strerror or str(error)).lower()) from error
-        except ValueError as error:  # a NUL in the name
-            raise BadImage(repr(str(path)), str(error)) from error
-        digest = hashlib.sha256(data).hexdigest()
-        inner = unwrap(path, data)
-        kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
-        contents = cache.load(digest, data)
-        if contents is None:
-            contents = _parse(path, kind, Unwrapped(data, inner.load, inner.entry))
-            cache.save(digest, data, contents)
-        if not any(section.executable for section in contents.sections):
+        file = KernelFile(path)
+        known = cache.load(file.sha256, lambda plain: file.read if plain else _inside(path, file))
+        if known is None:
+            known = _read(path, file)
+        if not any(section.executable for section in known.contents.sections):
             raise BadImage(path, "no section with code in it")
-        return cls(path, kind, digest, contents, model_of(kind, data))
+        image = cls(path, known.kind, file.sha256, known.contents, known.model)
+        image.functions = known.functions
+        return image
 
     def __repr__(self) -> str:
         return f"Image({str(self.path)!r}, {self.format}, entry 0x{self.entry:08x})"
@@ -93,9 +86,9 @@ class Image:
         return DARWIN if self.format == "mach-o" else SYSV
 
     @cached_property
-    def functions(self) -> tuple[Function, ...]:
+    def functions(self) -> FunctionTable:
         """Return all functions, sorted by address."""
-        return delimit(self.symbols, self.sections, labels=self.format == "elf")
+        return _delimited(self.format, self.symbols, self.sections)
 
     def with_guessed(self, places: Iterable[tuple[int, int]]) -> Image:
         """Return the image with functions at ``places`` (address, bytes) besides, marked as guessed.
@@ -107,10 +100,10 @@ class Image:
             section = self.section_at(address)
             if section is not None:
                 guessed.append(Function(f"sub_{address:08x}", address, size, (), section.name, guessed=True))
-        symbols = tuple(Symbol(f.name, f.address, f.size, f.section, "function") for f in guessed)
-        contents = Contents(self.entry, self.sections, self.segments, self.symbols + symbols)
+        symbols = [Symbol(f.name, f.address, f.size, f.section, "function") for f in guessed]
+        contents = Contents(self.entry, self.sections, self.segments, [*self.symbols, *symbols])
         image = Image(self.path, self.format, self.sha256, contents, self.model)
-        image.functions = tuple(sorted((*self.functions, *guessed), key=_address))
+        image.functions = FunctionTable.of(sorted((*self.functions, *guessed), key=_address))
         return image
 
     def code_sections(self) -> tuple[Section, ...]:
@@ -126,31 +119,14 @@ class Image:
         """Return the section that ``address`` lies in."""
         return next((section for section in self.sections if address in section), None)
 
-    @cached_property
-    def _starts(self) -> list[int]:
-        return [function.address for function in self.functions]
-
-    @cached_property
-    def _reach(self) -> list[int]:
-        return list(accumulate((function.end for function in self.functions), max))
-
     def matching(self, pattern: str) -> list[Function]:
         """Return the functions of which a name is like a glob, with or without the symbol prefix."""
-        globs = (pattern, self.symbol_prefix + pattern)
-        return [
-            function
-            for function in self.functions
-            if any(fnmatchcase(n, glob) for n in (function.name, *function.aliases) for glob in globs)
-        ]
+        globs = (translate(pattern), translate(self.symbol_prefix + pattern))
+        return self.functions.named(re.compile("|".join(globs)))
 
     def function_at(self, address: int) -> Function | None:
         """Return the innermost function that ``address`` lies in."""
-        index = bisect_right(self._starts, address) - 1
-        while index >= 0 and self._reach[index] > address:
-            if address in self.functions[index]:
-                return self.functions[index]
-            index -= 1
-        return None
+        return self.functions.around(address)
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes as the booter loads them, zero-filled memory included.
@@ -168,30 +144,12 @@ class Image:
             out += segment.data[offset : offset + count].ljust(count, b"\0")
         return bytes(out)
 
-    @cached_property
-    def _by_name(self) -> dict[str, Symbol]:
-        return {symbol.name: symbol for symbol in reversed(self.symbols)}
-
-    @cached_property
-    def _again(self) -> dict[str, list[Symbol]]:
-        """The symbols of names that several have, but for the first of each name."""
-        again: dict[str, list[Symbol]] = {}
-        first = self._by_name
-        for symbol in self.symbols if len(first) < len(self.symbols) else ():
-            if first[symbol.name] is not symbol:
-                again.setdefault(symbol.name, []).append(symbol)
-        return again
-
-    def _called(self, name: str) -> list[Symbol]:
-        first = self._by_name.get(name)
-        return [] if first is None else [first, *self._again.get(name, ())]
-
     def _candidates(self, name: str) -> list[Symbol]:
         """Return the symbols that a name may mean: a C function before a label that is spelt as in C."""
-        exact = self._called(name)
+        exact = self.symbols.called(name)
         if exact and (not self.symbol_prefix or any(s.kind == "function" for s in exact)):
             return exact
-        return self._called(self.symbol_prefix + name) or exact
+        return self.symbols.called(self.symbol_prefix + name) or exact
 
     def knows(self, name: str) -> bool:
         """Tell whether a name may mean a symbol; the name may lack the format's prefix."""
@@ -217,7 +175,7 @@ class Image:
 
     def near(self, name: str) -> tuple[str, ...]:
         """Return names that somebody who typed ``name`` may have meant."""
-        return close_names(name, self._by_name)
+        return close_names(name, self.symbols.names.all())
 
     def resolve(self, site: str) -> int:
         """Return the address of a place, spelt as `spelling` says: ``func+0x18``, ``0x…``, an oops line's.
@@ -256,25 +214,59 @@ class Image:
             return self._address(name, symbols)
         return number
 
-    @cached_property
-    def _named(self) -> list[Symbol]:
-        return sorted((s for s in self.symbols if s.section), key=_address)
-
     def symbolize(self, address: int) -> str:
         """Return ``func+0x18``, or ``object+0x4`` for data, or ``0x…`` where nothing is near."""
         function = self.function_at(address)
         if function is not None:
             return _plus(function.name, address - function.address)
         section = self.section_at(address)
-        index = bisect_right(self._named, address, key=_address) - 1
-        if section is not None and index >= 0 and self._named[index].section == section.name:
-            symbol = self._named[index]
+        symbol = None if section is None else self.symbols.before(address)
+        if section is not None and symbol is not None and symbol.section == section.name:
             return _plus(symbol.name, address - symbol.address)
         return f"0x{address:08x}"
 
 
+def _delimited(kind: str, symbols: Iterable[Symbol], sections: tuple[Section, ...]) -> FunctionTable:
+    return FunctionTable.of(delimit(symbols, sections, labels=kind == "elf"))
+
+
+def _inside(path: Path, file: KernelFile) -> Callable[[int, int], bytes]:
+    """Return what reads the kernel in a file that holds more than it, or it in another form."""
+
+    @once
+    def kernel() -> bytes:
+        from kgdbpatch.image.sniff import kernel_slice
+        from kgdbpatch.image.unwrap import unwrap
+
+        inner = unwrap(path, file.read())
+        return kernel_slice(path, inner.data, placed=inner.load is not None)[1]
+
+    return lambda begin, end: kernel()[begin:end]
+
+
+def _read(path: Path, file: KernelFile) -> cache.Known:
+    """Take a file apart, and remember what is in it."""
+    from kgdbpatch.image.cpu import model_of
+    from kgdbpatch.image.sniff import kernel_slice
+    from kgdbpatch.image.unwrap import Unwrapped, unwrap
+
+    whole = file.read()
+    inner = unwrap(path, whole)
+    kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
+    contents = _parse(path, kind, Unwrapped(data, inner.load, inner.entry))
+    functions = _delimited(kind, contents.symbols, contents.sections)
+    symbols = SymbolTable.of(contents.symbols)
+    contents = replace(contents, symbols=symbols)
+    known = cache.Known(kind, model_of(kind, data), data == whole, contents, symbols, functions)
+    cache.save(file.sha256, data, known)
+    return known
+
+
 def _parse(path: Path, kind: str, kernel: Unwrapped) -> Contents:
     # Imported on use: LIEF takes 0.4 s to import.
+    from kgdbpatch.image.raw import read_raw
+    from kgdbpatch.image.sniff import is_kext
+
     data = kernel.data
     read: Callable[[object, bytes], Contents]
     if kind == "mach-o" and is_kext(data):

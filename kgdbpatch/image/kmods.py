@@ -54,7 +54,7 @@ def loaded_extensions(image: Image, read: Read) -> list[Extension]:
     ``read(virtual, size)`` reads the stopped guest's memory. A kernel without such a list has no
     extensions. Raises `BadImage` when the list is damaged.
     """
-    if not any(symbol.name == image.symbol_prefix + _HEAD for symbol in image.symbols):
+    if not image.symbols.called(image.symbol_prefix + _HEAD):
         return []
     try:
         return list(_walk(image, read))

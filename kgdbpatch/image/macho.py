@@ -76,7 +76,7 @@ def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], li
                     name=name,
                     address=part.virtual_address,
                     size=part.size,
-                    data=b"" if zero_fill else data[part.offset : part.offset + part.size],
+                    held=b"" if zero_fill else data[part.offset : part.offset + part.size],
                     executable=name in _CODE or any(part.has(flag) for flag in _INSTRUCTIONS),
                     writable=bool(int(command.init_protection) & _VM_PROT_WRITE),
                     offset=part.offset,

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
+
+from kgdbpatch.image.source import Held
 
 __all__ = ["Function", "Section", "Segment", "Symbol"]
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class _Part:
+    """What is ``held`` of a part of a file: bytes, or where they come from."""
+
+    held: bytes | Held
+
+    @cached_property
+    def data(self) -> bytes:
+        """What the file holds of the part."""
+        return bytes(self.held)
+
+
+@dataclass(frozen=True)
+class Section(_Part):
     """A section: ``__TEXT,__text`` or ``.text``.
 
     ``data`` is what the file holds, from ``offset`` on, of its ``size`` bytes.
@@ -18,7 +32,7 @@ class Section:
     name: str
     address: int
     size: int
-    data: bytes
+    held: bytes | Held
     executable: bool
     writable: bool
     offset: int = 0
@@ -35,8 +49,8 @@ class Section:
         return f"Section({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+@dataclass(frozen=True)
+class Segment(_Part):
     """A loaded segment: ``data`` from ``offset`` on in the file; bytes behind it up to ``size`` are zero.
 
     ``physical`` is where it is loaded, None where the file does not say.
@@ -45,7 +59,7 @@ class Segment:
     name: str
     address: int
     size: int
-    data: bytes
+    held: bytes | Held
     offset: int = 0
     physical: int | None = None
 

@@ -223,7 +223,7 @@ def _load(path: str) -> Image:
 
 def with_functions(image: Image) -> Image:
     """Return the image with what seems to be functions in the code sections that name none."""
-    named = {function.section for function in image.functions}
+    named = image.functions.sections
     bare = [section for section in image.code_sections() if section.name not in named]
     if not bare:
         return image
@@ -277,7 +277,7 @@ def analyze(image: Image) -> Analysis:
     start = time.perf_counter()
     figures = whole.analyze(
         [(section.address, image.words(section)) for section in image.code_sections()],
-        [(function.address, function.size) for function in image.functions],
+        image.functions.spans(),
         [(section.address, section.data) for section in image.sections],
         hidden_edges(image),
     )
@@ -291,7 +291,7 @@ def whole(image: Image) -> Whole:
 
     return analyze_whole(
         [(section.address, image.words(section)) for section in image.code_sections()],
-        [(function.address, function.size) for function in image.functions],
+        image.functions.spans(),
         image.abi,
         [(section.address, section.data) for section in image.sections],
         hidden_edges(image),

@@ -124,11 +124,7 @@ class Survey:
 
     def _functions(self) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions that stay in memory after boot."""
-        return [
-            (function.address, function.size)
-            for function in self._image.functions
-            if not self._discarded(function.address)
-        ]
+        return [span for span in self._image.functions.spans() if not self._discarded(span[0])]
 
     def _live(self, address: int) -> int:
         """Return the mask of what is live before an instruction."""

@@ -48,8 +48,6 @@ def detect(image: Image) -> Personality:
     """Return the operating system that a kernel file looks like: by its format, tables and symbols."""
     if image.format == "mach-o":
         return personality("darwin")
-    if any(section.name == "__ex_table" for section in image.sections) or any(
-        symbol.name in _LINUX for symbol in image.symbols
-    ):
+    if any(section.name == "__ex_table" for section in image.sections) or image.symbols.last(_LINUX):
         return personality("linux")
     return personality("unknown")

@@ -51,7 +51,7 @@ class Darwin(Personality):
 
     def vitals(self, image: Image) -> Vitals:
         """Return the count of changes of threads."""
-        found = (symbol.address for symbol in image.symbols if symbol.name == "_context_switches")
+        found = (symbol.address for symbol in image.symbols.called("_context_switches"))
         places = (self.to_physical(image, address) for address in found)
         return Vitals((), tuple(place for place in places if place is not None))
 
@@ -66,13 +66,13 @@ class Darwin(Personality):
 
     def stack_size(self, image: Image) -> int:
         """Return what the kernel's own symbol says, else what xnu has: 16 KiB."""
-        known = (s.address for s in image.symbols if s.name == "_kernel_stack_size")
-        return next(known, 0x4000)
+        known = image.symbols.called("_kernel_stack_size")
+        return known[0].address if known else 0x4000
 
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
         """Yield the threads on the bundled kernel's list; none of a kernel that has no such list."""
-        head = next((symbol.address for symbol in image.symbols if symbol.name == "_all_threads"), None)
-        link = None if head is None else read(head, 4)
+        head = image.symbols.called("_all_threads")
+        link = read(head[0].address, 4) if head else None
         for _ in range(_MOST_THREADS):
             at = int.from_bytes(link or b"", "big")
             held = read(at, _THREAD.size) if at else None

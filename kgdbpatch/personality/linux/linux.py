@@ -49,7 +49,7 @@ class Linux(Personality):
 
     def vitals(self, image: Image) -> Vitals:
         """Return the clock's ticks, the idle thread, and the CPU that panicked (-1 as long as none has)."""
-        known = {symbol.name: symbol.address for symbol in image.symbols if symbol.name in _VITAL}
+        known = {name: symbol.address for name, symbol in image.symbols.last(_VITAL).items()}
         places = {name: self.to_physical(image, address) for name, address in known.items()}
         ticks, panic = places.get("jiffies"), places.get("panic_cpu")
         stack = known.get("init_stack")
@@ -67,23 +67,21 @@ class Linux(Personality):
         if shift is not None:
             return 1 << int(shift)
         ends = ("init_stack", "__end_init_stack", "__end_init_task")
-        known = {symbol.name: symbol.address for symbol in image.symbols if symbol.name in ends}
+        known = {name: symbol.address for name, symbol in image.symbols.last(ends).items()}
         end = known.get("__end_init_stack", known.get("__end_init_task", 0))
         size = end - known.get("init_stack", end)
         return size if size >= super().stack_size(image) else super().stack_size(image)
 
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
         """Yield all processes' and the kernel's threads; none when ``init_task`` cannot be understood."""
-        known = {
-            symbol.name: symbol for symbol in image.symbols if symbol.name in ("init_task", "init_stack")
-        }
+        known = image.symbols.last(("init_task", "init_stack"))
         if len(known) == 2:
             task = known["init_task"]
             yield from threads(read, task.address, task.size or 0, known["init_stack"].address)
 
     def may_resume(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
         """Tell whether ``place`` is in a live part of a thread's or an interrupt's stack."""
-        known = {symbol.name: symbol for symbol in image.symbols if symbol.name in _STACK_SYMBOLS}
+        known = image.symbols.last(_STACK_SYMBOLS)
         if len(known) < len(_STACK_SYMBOLS):
             return True
         task = known["init_task"]
@@ -180,8 +178,8 @@ def _outside_of_all(
         return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
     if int(task_size, 0) > min(window.start for window in windows):
         return f"processes reach up to {task_size} (CONFIG_TASK_SIZE)"
-    count = next((symbol.address for symbol in image.symbols if symbol.name == "max_pfn"), 0)
-    at = to_physical(image, count)
+    count = image.symbols.called("max_pfn")
+    at = to_physical(image, count[0].address if count else 0)
     if at is None:
         return "how much memory the kernel uses is not known: it has no symbol max_pfn"
     pages = int.from_bytes(read(at, 4), "big")

@@ -155,8 +155,8 @@ def _trampolines(image: Image) -> dict[int, str]:
             address = section.address + 4 * index
             if ((high << 16) + offset) & 0xFFFF_FFFF == address + _TRAMPOLINE_DATA and low >> 26 == 32:
                 found[address] = image.symbolize(address)
-    for symbol in image.symbols:
-        if symbol.name.startswith(_TRAMPOLINE) and _in_code(image, symbol.address):
+    for symbol in image.symbols.beginning(_TRAMPOLINE):
+        if _in_code(image, symbol.address):
             found[symbol.address] = symbol.name
     return found
 
@@ -179,7 +179,7 @@ def _static_calls(image: Image) -> dict[int, Rewritten]:
 
 
 def _ftrace(image: Image) -> dict[int, Rewritten]:
-    named = [symbol for symbol in image.symbols if symbol.name.startswith("ftrace_")]
+    named = image.symbols.beginning("ftrace_")
     places = {symbol.address for symbol in named if _FTRACE_CALL.fullmatch(symbol.name)}
     for symbol in named:
         function = image.function_at(symbol.address) if _FTRACE_STUBS.fullmatch(symbol.name) else None
@@ -202,9 +202,7 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
 def _patch_sites(image: Image) -> dict[int, Rewritten]:
     """Return what symbols like ``patch__hash_page_A0`` name: words of data that point at code, or code."""
     found = {}
-    for symbol in image.symbols:
-        if not _PATCH_SITE.fullmatch(symbol.name):
-            continue
+    for symbol in image.symbols.matching(_PATCH_SITE):
         what = Rewritten(PATCH_SITE, symbol.name)
         if _in_code(image, symbol.address):
             found[symbol.address] = what
@@ -231,7 +229,7 @@ def _features(image: Image) -> dict[int, Rewritten]:
 
 def _fixup_tables(image: Image) -> dict[str, Table]:
     names = {section.name for section in image.sections if _FIXUPS.fullmatch(section.name)}
-    starts = [symbol.name for symbol in image.symbols if symbol.name.startswith("__start_")]
+    starts = [symbol.name for symbol in image.symbols.beginning("__start_")]
     found = {}
     for start in starts:
         match = _FIXUPS.fullmatch(start)

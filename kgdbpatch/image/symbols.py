@@ -1,0 +1,249 @@
+"""Symbols and functions of a kernel as arrays: Linux has 50,000, of which a command wants a few.
+
+A `Symbol` or `Function` is made of a row where it is wanted. Rows are in the order in which symbols
+name functions (`Contents`), functions in that of their addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, overload
+
+import numpy as np
+
+from kgdbpatch.image.model import Function, Symbol
+
+__all__ = ["FunctionTable", "SymbolTable"]
+
+_KINDS = ("function", "label", "object", "absolute")
+
+
+def _numbers(values: Iterable[int]) -> bytes:
+    return np.fromiter(values, np.uint32).tobytes()
+
+
+def _view(raw: bytes) -> memoryview[int]:
+    return memoryview(raw).cast("I")
+
+
+class _Names:
+    """Names by number: UTF-8, one behind the other, each with a NUL."""
+
+    def __init__(self, text: bytes, ends: bytes) -> None:
+        self.text, self.ends = text, ends
+        self._ends = _view(ends)
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> _Names:
+        parts = [name.encode("utf-8", "surrogatepass") for name in names]
+        return cls(b"".join(part + b"\0" for part in parts), _numbers(accumulate(len(p) + 1 for p in parts)))
+
+    def raw(self, number: int) -> bytes:
+        begin = self._ends[number - 1] if number else 0
+        return self.text[begin : self._ends[number] - 1]
+
+    def __getitem__(self, number: int) -> str:
+        return self.raw(number).decode("utf-8", "surrogatepass")
+
+    def all(self) -> list[str]:
+        found = self.text.decode("utf-8", "surrogatepass").split("\0")
+        if len(found) != len(self._ends) + 1:  # a NUL in a name
+            return [self[number] for number in range(len(self._ends))]
+        return found[:-1]
+
+
+class SymbolTable(Sequence[Symbol]):
+    """The symbols of one kernel."""
+
+    def __init__(self, columns: tuple[Any, ...]) -> None:
+        self.columns = columns
+        text, ends, address, size, section, kind, exported, by_name, by_address, sections = columns
+        self.names = _Names(text, ends)
+        self._address, self._size, self._section = _view(address), _view(size), _view(section)
+        self._kind, self._exported = kind, exported
+        self._by_name, self._by_address = _view(by_name), _view(by_address)
+        self._sections: tuple[str, ...] = tuple(sections)
+
+    @classmethod
+    def of(cls, symbols: Sequence[Symbol]) -> SymbolTable:
+        """Return the table of some symbols, in their order."""
+        names = _Names.of(symbol.name for symbol in symbols)
+        sections = {name: number for number, name in enumerate(dict.fromkeys(s.section for s in symbols))}
+        numbers = range(len(symbols))
+        named = [number for number in numbers if symbols[number].section]
+        return cls(
+            (
+                names.text,
+                names.ends,
+                _numbers(symbol.address for symbol in symbols),
+                _numbers(symbol.size for symbol in symbols),
+                _numbers(sections[symbol.section] for symbol in symbols),
+                bytes(_KINDS.index(symbol.kind) for symbol in symbols),
+                bytes(symbol.exported for symbol in symbols),
+                _numbers(sorted(numbers, key=names.raw)),
+                _numbers(sorted(named, key=lambda number: symbols[number].address)),
+                list(sections),
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"SymbolTable({len(self)} symbols)"
+
+    def __len__(self) -> int:
+        return len(self._address)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SymbolTable):
+            return self.columns == other.columns
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, number: int) -> Symbol: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Symbol]: ...
+    def __getitem__(self, number: int | slice) -> Symbol | list[Symbol]:
+        """Return a symbol by its number."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        return Symbol(
+            self.names[number],
+            self._address[number],
+            self._size[number],
+            self._sections[self._section[number]],
+            _KINDS[self._kind[number]],
+            bool(self._exported[number]),
+        )
+
+    def __iter__(self) -> Iterator[Symbol]:
+        sections = map(self._sections.__getitem__, self._section)
+        kinds, exported = map(_KINDS.__getitem__, self._kind), map(bool, self._exported)
+        columns = (self.names.all(), self._address, self._size, sections, kinds, exported)
+        return map(Symbol._make, zip(*columns, strict=True))
+
+    def called(self, name: str) -> list[Symbol]:
+        """Return the symbols of a name, in the order of the table."""
+        wanted, rows, raw = name.encode("utf-8", "surrogatepass"), self._by_name, self.names.raw
+        first = bisect_left(rows, wanted, key=raw)
+        found = []
+        while first < len(rows) and raw(rows[first]) == wanted:
+            found.append(self[rows[first]])
+            first += 1
+        return found
+
+    def last(self, names: Iterable[str]) -> dict[str, Symbol]:
+        """Return those of some names that there are, each with its last symbol."""
+        found = {name: self.called(name) for name in names}
+        return {name: symbols[-1] for name, symbols in found.items() if symbols}
+
+    def beginning(self, prefix: str) -> list[Symbol]:
+        """Return the symbols whose names begin with a prefix, in the order of the table."""
+        wanted, rows, raw = prefix.encode("utf-8", "surrogatepass"), self._by_name, self.names.raw
+        first = bisect_left(rows, wanted, key=raw)
+        behind = bisect_right(rows, wanted, first, key=lambda number: raw(number)[: len(wanted)])
+        return [self[number] for number in sorted(rows[first:behind])]
+
+    def matching(self, pattern: re.Pattern[str]) -> list[Symbol]:
+        """Return the symbols whose whole names a pattern fits, in the order of the table."""
+        return [self[number] for number, name in enumerate(self.names.all()) if pattern.fullmatch(name)]
+
+    def before(self, address: int) -> Symbol | None:
+        """Return the last of the symbols in sections that begin at or before an address."""
+        index = bisect_right(self._by_address, address, key=self._address.__getitem__) - 1
+        return None if index < 0 else self[self._by_address[index]]
+
+
+class FunctionTable(Sequence[Function]):
+    """The functions of one kernel, ascending; ``sections`` are the names of those that hold some."""
+
+    def __init__(self, columns: tuple[Any, ...]) -> None:
+        self.columns = columns
+        text, ends, address, size, last, first_name, section, guessed, sections = columns
+        self._names = _Names(text, ends)
+        self._address, self._size, self._last = _view(address), _view(size), _view(last)
+        self._first_name, self._section, self._guessed = _view(first_name), _view(section), guessed
+        self.sections: tuple[str, ...] = tuple(sections)
+        self._made: dict[int, Function] = {}
+
+    @classmethod
+    def of(cls, functions: Sequence[Function]) -> FunctionTable:
+        """Return the table of some functions, which are sorted by address."""
+        names = _Names.of(name for function in functions for name in (function.name, *function.aliases))
+        sections = {name: number for number, name in enumerate(dict.fromkeys(f.section for f in functions))}
+        return cls(
+            (
+                names.text,
+                names.ends,
+                _numbers(function.address for function in functions),
+                _numbers(function.size for function in functions),
+                _numbers(accumulate((function.end - 1 for function in functions), max)),
+                _numbers(accumulate((1 + len(f.aliases) for f in functions), initial=0)),
+                _numbers(sections[function.section] for function in functions),
+                bytes(function.guessed for function in functions),
+                list(sections),
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"FunctionTable({len(self)} functions)"
+
+    def __len__(self) -> int:
+        return len(self._address)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, FunctionTable):
+            return self.columns == other.columns
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, number: int) -> Function: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Function]: ...
+    def __getitem__(self, number: int | slice) -> Function | list[Function]:
+        """Return a function by its number."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        if number not in self._made:
+            self._made[number] = self._make(number)
+        return self._made[number]
+
+    def _make(self, number: int) -> Function:
+        first, *aliases = map(
+            self._names.__getitem__, range(self._first_name[number], self._first_name[number + 1])
+        )
+        return Function(
+            first,
+            self._address[number],
+            self._size[number],
+            tuple(aliases),
+            self.sections[self._section[number]],
+            bool(self._guessed[number]),
+        )
+
+    def named(self, pattern: re.Pattern[str]) -> list[Function]:
+        """Return the functions of which a name as a whole fits a pattern."""
+        names = enumerate(self._names.all())
+        fitting = (number for number, name in names if pattern.fullmatch(name))
+        numbers = (bisect_right(self._first_name, number) - 1 for number in fitting)
+        return [self[number] for number in dict.fromkeys(numbers)]
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return the functions' addresses and sizes."""
+        return list(zip(self._address, self._size, strict=True))
+
+    def around(self, address: int) -> Function | None:
+        """Return the innermost function that an address lies in."""
+        index = bisect_right(self._address, address) - 1
+        while index >= 0 and self._last[index] >= address:
+            if self._address[index] <= address < self._address[index] + self._size[index]:
+                return self[index]
+            index -= 1
+        return None
