@@ -10,7 +10,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from kgdbpatch.cli.app import app
+from kgdbpatch.cli.app import application
 
 __all__ = ["commands", "on_files", "page"]
 
@@ -31,7 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Yield the program and all its commands that are not hidden, as (what is typed, command)."""
-    program = typer.main.get_command(app)
+    program = typer.main.get_command(application())
     yield "kgdbpatch", program
     yield from _below("kgdbpatch", program)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.patch.plan import Plan
 from kgdbpatch.results import Holder, PatchRow, PatchState
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel
+    from kgdbpatch.patch.plan import Plan
 
 __all__ = ["Batch", "Patch"]
 

@@ -20,7 +20,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
-from kgdbpatch.cli.app import app
+from kgdbpatch.cli.app import application
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.guests import recipe
 from kgdbpatch.kernel.doctor import Finding
@@ -117,10 +117,10 @@ def every_command(group: Any, path: str) -> Iterator[str]:
 
 def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
     page = (site / "reference/commands.html").read_text()
-    for path in every_command(typer.main.get_command(app), "kgdbpatch"):
+    for path in every_command(typer.main.get_command(application()), "kgdbpatch"):
         section = re.search(rf'<h2 id="{path.replace(" ", "-")}">.*?(?=<h2|\Z)', page, re.DOTALL)
         assert section, path
-        command: Any = typer.main.get_command(app)
+        command: Any = typer.main.get_command(application())
         for name in path.split()[1:]:
             command = command.commands[name]
         for parameter in command.params:
@@ -142,7 +142,7 @@ def test_every_command_line_is_one(page: Path) -> None:
         words = ["1" if word == "ID" else word for word in shlex.split(line)[1:]]
         if "COMMAND" in words or words[0] in ("--help", "--version", "--install-completion"):
             continue
-        command: Any = typer.main.get_command(app)
+        command: Any = typer.main.get_command(application())
         while hasattr(command, "commands"):
             assert words[0] in command.commands, line
             command = command.commands[words.pop(0)]
@@ -165,7 +165,7 @@ def test_what_objects_hold_is_told() -> None:
         "live": LiveRegisters,
     }.items():
         assert told[f"`{name}`"] >= {field.name for field in dataclasses.fields(kind)}, name
-    groups = {path.split()[1] for path in every_command(typer.main.get_command(app), "kgdbpatch")}
+    groups = {path.split()[1] for path in every_command(typer.main.get_command(application()), "kgdbpatch")}
     assert {name.strip("`") for name in told} >= groups - {"console"}
 
 
