@@ -21,7 +21,7 @@ from kgdbpatch.errors import ComponentDamaged, Outdated
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan, Window
-from kgdbpatch.vm.ram import Ram, Readable
+from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
     from kgdbpatch.component.allocate import Allocator
@@ -109,7 +109,7 @@ class Arena:
         self._ram, self.plan = ram, plan
 
     @classmethod
-    def header(cls, ram: Ram, physical: int) -> Header | None:
+    def header(cls, ram: Readable, physical: int) -> Header | None:
         """Return the header of the arena at ``physical``, or None when nothing is installed there.
 
         Raises `ComponentDamaged` when something has written to it.

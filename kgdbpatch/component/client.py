@@ -16,7 +16,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.layers import unstack
 from kgdbpatch.component.layout import Op, State
-from kgdbpatch.component.ports import Cpu, Personality
+from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
@@ -28,12 +28,11 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
-from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.patch.plan import Plan
-    from kgdbpatch.vm.gdb import Debugger
+
 
 __all__ = ["ComponentClient"]
 
@@ -49,22 +48,22 @@ class ComponentClient:
 
     def __init__(
         self,
-        qemu: Qemu,
+        guest: Guest,
         debugger: Callable[[], Debugger],
         cpu: Cpu,
         personality: Personality,
     ) -> None:
-        self._qemu, self._debugger = qemu, debugger
+        self._guest, self._debugger = guest, debugger
         self._cpu, self._personality = cpu, personality
         self.pause = 0.0  # seconds the last operation stopped the guest
 
     def header(self, physical: int) -> Header | None:
         """Return the header of the arena at ``physical``, or None when nothing is installed there."""
-        return Arena.header(self._qemu.ram, physical)
+        return Arena.header(self._guest.ram, physical)
 
     def arena(self, plan: ArenaPlan) -> Arena:
         """Return the arena at ``plan``, for reading."""
-        return Arena(self._qemu.ram, plan)
+        return Arena(self._guest.ram, plan)
 
     @contextmanager
     def stop(self, arena: ArenaPlan, *, anywhere: bool = False) -> Iterator[Stop]:
@@ -121,7 +120,7 @@ class ComponentClient:
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
             state = self._state(arena)
-            self._cpu.check_unmapped(arena, state, self._qemu.ram)
+            self._cpu.check_unmapped(arena, state, self._guest.ram)
             bats = self._cpu.free_bats(arena, state)
             try:
                 stop.call(self._cpu.mapping(arena, bats))
@@ -145,7 +144,7 @@ class ComponentClient:
 
         It raises `MemoryFault` with the first address that is not mapped to RAM.
         """
-        ram = self._qemu.ram
+        ram = self._guest.ram
         with self.stop(header.arena) as stop:
             stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
             state = self._state(header.arena)
@@ -167,7 +166,7 @@ class ComponentClient:
         """Save the guest's whole state under ``tag``, the decrementer's in the arena."""
         with self.stop(header.arena) as stop:
             stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-            self._qemu.savevm(tag)
+            self._guest.savevm(tag)
 
     def restore(self, physical: int, tag: str) -> None:
         """Bring the state saved under ``tag`` back; ``physical`` is the arena's address.
@@ -178,7 +177,7 @@ class ComponentClient:
         """
         with self._debugger().stopped() as session:  # what a dead client ordered is over: it is of the past
             before = self.header(physical)
-            self._qemu.loadvm(tag)
+            self._guest.loadvm(tag)
             session.forget()
         header = self.header(physical)
         if header is None:
@@ -193,15 +192,15 @@ class ComponentClient:
             stop.call(commands)
 
     def _state(self, arena: ArenaPlan) -> np.void:
-        raw = self._qemu.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
+        raw = self._guest.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
         state: np.void = np.frombuffer(raw, self._cpu.state)[0]
         return state
 
     def _clear(self, stop: Stop, physical: int, size: int) -> None:
         """Zero memory, as far as it was ever used and is not zero."""
-        for start, end in self._qemu.ram.touched():
+        for start, end in self._guest.ram.touched():
             start, end = max(start, physical), min(end, physical + size)
-            if start < end and self._qemu.ram.array(start, end - start).any():
+            if start < end and self._guest.ram.array(start, end - start).any():
                 stop.write(start, bytes(end - start))
 
     def apply(
@@ -246,7 +245,7 @@ class ComponentClient:
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
-        commands += trap_sites(self._qemu.ram, arena, trapped, None if header.hook else hook)
+        commands += trap_sites(self._guest.ram, arena, trapped, None if header.hook else hook)
         boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
         commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
         prepared = len(commands)
@@ -299,7 +298,7 @@ class ComponentClient:
         for stack in table.stacks():
             records = [table.record(index) for index in stack if not damaged[index]]
             if any(record.id in ids for record in records):
-                orders += unstack(self._qemu.ram, arena, records, ids)
+                orders += unstack(self._guest.ram, arena, records, ids)
                 chosen[stack] = False
         from kgdbpatch.component.allocate import runs
 
@@ -322,7 +321,7 @@ class ComponentClient:
         header = self.header(arena.plan.physical)
         assert header is not None
         busy = header.hook is not None and stop.trapped(header.hook) is not None
-        return lead_traps(self._qemu.ram, arena, left, sites, None if busy else header.hook)
+        return lead_traps(self._guest.ram, arena, left, sites, None if busy else header.hook)
 
     def _uncover(
         self, arena: Arena, stop: Stop, table: Table, ids: set[int]
@@ -346,7 +345,7 @@ class ComponentClient:
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        contexts = interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges, self._cpu.kernel_status)
+        contexts = interrupted_contexts(stack_memory(self._guest.ram, skip), ranges, self._cpu.kernel_status)
         held = self._personality.may_resume(contexts, stop.registers())
         for pc in (*stop.program_counters(header.arena.tails), *held):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
@@ -370,7 +369,7 @@ class ComponentClient:
         """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
         ranges = [(record.body, record.body + record.body_size) for record in records]
-        return interrupted_contexts(stack_memory(self._qemu.ram, skip), ranges, self._cpu.kernel_status)
+        return interrupted_contexts(stack_memory(self._guest.ram, skip), ranges, self._cpu.kernel_status)
 
 
 def _left_in(error: StubFailed, command: Command, arena: Arena, now: Table, ids: set[int]) -> Exception:

@@ -10,12 +10,12 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.patch.reach import jump
-from kgdbpatch.vm.qemu import Ram
+from kgdbpatch.vm.ram import Readable
 
 __all__ = ["unstack"]
 
 
-def unstack(ram: Ram, arena: Arena, stack: Sequence[Record], ids: set[int]) -> list[Command]:
+def unstack(ram: Readable, arena: Arena, stack: Sequence[Record], ids: set[int]) -> list[Command]:
     """Return the commands that take the patches ``ids`` out of those of one site, newest first.
 
     Those on top are withdrawn. The patch above others that go is led on to where they lead:
@@ -36,7 +36,7 @@ def unstack(ram: Ram, arena: Arena, stack: Sequence[Record], ids: set[int]) -> l
     return commands
 
 
-def _lead_on(ram: Ram, arena: Arena, above: Record, gone: Record) -> list[Command]:
+def _lead_on(ram: Readable, arena: Arena, above: Record, gone: Record) -> list[Command]:
     """Return the commands that let ``above`` go on where ``gone`` does, one word changed."""
     target, link = arena.onward(gone) if gone.onward else (gone.body + 4 * gone.tail, gone.splice & 1)
     at = above.body + 4 * above.onward

@@ -1,8 +1,9 @@
-"""What the client must be told of a CPU and of an OS: it knows neither but through these two."""
+"""What the client must be told of a CPU, of an OS and of the machine: it knows them by these alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,12 +12,69 @@ import numpy.typing as npt
 from kgdbpatch.component.layout import Bats
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan
-from kgdbpatch.vm.ram import Readable
+from kgdbpatch.vm.ram import Machine, Readable
 
 if TYPE_CHECKING:
-    from kgdbpatch.vm.gdb import GRegisters, Session
+    from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Cpu", "Personality"]
+__all__ = ["Cpu", "Debugger", "Guest", "Personality", "Session"]
+
+
+class Session(Protocol):
+    """A guest that stands still, its CPU and its memory; `kgdbpatch.vm.gdb.Session` is one."""
+
+    layout: Layout  # of the CPU's registers: which there are
+
+    def read_all(self) -> bytes:
+        """Return the general registers as one block (see `GRegisters`)."""
+
+    def write_all(self, raw: bytes, *, later: bool = False) -> None:
+        """Set them all; ``later``: together with what is asked for next."""
+
+    def register(self, name: str) -> int:
+        """Return one register, special ones included."""
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Return physical memory."""
+
+    def write_physical(self, address: int, data: bytes, *, later: bool = False) -> None:
+        """Write physical memory; ``later`` as for `write_all`."""
+
+    def run_to_physical(self, address: int, deadline: float) -> GRegisters:
+        """Let the CPU run until its pc is ``address``; return its registers there, or `TargetTimeout`."""
+
+    def step(self, count: int = 1) -> None:
+        """Let the CPU execute so many instructions."""
+
+    def resume(self) -> None:
+        """Let the guest run until `interrupt`."""
+
+    def interrupt(self) -> None:
+        """Stop the guest again."""
+
+    def forget(self) -> None:
+        """Ask anew for registers: the guest was changed by others than this session."""
+
+
+class Debugger(Protocol):
+    """What stops the guest; `kgdbpatch.vm.gdb.Debugger` is one."""
+
+    @property
+    def pause(self) -> float:
+        """Seconds that the last stop took."""
+
+    def stopped(self) -> AbstractContextManager[Session]:
+        """Stop the guest, yield a session, let the guest go on, also on errors."""
+
+
+class Guest(Machine, Protocol):
+    """The guest's machine; `kgdbpatch.vm.qemu.Qemu` is one."""
+
+    def savevm(self, tag: str) -> None:
+        """Save the machine's whole state under ``tag``."""
+
+    def loadvm(self, tag: str) -> None:
+        """Bring a saved state back."""
 
 
 class Cpu(Protocol):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Flag
 from kgdbpatch.component.table import Table
-from kgdbpatch.vm.qemu import Ram
+from kgdbpatch.vm.ram import Traced
 
 __all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
 
@@ -83,7 +83,7 @@ def interrupted_contexts(
     return found
 
 
-def stack_memory(ram: Ram, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+def stack_memory(ram: Traced, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """Yield all memory in which kernel stacks can be: what was ever used, less ``skip``, the arena."""
     for start, end in ram.touched():
         for low, high in ((start, min(end, skip[0])), (max(start, skip[1]), end)):

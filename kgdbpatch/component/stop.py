@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.ports import Cpu
+from kgdbpatch.component.ports import Cpu, Session
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.personality.base import Window
 from kgdbpatch.vm.registers import GRegisters
-
-if TYPE_CHECKING:
-    from kgdbpatch.vm.gdb import Session
 
 __all__ = ["Stop"]
 

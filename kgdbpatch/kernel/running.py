@@ -19,7 +19,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification
-from kgdbpatch.vm.qemu import Qemu, Ram
+from kgdbpatch.vm.ram import Machine, Traced
 
 if TYPE_CHECKING:
     from kgdbpatch.patch.trap import Hook
@@ -40,13 +40,13 @@ class _Undone:
 class RunningText:
     """Read a kernel's text in a guest's RAM, which goes on running."""
 
-    def __init__(self, qemu: Qemu, personality: Personality, image: Image) -> None:
-        self._qemu, self._personality, self._image = qemu, personality, image
+    def __init__(self, machine: Machine, personality: Personality, image: Image) -> None:
+        self._machine, self._personality, self._image = machine, personality, image
         self._held: _Undone | None = None
 
     @property
-    def _ram(self) -> Ram:
-        return self._qemu.ram
+    def _ram(self) -> Traced:
+        return self._machine.ram
 
     @cached_property
     def arena(self) -> ArenaPlan:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kgdbpatch.errors import MemoryFault, TargetLost
 
-__all__ = ["Ram", "Readable"]
+__all__ = ["Machine", "Ram", "Readable", "Traced"]
 
 
 class Readable(Protocol):
@@ -28,6 +28,21 @@ class Readable(Protocol):
 
     def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
         """Return them as an array, which may go on changing."""
+
+
+class Traced(Readable, Protocol):
+    """Memory that can tell which of its pieces were ever used."""
+
+    def touched(self) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of those pieces; all others are zeros."""
+
+
+class Machine(Protocol):
+    """What has RAM: `kgdbpatch.vm.qemu.Qemu` is one."""
+
+    @property
+    def ram(self) -> Traced:
+        """The RAM."""
 
 
 class Ram:

@@ -60,10 +60,11 @@ def at_console(firmware: Qemu) -> Iterator[pexpect.spawn]:
     firmware.console.send(" \r")  # nobody has the console any more
 
 
-def left(spawned: pexpect.spawn) -> int | None:
+def left(spawned: pexpect.spawn) -> int:
     spawned.expect(pexpect.EOF)
     spawned.wait()
-    return spawned.exitstatus if spawned.exitstatus is not None else -spawned.signalstatus
+    ended: int = spawned.exitstatus if spawned.exitstatus is not None else -spawned.signalstatus
+    return ended
 
 
 def test_keys_reach_the_guest_and_leaving_leaves_it_running(

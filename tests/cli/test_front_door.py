@@ -12,6 +12,7 @@ from guest.work import beat
 import kgdbpatch
 from kgdbpatch import Kernel, Misuse, PatchRequest
 from kgdbpatch.errors import BadPatch
+from kgdbpatch.patch.request import Asked
 
 C = "static unsigned n; void f(void) { n++; }"
 
@@ -34,7 +35,7 @@ def test_the_package_exports_what_it_says_and_loads_it_on_use() -> None:
         ({"count": True, "via": "magic"}, "'magic' is no way"),
     ],
 )
-def test_what_does_not_go_together_is_refused(asked: dict[str, object], reason: str) -> None:
+def test_what_does_not_go_together_is_refused(asked: Asked, reason: str) -> None:
     with pytest.raises(Misuse, match=reason):
         PatchRequest(**asked)
 
@@ -45,9 +46,10 @@ def test_c_and_assembler_as_text_or_as_files(kernel: Kernel, tmp_path: Path) -> 
     source.write_text(C)
     assembler.write_text("nop\n")
     site = kernel["run_netisr"].address
-    ways = [{"c": C}, {"c": source}, {"c": str(source)}, {"asm": "nop"}, {"asm": assembler}]
+    ways: list[Asked] = [{"c": C}, {"c": source}, {"c": str(source)}, {"asm": "nop"}, {"asm": assembler}]
     for way in ways:
-        with kernel.patch(site, **way, count=True) as patch:
+        asked: Asked = {**way, "count": True}
+        with kernel.patch(site, **asked) as patch:
             beat(kernel, 2)
             assert patch.hits
             assert patch.id in [one.id for one in kernel.patches]
@@ -58,6 +60,7 @@ def test_c_and_assembler_as_text_or_as_files(kernel: Kernel, tmp_path: Path) -> 
         listed = next(one for one in kernel.patches if one.id == patch.id)
         assert (listed.id, listed.state, listed.plan) == (patch.id, "active", None)
         assert patch.state == "active"
+        assert patch.plan is not None
         assert patch.saved == patch.plan.saved
         beat(kernel, 2)
         assert (listed.refresh().hits or 0) > (listed.hits or 0)

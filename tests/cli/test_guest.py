@@ -31,7 +31,7 @@ APPLIED = {
 }
 CHECKED = {"site", "symbol", "ok", "rule", "reason", "nearest", "nearest_symbol", "springboard"}
 CHECKED |= {"entry", "saved", "body_words"}
-CLEAN = {"mismatched": [], "mismatched_symbols": [], "kernel_changes": []}
+CLEAN: dict[str, list[object]] = {"mismatched": [], "mismatched_symbols": [], "kernel_changes": []}
 LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped"}
 
 pytestmark = pytest.mark.guest
@@ -190,7 +190,8 @@ def test_ps_lists_the_guest(guest_cli: Cli, kernel: Kernel) -> None:
 def test_log_follows(kernel: Kernel, request: pytest.FixtureRequest) -> None:
     command = [*PROGRAM, "log", kernel.name, "-f", "-n", "0", "--json"]
     follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    request.addfinalizer(lambda: (follower.kill(), follower.communicate()))
+    request.addfinalizer(follower.communicate)
+    request.addfinalizer(follower.kill)  # the last one given comes first
     assert follower.stdout is not None
     with kernel.patch("run_netisr", c=EXAMPLES / "packet_counter.c"):
         line = next(line for line in follower.stdout if "packet_counter" in line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,27 +18,28 @@ from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import HOMES, Hook, is_trap, trap_word
 from kgdbpatch.personality.base import ArenaPlan
 
+from .fake import FakeRam
+
 PLAN = ArenaPlan(physical=0, size=1 << 25, virtual=1 << 28)
 
 
-class Memory:
+class Memory(FakeRam):
     """RAM that obeys store commands."""
 
     def __init__(self) -> None:
-        self.bytes = bytearray(layout.TABLE_OFFSET)
-
-    def read(self, address: int, size: int) -> bytes:
-        return bytes(self.bytes[address : address + size])
+        super().__init__(layout.TABLE_OFFSET)
 
     def obey(self, commands: list[Command]) -> None:
         for command in commands:
             assert command.op is Op.STORE
-            self.bytes[command.a : command.a + 4] = command.b.to_bytes(4, "big")
+            self.put(command.a, command.b)
+
+    def entries(self) -> npt.NDArray[np.void]:
+        return self.array(layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * 8).view(layout.TRAP)
 
     def look_up(self, site: int) -> int | None:
         """As the hook: from the home entry on to an empty one."""
-        raw = np.frombuffer(self.read(layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * 8), layout.TRAP)
-        for entry in raw[(site << 1 & 0xFFF8) >> 3 :]:
+        for entry in self.entries()[(site << 1 & 0xFFF8) >> 3 :]:
             if entry["site"] == site:
                 return int(entry["body"])
             if entry["site"] == 0:
@@ -68,14 +70,13 @@ def test_the_table_is_a_dictionary(orders: list[tuple[bool, int]]) -> None:
         assert {at: memory.look_up(at) for _, at in orders} == {at: model.get(at) for _, at in orders}
     for site in model:
         memory.obey(traps(memory).drop(site))
-    left = np.frombuffer(memory.bytes, layout.TRAP, layout.TRAP_ENTRIES, layout.TRAPS_OFFSET)["site"]
-    assert not left.any(), "marks of what is gone go with the last entry"
+    assert not memory.entries()["site"].any(), "marks of what is gone go with the last entry"
 
 
 def test_a_full_table_is_refused_and_the_hook_still_ends() -> None:
     memory = Memory()
     room = layout.TRAP_ENTRIES - 1 - (HOMES - 1)
-    entries = np.frombuffer(memory.bytes, layout.TRAP, layout.TRAP_ENTRIES, layout.TRAPS_OFFSET)
+    entries = memory.entries()
     entries["body"][HOMES - 1 : -1] = range(1, room + 1)
     entries["site"][HOMES - 1 : -1] = 4 * (HOMES * entries["body"][HOMES - 1 : -1] + HOMES - 1)
     table = traps(memory)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from component.fake import FakeRam
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Bats
@@ -19,20 +20,16 @@ PLAN = ArenaPlan(256 * MIB, 32 * MIB, 0xB000_0000, Window(0x1000, 0x2000), Windo
 TABLE, SIZE = 0x20000, 0x20000  # of hashed pages: 2048 groups
 
 
-class Memory:
+class Memory(FakeRam):
     def __init__(self) -> None:
-        self.bytes = bytearray(TABLE + SIZE)
-        self.size = len(self.bytes)
-
-    def read(self, address: int, size: int) -> bytes:
-        return bytes(self.bytes[address : address + size])
+        super().__init__(TABLE + SIZE)
 
     def enter(self, vsid: int, at: int, physical: int, *, secondary: bool = False, slot: int = 0) -> None:
         page = at >> 12 & 0xFFFF
         group = (vsid ^ page ^ -secondary) & (SIZE // 64 - 1)
         upper = 1 << 31 | vsid << 7 | secondary << 6 | page >> 10
         entry = TABLE + 64 * group + 8 * slot
-        self.bytes[entry : entry + 8] = upper.to_bytes(4, "big") + (physical | 0x192).to_bytes(4, "big")
+        self.put(entry, upper, physical | 0x192)
 
 
 @pytest.fixture
@@ -40,7 +37,8 @@ def state() -> np.void:
     found = np.zeros(1, layout.STATE)
     found["sdr1"] = TABLE | SIZE // 0x10000 - 1
     found["sr"] = [0x111 * segment + 0x2345 for segment in range(16)]
-    return found[0]
+    state: np.void = found[0]
+    return state
 
 
 def bat(start: int, size: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from analysis.code import link, needs_as
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import header_checksum
@@ -15,7 +16,6 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.personality import personality
 from kgdbpatch.vm.ram import Ram
-from tests.analysis.code import link, needs_as
 
 pytestmark = needs_as
 
@@ -28,6 +28,13 @@ def _kernel(place: Path, virtual: int, physical: int) -> Image:
     return link(CODE, place, "-T", script)
 
 
+@dataclass(frozen=True)
+class Guest:
+    """A guest that is RAM alone."""
+
+    ram: Ram
+
+
 def _running(image: Image, place: Path) -> RunningText:
     """Return the text of a kernel that runs with an empty component installed, in a file for its RAM."""
     linux = personality("linux")
@@ -36,14 +43,16 @@ def _running(image: Image, place: Path) -> RunningText:
     with ram.open("wb") as file:
         file.truncate(size)
         for section in image.code_sections():
-            file.seek(linux.to_physical(image, section.address))
+            physical = linux.to_physical(image, section.address)
+            assert physical is not None
+            file.seek(physical)
             file.write(section.data)
         header = np.zeros(1, layout.HEADER)
         header["version"], header["physical"] = layout.VERSION, linux.memory.announced << 20
         file.seek(linux.memory.announced << 20)
         header["crc"] = header_checksum(header.tobytes(), b"")
         file.write(layout.MAGIC + header.tobytes()[len(layout.MAGIC) :])
-    return RunningText(SimpleNamespace(ram=Ram(str(ram), size)), linux, image)
+    return RunningText(Guest(Ram(str(ram), size)), linux, image)
 
 
 @pytest.mark.parametrize("physical", [0, 0x100000])

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from guest.junk import junk
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.patch.payload import Payload, call_payload, count_payload
 from kgdbpatch.patch.plan import Place, plan
 from kgdbpatch.patch.site import Site
-from tests.guest.junk import junk
 
 from .machine import BODIES, COUNTERS, Ending, Run, run
 from .sites import judged

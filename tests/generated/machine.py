@@ -127,5 +127,6 @@ def run(name: str, runs: Sequence[Run], deadline: float = 300) -> list[Ending]:
             found = []
             for each, at in zip(runs, results, strict=True):
                 words = np.frombuffer(qemu.ram.read(at, 20 + 4 * each.counters), ">u4").tolist()
-                found.append(Ending(*words[:5], counters=tuple(words[5:])))
+                vector, value, unkept, digest, output, *counters = words
+                found.append(Ending(vector, value, unkept, digest, output, tuple(counters)))
             return found[1:]

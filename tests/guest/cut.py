@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,7 @@ class Orders:
     """
 
     def __init__(self) -> None:
+        self._dead: Gdb | None = None
         self.arm(None)
 
     @classmethod
@@ -135,9 +137,9 @@ class Orders:
         """Hear the orders of every GDB of this process."""
         orders, exchange = cls(), Gdb._exchange
 
-        def hear(gdb: Gdb, row: Sequence[str], *rest: object) -> bytes:
+        def hear(gdb: Gdb, row: Sequence[str], *rest: Any) -> bytes:
             orders._hear(gdb, json.dumps(row).encode() + b"\n")
-            return exchange(gdb, row, *rest)  # type: ignore[arg-type]
+            return exchange(gdb, row, *rest)
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Gdb, "_exchange", hear)
@@ -178,9 +180,9 @@ class Late:
         """Hear the orders of every GDB of this process."""
         late, exchange, stopped = cls(), Gdb._exchange, Debugger.stopped
 
-        def hear(gdb: Gdb, row: Sequence[str], *rest: object) -> bytes:
+        def hear(gdb: Gdb, row: Sequence[str], *rest: Any) -> bytes:
             late._hear(gdb, json.dumps(row).encode() + b"\n")
-            return exchange(gdb, row, *rest)  # type: ignore[arg-type]
+            return exchange(gdb, row, *rest)
 
         def stop(debugger: Debugger) -> AbstractContextManager[Session]:
             late.go_on()

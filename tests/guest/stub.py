@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def stub(qemu: Qemu) -> Iterator[Stub]:
         qemu.qmp("cont")
 
 
-def stops(connection: Stub, sites: dict[int, str], count: int) -> Iterator[str]:
+def stops(connection: Stub, sites: dict[int, str], count: int) -> Generator[str]:
     """Yield the name of the site reached, up to ``count`` times; the guest is stopped there."""
     for site in sites:
         connection.ask(f"Z1,{site:x},4")

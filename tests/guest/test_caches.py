@@ -19,7 +19,8 @@ from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
-from tests.guest.caches import cache_instructions, watched
+
+from .caches import cache_instructions, watched
 
 PAGE = 0x1000
 

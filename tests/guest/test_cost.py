@@ -46,6 +46,7 @@ def test_an_instruction_alone_costs_nothing(darwin: Kernel) -> None:
 def test_nops_cost_what_they_are(darwin: Kernel) -> None:
     one, glue, payload = nops(darwin, "run_netisr", 1)
     assert payload == 1
+    assert glue is not None
     assert one == glue + payload
     assert nops(darwin, "run_netisr", 1 + NOPS) == (one + NOPS, glue, 1 + NOPS)
 
@@ -53,6 +54,7 @@ def test_nops_cost_what_they_are(darwin: Kernel) -> None:
 def test_a_trap_costs_its_hook(darwin: Kernel) -> None:
     with darwin.patch("run_netisr", asm="nop", via="trap") as applied:
         hook = darwin.header.hook
+        assert hook is not None
         trace = darwin.trace("run_netisr")
         cost = hit_cost(darwin, "run_netisr", applied, inline=1)
     assert trace[:2] == [applied.site, hook.vector]

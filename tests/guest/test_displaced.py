@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa.decode import Instruction, Kind, decode
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, Patch
 
 PER_FORM = 6
 CHECKS = 3
@@ -103,10 +103,10 @@ EVERYTHING = "".join(f"lis r{n},0x6bad\n" for n in (0, *range(3, 13), *range(14,
 EVERYTHING += "mtlr r3\nmtctr r4\nmtcrf 255,r5\nmtxer r6\n"
 
 
-def change_everything(kernel: Kernel, functions: list[str] | list[int]) -> None:
+def change_everything(kernel: Kernel, functions: Sequence[str | int]) -> None:
     """Code that changes every register is put at random places; the kernel never notices."""
     chance = random.Random(4)
-    put = []
+    put: list[Patch] = []
     while len(put) < 40:
         function = kernel[chance.choice(functions)]
         address = function.address + 4 * chance.randrange(function.size // 4)
@@ -143,7 +143,7 @@ def run_leaf(kernel: Kernel, tmp_path: Path, functions: list[str] | list[int]) -
     source = tmp_path / "leaf.c"
     source.write_text(LEAF)
     chance = random.Random(3)
-    put = []
+    put: list[Patch] = []
     for name in functions:
         address = kernel[name].address + 4 * chance.randrange(kernel[name].size // 4)
         try:

@@ -101,7 +101,7 @@ class Executed(threading.Thread):
     def __init__(self, qemu: Qemu, pipe: Path, enough: int) -> None:
         super().__init__()
         self._qemu, self._pipe, self._enough = qemu, pipe, enough
-        self.counts, self.lines = Counter[int](), 0
+        self.counts, self.lines = Counter[bytes](), 0
         self.reached = threading.Event()
 
     def run(self) -> None:

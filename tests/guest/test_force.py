@@ -9,6 +9,7 @@ import pytest
 from kgdbpatch.cpu.ppc6xx.vectors import vectors
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.patch.request import Asked
 
 from .work import beat, empty
 
@@ -36,11 +37,10 @@ def first_site(kernel: Kernel, vector: int) -> int:
         ),
     ],
 )
-def test_what_no_force_overrides(
-    kernel: Kernel, site: str | int, payload: dict[str, object], rule: str
-) -> None:
+def test_what_no_force_overrides(kernel: Kernel, site: str | int, payload: Asked, rule: str) -> None:
+    asked: Asked = {**payload, "force": True}
     with pytest.raises(Refused) as refused:
-        kernel.patch(site, **payload, force=True)
+        kernel.patch(site, **asked)
     assert refused.value.rule == rule
     assert kernel.patches == []
 

@@ -6,13 +6,15 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function
 from kgdbpatch.kernel import Batch, Kernel, catalog
-from tests.guest.junk import junk
+
+from .junk import junk
 
 SITES = 60
 EVERYWHERE, BATCH = 20_000, 4000
@@ -106,7 +108,7 @@ def _overwrite_everywhere(kernel: Kernel, sites: Iterator[int], total: int) -> t
     done = reached = 0
     while done < total and (drawn := list(itertools.islice(sites, min(BATCH, total - done)))):
         batch = _overwrite(kernel, drawn)
-        _selfchecks(kernel, 5, lambda batch=batch: _named(kernel, batch))
+        _selfchecks(kernel, 5, partial(_named, kernel, batch))
         assert kernel.verify().patched == len(batch.patches)
         done += len(batch.patches)
         reached += _reached(kernel)

@@ -101,13 +101,14 @@ def test_damage_of_such_words_is_damage(kernel: Kernel) -> None:
 def test_another_client_patches_while_one_verifies(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The patch table is read first, the text then: another client's patch comes in between."""
     other = Kernel.attach(kernel.name)
-    compare, said = kernel._text.differences, []
+    compare, said = kernel._text.differences, list[int]()
 
     def differences() -> dict[int, int]:
         if not said:
             said.append(other.patch("run_netisr", count=True).id)
         elif len(said) == 1:
-            said.append(other.remove(said[0]))
+            other.remove(said[0])
+            said.append(said[0])
         return compare()
 
     monkeypatch.setattr(kernel._text, "differences", differences)

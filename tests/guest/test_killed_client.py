@@ -10,8 +10,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 
@@ -94,7 +94,7 @@ def give_back(kernel: Kernel) -> None:
     assert (after.ok, after.patched, kernel.arena_used) == (True, 0, 0)
 
 
-LOADS = {"idle": nullcontext, "busy": busy}
+LOADS: dict[str, Callable[[], AbstractContextManager[None]]] = {"idle": nullcontext, "busy": busy}
 
 
 @pytest.mark.soak

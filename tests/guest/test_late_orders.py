@@ -52,8 +52,8 @@ def remove_all(kernel: Kernel) -> object:
     return kernel.remove_all()
 
 
-def restore(kernel: Kernel) -> object:
-    return kernel.restore(BEFORE)
+def restore(kernel: Kernel) -> None:
+    kernel.restore(BEFORE)
 
 
 def snapshot(kernel: Kernel) -> None:

@@ -324,9 +324,9 @@ def test_who_holds_a_removed_patch_is_told(
     assert kernel.remove(sleeper.id) == [sleeper.id]
     (patch,) = kernel.patches
     assert patch.state == "retired"
-    holder = next(holder for holder in patch.held_by if holder.at is not None)
+    at, holder = next((holder.at, holder) for holder in patch.held_by if holder.at is not None)
     assert sleeper.body <= holder.address < sleeper.body + arena.records()[0].body_size
-    assert int.from_bytes(kernel.read_virtual(holder.at, 4), "big") == holder.address
+    assert int.from_bytes(kernel.read_virtual(at, 4), "big") == holder.address
     assert holder.by in thread.split()
     while any(patch.id == sleeper.id for patch in kernel.patches):  # the next commands collect it
         assert time.monotonic() < until

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from kgdbpatch.component import layout
@@ -22,9 +24,9 @@ def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: 
     called: list[int] = []
     call = stub.call
 
-    def watched(session: Session, *rest: object) -> list[int]:
+    def watched(session: Session, arena: int, commands: Sequence[Command]) -> list[int]:
         called.append(GRegisters(session.read_all())["msr"])
-        return call(session, *rest)  # type: ignore[arg-type]
+        return call(session, arena, commands)
 
     monkeypatch.setattr(stub, "call", watched)
     arena = kernel.header.arena
@@ -55,7 +57,7 @@ def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel) -> None:
     commands = [Command(layout.Op.FLUSH, at + layout.STUB_OFFSET, 64)]
     with kernel.stopped() as session:
         stub.leave_exception(session)
-        before, run = session.read_all(), session.run_to_physical
+        before = session.read_all()
         for count in range(1000):
             flushes = arena.flush_count
 
@@ -72,7 +74,6 @@ def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel) -> None:
             session._later.clear()  # a dead client puts nothing back
             if not stub.in_stub(GRegisters(session.read_all()), at):
                 break
-            session.run_to_physical = run
             stub.finish(session, at)
             assert session.read_all() == before, count
             assert arena.flush_count == flushes + 2, count

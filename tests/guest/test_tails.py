@@ -19,7 +19,10 @@ def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel) -> None:
     before = vectors(kernel)
     with kernel.patch("run_netisr", count=True, via="tails") as applied:
         assert applied.entry == "springboard"
-        physical = applied.springboard - kernel.header.arena.tails.start
+        tails = kernel.header.arena.tails
+        assert applied.springboard is not None
+        assert tails is not None
+        physical = applied.springboard - tails.start
         assert 0x100 <= physical < 0x1800
         assert not any(before[physical : physical + 16]), "it was unused"
         # as instruction fetch sees it, at the window; the null page stays unmapped
@@ -33,7 +36,7 @@ def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel) -> None:
         with pytest.raises(MemoryFault):
             kernel.read_virtual(physical & 0xFFF, 4)
         beat(kernel)
-        assert applied.hits > 0
+        assert applied.hits
         assert kernel.verify().ok
         assert vectors(kernel) != before
     empty(kernel)
@@ -46,14 +49,16 @@ def test_tails_are_given_until_none_is_left(kernel: Kernel) -> None:
     hooked = kernel.patch("run_netisr", count=True, via="trap")
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"]
     batch = kernel.patch_all(functions, count=True, via="tails")
-    boards = {patch.springboard for patch in batch.patches}
+    boards = {patch.springboard for patch in batch.patches if patch.springboard is not None}
     assert len(boards) == len(batch.patches) > 150
     assert {refused.rule for refused in batch.refused} >= {"springboard"}
-    hook, start = kernel.header.hook, kernel.header.arena.tails.start
-    assert not any(hook.at - 16 < board - start < hook.kept().stop for board in boards)
+    hook, tails = kernel.header.hook, kernel.header.arena.tails
+    assert hook is not None
+    assert tails is not None
+    assert not any(hook.at - 16 < board - tails.start < hook.kept().stop for board in boards)
     beat(kernel)
     assert kernel.verify().ok
-    assert hooked.hits > 0
+    assert hooked.hits
     empty(kernel)
     assert kernel.patches == []
     assert vectors(kernel) == before

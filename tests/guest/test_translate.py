@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, translate
 from kgdbpatch.errors import MemoryFault
 from kgdbpatch.kernel import Kernel
@@ -34,16 +36,15 @@ def addresses(kernel: Kernel) -> list[int]:
     ],
 )
 def test_it_maps_what_qemu_maps(kernel: Kernel, profile: str) -> None:
-    component, physical = kernel._component, kernel.header.arena.physical
-    ram = kernel._qemu.ram
+    cpu, at, ram = Ppc6xx(), kernel.header.arena.physical, kernel.qemu.ram
     mapped = 0
-    with component.stop(kernel.header.arena) as stop:
-        session = stop._session
+    with kernel.stopped() as session:
         while session.registers()["msr"] & 0x4030 != 0x30:  # QEMU's debugger reads as the running code may
             session.resume()
             session.interrupt()
-        stop.call([Command(layout.Op.STATE, physical + layout.STATE_OFFSET)])
-        state = component._state(kernel.header.arena)
+        cpu.leave_exception(session)
+        cpu.call(session, at, [Command(layout.Op.STATE, at + layout.STATE_OFFSET)])
+        state = np.frombuffer(ram.read(at + layout.STATE_OFFSET, cpu.state.itemsize), cpu.state)[0]
         for address in addresses(kernel):
             ours = translate(state, ram, address)
             try:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.patch.request import PatchRequest
 
-__all__ = ["apply_in_vain", "beat", "empty", "entries"]
+__all__ = ["apply_in_vain", "beat", "empty", "entries", "hits"]
 
 
 def beat(kernel: Kernel, times: int = 1) -> None:
@@ -37,6 +37,13 @@ def empty(kernel: Kernel) -> None:
 def entries(kernel: Kernel, pattern: str) -> list[int]:
     """Return the first instructions of the functions that a glob names."""
     return [function.address for function in kernel.functions(pattern)]
+
+
+def hits(patch: Patch) -> int:
+    """Return how often a patch that counts ran."""
+    count = patch.hits
+    assert count is not None, patch
+    return count
 
 
 def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:

@@ -8,7 +8,7 @@ _SHDR, _PHDR = 40, 32
 NO_BITS, SYMTAB, SYMTAB_SHNDX = 8, 2, 18
 
 
-def headers(elf: bytes) -> list[list[int]]:
+def headers(elf: bytes | bytearray) -> list[list[int]]:
     """Return the section headers."""
     (at,) = struct.unpack_from(">I", elf, 32)
     (count,) = struct.unpack_from(">H", elf, 48)

@@ -71,7 +71,7 @@ def build(elf: ElfObject, *, scattered: bool) -> bytes:
     bodies = {title: bytearray(data) for title, (_, _, data) in elf.sections.items()}
     entries: dict[str, bytes] = dict.fromkeys(elf.sections, b"")
     names = bytearray(b"\0")
-    table, number = b"", {}
+    table, number = b"", dict[int, int]()
     for index, (name, value, size, shndx, exported) in enumerate(elf.symbols):
         common = shndx == 0xFFF2
         if not name or (shndx and not common and shndx not in by_index):

@@ -19,7 +19,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(params=["macho_path", "elf_path"])
 def path(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(request.param)
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Path)
+    return found
 
 
 def contents(image: Image) -> tuple[object, ...]:

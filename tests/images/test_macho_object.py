@@ -4,6 +4,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -41,10 +42,9 @@ def converter() -> ModuleType:
     images = str(guest_sources("darwin").parent)
     sys.path.insert(0, images)
     try:
-        import macho_object
+        return import_module("macho_object")
     finally:
         sys.path.remove(images)
-    return macho_object
 
 
 def relocatable(directory: Path, source: str) -> bytes:

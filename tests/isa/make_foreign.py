@@ -94,8 +94,8 @@ def _relaxed(row: _Row) -> _Row:
     if not fixed:
         return row
     words = np.concatenate([_sample(bits, match, _FLIPS) ^ np.uint32(one) for one in fixed])
-    same = np.array([other == name for other in _names(words)]).reshape(-1, _FLIPS).all(axis=1)
-    freed = sum(one for one, alike in zip(fixed, same, strict=True) if alike)
+    same = [other == name for other in _names(words)]
+    freed = sum(one for n, one in enumerate(fixed) if all(same[n * _FLIPS : (n + 1) * _FLIPS]))
     if freed and _share_known(bits & ~freed, match & ~freed) == 1:
         return bits & ~freed, match & ~freed, name
     return row

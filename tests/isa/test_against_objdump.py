@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kgdbpatch.isa.decode import Kind, decode_array
+from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.match import rows
 from kgdbpatch.isa.table import TABLE
 
@@ -28,16 +29,16 @@ WORDS = 200_000
 COARSE = re.compile(r"bc\w*|\w+ux?|mtocrf")
 
 
-def _random(seed: int, count: int) -> np.ndarray:
+def _random(seed: int, count: int) -> Words:
     return np.random.default_rng(seed).integers(0, 1 << 32, count, dtype=np.uint32)
 
 
-def _near_rows(seed: int, count: int) -> np.ndarray:
+def _near_rows(seed: int, count: int) -> Words:
     """Return words of known forms, half of them with a bit flipped."""
     table = np.array([(row.mask, row.match) for row in rows()[1:]], dtype=np.uint32)
     random = np.random.default_rng(seed)
     mask, match = table[random.integers(0, len(table), count)].T
-    words = match | (_random(seed + 1, count) & ~mask)
+    words: Words = match | (_random(seed + 1, count) & ~mask)
     words[: count // 2] ^= np.uint32(1) << random.integers(0, 26, count // 2).astype(np.uint32)
     return words
 
@@ -50,7 +51,7 @@ def _near_rows(seed: int, count: int) -> np.ndarray:
         pytest.param(_near_rows(4, WORDS), id="near-forms"),
     ],
 )
-def test_every_word_objdump_knows_is_decoded(words: np.ndarray) -> None:
+def test_every_word_objdump_knows_is_decoded(words: Words) -> None:
     words = words[words >> 26 != 1]  # the first halves of 64-bit instructions mean nothing alone
     known = np.array([bool(name) for name in mnemonics(words)])
     decoded = decode_array(words)

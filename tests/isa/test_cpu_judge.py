@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 
 from .judge import runs as runs_module
-from .judge import verdict as verdict_module
 from .judge.deviations import LACKING, reason_unseen
 from .judge.layout import COLUMN
 from .judge.machine import run
-from .judge.places import Places
+from .judge.places import Bools, Places
 from .judge.runs import make_runs
 from .judge.sandwich import make_sandwich
 from .judge.verdict import Verdict, judge
@@ -107,9 +105,9 @@ def test_the_cpu_agrees_about_every_form(seed: int) -> None:
     )  # about two uses a form; branches always taken have none
 
 
-def _without(real: object, column: str) -> object:
-    def wrong(chosen: Probes) -> np.ndarray:
-        table = real(chosen).copy()  # type: ignore[operator]
+def _without(real: Callable[[Probes], Bools], column: str) -> Callable[[Probes], Bools]:
+    def wrong(chosen: Probes) -> Bools:
+        table = real(chosen).copy()
         table[:, COLUMN[column]] = False
         return table
 
@@ -143,6 +141,6 @@ def test_a_use_missing_from_the_table_is_found(
 def test_a_def_missing_from_the_table_is_found(
     monkeypatch: pytest.MonkeyPatch, mnemonic: str, column: str
 ) -> None:
-    monkeypatch.setattr(verdict_module, "defined", _without(verdict_module.defined, column))
+    monkeypatch.setattr("isa.judge.verdict.defined", _without(runs_module.defined, column))
     complaints = _judge(probes({}, _CHOICES, 3, {mnemonic}), 4).disagreements
     assert any(text.endswith(f"changes more than its defs: {column}") for text in complaints)

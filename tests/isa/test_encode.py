@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_words_are_those_of_the_assembler(tmp_path: Path) -> None:
 
 
 def test_nothing_is_truncated() -> None:
-    for make in (
+    too_far: list[Callable[[], int]] = [
         lambda: encode.b(0, 1 << 25),
         lambda: encode.b(0x1000, 0x1002),
         lambda: encode.ba(1 << 25),
@@ -65,7 +66,8 @@ def test_nothing_is_truncated() -> None:
         lambda: encode.addi(3, 3, 0x8000),
         lambda: encode.ori(3, 3, -1),
         lambda: encode.lwz(32, 0, 1),
-    ):
+    ]
+    for make in too_far:
         with pytest.raises(encode.EncodeError):
             make()
 

@@ -52,7 +52,7 @@ void orders(void) {{
 }}
 """
     )
-    linked = link(compile_c(source, entry="orders"), AT, {}.__getitem__)
+    linked = link(compile_c(source, entry="orders"), AT, dict[str, int]().__getitem__)
     words = [int.from_bytes(linked.code[i : i + 4], "big") for i in range(0, linked.text_size, 4)]
     assert LWSYNC in words
     assert {decode(word).kind for word in words} & {Kind.FOREIGN, Kind.UNKNOWN} == set()

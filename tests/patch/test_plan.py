@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.isa import encode
-from kgdbpatch.isa.abi import DARWIN, SYSV
+from kgdbpatch.isa.abi import ABI, DARWIN, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.patch.plan import (
     Payload,
@@ -32,12 +33,19 @@ FREE = frozenset({"r11", "r12", "ctr", "cr0"})
 ADD = encode.addi(3, 3, 1)
 
 
-def site(free=FREE, word=ADD, abi=DARWIN, after=None, stack=True) -> Site:
+def site(
+    free: Set[str] = FREE,
+    word: int = ADD,
+    abi: ABI = DARWIN,
+    after: Set[str] | None = None,
+    stack: bool = True,
+) -> Site:
     return Site(decode(word, SITE), frozenset(free), frozenset(free if after is None else after), abi, stack)
 
 
 def words(code: bytes) -> list[int]:
-    return np.frombuffer(code[: len(code) // 4 * 4], ">u4").tolist()
+    found: list[int] = np.frombuffer(code[: len(code) // 4 * 4], ">u4").tolist()
+    return found
 
 
 def test_patch_out_of_reach_goes_through_a_springboard() -> None:
@@ -60,7 +68,7 @@ def test_patch_within_reach_needs_none() -> None:
 
 
 @pytest.mark.parametrize("free", [set(), {"r12"}, {"ctr"}, {"lr"}])
-def test_springboard_keeps_on_the_stack_what_is_not_free(free) -> None:
+def test_springboard_keeps_on_the_stack_what_is_not_free(free: set[str]) -> None:
     made = plan(site(free=free), count_payload(), PLACE)
     board, body = words(made.springboard_code), words(made.code)
     assert len(board) % 4 == 0
@@ -75,7 +83,7 @@ def test_springboard_keeps_on_the_stack_what_is_not_free(free) -> None:
 
 
 @pytest.mark.parametrize("free", [{"ctr", "lr"}, {"r12", "r30"}])
-def test_springboard_keeps_in_registers_what_it_can(free) -> None:
+def test_springboard_keeps_in_registers_what_it_can(free: set[str]) -> None:
     made = plan(site(free=free, stack=False), asm_payload(lambda _at: [encode.nop()], FAR, SYSV), PLACE)
     assert not any(decode(word, 0).mnemonic == "stwu" for word in words(made.springboard_code))
 
@@ -190,7 +198,7 @@ def test_assembler_payload_saves_only_what_it_changes() -> None:
         ([], "no instruction"),
     ],
 )
-def test_payload_that_leaves_is_refused(payload, reason) -> None:
+def test_payload_that_leaves_is_refused(payload: list[int], reason: str) -> None:
     with pytest.raises(BadPatch, match=reason):
         asm_payload(lambda _at: payload, FAR, SYSV)
 
@@ -222,7 +230,7 @@ def test_blob_stands_behind_the_body_and_is_called() -> None:
 LEAF = [encode.addi(3, 3, 1), encode.addi(9, 0, 2), encode.blr()]
 
 
-def leaf(text: list[int], abi=SYSV) -> Payload:
+def leaf(text: list[int], abi: ABI = SYSV) -> Payload:
     code = b"".join(word.to_bytes(4, "big") for word in text)
     return blob_payload(lambda at: (code, len(code), at), abi, text)
 

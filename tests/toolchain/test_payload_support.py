@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patch.matrix.machine import CASE, STACK, STACK_POINTER, needs_machine, private_runtime, run
 
 from kgdbpatch.errors import UnknownSymbol
 from kgdbpatch.isa.abi import DARWIN, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
 from kgdbpatch.toolchain.gnu import available
-from tests.patch.matrix.machine import CASE, STACK, STACK_POINTER, needs_machine, private_runtime, run
 
 pytestmark = pytest.mark.skipif(not available("gcc"), reason="powerpc-linux-gnu-gcc is not installed")
 
@@ -23,9 +23,9 @@ Compile = Callable[..., CObject]
 
 @pytest.fixture
 def c(tmp_path: Path) -> Compile:
-    def compiled(text: str, **options: str) -> CObject:
+    def compiled(text: str, entry: str | None = None) -> CObject:
         (tmp_path / "f.c").write_text(text)
-        return compile_c(tmp_path / "f.c", **options)
+        return compile_c(tmp_path / "f.c", entry=entry)
 
     return compiled
 

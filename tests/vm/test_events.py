@@ -70,7 +70,12 @@ def test_of_a_long_log_few_lines_are_taken_apart(tmp_path: Path, monkeypatch: py
     (tmp_path / "events.out").write_bytes(GREETING + b"\n" + stops + reset + noted("STOP") + b"\n")
     parsed: list[bytes] = []
     loads = json.loads
-    monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or loads(line))
+
+    def told(line: bytes) -> object:
+        parsed.append(line)
+        return loads(line)
+
+    monkeypatch.setattr(json, "loads", told)
     seen = EventLog(tmp_path).update()
     assert (seen.stopped, len(seen.resets)) == (True, 1)
     assert len(parsed) < 50

@@ -33,11 +33,12 @@ def test_how_qemu_ended_is_known_to_whoever_asks(start: Starter, number: int) ->
     qemu = start("ending")
     os.kill(qemu.pid, number)
     assert qemu.process.wait(5)
-    expected = {
+    named: dict[int, str] = {
         signal.SIGTERM: "exit code 0",  # QEMU takes it for a request
         signal.SIGSEGV: "killed by SIGSEGV",
         signal.SIGRTMAX: "killed by SIGRTMAX",
-    }.get(number, f"killed by signal {number}")
+    }
+    expected = named.get(number, f"killed by signal {number}")
     ask = "from kgdbpatch.vm.qemu import Qemu; Qemu.attach('ending')"
     other = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
     assert f"QEMU ended ({expected})" in other.stderr

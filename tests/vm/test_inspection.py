@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from kgdbpatch.errors import CommandFailed, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.vm.gdb_process import Gdb
@@ -126,6 +127,7 @@ def places(symbols: Path) -> dict[str, int]:
     """Where things are, by the symbol table, which GDB's types come not from."""
     with symbols.open("rb") as file:
         table = ELFFile(file).get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
         return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Never
 
 import pytest
 
@@ -31,7 +30,7 @@ def die_with(path: Path) -> None:
     os.waitpid(child, 0)
 
 
-def test_who_ends_in_order_leaves_no_mark(path: Path) -> Never:
+def test_who_ends_in_order_leaves_no_mark(path: Path) -> None:
     assert last_ended_in_order(path)
     assert last_ended_in_order(path)
     with pytest.raises(Refused), locked(path, "taken", 0):
@@ -45,14 +44,14 @@ def test_who_dies_leaves_a_mark(path: Path) -> None:
     assert last_ended_in_order(path)
 
 
-def test_who_loses_the_guest_leaves_a_mark(path: Path) -> Never:
+def test_who_loses_the_guest_leaves_a_mark(path: Path) -> None:
     for error in (TargetLost("GDB ended"), KeyboardInterrupt()):
         with pytest.raises(type(error)), locked(path, "taken", 0):
             raise error
         assert not last_ended_in_order(path)
 
 
-def test_the_mark_stays_until_somebody_settles(path: Path) -> Never:
+def test_the_mark_stays_until_somebody_settles(path: Path) -> None:
     die_with(path)
     assert not last_ended_in_order(path, settles=False)
     die_with(path)

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Never
 
 import pytest
 
@@ -20,7 +19,7 @@ from .baremetal import LOOP, Starter, count, loader, runs
 pytestmark = pytest.mark.guest
 
 
-def test_a_paused_guest_stays_paused(start: Starter) -> Never:
+def test_a_paused_guest_stays_paused(start: Starter) -> None:
     qemu = start("paused")
     with Debugger(qemu) as debugger:
         for _ in range(2):

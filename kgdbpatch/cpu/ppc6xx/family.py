@@ -10,7 +10,8 @@ from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
-    from kgdbpatch.vm.gdb import GRegisters, Session
+    from kgdbpatch.component.ports import Session
+    from kgdbpatch.vm.registers import GRegisters
 
 __all__ = ["Ppc6xx"]
 

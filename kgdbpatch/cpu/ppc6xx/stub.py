@@ -16,7 +16,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
-    from kgdbpatch.vm.gdb import Session
+    from kgdbpatch.component.ports import Session
 
 __all__ = [
     "CODE",

@@ -74,7 +74,8 @@ class Places:
         start = self.start(cases, probe)[:, None] - WINDOW
         byte = np.arange(WINDOW_BYTES)
         inside: Bools = (byte >= start) & (byte < start + self._width[probe][:, None])
-        return inside & self.access[probe][:, None]
+        inside &= self.access[probe][:, None]
+        return inside
 
     def lead(
         self, cases: Cases, probe: Indices, random: np.random.Generator, *, elsewhere: bool = False
@@ -109,7 +110,10 @@ class Places:
 
     @staticmethod
     def _put(
-        r: npt.NDArray[np.uint32], where: Bools, register: Indices, value: npt.NDArray[np.int64]
+        r: npt.NDArray[np.uint32],
+        where: Bools,
+        register: Indices,
+        value: npt.NDArray[np.int64] | npt.NDArray[np.uint32],
     ) -> None:
         (n,) = np.nonzero(where)
         r[n, register[n]] = (value[n] & 0xFFFFFFFF).astype(np.uint32)

@@ -184,7 +184,7 @@ class _Judge:
         different[passing, column] &= own
         around = through >= 0
         different[passing[around], through[around]] = False
-        self.note(runs, column, different.any(axis=1))
+        self.note(runs, column, np.any(different, axis=1))
 
     def ticking(self) -> Bools:
         words = self.probes.words
