@@ -150,6 +150,7 @@ class Blocks:
         self.hidden_edges = self._edges(self._hidden)
         self.table_edges = self._edges(self._tables)
         escapes = self._hidden[:, 0][self._hidden[:, 1] < 0]
+        self.escaping: Indices = program.address[escapes]  # addresses with a hidden edge to no code of ours
         lost[self.of_word[escapes]] = True
         self.lost: Flags = lost  # control goes where there is no code of ours
         self.resolved: Flags = np.zeros(count, dtype=np.bool_)

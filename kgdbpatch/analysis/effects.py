@@ -15,7 +15,7 @@ from kgdbpatch.isa.decode import Decoded, Kind
 from kgdbpatch.isa.fields import Words as Codes
 from kgdbpatch.isa.registers import CRS, mask
 
-__all__ = ["Effects", "Words", "blockwise", "without_saves", "words_of"]
+__all__ = ["Effects", "Words", "blockwise", "may_fault", "without_saves", "words_of"]
 
 _CRS = np.uint64(lane.from_mask(CRS))
 _ALL = np.uint64(EVERYTHING)
@@ -117,7 +117,7 @@ def _sum_up(blocks: Blocks, words: Words, first: Indices, last: Indices) -> list
     order = np.argsort(-length, kind="stable")
     counts = np.searchsorted(-length[order], -np.arange(1, length.max(initial=0) + 1), "right")
     kill, *sums = (np.zeros(len(order), dtype=np.uint64) for _ in range(5))
-    faulting = None if blocks.hidden_known else _may_fault(blocks.program)
+    faulting = None if blocks.hidden_known else may_fault(blocks.program.decoded)
     last = last[order]
     for step, count in enumerate(counts.tolist()):
         at = last[:count] - step
@@ -140,9 +140,9 @@ def _sum_up(blocks: Blocks, words: Words, first: Indices, last: Indices) -> list
     return result
 
 
-def _may_fault(program: Program) -> Flags:
-    """Tell where control may go to a fix-up, or a kernel may patch a branch in."""
+def may_fault(decoded: Decoded) -> Flags:
+    """Tell from which words control may go to a fix-up, or where a kernel may patch a branch in."""
     flags = np.zeros(len(Kind), dtype=np.bool_)
     flags[[Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM]] = True
-    result: Flags = flags.take(program.decoded.kind) | (program.words == _NOP)
+    result: Flags = flags.take(decoded.kind) | (decoded.words == _NOP)
     return result

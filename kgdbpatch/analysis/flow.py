@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,17 +210,22 @@ class FlowGraph:
             for start, end in zip(leaders, ends, strict=True)
         }
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(self.blocks)
+
     def block_at(self, address: int) -> Block:
         """Return the block that an address of the function is in."""
-        blocks = list(self.blocks)
-        return self.blocks[blocks[int(np.searchsorted(blocks, address, "right")) - 1]]
+        return self.blocks[self._starts[bisect_right(self._starts, address) - 1]]
+
+    def successors(self, address: int) -> list[int]:
+        """Return where control may go within the function from an instruction of it."""
+        block = self.block_at(address)
+        if address != block.end - 4:
+            return [address + 4]
+        return [edge.target for edge in block.successors]
 
     @cached_property
     def orphans(self) -> tuple[Block, ...]:
         """Blocks that no known edge reaches: targets of jump tables and fix-ups, padding, data."""
         return tuple(b for b in self.blocks.values() if not b.predecessors and b.start != self.address)
-
-    @property
-    def indirect(self) -> tuple[int, ...]:
-        """The addresses of unresolved indirect branches."""
-        return tuple(i.address for i in self.instructions if i.kind is Kind.INDIRECT)

@@ -17,13 +17,6 @@ _LONGEST_WINDOW = 64  # instructions followed from an lwarx whose stwcx. is nowh
 _LWARX, _STWCX = "lwarx", "stwcx."
 
 
-def _next(graph: FlowGraph, address: int) -> list[int]:
-    block = graph.block_at(address)
-    if address != block.end - 4:
-        return [address + 4]
-    return [edge.target for edge in block.successors]
-
-
 def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
     """Return what lies on the ways from one lwarx to its stwcx., that one included."""
     before: dict[int, set[int]] = {}
@@ -35,7 +28,7 @@ def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
         distance += 1
         further = []
         for address in edge_of_search:
-            for after in _next(graph, address):
+            for after in graph.successors(address):
                 before.setdefault(after, set()).add(address)
                 mnemonic = graph.at(after).mnemonic
                 if mnemonic == _STWCX:
@@ -100,7 +93,7 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
     for instruction in graph.instructions:
         if instruction.mnemonic == "mtmsr" and turns_off(instruction.address):
             turning.add(instruction.address)
-            pending += _next(graph, instruction.address)
+            pending += graph.successors(instruction.address)
         elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
             pending += [block.start for block in graph.orphans]
     while pending:
@@ -110,7 +103,7 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
         off.add(here)
         if graph.at(here).mnemonic == "mtmsr" and not turns_off(here):
             continue
-        pending += _next(graph, here)
+        pending += graph.successors(here)
     return off, turning
 
 

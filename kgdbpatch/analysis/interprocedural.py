@@ -15,7 +15,7 @@ import numpy as np
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.callers import address_taken, makes_return_address
-from kgdbpatch.analysis.effects import Effects, Words, blockwise, without_saves, words_of
+from kgdbpatch.analysis.effects import Effects, Words, blockwise, may_fault, without_saves, words_of
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
 from kgdbpatch.analysis.network import Network, Part
 from kgdbpatch.analysis.program import Flags, Indices, Program, stored_addresses
@@ -39,11 +39,16 @@ FREEABLE = np.uint64(
 
 @dataclass(frozen=True)
 class BlockLiveness:
-    """What is live before each block, and just after its last instruction has had its effect."""
+    """What is live before each block, and just after its last instruction has had its effect.
+
+    Where it is not known to which fix-ups control goes, those of a function are taken to be what no
+    edge leads to, and to be reached from all of its instructions that may fault.
+    """
 
     before: Lane
     at_end: Lane
     exits: Lane  # per function: what is live where it returns
+    fixups: Lane  # per function: what its fix-ups may read, nothing where they are known
 
 
 class Whole:
@@ -60,8 +65,10 @@ class Whole:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         plain = Blocks(program, hidden)
         self.reads = {at: np.uint64(lane.from_mask(registers)) for at, registers in reads.items()}
+        # a fix-up that is no code of ours may read what the faulting instruction did not overwrite
+        self.reads |= dict.fromkeys(plain.escaping.tolist(), _ALL)
         words = words_of(program.decoded)
-        places = program.index_of(np.array(list(reads), dtype=np.int64))
+        places = program.index_of(np.array(list(self.reads), dtype=np.int64))
         more = np.array(list(self.reads.values()), dtype=np.uint64)[places >= 0]
         places = places[places >= 0]
         words.uses[places] |= more
@@ -148,8 +155,8 @@ class Whole:
 
     # ---- solving ------------------------------------------------------------------------
 
-    def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Part) -> Lane:
-        """Solve for ``some`` blocks, given by function; return what is live at the ends of all."""
+    def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Part) -> BlockLiveness:
+        """Solve for ``some`` blocks, given by function; ``value`` holds what is live before all."""
         blocks, effects = self.blocks, self.effects
         reads, keeps = self.calls(summarized)
         exits = self.leaving(summarized, at_return)
@@ -164,7 +171,8 @@ class Whole:
             if not more.any():
                 break
             gen |= more
-        return self.network.after(value, exits) & keeps | reads
+        at_end = self.network.after(value, exits) & keeps | reads
+        return BlockLiveness(value, at_end, at_return, entered)
 
     def _at_return(self, at_end_needs: Lane) -> Lane:
         """Return what is live where functions return, given what is live behind their callers' calls."""
@@ -184,7 +192,7 @@ class Whole:
         at_return = np.where(self.conventional, least | promised, _ALL)
         value = self.network.empty()
         every = self.network.part(np.arange(len(self.program.entry)))
-        return BlockLiveness(value, self._solve(False, at_return, value, every), at_return)
+        return self._solve(False, at_return, value, every)
 
     def solve(self) -> BlockLiveness:
         """Solve with summaries of callees, and with what callers in sight look at after a call."""
@@ -218,8 +226,7 @@ class Whole:
             at_return = wanted
             if not len(changed):
                 break
-        at_end = self._solve(True, at_return, value, self.network.part(changed))
-        return BlockLiveness(value, at_end, at_return)
+        return self._solve(True, at_return, value, self.network.part(changed))
 
     def _joined(self) -> tuple[Indices, Indices]:
         """Return (function, function that it jumps to or runs into)."""
@@ -235,6 +242,11 @@ class Whole:
     def everywhere(self, found: BlockLiveness) -> Lane:
         """Return what is live before every word; everything where no function is."""
         blocks, words = self.blocks, self.words
+        uses = words.uses
+        if found.fixups.any():
+            faulting = np.flatnonzero(may_fault(self.program.decoded) & (self.program.function >= 0))
+            uses = uses.copy()
+            uses[faulting] |= found.fixups[self.program.function[faulting]]
         result = np.full(len(self.program.words), _ALL)
         length = blocks.last - blocks.first + 1
         order = np.argsort(-length, kind="stable")
@@ -245,7 +257,7 @@ class Whole:
             at = last[:many] - step
             now = live[:many]
             now &= ~words.defs[at]
-            now |= words.uses[at]
+            now |= uses[at]
             result[at] = now
         result[blocks.first] |= found.before[:-1]
         return result | ALWAYS

@@ -5,19 +5,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.analysis.effects import words_of
+from kgdbpatch.analysis.effects import may_fault, words_of
 from kgdbpatch.analysis.interprocedural import ALWAYS, BlockLiveness, Whole
+from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.reach import Reach
-from kgdbpatch.isa.decode import decode_array
+from kgdbpatch.isa.decode import Decoded, decode_array
 from kgdbpatch.isa.fields import Words
 
 __all__ = ["Sites"]
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 _TOGETHER = 64  # blocks decoded at once
 
 
@@ -27,7 +29,8 @@ class Sites:
     ``arrays`` holds, per block: ``start`` and ``end`` (address of the first and last instruction),
     ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its ways out
     read), ``fall`` and ``taken`` (block or -1), ``reach`` (`Reach`); and the edges ``more`` and
-    ``hidden`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do.
+    ``hidden`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do,
+    ``fixups`` what those that may fault do, by block; it is empty where their edges are known.
     """
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
@@ -54,6 +57,7 @@ class Sites:
                 "hidden": np.stack(blocks.hidden_edges).astype(np.int32),
                 "read_at": np.array(list(whole.reads), dtype=np.uint32),
                 "read": np.array(list(whole.reads.values()), dtype=np.uint64),
+                "fixups": found.fixups[blocks.owner if found.fixups.any() else []],
             }
         )
 
@@ -122,7 +126,10 @@ class Sites:
             while last + 1 < len(start) and last - block < _TOGETHER and start[last + 1] == end[last] + 4:
                 last += 1
             at = int(start[block])
-            effects = words_of(decode_array(read(at, (int(end[last]) - at) // 4 + 1)))
+            decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1))
+            effects = words_of(decoded)
+            if len(self.arrays["fixups"]):
+                self._add_fixups(effects.uses, decoded, block, last)
             defs, uses = effects.defs.tolist(), effects.uses.tolist()
             for address in self._reads.keys() & range(at, int(end[last]) + 1, 4):
                 uses[(address - at) // 4] |= self._reads[address]
@@ -130,6 +137,12 @@ class Sites:
                 piece = slice((int(start[number]) - at) // 4, (int(end[number]) - at) // 4 + 1)
                 self._known[number] = defs[piece], uses[piece]
         return self._known[block]
+
+    def _add_fixups(self, uses: Lane, decoded: Decoded, first: int, last: int) -> None:
+        """Add what fix-ups read to what the words of some blocks in a row do."""
+        some = slice(first, last + 1)
+        length = (self.arrays["end"][some] - self.arrays["start"][some]) // 4 + 1
+        uses |= np.where(may_fault(decoded), np.repeat(self.arrays["fixups"][some], length), np.uint64(0))
 
     def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
         """Return, by bit of the lane, the nearest instruction that makes a register live.

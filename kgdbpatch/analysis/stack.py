@@ -19,7 +19,7 @@ def _forward(
 ) -> tuple[set[int], bool]:
     """Return what may run after ``starts`` up to what ``ends`` it, that included; and whether an rfi may."""
     found: set[int] = set()
-    pending = [after for start in starts for after in _next(graph, start)]
+    pending = [after for start in starts for after in graph.successors(start)]
     rfi = False
     while pending:
         here = pending.pop()
@@ -29,15 +29,8 @@ def _forward(
         instruction = graph.at(here)
         rfi = rfi or instruction.kind is Kind.RFI
         if not ends(instruction):
-            pending += _next(graph, here)
+            pending += graph.successors(here)
     return found, rfi
-
-
-def _next(graph: FlowGraph, address: int) -> list[int]:
-    block = graph.block_at(address)
-    if address != block.end - 4:
-        return [address + 4]
-    return [edge.target for edge in block.successors]
 
 
 def keeps_stack(instruction: Instruction) -> bool:

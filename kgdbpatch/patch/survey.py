@@ -14,19 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.analysis.callees import Callees, Code
+from kgdbpatch.analysis.flow import FlowGraph
 from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
+from kgdbpatch.analysis.interprocedural import FREEABLE
 from kgdbpatch.analysis.lane import to_mask
-from kgdbpatch.analysis.live import FREEABLE, Liveness
 from kgdbpatch.analysis.ordinary import ordinary
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
-from kgdbpatch.analysis.whole import odd_callees
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.decode import Instruction, Kind, decode
-from kgdbpatch.isa.registers import FPRS, bit, names
+from kgdbpatch.isa.registers import ALL, FPRS, bit, names
 from kgdbpatch.patch.reentry import Ways
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
@@ -44,6 +43,8 @@ Whole = Callable[
     ],
     Sites,
 ]
+
+_FREEABLE = to_mask(int(FREEABLE))
 
 _NO_CODE = {
     Reach.TABLE: "is an entry of a jump table",
@@ -91,15 +92,14 @@ class Survey:
     """Answer what may be done at a site of one kernel.
 
     ``words(address, count)`` returns the running kernel's instructions, patches undone.
-    ``whole`` analyses the whole kernel, or remembers having done so; without it callees are
-    judged one by one.
+    ``whole`` analyses the whole kernel, or remembers having done so.
+
+    Floating-point registers are reserved: they count as live everywhere, since no patch may use
+    them (MSR[FP] may be 0 in kernel code). So is every register where the analysis knows of no code.
     """
 
-    def __init__(
-        self, image: Image, rules: Rules, words: Callable[[int, int], Words], whole: Whole | None = None
-    ) -> None:
+    def __init__(self, image: Image, rules: Rules, words: Callable[[int, int], Words], whole: Whole) -> None:
         self._image, self._rules, self._words, self._whole = image, rules, words, whole
-        self._liveness = lru_cache(maxsize=256)(self._make_liveness)
         self._hazards = lru_cache(maxsize=256)(self._make_hazards)
 
     def __repr__(self) -> str:
@@ -107,14 +107,11 @@ class Survey:
 
     def forget(self) -> None:
         """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
-        self._liveness.cache_clear()
         self._hazards.cache_clear()
         self.__dict__.pop("_sites", None)
 
     @cached_property
-    def _sites(self) -> Sites | None:
-        if self._whole is None:
-            return None
+    def _sites(self) -> Sites:
         rules = self._rules
         return self._whole(self._image, self._sections(), self._functions(), rules.hidden, rules.reads)
 
@@ -128,54 +125,26 @@ class Survey:
 
     def _live(self, address: int) -> int:
         """Return the mask of what is live before an instruction."""
-        function = self.function(address)
-        found = self._sites.live(address, self._words) if self._sites else None
-        if found is None:
-            return self._liveness(function).live(address)
-        return to_mask(found) | self._liveness(function).live(address) & FPRS
+        found = self._sites.live(address, self._words)
+        return ALL if found is None else to_mask(found) | FPRS
 
     def _free(self, address: int) -> int:
         """Return the mask of what code put before an instruction may overwrite."""
-        found = self._sites.live(address, self._words) if self._sites else None
-        return FREEABLE & ~(self._live(address) if found is None else to_mask(found))
+        return _FREEABLE & ~self._live(address)
 
     def why(self, address: int) -> dict[str, int | None]:
         """Return, for every live register, the nearest instruction that may read it.
 
         A call or a way out of the function stands for what lies behind it; None is for registers
-        that are live by decree.
+        that are reserved. Raises `Refused` where no code is.
         """
-        liveness, live = self._liveness(self.function(address)), self._live(address)
-        by_function = liveness.why(address)
-        if self._sites is None or self._sites.live(address, self._words) is None:
-            return by_function
+        self.function(address)
         readers = self._sites.why(address, self._words)
-        found = {to_mask(1 << bit).bit_length() - 1: place for bit, place in readers.items()}
-        return {name: found.get(bit(name), by_function.get(name)) for name in names(live)}
+        found = {to_mask(1 << number).bit_length() - 1: place for number, place in readers.items()}
+        return {name: found.get(bit(name)) for name in names(self._live(address))}
 
     def _function_words(self, function: Function) -> Words:
         return self._words(function.address, function.size // 4)
-
-    def _make_liveness(self, function: Function) -> Liveness:
-        return Liveness(
-            self._function_words(function),
-            function.address,
-            self._image.abi,
-            callees=self._callees if self._sites is None else None,
-            hidden=self._rules.hidden,
-            reads=self._rules.reads,
-        )
-
-    @cached_property
-    def _callees(self) -> Callees:
-        odd = odd_callees(self._sections(), self._functions(), self._image.abi)
-        return Callees(self._code, self._image.abi, odd)
-
-    def _code(self, target: int) -> Code | None:
-        function = self._image.function_at(target)
-        if function is None or self._discarded(function.address):
-            return None
-        return Code(function.name, function.address, self._function_words(function))
 
     def _sections(self) -> list[tuple[int, Words]]:
         """Return (address, words) of all code that stays in memory after boot."""
@@ -189,7 +158,7 @@ class Survey:
         words, at = self._function_words(function), function.address
         if ordinary(words):
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
-        graph = self._liveness(function).graph
+        graph = FlowGraph(words, at, self._rules.hidden)
         off, turning = translation(words, at)
         return _Hazards(
             window=reservation_window(words, at),
@@ -289,7 +258,7 @@ class Survey:
         if refused.rule != "data":
             return refused.rule in FORCEABLE
         known = self.instruction(address).known
-        return known and self._sites is not None and self._sites.reach(address) == Reach.DOUBTFUL
+        return known and self._sites.reach(address) == Reach.DOUBTFUL
 
     def _objections(self, function: Function, address: int) -> Iterator[Refused]:
         """Yield what forbids a patch at an instruction."""
@@ -336,7 +305,7 @@ class Survey:
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""
         place = self._image.symbolize(instruction.address)
-        reach = self._sites.reach(instruction.address) if self._sites else Reach.CODE
+        reach = self._sites.reach(instruction.address)
         why = None if reach is None else _NO_CODE.get(reach)
         if not instruction.known:
             why = f"holds 0x{instruction.word:08x}, not an instruction"

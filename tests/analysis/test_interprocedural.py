@@ -3,98 +3,70 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.calls import CallGraph, CallKind
-from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, Whole, analyze_whole
+from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, Whole
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.bench.precision import precision
 from kgdbpatch.errors import Misuse
 from kgdbpatch.image import Image
-from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.isa.fields import Words
-from kgdbpatch.isa.registers import mask, names
+from kgdbpatch.isa.registers import mask
 from kgdbpatch.kernel import catalog
 
-from .code import BASE, assemble, needs_as
+from .code import BASE, needs_as
+from .programs import free, index, program, reader
 
 CALL = "stwu r1,-16(r1)\n mflr r0\n stw r0,20(r1)\n bl {0}\n lwz r0,20(r1)\n mtlr r0\n addi r1,r1,16\n blr\n"
-
-
-def _program(*functions: str) -> tuple[Whole, list[int]]:
-    """Analyse functions that stand one behind the other; labels are common."""
-    words = assemble("\n".join(functions))
-    starts, at = [], 0
-    for number in range(len(functions)):
-        starts.append(BASE + 4 * at)
-        at = len(assemble("\n".join([*functions[: number + 1], _labels(functions[number + 1 :])])))
-    ends = [*starts[1:], BASE + 4 * len(words)]
-    table = [(start, end - start) for start, end in zip(starts, ends, strict=True)]
-    return analyze_whole([(BASE, words)], table, SYSV, [], {}), starts
-
-
-def _labels(functions: tuple[str, ...]) -> str:
-    """Return the labels that functions define, so that what comes before assembles by itself."""
-    lines = [line.split(":")[0].strip() for text in functions for line in text.split("\n") if ":" in line]
-    return "\n".join(f".set {name}, here" for name in lines if not name.isdigit())
-
-
-def _free(whole: Whole, address: int) -> set[str]:
-    words = whole.program.words
-    sites = Sites.of(whole, whole.solve())
-    live = sites.live(address, lambda at, count: words[(at - BASE) // 4 :][:count])
-    assert live is not None
-    return set(names(lane.to_mask(int(FREEABLE) & ~live)))
 
 
 @needs_as
 def test_assembler_passes_on_what_a_callee_returns_in_any_register() -> None:
     """As Linux does: load_up_fpu changes the MSR in r9, from which fast_exception_return goes back."""
-    whole, starts = _program(
+    whole, starts = program(
         "handler: bl load\n b back",
         "load: ori r9,r9,0x2000\n li r4,1\n stb r4,0(r5)\n blr",
         "back: mtsrr1 r9\n lwz r4,32(r11)\n lwz r9,52(r11)\n rfi",
     )
     behind = starts[1] + 12
-    assert "r9" not in _free(whole, behind)
-    assert "r4" in _free(whole, behind)
-    assert not {"r0", "r7", "ctr", "ca", "cr0"} & _free(whole, behind)  # the interrupted code's
+    assert "r9" not in free(whole, behind)
+    assert "r4" in free(whole, behind)
+    assert not {"r0", "r7", "ctr", "ca", "cr0"} & free(whole, behind)  # the interrupted code's
 
 
 @needs_as
 def test_arguments_that_a_callee_does_not_read_are_free() -> None:
-    whole, starts = _program(CALL.format("g"), "g: add r3,r3,r4\n blr")
-    free = _free(whole, starts[0] + 12)
-    assert {"r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cr1", "ctr"} <= free
-    assert not {"r3", "r4"} & free
+    whole, starts = program(CALL.format("g"), "g: add r3,r3,r4\n blr")
+    found = free(whole, starts[0] + 12)
+    assert {"r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cr1", "ctr"} <= found
+    assert not {"r3", "r4"} & found
 
 
 @needs_as
 def test_a_result_that_a_callee_leaves_where_it_was_is_live() -> None:
-    whole, starts = _program(CALL.format("g"), "g: lwz r5,0(r4)\n blr")
-    assert "r3" not in _free(whole, starts[0] + 12)
+    whole, starts = program(CALL.format("g"), "g: lwz r5,0(r4)\n blr")
+    assert "r3" not in free(whole, starts[0] + 12)
 
 
 @needs_as
 def test_nothing_is_live_behind_a_call_that_does_not_return() -> None:
-    whole, starts = _program(CALL.format("g"), "g: stw r3,0(r4)\n1: b 1b")
+    whole, starts = program(CALL.format("g"), "g: stw r3,0(r4)\n1: b 1b")
     assert whole.summaries.no_return.tolist() == [True, True]
-    assert {"r14", "r31", "lr"} <= _free(whole, starts[0] + 12)
-    whole, _ = _program(CALL.format("g"), "g: cmpwi r3,0\n beqlr\n1: b 1b")
+    assert {"r14", "r31", "lr"} <= free(whole, starts[0] + 12)
+    whole, _ = program(CALL.format("g"), "g: cmpwi r3,0\n beqlr\n1: b 1b")
     assert whole.summaries.no_return.tolist() == [False, False]
 
 
 @needs_as
 def test_code_with_a_convention_of_its_own_is_judged_by_what_it_does() -> None:
-    whole, starts = _program(CALL.format("g"), "g: add r11,r12,r14\n mr r3,r11\n blr")
-    free = _free(whole, starts[0] + 12)
-    assert not {"r12", "r14"} & free
-    assert {"r11", "r9", "r5"} <= free
+    whole, starts = program(CALL.format("g"), "g: add r11,r12,r14\n mr r3,r11\n blr")
+    found = free(whole, starts[0] + 12)
+    assert not {"r12", "r14"} & found
+    assert {"r11", "r9", "r5"} <= found
 
 
 @needs_as
@@ -103,7 +75,7 @@ def test_a_register_saved_and_put_back_is_not_read() -> None:
         "g: stwu r1,-16(r1)\n stw r31,12(r1)\n li r31,1\n stw r31,0(r3)\n lwz r31,12(r1)\n addi r1,r1,16\n"
     )
     saver += " blr"
-    whole, _ = _program(CALL.format("g"), saver)
+    whole, _ = program(CALL.format("g"), saver)
     r31 = np.uint64(1 << 31)
     assert not whole.summaries.reads[1] & r31
     assert not whole.summaries.overwrites[1] & r31
@@ -113,17 +85,17 @@ def test_a_register_saved_and_put_back_is_not_read() -> None:
 @needs_as
 def test_what_a_caller_lets_live_on_through_a_call_is_live_in_the_callee() -> None:
     leaf = "g: lwz r3,0(r3)\n nop\n blr"
-    whole, starts = _program(CALL.format("g"), leaf)
-    assert "r9" in _free(whole, starts[1] + 4)
+    whole, starts = program(CALL.format("g"), leaf)
+    assert "r9" in free(whole, starts[1] + 4)
     reading = CALL.format("g").replace("bl g\n", "bl g\n stw r9,0(r3)\n")
-    whole, starts = _program(reading, leaf)
-    assert "r9" not in _free(whole, starts[1] + 4)
-    assert "r9" not in _free(whole, starts[0] + 12)
+    whole, starts = program(reading, leaf)
+    assert "r9" not in free(whole, starts[1] + 4)
+    assert "r9" not in free(whole, starts[0] + 12)
 
 
 @needs_as
 def test_recursion_comes_to_an_end() -> None:
-    whole, _ = _program("f: cmpwi r3,0\n beqlr\n b g", "g: addi r3,r3,-1\n b f")
+    whole, _ = program("f: cmpwi r3,0\n beqlr\n b g", "g: addi r3,r3,-1\n b f")
     reads = lane.to_mask(int(whole.summaries.reads[0]))
     assert reads & mask("r3")
     assert not reads & mask("r4", "r5")
@@ -132,16 +104,14 @@ def test_recursion_comes_to_an_end() -> None:
 
 @needs_as
 def test_an_unknown_callee_reads_all_arguments() -> None:
-    whole, starts = _program(CALL.format("far"))
-    assert not {f"r{n}" for n in range(3, 13)} & _free(whole, starts[0] + 12)
+    whole, starts = program(CALL.format("far"))
+    assert not {f"r{n}" for n in range(3, 13)} & free(whole, starts[0] + 12)
 
 
 @needs_as
 def test_why_is_the_nearest_reader() -> None:
-    whole, starts = _program("li r9,1\n stw r9,0(r3)\n b 1f\n nop\n1: stw r9,4(r3)\n blr")
-    words = whole.program.words
-    sites = Sites.of(whole, whole.solve())
-    why = sites.why(starts[0] + 4, lambda at, count: words[(at - BASE) // 4 :][:count])
+    whole, starts = program("li r9,1\n stw r9,0(r3)\n b 1f\n nop\n1: stw r9,4(r3)\n blr")
+    why = index(whole).why(starts[0] + 4, reader(whole))
     assert why[9] == BASE + 4
     assert why[40] == BASE + 20
 
@@ -155,7 +125,7 @@ def test_the_call_graph() -> None:
         "h: li r3,1\n blr",
         "k: b h",
     )
-    whole, starts = _program(*functions)
+    whole, starts = program(*functions)
     held = starts[2].to_bytes(4, "big")
     graph = CallGraph(whole.blocks, whole.words.defs, {}, [(table, held), (table + 16, bytes(4))])
     assert {(c.source, c.target, c.kind) for c in graph.calls} == {
@@ -202,14 +172,13 @@ def test_branches_that_the_kernel_rewrites_may_lead_anywhere(kernel: tuple[Image
 
 def _really_read(whole: Whole, sites: Sites, address: int, number: int) -> bool:
     """Follow a live register to its nearest readers, into calls, until an instruction does read it."""
-    program, seen = whole.program, set[int]()
-    read: Callable[[int, int], Words] = lambda at, count: program.words[program.at(at) :][:count]  # noqa: E731
+    found, seen = whole.program, set[int]()
     while address not in seen:
         seen.add(address)
-        reader = sites.why(address, read).get(number)
-        if reader is None:
+        place = sites.why(address, reader(whole)).get(number)
+        if place is None:
             return False
-        instruction = decode(int(program.words[program.at(reader)]), reader)
+        instruction = decode(int(found.words[found.at(place)]), place)
         if lane.from_mask(instruction.uses) >> number & 1:
             return True
         if instruction.target is None:
@@ -252,12 +221,11 @@ def test_sites_answer_as_the_whole(kernel: tuple[Image, Whole]) -> None:
     image, whole = kernel
     found = whole.solve()
     live, sites = whole.everywhere(found), Sites.of(whole, found)
-    program = whole.program
-    read: Callable[[int, int], Words] = lambda at, count: program.words[program.at(at) :][:count]  # noqa: E731
-    inside = np.flatnonzero(program.function >= 0)
-    for index in random.Random(1).sample(inside.tolist(), 500):
-        address = int(program.address[index])
-        assert sites.live(address, read) == int(live[index]), image.symbolize(address)
+    read = reader(whole)
+    inside = np.flatnonzero(whole.program.function >= 0)
+    for word in random.Random(1).sample(inside.tolist(), 500):
+        address = int(whole.program.address[word])
+        assert sites.live(address, read) == int(live[word]), image.symbolize(address)
         why = sites.why(address, read)
-        needed = int(live[index]) & ~int(ALWAYS)
+        needed = int(live[word]) & ~int(ALWAYS)
         assert {bit for bit in range(64) if needed >> bit & 1} <= set(why), image.symbolize(address)

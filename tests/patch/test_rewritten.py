@@ -9,6 +9,7 @@ import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.personality import personality
@@ -35,7 +36,7 @@ def survey(image: Image) -> Survey:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
-    return Survey(image, survey_rules(personality("linux"), image), words)
+    return Survey(image, survey_rules(personality("linux"), image), words, remembered.sites)
 
 
 def marked(image: Image) -> set[int]:
@@ -64,7 +65,7 @@ def test_jump_labels(tmp_path: Path, way: str, merged: bool) -> None:
     cmpwi r3, 0
 hit1: nop
     addi r3, r3, 1
-    b 2f
+    beq 2f
 hit2: b 1f
 1:  addi r3, r3, 2
 2:  blr
@@ -140,7 +141,7 @@ hit3: bl _mcount
     nop
     blr
     .globl _mcount
-_mcount: blr
+_mcount: beqlr
 hit4: ftrace_call: bl _mcount
     blr
 """

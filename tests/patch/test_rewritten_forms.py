@@ -112,25 +112,20 @@ _KINDS = {
 }
 
 
-_FLOATING = {f"f{n}" for n in range(32)}  # never free, and so not looked into
-
-
-def _survey(image: Image, *, whole: bool) -> Survey:
+def _survey(image: Image) -> Survey:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
-    return Survey(
-        image, survey_rules(personality("linux"), image), words, remembered.sites if whole else None
-    )
+    return Survey(image, survey_rules(personality("linux"), image), words, remembered.sites)
 
 
-def _live(image: Image, *, whole: bool) -> dict[int, set[str]]:
+def _live(image: Image) -> dict[int, set[str]]:
     """Return what is live before all instructions that control comes to."""
-    found, judge = {}, _survey(image, whole=whole)
+    found, judge = {}, _survey(image)
     for function in image.functions:
         for address in range(function.address, function.end, 4):
             try:
-                found[address] = {name for name in judge.live(address)[1] if name not in _FLOATING}
+                found[address] = set(judge.live(address)[1])
             except Refused:
                 continue
     return found
@@ -138,7 +133,7 @@ def _live(image: Image, *, whole: bool) -> dict[int, set[str]]:
 
 def _lost(here: Image, there: Image) -> list[tuple[str, list[str]]]:
     """Return what is live in another form of the program and not in this one, by place."""
-    ours, others = _live(here, whole=True), _live(there, whole=True)
+    ours, others = _live(here), _live(there)
     callee = here.function_at(here.lookup("callee"))  # of which other callers are in sight
     assert callee is not None
     pairs = ((at, sorted(others[at] - ours[at])) for at in ours.keys() & others.keys() if at not in callee)
@@ -156,7 +151,7 @@ def test_other_forms(tmp_path: Path, kind: str) -> None:
         for there in images:
             assert _lost(here, there) == []
     # where control comes in one form, it does in the others
-    assert len({frozenset(_live(image, whole=True)) for image in images}) == 1
+    assert len({frozenset(_live(image)) for image in images}) == 1
 
 
 def test_patch_sites(tmp_path: Path) -> None:
@@ -164,7 +159,7 @@ def test_patch_sites(tmp_path: Path) -> None:
     judges = []
     for form in ("b there", "nop"):
         image = put_together(tmp_path, _PATCH_SITE.replace("{0}", form))
-        judges.append(_live(image, whole=True)[image.lookup("hit")])
+        judges.append(_live(image)[image.lookup("hit")])
     assert {"r7", "r8", "r9"} <= judges[0]
     assert {f"r{n}" for n in range(32)} | {"ctr", "lr", "cr0", "cr7", "ca"} <= judges[1]
 
@@ -235,8 +230,7 @@ def _traced(directory: Path, level: str, *, on: bool) -> Image:
 def test_ftrace_entries(tmp_path: Path, level: str) -> None:
     on, off = (_traced(tmp_path / str(state), level, on=state) for state in (True, False))
     assert _lost(off, on) == []
-    for whole in (True, False):
-        live = _live(off, whole=whole)
-        given = {"r0", "r1", "lr", *(f"r{n}" for n in range(3, 11))}
-        for number in range(5):
-            assert given <= live[off.lookup(f"hit{number}")]
+    live = _live(off)
+    given = {"r0", "r1", "lr", *(f"r{n}" for n in range(3, 11))}
+    for number in range(5):
+        assert given <= live[off.lookup(f"hit{number}")]
