@@ -66,7 +66,7 @@ class _Search:
         for target in (blocks.fall, blocks.taken):
             source = np.flatnonzero(target >= 0)
             ways.append((source, target[source]))
-        ways += [blocks.table_edges, blocks.hidden_edges]
+        ways += [blocks.table_edges, blocks.implicit_edges]
         source, target = (np.concatenate([way[n] for way in ways]) for n in (0, 1))
         good = (target >= 0) & (blocks.owner[source] == blocks.owner[np.maximum(target, 0)])
         source, target = source[good], target[good]

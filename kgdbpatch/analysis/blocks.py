@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.program import Flags, ImplicitEdges, Indices, Program
 from kgdbpatch.isa.decode import Kind
 
 __all__ = ["Blocks"]
@@ -38,9 +38,8 @@ def _pairs(program: Program, edges: Mapping[int, Sequence[int]]) -> npt.NDArray[
 class Blocks:
     """The blocks of a program's functions, by address.
 
-    ``hidden`` maps instructions to where control may go from them unseen (None: not known);
-    ``tables`` maps indirect branches to all their targets, ``cuts`` are places where blocks begin
-    besides. All are by address.
+    ``implicit`` are the edges that no branch shows; ``tables`` maps indirect branches to all their
+    targets, ``cuts`` are places where blocks begin besides. All are by address.
 
     Words that are no instruction end a block, too: who knows what comes of them.
 
@@ -51,13 +50,14 @@ class Blocks:
     def __init__(
         self,
         program: Program,
-        hidden: Mapping[int, Sequence[int]] | None = None,
+        implicit: ImplicitEdges | None = None,
         tables: Mapping[int, Sequence[int]] | None = None,
         cuts: Sequence[int] = (),
     ) -> None:
         self.program = program
-        self.hidden_known = hidden is not None
-        self._hidden = _pairs(program, hidden or {})
+        implicit = implicit or ImplicitEdges()
+        self.fixups_known = implicit.fixups_known
+        self._implicit = _pairs(program, implicit.all)
         self._tables = _pairs(program, tables or {})
         self._cuts = program.index_of(np.array(cuts, dtype=np.int64))
         self._cut()
@@ -76,9 +76,9 @@ class Blocks:
         leader[1:] |= program.transfers | self._calls | (kind == Kind.UNKNOWN)
         leader[1:][~program.contiguous] = True
         leader[1:count] |= function[1:] != function[:-1]
-        for places in (target[target >= 0], self._tables[:, 1], self._hidden.reshape(-1), self._cuts):
+        for places in (target[target >= 0], self._tables[:, 1], self._implicit.reshape(-1), self._cuts):
             leader[places[places >= 0]] = True
-        leader[self._hidden[:, 0] + 1] = True
+        leader[self._implicit[:, 0] + 1] = True
         inside = function >= 0
         starts = leader[:count] & inside
         self.first: Indices = np.flatnonzero(starts)
@@ -147,10 +147,12 @@ class Blocks:
         self.rfi: Flags = np.equal(kind, Kind.RFI)
         self.indirect: Flags = np.equal(kind, Kind.INDIRECT)
 
-        self.hidden_edges = self._edges(self._hidden)
+        self.implicit_edges = self._edges(self._implicit)
         self.table_edges = self._edges(self._tables)
-        escapes = self._hidden[:, 0][self._hidden[:, 1] < 0]
-        self.escaping: Indices = program.address[escapes]  # addresses with a hidden edge to no code of ours
+        escapes = self._implicit[:, 0][self._implicit[:, 1] < 0]
+        self.escaping: Indices = program.address[
+            escapes
+        ]  # their implicit edges lead to no code of ours
         lost[self.of_word[escapes]] = True
         self.lost: Flags = lost  # control goes where there is no code of ours
         self.resolved: Flags = np.zeros(count, dtype=np.bool_)
@@ -191,6 +193,6 @@ class Blocks:
         """Whether no known edge leads to each block, and no function begins with it."""
         reached = np.zeros(len(self.first), dtype=np.bool_)
         reached[self.entry[self.entry >= 0]] = True
-        for targets in (self.fall, self.taken, self.hidden_edges[1], self.table_edges[1]):
+        for targets in (self.fall, self.taken, self.implicit_edges[1], self.table_edges[1]):
             reached[targets[targets >= 0]] = True
         return ~reached

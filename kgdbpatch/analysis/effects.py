@@ -117,7 +117,7 @@ def _sum_up(blocks: Blocks, words: Words, first: Indices, last: Indices) -> list
     order = np.argsort(-length, kind="stable")
     counts = np.searchsorted(-length[order], -np.arange(1, length.max(initial=0) + 1), "right")
     kill, *sums = (np.zeros(len(order), dtype=np.uint64) for _ in range(5))
-    faulting = None if blocks.hidden_known else may_fault(blocks.program.decoded)
+    faulting = None if blocks.fixups_known else may_fault(blocks.program.decoded)
     last = last[order]
     for step, count in enumerate(counts.tolist()):
         at = last[:count] - step

@@ -25,7 +25,7 @@ class EdgeKind(enum.Enum):
     FALL = "fall"
     TAKEN = "taken"
     CALL = "call"
-    HIDDEN = "hidden"
+    IMPLICIT = "hidden"
     TABLE = "table"
 
 
@@ -80,7 +80,7 @@ class Block:
 class FlowGraph:
     """The flow graph of one function.
 
-    ``hidden`` maps an instruction to the places where control may go from it without it being a
+    ``implicit`` maps an instruction to the places where control may go from it without it being a
     branch: fix-ups of faulting accesses, targets of branches the kernel patches in.
     A call to a place inside the function other than its start has edges to there and behind.
     ``tables`` gives the targets of indirect branches that are known; nothing comes behind the
@@ -92,7 +92,7 @@ class FlowGraph:
         self,
         words: Words,
         address: int,
-        hidden: Mapping[int, Sequence[int]] | None = None,
+        implicit: Mapping[int, Sequence[int]] | None = None,
         tables: Mapping[int, Sequence[int]] | None = None,
         final: Container[int] = (),
         data: Container[int] = (),
@@ -101,8 +101,8 @@ class FlowGraph:
         self.address = address
         self.instructions = tuple(decode(int(word), address + 4 * n) for n, word in enumerate(words))
         self.end = address + 4 * len(self.instructions)
-        hidden = hidden or {}
-        self._hidden = {at: tuple(hidden[at]) for at in range(address, self.end, 4) if at in hidden}
+        implicit = implicit or {}
+        self._implicit = {at: tuple(implicit[at]) for at in range(address, self.end, 4) if at in implicit}
 
     def __repr__(self) -> str:
         return f"FlowGraph(0x{self.address:08x}, 0x{self.end:08x})"
@@ -142,7 +142,7 @@ class FlowGraph:
         for one, next_ in pairwise(range(self.address, self.end, 4)):
             if self.is_data(one) != self.is_data(next_):
                 leaders.add(next_)
-        for site, targets in self._hidden.items():
+        for site, targets in self._implicit.items():
             leaders.update((site, site + 4, *targets))
         return sorted(leader for leader in leaders if leader in self)
 
@@ -178,9 +178,9 @@ class FlowGraph:
             edges.append(Edge(0, last.address + 4, EdgeKind.FALL))
         elif falls:
             exits.append(Exit(ExitKind.OFF_END))
-        for target in self._hidden.get(last.address, ()):
+        for target in self._implicit.get(last.address, ()):
             if target in self:
-                edges.append(Edge(0, target, EdgeKind.HIDDEN))
+                edges.append(Edge(0, target, EdgeKind.IMPLICIT))
             else:
                 exits.append(Exit(ExitKind.INDIRECT, target))
         return edges, exits

@@ -28,7 +28,7 @@ def call_edges(blocks: Blocks) -> tuple[Indices, Indices]:
     for target in (blocks.fall, blocks.taken):
         at = np.flatnonzero(target >= 0)
         across.append((blocks.owner[at], blocks.owner[target[at]]))
-    for sources, targets in (blocks.table_edges, blocks.hidden_edges):
+    for sources, targets in (blocks.table_edges, blocks.implicit_edges):
         across.append((blocks.owner[sources], blocks.owner[targets]))
     pairs = [np.stack(pair) for pair in across]
     pairs = [pair[:, pair[0] != pair[1]] for pair in pairs]

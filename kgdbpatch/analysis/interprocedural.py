@@ -18,7 +18,7 @@ from kgdbpatch.analysis.callers import address_taken, makes_return_address
 from kgdbpatch.analysis.effects import Effects, Words, blockwise, may_fault, without_saves, words_of
 from kgdbpatch.analysis.lane import EVERYTHING, Lane
 from kgdbpatch.analysis.network import Network, Part
-from kgdbpatch.analysis.program import Flags, Indices, Program, stored_addresses
+from kgdbpatch.analysis.program import Flags, ImplicitEdges, Indices, Program, stored_addresses
 from kgdbpatch.analysis.reach import ReachFinder
 from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
@@ -59,11 +59,11 @@ class Whole:
         program: Program,
         abi: ABI,
         data: Sequence[tuple[int, bytes]],
-        hidden: Mapping[int, Sequence[int]] | None,
+        implicit: ImplicitEdges | None,
         reads: Mapping[int, int],
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
-        plain = Blocks(program, hidden)
+        plain = Blocks(program, implicit)
         self.reads = {at: np.uint64(lane.from_mask(registers)) for at, registers in reads.items()}
         # a fix-up that is no code of ours may read what the faulting instruction did not overwrite
         self.reads |= dict.fromkeys(plain.escaping.tolist(), _ALL)
@@ -75,7 +75,7 @@ class Whole:
         stored = stored_addresses(program, data)
         self.indirect: Indirect = resolve(plain, words.defs, data, stored)
         found = self.indirect
-        self.blocks = Blocks(program, hidden, found.tables, found.bounds) if found.places else plain
+        self.blocks = Blocks(program, implicit, found.tables, found.bounds) if found.places else plain
         self.strange = makes_return_address(self.blocks, words.defs)
         reach = ReachFinder(self.blocks, found, words.defs, self.strange, data, stored)
         saves = find_saves(self.blocks, words.defs, reach.words(reach.find()))
@@ -162,7 +162,7 @@ class Whole:
         exits = self.leaving(summarized, at_return)
         gen = effects.uses | reads & ~effects.kill
         keep = keeps & ~effects.kill
-        orphans = np.zeros(0, dtype=np.int64) if blocks.hidden_known else np.flatnonzero(blocks.orphan)
+        orphans = np.zeros(0, dtype=np.int64) if blocks.fixups_known else np.flatnonzero(blocks.orphan)
         while True:
             self.network.solve(value, some, gen, keep, exits)
             entered = np.zeros(len(self.program.entry), dtype=np.uint64)
@@ -271,14 +271,14 @@ def analyze_whole(
     functions: Sequence[tuple[int, int]],
     abi: ABI,
     data: Sequence[tuple[int, bytes]],
-    hidden: Mapping[int, Sequence[int]] | None = None,
+    implicit: ImplicitEdges | None = None,
     reads: Mapping[int, int] | None = None,
 ) -> Whole:
     """Analyse all code ``sections`` (address, words) with ``functions`` (address, bytes).
 
-    ``data`` is (address, bytes) of everything that may hold tables and pointers; ``hidden`` says
-    where control goes without a branch (`hidden_edges`), None where that is not known; ``reads``
-    which registers (masks) instructions may read besides what their words say.
+    ``data`` is (address, bytes) of everything that may hold tables and pointers; ``implicit`` are the
+    edges that no branch shows; ``reads`` says which registers (masks) instructions may read besides
+    what their words say.
     """
     with uncollected():
-        return Whole(Program(sections, functions), abi, data, hidden, reads or {})
+        return Whole(Program(sections, functions), abi, data, implicit, reads or {})

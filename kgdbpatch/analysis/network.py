@@ -63,9 +63,9 @@ class Part:
         self.blocks = blocks
         self.fall, self.taken = network.fall.take(blocks), network.taken.take(blocks)
         more = np.flatnonzero(network.more.take(blocks))
-        self.tables, self.hidden = (
+        self.tables, self.implicit = (
             None if found is None else (more[found[0]], *found[1:])
-            for found in (edges.of(blocks[more]) for edges in (network.tables, network.hidden))
+            for found in (edges.of(blocks[more]) for edges in (network.tables, network.implicit))
         )
 
 
@@ -79,8 +79,8 @@ class Network:
         self.fall = np.where(blocks.fall >= 0, blocks.fall, count)
         self.taken = np.where(blocks.taken >= 0, blocks.taken, count)
         self.tables = _Edges(*blocks.table_edges, count)
-        self.hidden = _Edges(*blocks.hidden_edges, count)
-        self.more = (self.tables.count > 0) | (self.hidden.count > 0)
+        self.implicit = _Edges(*blocks.implicit_edges, count)
+        self.more = (self.tables.count > 0) | (self.implicit.count > 0)
         self._crossing = self._crosses()
 
     def _crosses(self) -> Flags:
@@ -90,7 +90,7 @@ class Network:
         flags: Flags = np.zeros(len(blocks.first), dtype=np.bool_)
         for target in (blocks.fall, blocks.taken):
             flags |= (target >= 0) & (owner[target] != blocks.owner)
-        for sources, targets in (blocks.table_edges, blocks.hidden_edges):
+        for sources, targets in (blocks.table_edges, blocks.implicit_edges):
             flags[sources[owner[sources] != owner[targets]]] = True
         return flags
 
@@ -112,7 +112,7 @@ class Network:
         return np.zeros(self._none + 1, dtype=np.uint64)
 
     def after(self, value: Lane, exits: Lane, some: Indices | None = None) -> Lane:
-        """Return what holds after every block (or after ``some``), hidden edges left aside."""
+        """Return what holds after every block (or after ``some``), implicit edges left aside."""
         chosen = np.arange(self._none) if some is None else some
         out: Lane = value[self.fall[chosen]] | value[self.taken[chosen]] | exits[chosen]
         extra = self.tables.of(chosen)
@@ -156,7 +156,7 @@ class Network:
     @staticmethod
     def _rounds(value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> Flags:
         """Go round a few times; return which blocks the last round changed."""
-        active, tables, hidden = part.blocks, part.tables, part.hidden
+        active, tables, implicit = part.blocks, part.tables, part.implicit
         gen, keep, exits = gen.take(active), keep.take(active), exits.take(active)
         before = value.take(active)
         old = before
@@ -169,8 +169,8 @@ class Network:
                 before[tables[0]] |= np.bitwise_or.reduceat(value[tables[2]], tables[1])
             before &= keep
             before |= gen
-            if hidden is not None:
-                before[hidden[0]] |= np.bitwise_or.reduceat(value[hidden[2]], hidden[1])
+            if implicit is not None:
+                before[implicit[0]] |= np.bitwise_or.reduceat(value[implicit[2]], implicit[1])
             value[active] = before
         result: Flags = np.not_equal(before, old)
         return result

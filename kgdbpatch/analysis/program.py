@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,10 +12,36 @@ import numpy.typing as npt
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.fields import Words
 
-__all__ = ["Flags", "Indices", "Program", "stored_addresses"]
+__all__ = ["Flags", "ImplicitEdges", "Indices", "Program", "stored_addresses"]
 
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ImplicitEdges:
+    """Where control may go from instructions without a branch that says so, by address.
+
+    ``exceptional`` has where it goes on when an instruction faults (fix-ups); None: that is not known,
+    and is then looked for in what no other edge leads to. ``rewritten`` has where it goes from words that
+    the kernel itself rewrites (jump labels, static calls), in any of their forms.
+    """
+
+    exceptional: Mapping[int, Sequence[int]] | None = None
+    rewritten: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def fixups_known(self) -> bool:
+        """Whether all exceptional edges are known."""
+        return self.exceptional is not None
+
+    @cached_property
+    def all(self) -> dict[int, tuple[int, ...]]:
+        """Both kinds."""
+        edges = {source: tuple(targets) for source, targets in self.rewritten.items()}
+        for source, targets in (self.exceptional or {}).items():
+            edges[source] = tuple(sorted({*edges.get(source, ()), *targets}))
+        return edges
 
 
 class Program:

@@ -110,7 +110,7 @@ class _Edges:
         # calls of a place inside another function; what functions begin with is reached anyway
         inside = (target >= 0) & (program.function[source] >= 0) & ~program.is_entry[target]
         inside[inside] = program.function[target[inside]] >= 0
-        pairs = [blocks.table_edges, blocks.hidden_edges]
+        pairs = [blocks.table_edges, blocks.implicit_edges]
         pairs.append((blocks.of_word[source[inside]], blocks.of_word[target[inside]]))
         sources, targets = (np.concatenate([pair[n] for pair in pairs]) for n in (0, 1))
         sources, targets = sources[targets >= 0], targets[targets >= 0]

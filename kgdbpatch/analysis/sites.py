@@ -29,7 +29,7 @@ class Sites:
     ``arrays`` holds, per block: ``start`` and ``end`` (address of the first and last instruction),
     ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its ways out
     read), ``fall`` and ``taken`` (block or -1), ``reach`` (`Reach`); and the edges ``more`` and
-    ``hidden`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do,
+    ``implicit`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do,
     ``fixups`` what those that may fault do, by block; it is empty where their edges are known.
     """
 
@@ -54,7 +54,7 @@ class Sites:
                 "taken": blocks.taken.astype(np.int32),
                 "reach": whole.reach,
                 "more": np.stack(blocks.table_edges).astype(np.int32),
-                "hidden": np.stack(blocks.hidden_edges).astype(np.int32),
+                "implicit": np.stack(blocks.implicit_edges).astype(np.int32),
                 "read_at": np.array(list(whole.reads), dtype=np.uint32),
                 "read": np.array(list(whole.reads.values()), dtype=np.uint64),
                 "fixups": found.fixups[blocks.owner if found.fixups.any() else []],
@@ -74,7 +74,7 @@ class Sites:
     @cached_property
     def _edges(self) -> dict[str, dict[int, list[int]]]:
         result: dict[str, dict[int, list[int]]] = {}
-        for name in ("more", "hidden"):
+        for name in ("more", "implicit"):
             pairs: dict[int, list[int]] = {}
             sources, targets = self.arrays[name].tolist()
             for source, target in zip(sources, targets, strict=True):
@@ -173,7 +173,7 @@ class Sites:
         """Note which wanted registers a block reads; return where to look for the others."""
         later = []
         if start == self._lane("start", block):
-            later += [(b, self._lane("start", b), wanted) for b in self._edges["hidden"].get(block, [])]
+            later += [(b, self._lane("start", b), wanted) for b in self._edges["implicit"].get(block, [])]
         end = self._lane("end", block)
         first = (start - self._lane("start", block)) // 4
         pairs = zip(*self._effects(block, read), strict=True)

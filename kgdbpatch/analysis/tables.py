@@ -118,7 +118,7 @@ def resolve(
 
     ``data`` is (address, bytes) of whatever may hold tables; ``stored``, what `stored_addresses` finds
     there. ``blocks`` must have been cut where
-    hidden edges go, if those are known; tables are not needed for that.
+    implicit edges go, if those are known; tables are not needed for that.
     """
     resolver, program = Resolver(blocks, changes, data), blocks.program
     found = Indirect()

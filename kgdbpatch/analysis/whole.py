@@ -9,7 +9,7 @@ import numpy as np
 
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.program import ImplicitEdges, Program
 from kgdbpatch.analysis.tables import Indirect, resolve
 from kgdbpatch.isa.decode import Kind
 from kgdbpatch.isa.fields import Words
@@ -96,11 +96,11 @@ def analyze(
     sections: Sequence[tuple[int, Words]],
     functions: Sequence[tuple[int, int]],
     data: Sequence[tuple[int, bytes]] = (),
-    hidden: Mapping[int, Sequence[int]] | None = None,
+    implicit: ImplicitEdges | None = None,
 ) -> Figures:
     """Count what is in code ``sections`` (address, words) and ``functions`` (address, bytes).
 
     Jump tables are looked for in ``data`` (address, bytes).
     """
     program = Program(sections, functions)
-    return figures(program, resolve(Blocks(program, hidden), lane.defs(program.decoded), data))
+    return figures(program, resolve(Blocks(program, implicit), lane.defs(program.decoded), data))

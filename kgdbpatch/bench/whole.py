@@ -49,9 +49,9 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         for section in image.code_sections()
     ]
     data = [(section.address, section.data) for section in image.sections]
-    hidden, reads = catalog.hidden_edges(image), catalog.hidden_reads(image)
+    implicit, reads = catalog.implicit_edges(image), catalog.rewritten_reads(image)
     step("functions")
-    whole = analyze_whole(sections, functions, image.abi, data, hidden, reads)
+    whole = analyze_whole(sections, functions, image.abi, data, implicit, reads)
     step("blocks, flow, summaries")
     found = whole.solve()
     step("liveness")

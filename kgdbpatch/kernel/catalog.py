@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kgdbpatch.analysis.calls import CallGraph
     from kgdbpatch.analysis.flow import FlowGraph
     from kgdbpatch.analysis.interprocedural import Whole
+    from kgdbpatch.analysis.program import ImplicitEdges
     from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.kernel.checks import Checker
@@ -34,9 +35,8 @@ __all__ = [
     "checker",
     "flow",
     "guest",
-    "hidden_edges",
-    "hidden_reads",
     "image_path",
+    "implicit_edges",
     "is_file",
     "known",
     "live",
@@ -279,7 +279,7 @@ def analyze(image: Image) -> Analysis:
         [(section.address, image.words(section)) for section in image.code_sections()],
         image.functions.spans(),
         [(section.address, section.data) for section in image.sections],
-        hidden_edges(image),
+        implicit_edges(image),
     )
     seconds = round(time.perf_counter() - start, 4)
     return Analysis(format=image.format, seconds=seconds, **asdict(figures))
@@ -294,8 +294,8 @@ def whole(image: Image) -> Whole:
         image.functions.spans(),
         image.abi,
         [(section.address, section.data) for section in image.sections],
-        hidden_edges(image),
-        hidden_reads(image),
+        implicit_edges(image),
+        rewritten_reads(image),
     )
 
 
@@ -345,7 +345,7 @@ def flow(image: Image, function: Function) -> Flow:
     graph = FlowGraph(
         words(image, function.address, function.size // 4),
         function.address,
-        hidden_edges(image),
+        implicit_edges(image).all,
         found.indirect.tables,
         frozenset(program.address[blocks.last[final]].tolist()),
         _data_words(found, function),
@@ -385,14 +385,16 @@ def checker(image: Image, *, count: bool = False) -> Checker:
     return Checker(image, offline.planner(image), count=count)
 
 
-def hidden_edges(image: Image) -> dict[int, tuple[int, ...]] | None:
-    """Return where control may go from an instruction unseen in a kernel, None where that is not known."""
-    return personality.detect(image).hidden_edges(image)
+def implicit_edges(image: Image) -> ImplicitEdges:
+    """Return where control may go in a kernel without a branch that says so."""
+    from kgdbpatch.kernel import rules
+
+    return rules.implicit_edges(personality.detect(image), image)
 
 
-def hidden_reads(image: Image) -> Mapping[int, int]:
+def rewritten_reads(image: Image) -> Mapping[int, int]:
     """Return which registers words may read when the kernel has rewritten them."""
-    return personality.detect(image).hidden_reads(image)
+    return personality.detect(image).rewritten_reads(image)
 
 
 def live(image: Image, site: str) -> LiveRegisters:

@@ -16,6 +16,7 @@ import numpy as np
 
 from kgdbpatch import store
 from kgdbpatch.analysis.interprocedural import analyze_whole
+from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.image import Image
 from kgdbpatch.isa.fields import Words
@@ -38,17 +39,17 @@ def sites(
     image: Image,
     sections: Sequence[tuple[int, Words]],
     functions: Sequence[tuple[int, int]],
-    hidden: Mapping[int, Sequence[int]] | None,
+    implicit: ImplicitEdges,
     reads: Mapping[int, int],
 ) -> Sites:
     """Return the live registers of a kernel whose code is ``sections`` (address, words).
 
-    ``hidden`` and ``reads`` are as in `analyze_whole`.
+    ``implicit`` and ``reads`` are as in `analyze_whole`.
     """
     data = [(section.address, section.data) for section in image.sections]
     digest = hashlib.sha256(_code() + f"{image.sha256} {image.abi!r}".encode())
     digest.update(np.array(sorted(functions), dtype=np.int64).tobytes())
-    digest.update(repr(None if hidden is None else sorted(hidden.items())).encode())
+    digest.update(f"{implicit.fixups_known} {sorted(implicit.all.items())}".encode())
     digest.update(repr(sorted(reads.items())).encode())
     for address, words in sections:
         digest.update(address.to_bytes(8, "big") + np.ascontiguousarray(words).tobytes())
@@ -59,7 +60,7 @@ def sites(
     if body is not None:
         with np.load(io.BytesIO(body), allow_pickle=False) as held:
             return Sites({name: held[name] for name in held.files})
-    whole = analyze_whole(sections, functions, image.abi, data, hidden, reads)
+    whole = analyze_whole(sections, functions, image.abi, data, implicit, reads)
     found = Sites.of(whole, whole.solve())
     kept = io.BytesIO()
     np.savez(kept, **found.arrays)  # type: ignore[arg-type]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.cpu.ppc6xx.vectors import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.survey import Rules
 from kgdbpatch.personality.base import Personality
 
-__all__ = ["survey_rules"]
+__all__ = ["implicit_edges", "survey_rules"]
+
+
+def implicit_edges(personality: Personality, image: Image) -> ImplicitEdges:
+    """Return where control goes in a kernel without a branch that says so."""
+    return ImplicitEdges(personality.exceptional_edges(image), personality.rewritten_edges(image))
 
 
 def survey_rules(personality: Personality, image: Image, changed: Iterable[int] = ()) -> Rules:
-    """Return the rules of one kernel: where it may not be patched, its hidden edges and reads.
+    """Return the rules of one kernel: where it may not be patched, what its words do unseen.
 
     ``changed`` are words in which the running kernel was found to differ from its file.
     """
@@ -23,7 +29,7 @@ def survey_rules(personality: Personality, image: Image, changed: Iterable[int] 
         vectors=vectors(personality, image),
         discarded=tuple((window.start, window.end) for window in personality.discarded(image)),
         fault_sites=personality.fault_sites(image),
-        hidden=personality.hidden_edges(image),
-        reads=personality.hidden_reads(image),
+        implicit=implicit_edges(personality, image),
+        reads=personality.rewritten_reads(image),
         rewritten={**{address: Rewritten(CHANGED) for address in changed}, **personality.rewritten(image)},
     )

@@ -19,6 +19,7 @@ from kgdbpatch.analysis.hazards import reservation_window, translation, untransl
 from kgdbpatch.analysis.interprocedural import FREEABLE
 from kgdbpatch.analysis.lane import to_mask
 from kgdbpatch.analysis.ordinary import ordinary
+from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
@@ -38,7 +39,7 @@ Whole = Callable[
         Image,
         Sequence[tuple[int, Words]],
         Sequence[tuple[int, int]],
-        Mapping[int, Sequence[int]] | None,
+        ImplicitEdges,
         Mapping[int, int],
     ],
     Sites,
@@ -67,7 +68,7 @@ class Rules:
     vectors: tuple[int, ...]
     discarded: tuple[tuple[int, int], ...]
     fault_sites: frozenset[int]
-    hidden: Mapping[int, Sequence[int]] | None  # instruction ─► where its fault goes on; None: not known
+    implicit: ImplicitEdges
     rewritten: Mapping[int, Rewritten] = field(default_factory=dict)
     reads: Mapping[int, int] = field(default_factory=dict)  # instruction ─► what its other forms may read
 
@@ -113,7 +114,7 @@ class Survey:
     @cached_property
     def _sites(self) -> Sites:
         rules = self._rules
-        return self._whole(self._image, self._sections(), self._functions(), rules.hidden, rules.reads)
+        return self._whole(self._image, self._sections(), self._functions(), rules.implicit, rules.reads)
 
     def ways(self) -> Ways:
         """Return the direct ways between this kernel's functions."""
@@ -158,7 +159,7 @@ class Survey:
         words, at = self._function_words(function), function.address
         if ordinary(words):
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
-        graph = FlowGraph(words, at, self._rules.hidden)
+        graph = FlowGraph(words, at, self._rules.implicit.all)
         off, turning = translation(words, at)
         return _Hazards(
             window=reservation_window(words, at),

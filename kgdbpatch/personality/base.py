@@ -237,11 +237,15 @@ class Personality(ABC):
         """Return addresses whose faults the kernel resolves by looking the address up in a table."""
         return frozenset()
 
-    def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
-        """Return where control may go from an instruction unseen (fault fix-ups); None: not known."""
+    def exceptional_edges(self, image: Image) -> Mapping[int, Sequence[int]] | None:
+        """Return where control goes on when an instruction faults (fix-ups), by address; None: not known."""
         return None
 
-    def hidden_reads(self, image: Image) -> Mapping[int, int]:
+    def rewritten_edges(self, image: Image) -> Mapping[int, Sequence[int]]:
+        """Return where control may go from words that the kernel itself rewrites, in any of their forms."""
+        return {}
+
+    def rewritten_reads(self, image: Image) -> Mapping[int, int]:
         """Return which registers (a mask) words may read when the kernel has rewritten them, by address."""
         return {}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.interprocedural import FREEABLE, Whole, analyze_whole
+from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.fields import Words
@@ -17,14 +18,16 @@ from .code import BASE, assemble
 
 __all__ = ["free", "index", "program", "reader"]
 
+_NONE: Mapping[int, Sequence[int]] = {}
+
 
 def program(
-    *functions: str, hidden: Mapping[int, Sequence[int]] | None = None, complete: bool = True, abi: ABI = SYSV
+    *functions: str, fixups: Mapping[int, Sequence[int]] | None = _NONE, abi: ABI = SYSV
 ) -> tuple[Whole, list[int]]:
     """Analyse functions that stand one behind the other from `BASE` on; labels are common.
 
-    Returns the addresses of the functions too. ``hidden`` are all edges that no branch shows; unless
-    ``complete`` nothing is known of those.
+    Returns the addresses of the functions too. ``fixups`` says where control goes on after a
+    fault; None: nobody knows.
     """
     words = assemble("\n".join(functions))
     starts, at = [], 0
@@ -33,7 +36,7 @@ def program(
         at = len(assemble("\n".join([*functions[: number + 1], _labels(functions[number + 1 :])])))
     ends = [*starts[1:], BASE + 4 * len(words)]
     table = [(start, end - start) for start, end in zip(starts, ends, strict=True)]
-    return analyze_whole([(BASE, words)], table, abi, [], hidden or {} if complete else None), starts
+    return analyze_whole([(BASE, words)], table, abi, [], ImplicitEdges(fixups)), starts
 
 
 def _labels(functions: Sequence[str]) -> str:

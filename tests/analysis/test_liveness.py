@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kgdbpatch.analysis import lane
 from kgdbpatch.analysis.interprocedural import FREEABLE, analyze_whole
+from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.registers import bit
@@ -19,13 +20,12 @@ from .code import BASE, needs_as
 from .programs import free, index, program, reader
 
 FAR = BASE + 0x4000  # where there is no code
+_NONE: Mapping[int, Sequence[int]] = {}
 
 
-def _free(
-    source: str, word: int, hidden: Mapping[int, Sequence[int]] | None = None, *, complete: bool = True
-) -> set[str]:
+def _free(source: str, word: int, fixups: Mapping[int, Sequence[int]] | None = _NONE) -> set[str]:
     """Return what is free at a word of a function that nobody in sight calls."""
-    whole, _ = program(source, hidden=hidden, complete=complete)
+    whole, _ = program(source, fixups=fixups)
     return free(whole, BASE + 4 * word)
 
 
@@ -157,7 +157,7 @@ def test_code_with_a_convention_of_its_own_has_everything_live_at_its_end() -> N
 @needs_as
 def test_what_a_fixup_reads_is_live_at_the_access() -> None:
     source = "li r9,7\n lwz r3,0(r3)\n blr\n mr r3,r9\n blr"
-    assert "r9" not in _free(source, 1, complete=False)  # no edge leads to the fix-up
+    assert "r9" not in _free(source, 1, None)  # no edge leads to the fix-up
     told = {BASE + 4: (BASE + 12,)}
     assert "r9" not in _free(source, 1, told)
     assert "r9" in _free(source, 2, told)
@@ -213,12 +213,12 @@ def test_nothing_is_known_outside_of_functions() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 0xFFFFFFFF), min_size=1, max_size=40), st.integers(0, 40), st.booleans())
-def test_any_words_have_an_answer(words: list[int], cut: int, complete: bool) -> None:
+def test_any_words_have_an_answer(words: list[int], cut: int, known: bool) -> None:
     """The same as the arrays have; what is read is live, and all is before what is no instruction."""
     cut = min(cut, len(words) - 1)
     functions = [(BASE, 4 * cut), (BASE + 4 * cut, 4 * (len(words) - cut))]
     code = np.array(words, dtype=np.uint32)
-    whole = analyze_whole([(BASE, code)], functions, SYSV, [], {} if complete else None)
+    whole = analyze_whole([(BASE, code)], functions, SYSV, [], ImplicitEdges({} if known else None))
     found = whole.solve()
     everywhere, kept = whole.everywhere(found), Sites.of(whole, found)
     for number in range(len(words)):

@@ -9,7 +9,7 @@ import pytest
 
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.effects import blockwise, words_of
-from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.program import ImplicitEdges, Program
 
 _BLR = 0x4E80_0020
 
@@ -24,8 +24,8 @@ def _straight(rng: random.Random, count: int) -> list[int]:
     return [*words, _BLR]
 
 
-@pytest.mark.parametrize("hidden", [{}, None])
-def test_blocks_of_any_length(hidden: dict[int, tuple[int, ...]] | None) -> None:
+@pytest.mark.parametrize("exceptional", [{}, None])
+def test_blocks_of_any_length(exceptional: dict[int, tuple[int, ...]] | None) -> None:
     rng = random.Random(11)
     lengths = [1, 23, 24, 25, 47, 48, 49, 2, 700, *(rng.randrange(1, 120) for _ in range(40))]
     code = [word for length in lengths for word in _straight(rng, length)]
@@ -34,7 +34,7 @@ def test_blocks_of_any_length(hidden: dict[int, tuple[int, ...]] | None) -> None
         functions.append((at, 4 * length))
         at += 4 * length
     program = Program([(0x1000, np.array(code, dtype=np.uint32))], functions)
-    blocks = Blocks(program, hidden)
+    blocks = Blocks(program, ImplicitEdges(exceptional))
     words = words_of(program.decoded)
     effects = blockwise(blocks, words)
     assert (blocks.last - blocks.first + 1).tolist() == lengths
@@ -43,7 +43,7 @@ def test_blocks_of_any_length(hidden: dict[int, tuple[int, ...]] | None) -> None
         for word in range(last, first - 1, -1):
             defs = int(words.defs[word])
             kill, uses, faults = kill | defs, uses & ~defs | int(words.uses[word]), faults & ~defs
-            if code[word] >> 26 in (32, 36) and hidden is None:
+            if code[word] >> 26 in (32, 36) and exceptional is None:
                 faults = (1 << 64) - 1
         assert int(effects.kill[block]) == kill
         assert int(effects.uses[block]) == uses

@@ -13,7 +13,7 @@ from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.personality import personality
-from kgdbpatch.personality.linux.rewritten import hidden_edges, rewritten
+from kgdbpatch.personality.linux.rewritten import rewritten, rewritten_edges
 
 from .elf import needs_binutils, put_together
 
@@ -88,7 +88,7 @@ hit2: b 1f
     first, second = sorted(marked(image))
     assert {word.name for word in rewritten(image).values()} == {"a_key"}
     here, there = image.lookup("here"), image.lookup("there")
-    assert hidden_edges(image) == {first: (first + 4, there), second: tuple(sorted({second + 4, here}))}
+    assert rewritten_edges(image) == {first: (first + 4, there), second: tuple(sorted({second + 4, here}))}
 
 
 TRAMPOLINE = """

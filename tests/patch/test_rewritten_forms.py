@@ -66,7 +66,11 @@ def _program(*functions: tuple[str, str]) -> str:
 
 _JUMP_LABEL = (
     _program(
-        ("f", "    li r6, 1\nhit: {0}\n    li r7, 0\n    mr r3, r6\n    blr\nthere: add r3, r7, r8\n    blr")
+        (
+            "f",
+            "    li r6, 1\nhit: {0}\n    li r7, 0\n    mr. r3, r6\n    bgelr\n    li r8, 0\n"
+            "there: add r3, r7, r8\n    blr",
+        )
     )
     + '.section __jump_table, "a"\n.long hit - ., there - ., key - .\n.data\nkey: .long 0, 0\n'
 )
@@ -140,9 +144,12 @@ def _lost(here: Image, there: Image) -> list[tuple[str, list[str]]]:
     return [(here.symbolize(at), missing) for at, missing in pairs if missing]
 
 
+@pytest.mark.parametrize("faults", [True, False])
 @pytest.mark.parametrize("kind", _KINDS)
-def test_other_forms(tmp_path: Path, kind: str) -> None:
+def test_other_forms(tmp_path: Path, kind: str, faults: bool) -> None:
+    """Whether or not the file says where control goes on after a fault."""
     source, forms = _KINDS[kind]
+    source = source if faults else source.replace(_FAULTS, ".text\n")
     images = []
     for number, form in enumerate(forms):
         (tmp_path / str(number)).mkdir()

@@ -138,17 +138,23 @@ class Linux(Personality):
         """Return the addresses in the kernel's exception table."""
         return exception_table(image)
 
-    def hidden_edges(self, image: Image) -> dict[int, tuple[int, ...]] | None:
-        """Return the edges of ``__ex_table`` and of the words that the kernel rewrites; None without it."""
-        from kgdbpatch.personality.linux.rewritten import hidden_edges
+    def exceptional_edges(self, image: Image) -> Mapping[int, Sequence[int]] | None:
+        """Return the edges of ``__ex_table``; None without it."""
+        from kgdbpatch.personality.linux.rewritten import exceptional_edges
 
-        return hidden_edges(image) if exception_table(image) else None
+        return exceptional_edges(image) if exception_table(image) else None
 
-    def hidden_reads(self, image: Image) -> Mapping[int, int]:
+    def rewritten_edges(self, image: Image) -> Mapping[int, Sequence[int]]:
+        """Return the edges of jump labels, static calls, ftrace entries, feature sections and patch sites."""
+        from kgdbpatch.personality.linux.rewritten import rewritten_edges
+
+        return rewritten_edges(image)
+
+    def rewritten_reads(self, image: Image) -> Mapping[int, int]:
         """Return what the words that the kernel rewrites may read in their other forms."""
-        from kgdbpatch.personality.linux.rewritten import hidden_reads
+        from kgdbpatch.personality.linux.rewritten import rewritten_reads
 
-        return hidden_reads(image)
+        return rewritten_reads(image)
 
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of jump labels, static calls, ftrace, feature fix-ups and patch sites."""

@@ -30,7 +30,7 @@ from kgdbpatch.personality.linux.tables import Table, exception_entries, jump_en
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["hidden_edges", "hidden_reads", "rewritten"]
+__all__ = ["exceptional_edges", "rewritten", "rewritten_edges", "rewritten_reads"]
 
 _NOP = encode.nop()
 _FILLERS = (_NOP, 0x63FF_0000)  # nop; ori r31,r31,0: what stands where a barrier may come to stand
@@ -57,17 +57,23 @@ def rewritten(image: Image) -> Mapping[int, Rewritten]:
     return found
 
 
-def hidden_edges(image: Image) -> dict[int, tuple[int, ...]]:
-    """Return where control may go from an instruction without a branch there that says so.
-
-    A faulting instruction goes on at its fix-up; a jump label at its target or behind it. A static
-    call's trampoline leads behind its first word too, to a call of whatever a pointer says, and to
-    where it returns 0. A call that may become a nop goes on behind it, and so does control from any
-    word of a feature section: what the kernel puts there ends at the section's end.
-    """
+def exceptional_edges(image: Image) -> dict[int, tuple[int, ...]]:
+    """Return where control goes on when an instruction faults, by its address: at its fix-up."""
     edges: dict[int, set[int]] = {}
     for site, fixup in exception_entries(image).tolist():
         edges.setdefault(site, set()).add(fixup)
+    return {site: tuple(sorted(targets)) for site, targets in edges.items()}
+
+
+def rewritten_edges(image: Image) -> dict[int, tuple[int, ...]]:
+    """Return where control may go from words that the kernel rewrites, in any of their forms.
+
+    A jump label leads to its target or behind it. A static call's trampoline leads behind its first
+    word too, to a call of whatever a pointer says, and to where it returns 0. A call that may become a
+    nop goes on behind it, and so does control from any word of a feature section: what the kernel puts
+    there ends at the section's end.
+    """
+    edges: dict[int, set[int]] = {}
     for site, target, _ in jump_entries(image).tolist():
         edges.setdefault(site, set()).update((target, site + 4))
     trampolines = _trampolines(image)
@@ -83,7 +89,7 @@ def hidden_edges(image: Image) -> dict[int, tuple[int, ...]]:
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
-def hidden_reads(image: Image) -> dict[int, int]:
+def rewritten_reads(image: Image) -> dict[int, int]:
     """Return which registers a word may read in other forms than the one that it has in the image.
 
     An ftrace entry may become a call of a tracer, which is given LR in r0, or where it is, and reads
