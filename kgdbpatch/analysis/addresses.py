@@ -73,7 +73,7 @@ class _Search:
         order = np.argsort(target, kind="stable")
         self._before = source[order]
         self._bounds = np.searchsorted(target[order], np.arange(len(blocks.first) + 1))
-        self._calls = blocks.inner | blocks.by_chance | blocks.unknown_call | (blocks.callee >= 0)
+        self._calls = blocks.links
 
     def comes_from(self, word: int, register: int, wanted: int) -> bool:
         """Tell whether the instruction ``wanted`` may have been what set a register before a word."""

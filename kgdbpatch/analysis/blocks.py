@@ -142,6 +142,7 @@ class Blocks:
         lost |= self.resumes | (kind == Kind.UNKNOWN)
         self.by_chance: Flags = calls & conditional | self.resumes
         self.unknown_call: Flags = calls & (self.callee < 0) & ~inner & ~self.by_chance
+        self.links: Flags = inner | self.by_chance | self.unknown_call | known  # calls of any kind
         self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
         self.rfi: Flags = np.equal(kind, Kind.RFI)

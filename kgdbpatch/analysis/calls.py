@@ -102,8 +102,7 @@ class CallGraph:
             Call(s, t, kind) for (s, t), kind in sorted(kinds.items(), key=_key)
         )
         self._leaf = np.ones(len(starts), dtype=np.bool_)
-        linking = blocks.inner | blocks.by_chance | blocks.unknown_call | (blocks.callee >= 0)
-        self._leaf[blocks.owner[linking]] = False
+        self._leaf[blocks.owner[blocks.links]] = False
 
     @staticmethod
     def _pairs(
