@@ -151,9 +151,7 @@ class Blocks:
         self.implicit_edges = self._edges(self._implicit)
         self.table_edges = self._edges(self._tables)
         escapes = self._implicit[:, 0][self._implicit[:, 1] < 0]
-        self.escaping: Indices = program.address[
-            escapes
-        ]  # their implicit edges lead to no code of ours
+        self.escaping: Indices = program.address[escapes]  # their implicit edges lead to no code of ours
         lost[self.of_word[escapes]] = True
         self.lost: Flags = lost  # control goes where there is no code of ours
         self.resolved: Flags = np.zeros(count, dtype=np.bool_)

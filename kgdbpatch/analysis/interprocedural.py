@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -153,6 +154,17 @@ class Whole:
         exits[lost] = _ALL
         return exits
 
+    @cached_property
+    def _possible_fixups(self) -> Indices:
+        """The blocks that control may come to after a fault: all that no edge leads to, where nobody knows.
+
+        A word that is no instruction begins none: it is filler, or data.
+        """
+        if self.blocks.fixups_known:
+            return np.zeros(0, dtype=np.int64)
+        is_code = self.program.decoded.known[self.blocks.first]
+        return np.flatnonzero(self.blocks.orphan & is_code)
+
     # ---- solving ------------------------------------------------------------------------
 
     def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Part) -> BlockLiveness:
@@ -162,7 +174,7 @@ class Whole:
         exits = self.leaving(summarized, at_return)
         gen = effects.uses | reads & ~effects.kill
         keep = keeps & ~effects.kill
-        orphans = np.zeros(0, dtype=np.int64) if blocks.fixups_known else np.flatnonzero(blocks.orphan)
+        orphans = self._possible_fixups
         while True:
             self.network.solve(value, some, gen, keep, exits)
             entered = np.zeros(len(self.program.entry), dtype=np.uint64)

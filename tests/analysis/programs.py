@@ -58,5 +58,5 @@ def index(whole: Whole) -> Sites:
 def free(whole: Whole, address: int) -> set[str]:
     """Return the registers that are free before an instruction."""
     live = index(whole).live(address, reader(whole))
-    assert live is not None
+    assert live == int(whole.everywhere(whole.solve())[whole.program.at(address)])
     return set(names(lane.to_mask(int(FREEABLE) & ~live)))

@@ -105,7 +105,8 @@ def test_everything_is_live_where_control_is_lost(last: str) -> None:
 
 @needs_as
 def test_everything_is_live_at_a_call_that_may_not_be_made() -> None:
-    assert _free("li r9,1\n beqctrl\n blr", 1) == {"lr"}  # which it sets in any case
+    for behind in ("blr", "li r9,1\n blr"):
+        assert _free(f"li r9,1\n beqctrl\n {behind}", 1) == {"lr"}  # which it sets in any case
 
 
 @needs_as
@@ -129,6 +130,20 @@ def test_a_call_of_unknown_code_reads_arguments_and_what_a_pointer_may_be_given(
     found = _free(CALL.format(""), 2)
     assert not {"r3", "r10", "r11", "r12", "cr1", "r14", "r31", "cr2"} & found
     assert {"r0", "cr0", "cr6", "ctr", "lr"} <= found
+
+
+@needs_as
+def test_unknown_code_that_is_called_directly_may_save_registers_for_its_caller() -> None:
+    source = PLAIN.replace("add r3,r3,r31", "li r31,1\n stw r31,0(r3)")
+    assert "r31" not in _free(source, 5)
+    assert "r31" in _free(source.replace("bl far", "mtctr r4\n bctrl"), 6)
+
+
+@needs_as
+def test_what_is_read_after_many_blocks_is_live() -> None:
+    blocks = "\n".join(f"cmpwi r4,{n}\n beq {n}f\n li r5,{n}\n{n}:" for n in range(1, 20))
+    for answer, last in ((False, "mr r3,r9"), (True, "li r9,0")):
+        assert ("r9" in _free(f"li r9,1\n{blocks} {last}\n blr", 1)) is answer
 
 
 @needs_as
@@ -162,6 +177,19 @@ def test_what_a_fixup_reads_is_live_at_the_access() -> None:
     assert "r9" not in _free(source, 1, told)
     assert "r9" in _free(source, 2, told)
     assert "r9" in _free(source, 1)
+
+
+@needs_as
+def test_what_an_unknown_fixup_reads_is_live_where_an_access_may_follow() -> None:
+    source = "li r9,7\n cmpwi r4,0\n beq 1f\n lwz r3,0(r3)\n1: blr\n mr r3,r9\n blr"
+    assert "r9" not in _free(source, 1, None)
+    assert "r9" in _free(source, 4, None)
+    assert "r9" in _free(source.replace("lwz r3,0(r3)", "add r3,r3,r4"), 1, None)
+
+
+@needs_as
+def test_filler_is_no_fixup() -> None:
+    assert "r9" in _free("li r9,7\n lwz r3,0(r3)\n blr\n .long 0", 1, None)
 
 
 @needs_as
