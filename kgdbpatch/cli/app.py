@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import kgdbpatch
+from kgdbpatch.cli.words import Command, Group
 
 __all__ = ["application", "asked"]
 
@@ -46,6 +47,7 @@ def asked(arguments: Sequence[str]) -> str | None:
 def application(only: str | None = None) -> typer.Typer:
     """Return the application with all commands, or with that one: the others take time to make."""
     app = typer.Typer(
+        cls=Group,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -59,7 +61,7 @@ def application(only: str | None = None) -> typer.Typer:
             if isinstance(what, typer.Typer):
                 app.add_typer(what, name=name)
             else:
-                app.command(name, hidden=name in _HIDDEN)(what)
+                app.command(name, cls=Command, hidden=name in _HIDDEN)(what)
     return app
 
 

@@ -15,7 +15,6 @@ import typer
 
 from kgdbpatch.cli.app import application, asked
 from kgdbpatch.cli.output import json_line, with_symbols
-from kgdbpatch.cli.words import taken_as_they_are
 from kgdbpatch.errors import KgdbPatchError
 
 __all__ = ["main"]
@@ -44,7 +43,6 @@ def run(arguments: list[str]) -> int:
         command = typer.main.get_command(application(None if completing else asked(arguments)))
         if completing:
             command.main(arguments, _PROGRAM)  # answers the shell, and exits
-        taken_as_they_are(command)
         with command.make_context(_PROGRAM, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()

@@ -7,11 +7,12 @@ That is what typer does from some version on, where a parameter keeps what conve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["taken_as_they_are"]
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["Command", "Group"]
 
 _LIMITS = ("parser", "min", "max", "formats", "mode", "path_type")
 _MORE_LIMITS = ("exists", "writable", "resolve_path", "allow_dash")
@@ -48,11 +49,25 @@ def _unlimited(info: Any) -> bool:
     return any_file and not any(getattr(info, name, False) for name in _MORE_LIMITS)
 
 
-def taken_as_they_are(command: Any) -> None:
-    """Let the parameters of a command, and of those below it, take what needs no conversion as it is."""
-    for parameter in command.params:
+def _spared(parameters: list[Any]) -> list[Any]:
+    """Return parameters, which take what needs no conversion as it is from now on."""
+    for parameter in parameters:
         if getattr(parameter, "_runtime_param", ...) is None and hasattr(parameter, "type_descriptor"):
             parameter._runtime_param = _Word(parameter)
-    below: Iterable[Any] = getattr(command, "commands", {}).values()
-    for each in below:
-        taken_as_they_are(each)
+    return parameters
+
+
+class Group(TyperGroup):
+    """A group of commands, whose own words are taken as they are."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, that for help included."""
+        return _spared(super().get_params(ctx))
+
+
+class Command(TyperCommand):
+    """A command whose words are taken as they are."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, that for help included."""
+        return _spared(super().get_params(ctx))
