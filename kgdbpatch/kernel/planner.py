@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,8 +35,9 @@ from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.survey import Survey
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.results import PatchState
-from kgdbpatch.toolchain.assemble import assemble
-from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
+
+if TYPE_CHECKING:  # on use: compiler and linker take time to import
+    from kgdbpatch.toolchain.compile import CObject, Linked
 
 __all__ = ["VIA", "Planned", "Planner"]
 
@@ -102,6 +104,8 @@ class Planner:
             return self._compiled(request.c_source(), request.entry)
         if request.asm is None:
             return count_payload()
+        from kgdbpatch.toolchain.assemble import assemble
+
         source, filename = request.assembler()
 
         @cache
@@ -138,6 +142,8 @@ class Planner:
 
     def _compiled(self, source: str | Path, entry: str | None) -> Payload:
         """Return the payload of a C file; raise `Refused` when it takes more stack than the kernel has."""
+        from kgdbpatch.toolchain.compile import compile_c, link
+
         name = "the C text" if isinstance(source, str) else str(source)
         compiled, abi, lookup = compile_c(source, entry=entry), self._image.abi, self._image.lookup
 

@@ -1,38 +1,83 @@
 """Remember the analysis of whole kernels: it takes 2 s for Linux, and is asked for at every site.
 
 An entry is named by the words analysed, by what else the analysis was given and by its own code.
-It holds plain arrays.
+It holds plain arrays; of what an OS knows of a kernel's code, plain values.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import marshal
+import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch import store
-from kgdbpatch.analysis.interprocedural import analyze_whole
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.image import Image
 from kgdbpatch.isa.fields import Words
+from kgdbpatch.patch.rewritten import Rewritten
+from kgdbpatch.personality import Personality
 
-__all__ = ["sites"]
+__all__ = ["rules", "sites"]
+
+_ALIGNMENT = 16
 
 
 @cache
-def _code() -> bytes:
+def _code(*rooms: str) -> bytes:
     """Return a digest of the code that decides what an entry says."""
     digest = hashlib.sha256()
-    for room in ("analysis", "isa"):
-        for path in sorted((Path(__file__).parents[1] / room).iterdir()):
-            if path.is_file():
+    for room in rooms:
+        for path in sorted((Path(__file__).parents[1] / room).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.read_bytes())
     return digest.digest()
+
+
+@lru_cache(maxsize=4)
+def _contents(image: Image) -> bytes:
+    """Return a digest of all that an image says."""
+    digest = hashlib.sha256(f"{image.sha256} {image.abi!r}".encode())
+    for table in (image.symbols.columns, image.functions.columns):
+        digest.update(_bytes(table))
+    for section in image.sections:
+        digest.update(_bytes((section.name, section.address, section.size, section.executable)))
+        digest.update(section.data)
+    return digest.digest()
+
+
+Edges = Mapping[int, Sequence[int]]
+Found = tuple[Edges | None, Edges, Mapping[int, int], Mapping[int, Rewritten], frozenset[int]]
+
+
+def rules(personality: Personality, image: Image) -> Found:
+    """Return the exceptional edges, the edges, reads and kinds of rewritten words, and the fault sites."""
+    code = _code("personality", "image", "isa", "patch")
+    kind = f"rules {type(personality).__module__}.{type(personality).__qualname__}"
+    key = hashlib.sha256(code + kind.encode() + _contents(image)).hexdigest()[:32]
+    body = store.load("analysis", key)
+    if body is not None:
+        exceptional, edges, reads, rewritten, faults = marshal.loads(body)
+        return exceptional, edges, reads, {at: Rewritten(*what) for at, what in rewritten.items()}, frozenset(faults)
+    found = (
+        personality.exceptional_edges(image),
+        personality.rewritten_edges(image),
+        personality.rewritten_reads(image),
+        personality.rewritten(image),
+        personality.fault_sites(image),
+    )
+    exceptional, edges, reads, words, faults = found
+    plain = {at: (what.kind, what.name, what.target) for at, what in words.items()}
+    tables = (None if exceptional is None else _plain(exceptional), _plain(edges), dict(reads))
+    store.save("analysis", key, _bytes((*tables, plain, sorted(faults))))
+    return found
 
 
 def sites(
@@ -46,23 +91,53 @@ def sites(
 
     ``implicit`` and ``reads`` are as in `analyze_whole`.
     """
-    data = [(section.address, section.data) for section in image.sections]
-    digest = hashlib.sha256(_code() + f"{image.sha256} {image.abi!r}".encode())
-    digest.update(np.array(sorted(functions), dtype=np.int64).tobytes())
-    digest.update(f"{implicit.fixups_known} {sorted(implicit.all.items())}".encode())
-    digest.update(repr(sorted(reads.items())).encode())
+    digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image))
+    digest.update(_bytes(sorted(functions)))
+    digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
+    digest.update(_bytes(sorted(reads.items())))
     for address, words in sections:
-        digest.update(address.to_bytes(8, "big") + np.ascontiguousarray(words).tobytes())
-    for address, part in data:
-        digest.update(address.to_bytes(8, "big") + len(part).to_bytes(8, "big") + part)
+        digest.update(address.to_bytes(8, "big"))
+        digest.update(np.ascontiguousarray(words).data)
     key = digest.hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
-        with np.load(io.BytesIO(body), allow_pickle=False) as held:
-            return Sites({name: held[name] for name in held.files})
+        return Sites({name: _array(body, *where) for name, where in _index(body).items()})
+    from kgdbpatch.analysis.interprocedural import analyze_whole
+
+    data = [(section.address, section.data) for section in image.sections]
     whole = analyze_whole(sections, functions, image.abi, data, implicit, reads)
     found = Sites.of(whole, whole.solve())
-    kept = io.BytesIO()
-    np.savez(kept, **found.arrays)  # type: ignore[arg-type]
-    store.save("analysis", key, kept.getvalue())
+    store.save("analysis", key, _packed(found.arrays))
     return found
+
+
+def _plain(edges: Edges) -> dict[int, tuple[int, ...]]:
+    return {source: tuple(targets) for source, targets in edges.items()}
+
+
+def _bytes(plain: Any) -> bytes:
+    """Return what tells plain values apart: of a format without references, which depend on identity."""
+    return marshal.dumps(plain, 2)
+
+
+def _packed(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """Return arrays one behind the other, and before them where each is."""
+    index, at = {}, 0
+    for name, array in arrays.items():
+        index[name] = (array.dtype.str, array.shape, at)
+        at += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+    head = _bytes(index)
+    head = len(head).to_bytes(_ALIGNMENT, "big") + head
+    parts = [head, *(np.ascontiguousarray(array).tobytes() for array in arrays.values())]
+    return b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
+
+
+def _index(body: bytes) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    size = int.from_bytes(body[:_ALIGNMENT], "big")
+    start = -(-(_ALIGNMENT + size) // _ALIGNMENT) * _ALIGNMENT
+    index = marshal.loads(body[_ALIGNMENT : _ALIGNMENT + size])
+    return {name: (kind, shape, start + at) for name, (kind, shape, at) in index.items()}
+
+
+def _array(body: bytes, kind: str, shape: tuple[int, ...], at: int) -> npt.NDArray[np.generic]:
+    return np.frombuffer(body, kind, math.prod(shape), at).reshape(shape)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.cpu.ppc6xx.vectors import vectors
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import remembered
 from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.survey import Rules
 from kgdbpatch.personality.base import Personality
@@ -24,12 +25,13 @@ def survey_rules(personality: Personality, image: Image, changed: Iterable[int] 
 
     ``changed`` are words in which the running kernel was found to differ from its file.
     """
+    exceptional, edges, reads, rewritten, faults = remembered.rules(personality, image)
     return Rules(
         untranslated_sections=personality.untranslated_sections,
         vectors=vectors(personality, image),
         discarded=tuple((window.start, window.end) for window in personality.discarded(image)),
-        fault_sites=personality.fault_sites(image),
-        implicit=implicit_edges(personality, image),
-        reads=personality.rewritten_reads(image),
-        rewritten={**{address: Rewritten(CHANGED) for address in changed}, **personality.rewritten(image)},
+        fault_sites=faults,
+        implicit=ImplicitEdges(exceptional, edges),
+        reads=reads,
+        rewritten={**{address: Rewritten(CHANGED) for address in changed}, **rewritten},
     )

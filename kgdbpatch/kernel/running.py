@@ -66,7 +66,7 @@ class RunningText:
         physical = self.to_physical(address)
         if physical is None or physical + 4 * count > self._ram.size:
             raise Refused("memory", f"0x{address:08x} is not wired kernel memory", address)
-        return np.frombuffer(self._ram.read(physical, 4 * count), ">u4").astype(np.uint32)
+        return self._ram.array(physical, 4 * count).view(">u4").astype(np.uint32)
 
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""

@@ -61,7 +61,8 @@ class Ways:
             pairs.append(self._branches(address, words))
         self._unknown[self._owner(np.array(list(faults), np.int64))] = True
         source, target = np.concatenate(pairs, axis=1)
-        keys = np.unique(source * len(self._unknown) + target)
+        keys = np.sort(source * len(self._unknown) + target)  # np.unique imports numpy.ma
+        keys = keys[np.diff(keys, prepend=-1) != 0]
         sources, self._targets = keys // len(self._unknown), keys % len(self._unknown)
         self._first = np.searchsorted(sources, np.arange(len(self._starts) + 2))
 
@@ -72,11 +73,14 @@ class Ways:
         return index
 
     def _note_unknown(self, address: int, words: npt.NDArray[np.uint32]) -> None:
-        opcode, extended = words >> 26, words >> 1 & 0x3FF
+        opcode = (words >> np.uint32(26)).astype(np.uint8)
+        at = np.flatnonzero((opcode == 19) | (opcode == 3) | (opcode == 31) | (opcode == 17))
+        opcode, words = opcode[at], words[at]
+        extended = words >> np.uint32(1) & np.uint32(0x3FF)
         by_ctr = (opcode == 19) & (extended == 528)
-        by_lr = (opcode == 19) & (extended == 16) & (words & 1 == 1)
+        by_lr = (opcode == 19) & (extended == 16) & (words & np.uint32(1) == 1)
         trap = (opcode == 3) | ((opcode == 31) & (extended == 4))
-        at = np.flatnonzero(by_ctr | by_lr | trap | (opcode == 17))
+        at = at[by_ctr | by_lr | trap | (opcode == 17)]
         self._unknown[self._owner(address + 4 * at)] = True
 
     def _branches(self, address: int, words: npt.NDArray[np.uint32]) -> _Indices:
@@ -88,10 +92,11 @@ class Ways:
             top = 1 << bits - 1
             distance = ((word & (1 << bits) - 4) ^ top) - top
             base = np.where(word & 2, 0, address + 4 * at)
-            target = (base + distance) & 0xFFFF_FFFF
-            found.append(np.stack((self._owner(address + 4 * at), self._owner(target))))
+            target, source = (base + distance) & 0xFFFF_FFFF, self._owner(address + 4 * at)
+            away = (source >= 0) & ~((self._starts[source] <= target) & (target < self._ends[source]))
+            found.append(np.stack((source[away], self._owner(target[away]))))
         pairs = np.concatenate(found, axis=1)
-        pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] >= 0)]
+        pairs = pairs[:, pairs[0] != pairs[1]]
         self._unknown[pairs[0, pairs[1] < 0]] = True
         return pairs[:, pairs[1] >= 0]
 

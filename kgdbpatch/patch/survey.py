@@ -122,7 +122,10 @@ class Survey:
 
     def _functions(self) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions that stay in memory after boot."""
-        return [span for span in self._image.functions.spans() if not self._discarded(span[0])]
+        spans = self._image.functions.spans()
+        for start, end in self._rules.discarded:
+            spans = [span for span in spans if not start <= span[0] < end]
+        return spans
 
     def _live(self, address: int) -> int:
         """Return the mask of what is live before an instruction."""

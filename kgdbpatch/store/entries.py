@@ -36,11 +36,11 @@ def load(room: str, key: str) -> bytes | None:
     """Return what an entry holds, None where there is none or it is damaged."""
     try:
         path = directory() / room / key
-        raw = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # some bodies are large: not copied
+            head, body = file.read(_DIGEST), file.readall()
     except (OSError, RuntimeError):
         return None
-    body = raw[_DIGEST:]
-    if hashlib.sha256(body).digest() != raw[:_DIGEST]:
+    if hashlib.sha256(body).digest() != head:
         return None
     with contextlib.suppress(OSError):
         os.utime(path)  # it is used: others are pruned first
