@@ -65,7 +65,13 @@ def rules(personality: Personality, image: Image) -> Found:
     body = store.load("analysis", key)
     if body is not None:
         exceptional, edges, reads, rewritten, faults = marshal.loads(body)
-        return exceptional, edges, reads, {at: Rewritten(*what) for at, what in rewritten.items()}, frozenset(faults)
+        return (
+            exceptional,
+            edges,
+            reads,
+            {at: Rewritten(*what) for at, what in rewritten.items()},
+            frozenset(faults),
+        )
     found = (
         personality.exceptional_edges(image),
         personality.rewritten_edges(image),
