@@ -1,6 +1,6 @@
 """Find the addresses that functions surely put together: a ``lis`` and an immediate that it reaches.
 
-`callers.references` is the wide answer, which safety needs: it takes any ``lis`` of a function with
+`address_taken.references` is the wide answer, which safety needs: it takes any ``lis`` of a function with
 any immediate of it. This one follows the register from the immediate back to what set it.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.regset import RegSet
 
 __all__ = ["made_addresses"]
 
 _VOLATILE = frozenset((0, *range(3, 13)))  # in both calling conventions
 
 
-def made_addresses(blocks: Blocks, changes: Lane, places: Indices) -> tuple[Indices, Indices]:
-    """Return (function, number of the place) where some way through a function makes the place's address.
+def made_addresses(blocks: Blocks, changes: RegSet, places: Indices) -> tuple[Indices, Indices]:
+    """Return (function, number of the place) where some path through a function makes the place's address.
 
-    ``changes`` are the lanes of what the words change.
+    ``changes`` are the sets of what the words change.
     """
     program = blocks.program
     low, number, high, register = _candidates(blocks, places)
@@ -59,15 +59,15 @@ def _candidates(blocks: Blocks, places: Indices) -> tuple[Indices, Indices, Indi
 
 
 class _Search:
-    def __init__(self, blocks: Blocks, changes: Lane) -> None:
+    def __init__(self, blocks: Blocks, changes: RegSet) -> None:
         self._blocks, self._changes = blocks, changes
         self._words = blocks.program.words
-        ways = []
+        paths = []
         for target in (blocks.fall, blocks.taken):
             source = np.flatnonzero(target >= 0)
-            ways.append((source, target[source]))
-        ways += [blocks.table_edges, blocks.implicit_edges]
-        source, target = (np.concatenate([way[n] for way in ways]) for n in (0, 1))
+            paths.append((source, target[source]))
+        paths += [blocks.table_edges, blocks.implicit_edges]
+        source, target = (np.concatenate([path[n] for path in paths]) for n in (0, 1))
         good = (target >= 0) & (blocks.owner[source] == blocks.owner[np.maximum(target, 0)])
         source, target = source[good], target[good]
         order = np.argsort(target, kind="stable")

@@ -1,7 +1,7 @@
 """Cut a whole program into blocks and link them: the flow graph as arrays.
 
 Here a call ends its block, because what comes before it and what comes behind it are told apart
-by what the callee does. `whole` counts the blocks that people mean, which calls do not end.
+by what the callee does. `statistics` counts the blocks that people mean, which calls do not end.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Blocks:
         behind = np.where(program.contiguous[last], last + 1, _NONE)
         behind[behind >= len(program.words)] = _NONE
         self.fall: Indices = np.where(falls, self._block_at(behind), _NONE)
-        lost = falls & (self.fall < 0)
+        escapes = falls & (self.fall < 0)
 
         target = np.full(len(program.words), _NONE, dtype=np.int64)
         direct = np.zeros(len(program.words), dtype=np.bool_)
@@ -129,20 +129,21 @@ class Blocks:
         runs_on[runs_on] = program.is_entry[last[runs_on] + 1] & (self.tail[runs_on] < 0)
         self.tail[runs_on] = self.owner[self.fall[runs_on]]
         self.fall[runs_on] = _NONE
-        lost |= jumps & ~aimed
+        escapes |= jumps & ~aimed
 
         calls = self._calls[last]
         known = calls & direct & aimed & is_entry & ~conditional
         self.callee: Indices = np.where(known, self.owner[np.maximum(aim, 0)], _NONE)
-        inner = calls & direct & aimed & ~is_entry
-        self.taken[inner & ~other] = aim[inner & ~other]
-        self.inner: Flags = inner  # calls of a place inside a function
-        self.entered: Indices = self.owner[aim[inner]]  # the functions so entered
+        internal_call = calls & direct & aimed & ~is_entry
+        self.taken[internal_call & ~other] = aim[internal_call & ~other]
+        self.internal_call: Flags = internal_call  # calls of a place inside a function
+        self.entered: Indices = self.owner[aim[internal_call]]  # the functions so entered
         self.resumes: Flags = self._resumes(calls)  # calls that go where the function came from
-        lost |= self.resumes | (kind == Kind.UNKNOWN)
-        self.by_chance: Flags = calls & conditional | self.resumes
-        self.unknown_call: Flags = calls & (self.callee < 0) & ~inner & ~self.by_chance
-        self.links: Flags = inner | self.by_chance | self.unknown_call | known  # calls of any kind
+        escapes |= self.resumes | (kind == Kind.UNKNOWN)
+        self.conditional_call: Flags = calls & conditional | self.resumes
+        self.unknown_call: Flags = calls & (self.callee < 0) & ~internal_call & ~self.conditional_call
+        # calls of any kind
+        self.links: Flags = internal_call | self.conditional_call | self.unknown_call | known
         self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
         self.rfi: Flags = np.equal(kind, Kind.RFI)
@@ -150,10 +151,11 @@ class Blocks:
 
         self.implicit_edges = self._edges(self._implicit)
         self.table_edges = self._edges(self._tables)
-        escapes = self._implicit[:, 0][self._implicit[:, 1] < 0]
-        self.escaping: Indices = program.address[escapes]  # their implicit edges lead to no code of ours
-        lost[self.of_word[escapes]] = True
-        self.lost: Flags = lost  # control goes where there is no code of ours
+        outward = self._implicit[:, 0][self._implicit[:, 1] < 0]
+        # addresses from which implicit edges lead to no code of ours
+        self.implicit_escapes: Indices = program.address[outward]
+        escapes[self.of_word[outward]] = True
+        self.escapes: Flags = escapes  # control goes where there is no code of ours
         self.resolved: Flags = np.zeros(count, dtype=np.bool_)
         self.resolved[self.table_edges[0]] = True
 
@@ -188,7 +190,7 @@ class Blocks:
         return np.where(own, self.of_word[np.where(own, program.entry, 0)], _NONE)
 
     @cached_property
-    def orphan(self) -> Flags:
+    def unreached(self) -> Flags:
         """Whether no known edge leads to each block, and no function begins with it."""
         reached = np.zeros(len(self.first), dtype=np.bool_)
         reached[self.entry[self.entry >= 0]] = True

@@ -6,63 +6,63 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
+from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import EVERYTHING, Lane
 from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.regset import EVERYTHING, RegSet
 from kgdbpatch.analysis.saves import PRESERVED, Saves
 from kgdbpatch.isa.decode import Decoded, Kind
-from kgdbpatch.isa.fields import Words as Codes
+from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import CRS, mask
 
-__all__ = ["Effects", "Words", "blockwise", "may_fault", "without_saves", "words_of"]
+__all__ = ["BlockTransfer", "WordEffects", "blockwise", "may_fault", "without_saves", "words_of"]
 
-_CRS = np.uint64(lane.from_mask(CRS))
+_CRS = np.uint64(regset.from_mask(CRS))
 _ALL = np.uint64(EVERYTHING)
-_ARGUMENTS = np.uint64(lane.from_mask(mask(*(f"r{n}" for n in range(3, 11)))))
+_ARGUMENTS = np.uint64(regset.from_mask(mask(*(f"r{n}" for n in range(3, 11)))))
 _ALWAYS_TRAPS = 31
 _PIECE = 24  # words
 _NOP = 0x60000000
 
 
 @dataclass(frozen=True)
-class Words:
+class WordEffects:
     """Per word: what it changes, what it reads, what its reading asks of a caller, what it proves.
 
     ``wanted`` leaves out what is stored only to be put back (see `without_saves`). ``proven``
     leaves out what is assumed for safety as well.
     """
 
-    defs: Lane
-    uses: Lane
-    wanted: Lane
-    proven: Lane
+    defs: RegSet
+    uses: RegSet
+    wanted: RegSet
+    proven: RegSet
 
 
 @dataclass(frozen=True)
-class Effects:
+class BlockTransfer:
     """The same per block: ``kill`` and what is read before it is changed."""
 
-    kill: Lane
-    uses: Lane
-    wanted: Lane
-    proven: Lane
-    faults: Lane  # what an entry of a block is still as it was at its first instruction that may fault
+    kill: RegSet
+    uses: RegSet
+    wanted: RegSet
+    proven: RegSet
+    faults: RegSet  # what an entry of a block is still as it was at its first instruction that may fault
 
 
-def _field(words: Codes, shift: int) -> Codes:
-    result: Codes = words >> np.uint32(shift) & np.uint32(31)
+def _field(words: Words, shift: int) -> Words:
+    result: Words = words >> np.uint32(shift) & np.uint32(31)
     return result
 
 
-def words_of(decoded: Decoded) -> Words:
+def words_of(decoded: Decoded) -> WordEffects:
     """Return what words read and change.
 
     An unconditional trap reads what a call reads; a conditional one its operands only: whoever
     handles it either goes on with all registers as they were, or not at all.
     """
     kind = decoded.kind
-    defs, uses = lane.defs(decoded), lane.uses(decoded)
+    defs, uses = regset.defs(decoded), regset.uses(decoded)
     uses[(kind == Kind.SYSCALL) | (kind == Kind.RFI)] = _ALL
     nops = np.flatnonzero(decoded.words == _NOP)
     defs[nops] = uses[nops] = 0  # it writes r0, but leaves it as it was
@@ -71,10 +71,10 @@ def words_of(decoded: Decoded) -> Words:
     uses[traps] |= _ARGUMENTS
     proven[uses == _ALL] = 0
     proven[(proven & _CRS) == _CRS] &= ~_CRS
-    return Words(defs, uses, uses, proven)
+    return WordEffects(defs, uses, uses, proven)
 
 
-def without_saves(words: Words, program: Program, saves: Saves) -> Words:
+def without_saves(words: WordEffects, program: Program, saves: Saves) -> WordEffects:
     """Leave out of ``wanted`` and ``proven`` what words read only to save it.
 
     mfcr reads all of CR for the sake of a bit or of the fields to be put back: it wants what a
@@ -89,10 +89,10 @@ def without_saves(words: Words, program: Program, saves: Saves) -> Words:
     for array in (wanted, proven):
         base = np.uint64(1) << _field(program.words[stored], 16).astype(np.uint64)
         array[stored] = array[stored] & ~PRESERVED | base
-    return Words(words.defs, words.uses, wanted, proven)
+    return WordEffects(words.defs, words.uses, wanted, proven)
 
 
-def blockwise(blocks: Blocks, words: Words) -> Effects:
+def blockwise(blocks: Blocks, words: WordEffects) -> BlockTransfer:
     """Sum words up over blocks: over pieces of blocks first, as some blocks are very long."""
     length = blocks.last - blocks.first + 1
     count = (length + _PIECE - 1) // _PIECE
@@ -100,19 +100,19 @@ def blockwise(blocks: Blocks, words: Words) -> Effects:
     end = np.cumsum(count) - 1  # the last piece of each block
     first = blocks.first[block] + _PIECE * (np.arange(len(block)) - (end - count + 1)[block])
     kill, *sums = _sum_up(blocks, words, first, np.minimum(first + _PIECE - 1, blocks.last[block]))
-    whole = [part[end] for part in (kill, *sums)]
+    joined = [part[end] for part in (kill, *sums)]
     long = np.flatnonzero(count > 1)
     for step in range(1, int(count.max(initial=1))):
         long = long[count[long] > step]
         piece = end[long] - step
-        whole[0][long] |= kill[piece]
-        for total, part in zip(whole[1:], sums, strict=True):
+        joined[0][long] |= kill[piece]
+        for total, part in zip(joined[1:], sums, strict=True):
             total[long] = total[long] & ~kill[piece] | part[piece]
-    return Effects(*whole)
+    return BlockTransfer(*joined)
 
 
-def _sum_up(blocks: Blocks, words: Words, first: Indices, last: Indices) -> list[Lane]:
-    """Return what runs of words change, and what of `Effects` they read before."""
+def _sum_up(blocks: Blocks, words: WordEffects, first: Indices, last: Indices) -> list[RegSet]:
+    """Return what runs of words change, and what of `BlockTransfer` they read before."""
     length = last - first + 1
     order = np.argsort(-length, kind="stable")
     counts = np.searchsorted(-length[order], -np.arange(1, length.max(initial=0) + 1), "right")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kgdbpatch.analysis.flow import FlowGraph, Words
+from kgdbpatch.analysis.cfg import FlowGraph, Words
 from kgdbpatch.analysis.msr import Translation, sets_translation
 from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
 
@@ -18,7 +18,7 @@ _LWARX, _STWCX = "lwarx", "stwcx."
 
 
 def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
-    """Return what lies on the ways from one lwarx to its stwcx., that one included."""
+    """Return what lies on the paths from one lwarx to its stwcx., that one included."""
     before: dict[int, set[int]] = {}
     ends: set[int] = set()
     early: set[int] = set()
@@ -55,7 +55,7 @@ def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
 def reservation_window(words: Words, address: int) -> set[int]:
     """Return the addresses in a function where a patch would lose a reservation.
 
-    They lie behind an lwarx on a way to its stwcx., which belongs to them; the lwarx does not:
+    They lie behind an lwarx on a path to its stwcx., which belongs to them; the lwarx does not:
     code put before it does no harm. Of an lwarx without stwcx. the next 64 instructions count.
     """
     forms = decode_array(np.asarray(words, dtype=np.uint32)).form
@@ -95,7 +95,7 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
             turning.add(instruction.address)
             pending += graph.successors(instruction.address)
         elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
-            pending += [block.start for block in graph.orphans]
+            pending += [block.start for block in graph.unreached]
     while pending:
         here = pending.pop()
         if here in off:
@@ -139,7 +139,7 @@ def _enables(recent: Sequence[Instruction], mtmsr: Instruction) -> bool:
 def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) -> set[int]:
     """Return the addresses reached from exception vectors before translation is surely on again.
 
-    ``sections`` are (address, words). Branches, calls and what follows them are entered; a way
+    ``sections`` are (address, words). Branches, calls and what follows them are entered; a path
     ends at rfi, at a return, at an indirect branch and where mtmsr sets IR and DR.
     """
     read = _reader(sections)

@@ -13,14 +13,21 @@ from functools import cached_property
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
+from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.address_taken import address_taken, makes_return_address
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.callers import address_taken, makes_return_address
-from kgdbpatch.analysis.effects import Effects, Words, blockwise, may_fault, without_saves, words_of
-from kgdbpatch.analysis.lane import EVERYTHING, Lane
-from kgdbpatch.analysis.network import Network, Part
+from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
+from kgdbpatch.analysis.effects import (
+    BlockTransfer,
+    WordEffects,
+    blockwise,
+    may_fault,
+    without_saves,
+    words_of,
+)
 from kgdbpatch.analysis.program import Flags, ImplicitEdges, Indices, Program, stored_addresses
 from kgdbpatch.analysis.reach import ReachFinder
+from kgdbpatch.analysis.regset import EVERYTHING, RegSet
 from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
@@ -28,13 +35,13 @@ from kgdbpatch.garbage import uncollected
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import CRS, GPRS, STATE, mask
 
-__all__ = ["ALWAYS", "FREEABLE", "BlockLiveness", "Whole", "analyze_whole"]
+__all__ = ["ALWAYS", "FREEABLE", "BlockLiveness", "ProgramLiveness", "analyze_program"]
 
 _ALL = np.uint64(EVERYTHING)
 _ZERO = np.uint64(0)
-ALWAYS = np.uint64(lane.from_mask(STATE | mask("fpscr", "r1", "r2", "r13")))
+ALWAYS = np.uint64(regset.from_mask(STATE | mask("fpscr", "r1", "r2", "r13")))
 FREEABLE = np.uint64(
-    lane.from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so"))
+    regset.from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so"))
 )
 
 
@@ -46,13 +53,13 @@ class BlockLiveness:
     edge leads to, and to be reached from all of its instructions that may fault.
     """
 
-    before: Lane
-    at_end: Lane
-    exits: Lane  # per function: what is live where it returns
-    fixups: Lane  # per function: what its fix-ups may read, nothing where they are known
+    before: RegSet
+    at_end: RegSet
+    exits: RegSet  # per function: what is live where it returns
+    fixups: RegSet  # per function: what its fix-ups may read, nothing where they are known
 
 
-class Whole:
+class ProgramLiveness:
     """A program with everything found out about it on the way to its live registers."""
 
     def __init__(
@@ -65,9 +72,9 @@ class Whole:
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         plain = Blocks(program, implicit)
-        self.reads = {at: np.uint64(lane.from_mask(registers)) for at, registers in reads.items()}
+        self.reads = {at: np.uint64(regset.from_mask(registers)) for at, registers in reads.items()}
         # a fix-up that is no code of ours may read what the faulting instruction did not overwrite
-        self.reads |= dict.fromkeys(plain.escaping.tolist(), _ALL)
+        self.reads |= dict.fromkeys(plain.implicit_escapes.tolist(), _ALL)
         words = words_of(program.decoded)
         places = program.index_of(np.array(list(self.reads), dtype=np.int64))
         more = np.array(list(self.reads.values()), dtype=np.uint64)[places >= 0]
@@ -77,18 +84,18 @@ class Whole:
         self.indirect: Indirect = resolve(plain, words.defs, data, stored)
         found = self.indirect
         self.blocks = Blocks(program, implicit, found.tables, found.bounds) if found.places else plain
-        self.strange = makes_return_address(self.blocks, words.defs)
-        reach = ReachFinder(self.blocks, found, words.defs, self.strange, data, stored)
+        self.forges_return = makes_return_address(self.blocks, words.defs)
+        reach = ReachFinder(self.blocks, found, words.defs, self.forges_return, data, stored)
         saves = find_saves(self.blocks, words.defs, reach.words(reach.find()))
-        self.words: Words = without_saves(words, program, saves)
-        self.words.wanted[places] |= more
-        self.effects: Effects = blockwise(self.blocks, self.words)
-        self.network = Network(self.blocks)
+        self.word_effects: WordEffects = without_saves(words, program, saves)
+        self.word_effects.wanted[places] |= more
+        self.transfer: BlockTransfer = blockwise(self.blocks, self.word_effects)
+        self.dataflow = BackwardDataflow(self.blocks)
         self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
         pointers = np.array(sorted(self.indirect.pointers), dtype=np.int64)
         self.pointers[self.blocks.of_word[program.index_of(pointers)]] = True
         self.summaries: Summaries = summarize(
-            self.network, saves, self.effects, abi, self.pointers, self.strange
+            self.dataflow, saves, self.transfer, abi, self.pointers, self.forges_return
         )
         self.address_taken = address_taken(program, stored)
         self.reach = reach.find(self.summaries.no_return)
@@ -103,16 +110,16 @@ class Whole:
         return result
 
     @property
-    def conventional(self) -> Flags:
+    def conforming(self) -> Flags:
         """Whether each function keeps to the calling convention, by what it does."""
         given = self.convention.direct | self.convention.preserved
-        given = given | np.uint64(lane.from_mask(mask("lr")))
+        given = given | np.uint64(regset.from_mask(mask("lr")))
         found = self.summaries
         result: Flags = (found.reads & ~given & _ALL) == 0
         result &= found.keeps == found.keeps.max(initial=_ZERO)
-        return result & ~self.strange & ~self.entered_inside & (self.blocks.entry >= 0)
+        return result & ~self.forges_return & ~self.entered_inside & (self.blocks.entry >= 0)
 
-    def calls(self, summarized: bool) -> tuple[Lane, Lane]:
+    def calls(self, summarized: bool) -> tuple[RegSet, RegSet]:
         """Return what calls at the ends of blocks read, and what they leave for what was before."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         reads = np.zeros(len(blocks.first), dtype=np.uint64)
@@ -124,19 +131,19 @@ class Whole:
             keeps[known] = ~found.overwrites[callee] & ~found.dead_behind[known]
         else:
             relied_on = convention.volatile & ~convention.returns & ~found.dead_behind[known] & ~_LR
-            odd = ~self.conventional[callee] | (relied_on != 0)
-            reads[known] = np.where(odd, _ALL, convention.direct)
-            keeps[known] = np.where(odd, ~_ZERO, ~(found.dead_behind[known] | convention.returns))
+            nonconforming = ~self.conforming[callee] | (relied_on != 0)
+            reads[known] = np.where(nonconforming, _ALL, convention.direct)
+            keeps[known] = np.where(nonconforming, ~_ZERO, ~(found.dead_behind[known] | convention.returns))
         unknown = np.flatnonzero(blocks.unknown_call)
         # a routine that saves registers for its caller is called directly
         reads[unknown] = convention.pointed | np.where(blocks.outward[unknown], convention.preserved, _ZERO)
         keeps[unknown] = ~(found.dead_behind[unknown] | convention.returns)
-        wild = blocks.inner | blocks.by_chance
-        reads[wild] = _ALL
+        opaque_call = blocks.internal_call | blocks.conditional_call
+        reads[opaque_call] = _ALL
         return reads, keeps
 
-    def leaving(self, summarized: bool, at_return: Lane) -> Lane:
-        """Return what is live at the ways out of the function that blocks end with."""
+    def leaving(self, summarized: bool, at_return: RegSet) -> RegSet:
+        """Return what is live at the exits that blocks end with."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         exits = np.zeros(len(blocks.first), dtype=np.uint64)
         exits[blocks.returns] = at_return[blocks.owner[blocks.returns]]
@@ -147,11 +154,11 @@ class Whole:
             later = at_return[blocks.owner[tails]] & ~found.overwrites[target]
             exits[tails] |= found.reads[target] | later
         else:
-            odd = ~self.conventional[target] | self.program.decoded.conditional[blocks.last[tails]]
-            odd |= ~self.conventional[blocks.owner[tails]]
-            exits[tails] |= np.where(odd, _ALL, convention.tail | at_return[blocks.owner[tails]])
-        lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~self.pointers)
-        exits[lost] = _ALL
+            nonconforming = ~self.conforming[target] | self.program.decoded.conditional[blocks.last[tails]]
+            nonconforming |= ~self.conforming[blocks.owner[tails]]
+            exits[tails] |= np.where(nonconforming, _ALL, convention.tail | at_return[blocks.owner[tails]])
+        escapes = blocks.escapes | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~self.pointers)
+        exits[escapes] = _ALL
         return exits
 
     @cached_property
@@ -163,30 +170,30 @@ class Whole:
         if self.blocks.fixups_known:
             return np.zeros(0, dtype=np.int64)
         is_code = self.program.decoded.known[self.blocks.first]
-        return np.flatnonzero(self.blocks.orphan & is_code)
+        return np.flatnonzero(self.blocks.unreached & is_code)
 
     # ---- solving ------------------------------------------------------------------------
 
-    def _solve(self, summarized: bool, at_return: Lane, value: Lane, some: Part) -> BlockLiveness:
+    def _solve(self, summarized: bool, at_return: RegSet, value: RegSet, some: Part) -> BlockLiveness:
         """Solve for ``some`` blocks, given by function; ``value`` holds what is live before all."""
-        blocks, effects = self.blocks, self.effects
+        blocks, transfer = self.blocks, self.transfer
         reads, keeps = self.calls(summarized)
         exits = self.leaving(summarized, at_return)
-        gen = effects.uses | reads & ~effects.kill
-        keep = keeps & ~effects.kill
-        orphans = self._possible_fixups
+        gen = transfer.uses | reads & ~transfer.kill
+        keep = keeps & ~transfer.kill
+        unreached = self._possible_fixups
         while True:
-            self.network.solve(value, some, gen, keep, exits)
+            self.dataflow.solve(value, some, gen, keep, exits)
             entered = np.zeros(len(self.program.entry), dtype=np.uint64)
-            np.bitwise_or.at(entered, blocks.owner[orphans], value[orphans])
-            more = entered[blocks.owner] & effects.faults & ~gen if len(orphans) else gen & ~gen
+            np.bitwise_or.at(entered, blocks.owner[unreached], value[unreached])
+            more = entered[blocks.owner] & transfer.faults & ~gen if len(unreached) else gen & ~gen
             if not more.any():
                 break
             gen |= more
-        at_end = self.network.after(value, exits) & keeps | reads
+        at_end = self.dataflow.after(value, exits) & keeps | reads
         return BlockLiveness(value, at_end, at_return, entered)
 
-    def _at_return(self, at_end_needs: Lane) -> Lane:
+    def _at_return(self, at_end_needs: RegSet) -> RegSet:
         """Return what is live where functions return, given what is live behind their callers' calls."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         total = np.zeros(len(self.program.entry), dtype=np.uint64)
@@ -195,15 +202,15 @@ class Whole:
         np.bitwise_or.at(total, blocks.callee[calls], at_end_needs[calls] & used)
         return total
 
-    def convention_only(self, least: Lane) -> BlockLiveness:
+    def convention_only(self, least: RegSet) -> BlockLiveness:
         """Solve with nothing known of callees but whether they keep to the convention.
 
         ``least`` is what is live at returns in any case.
         """
         promised = self.convention.preserved | self.convention.returns
-        at_return = np.where(self.conventional, least | promised, _ALL)
-        value = self.network.empty()
-        every = self.network.part(np.arange(len(self.program.entry)))
+        at_return = np.where(self.conforming, least | promised, _ALL)
+        value = self.dataflow.empty()
+        every = self.dataflow.part(np.arange(len(self.program.entry)))
         return self._solve(False, at_return, value, every)
 
     def solve(self) -> BlockLiveness:
@@ -214,19 +221,19 @@ class Whole:
         called[blocks.tail[blocks.tail >= 0]] = True
         unseen = self.address_taken | ~called
         # the first result register is live for the sake of callers that are yet to come
-        first = np.uint64(lane.from_mask(mask("r3")))
+        first = np.uint64(regset.from_mask(mask("r3")))
         at_return = np.full(count, convention.preserved | first)
         at_return[unseen] |= convention.returns
         inside = np.zeros(count, dtype=np.bool_)
-        inside[blocks.owner[blocks.inner]] = True
-        at_return[self.entered_inside | self.strange | inside] = _ALL
-        at_return[unseen & ~self.conventional] = _ALL
+        inside[blocks.owner[blocks.internal_call]] = True
+        at_return[self.entered_inside | self.forges_return | inside] = _ALL
+        at_return[unseen & ~self.conforming] = _ALL
         joined = self._joined()
-        value = self.network.empty()
+        value = self.dataflow.empty()
         changed = np.arange(count)
         while True:
-            self._solve(True, at_return, value, self.network.part(changed))
-            behind = self.network.after(value, self.leaving(True, at_return))
+            self._solve(True, at_return, value, self.dataflow.part(changed))
+            behind = self.dataflow.after(value, self.leaving(True, at_return))
             wanted = at_return | self._at_return(behind)
             while True:  # a function that is jumped to returns to its caller's caller
                 more = wanted.copy()
@@ -238,7 +245,7 @@ class Whole:
             at_return = wanted
             if not len(changed):
                 break
-        return self._solve(True, at_return, value, self.network.part(changed))
+        return self._solve(True, at_return, value, self.dataflow.part(changed))
 
     def _joined(self) -> tuple[Indices, Indices]:
         """Return (function, function that it jumps to or runs into)."""
@@ -251,9 +258,9 @@ class Whole:
             pairs.append((blocks.owner[at], blocks.owner[target[at]]))
         return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
 
-    def everywhere(self, found: BlockLiveness) -> Lane:
+    def everywhere(self, found: BlockLiveness) -> RegSet:
         """Return what is live before every word; everything where no function is."""
-        blocks, words = self.blocks, self.words
+        blocks, words = self.blocks, self.word_effects
         uses = words.uses
         if found.fixups.any():
             faulting = np.flatnonzero(may_fault(self.program.decoded) & (self.program.function >= 0))
@@ -275,17 +282,17 @@ class Whole:
         return result | ALWAYS
 
 
-_LR = np.uint64(lane.from_mask(mask("lr")))
+_LR = np.uint64(regset.from_mask(mask("lr")))
 
 
-def analyze_whole(
+def analyze_program(
     sections: Sequence[tuple[int, np.ndarray]],
     functions: Sequence[tuple[int, int]],
     abi: ABI,
     data: Sequence[tuple[int, bytes]],
     implicit: ImplicitEdges | None = None,
     reads: Mapping[int, int] | None = None,
-) -> Whole:
+) -> ProgramLiveness:
     """Analyse all code ``sections`` (address, words) with ``functions`` (address, bytes).
 
     ``data`` is (address, bytes) of everything that may hold tables and pointers; ``implicit`` are the
@@ -293,4 +300,4 @@ def analyze_whole(
     what their words say.
     """
     with uncollected():
-        return Whole(Program(sections, functions), abi, data, implicit, reads or {})
+        return ProgramLiveness(Program(sections, functions), abi, data, implicit, reads or {})

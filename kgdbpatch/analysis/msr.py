@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import GPRS, names
 
@@ -109,7 +109,7 @@ def _classify(value: _Value) -> Translation:
 def sets_translation(graph: FlowGraph) -> dict[int, Translation]:
     """Return, for every mtmsr and mtsrr1 of a function, what its value does to translation."""
     states: dict[int, _State | None] = dict.fromkeys(graph.blocks)
-    starts = [graph.address, *(block.start for block in graph.orphans)]
+    starts = [graph.address, *(block.start for block in graph.unreached)]
     for start in starts:
         states[start] = {}
     pending = starts

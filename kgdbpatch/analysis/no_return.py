@@ -1,8 +1,8 @@
 """Find the calls that never come back, in code of which nobody knows where functions begin.
 
-A callee comes back when some way from its first word leads to a return, or to anything of which
+A callee comes back when some path from its first word leads to a return, or to anything of which
 nobody knows where it leads. At first every call is taken to come back; each one whose callee is
-seen not to closes ways, so that more callees are seen not to: until nothing changes any more.
+seen not to closes paths, so that more callees are seen not to: until nothing changes any more.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.address_taken import references
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.callers import references
-from kgdbpatch.analysis.lane import Lane
-from kgdbpatch.analysis.network import ranges
+from kgdbpatch.analysis.dataflow import ranges
 from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.tables import Indirect
 from kgdbpatch.isa.decode import Kind
 
@@ -33,14 +33,14 @@ class Reach(enum.IntEnum):
 
     CODE = 0  # by edges
     TABLE = 1  # it is (part of) a jump table
-    NEVER = 2  # in no way
+    NEVER = 2  # by no edge
     DOUBTFUL = 3  # by an indirect branch of the function, or by an address that is stored or made somewhere
 
 
 class _Links:
     """Tell what becomes of the return address of calls that may be none."""
 
-    def __init__(self, blocks: Blocks, defs: Lane) -> None:
+    def __init__(self, blocks: Blocks, defs: RegSet) -> None:
         self._blocks, self._defs = blocks, defs
         self._known: dict[int, bool] = {}
 
@@ -88,9 +88,9 @@ class _Links:
             holders &= ~int(self._defs[at])
             if copied is not None:
                 holders |= 1 << copied
-        if in_lr and (blocks.returns[block] or blocks.tail[block] >= 0 or blocks.lost[block]):
+        if in_lr and (blocks.returns[block] or blocks.tail[block] >= 0 or blocks.escapes[block]):
             return None
-        if blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]:
+        if blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
             return False, holders & ~_VOLATILE
         return in_lr, holders
 
@@ -137,7 +137,7 @@ class _Edges:
 class ReachFinder:
     """Find how control comes to the blocks of a program.
 
-    ``strange`` are the functions that may go back to another place than where they were called
+    ``forges_return`` are the functions that may go back to another place than where they were called
     from; ``data`` is (address, bytes) of the image, ``stored`` tells of which words the address
     stands there.
     """
@@ -146,8 +146,8 @@ class ReachFinder:
         self,
         blocks: Blocks,
         indirect: Indirect,
-        defs: Lane,
-        strange: Flags,
+        defs: RegSet,
+        forges_return: Flags,
         data: Sequence[tuple[int, bytes]],
         stored: Flags,
     ) -> None:
@@ -156,12 +156,14 @@ class ReachFinder:
         self._behind = np.ones(len(blocks.first), dtype=np.bool_)  # control comes back behind its call
         self._opened = np.zeros(len(blocks.program.entry), dtype=np.bool_)  # control may come anywhere
         links = _Links(blocks, defs)
-        inner = np.flatnonzero(blocks.inner & (blocks.taken >= 0))
-        self._behind[inner] = [links.come_back(block) for block in blocks.taken[inner].tolist()]
-        odd = np.flatnonzero(blocks.callee >= 0)
-        odd = odd[strange[blocks.callee[odd]] & (blocks.entry[blocks.callee[odd]] >= 0)]
-        self._behind[odd] = [links.come_back(block) for block in blocks.entry[blocks.callee[odd]].tolist()]
-        self._opened[blocks.owner[odd[~self._behind[odd]]]] = True
+        internal = np.flatnonzero(blocks.internal_call & (blocks.taken >= 0))
+        self._behind[internal] = [links.come_back(block) for block in blocks.taken[internal].tolist()]
+        suspects = np.flatnonzero(blocks.callee >= 0)
+        callee = blocks.callee[suspects]
+        suspects = suspects[forges_return[callee] & (blocks.entry[callee] >= 0)]
+        entries = blocks.entry[blocks.callee[suspects]]
+        self._behind[suspects] = [links.come_back(block) for block in entries.tolist()]
+        self._opened[blocks.owner[suspects[~self._behind[suspects]]]] = True
 
     def find(self, no_return: Flags | None = None) -> npt.NDArray[np.uint8]:
         """Return the `Reach` of every block; ``no_return`` are the functions that never come back."""

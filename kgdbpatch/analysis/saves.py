@@ -16,17 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
+from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Flags, Indices
-from kgdbpatch.isa.fields import Words as Codes
+from kgdbpatch.analysis.regset import RegSet
+from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
 __all__ = ["FRAME_BASES", "PRESERVED", "Saves", "find_saves", "may_save"]
 
 FRAME_BASES = (1, 11, 12, 30, 31)
-_SAVED_CRS = np.uint64(lane.from_mask(mask("cr2", "cr3", "cr4")))
+_SAVED_CRS = np.uint64(regset.from_mask(mask("cr2", "cr3", "cr4")))
 PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
 _GPRS = np.uint64(0xFFFFC000)
 _LWZ, _LMW, _STW, _STMW = 32, 46, 36, 47
@@ -44,17 +44,17 @@ class Saves:
 
     words: Flags
     compiled: Flags
-    keeps: Lane
-    restores: Lane
-    saved: Lane
+    keeps: RegSet
+    restores: RegSet
+    saved: RegSet
 
 
-def _field(words: Codes, shift: int) -> Codes:
-    result: Codes = words >> np.uint32(shift) & np.uint32(31)
+def _field(words: Words, shift: int) -> Words:
+    result: Words = words >> np.uint32(shift) & np.uint32(31)
     return result
 
 
-def may_save(words: Codes) -> Flags:
+def may_save(words: Words) -> Flags:
     """Tell which words store preserved registers to what may be a stack frame."""
     major = words >> np.uint32(26)
     result: Flags = (major == _STW) | (major == _STMW)
@@ -64,7 +64,7 @@ def may_save(words: Codes) -> Flags:
     return result
 
 
-def _may_restore(words: Codes) -> Flags:
+def _may_restore(words: Words) -> Flags:
     """Tell which words load from what may be a stack frame, or move to CR fields."""
     major = words >> np.uint32(26)
     result: Flags = np.isin(_field(words, 16), FRAME_BASES) & np.isin(major, (_LWZ, _LMW))
@@ -85,7 +85,7 @@ def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
     return compiled, size
 
 
-def _sum_up(count: int, owner: Indices, values: Lane) -> Lane:
+def _sum_up(count: int, owner: Indices, values: RegSet) -> RegSet:
     total = np.zeros(count, dtype=np.uint64)
     order = np.argsort(owner, kind="stable")
     if len(order):
@@ -107,7 +107,7 @@ def _entered_from(blocks: Blocks) -> tuple[Indices, Indices]:
     return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
 
 
-def _put_back(blocks: Blocks, restored: Lane, compiled: Flags) -> Lane:
+def _put_back(blocks: Blocks, restored: RegSet, compiled: Flags) -> RegSet:
     """Add what routines without a frame (``_restgpr_N``) put back for those that go to them."""
     sources, targets = _entered_from(blocks)
     useful = ~compiled[targets]
@@ -120,8 +120,8 @@ def _put_back(blocks: Blocks, restored: Lane, compiled: Flags) -> Lane:
         restored = more
 
 
-def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: Lane) -> np.uint64:
-    """Return what a function loads on the ways from its start, of ``loads`` (words)."""
+def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: RegSet) -> np.uint64:
+    """Return what a function loads on the paths from its start, of ``loads`` (words)."""
     start = int(blocks.entry[function])
     seen, pending = {start}, [start]
     while pending:
@@ -134,7 +134,7 @@ def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: Lan
     return np.uint64(np.bitwise_or.reduce(defs[mine])) if mine else np.uint64(0)
 
 
-def _made_of_r1(blocks: Blocks, stores: Indices, base: Codes, defs: Lane) -> Flags:
+def _made_of_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> Flags:
     """Tell of stores whether their base was made of r1 in the same block: mr, addi, or the back chain."""
     words, first = blocks.program.words, blocks.first[blocks.of_word[stores]]
     good = np.zeros(len(stores), dtype=np.bool_)
@@ -156,8 +156,8 @@ def _made_of_r1(blocks: Blocks, stores: Indices, base: Codes, defs: Lane) -> Fla
     return good
 
 
-def find_saves(blocks: Blocks, defs: Lane, reached: Flags) -> Saves:
-    """Find the saves of a program; ``defs`` are the lanes of what words change.
+def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
+    """Find the saves of a program; ``defs`` are the sets of what words change.
 
     ``reached`` tells of words whether control may come there; the others (data) are no evidence.
     """

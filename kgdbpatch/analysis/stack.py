@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import mask
 

@@ -3,7 +3,7 @@
 Bottom-up over the call graph, strongly connected functions together until nothing changes.
 A *summary* answers for a call what a calling convention can only promise:
 
-* ``overwrites``: written on every way that comes back; has all bits of a function that never does.
+* ``overwrites``: written on every path that comes back; has all bits of a function that never does.
 * ``reads``: may be read before it is written, in the function or below it.
 * ``proven``: the part of ``reads`` that does not rest on an assumption about unknown code.
 * ``may_change``: may be written, in the function or below it.
@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
-from kgdbpatch.analysis.effects import Effects
-from kgdbpatch.analysis.graph import Levels, call_edges, levels
-from kgdbpatch.analysis.lane import EVERYTHING, RETURNS, Lane
-from kgdbpatch.analysis.network import Network, Part
+from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.call_order import Levels, call_edges, levels
+from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
+from kgdbpatch.analysis.effects import BlockTransfer
 from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.regset import EVERYTHING, RETURNS, RegSet
 from kgdbpatch.analysis.saves import PRESERVED, Saves
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import mask
@@ -34,14 +34,14 @@ __all__ = ["Convention", "Summaries", "summarize"]
 
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ALL = np.uint64(EVERYTHING)
-_LR = np.uint64(lane.from_mask(mask("lr")))
-_CHAIN = np.uint64(lane.from_mask(mask("r11")))
+_LR = np.uint64(regset.from_mask(mask("lr")))
+_CHAIN = np.uint64(regset.from_mask(mask("r11")))
 _KEPT = mask("r1", "r2", "r13", "so", "fpscr")
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A calling convention in lanes; ``pointed`` is what a call through a pointer may read."""
+    """A calling convention in register sets; ``pointed`` is what a call through a pointer may read."""
 
     volatile: np.uint64
     arguments: np.uint64
@@ -53,10 +53,10 @@ class Convention:
 
     @classmethod
     def of(cls, abi: ABI) -> Convention:
-        """Return the lanes of an ABI."""
+        """Return the sets of an ABI."""
 
         def one(registers: int) -> np.uint64:
-            return np.uint64(lane.from_mask(registers))
+            return np.uint64(regset.from_mask(registers))
 
         pointed = abi.args | abi.indirect | _KEPT
         return cls(
@@ -74,13 +74,13 @@ class Convention:
 class Summaries:
     """Per function, by number; see the module."""
 
-    overwrites: Lane
-    reads: Lane
-    proven: Lane
-    may_change: Lane
-    keeps: Lane
+    overwrites: RegSet
+    reads: RegSet
+    proven: RegSet
+    may_change: RegSet
+    keeps: RegSet
     # per block, for what comes after: registers that a call leaves undefined and nobody reads
-    dead_behind: Lane
+    dead_behind: RegSet
 
     @property
     def no_return(self) -> Flags:
@@ -92,14 +92,14 @@ class Summaries:
 class _Summing:
     def __init__(
         self,
-        network: Network,
+        dataflow: BackwardDataflow,
         saves: Saves,
-        effects: Effects,
+        transfer: BlockTransfer,
         convention: Convention,
         pointers: Flags,
-        strange: Flags,
+        forges_return: Flags,
     ) -> None:
-        self.network, self.blocks, self.effects = network, network.blocks, effects
+        self.dataflow, self.blocks, self.transfer = dataflow, dataflow.blocks, transfer
         self.convention, self.pointers = convention, pointers
         blocks = self.blocks
         count = len(blocks.program.entry)
@@ -107,9 +107,9 @@ class _Summing:
         self.call = np.flatnonzero(blocks.callee >= 0)
         self.tail = np.flatnonzero(blocks.tail >= 0)
         self.unknown = np.flatnonzero(blocks.unknown_call)
-        self.wild = np.flatnonzero(blocks.inner | blocks.by_chance)
-        self.lost = blocks.lost | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
-        self.lost = self.lost | (blocks.returns & strange[blocks.owner])
+        self.opaque_call = np.flatnonzero(blocks.internal_call | blocks.conditional_call)
+        self.escapes = blocks.escapes | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~pointers)
+        self.escapes = self.escapes | (blocks.returns & forges_return[blocks.owner])
         self.compiled, self.keeps, self.saved = saves.compiled, saves.keeps, saves.saved
         # compilers set arguments for every call: that they are read proves nothing, except in
         # assembler, which may pass on what an earlier call left in them
@@ -118,16 +118,16 @@ class _Summing:
         self.proven, self.reads = self.cleared.copy(), self.cleared.copy()
         self.may_change = self._may_change()
         self.allowed = self._what_may_be_given()
-        self.survives = network.empty()
-        self.evidence = network.empty()
-        self.wanted = network.empty()
+        self.survives = dataflow.empty()
+        self.evidence = dataflow.empty()
+        self.wanted = dataflow.empty()
         self.dead_behind = self.zero.copy()
 
-    def _may_change(self) -> Lane:
+    def _may_change(self) -> RegSet:
         blocks, volatile = self.blocks, self.convention.volatile
         total = np.zeros(len(blocks.program.entry), dtype=np.uint64)
-        np.bitwise_or.at(total, blocks.owner, self.effects.kill & volatile)
-        unknown = blocks.unknown_call | self.lost | self.pointers | blocks.inner | blocks.by_chance
+        np.bitwise_or.at(total, blocks.owner, self.transfer.kill & volatile)
+        unknown = blocks.links & (blocks.callee < 0) | self.escapes | self.pointers
         total[blocks.owner[unknown]] |= volatile
         sources, targets = call_edges(blocks)
         if not len(sources):
@@ -146,22 +146,22 @@ class _Summing:
         """Sum up all functions, those called before those that call."""
         blocks = self.blocks
         exits = self.zero.copy()
-        exits[blocks.returns | self.lost | self.pointers] = _ONES
+        exits[blocks.returns | self.escapes | self.pointers] = _ONES
         leaves = self.zero.copy()
-        leaves[self.lost] = _ALL
+        leaves[self.escapes] = _ALL
         leaves[self.pointers] = self.convention.direct | _LR
         proofs = self.zero.copy()
         # the interrupted code reads whatever it is not given back; assembler goes where nobody knows
-        proofs[blocks.rfi | self.lost & ~self.compiled[blocks.owner]] = _ALL
+        proofs[blocks.rfi | self.escapes & ~self.compiled[blocks.owner]] = _ALL
         self._exits = exits, proofs, leaves
-        self._keep = [~self.effects.kill for _ in range(3)]
-        self._gen = [self.zero.copy(), self.effects.proven.copy(), self.effects.wanted.copy()]
+        self._keep = [~self.transfer.kill for _ in range(3)]
+        self._gen = [self.zero.copy(), self.transfer.proven.copy(), self.transfer.wanted.copy()]
         self._constant()
         calls_by_level = _grouped(order.level[blocks.owner[self.call]], self.call)
         tails_by_level = _grouped(order.level[blocks.owner[self.tail]], self.tail)
         groups = []
         for number, functions in enumerate(order.functions):
-            some = self.network.part(functions)
+            some = self.dataflow.part(functions)
             calls = calls_by_level.get(number, self.call[:0])
             tails = tails_by_level.get(number, self.tail[:0])
             if len(some.blocks):
@@ -175,23 +175,23 @@ class _Summing:
 
     def _constant(self) -> None:
         """Enter what calls of unknown code do."""
-        kill, volatile = self.effects.kill, self.convention.volatile
+        kill, volatile = self.transfer.kill, self.convention.volatile
         self._keep[1][self.unknown] &= ~volatile
-        self._keep[1][self.wild] = 0
-        self._gen[2][self.wild] = _ALL
+        self._keep[1][self.opaque_call] = 0
+        self._gen[2][self.opaque_call] = _ALL
         self._gen[2][self.unknown] |= self.convention.direct & ~kill[self.unknown]
         outward = np.flatnonzero(self.blocks.outward)
         self._gen[2][outward] |= self.convention.preserved & ~kill[outward]
 
-    def _entries(self, functions: Indices, value: Lane, missing: np.uint64) -> Lane:
+    def _entries(self, functions: Indices, value: RegSet, missing: np.uint64) -> RegSet:
         entry = self.blocks.entry[functions]
         return np.where(entry >= 0, value[np.maximum(entry, 0)], missing)
 
-    def _by_convention(self, functions: Indices, found: Lane) -> Lane:
+    def _by_convention(self, functions: Indices, found: RegSet) -> RegSet:
         """Leave out what a compiled function cannot read of its caller, whatever its callees do."""
         return np.where(self.compiled[functions], found & self.allowed[functions], found)
 
-    def _what_may_be_given(self) -> Lane:
+    def _what_may_be_given(self) -> RegSet:
         """Return what each compiled function may read of its caller.
 
         Besides what the convention gives that is what its first block reads, and the preserved
@@ -200,14 +200,14 @@ class _Summing:
         static chain), and code that is jumped to may be the cold half of a function, which has the
         registers of the other half, but for those that it saves itself.
         """
-        blocks, effects, calls = self.blocks, self.effects, self.call
-        every = self.network.part(np.arange(len(self.compiled)))
-        keep = ~effects.kill
+        blocks, transfer, calls = self.blocks, self.transfer, self.call
+        every = self.dataflow.part(np.arange(len(self.compiled)))
+        keep = ~transfer.kill
         keep[calls] &= ~(self.convention.volatile & self.may_change[blocks.callee[calls]])
         keep[self.unknown] &= ~self.convention.volatile
-        keep[self.wild] = 0
-        own = self.network.empty()
-        self.network.solve(own, every, effects.proven, keep, self.zero)
+        keep[self.opaque_call] = 0
+        own = self.dataflow.empty()
+        self.dataflow.solve(own, every, transfer.proven, keep, self.zero)
         jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
         jumped_to[blocks.tail[self.tail]] = True
         functions = np.arange(len(self.compiled))
@@ -215,16 +215,16 @@ class _Summing:
             jumped_to, _ALL & ~self.saved, _CHAIN | self.convention.preserved
         )
         given = self.convention.direct | _LR | self.convention.returns
-        return given | self._entries(functions, effects.proven, _ALL) | read
+        return given | self._entries(functions, transfer.proven, _ALL) | read
 
     def _survival(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, keep, exits = self.blocks, self._keep[0], self._exits[0]
         while True:
-            keep[calls] = ~self.effects.kill[calls] & self.cleared[blocks.callee[calls]]
+            keep[calls] = ~self.transfer.kill[calls] & self.cleared[blocks.callee[calls]]
             exits[tails] = self.cleared[blocks.tail[tails]] | np.where(
                 blocks.returns[tails], _ONES, 0
             ).astype(np.uint64)
-            self.network.solve(self.survives, some, self._gen[0], keep, exits)
+            self.dataflow.solve(self.survives, some, self._gen[0], keep, exits)
             found = self._entries(functions, self.survives, _ONES)
             comes_back = (found & np.uint64(RETURNS)) != 0
             found = np.where(comes_back, found | self.keeps[functions], found)
@@ -237,12 +237,12 @@ class _Summing:
         blocks, gen, keep, exits = self.blocks, self._gen[1], self._keep[1], self._exits[1]
         callee = blocks.callee[calls]
         undefined = self.convention.volatile & self.may_change[callee]
-        keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~undefined
+        keep[calls] = ~self.transfer.kill[calls] & self.cleared[callee] & ~undefined
         while True:
-            odd = self.proven[callee] & ~self.sets[blocks.owner[calls]]
-            gen[calls] = self.effects.proven[calls] | odd & ~self.effects.kill[calls]
+            unset = self.proven[callee] & ~self.sets[blocks.owner[calls]]
+            gen[calls] = self.transfer.proven[calls] | unset & ~self.transfer.kill[calls]
             exits[tails] = self.proven[blocks.tail[tails]] & ~self.sets[blocks.owner[tails]]
-            self.network.solve(self.evidence, some, gen, keep, exits)
+            self.dataflow.solve(self.evidence, some, gen, keep, exits)
             found = self._entries(functions, self.evidence, np.uint64(0))
             found = self._by_convention(functions, found)
             if not again or (found == self.proven[functions]).all():
@@ -260,7 +260,7 @@ class _Summing:
         """
         blocks, convention, calls = self.blocks, self.convention, self.call
         callee = blocks.callee[calls]
-        behind = self.network.after(self.evidence, self._exits[1])
+        behind = self.dataflow.after(self.evidence, self._exits[1])
         left_alone = convention.arguments & ~self.may_change
         relied_on = behind[calls] & left_alone[callee] != 0
         relying = np.zeros(len(left_alone), dtype=np.bool_)
@@ -273,14 +273,14 @@ class _Summing:
     def _reading(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
         callee = blocks.callee[calls]
-        keep[calls] = ~self.effects.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]
+        keep[calls] = ~self.transfer.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]
         unknown = some.blocks[blocks.unknown_call[some.blocks]]
-        keep[unknown] = ~self.effects.kill[unknown] & ~self.dead_behind[unknown]
+        keep[unknown] = ~self.transfer.kill[unknown] & ~self.dead_behind[unknown]
         constant = self._exits[2][tails].copy()
         while True:
-            gen[calls] = self.effects.wanted[calls] | self.reads[callee] & ~self.effects.kill[calls]
+            gen[calls] = self.transfer.wanted[calls] | self.reads[callee] & ~self.transfer.kill[calls]
             exits[tails] = constant | self.reads[blocks.tail[tails]]
-            self.network.solve(self.wanted, some, gen, keep, exits)
+            self.dataflow.solve(self.wanted, some, gen, keep, exits)
             found = self._entries(functions, self.wanted, _ALL)
             found = self._by_convention(functions, found)
             # preserved registers that the function does not put back were read when it saved them
@@ -303,16 +303,21 @@ def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
 
 
 def summarize(
-    network: Network, saves: Saves, effects: Effects, abi: ABI, pointers: Flags, strange: Flags
+    dataflow: BackwardDataflow,
+    saves: Saves,
+    transfer: BlockTransfer,
+    abi: ABI,
+    pointers: Flags,
+    forges_return: Flags,
 ) -> Summaries:
     """Sum up all functions.
 
-    ``pointers`` are the blocks that end in a tail call through a pointer, ``strange`` the functions
+    ``pointers`` are the blocks that end in a tail call through a pointer, ``forges_return`` the functions
     that return to an address of their own making.
     """
     convention = Convention.of(abi)
-    summing = _Summing(network, saves, effects, convention, pointers, strange)
-    summing.run(levels(network.blocks))
+    summing = _Summing(dataflow, saves, transfer, convention, pointers, forges_return)
+    summing.run(levels(dataflow.blocks))
     return Summaries(
         overwrites=~summing.cleared,
         reads=summing.reads,

@@ -54,8 +54,8 @@ def most(expression: Expression) -> int:
     match expression:
         case ("const", int(value)):
             return value
-        case ("and", inner, int(mask)):
-            return min(mask, most(inner))  # type: ignore[arg-type]
+        case ("and", masked, int(mask)):
+            return min(mask, most(masked))  # type: ignore[arg-type]
         case ("at", _, int(limit)) | ("load", _, _, int(limit)):
             return limit
     return _TOP
@@ -105,7 +105,7 @@ class State:
         self.lr = self.ctr = None
 
     def step(self, word: int, index: int, address: int, defs: int) -> None:
-        """Run one instruction that is no branch; ``defs`` is the lane of what it changes."""
+        """Run one instruction that is no branch; ``defs`` is the set of what it changes."""
         major = word >> 26
         result = self._result(word, index) if major in _WRITING else None
         compared = self._compare(word) if major in _COMPARING else None
@@ -203,8 +203,8 @@ class State:
         """Return the most that a value can be, by its form and by the branches taken."""
         found = min(most(value), self.limits.get(value, _TOP))
         match value:
-            case ("and", tuple(inner), _):
-                found = min(found, self.limits.get(inner, _TOP))
+            case ("and", tuple(masked), _):
+                found = min(found, self.limits.get(masked, _TOP))
         return found
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.path_slices import Path, Resolver, Search
 from kgdbpatch.analysis.program import Flags, stored_addresses
+from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.symbolic import Expression, terms
-from kgdbpatch.analysis.ways import Resolver, Search, Way
 from kgdbpatch.isa.decode import Kind
 
 __all__ = ["Indirect", "resolve"]
@@ -65,7 +65,7 @@ class _Loose:
 
     def __init__(self, blocks: Blocks, tables: dict[int, tuple[int, ...]], stored: Flags) -> None:
         program = blocks.program
-        loose = blocks.orphan.copy()
+        loose = blocks.unreached.copy()
         targets = np.array([t for found in tables.values() for t in found], dtype=np.int64)
         loose[blocks.of_word[program.index_of(targets)]] = False
         words = program.words[blocks.first]
@@ -112,9 +112,9 @@ def _makes_number(blocks: Blocks) -> Flags:
 
 
 def resolve(
-    blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]], stored: Flags | None = None
+    blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]], stored: Flags | None = None
 ) -> Indirect:
-    """Find where the indirect branches go; ``changes`` are the lanes of what the words change.
+    """Find where the indirect branches go; ``changes`` are the sets of what the words change.
 
     ``data`` is (address, bytes) of whatever may hold tables; ``stored``, what `stored_addresses` finds
     there. ``blocks`` must have been cut where
@@ -126,7 +126,7 @@ def resolve(
     values: dict[int, Expression | None] = {}
     tried = []
     for block in np.flatnonzero(blocks.indirect).tolist():
-        value, _ = resolver.value(Way((block,), ()))
+        value, _ = resolver.value(Path((block,), ()))
         values[block] = value
         if value is not None and value[0] not in ("const", "in"):
             tried.append(block)
@@ -161,7 +161,7 @@ def resolve(
     indirect_calls = blocks.unknown_call & (program.words[blocks.last] == _BCTRL)
     indirect_calls &= _makes_number(blocks)
     for block in np.flatnonzero(indirect_calls).tolist():
-        value, _ = resolver.value(Way((block,), ()))
+        value, _ = resolver.value(Path((block,), ()))
         if value is not None and value[0] == "const":
             found.constants[int(program.address[blocks.last[block]])] = int(value[1])  # type: ignore[call-overload]
     return found

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
-from kgdbpatch.analysis.interprocedural import FREEABLE, Whole
+from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.interprocedural import FREEABLE, ProgramLiveness
 from kgdbpatch.isa.registers import mask
 
 __all__ = ["Precision", "precision"]
 
 _GPRS = np.uint64(0xFFFF_FFFF)
-_HOLDERS = np.uint64(lane.from_mask(mask("lr", "ctr")))
+_HOLDERS = np.uint64(regset.from_mask(mask("lr", "ctr")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Precision:
     roomy_by_convention: float
 
 
-def precision(whole: Whole) -> Precision:
+def precision(liveness: ProgramLiveness) -> Precision:
     """Return the figures of a kernel's functions."""
-    found, inside = whole.solve(), whole.program.function >= 0
+    found, inside = liveness.solve(), liveness.program.function >= 0
     figures = []
-    for result in (found, whole.convention_only(found.exits)):
-        free = FREEABLE & ~whole.everywhere(result)[inside]
+    for result in (found, liveness.convention_only(found.exits)):
+        free = FREEABLE & ~liveness.everywhere(result)[inside]
         gprs = np.bitwise_count(free & _GPRS)
         roomy = (gprs >= 2) & (free & _HOLDERS != 0)
         figures.append((float(gprs.mean()), float(roomy.mean())))

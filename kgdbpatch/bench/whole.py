@@ -33,9 +33,9 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         steps[name] = round(now - clock, 4)
         clock = now
 
-    from kgdbpatch.analysis.graph import call_edges
-    from kgdbpatch.analysis.interprocedural import analyze_whole
-    from kgdbpatch.analysis.whole import figures
+    from kgdbpatch.analysis.call_order import call_edges
+    from kgdbpatch.analysis.interprocedural import analyze_program
+    from kgdbpatch.analysis.statistics import figures
     from kgdbpatch.kernel import catalog
 
     step("import")
@@ -51,19 +51,19 @@ def _analyze(path: str, share: float) -> dict[str, float]:
     data = [(section.address, section.data) for section in image.sections]
     implicit, reads = catalog.implicit_edges(image), catalog.rewritten_reads(image)
     step("functions")
-    whole = analyze_whole(sections, functions, image.abi, data, implicit, reads)
+    liveness = analyze_program(sections, functions, image.abi, data, implicit, reads)
     step("blocks, flow, summaries")
-    found = whole.solve()
+    found = liveness.solve()
     step("liveness")
-    calls = call_edges(whole.blocks)
-    counted = figures(whole.program, whole.indirect)
+    calls = call_edges(liveness.blocks)
+    counted = figures(liveness.program, liveness.indirect)
     step("call graph, figures")
     steps |= {
         "functions": counted.functions,
         "words": counted.instructions,
         "blocks": counted.blocks,
         "call edges": len(calls[0]),
-        "functions that return": len(found.exits) - int(whole.summaries.no_return.sum()),
+        "functions that return": len(found.exits) - int(liveness.summaries.no_return.sum()),
         "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     return steps

@@ -13,7 +13,7 @@ from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
-    from kgdbpatch.analysis.calls import Call, CallGraph
+    from kgdbpatch.analysis.call_graph import Call, CallGraph
     from kgdbpatch.image import Function, Image
     from kgdbpatch.isa.decode import Instruction
     from kgdbpatch.kernel.catalog import Flow

@@ -15,7 +15,7 @@ from kgdbpatch.cli.waiting import progress
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.kernel import LiveRegisters
-    from kgdbpatch.patch.survey import Survey
+    from kgdbpatch.patch.site_checker import SiteChecker
 
 __all__ = ["analyze", "evaluate", "functions", "live"]
 
@@ -96,27 +96,27 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
         with progress(f"analysing {image}"):
             loaded = catalog.open_image(image)
             with naming(loaded):
-                found, survey = catalog.live(loaded, site), catalog.survey(loaded)
-        _show_live(found, survey, loaded, as_json)
+                found, site_checker = catalog.live(loaded, site), catalog.site_checker(loaded)
+        _show_live(found, site_checker, loaded, as_json)
         return
     with attach(image, file) as kernel:
         with progress(f"analysing {kernel.image.path.name}"):
             found = kernel.live(site)
-        _show_live(found, kernel.survey, kernel.image, as_json)
+        _show_live(found, kernel.site_checker, kernel.image, as_json)
 
 
-def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool) -> None:
+def _show_live(found: LiveRegisters, site_checker: SiteChecker, image: Image, as_json: bool) -> None:
     # the privileged state is always live and nobody's to use
     found = replace(
         found,
         live=tuple(name for name in found.live if name in _REGISTERS),
         free=tuple(name for name in found.free if name in _REGISTERS),
     )
-    readers = survey.why(found.address)
+    readers = site_checker.why(found.address)
     why = {name: place for name in found.live if (place := readers.get(name)) is not None}
     if as_json:
         because = {
-            name: {"address": place, "instruction": survey.instruction(place).written_for(image.model)}
+            name: {"address": place, "instruction": site_checker.instruction(place).written_for(image.model)}
             for name, place in why.items()
         }
         json_line(with_symbols({**asdict(found), "why": because}, image.symbolize))
@@ -125,7 +125,7 @@ def _show_live(found: LiveRegisters, survey: Survey, image: Image, as_json: bool
     print(f"live: {' '.join(found.live) or '-'}")
     for place in sorted(set(why.values()), key=lambda at: (at < found.address, at)):
         names = " ".join(name for name in found.live if why.get(name) == place)
-        text = survey.instruction(place).written_for(image.model)
+        text = site_checker.instruction(place).written_for(image.model)
         print(f"  {hexadecimal(place)} {image.symbolize(place)}: {text}  ({names})")
     print(f"free: {' '.join(found.free) or '-'}")
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa.fields import FIELDS, Lanes, Words
+from kgdbpatch.isa.fields import FIELDS, Halves, Words
 from kgdbpatch.isa.library import library_text
 from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
 from kgdbpatch.isa.models import is_of_models, text_of_model
@@ -221,12 +221,12 @@ class Decoded:
         far = (signed & 0x3FFFFFF ^ 0x2000000) - 0x2000000
         return direct, np.where(primary[direct] == 18, far, near), (words & np.uint32(2)) != 0
 
-    def defs(self) -> tuple[Lanes, Lanes]:
-        """Return what each word may change, as the low and high lanes of its mask."""
+    def defs(self) -> tuple[Halves, Halves]:
+        """Return what each word may change, as the low and high halves of its mask."""
         return self._effects("defs", "def_fields", nothing=0)
 
-    def uses(self) -> tuple[Lanes, Lanes]:
-        """Return what each word depends on, as the low and high lanes of its mask."""
+    def uses(self) -> tuple[Halves, Halves]:
+        """Return what each word depends on, as the low and high halves of its mask."""
         return self._effects("uses", "use_fields", nothing=ALL)
 
     @cached_property
@@ -241,23 +241,23 @@ class Decoded:
         rank[order] = np.arange(len(order))
         return rank, self.words[order], groups
 
-    def _effects(self, fixed: str, fields: str, nothing: int) -> tuple[Lanes, Lanes]:
+    def _effects(self, fixed: str, fields: str, nothing: int) -> tuple[Halves, Halves]:
         rank, words, groups = self._groups
-        lanes = np.empty((2, len(words)), dtype=np.uint64)
+        halves = np.empty((2, len(words)), dtype=np.uint64)
         for row, place in groups:
             piece = words[place]
             constant = nothing if row.kind is Kind.UNKNOWN else getattr(row, fixed)
-            lanes[0, place], lanes[1, place] = np.uint64(constant & _LOW64), np.uint64(constant >> 64)
+            halves[0, place], halves[1, place] = np.uint64(constant & _LOW64), np.uint64(constant >> 64)
             for name in getattr(row, fields):
                 field = FIELDS[name]
                 chosen = field.array(piece)
                 if row.cancels and fields == "use_fields" and name in (row.cancels, "B"):
                     chosen = np.where(_cancel(row, piece), np.uint64(0), chosen)
-                lanes[field.lane, place] |= chosen
+                halves[field.half, place] |= chosen
             if row.not_zero or row.not_target:
                 wrong = _invalid(row, piece)
-                lanes[0, place][wrong], lanes[1, place][wrong] = nothing & _LOW64, nothing >> 64
-        return lanes[0].take(rank), lanes[1].take(rank)  # faster than to scatter them
+                halves[0, place][wrong], halves[1, place][wrong] = nothing & _LOW64, nothing >> 64
+        return halves[0].take(rank), halves[1].take(rank)  # faster than to scatter them
 
     @cached_property
     def cancelled(self) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Turn operand fields of instruction words into register masks, one word or an array at a time.
 
-A mask of an array is two ``uint64`` lanes: bits 0-63 (r and f registers) and bits 64 upwards.
+A mask of an array is two ``uint64`` halves: bits 0-63 (r and f registers) and bits 64 upwards.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from kgdbpatch.isa.registers import bit
 
-__all__ = ["FIELDS", "Field", "Lanes", "Words", "field_mask"]
+__all__ = ["FIELDS", "Field", "Halves", "Words", "field_mask"]
 
 Words = npt.NDArray[np.uint32]
-Lanes = npt.NDArray[np.uint64]
+Halves = npt.NDArray[np.uint64]
 
 _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 
@@ -25,9 +25,9 @@ _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 class Field:
     """One way in which a word names registers."""
 
-    lane: int
+    half: int
     scalar: Callable[[int], int]
-    array: Callable[[Words], Lanes]
+    array: Callable[[Words], Halves]
 
 
 def field_mask(name: str) -> int:
@@ -42,7 +42,7 @@ def _single(base: int, shift: int, width: int) -> Field:
     def scalar(word: int) -> int:
         return 1 << (base + (word >> shift & top))
 
-    def array(words: Words) -> Lanes:
+    def array(words: Words) -> Halves:
         index = (words >> np.uint32(shift) & np.uint32(top)).astype(np.uint64)
         return np.uint64(1) << (index + np.uint64(base % 64))
 
@@ -55,7 +55,7 @@ def _base_register() -> Field:
     def scalar(word: int) -> int:
         return plain.scalar(word) & ~1
 
-    def array(words: Words) -> Lanes:
+    def array(words: Words) -> Halves:
         return plain.array(words) & np.uint64(0xFFFFFFFE)
 
     return Field(0, scalar, array)
@@ -67,7 +67,7 @@ def _range() -> Field:
     def scalar(word: int) -> int:
         return 0xFFFFFFFF >> (word >> 21 & 31) << (word >> 21 & 31)
 
-    def array(words: Words) -> Lanes:
+    def array(words: Words) -> Halves:
         first = (words >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
         return np.uint64(0xFFFFFFFF) >> first << first
 
@@ -82,7 +82,7 @@ def _count() -> Field:
         ones = ((1 << count) - 1) << first
         return (ones | ones >> 32) & 0xFFFFFFFF
 
-    def array(words: Words) -> Lanes:
+    def array(words: Words) -> Halves:
         first = (words >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
         size = (words >> np.uint32(11) & np.uint32(31)).astype(np.uint64)
         count = (np.where(size == 0, np.uint64(32), size) + np.uint64(3)) >> np.uint64(2)
@@ -99,7 +99,7 @@ def _fxm() -> Field:
     def scalar(word: int) -> int:
         return sum(1 << (base + n) for n in range(8) if word >> (19 - n) & 1)
 
-    def array(words: Words) -> Lanes:
+    def array(words: Words) -> Halves:
         result = np.zeros(len(words), dtype=np.uint64)
         for n in range(8):
             chosen = (words >> np.uint32(19 - n) & np.uint32(1)).astype(np.uint64)

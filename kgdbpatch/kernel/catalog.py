@@ -17,14 +17,14 @@ from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime
 
 if TYPE_CHECKING:
-    from kgdbpatch.analysis.calls import CallGraph
-    from kgdbpatch.analysis.flow import FlowGraph
-    from kgdbpatch.analysis.interprocedural import Whole
+    from kgdbpatch.analysis.call_graph import CallGraph
+    from kgdbpatch.analysis.cfg import FlowGraph
+    from kgdbpatch.analysis.interprocedural import ProgramLiveness
     from kgdbpatch.analysis.program import ImplicitEdges
     from kgdbpatch.image import Function
     from kgdbpatch.kernel import LiveRegisters
     from kgdbpatch.kernel.checks import Checker
-    from kgdbpatch.patch.survey import Survey
+    from kgdbpatch.patch.site_checker import SiteChecker
     from kgdbpatch.vm.console import Console
     from kgdbpatch.vm.qemu import Qemu
 
@@ -40,6 +40,7 @@ __all__ = [
     "is_file",
     "known",
     "live",
+    "liveness",
     "names",
     "open_console",
     "open_image",
@@ -47,8 +48,7 @@ __all__ = [
     "profiles",
     "running",
     "shutdown",
-    "survey",
-    "whole",
+    "site_checker",
     "why",
     "with_functions",
 ]
@@ -227,7 +227,7 @@ def with_functions(image: Image) -> Image:
     bare = [section for section in image.code_sections() if section.name not in named]
     if not bare:
         return image
-    from kgdbpatch.analysis.guess import guess_functions
+    from kgdbpatch.analysis.function_starts import guess_functions
 
     code = [(section.address, image.words(section)) for section in bare]
     data = [(section.address, image.words(section)) for section in image.sections if not section.executable]
@@ -272,10 +272,10 @@ class Analysis:
 
 def analyze(image: Image) -> Analysis:
     """Count what is in all code of an image."""
-    from kgdbpatch.analysis import whole
+    from kgdbpatch.analysis import statistics
 
     start = time.perf_counter()
-    figures = whole.analyze(
+    figures = statistics.analyze(
         [(section.address, image.words(section)) for section in image.code_sections()],
         image.functions.spans(),
         [(section.address, section.data) for section in image.sections],
@@ -285,11 +285,11 @@ def analyze(image: Image) -> Analysis:
     return Analysis(format=image.format, seconds=seconds, **asdict(figures))
 
 
-def whole(image: Image) -> Whole:
+def liveness(image: Image) -> ProgramLiveness:
     """Analyse all code of an image; nothing of it is remembered."""
-    from kgdbpatch.analysis.interprocedural import analyze_whole
+    from kgdbpatch.analysis.interprocedural import analyze_program
 
-    return analyze_whole(
+    return analyze_program(
         [(section.address, image.words(section)) for section in image.code_sections()],
         image.functions.spans(),
         image.abi,
@@ -301,10 +301,10 @@ def whole(image: Image) -> Whole:
 
 def call_graph(image: Image) -> CallGraph:
     """Return who calls whom in an image, data objects that hold functions included."""
-    from kgdbpatch.analysis.calls import CallGraph
+    from kgdbpatch.analysis.call_graph import CallGraph
 
-    found = whole(image)
-    return CallGraph(found.blocks, found.words.defs, found.indirect.constants, _objects(image))
+    found = liveness(image)
+    return CallGraph(found.blocks, found.word_effects.defs, found.indirect.constants, _objects(image))
 
 
 def _objects(image: Image) -> list[tuple[int, bytes]]:
@@ -334,12 +334,12 @@ class Flow:
 
 def flow(image: Image, function: Function) -> Flow:
     """Return the flow graph of a function; jump tables and calls that do not return are known."""
-    from kgdbpatch.analysis.flow import FlowGraph
-    from kgdbpatch.analysis.lane import to_mask
+    from kgdbpatch.analysis.cfg import FlowGraph
+    from kgdbpatch.analysis.regset import to_mask
     from kgdbpatch.isa.registers import names
     from kgdbpatch.kernel.offline import words
 
-    found = whole(image)
+    found = liveness(image)
     blocks, program = found.blocks, found.program
     final = (blocks.callee >= 0) & found.summaries.no_return[blocks.callee]
     graph = FlowGraph(
@@ -359,7 +359,7 @@ def flow(image: Image, function: Function) -> Flow:
     return Flow(graph, live_in)
 
 
-def _data_words(found: Whole, function: Function) -> frozenset[int]:
+def _data_words(found: ProgramLiveness, function: Function) -> frozenset[int]:
     """Return the words of a function that are entries of jump tables, or that no way leads to."""
     from kgdbpatch.analysis.reach import Reach
 
@@ -370,11 +370,11 @@ def _data_words(found: Whole, function: Function) -> frozenset[int]:
     return frozenset(at for at in inside if found.reach[of_word[program.at(at)]] in data)
 
 
-def survey(image: Image) -> Survey:
+def site_checker(image: Image) -> SiteChecker:
     """Return what answers for the sites of a kernel that does not run."""
     from kgdbpatch.kernel import offline
 
-    return offline.survey(image)
+    return offline.site_checker(image)
 
 
 def checker(image: Image, *, count: bool = False) -> Checker:
@@ -387,9 +387,9 @@ def checker(image: Image, *, count: bool = False) -> Checker:
 
 def implicit_edges(image: Image) -> ImplicitEdges:
     """Return where control may go in a kernel without a branch that says so."""
-    from kgdbpatch.kernel import rules
+    from kgdbpatch.kernel import off_limits
 
-    return rules.implicit_edges(personality.detect(image), image)
+    return off_limits.implicit_edges(personality.detect(image), image)
 
 
 def rewritten_reads(image: Image) -> Mapping[int, int]:
@@ -402,10 +402,10 @@ def live(image: Image, site: str) -> LiveRegisters:
     from kgdbpatch.kernel import LiveRegisters
 
     address = image.resolve(site)
-    instruction, live_there, free = survey(image).live(address)
+    instruction, live_there, free = site_checker(image).live(address)
     return LiveRegisters(address, instruction.written_for(image.model), live_there, free)
 
 
 def why(image: Image, site: str) -> dict[str, int | None]:
     """Return, for every register live at a site, the nearest instruction that may read it (`Kernel.why`)."""
-    return survey(image).why(image.resolve(site))
+    return site_checker(image).why(image.resolve(site))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.kernel.checks import Checker
     from kgdbpatch.kernel.planner import Planner
     from kgdbpatch.patch.plan import Payload, Plan
-    from kgdbpatch.patch.survey import Survey
+    from kgdbpatch.patch.site_checker import SiteChecker
 
 __all__ = [
     "Batch",
@@ -67,14 +67,14 @@ class Kernel(RunningGuest):
         return function
 
     @cached_property
-    def survey(self) -> Survey:
+    def site_checker(self) -> SiteChecker:
         """What answers for the sites of this kernel."""
         from kgdbpatch.kernel import remembered
-        from kgdbpatch.kernel.rules import survey_rules
-        from kgdbpatch.patch.survey import Survey
+        from kgdbpatch.kernel.off_limits import off_limits
+        from kgdbpatch.patch.site_checker import SiteChecker
 
-        rules = survey_rules(self._personality, self.image, self.header.baseline)
-        return Survey(self.image, rules, self.words, remembered.sites)
+        limits = off_limits(self._personality, self.image, self.header.baseline)
+        return SiteChecker(self.image, limits, self.words, remembered.liveness_index)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
@@ -90,16 +90,16 @@ class Kernel(RunningGuest):
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""
         address = self.resolve(site)
-        instruction, live, free = self.survey.live(address)
+        instruction, live, free = self.site_checker.live(address)
         return LiveRegisters(address, instruction.written_for(self.image.model), live, free)
 
     def why(self, site: str | int) -> dict[str, int | None]:
         """Return, for every register live at a site, the nearest instruction that may read it.
 
         A call or a way out of the function stands for what lies behind it; None is for registers
-        that are live by decree.
+        that are reserved.
         """
-        return self.survey.why(self.resolve(site))
+        return self.site_checker.why(self.resolve(site))
 
     def check(self, site: str | int, *, count: bool = False) -> Check:
         """Say whether a function could be called from a site, at what cost, and if not where else.
@@ -125,7 +125,7 @@ class Kernel(RunningGuest):
         tails = self._text.free_tails() if via == "tails" else []
         return Planner(
             self.image,
-            self.survey,
+            self.site_checker,
             arena,
             hook=self._text.hook,
             via=via,
@@ -358,7 +358,7 @@ class Kernel(RunningGuest):
             self._component.restore(self._personality.memory.announced << 20, tag)
             self._qemu.qmp("cont")
         self._paused = False
-        self.__dict__.pop("survey", None)
+        self.__dict__.pop("site_checker", None)
         self.__dict__.pop("console", None)
 
     # ---- what is executed ----------------------------------------------------------------------

@@ -11,11 +11,11 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
+from kgdbpatch.kernel.off_limits import off_limits
 from kgdbpatch.kernel.planner import Planner
-from kgdbpatch.kernel.rules import survey_rules
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.patch.site_checker import SiteChecker
 
-__all__ = ["planner", "survey", "words"]
+__all__ = ["planner", "site_checker", "words"]
 
 
 class _Unused:
@@ -38,10 +38,10 @@ def words(image: Image, address: int, count: int) -> npt.NDArray[np.uint32]:
     return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
 
-def survey(image: Image) -> Survey:
+def site_checker(image: Image) -> SiteChecker:
     """Return what answers for the sites of a kernel that does not run."""
-    rules = survey_rules(personality.detect(image), image)
-    return Survey(image, rules, lambda at, count: words(image, at, count), remembered.sites)
+    limits = off_limits(personality.detect(image), image)
+    return SiteChecker(image, limits, lambda at, count: words(image, at, count), remembered.liveness_index)
 
 
 def planner(image: Image, *, force: bool = False) -> Planner:
@@ -51,4 +51,4 @@ def planner(image: Image, *, force: bool = False) -> Planner:
     table = plan.physical + layout.TRAPS_OFFSET
     hook = vectors.hook(system, image, table, lambda at, count: words(image, at, count))
     arena = Arena(_Unused(plan.physical + plan.size), plan)
-    return Planner(image, survey(image), arena, hook=hook, force=force, stack=system.stack_size(image))
+    return Planner(image, site_checker(image), arena, hook=hook, force=force, stack=system.stack_size(image))

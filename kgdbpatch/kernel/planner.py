@@ -32,7 +32,7 @@ from kgdbpatch.patch.plan import (
 )
 from kgdbpatch.patch.reentry import Reached, Ways
 from kgdbpatch.patch.request import PatchRequest
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.results import PatchState
 
@@ -62,7 +62,7 @@ class Planner:
     def __init__(
         self,
         image: Image,
-        survey: Survey,
+        site_checker: SiteChecker,
         arena: Arena,
         *,
         hook: Hook | None = None,
@@ -78,7 +78,7 @@ class Planner:
             raise Refused("trap", "the program exception of this kernel cannot be hooked")
         if via == "tails" and not tails:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
-        self._image, self._survey, self._arena, self._force = image, survey, arena, force
+        self._image, self._site_checker, self._arena, self._force = image, site_checker, arena, force
         self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
@@ -98,7 +98,7 @@ class Planner:
         abi, lookup = self._image.abi, self._image.lookup
         if call is not None:
             target = call if isinstance(call, int) else self._image.resolve(call)
-            self._survey.function(target)
+            self._site_checker.function(target)
             return call_payload(target, abi)
         if request.c is not None:
             return self._compiled(request.c_source(), request.entry)
@@ -196,7 +196,7 @@ class Planner:
     # ---- sites -----------------------------------------------------------------------------
 
     def _site(self, address: int) -> Site:
-        site = self._survey.site(address, force=self._force)
+        site = self._site_checker.site(address, force=self._force)
         below = self._patched.get(address)
         if below is None:
             return site
@@ -239,7 +239,7 @@ class Planner:
 
     @cached_property
     def _ways(self) -> Ways:
-        return self._survey.ways()
+        return self._site_checker.ways()
 
     def _reached(self, called: frozenset[int]) -> Reached:
         if called not in self._known_reach:
@@ -249,11 +249,11 @@ class Planner:
     def nearest(self, address: int, refused: Refused) -> int | None:
         """Return the nearest site of the same function that could carry a call."""
         payload, place = self.any_call(), self._allocator.look()
-        for other in itertools.islice(self._survey.nearby(address), _NEAR):
+        for other in itertools.islice(self._site_checker.nearby(address), _NEAR):
             if other in self._patched:
                 continue
             try:
-                self._draft(self._survey.site(other), payload, place)
+                self._draft(self._site_checker.site(other), payload, place)
             except Refused:
                 continue
             return other

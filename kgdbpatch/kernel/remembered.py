@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import store
+from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
-from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.image import Image
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.personality import Personality
 
-__all__ = ["rules", "sites"]
+__all__ = ["liveness_index", "rules"]
 
 _ALIGNMENT = 16
 
@@ -86,16 +86,16 @@ def rules(personality: Personality, image: Image) -> Found:
     return found
 
 
-def sites(
+def liveness_index(
     image: Image,
     sections: Sequence[tuple[int, Words]],
     functions: Sequence[tuple[int, int]],
     implicit: ImplicitEdges,
     reads: Mapping[int, int],
-) -> Sites:
+) -> LivenessIndex:
     """Return the live registers of a kernel whose code is ``sections`` (address, words).
 
-    ``implicit`` and ``reads`` are as in `analyze_whole`.
+    ``implicit`` and ``reads`` are as in `analyze_program`.
     """
     digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image))
     digest.update(_bytes(sorted(functions)))
@@ -107,12 +107,12 @@ def sites(
     key = digest.hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
-        return Sites({name: _array(body, *where) for name, where in _index(body).items()})
-    from kgdbpatch.analysis.interprocedural import analyze_whole
+        return LivenessIndex({name: _array(body, *where) for name, where in _index(body).items()})
+    from kgdbpatch.analysis.interprocedural import analyze_program
 
     data = [(section.address, section.data) for section in image.sections]
-    whole = analyze_whole(sections, functions, image.abi, data, implicit, reads)
-    found = Sites.of(whole, whole.solve())
+    liveness = analyze_program(sections, functions, image.abi, data, implicit, reads)
+    found = LivenessIndex.of(liveness, liveness.solve())
     store.save("analysis", key, _packed(found.arrays))
     return found
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
-from kgdbpatch.analysis.interprocedural import FREEABLE, Whole, analyze_whole
+from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.interprocedural import FREEABLE, ProgramLiveness, analyze_program
+from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
-from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import names
@@ -23,7 +23,7 @@ _NONE: Mapping[int, Sequence[int]] = {}
 
 def program(
     *functions: str, fixups: Mapping[int, Sequence[int]] | None = _NONE, abi: ABI = SYSV
-) -> tuple[Whole, list[int]]:
+) -> tuple[ProgramLiveness, list[int]]:
     """Analyse functions that stand one behind the other from `BASE` on; labels are common.
 
     Returns the addresses of the functions too. ``fixups`` says where control goes on after a
@@ -36,7 +36,7 @@ def program(
         at = len(assemble("\n".join([*functions[: number + 1], _labels(functions[number + 1 :])])))
     ends = [*starts[1:], BASE + 4 * len(words)]
     table = [(start, end - start) for start, end in zip(starts, ends, strict=True)]
-    return analyze_whole([(BASE, words)], table, abi, [], ImplicitEdges(fixups)), starts
+    return analyze_program([(BASE, words)], table, abi, [], ImplicitEdges(fixups)), starts
 
 
 def _labels(functions: Sequence[str]) -> str:
@@ -45,18 +45,18 @@ def _labels(functions: Sequence[str]) -> str:
     return "\n".join(f".set {name}, here" for name in lines if not name.isdigit())
 
 
-def reader(whole: Whole) -> Callable[[int, int], Words]:
+def reader(liveness: ProgramLiveness) -> Callable[[int, int], Words]:
     """Return what reads the words of a program."""
-    return lambda at, count: np.asarray(whole.program.words[whole.program.at(at) :][:count])
+    return lambda at, count: np.asarray(liveness.program.words[liveness.program.at(at) :][:count])
 
 
-def index(whole: Whole) -> Sites:
+def index(liveness: ProgramLiveness) -> LivenessIndex:
     """Return what is kept of an analysis."""
-    return Sites.of(whole, whole.solve())
+    return LivenessIndex.of(liveness, liveness.solve())
 
 
-def free(whole: Whole, address: int) -> set[str]:
+def free(liveness: ProgramLiveness, address: int) -> set[str]:
     """Return the registers that are free before an instruction."""
-    live = index(whole).live(address, reader(whole))
-    assert live == int(whole.everywhere(whole.solve())[whole.program.at(address)])
-    return set(names(lane.to_mask(int(FREEABLE) & ~live)))
+    live = index(liveness).live(address, reader(liveness))
+    assert live == int(liveness.everywhere(liveness.solve())[liveness.program.at(address)])
+    return set(names(regset.to_mask(int(FREEABLE) & ~live)))

@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.analysis.addresses import made_addresses
-from kgdbpatch.analysis.calls import CallKind
+from kgdbpatch.analysis.call_graph import CallKind
 from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import catalog
 
@@ -22,12 +22,12 @@ _PLACES = np.array([0x00028010, 0x00038010, 0x00029010, 0xC0018010], dtype=np.in
 
 
 def _made(source: str) -> list[int]:
-    from kgdbpatch.analysis.interprocedural import analyze_whole
+    from kgdbpatch.analysis.interprocedural import analyze_program
     from kgdbpatch.isa.abi import SYSV
 
     words = assemble(source)
-    whole = analyze_whole([(BASE, words)], [(BASE, 4 * len(words))], SYSV, [], {})
-    function, number = made_addresses(whole.blocks, whole.words.defs, _PLACES)
+    liveness = analyze_program([(BASE, words)], [(BASE, 4 * len(words))], SYSV, [], {})
+    function, number = made_addresses(liveness.blocks, liveness.word_effects.defs, _PLACES)
     assert not function.any()
     return [int(place) for place in _PLACES[number]]
 

@@ -15,7 +15,7 @@ from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.patch.site_checker import SiteChecker
 
 from .code import link, needs_as
 
@@ -57,15 +57,15 @@ def _image(body: str, place: Path, more: str = "") -> Image:
 
 def _data(image: Image, name: str = "f") -> list[int]:
     """Return the indices of the words of a function that are refused as data."""
-    survey, found = catalog.survey(image), []
+    site_checker, found = catalog.site_checker(image), []
     function = image.function_at(image.lookup(name))
     for index in range(function.size // 4):
         try:
-            survey.site(function.address + 4 * index)
+            site_checker.site(function.address + 4 * index)
         except Refused as refused:
             found += [index] if refused.rule == "data" else []
             with pytest.raises(Refused):
-                survey.live(function.address + 4 * index)
+                site_checker.live(function.address + 4 * index)
     return found
 
 
@@ -73,7 +73,7 @@ def _data(image: Image, name: str = "f") -> list[int]:
 def test_jump_tables(code: str, tmp_path: Path) -> None:
     image = _image(code if "4:" in code else code + CASES, tmp_path)
     f = image.lookup("f")
-    (targets,) = catalog.whole(image).indirect.tables.values()
+    (targets,) = catalog.liveness(image).indirect.tables.values()
     size = image.function_at(f).size
     words = struct.unpack(f">{size // 4}I", image.read(f, size))
     assert [words[(target - f) // 4] for target in targets] == [0x38600001, 0x38600002, 0x38600003]
@@ -92,18 +92,18 @@ def test_what_only_an_unresolved_branch_may_lead_to_is_no_site(code: str, tmp_pa
 def test_force_takes_for_code_what_may_be_code_only(tmp_path: Path) -> None:
     """Where an unknown branch may lead; never an entry of a jump table, or what is no instruction."""
     image = _image(" mtctr r3\n bctr\n .long 0x7c832214, 0\n blr", tmp_path)
-    survey, f = catalog.survey(image), image.lookup("f")
+    site_checker, f = catalog.site_checker(image), image.lookup("f")
     with pytest.raises(Refused, match="--force"):
-        survey.site(f + 8)
-    assert survey.site(f + 8, force=True).forced == ("data",)
-    assert survey.site(f, force=True).forced == ()
+        site_checker.site(f + 8)
+    assert site_checker.site(f + 8, force=True).forced == ("data",)
+    assert site_checker.site(f, force=True).forced == ()
     with pytest.raises(Refused, match="not an instruction"):
-        survey.site(f + 12, force=True)
+        site_checker.site(f + 12, force=True)
     image = _image(TABLES["absolute"] + CASES, tmp_path)
-    survey, f = catalog.survey(image), image.lookup("f")
+    site_checker, f = catalog.site_checker(image), image.lookup("f")
     for index in _data(image):
         with pytest.raises(Refused, match="jump table"):
-            survey.site(f + 4 * index, force=True)
+            site_checker.site(f + 4 * index, force=True)
 
 
 def test_a_table_without_a_known_end_ends_where_no_entry_is(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_a_helper_that_is_blrl_comes_back(tmp_path: Path) -> None:
     code = "mflr r0\n bl slot\n mflr r30\n mtlr r0\n add r3,r7,r8\n blr"
     slot = " .type slot,@function\nslot: blrl\n .long 0\n .size slot,.-slot\n"
     image = _image(code, tmp_path, slot)
-    f, survey = image.lookup("f"), catalog.survey(image)
-    assert not {"r0", "r7", "r8"} & set(survey.live(f + 4)[2])
+    f, site_checker = image.lookup("f"), catalog.site_checker(image)
+    assert not {"r0", "r7", "r8"} & set(site_checker.live(f + 4)[2])
     assert _data(image) == []
     assert [
         leaving.kind.value
@@ -196,7 +196,7 @@ def test_what_a_routine_skips_to_may_read_anything(tmp_path: Path) -> None:
     """What comes behind the call is no guide: control goes past the word, which would set r9."""
     code = "mflr r31\n li r9,5\n bl skips\n li r9,1\n mr r3,r9\n mtlr r31\n blr"
     image = _image(code, tmp_path, OTHERS)
-    assert "r9" not in catalog.survey(image).live(image.lookup("f") + 8)[2]
+    assert "r9" not in catalog.site_checker(image).live(image.lookup("f") + 8)[2]
 
 
 def test_cfg_shows_tables_as_data(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_cfg_shows_tables_as_data(tmp_path: Path) -> None:
 
 def test_an_address_that_memory_holds_tells_of_code_and_data_alike(tmp_path: Path) -> None:
     image = _image("blr\n1: li r3,1\n blr", tmp_path, " .data\n .long 1b\n")
-    whole = catalog.whole(image)
-    assert list(whole.reach) == [Reach.CODE, Reach.DOUBTFUL]
+    liveness = catalog.liveness(image)
+    assert list(liveness.reach) == [Reach.CODE, Reach.DOUBTFUL]
 
 
 SWITCHES = """
@@ -243,16 +243,18 @@ def test_all_that_gcc_makes_of_switches_are_sites(options: tuple[str, ...], tmp_
     flags = (*options, "-nostartfiles", "-static", "-mno-sdata")
     subprocess.run([GCC, *flags, "-o", tmp_path / "x.elf", tmp_path / "x.c"], check=True)
     image = Image.load(tmp_path / "x.elf")
-    survey = catalog.survey(image)
+    site_checker = catalog.site_checker(image)
     for function in image.functions:
         if re.fullmatch(r"f\d+x?|_start", function.name):
-            refused = [at for at in range(function.address, function.end, 4) if not _is_site(survey, at)]
+            refused = [
+                at for at in range(function.address, function.end, 4) if not _is_site(site_checker, at)
+            ]
             assert refused == [], function.name
 
 
-def _is_site(survey: Survey, address: int) -> bool:
+def _is_site(site_checker: SiteChecker, address: int) -> bool:
     try:
-        survey.site(address)
+        site_checker.site(address)
     except Refused:
         return False
     return True

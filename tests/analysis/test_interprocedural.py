@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from kgdbpatch.analysis import lane
-from kgdbpatch.analysis.calls import CallGraph, CallKind
-from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, Whole
-from kgdbpatch.analysis.sites import Sites
+from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.call_graph import CallGraph, CallKind
+from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, ProgramLiveness
+from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.bench.precision import precision
 from kgdbpatch.errors import Misuse
 from kgdbpatch.image import Image
@@ -27,44 +27,44 @@ CALL = "stwu r1,-16(r1)\n mflr r0\n stw r0,20(r1)\n bl {0}\n lwz r0,20(r1)\n mtl
 @needs_as
 def test_assembler_passes_on_what_a_callee_returns_in_any_register() -> None:
     """As Linux does: load_up_fpu changes the MSR in r9, from which fast_exception_return goes back."""
-    whole, starts = program(
+    liveness, starts = program(
         "handler: bl load\n b back",
         "load: ori r9,r9,0x2000\n li r4,1\n stb r4,0(r5)\n blr",
         "back: mtsrr1 r9\n lwz r4,32(r11)\n lwz r9,52(r11)\n rfi",
     )
     behind = starts[1] + 12
-    assert "r9" not in free(whole, behind)
-    assert "r4" in free(whole, behind)
-    assert not {"r0", "r7", "ctr", "ca", "cr0"} & free(whole, behind)  # the interrupted code's
+    assert "r9" not in free(liveness, behind)
+    assert "r4" in free(liveness, behind)
+    assert not {"r0", "r7", "ctr", "ca", "cr0"} & free(liveness, behind)  # the interrupted code's
 
 
 @needs_as
 def test_arguments_that_a_callee_does_not_read_are_free() -> None:
-    whole, starts = program(CALL.format("g"), "g: add r3,r3,r4\n blr")
-    found = free(whole, starts[0] + 12)
+    liveness, starts = program(CALL.format("g"), "g: add r3,r3,r4\n blr")
+    found = free(liveness, starts[0] + 12)
     assert {"r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cr1", "ctr"} <= found
     assert not {"r3", "r4"} & found
 
 
 @needs_as
 def test_a_result_that_a_callee_leaves_where_it_was_is_live() -> None:
-    whole, starts = program(CALL.format("g"), "g: lwz r5,0(r4)\n blr")
-    assert "r3" not in free(whole, starts[0] + 12)
+    liveness, starts = program(CALL.format("g"), "g: lwz r5,0(r4)\n blr")
+    assert "r3" not in free(liveness, starts[0] + 12)
 
 
 @needs_as
 def test_nothing_is_live_behind_a_call_that_does_not_return() -> None:
-    whole, starts = program(CALL.format("g"), "g: stw r3,0(r4)\n1: b 1b")
-    assert whole.summaries.no_return.tolist() == [True, True]
-    assert {"r14", "r31", "lr"} <= free(whole, starts[0] + 12)
-    whole, _ = program(CALL.format("g"), "g: cmpwi r3,0\n beqlr\n1: b 1b")
-    assert whole.summaries.no_return.tolist() == [False, False]
+    liveness, starts = program(CALL.format("g"), "g: stw r3,0(r4)\n1: b 1b")
+    assert liveness.summaries.no_return.tolist() == [True, True]
+    assert {"r14", "r31", "lr"} <= free(liveness, starts[0] + 12)
+    liveness, _ = program(CALL.format("g"), "g: cmpwi r3,0\n beqlr\n1: b 1b")
+    assert liveness.summaries.no_return.tolist() == [False, False]
 
 
 @needs_as
 def test_code_with_a_convention_of_its_own_is_judged_by_what_it_does() -> None:
-    whole, starts = program(CALL.format("g"), "g: add r11,r12,r14\n mr r3,r11\n blr")
-    found = free(whole, starts[0] + 12)
+    liveness, starts = program(CALL.format("g"), "g: add r11,r12,r14\n mr r3,r11\n blr")
+    found = free(liveness, starts[0] + 12)
     assert not {"r12", "r14"} & found
     assert {"r11", "r9", "r5"} <= found
 
@@ -75,43 +75,43 @@ def test_a_register_saved_and_put_back_is_not_read() -> None:
         "g: stwu r1,-16(r1)\n stw r31,12(r1)\n li r31,1\n stw r31,0(r3)\n lwz r31,12(r1)\n addi r1,r1,16\n"
     )
     saver += " blr"
-    whole, _ = program(CALL.format("g"), saver)
+    liveness, _ = program(CALL.format("g"), saver)
     r31 = np.uint64(1 << 31)
-    assert not whole.summaries.reads[1] & r31
-    assert not whole.summaries.overwrites[1] & r31
-    assert whole.summaries.keeps[1] & r31
+    assert not liveness.summaries.reads[1] & r31
+    assert not liveness.summaries.overwrites[1] & r31
+    assert liveness.summaries.keeps[1] & r31
 
 
 @needs_as
 def test_what_a_caller_lets_live_on_through_a_call_is_live_in_the_callee() -> None:
     leaf = "g: lwz r3,0(r3)\n nop\n blr"
-    whole, starts = program(CALL.format("g"), leaf)
-    assert "r9" in free(whole, starts[1] + 4)
+    liveness, starts = program(CALL.format("g"), leaf)
+    assert "r9" in free(liveness, starts[1] + 4)
     reading = CALL.format("g").replace("bl g\n", "bl g\n stw r9,0(r3)\n")
-    whole, starts = program(reading, leaf)
-    assert "r9" not in free(whole, starts[1] + 4)
-    assert "r9" not in free(whole, starts[0] + 12)
+    liveness, starts = program(reading, leaf)
+    assert "r9" not in free(liveness, starts[1] + 4)
+    assert "r9" not in free(liveness, starts[0] + 12)
 
 
 @needs_as
 def test_recursion_comes_to_an_end() -> None:
-    whole, _ = program("f: cmpwi r3,0\n beqlr\n b g", "g: addi r3,r3,-1\n b f")
-    reads = lane.to_mask(int(whole.summaries.reads[0]))
+    liveness, _ = program("f: cmpwi r3,0\n beqlr\n b g", "g: addi r3,r3,-1\n b f")
+    reads = regset.to_mask(int(liveness.summaries.reads[0]))
     assert reads & mask("r3")
     assert not reads & mask("r4", "r5")
-    assert not whole.summaries.no_return.any()
+    assert not liveness.summaries.no_return.any()
 
 
 @needs_as
 def test_an_unknown_callee_reads_all_arguments() -> None:
-    whole, starts = program(CALL.format("far"))
-    assert not {f"r{n}" for n in range(3, 13)} & free(whole, starts[0] + 12)
+    liveness, starts = program(CALL.format("far"))
+    assert not {f"r{n}" for n in range(3, 13)} & free(liveness, starts[0] + 12)
 
 
 @needs_as
 def test_why_is_the_nearest_reader() -> None:
-    whole, starts = program("li r9,1\n stw r9,0(r3)\n b 1f\n nop\n1: stw r9,4(r3)\n blr")
-    why = index(whole).why(starts[0] + 4, reader(whole))
+    liveness, starts = program("li r9,1\n stw r9,0(r3)\n b 1f\n nop\n1: stw r9,4(r3)\n blr")
+    why = index(liveness).why(starts[0] + 4, reader(liveness))
     assert why[9] == BASE + 4
     assert why[40] == BASE + 20
 
@@ -125,9 +125,11 @@ def test_the_call_graph() -> None:
         "h: li r3,1\n blr",
         "k: b h",
     )
-    whole, starts = program(*functions)
+    liveness, starts = program(*functions)
     held = starts[2].to_bytes(4, "big")
-    graph = CallGraph(whole.blocks, whole.words.defs, {}, [(table, held), (table + 16, bytes(4))])
+    graph = CallGraph(
+        liveness.blocks, liveness.word_effects.defs, {}, [(table, held), (table + 16, bytes(4))]
+    )
     assert {(c.source, c.target, c.kind) for c in graph.calls} == {
         (starts[0], starts[1], CallKind.CALL),
         (starts[1], table, CallKind.ADDRESS),
@@ -144,16 +146,16 @@ def test_the_call_graph() -> None:
 
 
 @pytest.fixture(scope="module", params=["darwin", pytest.param("linux", marks=pytest.mark.linux)])
-def kernel(request: pytest.FixtureRequest) -> tuple[Image, Whole]:
+def kernel(request: pytest.FixtureRequest) -> tuple[Image, ProgramLiveness]:
     """An image that is built, analysed."""
     try:
         image = catalog.open_image(str(catalog.image_path(request.param)))
     except Misuse as missing:
         pytest.skip(str(missing))
-    return image, catalog.whole(image)
+    return image, catalog.liveness(image)
 
 
-def test_jump_tables_are_resolved(kernel: tuple[Image, Whole]) -> None:
+def test_jump_tables_are_resolved(kernel: tuple[Image, ProgramLiveness]) -> None:
     found, image = kernel[1].indirect, kernel[0]
     print(f"{image.format}: {len(found.tables)} of {len(found.looks_like_table)} jump tables resolved")
     # in the darwin guest's byte-code machine no guard bounds the index, on purpose
@@ -161,25 +163,25 @@ def test_jump_tables_are_resolved(kernel: tuple[Image, Whole]) -> None:
     assert len(found.tables) >= share * len(found.looks_like_table) > 0
 
 
-def test_branches_that_the_kernel_rewrites_may_lead_anywhere(kernel: tuple[Image, Whole]) -> None:
-    image, whole = kernel
+def test_branches_that_the_kernel_rewrites_may_lead_anywhere(kernel: tuple[Image, ProgramLiveness]) -> None:
+    image, liveness = kernel
     trampolines = [symbol.address for symbol in image.symbols if symbol.name.startswith("__SCT__")]
     assert bool(trampolines) == (image.format == "elf")
-    numbers = np.searchsorted(whole.program.entry_address, trampolines)
-    reads, arguments = whole.summaries.reads[numbers], np.uint64(lane.from_mask(image.abi.args))
+    numbers = np.searchsorted(liveness.program.entry_address, trampolines)
+    reads, arguments = liveness.summaries.reads[numbers], np.uint64(regset.from_mask(image.abi.args))
     assert (reads & arguments == arguments).all()
 
 
-def _really_read(whole: Whole, sites: Sites, address: int, number: int) -> bool:
+def _really_read(liveness: ProgramLiveness, sites: LivenessIndex, address: int, number: int) -> bool:
     """Follow a live register to its nearest readers, into calls, until an instruction does read it."""
-    found, seen = whole.program, set[int]()
+    found, seen = liveness.program, set[int]()
     while address not in seen:
         seen.add(address)
-        place = sites.why(address, reader(whole)).get(number)
+        place = sites.why(address, reader(liveness)).get(number)
         if place is None:
             return False
         instruction = decode(int(found.words[found.at(place)]), place)
-        if lane.from_mask(instruction.uses) >> number & 1:
+        if regset.from_mask(instruction.uses) >> number & 1:
             return True
         if instruction.target is None:
             return False
@@ -187,44 +189,49 @@ def _really_read(whole: Whole, sites: Sites, address: int, number: int) -> bool:
     return False
 
 
-def test_no_site_is_worse_for_knowing_the_callees(kernel: tuple[Image, Whole]) -> None:
+def test_no_site_is_worse_for_knowing_the_callees(kernel: tuple[Image, ProgramLiveness]) -> None:
     """What the convention calls free and a callee's code is found to read was never free.
 
     Such are the registers of darwin's threads, which never return and so have no caller's
     registers to preserve: the context switch that they call stores them. On Linux they are variables
     that a function may store without having set them, as far as its ways tell.
     """
-    whole = kernel[1]
-    found = whole.solve()
-    live, by_convention = whole.everywhere(found), whole.everywhere(whole.convention_only(found.exits))
-    inside = whole.program.function >= 0
+    liveness = kernel[1]
+    found = liveness.solve()
+    live, by_convention = (
+        liveness.everywhere(found),
+        liveness.everywhere(liveness.convention_only(found.exits)),
+    )
+    inside = liveness.program.function >= 0
     worse = np.where(inside, live & ~by_convention & FREEABLE, np.uint64(0))
     places = np.flatnonzero(worse)
     if kernel[0].format == "elf":
         assert len(places) < inside.sum() // 200
         return
-    sites = Sites.of(whole, found)
-    for address, lanes in zip(whole.program.address[places].tolist(), worse[places].tolist(), strict=True):
-        for number in (number for number in range(64) if lanes >> number & 1):
-            assert _really_read(whole, sites, address, number), (kernel[0].symbolize(address), number)
+    sites = LivenessIndex.of(liveness, found)
+    for address, registers in zip(
+        liveness.program.address[places].tolist(), worse[places].tolist(), strict=True
+    ):
+        for number in (number for number in range(64) if registers >> number & 1):
+            assert _really_read(liveness, sites, address, number), (kernel[0].symbolize(address), number)
     print(f"{len(places)} sites where the convention calls free what a callee reads")
 
 
-def test_knowing_the_callees_frees_registers(kernel: tuple[Image, Whole]) -> None:
+def test_knowing_the_callees_frees_registers(kernel: tuple[Image, ProgramLiveness]) -> None:
     found = precision(kernel[1])
     print(found)
     assert found.free > found.free_by_convention + 1
     assert found.roomy > found.roomy_by_convention + 0.03
 
 
-def test_sites_answer_as_the_whole(kernel: tuple[Image, Whole]) -> None:
-    image, whole = kernel
-    found = whole.solve()
-    live, sites = whole.everywhere(found), Sites.of(whole, found)
-    read = reader(whole)
-    inside = np.flatnonzero(whole.program.function >= 0)
+def test_sites_answer_as_the_whole(kernel: tuple[Image, ProgramLiveness]) -> None:
+    image, liveness = kernel
+    found = liveness.solve()
+    live, sites = liveness.everywhere(found), LivenessIndex.of(liveness, found)
+    read = reader(liveness)
+    inside = np.flatnonzero(liveness.program.function >= 0)
     for word in random.Random(1).sample(inside.tolist(), 500):
-        address = int(whole.program.address[word])
+        address = int(liveness.program.address[word])
         assert sites.live(address, read) == int(live[word]), image.symbolize(address)
         why = sites.why(address, read)
         needed = int(live[word]) & ~int(ALWAYS)

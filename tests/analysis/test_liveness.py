@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgdbpatch.analysis import lane
-from kgdbpatch.analysis.interprocedural import FREEABLE, analyze_whole
+from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.interprocedural import FREEABLE, analyze_program
+from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
-from kgdbpatch.analysis.sites import Sites
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.registers import bit
 
@@ -25,8 +25,8 @@ _NONE: Mapping[int, Sequence[int]] = {}
 
 def _free(source: str, word: int, fixups: Mapping[int, Sequence[int]] | None = _NONE) -> set[str]:
     """Return what is free at a word of a function that nobody in sight calls."""
-    whole, _ = program(source, fixups=fixups)
-    return free(whole, BASE + 4 * word)
+    liveness, _ = program(source, fixups=fixups)
+    return free(liveness, BASE + 4 * word)
 
 
 PLAIN = """
@@ -149,10 +149,10 @@ def test_what_is_read_after_many_blocks_is_live() -> None:
 @needs_as
 def test_learning_the_pc_is_no_call() -> None:
     source = "mflr r12\n bcl 20,31,1f\n1: mflr r10\n mtlr r12\n lwz r3,0(r10)\n blr"
-    whole, _ = program(source)
-    assert "r12" not in free(whole, BASE + 4)
-    assert whole.conventional.all()
-    assert not whole.blocks.unknown_call.any()
+    liveness, _ = program(source)
+    assert "r12" not in free(liveness, BASE + 4)
+    assert liveness.conforming.all()
+    assert not liveness.blocks.unknown_call.any()
 
 
 @needs_as
@@ -223,20 +223,20 @@ def test_a_tail_call_reads_what_its_target_does() -> None:
 
 @needs_as
 def test_why_names_the_first_reader() -> None:
-    whole, _ = program(PLAIN.replace("far", "g"), "g: add r3,r3,r4\n blr")
-    why = index(whole).why(BASE + 4 * 5, reader(whole))
+    liveness, _ = program(PLAIN.replace("far", "g"), "g: add r3,r3,r4\n blr")
+    why = index(liveness).why(BASE + 4 * 5, reader(liveness))
     assert why[31] == BASE + 4 * 6
     assert why[3] == BASE + 4 * 5  # the call may take it
-    assert lane.from_mask(1 << bit("lr")).bit_length() - 1 not in why
+    assert regset.from_mask(1 << bit("lr")).bit_length() - 1 not in why
 
 
 @needs_as
 def test_nothing_is_known_outside_of_functions() -> None:
-    whole, _ = program(PLAIN)
-    kept = index(whole)
-    assert kept.live(BASE + 0x400, reader(whole)) is None
-    assert kept.live(BASE - 4, reader(whole)) is None
-    assert kept.why(BASE + 0x400, reader(whole)) == {}
+    liveness, _ = program(PLAIN)
+    kept = index(liveness)
+    assert kept.live(BASE + 0x400, reader(liveness)) is None
+    assert kept.live(BASE - 4, reader(liveness)) is None
+    assert kept.why(BASE + 0x400, reader(liveness)) == {}
 
 
 @settings(max_examples=60, deadline=None)
@@ -246,12 +246,12 @@ def test_any_words_have_an_answer(words: list[int], cut: int, known: bool) -> No
     cut = min(cut, len(words) - 1)
     functions = [(BASE, 4 * cut), (BASE + 4 * cut, 4 * (len(words) - cut))]
     code = np.array(words, dtype=np.uint32)
-    whole = analyze_whole([(BASE, code)], functions, SYSV, [], ImplicitEdges({} if known else None))
-    found = whole.solve()
-    everywhere, kept = whole.everywhere(found), Sites.of(whole, found)
+    liveness = analyze_program([(BASE, code)], functions, SYSV, [], ImplicitEdges({} if known else None))
+    found = liveness.solve()
+    everywhere, kept = liveness.everywhere(found), LivenessIndex.of(liveness, found)
     for number in range(len(words)):
-        live = kept.live(BASE + 4 * number, reader(whole))
+        live = kept.live(BASE + 4 * number, reader(liveness))
         assert live == int(everywhere[number])
-        assert int(whole.words.uses[number]) & ~live == 0
-        if not whole.program.decoded.known[number]:
+        assert int(liveness.word_effects.uses[number]) & ~live == 0
+        if not liveness.program.decoded.known[number]:
             assert int(FREEABLE) & ~live == 0

@@ -36,7 +36,7 @@ def test_blocks_of_any_length(exceptional: dict[int, tuple[int, ...]] | None) ->
     program = Program([(0x1000, np.array(code, dtype=np.uint32))], functions)
     blocks = Blocks(program, ImplicitEdges(exceptional))
     words = words_of(program.decoded)
-    effects = blockwise(blocks, words)
+    transfer = blockwise(blocks, words)
     assert (blocks.last - blocks.first + 1).tolist() == lengths
     for block, (first, last) in enumerate(zip(blocks.first.tolist(), blocks.last.tolist(), strict=True)):
         kill = uses = faults = 0
@@ -45,6 +45,6 @@ def test_blocks_of_any_length(exceptional: dict[int, tuple[int, ...]] | None) ->
             kill, uses, faults = kill | defs, uses & ~defs | int(words.uses[word]), faults & ~defs
             if code[word] >> 26 in (32, 36) and exceptional is None:
                 faults = (1 << 64) - 1
-        assert int(effects.kill[block]) == kill
-        assert int(effects.uses[block]) == uses
-        assert int(effects.faults[block]) & kill == faults & kill
+        assert int(transfer.kill[block]) == kill
+        assert int(transfer.uses[block]) == uses
+        assert int(transfer.faults[block]) & kill == faults & kill

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kgdbpatch.analysis.guess import guess_functions
+from kgdbpatch.analysis.function_starts import guess_functions
 from kgdbpatch.analysis.no_return import final_calls
 from kgdbpatch.analysis.program import Program
 from kgdbpatch.guests import linux_build

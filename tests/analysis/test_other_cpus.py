@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.analysis.flow import ExitKind, FlowGraph
-from kgdbpatch.analysis.ordinary import ordinary
+from kgdbpatch.analysis.cfg import ExitKind, FlowGraph
+from kgdbpatch.analysis.hazard_filter import may_have_hazard
 from kgdbpatch.analysis.program import Program
 from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.image import Image
@@ -56,8 +56,8 @@ def test_a_return_from_another_cpus_interrupt_ends_its_block(name: str, machine:
     assert [start - BASE for start in graph.blocks] == [0, 4, 8, 12, 20]
     assert [leaving.kind for leaving in graph.blocks[BASE + 4].exits] == [ExitKind.RFI]
     assert [edge.target - BASE for block in graph.blocks.values() for edge in block.successors] == [12, 4, 12]
-    assert {block.start - BASE for block in graph.orphans} == {8, 20}
-    assert not ordinary(words)
+    assert {block.start - BASE for block in graph.unreached} == {8, 20}
+    assert may_have_hazard(words)
     assert decode(int(words[1])).uses == ALL
     program = Program([(BASE, words)], [(BASE, 4 * len(words))])
     assert (program.transfers == [True, True, False, False, True, False]).all()
@@ -77,10 +77,10 @@ def test_branches_to_the_target_register_of_power8_are_told_apart() -> None:
 @pytest.mark.parametrize(("name", "machine"), _OTHERS)
 def test_they_are_no_sites(tmp_path: Path, name: str, machine: str) -> None:
     kernel = _kernel(tmp_path, f'.globl _start\n_start: .machine "{machine}"\n nop\n {name}\n blr\n')
-    survey = catalog.survey(kernel)
-    survey.site(kernel.entry)
+    site_checker = catalog.site_checker(kernel)
+    site_checker.site(kernel.entry)
     with pytest.raises(Refused) as refused:
-        survey.site(kernel.entry + 4, force=True)
+        site_checker.site(kernel.entry + 4, force=True)
     assert refused.value.rule == "foreign"
     assert refused.value.address == kernel.entry + 4
 

@@ -68,7 +68,7 @@ def _multiple(n: int) -> str:
 
 
 def _free(image: Image, site: int) -> set[str]:
-    return set(catalog.survey(image).live(site)[2])
+    return set(catalog.site_checker(image).live(site)[2])
 
 
 def _check(image: Image, user: int, n: int) -> None:
@@ -268,9 +268,9 @@ back: lwz r0,4(r11)
     blr
 """
     image = link(source, tmp_path)
-    survey, user = catalog.survey(image), image.lookup("user")
+    site_checker, user = catalog.site_checker(image), image.lookup("user")
     for index in range(5):
-        assert {"f30", "f31"} <= set(survey.live(user + 4 * index)[1])
+        assert {"f30", "f31"} <= set(site_checker.live(user + 4 * index)[1])
 
 
 PROGRAM = """
@@ -296,10 +296,10 @@ def test_what_gcc_calls_to_save_registers(options: tuple[str, ...], tmp_path: Pa
     image = Image.load(tmp_path / "x.elf")
     f = image.lookup("f")
     savers = {image.lookup(f"_savegpr_{n}"): n for n in ALL if image.lookup(f"_savegpr_{n}") is not None}
-    survey = catalog.survey(image)
+    site_checker = catalog.site_checker(image)
     site = f
-    while survey.instruction(site).target not in savers:
+    while site_checker.instruction(site).target not in savers:
         site += 4
-    first = savers[survey.instruction(site).target]
+    first = savers[site_checker.instruction(site).target]
     for at in range(f, site + 4, 4):
         assert not {f"r{n}" for n in range(first, 32)} & _free(image, at)

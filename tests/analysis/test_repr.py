@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.isa.decode import decode, decode_array
 
 WORDS = np.array([0x2C030000, 0x41820008, 0x38600001, 0x4E800020], dtype=np.uint32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.analysis.hazards import translation
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 

@@ -210,7 +210,7 @@ def test_public_objects_say_in_a_line_what_they_are(kernel: Kernel) -> None:
     things += [
         kernel.check("run_netisr"),
         kernel.live("run_netisr"),
-        kernel.survey,
+        kernel.site_checker,
         kernel.checker(),
         kernel.log,
     ]

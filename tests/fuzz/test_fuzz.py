@@ -22,7 +22,7 @@ from image.kallsyms_blob import LAYOUTS, blob
 from image.machobject import ElfObject, build
 from image.machofile import function_stabs
 
-from kgdbpatch.analysis.guess import guess_functions
+from kgdbpatch.analysis.function_starts import guess_functions
 from kgdbpatch.errors import KgdbPatchError
 from kgdbpatch.image.kallsyms import find_kallsyms
 from kgdbpatch.image.memory import image_from_memory

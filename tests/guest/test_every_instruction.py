@@ -92,9 +92,9 @@ def test_every_instruction_of_many_functions_of_linux(kernel: Kernel) -> None:
 @pytest.mark.kernel("linux")
 def test_every_basic_block_of_linux(kernel: Kernel) -> None:
     """The first instruction of each, in one apply."""
-    whole = catalog.whole(kernel.image)
-    inside = whole.program.function[whole.blocks.first] >= 0
-    firsts = whole.program.address[whole.blocks.first[inside]].tolist()
+    liveness = catalog.liveness(kernel.image)
+    inside = liveness.program.function[liveness.blocks.first] >= 0
+    firsts = liveness.program.address[liveness.blocks.first[inside]].tolist()
     (text,) = (section for section in kernel.image.code_sections() if section.name == ".text")
     batch = _apply(kernel, [site for site in firsts if site in text])
     assert len(batch.patches) > 190_000

@@ -138,8 +138,10 @@ def test_free_registers_everywhere_in_darwin(kernel: Kernel) -> None:
 def _running_sites(kernel: Kernel) -> list[int]:
     """Return the instructions of the basic blocks that the workload runs: functions first, then blocks."""
     run = _hit(kernel, [f.address for f in kernel.image.functions if f.section == ".text"])
-    whole = catalog.whole(kernel.image)
-    first, last = (whole.program.address[at].tolist() for at in (whole.blocks.first, whole.blocks.last))
+    liveness = catalog.liveness(kernel.image)
+    first, last = (
+        liveness.program.address[at].tolist() for at in (liveness.blocks.first, liveness.blocks.last)
+    )
     ends = dict(zip(first, last, strict=True))
     inside = [at for f in map(kernel.__getitem__, run) for at in range(f.address, f.end, 4) if at in ends]
     return [at for first in _hit(kernel, inside) for at in range(first, ends[first] + 4, 4)]

@@ -41,7 +41,7 @@ def test_all_that_linux_has_rewritten_is_known(kernel: Kernel) -> None:
     assert others <= {"optinsn_slot", "__kretprobe_trampoline", "arch_rethook_trampoline"}
     for address in sorted(kernel.header.baseline)[::50]:
         with pytest.raises(Refused):
-            kernel.survey.site(address)
+            kernel.site_checker.site(address)
 
 
 @pytest.mark.linux

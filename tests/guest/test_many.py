@@ -162,7 +162,7 @@ def test_force_goes_against_rules_and_is_recorded(kernel: Kernel) -> None:
 def refusal(kernel: Kernel, site: int) -> str | None:
     """Return the rule that forbids a site."""
     try:
-        kernel.survey.site(site)
+        kernel.site_checker.site(site)
     except Refused as refused:
         return refused.rule
     return None

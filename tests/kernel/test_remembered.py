@@ -32,11 +32,11 @@ def test_rules_and_sites(profile: str, cache: Path, monkeypatch: pytest.MonkeyPa
         system.fault_sites(image),
     )
     assert remembered.rules(system, image) == found
-    first = offline.survey(image)._sites
+    first = offline.site_checker(image)._index
     entries = sorted(cache.iterdir())
     assert len(entries) == 2
     assert remembered.rules(system, image) == found
-    again = offline.survey(image)._sites
+    again = offline.site_checker(image)._index
     assert first is not None
     assert again is not None
     assert sorted(cache.iterdir()) == entries

@@ -8,8 +8,8 @@ from pathlib import Path
 from kgdbpatch.image import Image
 from kgdbpatch.isa.registers import ALL, names
 from kgdbpatch.kernel import catalog, offline, remembered
-from kgdbpatch.kernel.rules import survey_rules
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.kernel.off_limits import off_limits
+from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import personality
 
 from .elf import needs_binutils, put_together
@@ -42,7 +42,7 @@ def test_floating_point_registers_are_reserved(tmp_path: Path) -> None:
     """They are live everywhere, as MSR[FP] may be 0; no reader is named for it."""
     image = put_together(tmp_path, SOURCE)
     for site in range(image.entry, image.entry + 24, 4):
-        instruction, live, free = catalog.survey(image).live(site)
+        instruction, live, free = catalog.site_checker(image).live(site)
         assert set(live) >= FLOATING
         assert not FLOATING & set(free)
         assert not set(live) & set(free)
@@ -58,7 +58,7 @@ def test_floating_point_registers_are_reserved(tmp_path: Path) -> None:
 
 def test_everything_is_live_where_no_code_was_analysed(tmp_path: Path) -> None:
     image = put_together(tmp_path, SOURCE)
-    assert "r6" in catalog.survey(image).live(image.lookup("behind"))[2]
+    assert "r6" in catalog.site_checker(image).live(image.lookup("behind"))[2]
     judge = _partly_discarded(image)
     instruction, live, free = judge.live(image.lookup("behind"))
     assert (instruction.mnemonic, list(live), free) == ("addi", names(ALL), ())
@@ -66,8 +66,10 @@ def test_everything_is_live_where_no_code_was_analysed(tmp_path: Path) -> None:
     assert judge.site(image.lookup("behind")).free == frozenset()
 
 
-def _partly_discarded(image: Image) -> Survey:
+def _partly_discarded(image: Image) -> SiteChecker:
     """Return what judges a kernel that gives up the beginning of its code: that section is left out."""
     start = image.code_sections()[0].address
-    rules = replace(survey_rules(personality("linux"), image), discarded=((start, start + 4),))
-    return Survey(image, rules, lambda at, count: offline.words(image, at, count), remembered.sites)
+    rules = replace(off_limits(personality("linux"), image), discarded=((start, start + 4),))
+    return SiteChecker(
+        image, rules, lambda at, count: offline.words(image, at, count), remembered.liveness_index
+    )

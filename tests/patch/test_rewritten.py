@@ -10,8 +10,8 @@ import pytest
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.rules import survey_rules
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.kernel.off_limits import off_limits
+from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import personality
 from kgdbpatch.personality.linux.rewritten import rewritten, rewritten_edges
 
@@ -32,11 +32,11 @@ _start:
 WAYS = {"absolute": "{0}", "relative": "{0} - {1}"}
 
 
-def survey(image: Image) -> Survey:
+def survey(image: Image) -> SiteChecker:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
-    return Survey(image, survey_rules(personality("linux"), image), words, remembered.sites)
+    return SiteChecker(image, off_limits(personality("linux"), image), words, remembered.liveness_index)
 
 
 def marked(image: Image) -> set[int]:

@@ -15,8 +15,8 @@ import pytest
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.rules import survey_rules
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.kernel.off_limits import off_limits
+from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import personality
 
 from .elf import needs_binutils, put_together
@@ -116,11 +116,11 @@ _KINDS = {
 }
 
 
-def _survey(image: Image) -> Survey:
+def _survey(image: Image) -> SiteChecker:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
-    return Survey(image, survey_rules(personality("linux"), image), words, remembered.sites)
+    return SiteChecker(image, off_limits(personality("linux"), image), words, remembered.liveness_index)
 
 
 def _live(image: Image) -> dict[int, set[str]]:

@@ -35,9 +35,9 @@ class Runs:
     flipped: Indices
 
 
-def _unpacked(lanes: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]) -> Bools:
+def _unpacked(halves: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]) -> Bools:
     shifts = np.arange(64, dtype=np.uint64)
-    bits = [(lane[:, None] >> shifts & np.uint64(1)).astype(np.bool_) for lane in lanes]
+    bits = [(half[:, None] >> shifts & np.uint64(1)).astype(np.bool_) for half in halves]
     return np.concatenate(bits, axis=1)[:, : len(REGISTERS)]
 
 

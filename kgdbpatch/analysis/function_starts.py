@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.effects import words_of
-from kgdbpatch.analysis.lane import from_mask
 from kgdbpatch.analysis.no_return import final_calls
 from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.regset import from_mask
 from kgdbpatch.analysis.saves import may_save
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.registers import mask

@@ -1,4 +1,4 @@
-"""Tell the survey what a guest's profile knows of its kernel's code."""
+"""Tell the site checker what a guest's personality knows of its kernel's code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kgdbpatch.cpu.ppc6xx.vectors import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
 from kgdbpatch.patch.rewritten import CHANGED, Rewritten
-from kgdbpatch.patch.survey import Rules
+from kgdbpatch.patch.site_checker import OffLimits
 from kgdbpatch.personality.base import Personality
 
-__all__ = ["implicit_edges", "survey_rules"]
+__all__ = ["implicit_edges", "off_limits"]
 
 
 def implicit_edges(personality: Personality, image: Image) -> ImplicitEdges:
@@ -20,13 +20,13 @@ def implicit_edges(personality: Personality, image: Image) -> ImplicitEdges:
     return ImplicitEdges(personality.exceptional_edges(image), personality.rewritten_edges(image))
 
 
-def survey_rules(personality: Personality, image: Image, changed: Iterable[int] = ()) -> Rules:
+def off_limits(personality: Personality, image: Image, changed: Iterable[int] = ()) -> OffLimits:
     """Return the rules of one kernel: where it may not be patched, what its words do unseen.
 
     ``changed`` are words in which the running kernel was found to differ from its file.
     """
     exceptional, edges, reads, rewritten, faults = remembered.rules(personality, image)
-    return Rules(
+    return OffLimits(
         untranslated_sections=personality.untranslated_sections,
         vectors=vectors(personality, image),
         discarded=tuple((window.start, window.end) for window in personality.discarded(image)),

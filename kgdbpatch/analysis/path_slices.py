@@ -1,4 +1,4 @@
-"""Follow the ways that lead to an indirect branch, and read the table that it goes by."""
+"""Follow the paths that lead to an indirect branch (backward slices), and read the table that it goes by."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.symbolic import Expression, State, terms
 from kgdbpatch.isa.decode import Kind
 
-__all__ = ["Resolver", "Search", "Way"]
+__all__ = ["Path", "Resolver", "Search"]
 
 _LONGEST = 1 << 14  # entries of a table
-_PATHS = 48  # ways to a branch that are looked at
-_DEPTH = 16  # blocks of one way
+_PATHS = 48  # paths to a branch that are looked at
+_DEPTH = 16  # blocks of one path
 _NEAR = 400  # blocks over which a register's number is looked for
 _ROUNDS = 6
 _LEAST = 3  # entries of what may be a table
@@ -43,8 +43,8 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to a block's end: the blocks run in order, and whether each but the last branched."""
+class Path:
+    """A path to a block's end: the blocks run in order, and whether each but the last branched."""
 
     blocks: tuple[int, ...]
     branched: tuple[bool, ...]
@@ -53,7 +53,7 @@ class Way:
 class Resolver:
     """The search for the table of one branch at a time."""
 
-    def __init__(self, blocks: Blocks, changes: Lane, data: Sequence[tuple[int, bytes]]) -> None:
+    def __init__(self, blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]]) -> None:
         self._blocks, self._program, self._defs = blocks, blocks.program, changes
         self._memory = _Memory(data)
         self._numbers: dict[tuple[int, int], tuple[int | None, frozenset[int]]] = {}
@@ -138,7 +138,7 @@ class Resolver:
         home = self._blocks.of_word[at]
         if not 1 <= len(at) <= 4 or (home != home[0]).any():
             return None
-        value = self._run(Way((int(home[0]),), ()), int(at[-1]) + 1).get(register)
+        value = self._run(Path((int(home[0]),), ()), int(at[-1]) + 1).get(register)
         return int(value[1]) if value[0] == "const" else None  # type: ignore[call-overload]
 
     def _find_number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
@@ -165,36 +165,36 @@ class Resolver:
         """Return what a block leaves in a register; None when it leaves the register alone."""
         blocks = self._blocks
         last = int(blocks.last[block])
-        called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]
+        called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]
         if called and register < 14:
             return ("at", last << 6 | register, _TOP)
         if not int(self._kills[block]) >> register & 1:
             return None
-        return self._run(Way((block,), ()), last + 1).get(register)
+        return self._run(Path((block,), ()), last + 1).get(register)
 
-    def _run(self, way: Way, end: int) -> State:
-        """Evaluate a way up to a word."""
+    def _run(self, path: Path, end: int) -> State:
+        """Evaluate a path up to a word."""
         program, blocks = self._program, self._blocks
         state = State()
-        for number, block in enumerate(way.blocks):
+        for number, block in enumerate(path.blocks):
             first, last = int(blocks.first[block]), int(blocks.last[block])
-            if number == len(way.blocks) - 1:
+            if number == len(path.blocks) - 1:
                 last = end - 1
             words = program.words[first : last + 1].tolist()
             changes = self._defs[first : last + 1].tolist()
             address = int(program.address[first])
             for offset, (word, defs) in enumerate(zip(words, changes, strict=True)):
                 state.step(word, first + offset, address + 4 * offset, defs)
-            if number < len(way.branched):
+            if number < len(path.branched):
                 if blocks.kind[block] in (Kind.BRANCH, Kind.RETURN):
-                    state.branch(words[-1], way.branched[number])
-                elif blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.inner[block]:
+                    state.branch(words[-1], path.branched[number])
+                elif blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
                     state.call(last)
         return state
 
-    def value(self, way: Way) -> tuple[Expression | None, State]:
-        """Return what CTR holds at the end of a way."""
-        state = self._run(way, int(self._blocks.last[way.blocks[-1]]))
+    def value(self, path: Path) -> tuple[Expression | None, State]:
+        """Return what CTR holds at the end of a path."""
+        state = self._run(path, int(self._blocks.last[path.blocks[-1]]))
         return state.ctr, state
 
     def _sum(self, head: int, expression: Expression, asked: set[int]) -> tuple[int, list[Expression]]:
@@ -228,21 +228,21 @@ class Resolver:
                 total += held[0]
         return total, rest, len(rest) < len(parts)
 
-    def table(self, way: Way, value: Expression, state: State, asked: set[int]) -> tuple[int, ...] | None:
+    def table(self, path: Path, value: Expression, state: State, asked: set[int]) -> tuple[int, ...] | None:
         """Return the targets of a branch through a table; None when they cannot be told."""
-        head, branch = way.blocks[0], way.blocks[-1]
+        head, branch = path.blocks[0], path.blocks[-1]
         function = int(self._blocks.owner[branch])
         base, parts = self._sum(head, value, asked)
         more, parts, base_held = self._by_memory(head, parts, asked)
         base = base + more & _TOP
         if len(parts) != 1 or parts[0][0] != "load":
             return None
-        place, inner = self._sum(head, parts[0][1], asked)  # type: ignore[arg-type]
-        more, inner, place_held = self._by_memory(head, inner, asked)
+        place, scaled = self._sum(head, parts[0][1], asked)  # type: ignore[arg-type]
+        more, scaled, place_held = self._by_memory(head, scaled, asked)
         place = place + more & _TOP
-        if len(inner) != 1 or inner[0][0] != "shl" or inner[0][2] != 2:
+        if len(scaled) != 1 or scaled[0][0] != "shl" or scaled[0][2] != 2:
             return None
-        limit = state.limit(inner[0][1])  # type: ignore[arg-type]
+        limit = state.limit(scaled[0][1])  # type: ignore[arg-type]
         if limit >= _LONGEST:
             return None
         entries = self._memory.words(place, limit + 1)
@@ -297,24 +297,24 @@ class Resolver:
         found: set[int] = set()
         asked: set[int] = set()
         self.places.pop(block, None)
-        pending, tried = [Way((block,), ())], 0
+        pending, tried = [Path((block,), ())], 0
         while pending:
-            way = pending.pop()
+            path = pending.pop()
             tried += 1
-            value, state = self.value(way)
-            targets = None if value is None else self.table(way, value, state, asked)
+            value, state = self.value(path)
+            targets = None if value is None else self.table(path, value, state, asked)
             if targets is not None:
                 found.update(targets)
                 continue
-            head = way.blocks[0]
+            head = path.blocks[0]
             before = self._predecessors(head)
-            if not before or tried > _PATHS or len(way.blocks) > _DEPTH or self._is_entry(head):
+            if not before or tried > _PATHS or len(path.blocks) > _DEPTH or self._is_entry(head):
                 return None
             asked.add(head)
             for source, branched in before:
-                if source in way.blocks:
+                if source in path.blocks:
                     return None
-                pending.append(Way((source, *way.blocks), (branched, *way.branched)))
+                pending.append(Path((source, *path.blocks), (branched, *path.branched)))
         return tuple(sorted(found)), asked
 
     def _is_entry(self, block: int) -> bool:
@@ -330,7 +330,7 @@ class Search:
         self._asked: dict[int, set[int]] = {}
 
     def run(self, branches: Sequence[int]) -> None:
-        """Resolve what can be resolved, until no table found leads into a way already looked at."""
+        """Resolve what can be resolved, until no table found leads into a path already looked at."""
         pending = list(branches)
         for _ in range(_ROUNDS):
             new: set[int] = set()

@@ -11,23 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.effects import may_fault, words_of
-from kgdbpatch.analysis.interprocedural import ALWAYS, BlockLiveness, Whole
-from kgdbpatch.analysis.lane import Lane
+from kgdbpatch.analysis.interprocedural import ALWAYS, BlockLiveness, ProgramLiveness
 from kgdbpatch.analysis.reach import Reach
+from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.isa.decode import Decoded, decode_array
 from kgdbpatch.isa.fields import Words
 
-__all__ = ["Sites"]
+__all__ = ["LivenessIndex"]
 
 Array = npt.NDArray[Any]
 _TOGETHER = 64  # blocks decoded at once
 
 
-class Sites:
+class LivenessIndex:
     """The live registers at any instruction of the functions of one program.
 
     ``arrays`` holds, per block: ``start`` and ``end`` (address of the first and last instruction),
-    ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its ways out
+    ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its exits
     read), ``fall`` and ``taken`` (block or -1), ``reach`` (`Reach`); and the edges ``more`` and
     ``implicit`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do,
     ``fixups`` what those that may fault do, by block; it is empty where their edges are known.
@@ -38,10 +38,10 @@ class Sites:
         self._known: dict[int, tuple[list[int], list[int]]] = {}
 
     @classmethod
-    def of(cls, whole: Whole, found: BlockLiveness) -> Sites:
+    def of(cls, liveness: ProgramLiveness, found: BlockLiveness) -> LivenessIndex:
         """Keep of an analysis what answers for sites."""
-        blocks, program = whole.blocks, whole.program
-        reads, keeps = whole.calls(summarized=True)
+        blocks, program = liveness.blocks, liveness.program
+        reads, keeps = liveness.calls(summarized=True)
         return cls(
             {
                 "start": program.address[blocks.first].astype(np.uint32),
@@ -49,14 +49,14 @@ class Sites:
                 "before": found.before[:-1],
                 "reads": reads,
                 "keeps": keeps,
-                "leaves": whole.leaving(True, found.exits),
+                "leaves": liveness.leaving(True, found.exits),
                 "fall": blocks.fall.astype(np.int32),
                 "taken": blocks.taken.astype(np.int32),
-                "reach": whole.reach,
+                "reach": liveness.reach,
                 "more": np.stack(blocks.table_edges).astype(np.int32),
                 "implicit": np.stack(blocks.implicit_edges).astype(np.int32),
-                "read_at": np.array(list(whole.reads), dtype=np.uint32),
-                "read": np.array(list(whole.reads.values()), dtype=np.uint64),
+                "read_at": np.array(list(liveness.reads), dtype=np.uint32),
+                "read": np.array(list(liveness.reads.values()), dtype=np.uint64),
                 "fixups": found.fixups[blocks.owner if found.fixups.any() else []],
             }
         )
@@ -90,32 +90,32 @@ class Sites:
         near = [int(self.arrays[name][block]) for name in ("fall", "taken")]
         return [other for other in near if other >= 0] + self._edges["more"].get(block, [])
 
-    def _lane(self, name: str, block: int) -> int:
+    def _set(self, name: str, block: int) -> int:
         return int(self.arrays[name][block])
 
     def reach(self, address: int) -> Reach | None:
         """Return how control comes to an instruction; None where no function is."""
         block = self._block(address)
-        return None if block is None else Reach(self._lane("reach", block))
+        return None if block is None else Reach(self._set("reach", block))
 
     def live(self, address: int, read: Callable[[int, int], Words]) -> int | None:
-        """Return the lane of what is live before an instruction; None where no function is.
+        """Return the set of what is live before an instruction; None where no function is.
 
         ``read(address, count)`` returns the words that were analysed.
         """
         block = self._block(address)
         if block is None:
             return None
-        live = self._lane("leaves", block)
+        live = self._set("leaves", block)
         for other in self._successors(block):
-            live |= self._lane("before", other)
-        live = live & self._lane("keeps", block) | self._lane("reads", block)
-        first = (address - self._lane("start", block)) // 4
+            live |= self._set("before", other)
+        live = live & self._set("keeps", block) | self._set("reads", block)
+        first = (address - self._set("start", block)) // 4
         pairs = zip(*self._effects(block, read), strict=True)
         for defs, uses in reversed(list(pairs)[first:]):
             live = live & ~defs | uses
-        if address == self._lane("start", block):
-            live |= self._lane("before", block)
+        if address == self._set("start", block):
+            live |= self._set("before", block)
         return live | int(ALWAYS)
 
     def _effects(self, block: int, read: Callable[[int, int], Words]) -> tuple[list[int], list[int]]:
@@ -138,16 +138,16 @@ class Sites:
                 self._known[number] = defs[piece], uses[piece]
         return self._known[block]
 
-    def _add_fixups(self, uses: Lane, decoded: Decoded, first: int, last: int) -> None:
+    def _add_fixups(self, uses: RegSet, decoded: Decoded, first: int, last: int) -> None:
         """Add what fix-ups read to what the words of some blocks in a row do."""
         some = slice(first, last + 1)
         length = (self.arrays["end"][some] - self.arrays["start"][some]) // 4 + 1
         uses |= np.where(may_fault(decoded), np.repeat(self.arrays["fixups"][some], length), np.uint64(0))
 
     def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
-        """Return, by bit of the lane, the nearest instruction that makes a register live.
+        """Return, by bit of the set, the nearest instruction that makes a register live.
 
-        That is one that reads it, a call that may, or a way out of the function behind which it
+        That is one that reads it, a call that may, or an exit of the function behind which it
         may be read.
         """
         found: dict[int, int] = {}
@@ -172,21 +172,21 @@ class Sites:
     ) -> list[tuple[int, int, int]]:
         """Note which wanted registers a block reads; return where to look for the others."""
         later = []
-        if start == self._lane("start", block):
-            later += [(b, self._lane("start", b), wanted) for b in self._edges["implicit"].get(block, [])]
-        end = self._lane("end", block)
-        first = (start - self._lane("start", block)) // 4
+        if start == self._set("start", block):
+            later += [(b, self._set("start", b), wanted) for b in self._edges["implicit"].get(block, [])]
+        end = self._set("end", block)
+        first = (start - self._set("start", block)) // 4
         pairs = zip(*self._effects(block, read), strict=True)
         for number, (defs, uses) in enumerate(list(pairs)[first:]):
             self._note(found, wanted & uses, start + 4 * number)
             wanted &= ~uses & ~defs
         for name in ("reads", "leaves"):
-            self._note(found, wanted & self._lane(name, block), end)
-            wanted &= ~self._lane(name, block)
+            self._note(found, wanted & self._set(name, block), end)
+            wanted &= ~self._set(name, block)
             if name == "reads":
-                wanted &= self._lane("keeps", block)
+                wanted &= self._set("keeps", block)
         if wanted:
-            later += [(other, self._lane("start", other), wanted) for other in self._successors(block)]
+            later += [(other, self._set("start", other), wanted) for other in self._successors(block)]
         return later
 
     @staticmethod

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgdbpatch.analysis.guess import guess_functions
+from kgdbpatch.analysis.function_starts import guess_functions
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog

@@ -1,4 +1,4 @@
-"""The quick word that a function is ordinary, against the analyses that it saves."""
+"""The quick word that a function has no hazards, against the analyses that it saves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.cfg import FlowGraph
+from kgdbpatch.analysis.hazard_filter import _is_hazardous, _surely_harmless, may_have_hazard
 from kgdbpatch.analysis.hazards import reservation_window, translation
-from kgdbpatch.analysis.ordinary import _strange, _surely, ordinary
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
@@ -26,7 +26,7 @@ def text(image: Image) -> np.ndarray:
 
 
 @PROFILES
-def test_nothing_is_the_matter_with_ordinary_functions(profile: str):
+def test_nothing_is_the_matter_with_functions_without_hazards(profile: str):
     image = Image.load(catalog.build_image(profile))
     functions = [function for function in image.functions if function.size]
     if len(functions) > FUNCTIONS:
@@ -34,7 +34,7 @@ def test_nothing_is_the_matter_with_ordinary_functions(profile: str):
     found = 0
     for function in functions:
         words = np.frombuffer(image.read(function.address, function.size & ~3), ">u4").astype(np.uint32)
-        if not ordinary(words):
+        if may_have_hazard(words):
             continue
         found += 1
         graph, at = FlowGraph(words, function.address), function.address
@@ -46,16 +46,16 @@ def test_nothing_is_the_matter_with_ordinary_functions(profile: str):
 
 
 @PROFILES
-def test_no_strange_word_is_called_common(profile: str):
+def test_no_hazardous_word_is_called_harmless(profile: str):
     words = np.unique(text(Image.load(catalog.build_image(profile))))
-    surely = words[_surely(words)]
+    surely = words[_surely_harmless(words)]
     assert len(surely) > 0.7 * len(words)
-    assert [hex(word) for word in surely.tolist() if _strange.__wrapped__(word)] == []
+    assert [hex(word) for word in surely.tolist() if _is_hazardous.__wrapped__(word)] == []
 
 
-def test_no_strange_word_is_called_common_whatever_its_bits():
+def test_no_hazardous_word_is_called_harmless_whatever_its_bits():
     words = np.random.default_rng(7).integers(0, 1 << 32, 300_000, np.uint32)
     words[::2] = words[::2] & 0x03FF_FFFF | 31 << 26  # half of them in the opcode with most forms
-    surely = words[_surely(words)]
+    surely = words[_surely_harmless(words)]
     assert len(surely) > 1000
-    assert [hex(word) for word in surely.tolist() if _strange.__wrapped__(word)] == []
+    assert [hex(word) for word in surely.tolist() if _is_hazardous.__wrapped__(word)] == []

@@ -1,12 +1,12 @@
-"""Find who may call a function unseen, and which functions return in ways of their own."""
+"""Find who may call a function unseen, and which functions forge their return address."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Flags, Indices, Program
+from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.saves import FRAME_BASES
 from kgdbpatch.isa.fields import Words
 
@@ -54,7 +54,7 @@ def _is_saved_lr(words: Words) -> Flags:
     return framed
 
 
-def makes_return_address(blocks: Blocks, changes: Lane) -> Flags:
+def makes_return_address(blocks: Blocks, changes: RegSet) -> Flags:
     """Tell which functions set LR from anything but a saved LR, as it was."""
     program = blocks.program
     words = program.words

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.analysis.flow import FlowGraph
+from kgdbpatch.analysis.cfg import FlowGraph
+from kgdbpatch.analysis.hazard_filter import may_have_hazard
 from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
 from kgdbpatch.analysis.interprocedural import FREEABLE
-from kgdbpatch.analysis.lane import to_mask
-from kgdbpatch.analysis.ordinary import ordinary
+from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.reach import Reach
-from kgdbpatch.analysis.sites import Sites
+from kgdbpatch.analysis.regset import to_mask
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
@@ -31,10 +31,10 @@ from kgdbpatch.patch.reentry import Ways
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 
-__all__ = ["Rules", "Survey"]
+__all__ = ["OffLimits", "SiteChecker"]
 
 Words = npt.NDArray[np.uint32]
-Whole = Callable[
+Analysis = Callable[
     [
         Image,
         Sequence[tuple[int, Words]],
@@ -42,7 +42,7 @@ Whole = Callable[
         ImplicitEdges,
         Mapping[int, int],
     ],
-    Sites,
+    LivenessIndex,
 ]
 
 _FREEABLE = to_mask(int(FREEABLE))
@@ -56,8 +56,8 @@ _NO_CODE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What the guest's profile knows of places that must not be patched.
+class OffLimits:
+    """What the guest's personality knows of places that must not be patched.
 
     ``vectors`` are addresses at which the CPU enters untranslated; ``discarded`` are address
     ranges given up after boot; ``fault_sites`` are looked up by their address when they fault;
@@ -89,22 +89,24 @@ class _Hazards(NamedTuple):
     entered: bool  # they may be set wherever the function has not read them yet
 
 
-class Survey:
+class SiteChecker:
     """Answer what may be done at a site of one kernel.
 
     ``words(address, count)`` returns the running kernel's instructions, patches undone.
-    ``whole`` analyses the whole kernel, or remembers having done so.
+    ``analysis`` analyses the whole kernel, or remembers having done so.
 
     Floating-point registers are reserved: they count as live everywhere, since no patch may use
     them (MSR[FP] may be 0 in kernel code). So is every register where the analysis knows of no code.
     """
 
-    def __init__(self, image: Image, rules: Rules, words: Callable[[int, int], Words], whole: Whole) -> None:
-        self._image, self._rules, self._words, self._whole = image, rules, words, whole
+    def __init__(
+        self, image: Image, off_limits: OffLimits, words: Callable[[int, int], Words], analysis: Analysis
+    ) -> None:
+        self._image, self._off_limits, self._words, self._analysis = image, off_limits, words, analysis
         self._hazards = lru_cache(maxsize=256)(self._make_hazards)
 
     def __repr__(self) -> str:
-        return f"Survey({self._image!r})"
+        return f"SiteChecker({self._image!r})"
 
     def forget(self) -> None:
         """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
@@ -112,24 +114,26 @@ class Survey:
         self.__dict__.pop("_sites", None)
 
     @cached_property
-    def _sites(self) -> Sites:
-        rules = self._rules
-        return self._whole(self._image, self._sections(), self._functions(), rules.implicit, rules.reads)
+    def _index(self) -> LivenessIndex:
+        off_limits = self._off_limits
+        return self._analysis(
+            self._image, self._sections(), self._functions(), off_limits.implicit, off_limits.reads
+        )
 
     def ways(self) -> Ways:
         """Return the direct ways between this kernel's functions."""
-        return Ways(self._sections(), self._functions(), self._rules.fault_sites)
+        return Ways(self._sections(), self._functions(), self._off_limits.fault_sites)
 
     def _functions(self) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions that stay in memory after boot."""
         spans = self._image.functions.spans()
-        for start, end in self._rules.discarded:
+        for start, end in self._off_limits.discarded:
             spans = [span for span in spans if not start <= span[0] < end]
         return spans
 
     def _live(self, address: int) -> int:
         """Return the mask of what is live before an instruction."""
-        found = self._sites.live(address, self._words)
+        found = self._index.live(address, self._words)
         return ALL if found is None else to_mask(found) | FPRS
 
     def _free(self, address: int) -> int:
@@ -139,11 +143,11 @@ class Survey:
     def why(self, address: int) -> dict[str, int | None]:
         """Return, for every live register, the nearest instruction that may read it.
 
-        A call or a way out of the function stands for what lies behind it; None is for registers
+        A call or an exit of the function stands for what lies behind it; None is for registers
         that are reserved. Raises `Refused` where no code is.
         """
         self.function(address)
-        readers = self._sites.why(address, self._words)
+        readers = self._index.why(address, self._words)
         found = {to_mask(1 << number).bit_length() - 1: place for number, place in readers.items()}
         return {name: found.get(bit(name)) for name in names(self._live(address))}
 
@@ -160,9 +164,9 @@ class Survey:
 
     def _make_hazards(self, function: Function) -> _Hazards:
         words, at = self._function_words(function), function.address
-        if ordinary(words):
+        if not may_have_hazard(words):
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
-        graph = FlowGraph(words, at, self._rules.implicit.all)
+        graph = FlowGraph(words, at, self._off_limits.implicit.all)
         off, turning = translation(words, at)
         return _Hazards(
             window=reservation_window(words, at),
@@ -175,10 +179,10 @@ class Survey:
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
-        return frozenset(untranslated(self._sections(), self._rules.vectors))
+        return frozenset(untranslated(self._sections(), self._off_limits.vectors))
 
     def _discarded(self, address: int) -> bool:
-        return any(start <= address < end for start, end in self._rules.discarded)
+        return any(start <= address < end for start, end in self._off_limits.discarded)
 
     def function(self, address: int) -> Function:
         """Return the function around ``address``; raise `Refused` for what is no kernel code."""
@@ -262,7 +266,7 @@ class Survey:
         if refused.rule != "data":
             return refused.rule in FORCEABLE
         known = self.instruction(address).known
-        return known and self._sites.reach(address) == Reach.DOUBTFUL
+        return known and self._index.reach(address) == Reach.DOUBTFUL
 
     def _objections(self, function: Function, address: int) -> Iterator[Refused]:
         """Yield what forbids a patch at an instruction."""
@@ -272,7 +276,7 @@ class Survey:
         if self._runs_untranslated(function, address):
             way = " is reached from an exception vector and" if address in self._untranslated else ""
             yield Refused("untranslated", f"{place}{way} may run with address translation off", address)
-        elif section is not None and section.name in self._rules.untranslated_sections:
+        elif section is not None and section.name in self._off_limits.untranslated_sections:
             yield Refused(
                 "exception code",
                 f"{place} is in {section.name}: code of which some runs with address translation off",
@@ -280,7 +284,7 @@ class Survey:
             )
         instruction = self.instruction(address)
         yield from self._data(instruction)
-        own = self._rules.rewritten.get(address)
+        own = self._off_limits.rewritten.get(address)
         if own is not None:
             yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
         if instruction.foreign:
@@ -298,7 +302,7 @@ class Survey:
                 f"{place} turns address translation off: what follows it must lie where it lies physically",
                 address,
             )
-        if address in self._rules.fault_sites:
+        if address in self._off_limits.fault_sites:
             yield Refused(
                 "fault table",
                 f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place} up by "
@@ -309,7 +313,7 @@ class Survey:
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""
         place = self._image.symbolize(instruction.address)
-        reach = self._sites.reach(instruction.address)
+        reach = self._index.reach(instruction.address)
         why = None if reach is None else _NO_CODE.get(reach)
         if not instruction.known:
             why = f"holds 0x{instruction.word:08x}, not an instruction"

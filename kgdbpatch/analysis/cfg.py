@@ -51,7 +51,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A way out at the end of a block; ``target`` is known of tail calls only."""
+    """An exit at the end of a block; ``target`` is known of tail calls only."""
 
     kind: ExitKind
     target: int | None = None
@@ -59,7 +59,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Instructions run in order, the edges into and out of them, and the ways out of the function."""
+    """Instructions run in order, the edges into and out of them, and the exits of the function."""
 
     start: int
     end: int
@@ -114,7 +114,7 @@ class FlowGraph:
         """Return the instruction at an address of the function."""
         return self.instructions[(address - self.address) // 4]
 
-    def is_inner_call(self, instruction: Instruction) -> bool:
+    def is_internal_call(self, instruction: Instruction) -> bool:
         """Tell whether an instruction calls a place inside the function (not just to learn the PC)."""
         target = instruction.target
         return (
@@ -132,7 +132,7 @@ class FlowGraph:
         leaders = {self.address}
         for instruction in self.instructions:
             after = instruction.address + 4
-            if instruction.kind.transfers or self.is_inner_call(instruction):
+            if instruction.kind.transfers or self.is_internal_call(instruction):
                 leaders.add(after)
                 if instruction.target is not None:
                     leaders.add(instruction.target)
@@ -169,7 +169,7 @@ class FlowGraph:
             falls = False
         elif last.kind is Kind.RFI:
             exits.append(Exit(ExitKind.RFI))
-        elif self.is_inner_call(last):
+        elif self.is_internal_call(last):
             assert last.target is not None
             edges.append(Edge(0, last.target, EdgeKind.CALL))
         if self.is_data(last.address + 4):
@@ -226,6 +226,6 @@ class FlowGraph:
         return [edge.target for edge in block.successors]
 
     @cached_property
-    def orphans(self) -> tuple[Block, ...]:
+    def unreached(self) -> tuple[Block, ...]:
         """Blocks that no known edge reaches: targets of jump tables and fix-ups, padding, data."""
         return tuple(b for b in self.blocks.values() if not b.predecessors and b.start != self.address)

@@ -1,4 +1,4 @@
-"""Hold register sets of many instructions at once: one ``uint64`` lane each, floating point left out.
+"""Hold register sets of many instructions at once: one ``uint64`` each, floating point left out.
 
 Bits 0-31 are r0-r31; bits 32 upwards are what `kgdbpatch.isa.registers` has from cr0 on. The
 floating-point registers are never handed out as free, so whole-image passes do without them.
@@ -16,9 +16,9 @@ from kgdbpatch.isa.fields import FIELDS
 from kgdbpatch.isa.match import rows
 from kgdbpatch.isa.registers import ALL, CRS, FPRS
 
-__all__ = ["EVERYTHING", "RETURNS", "Lane", "defs", "from_mask", "to_mask", "uses"]
+__all__ = ["EVERYTHING", "RETURNS", "RegSet", "defs", "from_mask", "to_mask", "uses"]
 
-Lane = npt.NDArray[np.uint64]
+RegSet = npt.NDArray[np.uint64]
 
 _LOW32 = 0xFFFFFFFF
 _CHUNK = 1 << 15  # words: they and the temporaries stay in the cache
@@ -26,22 +26,22 @@ _FLOATING = frozenset({"fD", "fS", "fA", "fB", "fC"})
 
 
 def from_mask(mask: int) -> int:
-    """Return the lane's bits of a register mask."""
+    """Return the set that has the registers of a mask, floating point left out."""
     return (mask & _LOW32) | (mask >> 64) << 32
 
 
-def to_mask(lane: int) -> int:
-    """Return the register mask of a lane's bits; it has no floating-point registers."""
-    return (lane & _LOW32) | (lane >> 32) << 64
+def to_mask(regset: int) -> int:
+    """Return the register mask of a set; it has no floating-point registers."""
+    return (regset & _LOW32) | (regset >> 32) << 64
 
 
 EVERYTHING = from_mask(ALL)
-RETURNS = 1 << 63  # no register: marks ways that come back, see `summaries`
+RETURNS = 1 << 63  # no register: marks paths that come back, see `summaries`
 _CRS = from_mask(CRS)
 
 
 @lru_cache(maxsize=4)
-def _fixed(name: str) -> Lane:
+def _fixed(name: str) -> RegSet:
     """Return what each form reads or writes whatever its operands are; unknown forms read all."""
     every = rows()
     masks = [from_mask(getattr(row, name) & ~FPRS) for row in every]
@@ -64,7 +64,7 @@ def _operands(name: str) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:
     return tuple(found)
 
 
-def _effects(decoded: Decoded, fixed: str, operands: str, nothing: int) -> Lane:
+def _effects(decoded: Decoded, fixed: str, operands: str, nothing: int) -> RegSet:
     """Return what words read or write, ``nothing`` of those in an invalid form."""
     result = np.empty(len(decoded.words), dtype=np.uint64)
     for start in range(0, len(result), _CHUNK):
@@ -75,7 +75,7 @@ def _effects(decoded: Decoded, fixed: str, operands: str, nothing: int) -> Lane:
     return result
 
 
-def _effects_of(decoded: Decoded, fixed: str, operands: str) -> Lane:
+def _effects_of(decoded: Decoded, fixed: str, operands: str) -> RegSet:
     result = _fixed(fixed).take(decoded.form)
     for name, has in _operands(operands):
         chosen = has.take(decoded.form)
@@ -84,15 +84,15 @@ def _effects_of(decoded: Decoded, fixed: str, operands: str) -> Lane:
         at = np.flatnonzero(chosen)
         field = FIELDS[name]
         bits = field.array(decoded.words[at])
-        result[at] |= bits if field.lane == 0 else bits << np.uint64(32)
+        result[at] |= bits if field.half == 0 else bits << np.uint64(32)
     return result
 
 
-def defs(decoded: Decoded) -> Lane:
+def defs(decoded: Decoded) -> RegSet:
     """Return what each word may change; an invalid form changes nothing for certain."""
     return _effects(decoded, "defs", "def_fields", 0)
 
 
-def uses(decoded: Decoded) -> Lane:
+def uses(decoded: Decoded) -> RegSet:
     """Return what each word depends on; an unknown or invalid one depends on everything."""
     return _effects(decoded, "uses", "use_fields", EVERYTHING)

@@ -13,8 +13,8 @@ import rustworkx
 
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Indices, Program
+from kgdbpatch.analysis.regset import RegSet
 
 __all__ = ["Call", "CallGraph", "CallKind"]
 
@@ -76,17 +76,17 @@ def _held(program: Program, objects: Sequence[tuple[int, bytes]]) -> tuple[Indic
 
 
 class CallGraph:
-    """Functions, and data that hold functions, by their addresses, and the ways between them.
+    """Functions, and data that hold functions, by their addresses, and the calls between them.
 
     ``constants`` are the targets of indirect branches and calls that are numbers, by address.
-    ``changes`` are the lanes of what the words change. ``objects`` are (address, bytes) of data
+    ``changes`` are the sets of what the words change. ``objects`` are (address, bytes) of data
     objects; those that hold addresses of functions are part of the graph.
     """
 
     def __init__(
         self,
         blocks: Blocks,
-        changes: Lane,
+        changes: RegSet,
         constants: Mapping[int, int] | None = None,
         objects: Sequence[tuple[int, bytes]] = (),
     ) -> None:
@@ -106,7 +106,7 @@ class CallGraph:
 
     @staticmethod
     def _pairs(
-        blocks: Blocks, changes: Lane, constants: Mapping[int, int], objects: Sequence[tuple[int, bytes]]
+        blocks: Blocks, changes: RegSet, constants: Mapping[int, int], objects: Sequence[tuple[int, bytes]]
     ) -> Iterable[tuple[Indices, Indices, CallKind]]:
         """Yield (addresses, addresses that control or an address leads to from there, kind)."""
         program = blocks.program
@@ -135,11 +135,11 @@ class CallGraph:
         return result
 
     def callees(self, function: int) -> list[Call]:
-        """Return the ways out of a function."""
+        """Return the calls out of a function."""
         return self._out.get(function, [])
 
     def callers(self, function: int) -> list[Call]:
-        """Return the ways to a function."""
+        """Return the calls to a function."""
         return self._in.get(function, [])
 
     def is_leaf(self, function: int) -> bool:
@@ -171,8 +171,8 @@ class CallGraph:
         graph = rustworkx.PyDiGraph()
         graph.add_nodes_from(self.functions)
         number = {function: index for index, function in enumerate(self.functions)}
-        ways = [(number[c.source], number[c.target]) for c in self.calls if c.kind is not CallKind.ADDRESS]
-        graph.add_edges_from_no_data(ways)
+        paths = [(number[c.source], number[c.target]) for c in self.calls if c.kind is not CallKind.ADDRESS]
+        graph.add_edges_from_no_data(paths)
         found = [
             tuple(sorted(self.functions[index] for index in members))
             for members in rustworkx.strongly_connected_components(graph)

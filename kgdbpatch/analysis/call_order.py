@@ -23,7 +23,7 @@ class Levels:
 
 
 def call_edges(blocks: Blocks) -> tuple[Indices, Indices]:
-    """Return the distinct pairs (function, function that control goes to from it), direct ways only."""
+    """Return the distinct pairs (function, function that control goes to from it), direct edges only."""
     across = []
     for target in (blocks.fall, blocks.taken):
         at = np.flatnonzero(target >= 0)
@@ -54,9 +54,9 @@ def levels(blocks: Blocks) -> Levels:
         component[members] = number
         size.append(len(members))
     own, other = component[sources], component[targets]
-    inner = own == other
+    within = own == other
     level = np.zeros(len(size), dtype=np.int64)
-    keys = np.unique(own[~inner] * len(size) + other[~inner])
+    keys = np.unique(own[~within] * len(size) + other[~within])
     callers, starts = np.unique(keys // max(len(size), 1), return_index=True)
     called = keys % max(len(size), 1)
     while len(callers):
@@ -65,7 +65,7 @@ def levels(blocks: Blocks) -> Levels:
             break
         level[callers] = deeper
     looped = np.zeros(len(size), dtype=np.bool_)
-    looped[component[sources[inner]]] = True
+    looped[component[sources[within]]] = True
     # the components that loop come after the others of their level, so as not to hold those up
     rank = 2 * level + looped
     ranks, of_component = np.unique(rank, return_inverse=True)

@@ -1,7 +1,7 @@
 """Solve backward data flow over all blocks of a program at once.
 
 What holds before a block is ``gen | (after & keep)``, the smallest solution; after it holds what
-holds before any successor, and what its ways out of the function say. Registers are bits.
+holds before any successor, and what its exits from the function say. Registers are bits.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.lane import Lane
 from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.regset import RegSet
 
-__all__ = ["Network", "Part", "ranges"]
+__all__ = ["BackwardDataflow", "Part", "ranges"]
 
 _ROUNDS = 4  # between two looks at which functions still change
 _FEW = 1024  # blocks among which that is not worth while
@@ -59,17 +59,17 @@ class _Edges:
 class Part:
     """Some blocks, given by function, and where control goes from them."""
 
-    def __init__(self, network: Network, blocks: Indices) -> None:
+    def __init__(self, dataflow: BackwardDataflow, blocks: Indices) -> None:
         self.blocks = blocks
-        self.fall, self.taken = network.fall.take(blocks), network.taken.take(blocks)
-        more = np.flatnonzero(network.more.take(blocks))
+        self.fall, self.taken = dataflow.fall.take(blocks), dataflow.taken.take(blocks)
+        more = np.flatnonzero(dataflow.more.take(blocks))
         self.tables, self.implicit = (
             None if found is None else (more[found[0]], *found[1:])
-            for found in (edges.of(blocks[more]) for edges in (network.tables, network.implicit))
+            for found in (edges.of(blocks[more]) for edges in (dataflow.tables, dataflow.implicit))
         )
 
 
-class Network:
+class BackwardDataflow:
     """The blocks of a program, ready to be solved for several questions."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -107,14 +107,14 @@ class Network:
         order, first, count = self.by_function
         return order[ranges(first[functions], count[functions])]
 
-    def empty(self) -> Lane:
+    def empty(self) -> RegSet:
         """Return what holds before every block when nothing does; the last element is no block's."""
         return np.zeros(self._none + 1, dtype=np.uint64)
 
-    def after(self, value: Lane, exits: Lane, some: Indices | None = None) -> Lane:
+    def after(self, value: RegSet, exits: RegSet, some: Indices | None = None) -> RegSet:
         """Return what holds after every block (or after ``some``), implicit edges left aside."""
         chosen = np.arange(self._none) if some is None else some
-        out: Lane = value[self.fall[chosen]] | value[self.taken[chosen]] | exits[chosen]
+        out: RegSet = value[self.fall[chosen]] | value[self.taken[chosen]] | exits[chosen]
         extra = self.tables.of(chosen)
         if extra is not None:
             at, starts, targets = extra
@@ -125,21 +125,21 @@ class Network:
         """Return the blocks of functions, to be solved for."""
         return Part(self, self.blocks_of(functions))
 
-    def solve(self, value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> None:
+    def solve(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> None:
         """Make ``value`` hold before the blocks of ``part``; others stay as they are."""
         # else each function rests by itself; few blocks come to rest together
         again = len(part.blocks) > _FEW and bool(self._crossing[part.blocks].any())
         while self._settle(value, part, gen, keep, exits) and again:
             pass
 
-    def _rest(self, value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> bool:
+    def _rest(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> bool:
         """Go round all blocks until nothing changes; tell whether anything did."""
         changed = False
         while self._rounds(value, part, gen, keep, exits).any():
             changed = True
         return changed
 
-    def _settle(self, value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> bool:
+    def _settle(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> bool:
         """Go round until every function has come to rest by itself; tell whether anything changed."""
         changed = False
         while len(part.blocks) > _FEW:
@@ -154,7 +154,7 @@ class Network:
         return self._rest(value, part, gen, keep, exits) or changed
 
     @staticmethod
-    def _rounds(value: Lane, part: Part, gen: Lane, keep: Lane, exits: Lane) -> Flags:
+    def _rounds(value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> Flags:
         """Go round a few times; return which blocks the last round changed."""
         active, tables, implicit = part.blocks, part.tables, part.implicit
         gen, keep, exits = gen.take(active), keep.take(active), exits.take(active)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgdbpatch.analysis.flow import EdgeKind, ExitKind, FlowGraph
-from kgdbpatch.analysis.whole import analyze
+from kgdbpatch.analysis.cfg import EdgeKind, ExitKind, FlowGraph
+from kgdbpatch.analysis.statistics import analyze
 
 from .code import BASE, assemble, needs_as
 
@@ -59,7 +59,7 @@ def test_exits() -> None:
 @needs_as
 def test_orphans_are_what_no_edge_reaches() -> None:
     graph = _graph("bctr\n li r3,1\n blr\n li r3,2\n blr")
-    assert [block.start - BASE for block in graph.orphans] == [4, 12]
+    assert [block.start - BASE for block in graph.unreached] == [4, 12]
 
 
 @given(st.lists(st.integers(0, 0xFFFFFFFF), max_size=60))

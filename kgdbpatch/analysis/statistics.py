@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kgdbpatch.analysis import lane
+from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import ImplicitEdges, Program
 from kgdbpatch.analysis.tables import Indirect, resolve
@@ -50,10 +50,10 @@ def _shape(program: Program, tables: Mapping[int, Sequence[int]]) -> tuple[int, 
     local = (target >= 0) & (function[at] == function[source]) & (function[source] >= 0)
     entry = program.entry[function[source]] if len(program.entry) else source
     calls = kind[source] == Kind.CALL
-    inner = calls & local & (target != source + 1) & (target != entry)
+    internal = calls & local & (target != source + 1) & (target != entry)
     ends_block = program.transfers.copy()
-    ends_block[source[inner]] = True
-    jumps = local & (~calls | inner)
+    ends_block[source[internal]] = True
+    jumps = local & (~calls | internal)
     switched = [target for targets in tables.values() for target in targets]
 
     leader = np.zeros(count + 1, dtype=np.bool_)
@@ -103,4 +103,4 @@ def analyze(
     Jump tables are looked for in ``data`` (address, bytes).
     """
     program = Program(sections, functions)
-    return figures(program, resolve(Blocks(program, implicit), lane.defs(program.decoded), data))
+    return figures(program, resolve(Blocks(program, implicit), regset.defs(program.decoded), data))
