@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -88,7 +89,11 @@ def apply(
       kgdbpatch apply darwin run_netisr --call log_flush
       kgdbpatch apply linux 'udp_*' --count
     """
-    request = PatchRequest(asm, c, call, entry, count, via, force)
+    try:
+        request = PatchRequest(asm, c, call, entry, count, via, force)
+    except Misuse as error:  # fields are options here
+        told = re.sub(r"\b(asm|c|call|count|entry)\b", r"--\1", str(error))
+        raise Misuse(f"{told} (see 'kgdbpatch apply --help')") from error
     with attach(name, image, wait) as kernel:
         if is_glob(site):
             if dry_run:

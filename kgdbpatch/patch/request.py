@@ -51,7 +51,7 @@ class PatchRequest:
     def __post_init__(self) -> None:
         given = sum(what is not None for what in (self.asm, self.c, self.call))
         if given > 1 or not (given or self.count):
-            raise Misuse("give exactly one of asm, c and call, or just count")
+            raise Misuse("give exactly one of asm, c, call, or just count")
         if self.entry is not None and self.c is None:
             raise Misuse("entry goes with c: it names a function of the C file")
         if self.via not in _VIAS:

@@ -29,8 +29,8 @@ def test_the_package_exports_what_it_says_and_loads_it_on_use() -> None:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({}, "exactly one of asm, c and call"),
-        ({"asm": "nop", "c": C}, "exactly one of asm, c and call"),
+        ({}, "exactly one of asm, c, call"),
+        ({"asm": "nop", "c": C}, "exactly one of asm, c, call"),
         ({"asm": "nop", "entry": "f"}, "entry goes with c"),
         ({"count": True, "via": "magic"}, "'magic' is no way"),
     ],
