@@ -24,7 +24,7 @@ def behind(words: list[int]) -> list[int]:
 
 
 def in_kernel(msr: int) -> bool:
-    return msr & 0x4030 == 0x30 and msr & 0x8002 != 0 and not msr & ~0x207FF77
+    return msr & 0x4030 == 0x30 and (msr & 0x8000 != 0 or msr & 0x1002 == 0x1002) and not msr & ~0x207FF77
 
 
 def plain(words: list[int]) -> list[tuple[int, int]]:
@@ -76,3 +76,4 @@ def test_registers_saved_as_64_bits_are_found() -> None:
 def test_a_kernel_without_machine_checks_or_ri_is_found() -> None:
     assert len(scan([0x1011_0004, 0x8032, 0x1011_0008, 0x8030])) == 2
     assert scan([0x1011_0004, 0x1030]) == []  # neither RI nor EE: nobody can interrupt it
+    assert scan([0x1011_0004, 0x0F72]) == []  # a size: the address before it is one of a page

@@ -14,9 +14,9 @@ _KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); other
 def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     """Tell which words can be an MSR saved in the kernel where it could be interrupted.
 
-    Translation is on there, and an exception can be returned from (RI) or is let in (EE); a kernel of
-    somebody's own need not use RI, or machine checks (ME).
+    Translation is on there, and interrupts are let in (EE) or a fault can be returned from (ME, RI). A kernel
+    of somebody's own need not use RI, or machine checks; but small numbers are no MSR.
     """
     wanted = (words & np.uint32(IR | DR | PR)) == IR | DR
-    wanted &= (words & np.uint32(RI | EE)) != 0
+    wanted &= ((words & np.uint32(EE)) != 0) | ((words & np.uint32(ME | RI)) == ME | RI)
     return np.asarray(wanted & ((words & np.uint32(~_KNOWN & 0xFFFF_FFFF)) == 0))
