@@ -293,3 +293,6 @@ def test_every_term_is_defined_once() -> None:
     names = [name.strip().lower() for term in terms for name in term.split(",")]
     assert len(names) > 50
     assert sorted(names) == sorted(set(names))
+    for word in code(DOCS / "vocabulary.md"):
+        if re.fullmatch(r"[A-Z]\w+", word):
+            assert re.search(rf"\b{word}\b", source()), word
