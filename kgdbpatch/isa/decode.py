@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa.fields import FIELDS, Halves, Words
+from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.library import library_text
 from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
 from kgdbpatch.isa.models import is_of_models, text_of_model
@@ -19,8 +18,6 @@ from kgdbpatch.isa.table import TABLE, Kind, Row
 from kgdbpatch.isa.text import text
 
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
-
-_LOW64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -168,20 +165,6 @@ def _cancelling() -> npt.NDArray[np.uint8]:
     return np.array([{"A": 16, None: 0}.get(row.cancels, 21) for row in rows()], dtype=np.uint8)
 
 
-def _cancel(row: Row, words: Words) -> npt.NDArray[np.bool_]:
-    """Tell which words of a row have two operands that are the same register and cancel each other."""
-    first = words >> np.uint32(16 if row.cancels == "A" else 21)
-    same: npt.NDArray[np.bool_] = ((first ^ (words >> np.uint32(11))) & np.uint32(31)) == 0
-    return same
-
-
-def _invalid(row: Row, words: Words) -> npt.NDArray[np.bool_]:
-    a, d = (words >> np.uint32(16)) & np.uint32(31), (words >> np.uint32(21)) & np.uint32(31)
-    wrong: npt.NDArray[np.bool_] = (a == 0) & row.not_zero
-    wrong |= (a == d) & row.not_target
-    return wrong
-
-
 class Decoded:
     """The decoded view of an array of words, each property computed when asked for."""
 
@@ -220,44 +203,6 @@ class Decoded:
         near = (signed & 0xFFFF ^ 0x8000) - 0x8000
         far = (signed & 0x3FFFFFF ^ 0x2000000) - 0x2000000
         return direct, np.where(primary[direct] == 18, far, near), (words & np.uint32(2)) != 0
-
-    def defs(self) -> tuple[Halves, Halves]:
-        """Return what each word may change, as the low and high halves of its mask."""
-        return self._effects("defs", "def_fields", nothing=0)
-
-    def uses(self) -> tuple[Halves, Halves]:
-        """Return what each word depends on, as the low and high halves of its mask."""
-        return self._effects("uses", "use_fields", nothing=ALL)
-
-    @cached_property
-    def _groups(self) -> tuple[npt.NDArray[np.int64], Words, list[tuple[Row, slice]]]:
-        """The words in the order of their forms: where each went, they themselves, each form's slice."""
-        order = np.argsort(self.form, kind="stable")
-        forms = self.form[order]
-        starts = [0, *(np.nonzero(np.diff(forms))[0] + 1).tolist(), len(forms)]
-        every = rows()
-        groups = [(every[forms[a]], slice(a, b)) for a, b in pairwise(starts) if a < b]
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order))
-        return rank, self.words[order], groups
-
-    def _effects(self, fixed: str, fields: str, nothing: int) -> tuple[Halves, Halves]:
-        rank, words, groups = self._groups
-        halves = np.empty((2, len(words)), dtype=np.uint64)
-        for row, place in groups:
-            piece = words[place]
-            constant = nothing if row.kind is Kind.UNKNOWN else getattr(row, fixed)
-            halves[0, place], halves[1, place] = np.uint64(constant & _LOW64), np.uint64(constant >> 64)
-            for name in getattr(row, fields):
-                field = FIELDS[name]
-                chosen = field.array(piece)
-                if row.cancels and fields == "use_fields" and name in (row.cancels, "B"):
-                    chosen = np.where(_cancel(row, piece), np.uint64(0), chosen)
-                halves[field.half, place] |= chosen
-            if row.not_zero or row.not_target:
-                wrong = _invalid(row, piece)
-                halves[0, place][wrong], halves[1, place][wrong] = nothing & _LOW64, nothing >> 64
-        return halves[0].take(rank), halves[1].take(rank)  # faster than to scatter them
 
     @cached_property
     def cancelled(self) -> npt.NDArray[np.bool_]:

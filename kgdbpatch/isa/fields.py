@@ -1,6 +1,7 @@
 """Turn operand fields of instruction words into register masks, one word or an array at a time.
 
-A mask of an array is two ``uint64`` halves: bits 0-63 (r and f registers) and bits 64 upwards.
+A mask has more bits than a ``uint64``: a field of an array gives that half of it in which its registers
+are, bits 0-63 (r and f registers) or bits 64 upwards.
 """
 
 from __future__ import annotations

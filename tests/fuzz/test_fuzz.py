@@ -22,6 +22,7 @@ from image.kallsyms_blob import LAYOUTS, blob
 from image.machobject import ElfObject, build
 from image.machofile import function_stabs
 
+from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.function_starts import guess_functions
 from kgdbpatch.errors import KgdbPatchError
 from kgdbpatch.image.kallsyms import find_kallsyms
@@ -56,18 +57,17 @@ def _use(path: Path, data: bytes) -> None:
             with contextlib.suppress(KgdbPatchError):
                 image.read(section.address, min(section.size, 64))
         for section in image.code_sections():
-            decode_array(image.words(section)).uses()
+            regset.uses(decode_array(image.words(section)))
 
 
 def _words(_: Path, data: bytes) -> None:
     words = np.frombuffer(data[: len(data) & ~3], ">u4").astype(np.uint32)
     decoded = decode_array(words)
-    defs, uses = decoded.defs(), decoded.uses()
+    defs, uses = regset.defs(decoded), regset.uses(decoded)
     for n, word in enumerate(words[:64].tolist()):
         one = decode(word, 0xC0000000 + 4 * n)
         assert (one.form, one.kind) == (decoded.form[n], decoded.kind[n])
-        assert one.defs == int(defs[0][n]) | int(defs[1][n]) << 64
-        assert one.uses == int(uses[0][n]) | int(uses[1][n]) << 64
+        assert (regset.from_mask(one.defs), regset.from_mask(one.uses)) == (defs[n], uses[n])
         assert one.text
         assert one.memory is None or one.memory.width
     end = 0

@@ -144,8 +144,6 @@ def _words(draw: st.DrawFn) -> int:
 @given(st.lists(_words() | st.integers(0, 0xFFFFFFFF), min_size=1, max_size=50))
 def test_arrays_agree_with_single_words(words: list[int]) -> None:
     decoded = decode_array(np.array(words, dtype=np.uint32))
-    low_defs, high_defs = decoded.defs()
-    low_uses, high_uses = decoded.uses()
     for n, word in enumerate(words):
         one = decode(word)
         assert (one.form, one.kind, one.conditional) == (
@@ -153,8 +151,6 @@ def test_arrays_agree_with_single_words(words: list[int]) -> None:
             decoded.kind[n],
             decoded.conditional[n],
         )
-        assert one.defs == int(low_defs[n]) | int(high_defs[n]) << 64
-        assert one.uses == int(low_uses[n]) | int(high_uses[n]) << 64
 
 
 @given(st.integers(0, 0xFFFFFFFF))

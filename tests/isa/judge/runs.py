@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa.decode import decode_array
+from kgdbpatch.isa.decode import decode
 from kgdbpatch.isa.registers import REGISTERS
 
 from .layout import CASE, COLUMN, SLOT, Cases
@@ -20,6 +21,7 @@ __all__ = ["BASE", "FLIP", "OUTSIDE", "USER", "Runs", "defined", "make_runs", "u
 
 BASE, OUTSIDE, FLIP, USER = range(4)
 _OUTSIDE_RUNS = 2
+_LOW64 = (1 << 64) - 1
 _AROUND = [COLUMN[name] for name in ("srr0", "srr1", "sr", "spr", "reservation")]  # see `sandwich`
 _UNREACHED = [COLUMN[name] for name in ("tb", "tlb")]  # no case can change them
 
@@ -35,20 +37,21 @@ class Runs:
     flipped: Indices
 
 
-def _unpacked(halves: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]) -> Bools:
+def _unpacked(masks: Sequence[int]) -> Bools:
     shifts = np.arange(64, dtype=np.uint64)
+    halves = [np.array([mask >> low & _LOW64 for mask in masks], dtype=np.uint64) for low in (0, 64)]
     bits = [(half[:, None] >> shifts & np.uint64(1)).astype(np.bool_) for half in halves]
     return np.concatenate(bits, axis=1)[:, : len(REGISTERS)]
 
 
 def used(probes: Probes) -> Bools:
     """Return for each word which columns the table says it uses."""
-    return _unpacked(decode_array(probes.words).uses())
+    return _unpacked([decode(word).uses for word in probes.words.tolist()])
 
 
 def defined(probes: Probes) -> Bools:
     """Return for each word which columns the table says it may change."""
-    return _unpacked(decode_array(probes.words).defs())
+    return _unpacked([decode(word).defs for word in probes.words.tolist()])
 
 
 def make_runs(probes: Probes, sandwich: Sandwich, places: Places, seed: int) -> Runs:
