@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import logging
 import re
 import shlex
 import shutil
@@ -66,6 +67,7 @@ def make(tmp_path: Path, docs: Path = DOCS, **changed: Any) -> None:
         plugins=[],
         **changed,
     )
+    logging.getLogger("mkdocs").setLevel(logging.WARNING)  # our command line silences other people's logs
     build(config)
 
 
