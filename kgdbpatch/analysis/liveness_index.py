@@ -35,7 +35,11 @@ class LivenessIndex:
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self.arrays = dict(arrays)
+        self.together = _TOGETHER
         self._known: dict[int, tuple[list[int], list[int]]] = {}
+        self._firsts: list[int] = []  # blocks with which pieces begin
+        self._lasts: list[int] = []
+        self._pieces: list[tuple[int, Array, Array]] = []
 
     @classmethod
     def of(cls, liveness: ProgramLiveness, found: BlockLiveness) -> LivenessIndex:
@@ -119,23 +123,12 @@ class LivenessIndex:
         return live | int(ALWAYS)
 
     def _effects(self, block: int, read: Callable[[int, int], Words]) -> tuple[list[int], list[int]]:
-        """Return what each word of a block changes and reads; its neighbours are decoded along with it."""
+        """Return what each word of a block changes and reads."""
         if block not in self._known:
-            start, end = self.arrays["start"], self.arrays["end"]
-            last = block
-            while last + 1 < len(start) and last - block < _TOGETHER and start[last + 1] == end[last] + 4:
-                last += 1
-            at = int(start[block])
-            decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1))
-            effects = words_of(decoded)
-            if len(self.arrays["fixups"]):
-                self._add_fixups(effects.uses, decoded, block, last)
-            defs, uses = effects.defs.tolist(), effects.uses.tolist()
-            for address in self._reads.keys() & range(at, int(end[last]) + 1, 4):
-                uses[(address - at) // 4] |= self._reads[address]
-            for number in range(block, last + 1):
-                piece = slice((int(start[number]) - at) // 4, (int(end[number]) - at) // 4 + 1)
-                self._known[number] = defs[piece], uses[piece]
+            at, defs, uses = self._piece(block, read)
+            start, end = self._set("start", block), self._set("end", block)
+            words = slice((start - at) // 4, (end - at) // 4 + 1)
+            self._known[block] = defs[words].tolist(), uses[words].tolist()
         return self._known[block]
 
     def _add_fixups(self, uses: RegSet, decoded: Decoded, first: int, last: int) -> None:
@@ -143,6 +136,27 @@ class LivenessIndex:
         some = slice(first, last + 1)
         length = (self.arrays["end"][some] - self.arrays["start"][some]) // 4 + 1
         uses |= np.where(may_fault(decoded), np.repeat(self.arrays["fixups"][some], length), np.uint64(0))
+
+    def _piece(self, block: int, read: Callable[[int, int], Words]) -> tuple[int, Array, Array]:
+        """Return an address, and what the words from there on change and read: those of a block, and more."""
+        known = bisect_right(self._firsts, block) - 1
+        if known >= 0 and block <= self._lasts[known]:
+            return self._pieces[known]
+        start, end = self.arrays["start"], self.arrays["end"]
+        behind = min(block + self.together, len(start))
+        gaps = np.flatnonzero(start[block + 1 : behind] != end[block : behind - 1] + 4)
+        last = block + int(gaps[0]) if gaps.size else behind - 1
+        at = int(start[block])
+        decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1))
+        effects = words_of(decoded)
+        if len(self.arrays["fixups"]):
+            self._add_fixups(effects.uses, decoded, block, last)
+        for address in self._reads.keys() & range(at, int(end[last]) + 1, 4):
+            effects.uses[(address - at) // 4] |= np.uint64(self._reads[address])
+        self._firsts.insert(known + 1, block)
+        self._lasts.insert(known + 1, last)
+        self._pieces.insert(known + 1, (at, effects.defs, effects.uses))
+        return self._pieces[known + 1]
 
     def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
         """Return, by bit of the set, the nearest instruction that makes a register live.

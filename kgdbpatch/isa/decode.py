@@ -122,31 +122,39 @@ def _effects(word: int) -> tuple[int, int, int]:
     return form, defs, uses
 
 
-def decode(word: int, address: int = 0) -> Instruction:
-    """Decode one word that stands at an address."""
+@lru_cache(maxsize=1 << 16)
+def _fields_of(word: int) -> dict[str, object]:
+    """Return the fields of a word's `Instruction`, as far as they do not depend on where it stands."""
     form, defs, uses = _effects(word)
     row = rows()[form]
-    target, relative = None, False
+    return {
+        "word": word,
+        "form": form,
+        "mnemonic": row.mnemonic if form else ".long",
+        "kind": row.kind,
+        "defs": defs,
+        "uses": uses,
+        "target": None,
+        "pc_relative": False,
+        "privileged": row.privileged,
+        "conditional": row.conditional,
+        "known": form != 0,
+        "foreign": form >= len(TABLE),
+    }
+
+
+def decode(word: int, address: int = 0) -> Instruction:
+    """Decode one word that stands at an address."""
+    fields = _fields_of(word)
+    found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
+    found.__dict__.update(fields, address=address)
     primary = word >> 26
-    if primary in (16, 18) and form:
+    if primary in (16, 18) and fields["known"]:
         displacement = signed(word & ~3, 26 if primary == 18 else 16)
         relative = not word & 2
-        target = (address * relative + displacement) & 0xFFFFFFFF
-    return Instruction(
-        word=word,
-        address=address,
-        form=form,
-        mnemonic=row.mnemonic if form else ".long",
-        kind=row.kind,
-        defs=defs,
-        uses=uses,
-        target=target,
-        pc_relative=relative,
-        privileged=row.privileged,
-        conditional=row.conditional,
-        known=form != 0,
-        foreign=form >= len(TABLE),
-    )
+        found.__dict__["pc_relative"] = relative
+        found.__dict__["target"] = (address * relative + displacement) & 0xFFFFFFFF
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ import numpy as np
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, OutOfReach, Refused, UnknownSymbol
+from kgdbpatch.garbage import uncollected
 from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
@@ -45,6 +46,7 @@ __all__ = ["VIA", "Planned", "Planner"]
 VIA = ("auto", "trap", "tails")
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
 _TELL = 1.0  # seconds between two words of progress
+_MANY = 500  # sites for which it pays to look at the whole kernel first
 _NEAR = 128  # sites looked at for one that would do
 
 Planned = list[tuple[int, Plan]]  # table slot and plan
@@ -326,9 +328,9 @@ class Planner:
 
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
         """Return why ``payload`` cannot be put at those of ``addresses`` where it cannot."""
-        place, found = self._allocator.look(), []
-        with self._reading():
-            for address in addresses:
+        place, found, chosen = self._allocator.look(), [], list(addresses)
+        with self._reading(), self._site_checker.many() if len(chosen) > _MANY else nullcontext():
+            for address in chosen:
                 try:
                     self._draft(self._site(address), payload, place)
                 except Refused as refused:
@@ -347,8 +349,13 @@ class Planner:
         ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
         arena has no room for all, `Misuse` when an address is given twice.
         """
-        with self._reading():
-            return self._each(list(wanted), progress)
+        chosen = list(wanted)
+        with (
+            self._reading(),
+            self._site_checker.many() if len(chosen) > _MANY else nullcontext(),
+            uncollected(),
+        ):
+            return self._each(chosen, progress)
 
     def _each(
         self, wanted: list[tuple[int, Payload]], progress: Callable[[str], None]

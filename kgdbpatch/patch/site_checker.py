@@ -7,15 +7,16 @@ The words judged are those of the running kernel, not of its file: kernels modif
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.cfg import FlowGraph
-from kgdbpatch.analysis.hazard_filter import may_have_hazard
+from kgdbpatch.analysis.hazard_filter import Hazard, HazardousWords, possible_hazards
 from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
 from kgdbpatch.analysis.interprocedural import FREEABLE
 from kgdbpatch.analysis.liveness_index import LivenessIndex
@@ -46,6 +47,7 @@ Analysis = Callable[
 ]
 
 _FREEABLE = to_mask(int(FREEABLE))
+_TOGETHER = 4096  # blocks decoded at once where many sites are judged
 
 _NO_CODE = {
     Reach.TABLE: "is an entry of a jump table",
@@ -104,6 +106,7 @@ class SiteChecker:
     ) -> None:
         self._image, self._off_limits, self._words, self._analysis = image, off_limits, words, analysis
         self._hazards = lru_cache(maxsize=256)(self._make_hazards)
+        self._hazardous: HazardousWords | None = None
 
     def __repr__(self) -> str:
         return f"SiteChecker({self._image!r})"
@@ -111,7 +114,7 @@ class SiteChecker:
     def forget(self) -> None:
         """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
         self._hazards.cache_clear()
-        self.__dict__.pop("_sites", None)
+        self.__dict__.pop("_index", None)
 
     @cached_property
     def _index(self) -> LivenessIndex:
@@ -163,19 +166,36 @@ class SiteChecker:
         ]
 
     def _make_hazards(self, function: Function) -> _Hazards:
-        words, at = self._function_words(function), function.address
-        if not may_have_hazard(words):
+        if self._hazardous is None:
+            found = possible_hazards(self._function_words(function))
+        else:
+            found = self._hazardous.within(function.address, function.end)
+        if not found:  # as nearly all are; of the others not all is looked into
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
-        graph = FlowGraph(words, at, self._off_limits.implicit.all)
-        off, turning = translation(words, at)
+        words, at = self._function_words(function), function.address
+        switched = found & (Hazard.SWITCHES | Hazard.RETURNS)
+        off, turning = translation(words, at) if switched else (set[int](), set[int]())
+        graph = None
+        if found & (Hazard.STACK | Hazard.RETURNS | Hazard.EXCEPTION):
+            graph = FlowGraph(words, at, self._off_limits.implicit.all)
         return _Hazards(
-            window=reservation_window(words, at),
+            window=reservation_window(words, at) if found & Hazard.RESERVES else set(),
             off=off,
             turning=turning,
-            no_stack=no_stack(graph),
-            returning=exception_return(graph),
-            entered=reads_exception(graph),
+            no_stack=no_stack(graph) if graph and found & Hazard.STACK else set(),
+            returning=exception_return(graph) if graph and found & Hazard.RETURNS else set(),
+            entered=graph is not None and reads_exception(graph),
         )
+
+    @contextmanager
+    def many(self) -> Iterator[None]:
+        """Judge many sites meanwhile: what is common to them is found out once, of the words now."""
+        before = self._index.together
+        self._hazardous, self._index.together = HazardousWords(self._sections()), _TOGETHER
+        try:
+            yield
+        finally:
+            self._hazardous, self._index.together = None, before
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
@@ -186,11 +206,11 @@ class SiteChecker:
 
     def function(self, address: int) -> Function:
         """Return the function around ``address``; raise `Refused` for what is no kernel code."""
-        place = self._image.symbolize(address)
+        place = self._image.symbolize  # only where it is to be told
         if address & 3:
             raise Refused(
                 "alignment",
-                f"0x{address:08x} ({place}) is no instruction: not a multiple of 4",
+                f"0x{address:08x} ({place(address)}) is no instruction: not a multiple of 4",
                 address,
                 address & ~3,
             )
@@ -198,11 +218,11 @@ class SiteChecker:
         section = self._image.section_at(address)
         if function is None or section is None or not section.executable:
             what = f"section {section.name}" if section else "no section of the kernel"
-            raise Refused("data", f"0x{address:08x} ({place}) is not in a function: {what}", address)
+            raise Refused("data", f"0x{address:08x} ({place(address)}) is not in a function: {what}", address)
         if self._discarded(address):
             raise Refused(
                 "discarded",
-                f"{place} is start-up code in {section.name}; its memory is reused after boot",
+                f"{place(address)} is start-up code in {section.name}; its memory is reused after boot",
                 address,
             )
         return function
@@ -232,11 +252,12 @@ class SiteChecker:
         With ``force`` the rules of `FORCEABLE` do not.
         """
         function, forced = self.function(address), list[str]()
-        for refused in self._objections(function, address):
+        instruction = decode(int(self._words(address, 1)[0]), address)
+        for refused in self._objections(function, instruction):
             if not force or not self._may_be_forced(refused, address):
                 raise refused
             forced.append(refused.rule)
-        instruction, hazards = self.instruction(address), self._hazards(function)
+        hazards = self._hazards(function)
         untranslated = self._runs_untranslated(function, address)
         after = address + 4
         free_after = self._free(after) if after < function.address + function.size else 0
@@ -268,57 +289,57 @@ class SiteChecker:
         known = self.instruction(address).known
         return known and self._index.reach(address) == Reach.DOUBTFUL
 
-    def _objections(self, function: Function, address: int) -> Iterator[Refused]:
+    def _objections(self, function: Function, instruction: Instruction) -> Iterator[Refused]:
         """Yield what forbids a patch at an instruction."""
-        place = self._image.symbolize(address)
+        address = instruction.address
+        place = partial(self._image.symbolize, address)  # told of few sites
         section = self._image.section_at(address)
         hazards = self._hazards(function)
         if self._runs_untranslated(function, address):
             way = " is reached from an exception vector and" if address in self._untranslated else ""
-            yield Refused("untranslated", f"{place}{way} may run with address translation off", address)
+            yield Refused("untranslated", f"{place()}{way} may run with address translation off", address)
         elif section is not None and section.name in self._off_limits.untranslated_sections:
             yield Refused(
                 "exception code",
-                f"{place} is in {section.name}: code of which some runs with address translation off",
+                f"{place()} is in {section.name}: code of which some runs with address translation off",
                 address,
             )
-        instruction = self.instruction(address)
         yield from self._data(instruction)
         own = self._off_limits.rewritten.get(address)
         if own is not None:
-            yield Refused("rewritten", f"{place} is no place for a patch: {own.why}", address)
+            yield Refused("rewritten", f"{place()} is no place for a patch: {own.why}", address)
         if instruction.foreign:
             text = instruction.written_for(self._image.model)
-            yield Refused("foreign", f"'{text}' at {place} is an instruction of other CPUs only", address)
+            yield Refused("foreign", f"'{text}' at {place()} is an instruction of other CPUs only", address)
         if address in hazards.window:
             yield Refused(
                 "reservation",
-                f"{place} lies between lwarx and stwcx.: a patch would lose the reservation",
+                f"{place()} lies between lwarx and stwcx.: a patch would lose the reservation",
                 address,
             )
         if address in hazards.turning:
             yield Refused(
                 "translation switch",
-                f"{place} turns address translation off: what follows it must lie where it lies physically",
+                f"{place()} turns address translation off: what follows it must lie where it lies physically",
                 address,
             )
         if address in self._off_limits.fault_sites:
             yield Refused(
                 "fault table",
-                f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place} up by "
-                "their address",
+                f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place()} up "
+                "by their address",
                 address,
             )
 
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""
-        place = self._image.symbolize(instruction.address)
+        place = partial(self._image.symbolize, instruction.address)
         reach = self._index.reach(instruction.address)
         why = None if reach is None else _NO_CODE.get(reach)
         if not instruction.known:
             why = f"holds 0x{instruction.word:08x}, not an instruction"
         if why is not None:
-            yield Refused("data", f"{place} {why}", instruction.address)
+            yield Refused("data", f"{place()} {why}", instruction.address)
 
     def nearby(self, address: int) -> Iterator[int]:
         """Yield the other addresses of the same function, nearest first."""
