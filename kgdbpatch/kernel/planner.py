@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -326,10 +326,16 @@ class Planner:
                     ) from refused
             raise
 
+    @contextmanager
+    def _together(self, count: int) -> Iterator[None]:
+        """Judge so many sites meanwhile, of one moment's words."""
+        with self._reading(), self._site_checker.many() if count > _MANY else nullcontext():
+            yield
+
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
         """Return why ``payload`` cannot be put at those of ``addresses`` where it cannot."""
         place, found, chosen = self._allocator.look(), [], list(addresses)
-        with self._reading(), self._site_checker.many() if len(chosen) > _MANY else nullcontext():
+        with self._together(len(chosen)):
             for address in chosen:
                 try:
                     self._draft(self._site(address), payload, place)
