@@ -27,22 +27,18 @@ from kgdbpatch.analysis.effects import (
 )
 from kgdbpatch.analysis.program import Flags, ImplicitEdges, Indices, Program, stored_addresses
 from kgdbpatch.analysis.reach import ReachFinder
-from kgdbpatch.analysis.regset import EVERYTHING, RegSet
+from kgdbpatch.analysis.regset import ALWAYS, EVERYTHING, FREEABLE, RegSet
 from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
 from kgdbpatch.garbage import uncollected
 from kgdbpatch.isa.abi import ABI
-from kgdbpatch.isa.registers import CRS, GPRS, STATE, mask
+from kgdbpatch.isa.registers import mask
 
 __all__ = ["ALWAYS", "FREEABLE", "BlockLiveness", "ProgramLiveness", "analyze_program"]
 
 _ALL = np.uint64(EVERYTHING)
 _ZERO = np.uint64(0)
-ALWAYS = np.uint64(regset.from_mask(STATE | mask("fpscr", "r1", "r2", "r13")))
-FREEABLE = np.uint64(
-    regset.from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so"))
-)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.effects import may_fault, words_of
-from kgdbpatch.analysis.interprocedural import ALWAYS, BlockLiveness, ProgramLiveness
 from kgdbpatch.analysis.reach import Reach
-from kgdbpatch.analysis.regset import RegSet
+from kgdbpatch.analysis.regset import ALWAYS, RegSet
 from kgdbpatch.isa.decode import Decoded, decode_array
 from kgdbpatch.isa.fields import Words
+
+if TYPE_CHECKING:
+    from kgdbpatch.analysis.interprocedural import BlockLiveness, ProgramLiveness
 
 __all__ = ["LivenessIndex"]
 
@@ -76,15 +78,18 @@ class LivenessIndex:
         return block if inside else None
 
     @cached_property
-    def _edges(self) -> dict[str, dict[int, list[int]]]:
-        result: dict[str, dict[int, list[int]]] = {}
+    def _edges(self) -> dict[str, tuple[list[int], list[int]]]:
+        """The sources, ascending, and the targets of edges, by kind."""
+        result: dict[str, tuple[list[int], list[int]]] = {}
         for name in ("more", "implicit"):
-            pairs: dict[int, list[int]] = {}
-            sources, targets = self.arrays[name].tolist()
-            for source, target in zip(sources, targets, strict=True):
-                pairs.setdefault(source, []).append(target)
-            result[name] = pairs
+            sources, targets = self.arrays[name]
+            order = np.argsort(sources, kind="stable")
+            result[name] = sources[order].tolist(), targets[order].tolist()
         return result
+
+    def _targets(self, name: str, block: int) -> list[int]:
+        sources, targets = self._edges[name]
+        return targets[bisect_left(sources, block) : bisect_right(sources, block)]
 
     @cached_property
     def _reads(self) -> dict[int, int]:
@@ -92,7 +97,7 @@ class LivenessIndex:
 
     def _successors(self, block: int) -> list[int]:
         near = [int(self.arrays[name][block]) for name in ("fall", "taken")]
-        return [other for other in near if other >= 0] + self._edges["more"].get(block, [])
+        return [other for other in near if other >= 0] + self._targets("more", block)
 
     def _set(self, name: str, block: int) -> int:
         return int(self.arrays[name][block])
@@ -187,7 +192,7 @@ class LivenessIndex:
         """Note which wanted registers a block reads; return where to look for the others."""
         later = []
         if start == self._set("start", block):
-            later += [(b, self._set("start", b), wanted) for b in self._edges["implicit"].get(block, [])]
+            later += [(b, self._set("start", b), wanted) for b in self._targets("implicit", block)]
         end = self._set("end", block)
         first = (start - self._set("start", block)) // 4
         pairs = zip(*self._effects(block, read), strict=True)

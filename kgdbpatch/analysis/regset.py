@@ -14,9 +14,9 @@ import numpy.typing as npt
 from kgdbpatch.isa.decode import Decoded, Kind
 from kgdbpatch.isa.fields import FIELDS
 from kgdbpatch.isa.match import rows
-from kgdbpatch.isa.registers import ALL, CRS, FPRS
+from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, STATE, mask
 
-__all__ = ["EVERYTHING", "RETURNS", "RegSet", "defs", "from_mask", "to_mask", "uses"]
+__all__ = ["ALWAYS", "EVERYTHING", "FREEABLE", "RETURNS", "RegSet", "defs", "from_mask", "to_mask", "uses"]
 
 RegSet = npt.NDArray[np.uint64]
 
@@ -38,6 +38,8 @@ def to_mask(regset: int) -> int:
 EVERYTHING = from_mask(ALL)
 RETURNS = 1 << 63  # no register: marks paths that come back, see `summaries`
 _CRS = from_mask(CRS)
+ALWAYS = np.uint64(from_mask(STATE | mask("fpscr", "r1", "r2", "r13")))
+FREEABLE = np.uint64(from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so")))
 
 
 @lru_cache(maxsize=4)

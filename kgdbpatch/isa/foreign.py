@@ -9,7 +9,7 @@ Where control goes from it is known all the same: code behind the ``rfci`` of Bo
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 from kgdbpatch.isa.registers import ALL
 from kgdbpatch.isa.table import Kind, Row
@@ -33,7 +33,7 @@ _BRANCHES = (
 def foreign_rows() -> tuple[Row, ...]:
     """Return the rows of foreign instructions, the more special before the more general."""
     found = list(_BRANCHES)
-    for line in files("kgdbpatch.isa").joinpath("foreign.txt").read_text("ascii").splitlines():
+    for line in Path(__file__).with_name("foreign.txt").read_text("ascii").splitlines():
         if not line.startswith("#"):
             bits, match, mnemonic = line.split()
             kind = _KINDS.get(mnemonic, Kind.FOREIGN)

@@ -9,7 +9,7 @@ where the name alone is known.
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from kgdbpatch.isa.operands import operands
@@ -37,7 +37,7 @@ class _Row(NamedTuple):
 def _rows() -> dict[int, list[_Row]]:
     """Return the rows by primary opcode, the more special before the more general."""
     found: dict[int, list[_Row]] = {primary: [] for primary in range(64)}
-    for line in files("kgdbpatch.isa").joinpath("models.txt").read_text("ascii").splitlines():
+    for line in Path(__file__).with_name("models.txt").read_text("ascii").splitlines():
         if not line.startswith("#"):
             mask, match, models, name, syntax = line.split(maxsplit=4)
             row = _Row(int(mask, 16), int(match, 16), frozenset(models.split(",")), name, syntax)

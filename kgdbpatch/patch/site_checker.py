@@ -18,11 +18,10 @@ import numpy.typing as npt
 from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.analysis.hazard_filter import Hazard, HazardousWords, possible_hazards
 from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
-from kgdbpatch.analysis.interprocedural import FREEABLE
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.reach import Reach
-from kgdbpatch.analysis.regset import to_mask
+from kgdbpatch.analysis.regset import FREEABLE, to_mask
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image

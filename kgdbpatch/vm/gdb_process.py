@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
@@ -85,7 +84,7 @@ class Gdb:
         self._mi = Dialogue(*self._pipes)
         self._serve = _console(f"python serve({orders}, {answers})")
         settings = [f"-gdb-set {setting}" for setting in (*_SETTINGS, *settings)]
-        settings += (_console(f"source {files('kgdbpatch.vm') / 'inside_gdb.py'}"), self._serve)
+        settings += (_console(f"source {Path(__file__).with_name('inside_gdb.py')}"), self._serve)
         self._serves = True  # GDB takes rows, and no MI commands
         with suppress(BrokenPipeError):  # what ended GDB is told when it is asked
             *self._unset, _ = self._mi.send(settings, _END)
