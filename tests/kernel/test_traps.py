@@ -84,8 +84,9 @@ def test_a_trap_on_its_way_keeps_body_and_hook(image: Image, offset: int | None)
     tiny = Tiny(image, Near())
     tiny.apply("leaf0", via="trap")
     in_the_hook(tiny, "leaf0", offset)
+    hook = tiny.header.hook
     assert [patch.state for patch in tiny.remove(1).patches] == ["retired"]
-    assert tiny.header.hook is not None
+    assert tiny.header.hook == hook
     assert tiny.word("leaf0") == image_word(image, "leaf0")
     tiny.machine.set(msr=0x9032, pc=0x2000)
     tiny.machine.special["srr0"] = 0
