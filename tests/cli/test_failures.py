@@ -118,7 +118,7 @@ class TestQemuKilled:
 
     def test_before_a_command(self, guest_cli: Cli, lost: Kernel) -> None:
         os.kill(lost.pid, signal.SIGKILL)
-        lost._qemu.process.wait(5)
+        lost.qemu.process.wait(5)
         failed(guest_cli("apply", lost.name, "run_netisr", "--call", "splx"), 4, "killed by SIGKILL")
 
     def test_while_it_is_followed(self, lost: Kernel) -> None:

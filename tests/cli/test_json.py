@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guest.parts import write
 from patch.elf import needs_binutils, put_together
 
 from kgdbpatch.cli import output
@@ -175,10 +176,7 @@ def test_of_a_guest(guest_cli: Cli, kernel: Kernel) -> None:
     assert (refused["rule"], refused["exit"]) == ("reservation", 3)
     assert refused["symbol"].endswith("hw_atomic_add+0x8")
     assert refused["nearest_symbol"]
-    physical = kernel._text.to_physical(kernel.resolve("panic"))
-    assert physical is not None
-    with kernel.stopped() as session:
-        session.write_physical(physical, b"\x60\x00\x00\x00")
+    write(kernel, "panic", 0x6000_0000)
     (verified,) = checked(3, "verify", name)
     assert verified["mismatched_symbols"] == [image.symbolize(kernel.resolve("panic"))]
     checked(0, "remove", name, "--all")

@@ -21,6 +21,7 @@ from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
 
 from .caches import cache_instructions, watched
+from .parts import arena, physical, text
 
 PAGE = 0x1000
 
@@ -36,17 +37,12 @@ class Ledger:
     kernel: Kernel
 
     def __post_init__(self) -> None:
-        self.arena = self.kernel._component.arena(self.kernel.header.arena)
+        self.arena = arena(self.kernel)
         self.ram = Qemu.attach(self.kernel.name).ram
-        self.text = [(self._physical(at), 4 * words.size) for at, words in self.kernel._text.pieces()]
+        self.text = [(physical(self.kernel, at), 4 * words.size) for at, words in text(self.kernel).pieces()]
         self.data: set[int] = set()
         self.text.append((self.arena.plan.physical + SPRINGBOARD_OFFSET, PAGE))
         self.look()
-
-    def _physical(self, address: int) -> int:
-        physical = self.kernel._text.to_physical(address)
-        assert physical is not None
-        return physical
 
     def look_for_data(self) -> None:
         """Learn where the trap hook keeps registers, behind its code: it writes there with every hit."""

@@ -15,6 +15,7 @@ from kgdbpatch.errors import Refused, TargetLost
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.patch.request import PatchRequest
 
+from . import parts
 from .cut import Killed, Orders, Wire
 
 BEFORE = "before-cuts"
@@ -44,7 +45,7 @@ def stacked(kernel: Kernel) -> None:
 def apply(kernel: Kernel) -> Callable[[], object]:
     """Bodies of more than one packet, a batch planned once."""
     component, header = kernel._component, kernel.header
-    planner = kernel._planner(header)
+    planner = parts.planner(kernel)
     planned, _ = planner.many(
         functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(PatchRequest(count=True))
     )
@@ -54,7 +55,7 @@ def apply(kernel: Kernel) -> Callable[[], object]:
 def refused(kernel: Kernel) -> Callable[[], object]:
     """A batch whose last site holds another word than planned: all the others are taken back."""
     component, header = kernel._component, kernel.header
-    planner = kernel._planner(header)
+    planner = parts.planner(kernel)
     planned, _ = planner.many(
         functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(PatchRequest(count=True))
     )
@@ -102,7 +103,7 @@ def agree(kernel: Kernel) -> str:
     assert verified.ok, f"{listed} {verified}"
     sites = {patch.site for patch in listed if patch.state == "active"}
     assert verified.patched == len(sites)
-    table = kernel._component.arena(kernel.header.arena).table()
+    table = parts.arena(kernel).table()
     order = np.argsort(table.raw["body"])
     start = table.raw["body"][order].astype(np.int64)
     assert (start[:-1] + table.raw["body_size"][order][:-1] <= start[1:]).all(), "bodies overlap"

@@ -10,18 +10,12 @@ from kgdbpatch.component.arena import field_offset
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 
+from .parts import arena, client, write
 from .work import beat, empty
 
 SITES = ["run_netisr", "panic", "log_flush"]
 IDLE = SITES[1]  # nobody comes here: what stands there harms nobody
 JUNK = 0x7FE0_0008
-
-
-def write(kernel: Kernel, site: str, word: int) -> None:
-    physical = kernel._text.to_physical(kernel.resolve(site))
-    assert physical is not None
-    with kernel.stopped() as session:
-        session.write_physical(physical, word.to_bytes(4, "big"))
 
 
 @pytest.fixture
@@ -89,11 +83,10 @@ def test_a_removal_that_fails_says_what_is_out(quiet: Kernel) -> None:
     ids = [quiet.patch(SITES[0], count=True, via="trap").id]
     ids += [quiet.patch(site, count=True).id for site in SITES[1:]]
     before = quiet.patches
-    component, header = quiet._component, quiet.header
-    table = component.arena(header.arena).table()
+    header, table = quiet.header, arena(quiet).table()
     place = quiet.resolve(IDLE)
     write(quiet, IDLE, JUNK)
-    with pytest.raises(Refused) as refused:
+    with client(quiet) as component, pytest.raises(Refused) as refused:
         component.remove(header, table, set(ids))
     states = {patch.id: patch.state for patch in quiet.patches}
     out = [identity for identity in ids if states.get(identity) in (None, "retired")]

@@ -8,6 +8,8 @@ from kgdbpatch.errors import BadImage
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.kernel import Kernel, catalog
 
+from .parts import client
+
 FILTER = "org.darwin.kext.PacketFilter"
 VERSION, SIZE = 4, 152  # offsets of kmod_info's info_version and size
 
@@ -19,7 +21,7 @@ def packet_filter(kernel: Kernel) -> Extension:
 
 def extensions(kernel: Kernel, changes: dict[int, int]) -> list[Extension]:
     """Return what is read of the list when some of its words are others."""
-    with kernel._component.view(kernel.header) as read:
+    with client(kernel) as component, component.view(kernel.header) as read:
 
         def changed(address: int, size: int) -> bytes:
             data = bytearray(read(address, size))

@@ -81,7 +81,7 @@ def test_the_form_occurs(guest: Kernel, name: str) -> None:
 def _unreached(guest: Kernel, names: Iterable[str]) -> list[str]:
     """Return those of the names that the running guest does not come by."""
     left = []
-    with stub(guest._qemu) as connection:
+    with stub(guest.qemu) as connection:
         for name in names:
             site = guest.image.lookup(name)
             connection.ask(f"Z1,{site:x},4")

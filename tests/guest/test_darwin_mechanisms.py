@@ -48,7 +48,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 @pytest.fixture
 def qemu(guest: Kernel) -> Qemu:
-    return guest._qemu
+    return guest.qemu
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def words(qemu: Qemu, address: int, count: int = 1) -> list[int]:
 
 
 def value(guest: Kernel, name: str) -> int:
-    return words(guest._qemu, guest.image.lookup(name))[0]
+    return words(guest.qemu, guest.image.lookup(name))[0]
 
 
 def seconds(guest: Kernel, count: int) -> None:
     """Wait for some of the guest's seconds, all of which must be good ones."""
     since = guest.log.position()
     for _ in range(count):
-        line = guest._qemu.console.wait(r"selfcheck: \d+ ok, (\d+) bad", 60, since)
+        line = guest.qemu.console.wait(r"selfcheck: \d+ ok, (\d+) bad", 60, since)
         assert line[1] == "0", line.string
         since = guest.log.position()
 
@@ -92,9 +92,9 @@ def test_every_vector_has_about_twenty_instructions_of_its_own(image: Image) -> 
 
 def test_every_kind_of_exception_is_taken(guest: Kernel) -> None:
     table = guest.image.lookup("exception_counts")
-    before = words(guest._qemu, table, 32)
+    before = words(guest.qemu, table, 32)
     seconds(guest, 4)
-    after = words(guest._qemu, table, 32)
+    after = words(guest.qemu, table, 32)
     counts = {name: after[vector >> 8] - before[vector >> 8] for vector, name in VECTORS.items()}
     assert all(count > 0 for count in counts.values()), counts
     assert counts["system call"] > 500
@@ -183,7 +183,7 @@ def test_processes_that_do_wrong_are_ended_and_others_go_on(guest: Kernel) -> No
     assert grown["tasks_killed"] >= 5, grown
     assert grown["tasks_started"] >= grown["tasks_killed"]
     assert grown["threads_reused"] > 0
-    assert not [line for line in guest._qemu.console.lines(0) if "ended with" in line]
+    assert not [line for line in guest.qemu.console.lines(0) if "ended with" in line]
 
 
 # ---- network ------------------------------------------------------------------------------------
@@ -213,8 +213,8 @@ def test_run_netisr_finds_posted_bits(qemu: Qemu, image: Image) -> None:
 
 def test_the_second_console_follows_the_log_file(guest: Kernel) -> None:
     seconds(guest, 3)
-    followed = (guest._qemu.directory / "tail.log").read_text().splitlines()[:-1]
-    console = [line.rstrip("\r") for line in guest._qemu.console.lines(0)]
+    followed = (guest.qemu.directory / "tail.log").read_text().splitlines()[:-1]
+    console = [line.rstrip("\r") for line in guest.qemu.console.lines(0)]
     assert len(followed) > 3
     assert followed == console[: len(followed)]
     assert any(re.search(r"logcheck\[\d+\]: entry", line) for line in followed)
@@ -240,10 +240,10 @@ def listed(guest: Kernel) -> dict[str, tuple[int, int, dict[str, int]]]:
     at = value(guest, "kmod")
     while at:
         following, _, _, name, _, _, _, address, size, _, _, _, count, symbols = KMOD.unpack(
-            guest._qemu.ram.read(at, KMOD.size)
+            guest.qemu.ram.read(at, KMOD.size)
         )
-        pairs = words(guest._qemu, symbols, 2 * count)
-        names = [guest._qemu.ram.read(pointer, 40).split(b"\0")[0].decode() for pointer in pairs[1::2]]
+        pairs = words(guest.qemu, symbols, 2 * count)
+        names = [guest.qemu.ram.read(pointer, 40).split(b"\0")[0].decode() for pointer in pairs[1::2]]
         found[name.split(b"\0")[0].decode()] = (address, size, dict(zip(names, pairs[::2], strict=True)))
         at = following
     return found
@@ -261,7 +261,7 @@ def test_the_list_of_extensions_tells_where_they_are(guest: Kernel) -> None:
 
 def test_an_extension_runs_where_the_list_says(guest: Kernel) -> None:
     site = extensions(guest)["org.darwin.kext.PacketFilter"][2]["_packet_filter"]
-    with stub(guest._qemu) as connection:
+    with stub(guest.qemu) as connection:
         assert list(stops(connection, {site: "filter"}, 3)) == ["filter"] * 3
 
 

@@ -20,6 +20,8 @@ from kgdbpatch.kernel import Kernel, catalog
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
+from .parts import threads
+
 # With one instruction a translated block, QEMU logs every instruction that it enters ...
 # Earlier QEMUs (7.2) write addresses with eight digits, later ones (10.0) with sixteen.
 ENTERED = re.compile(rb"^Trace \d+: \S+ \[[0-9a-f]+/(?:0{8})?([0-9a-f]{8})/", re.MULTILINE)
@@ -59,9 +61,8 @@ def busy_functions(profile: str, count: int) -> list[Function]:
 
 def inside(kernel: Kernel, qemu: Qemu) -> bool:
     """Tell whether a paused guest's CPU, or a thread interrupted there, is on its way to a counter."""
-    arena = kernel._component.arena(kernel.header.arena)
     ranges = []
-    for record in arena.records():
+    for record in kernel.records():
         ranges.append((record.site, record.site + 4))
         ranges.append((record.body, record.body + record.body_size))
         if record.springboard is not None:
@@ -75,7 +76,7 @@ def inside(kernel: Kernel, qemu: Qemu) -> bool:
         return True
     memory = [(0, qemu.ram.array(0, kernel.header.arena.physical))]
     contexts = interrupted_contexts(memory, [part for part in ranges if part[1] - part[0] > 4], kernel_status)
-    return bool(kernel._threads.may_resume(contexts, registers))
+    return bool(threads(kernel).may_resume(contexts, registers))
 
 
 def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:

@@ -11,6 +11,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.patch.request import Asked
 
+from .parts import personality
 from .work import beat, empty
 
 
@@ -47,8 +48,8 @@ def test_what_no_force_overrides(kernel: Kernel, site: str | int, payload: Asked
 
 def test_exception_code_is_counted_by_force(kernel: Kernel) -> None:
     """Each exception passes one vector, then the code that all of them share."""
-    ram = kernel._qemu.ram
-    every = vectors(kernel._personality, kernel.image)
+    ram = kernel.qemu.ram
+    every = vectors(personality(kernel), kernel.image)
     shared, end = max(every) + 0x100, kernel["exception_exit"].end
     before = ram.read(0, end)
     sites = [first_site(kernel, vector) for vector in every]
@@ -80,7 +81,7 @@ def test_exception_code_is_counted_by_force(kernel: Kernel) -> None:
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_exception_code_of_linux_is_left_alone(kernel: Kernel) -> None:
-    vector = vectors(kernel._personality, kernel.image)[0]
+    vector = vectors(personality(kernel), kernel.image)[0]
     with pytest.raises(Refused, match="not on every kernel") as refused:
         kernel.patch(vector, asm="nop", force=True)
     assert refused.value.rule == "untranslated"

@@ -6,9 +6,11 @@ import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.patch.rewritten import CALL_TARGET, STATIC_CALL
 from kgdbpatch.personality.linux.rewritten import rewritten
 
+from .parts import write
 from .work import empty
 
 EVENT = "/sys/kernel/tracing/events/timer/timer_start/enable"
@@ -20,13 +22,6 @@ def trace(kernel: Kernel, on: bool) -> None:
     kernel.send(f"write {EVENT} {int(on)}\n")
     line = kernel.log.wait(r"^(done|failed) write", since=mark, deadline=60)
     assert line.message.startswith("done"), line.message
-
-
-def write(kernel: Kernel, address: int, word: int) -> None:
-    physical = kernel._text.to_physical(address)
-    assert physical is not None
-    with kernel.stopped() as session:
-        session.write_physical(physical, word.to_bytes(4, "big"))
 
 
 @pytest.mark.linux
@@ -101,17 +96,17 @@ def test_damage_of_such_words_is_damage(kernel: Kernel) -> None:
 def test_another_client_patches_while_one_verifies(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The patch table is read first, the text then: another client's patch comes in between."""
     other = Kernel.attach(kernel.name)
-    compare, said = kernel._text.differences, list[int]()
+    compare, said = RunningText.differences, list[int]()
 
-    def differences() -> dict[int, int]:
+    def differences(text: RunningText) -> dict[int, int]:
         if not said:
             said.append(other.patch("run_netisr", count=True).id)
         elif len(said) == 1:
             other.remove(said[0])
             said.append(said[0])
-        return compare()
+        return compare(text)
 
-    monkeypatch.setattr(kernel._text, "differences", differences)
+    monkeypatch.setattr(RunningText, "differences", differences)
     verified = kernel.verify()
     assert (verified.ok, verified.mismatched) == (True, ())
     assert len(said) == 2

@@ -10,6 +10,7 @@ from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.kernel import Kernel, planner
 from kgdbpatch.patch.request import PatchRequest
 
+from . import parts
 from .work import beat, empty, entries
 
 
@@ -47,10 +48,10 @@ def test_every_function_is_counted(kernel: Kernel, profile: str) -> None:
     counted = hits(kernel)
     assert sum(1 for identity in batch.ids.values() if counted[identity]) > 100
     if profile == "darwin":  # counting is within reach; calls take the springboards first
-        boards = [r.springboard for r in kernel._component.arena(kernel.header.arena).records()]
+        boards = [r.springboard for r in kernel.records()]
         assert set(boards) == {None}
         kernel.remove_all()
-        planner = kernel._planner(kernel.header)
+        planner = parts.planner(kernel)
         planned, _ = planner.many([function.address for function in functions], planner.any_call())
         boards = [made.springboard for _, made in planned]
         assert 0 < sum(board is not None for board in boards) <= 256
@@ -124,14 +125,14 @@ def test_new_code_runs_before_old(kernel: Kernel) -> None:
 
 
 def test_all_or_nothing(kernel: Kernel) -> None:
-    planner = kernel._planner(kernel.header)
+    planner = parts.planner(kernel)
     payload = planner.payload(PatchRequest(count=True))
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"][:40]
     planned, _ = planner.many(functions, payload)
     slot, plan = planned[25]
     planned[25] = slot, dataclasses.replace(plan, original=plan.original ^ 1)
-    with pytest.raises(Refused, match="not 0x") as refused:
-        kernel._component.apply(kernel.header, planned)
+    with parts.client(kernel) as component, pytest.raises(Refused, match="not 0x") as refused:
+        component.apply(kernel.header, planned)
     assert refused.value.address == plan.site
     assert kernel.patches == []
     verified = kernel.verify()

@@ -15,6 +15,8 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
 
+from .parts import threads
+
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 recipe = Recipe.find("linux")
 linux = recipe.personality
@@ -66,7 +68,7 @@ def test_an_arena_in_the_linear_map(kernel: Kernel, configured: Configured) -> N
 
 
 def test_stacks_that_may_be_anywhere(kernel: Kernel, configured: Configured) -> None:
-    memory, vmapped = kernel._threads, configured(VMAP_STACK="y")
+    memory, vmapped = threads(kernel), configured(VMAP_STACK="y")
     with kernel.stopped() as session:
         registers = session.registers()
         here = registers["r1"] if not registers["msr"] & 0x4000 else 0

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.errors import Misuse, Refused
-from kgdbpatch.guests import Recipe
+from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 
 pytestmark = pytest.mark.guest
@@ -120,28 +119,3 @@ def test_by_an_entry_point(own: Path, tmp_path: Path) -> None:
         assert run("verify", "own-entry")[0]["ok"]
     finally:
         run("shutdown", "own-entry")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ('loader = "device"', 'loader = "tape"', "'boot.loader' is qemu, bootx or device"),
-        ("memory_mib = 64", "memory_mib = 48", "power of two"),
-        ("heartbeat = 1.0", 'heartbeat = "often"', "'heartbeat' must be a number"),
-        ("ready = 'own: ready'", "ready = '('", "'ready' is no regex"),
-        ('kernel = "build/own.elf"', "", "'kernel' is missing"),
-        ('personality = "bare"', 'personality = "beos"', "no personality 'beos'"),
-        ('personality = "bare"', 'personality = "linux"', "what 'linux' prints is known"),
-        ('machine = "g3beige"', 'machine = "cray"', "no machine description 'cray'"),
-        ("[boot]", "[boots]", "'boots' is not known"),
-        ("[boot]", "[boot", "recipe "),
-    ],
-)
-def test_a_bad_recipe_is_told(own: Path, old: str, new: str, reason: str) -> None:
-    text = own.read_text()
-    assert old in text
-    own.write_text(text.replace(old, new))
-    with pytest.raises(Misuse) as told:
-        Recipe.load(own)
-    assert reason in str(told.value)
-    assert len(str(told.value).splitlines()) == 1

@@ -21,6 +21,7 @@ from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.vm.gdb import GRegisters
 from kgdbpatch.vm.qemu import Qemu
 
+from .parts import arena, personality, planner, threads
 from .work import beat, empty, entries
 
 SOME, ALL = 5, 5000
@@ -164,19 +165,15 @@ def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
 def rounds(kernel: Kernel, sites: list[int], nap: Path, count: int) -> int:
     """Apply and remove so often; return how many patches stayed when they were removed first."""
     chance = random.Random(count)
-    payload = kernel._planner(kernel.header).payload(
-        PatchRequest(c=nap)
-    )  # compiled once; linked once a place
+    payload = planner(kernel).payload(PatchRequest(c=nap))  # compiled once; linked once a place
     stayed = 0
     for _ in range(count):
-        header = kernel.header
-        planned, refused = kernel._planner(header).many(chance.sample(sites, AT_ONCE), payload)
-        assert not refused
-        ids = kernel._component.apply(header, planned)
-        arena = kernel._component.arena(header.arena)
+        batch = kernel.patch_each(dict.fromkeys(chance.sample(sites, AT_ONCE), payload))
+        assert not batch.refused
+        ids = [*batch.ids.values()]
         until = time.monotonic() + 60
         while True:  # until a thread is inside one of them
-            table = arena.table()
+            table = arena(kernel).table()
             if (table.entered() & np.isin(table.raw["id"], ids)).any():
                 break
             assert time.monotonic() < until
@@ -238,13 +235,13 @@ class Poison:
         return [[max(low, self._unused), high] for low, high in gaps if high > self._unused]
 
     def poison(self, before: npt.NDArray[np.void], left: list[int], stop: Stop) -> None:
-        arena = self.kernel._component.arena(self.kernel.header.arena)
+        room = arena(self.kernel)
         self.kept += len(left)
         for record in before:
             if int(record["id"]) not in left:
-                body, size = arena.inside(int(record["body"])), int(record["body_size"])
+                body, size = room.inside(int(record["body"])), int(record["body_size"])
                 stop.write(body, bytes(size))
-                end = body + size - arena.plan.physical + arena.plan.virtual
+                end = body + size - room.plan.physical + room.plan.virtual
                 self._unused = max(self._unused, -(-end // BODY_ALIGNMENT) * BODY_ALIGNMENT)
                 self.frees += 1
 
@@ -321,15 +318,14 @@ def test_who_holds_a_removed_patch_is_told(
     source = tmp_path / "nap.c"
     source.write_text(LONG_NAP.format(sleep=sleep, call=call))
     sleeper = kernel.patch(site, c=source)
-    arena = kernel._component.arena(kernel.header.arena)
     until = time.monotonic() + 60
-    while not arena.table().entered().any():
+    while not arena(kernel).table().entered().any():
         assert time.monotonic() < until
     assert kernel.remove(sleeper.id) == [sleeper.id]
     (patch,) = kernel.patches
     assert patch.state == "retired"
     at, holder = next((holder.at, holder) for holder in patch.held_by if holder.at is not None)
-    assert sleeper.body <= holder.address < sleeper.body + arena.records()[0].body_size
+    assert sleeper.body <= holder.address < sleeper.body + kernel.records()[0].body_size
     assert int.from_bytes(kernel.read_virtual(at, 4), "big") == holder.address
     assert holder.by in thread.split()
     while any(patch.id == sleeper.id for patch in kernel.patches):  # the next commands collect it
@@ -349,12 +345,12 @@ def test_who_holds_a_removed_patch_is_told(
 )
 def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str) -> None:
     """An interrupt's frame that a thread has left behind looks like one it comes back to."""
-    profile, image = kernel._personality, kernel.image
+    profile, image = personality(kernel), kernel.image
     with kernel.patch(site, count=True) as patch, kernel.stopped() as session:
         frame = patch.body.to_bytes(4, "big") + (0x9032).to_bytes(4, "big")
         sp, msr = (session.registers()[name] for name in ("r1", "msr"))
         left = 0
-        for thread in kernel._threads.all():
+        for thread in threads(kernel).all():
             physical = profile.stack_physical(image, thread.stack.start)
             running = thread.stack.start <= sp < thread.stack.end and not msr & USER
             if left < FEW and physical is not None and thread.sp - thread.stack.start > 512 and not running:

@@ -54,7 +54,7 @@ def _campaign(kernel: Kernel, cases: int, seed: int) -> Campaign:
     kernel.snapshot(SNAPSHOT)
     choice = random.Random(seed)
     (text,) = (s for s in kernel.image.code_sections() if s.name == "__TEXT,__text")
-    campaign = Campaign(kernel._qemu, kernel.image.symbolize, _mtdec(kernel.image))
+    campaign = Campaign(kernel.qemu, kernel.image.symbolize, _mtdec(kernel.image))
     while len(campaign.cases) < cases:
         site = text.address + 4 * choice.randrange(text.size // 4)
         registers = _registers(kernel.live(site))

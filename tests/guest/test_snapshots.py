@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 
 from kgdbpatch.component import layout
+from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import Kernel
 
+from .parts import client
+
 TICK = Recipe.find("darwin").machine.timebase_hz // 100
 
 
 def decrementer(kernel: Kernel) -> int:
-    found = re.search(r"DECR (\d+)", kernel._qemu.hmp("info registers"))
+    found = re.search(r"DECR (\d+)", kernel.qemu.hmp("info registers"))
     assert found is not None
     return int(found[1])
 
@@ -55,12 +58,15 @@ def test_a_restore_brings_memory_and_patches_back(kernel: Kernel) -> None:
 def test_a_tick_that_was_due_comes(kernel: Kernel) -> None:
     """The decrementer is below 0 when its interrupt has not been taken yet, which QEMU does not save."""
     header = kernel.header
-    with kernel._component.stop(header.arena) as stop:
+    with client(kernel) as component, component.stop(header.arena) as stop:
         stop.call([Command(Op.DECREMENTER, 100)])
-        while not int(kernel._component._state(header.arena)["dec"]) >> 31:
-            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-        kernel._qemu.savevm("due")
-        kernel._qemu.loadvm("due")  # QEMU by itself has forgotten the interrupt now
+        at = header.arena.physical + layout.STATE_OFFSET
+        dec = at + field_offset("dec", layout.STATE)
+        stop.call([Command(Op.STATE, at)])
+        while not kernel.qemu.ram.read(dec, 1)[0] >> 7:
+            stop.call([Command(Op.STATE, at)])
+        kernel.qemu.savevm("due")
+        kernel.qemu.loadvm("due")  # QEMU by itself has forgotten the interrupt now
     for _ in range(2):
         kernel.restore("due")
         line = kernel.log.wait("selfcheck", deadline=30, since=kernel.log.position())

@@ -12,6 +12,7 @@ from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.gdb import GRegisters, Session
 
+from . import parts
 from .work import beat, empty
 
 SITE = "run_netisr"
@@ -53,7 +54,7 @@ class Died(Exception):
 def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel) -> None:
     """Its debugger died behind any of its instructions, those of the way home too."""
     header = kernel.header
-    at, arena = header.arena.physical, kernel._component.arena(header.arena)
+    at, arena = header.arena.physical, parts.arena(kernel)
     commands = [Command(layout.Op.FLUSH, at + layout.STUB_OFFSET, 64)]
     with kernel.stopped() as session:
         stub.leave_exception(session)

@@ -12,7 +12,7 @@ from .work import apply_in_vain, beat, empty, entries
 
 
 def vectors(kernel: Kernel) -> bytes:
-    return kernel._qemu.ram.read(0, 0x1800)
+    return kernel.qemu.ram.read(0, 0x1800)
 
 
 def test_a_springboard_in_a_tail_is_really_used(kernel: Kernel) -> None:

@@ -9,6 +9,7 @@ from kgdbpatch.isa.decode import decode
 from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.vm.gdb import GRegisters
 
+from .parts import text
 from .work import apply_in_vain, beat, empty, hits
 
 SITES = {"darwin": "run_netisr", "linux": "udp_sendmsg"}
@@ -33,7 +34,7 @@ def run_through(kernel: Kernel, applied: Patch) -> None:
 
 def vector_page(kernel: Kernel) -> bytes:
     """Return the physical page with the vectors, as it is."""
-    return kernel._qemu.ram.read(0, 0x1000)
+    return kernel.qemu.ram.read(0, 0x1000)
 
 
 @both
@@ -42,7 +43,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
     applied = kernel.patch(site, count=True, via="trap")
     assert applied.entry == "trap"
     assert applied.springboard is None
-    spliced = int(kernel._text.raw_words(site, 1)[0])
+    spliced = int(text(kernel).raw_words(site, 1)[0])
     assert decode(spliced, site).mnemonic == "twi"
     run_through(kernel, applied)
     first = hits(applied)
@@ -55,7 +56,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
     hook = kernel.header.hook
     assert hook is not None
     assert vector_page(kernel) != page
-    assert kernel.words(hook.vector, 64).tobytes() != kernel._text.raw_words(hook.vector, 64).tobytes()
+    assert kernel.words(hook.vector, 64).tobytes() != text(kernel).raw_words(hook.vector, 64).tobytes()
     empty(kernel)
     assert kernel.header.hook is None
     assert vector_page(kernel) == page
@@ -104,7 +105,7 @@ def test_a_trap_of_the_kernels_own_is_the_kernels(kernel: Kernel, profile: str) 
     assert counted.hits
     mark = kernel.log.position()
     applied = kernel.patch(SITES[profile], asm="trap")
-    panic = kernel._qemu.console.wait(f"(?i)(NIP|PC)[:=] *(0x)?({applied.body:08x})", 60, since=mark)
+    panic = kernel.qemu.console.wait(f"(?i)(NIP|PC)[:=] *(0x)?({applied.body:08x})", 60, since=mark)
     assert panic is not None
 
 

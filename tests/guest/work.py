@@ -12,6 +12,8 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.patch.request import PatchRequest
 
+from . import parts
+
 __all__ = ["apply_in_vain", "beat", "empty", "entries", "hits"]
 
 
@@ -48,9 +50,9 @@ def hits(patch: Patch) -> int:
 
 def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:
     """Count at sites the last of which holds another word than planned, which refuses all of them."""
-    planner = kernel._planner(kernel.header, PatchRequest(count=True, via=via))
+    planner = parts.planner(kernel, via)
     planned, _ = planner.many(map(kernel.resolve, sites), planner.payload(PatchRequest(count=True)))
     slot, last = planned[-1]
     wrong = [*planned[:-1], (slot, replace(last, original=last.original ^ 1))]
-    with pytest.raises(Refused, match="as expected"):
-        kernel._component.apply(kernel.header, wrong, kernel._text.hook)
+    with parts.client(kernel) as component, pytest.raises(Refused, match="as expected"):
+        component.apply(kernel.header, wrong, parts.text(kernel).hook)
