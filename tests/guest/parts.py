@@ -45,7 +45,7 @@ def planner(kernel: Kernel, via: str = "auto") -> Planner:
     """Return what plans patches from the arena as it is."""
     running = text(kernel)
     tails = running.free_tails() if via == "tails" else ()
-    return Planner(kernel.image, kernel.survey, arena(kernel), hook=running.hook, via=via, tails=tails)
+    return Planner(kernel.image, kernel.site_checker, arena(kernel), hook=running.hook, via=via, tails=tails)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_a_trap_is_the_last_resort(image: Image) -> None:
     planned, refused = tiny.planned(LEAVES)
     assert [plan.entry for _, plan in planned] == ["springboard"] * 2 + ["trap"] * 8
     assert refused == []
-    planner = Planner(image, tiny.survey, tiny.arena)  # there is no hook to be had
+    planner = Planner(image, tiny.site_checker, tiny.arena)  # there is no hook to be had
     planned, refused = planner.many(map(image.resolve, LEAVES), planner.payload(COUNT))
     assert len(planned) == 2
     assert {refusal.rule for refusal in refused} == {"springboard"}
@@ -164,10 +164,10 @@ def test_ways_that_this_kernel_has_not(image: Image) -> None:
     tiny = Tiny(image, Near())
     for via, rule in (("trap", "trap"), ("tails", "springboard")):
         with pytest.raises(Refused) as refused:
-            Planner(image, tiny.survey, tiny.arena, via=via)
+            Planner(image, tiny.site_checker, tiny.arena, via=via)
         assert refused.value.rule == rule
     with pytest.raises(Misuse, match="via is one of"):
-        Planner(image, tiny.survey, tiny.arena, via="magic")
+        Planner(image, tiny.site_checker, tiny.arena, via="magic")
 
 
 def test_plans_are_made_anew_of_what_is_there(image: Image) -> None:

@@ -16,13 +16,14 @@ from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode
+from kgdbpatch.kernel import remembered
+from kgdbpatch.kernel.off_limits import off_limits
 from kgdbpatch.kernel.planner import Planned, Planner
 from kgdbpatch.kernel.removal import Removal, take_out
-from kgdbpatch.kernel.rules import survey_rules
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.request import PatchRequest
-from kgdbpatch.patch.survey import Survey
+from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import is_trap
 from kgdbpatch.personality.bare import Bare
 from kgdbpatch.personality.base import MemoryPlan, Window
@@ -152,14 +153,14 @@ class Tiny:
         return {record.id: str(record.state) for record in self.records}
 
     @cached_property
-    def survey(self) -> Survey:
-        rules = survey_rules(self.system, self.image, self.header.baseline)
-        return Survey(self.image, rules, self.text.words)
+    def site_checker(self) -> SiteChecker:
+        limits = off_limits(self.system, self.image, self.header.baseline)
+        return SiteChecker(self.image, limits, self.text.words, remembered.liveness_index)
 
     def planner(self, *, via: str = "auto", force: bool = False) -> Planner:
         return Planner(
             self.image,
-            self.survey,
+            self.site_checker,
             self.arena,
             hook=self.text.hook,
             via=via,
