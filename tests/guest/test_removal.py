@@ -171,9 +171,9 @@ def rounds(kernel: Kernel, sites: list[int], nap: Path, count: int) -> int:
         batch = kernel.patch_each(dict.fromkeys(chance.sample(sites, AT_ONCE), payload))
         assert not batch.refused
         ids = [*batch.ids.values()]
-        until = time.monotonic() + 60
+        room, until = arena(kernel), time.monotonic() + 60
         while True:  # until a thread is inside one of them
-            table = arena(kernel).table()
+            table = room.table()
             if (table.entered() & np.isin(table.raw["id"], ids)).any():
                 break
             assert time.monotonic() < until
@@ -318,8 +318,8 @@ def test_who_holds_a_removed_patch_is_told(
     source = tmp_path / "nap.c"
     source.write_text(LONG_NAP.format(sleep=sleep, call=call))
     sleeper = kernel.patch(site, c=source)
-    until = time.monotonic() + 60
-    while not arena(kernel).table().entered().any():
+    room, until = arena(kernel), time.monotonic() + 60
+    while not room.table().entered().any():
         assert time.monotonic() < until
     assert kernel.remove(sleeper.id) == [sleeper.id]
     (patch,) = kernel.patches
