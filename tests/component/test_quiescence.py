@@ -33,10 +33,7 @@ def plain(words: list[int]) -> list[tuple[int, int]]:
         for index, pc in enumerate(words)
         if any(low <= pc < high for low, high in RANGES)
         and not pc & 3
-        and any(
-            msr & 0x4030 == 0x30 and msr & 0x8002 and not msr & ~0x207FF77
-            for msr in behind(words[index + 1 :])
-        )
+        and any(in_kernel(msr) for msr in behind(words[index + 1 :]))
     ]
 
 
