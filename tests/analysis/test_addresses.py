@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.call_graph import CallKind
+from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import catalog
 
@@ -26,7 +29,7 @@ def _made(source: str) -> list[int]:
     from kgdbpatch.isa.abi import SYSV
 
     words = assemble(source)
-    liveness = analyze_program([(BASE, words)], [(BASE, 4 * len(words))], SYSV, [], {})
+    liveness = analyze_program([(BASE, words)], [(BASE, 4 * len(words))], SYSV, [], ImplicitEdges({}))
     function, number = made_addresses(liveness.blocks, liveness.word_effects.defs, _PLACES)
     assert not function.any()
     return [int(place) for place in _PLACES[number]]
@@ -97,9 +100,11 @@ def test_as_the_linker_relocated_it(level: str, tmp_path: Path) -> None:
     expected = set()
     with (tmp_path / "kernel").open("rb") as file:
         elf = ELFFile(file)
-        symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        symbols = list(table.iter_symbols())
         for section in elf.iter_sections():
-            for entry in section.iter_relocations() if section["sh_type"] == "SHT_RELA" else ():
+            for entry in section.iter_relocations() if isinstance(section, RelocationSection) else ():
                 holder = image.symbolize(entry["r_offset"] & ~3).split("+")[0]
                 name = image.symbolize(symbols[entry["r_info_sym"]]["st_value"] + entry["r_addend"])
                 word = int.from_bytes(image.read(entry["r_offset"] & ~3, 4), "big")

@@ -59,6 +59,7 @@ def _data(image: Image, name: str = "f") -> list[int]:
     """Return the indices of the words of a function that are refused as data."""
     site_checker, found = catalog.site_checker(image), []
     function = image.function_at(image.lookup(name))
+    assert function is not None
     for index in range(function.size // 4):
         try:
             site_checker.site(function.address + 4 * index)
@@ -74,7 +75,9 @@ def test_jump_tables(code: str, tmp_path: Path) -> None:
     image = _image(code if "4:" in code else code + CASES, tmp_path)
     f = image.lookup("f")
     (targets,) = catalog.liveness(image).indirect.tables.values()
-    size = image.function_at(f).size
+    function = image.function_at(f)
+    assert function is not None
+    size = function.size
     words = struct.unpack(f">{size // 4}I", image.read(f, size))
     assert [words[(target - f) // 4] for target in targets] == [0x38600001, 0x38600002, 0x38600003]
     data = _data(image)
@@ -185,9 +188,11 @@ def test_a_helper_that_is_blrl_comes_back(tmp_path: Path) -> None:
     f, site_checker = image.lookup("f"), catalog.site_checker(image)
     assert not {"r0", "r7", "r8"} & set(site_checker.live(f + 4)[2])
     assert _data(image) == []
+    function = image.function_at(f)
+    assert function is not None
     assert [
         leaving.kind.value
-        for block in catalog.flow(image, image.function_at(f)).graph.blocks.values()
+        for block in catalog.flow(image, function).graph.blocks.values()
         for leaving in block.exits
     ] == ["return"]
 
@@ -201,7 +206,9 @@ def test_what_a_routine_skips_to_may_read_anything(tmp_path: Path) -> None:
 
 def test_cfg_shows_tables_as_data(tmp_path: Path) -> None:
     image = _image(TABLES["absolute"] + CASES, tmp_path)
-    flow = catalog.flow(image, image.function_at(image.lookup("f")))
+    function = image.function_at(image.lookup("f"))
+    assert function is not None
+    flow = catalog.flow(image, function)
     data = [block for start, block in flow.graph.blocks.items() if flow.graph.is_data(start)]
     assert [(block.end - block.start, block.successors, block.exits) for block in data] == [(12, (), ())]
 

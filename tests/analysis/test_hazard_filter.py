@@ -26,7 +26,7 @@ def text(image: Image) -> np.ndarray:
 
 
 @PROFILES
-def test_nothing_is_the_matter_with_functions_without_hazards(profile: str):
+def test_nothing_is_the_matter_with_functions_without_hazards(profile: str) -> None:
     image = Image.load(catalog.build_image(profile))
     functions = [function for function in image.functions if function.size]
     if len(functions) > FUNCTIONS:
@@ -46,14 +46,14 @@ def test_nothing_is_the_matter_with_functions_without_hazards(profile: str):
 
 
 @PROFILES
-def test_no_hazardous_word_is_called_harmless(profile: str):
+def test_no_hazardous_word_is_called_harmless(profile: str) -> None:
     words = np.unique(text(Image.load(catalog.build_image(profile))))
     surely = words[_surely_harmless(words)]
     assert len(surely) > 0.7 * len(words)
     assert [hex(word) for word in surely.tolist() if _hazard.__wrapped__(word)] == []
 
 
-def test_no_hazardous_word_is_called_harmless_whatever_its_bits():
+def test_no_hazardous_word_is_called_harmless_whatever_its_bits() -> None:
     words = np.random.default_rng(7).integers(0, 1 << 32, 300_000, np.uint32)
     words[::2] = words[::2] & 0x03FF_FFFF | 31 << 26  # half of them in the opcode with most forms
     surely = words[_surely_harmless(words)]

@@ -13,6 +13,7 @@ from kgdbpatch.analysis.function_starts import guess_functions
 from kgdbpatch.analysis.no_return import final_calls
 from kgdbpatch.analysis.program import Program
 from kgdbpatch.guests import linux_build
+from kgdbpatch.guests.sources import guest_sources
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
 
@@ -141,7 +142,7 @@ def test_a_stripped_kernel_with_stack_protectors(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _source(version, tmp_path)
-    config = (linux_build.guest_sources("linux") / "config").read_text()
+    config = (guest_sources("linux") / "config").read_text()
     (tmp_path / "config").write_text(config + "CONFIG_STACKPROTECTOR=y\nCONFIG_STACKPROTECTOR_STRONG=y\n")
     monkeypatch.setattr(linux_build, "source", lambda: source)
     monkeypatch.setattr(linux_build, "guest_sources", lambda name: tmp_path)

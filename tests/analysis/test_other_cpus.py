@@ -93,4 +93,4 @@ def test_they_are_no_part_of_payloads(tmp_path: Path) -> None:
     source = tmp_path / "x.c"
     source.write_text('void x(void) { asm(".machine push; .machine e500; rfci; .machine pop"); }')
     with pytest.raises(BadPatch, match="no instruction of this CPU"):
-        link(compile_c(source), BASE, {}.__getitem__)
+        link(compile_c(source), BASE, dict[str, int]().__getitem__)

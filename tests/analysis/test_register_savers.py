@@ -298,8 +298,9 @@ def test_what_gcc_calls_to_save_registers(options: tuple[str, ...], tmp_path: Pa
     savers = {image.lookup(f"_savegpr_{n}"): n for n in ALL if image.lookup(f"_savegpr_{n}") is not None}
     site_checker = catalog.site_checker(image)
     site = f
-    while site_checker.instruction(site).target not in savers:
+    while (target := site_checker.instruction(site).target) not in savers:
         site += 4
-    first = savers[site_checker.instruction(site).target]
+    assert target is not None
+    first = savers[target]
     for at in range(f, site + 4, 4):
         assert not {f"r{n}" for n in range(first, 32)} & _free(image, at)

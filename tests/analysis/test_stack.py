@@ -59,7 +59,7 @@ def test_the_mtmsr_that_turns_translation_off_is_told() -> None:
     assert translation(assemble(source), BASE)[1] == set()
 
 
-def test_readers_of_the_exception_state():
+def test_readers_of_the_exception_state() -> None:
     assert reads_exception(graph("mfsrr0 r3\n blr"))
     assert reads_exception(graph("mr r4,r3\n mfsrr1 r3\n rfi"))
     assert not reads_exception(graph("mtsrr0 r3\n mtsrr1 r4\n rfi"))

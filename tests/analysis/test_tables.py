@@ -8,7 +8,7 @@ import pytest
 
 from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.program import ImplicitEdges, Program
 from kgdbpatch.analysis.tables import Indirect, resolve
 
 from .code import BASE, assemble, needs_as
@@ -30,7 +30,7 @@ def _resolve(
     held = [cases[n] - relative for n in range(3)] if entries is None else [cases[n] for n in entries]
     data = struct.pack(f">{len(held)}I", *(entry & 0xFFFFFFFF for entry in held))
     program = Program([(BASE, words)], [(BASE, 4 * len(words))])
-    return resolve(Blocks(program, {}), regset.defs(program.decoded), [(TABLE, data)]), cases
+    return resolve(Blocks(program, ImplicitEdges({})), regset.defs(program.decoded), [(TABLE, data)]), cases
 
 
 RELATIVE = {
@@ -97,7 +97,7 @@ def test_entries_outside_the_function_are_no_jump_table() -> None:
 def test_numbers_in_ctr() -> None:
     words = assemble("lis r9,far@ha\n addi r9,r9,far@l\n mtctr r9\n bctr")
     program = Program([(BASE, words)], [(BASE, 4 * len(words))])
-    found = resolve(Blocks(program, {}), regset.defs(program.decoded), [])
+    found = resolve(Blocks(program, ImplicitEdges({})), regset.defs(program.decoded), [])
     assert list(found.constants) == [BASE + 12]
 
 
@@ -105,6 +105,6 @@ def test_a_pointer_is_a_tail_call_only_where_it_cannot_lead_inside() -> None:
     for code, pointers in (("lwz r9,4(r3)\n mtctr r9\n bctr", 1), ("mtctr r3\n bctr\n li r3,1\n blr", 0)):
         words = assemble(code)
         program = Program([(BASE, words)], [(BASE, 4 * len(words))])
-        found = resolve(Blocks(program, {}), regset.defs(program.decoded), [])
+        found = resolve(Blocks(program, ImplicitEdges({})), regset.defs(program.decoded), [])
         assert len(found.pointers) == pointers
         assert len(found.unresolved) == 1 - pointers
