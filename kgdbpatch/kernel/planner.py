@@ -15,10 +15,11 @@ import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import Misuse, OutOfReach, Refused, UnknownSymbol
+from kgdbpatch.errors import Misuse, OutOfReach, Refused
 from kgdbpatch.garbage import uncollected
 from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
+from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
 from kgdbpatch.patch.plan import (
     Payload,
@@ -38,7 +39,7 @@ from kgdbpatch.patch.trap import Hook
 from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:  # on use: compiler and linker take time to import
-    from kgdbpatch.toolchain.compile import CObject, Linked
+    from kgdbpatch.toolchain.compile import Linked
 
 __all__ = ["VIA", "Planned", "Planner"]
 
@@ -168,28 +169,10 @@ class Planner:
             at,
             abi,
             text,
-            called=frozenset(_known(compiled.needed, lookup)),
+            called=frozenset(known(compiled.needed, lookup)),
             strays=compiled.indirect,
-            warnings=self._shadowed(compiled),
+            warnings=shadowed(self._image, compiled),
         )
-
-    def _shadowed(self, compiled: CObject) -> tuple[str, ...]:
-        """Return warnings about the kernel's names that a payload defines anew."""
-        found = []
-        for name, kind in compiled.exported:
-            try:
-                address = self._image.lookup(name)
-            except UnknownSymbol:
-                continue
-            except Misuse:  # several of that name
-                where = "the kernel has such names"
-            else:
-                where = f"the kernel's {self._image.symbolize(address)} at 0x{address:08x} is another"
-            found.append(
-                f"{compiled.path}: defines a {kind} '{name}' of its own, {where}; "
-                "declare it extern to mean the kernel's, static to mean your own"
-            )
-        return tuple(found)
 
     def any_call(self) -> Payload:
         """Return the payload that `check` speaks of: a call of a kernel function."""
@@ -395,15 +378,6 @@ class Planner:
         assert made.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
         made = replace(made, warnings=made.warnings + warnings)
         return self._allocator.take(made, quick=quick), made
-
-
-def _known(names: Iterable[str], lookup: Callable[[str], int]) -> Iterator[int]:
-    """Yield the addresses of those names that the kernel has."""
-    for name in names:
-        try:
-            yield lookup(name)
-        except (UnknownSymbol, Misuse):
-            continue
 
 
 def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:
