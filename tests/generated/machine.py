@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -126,7 +127,8 @@ def run(name: str, runs: Sequence[Run], deadline: float = 300) -> list[Ending]:
                 session.run_to_physical(symbols["done"], deadline)
             found = []
             for each, at in zip(runs, results, strict=True):
-                words = np.frombuffer(qemu.ram.read(at, 20 + 4 * each.counters), ">u4").tolist()
-                vector, value, unkept, digest, output, *counters = words
-                found.append(Ending(vector, value, unkept, digest, output, tuple(counters)))
+                data = qemu.ram.read(at, 20 + 4 * each.counters)
+                vector, value, unkept, digest, output = struct.unpack_from(">5I", data)
+                counters = struct.unpack_from(f">{each.counters}I", data, 20)
+                found.append(Ending(vector, value, unkept, digest, output, counters))
             return found[1:]
