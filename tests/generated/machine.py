@@ -129,6 +129,6 @@ def run(name: str, runs: Sequence[Run], deadline: float = 300) -> list[Ending]:
             for each, at in zip(runs, results, strict=True):
                 data = qemu.ram.read(at, 20 + 4 * each.counters)
                 vector, value, unkept, digest, output = struct.unpack_from(">5I", data)
-                counters = struct.unpack_from(f">{each.counters}I", data, 20)
-                found.append(Ending(vector, value, unkept, digest, output, counters))
+                counts = struct.unpack_from(f">{each.counters}I", data, 20)
+                found.append(Ending(vector, value, unkept, digest, output, counts))
             return found[1:]
