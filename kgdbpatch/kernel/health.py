@@ -293,7 +293,8 @@ class Watch:
             enough = len(seen) >= _LEAST and (used >= _NEVER_INTERRUPTIBLE or waited > _LONGEST)
             if enough and not interruptible and used >= self._patience():
                 return self._verdict(f"interrupts are off and stay so, the CPU is at {self._place(seen)}")
-            beats = (seen[-1].timebase - seen[0].timebase) / self._recipe.machine.timebase_hz if seen else 0.0
+            hz = self._recipe.machine.timebase_hz
+            beats = (seen[-1].timebase - seen[0].timebase) / hz if seen and hz else waited if seen else 0.0
             if enough and beat is not None and beats >= _MISSED_BEATS * beat:
                 if lives:  # if slowly
                     return None

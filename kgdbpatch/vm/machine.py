@@ -19,7 +19,7 @@ _DIRECTORIES = (_PACKAGE / "_data" / "qemu", _PACKAGE.parent / "qemu")
 class MachineDescription:
     """One board: QEMU's ``machine``, ``binary`` and ``cpu``, GDB's ``architecture``, fixed arguments.
 
-    ``timebase_hz`` is what the CPU's time base counts in a second.
+    ``timebase_hz`` is what the CPU's time base counts in a second; 0: not known.
 
     ``console`` are the arguments that connect the console; ``{console}`` in them stands for the
     character device's id.
@@ -59,7 +59,7 @@ class MachineDescription:
         memory = table.get("max_memory_mib")
         if not isinstance(memory, int):
             raise ValueError("'max_memory_mib' must be a number")
-        timebase = table.get("timebase_hz")
+        timebase = table.get("timebase_hz", 0)
         if not isinstance(timebase, int):
             raise ValueError("'timebase_hz' must be a number")
         return cls(
