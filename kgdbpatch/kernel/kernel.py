@@ -17,7 +17,7 @@ from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.patch import Batch, Patch
 from kgdbpatch.kernel.removal import Removal, as_patch, take_out
 from kgdbpatch.patch.request import Asked, PatchRequest
-from kgdbpatch.results import Check, Holder, KernelChange, LiveRegisters, PatchRow, PatchState, Verification
+from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
 
 if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.image.kmods import Extension
@@ -26,16 +26,7 @@ if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.patch.plan import Payload, Plan
     from kgdbpatch.patch.site_checker import SiteChecker
 
-__all__ = [
-    "Batch",
-    "Check",
-    "Kernel",
-    "KernelChange",
-    "LiveRegisters",
-    "Patch",
-    "Removal",
-    "Verification",
-]
+__all__ = ["Kernel"]
 
 Ids = list[int]
 Patches = list[Patch]
