@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kgdbpatch.bench.precision import precision
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import analyses, catalog
 
 __all__ = ["run"]
 
@@ -49,7 +49,7 @@ def run(profile: str = "linux", *, as_json: bool = False) -> int:
     times, memory = seconds / objdump, steps["peak MB"]
     points = [(share, min((_whole(path, share)[1] for _ in range(2)), key=_analysis)) for share in _SHARES]
     growth = [(share, int(part["words"]), _analysis(part)) for share, part in points]
-    free = precision(catalog.liveness(catalog.open_image(str(path))))
+    free = precision(analyses.liveness(catalog.open_image(str(path))))
     if as_json:
         found = {"objdump_seconds": objdump, "seconds": seconds, "times": times, "steps": steps}
         print(json.dumps({"bench": "analyze", **found, "growth": growth, "free": asdict(free)}))

@@ -36,7 +36,7 @@ def _analyze(path: str, share: float) -> dict[str, float]:
     from kgdbpatch.analysis.call_order import call_edges
     from kgdbpatch.analysis.interprocedural import analyze_program
     from kgdbpatch.analysis.statistics import figures
-    from kgdbpatch.kernel import catalog
+    from kgdbpatch.kernel import analyses, catalog
 
     step("import")
     image = catalog.open_image(path)
@@ -49,7 +49,7 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         for section in image.code_sections()
     ]
     data = [(section.address, section.data) for section in image.sections]
-    implicit, reads = catalog.implicit_edges(image), catalog.rewritten_reads(image)
+    implicit, reads = analyses.implicit_edges(image), analyses.rewritten_reads(image)
     step("functions")
     liveness = analyze_program(sections, functions, image.abi, data, implicit, reads)
     step("blocks, flow, summaries")

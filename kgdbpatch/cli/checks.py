@@ -46,13 +46,13 @@ def check(
       kgdbpatch check ./vmlinux udp_sendmsg+0x10 --json
       kgdbpatch check ./vmlinux '*' --summary --count
     """
-    from kgdbpatch.kernel import catalog
+    from kgdbpatch.kernel import catalog, offline
 
     with ExitStack() as closing:
         if is_file(image):
             with progress(f"reading {image}"):
                 loaded = catalog.open_image(image)
-                checker = catalog.checker(loaded, count=count)
+                checker = offline.checker(loaded, count=count)
             closing.enter_context(naming(loaded))
         else:
             kernel = closing.enter_context(attach(image, file))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kgdbpatch.analysis.call_graph import Call, CallGraph
     from kgdbpatch.image import Function, Image
     from kgdbpatch.isa.decode import Instruction
-    from kgdbpatch.kernel.catalog import Flow
+    from kgdbpatch.kernel.analyses import Flow
 
 __all__ = ["callgraph", "cfg"]
 
@@ -61,12 +61,12 @@ def cfg(
       kgdbpatch cfg ./vmlinux udp_sendmsg
       kgdbpatch cfg darwin run_netisr --svg > run_netisr.svg
     """
-    from kgdbpatch.kernel import catalog
+    from kgdbpatch.kernel import analyses, catalog
 
     with progress(f"analysing {image}"):
         loaded = catalog.open_image(image)
         chosen = _function(loaded, function)
-        found = catalog.flow(loaded, chosen)
+        found = analyses.flow(loaded, chosen)
     blocks = found.graph.blocks
     edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
     if as_json:
@@ -147,13 +147,13 @@ def callgraph(
       kgdbpatch callgraph darwin --from vm_fault --to hw_add_map
       kgdbpatch callgraph ./vmlinux --json
     """
-    from kgdbpatch.kernel import catalog
+    from kgdbpatch.kernel import analyses, catalog
 
     if (source is None) != (target is None) or (function and source):
         raise Misuse("give a function, or --from and --to, or nothing")
     with progress(f"analysing {image}"):
         loaded = catalog.open_image(image)
-        graph = catalog.call_graph(loaded)
+        graph = analyses.call_graph(loaded)
     calls, functions = list(graph.calls), [*graph.functions, *graph.objects]
     if source is not None and target is not None:
         calls = _chain(loaded, graph, source, target)

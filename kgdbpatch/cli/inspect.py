@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,10 +69,14 @@ def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
     Example:
       kgdbpatch analyze linux --json
     """
-    from kgdbpatch.kernel import catalog
+    from kgdbpatch.kernel import analyses, catalog
 
     with progress(f"analysing {image}"):
-        figures = asdict(catalog.analyze(catalog.open_image(image)))
+        loaded = catalog.open_image(image)
+        start = time.perf_counter()
+        counted = asdict(analyses.analyze(loaded))
+    seconds = round(time.perf_counter() - start, 4)
+    figures = {"format": loaded.format, **counted, "seconds": seconds}
     if as_json:
         json_line(figures)
         return
@@ -90,13 +95,14 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
       kgdbpatch live darwin run_netisr+0x18
       kgdbpatch live ./vmlinux udp_sendmsg --json
     """
-    from kgdbpatch.kernel import catalog
+    from kgdbpatch.kernel import catalog, offline
 
     if catalog.is_file(image) or image.startswith("memory:"):
         with progress(f"analysing {image}"):
             loaded = catalog.open_image(image)
             with naming(loaded):
-                found, site_checker = catalog.live(loaded, site), catalog.site_checker(loaded)
+                site_checker = offline.site_checker(loaded)
+                found = site_checker.live(loaded.resolve(site))
         _show_live(found, site_checker, loaded, as_json)
         return
     with attach(image, file) as kernel:

@@ -154,34 +154,34 @@ def _symbolize(kernel: Kernel) -> Callable[[int], str]:
 
 
 def _show_applied(
-    kernel: Kernel, made: Plan | Patch, identity: int | None, pause: int | None, as_json: bool
+    kernel: Kernel, patch: Plan | Patch, patch_id: int | None, pause: int | None, as_json: bool
 ) -> None:
-    for warning in made.warnings:
+    for warning in patch.warnings:
         print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
     if as_json:
         record = {
-            "id": identity,
-            "site": made.site,
-            "entry": made.entry,
-            "springboard": made.springboard,
-            "saved": made.saved,
-            "body_words": made.body_words,
-            "forced": made.forced,
-            "guarded": made.guarded,
-            "warnings": made.warnings,
+            "id": patch_id,
+            "site": patch.site,
+            "entry": patch.entry,
+            "springboard": patch.springboard,
+            "saved": patch.saved,
+            "body_words": patch.body_words,
+            "forced": patch.forced,
+            "guarded": patch.guarded,
+            "warnings": patch.warnings,
             "pause_us": pause,
         }
-        if identity is None and made.springboard is not None:
+        if patch_id is None and patch.springboard is not None:
             record["springboard_symbol"] = "springboard"
         json_line(with_symbols(record, _symbolize(kernel)))
         return
-    what = "dry run: would be" if identity is None else f"patch {identity}"
-    print(f"{what} at {_place(kernel, made.site)}, body at {hexadecimal(made.body)}")
-    through = f"springboard at {hexadecimal(made.springboard)}" if made.springboard else _ENTRIES[made.entry]
-    print(f"{through}; saved: {' '.join(made.saved) or 'nothing'}; {made.body_words} words")
-    if made.forced:
-        print(f"forced, against: {', '.join(made.forced)}")
-    if made.guarded:
+    what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
+    print(f"{what} at {_place(kernel, patch.site)}, body at {hexadecimal(patch.body)}")
+    through = f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
+    print(f"{through}; saved: {' '.join(patch.saved) or 'nothing'}; {patch.body_words} words")
+    if patch.forced:
+        print(f"forced, against: {', '.join(patch.forced)}")
+    if patch.guarded:
         print("guarded: a thread inside the payload passes the site without running it again")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from kgdbpatch.patch.plan import Place, Plan
 from kgdbpatch.patch.trap import trap_word
 from kgdbpatch.personality.base import ArenaPlan
 
-__all__ = ["Allocator", "runs"]
+__all__ = ["Allocator"]
 
 
 class _Slots:
@@ -32,15 +32,15 @@ class _Slots:
         """The lowest one."""
         return int(self._numbers[self._taken])
 
-    def take(self) -> int:
-        """Take the lowest one."""
+    def claim(self) -> int:
+        """Claim the lowest one."""
         slot = self.first
         self._taken += 1
         return slot
 
 
 class Allocator:
-    """Hand out what a table leaves free, first fit; what was taken is not given again.
+    """Hand out what a table leaves free, first fit; what was claimed is not given again.
 
     Body addresses are the arena's usual virtual ones; `near` gives the same memory's address
     within reach of an absolute branch, where the guest has such a window. ``springboards`` are free
@@ -134,10 +134,10 @@ class Allocator:
             raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
         return min(some, key=lambda slots: slots.first)
 
-    def look(self, size: int = 0, springboard_size: int = 0, *, quick: bool = False) -> Place:
+    def peek(self, size: int = 0, springboard_size: int = 0, *, quick: bool = False) -> Place:
         """Return a place for a body of ``size`` bytes and a springboard of ``springboard_size``.
 
-        Nothing is taken. The springboard is None when none is left. ``quick`` asks for one of the few
+        Nothing is claimed. The springboard is None when none is left. ``quick`` asks for one of the few
         counters whose address takes one instruction to make; they lie far apart in the table.
         Raises `Refused` (rule ``memory``) when the arena or the table is full.
         """
@@ -146,22 +146,13 @@ class Allocator:
         springboard = self._springboard(springboard_size)
         return Place(self._fitting(size)[0], springboard, counter + self._counter)
 
-    def take(self, made: Plan, *, quick: bool = False) -> int:
-        """Take the places of a plan that was made for what `look` returned; return its table slot."""
-        gap = self._fitting(len(made.code))
-        gap[0] += -(-len(made.code) // layout.BODY_ALIGNMENT) * layout.BODY_ALIGNMENT
+    def claim(self, plan: Plan, *, quick: bool = False) -> int:
+        """Claim the places of a plan that was made for what `peek` returned; return its table slot."""
+        gap = self._fitting(len(plan.code))
+        gap[0] += -(-len(plan.code) // layout.BODY_ALIGNMENT) * layout.BODY_ALIGNMENT
         if gap[0] >= gap[1]:
             self._gaps.remove(gap)
-        if made.springboard is not None:
-            for offset in range(0, len(made.springboard_code), layout.SPRINGBOARD_SIZE):
-                self._springboards.remove(made.springboard + offset)
-        return self._choose(quick=quick).take()
-
-
-def runs(slots: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield (first, count) of the runs of consecutive numbers in ascending ``slots``."""
-    start = 0
-    for index in range(1, len(slots) + 1):
-        if index == len(slots) or slots[index] != slots[index - 1] + 1:
-            yield slots[start], index - start
-            start = index
+        if plan.springboard is not None:
+            for offset in range(0, len(plan.springboard_code), layout.SPRINGBOARD_SIZE):
+                self._springboards.remove(plan.springboard + offset)
+        return self._choose(quick=quick).claim()

@@ -14,14 +14,15 @@ import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, Header, field_offset
-from kgdbpatch.component.layers import unstack
+from kgdbpatch.component.failures import apply_error, removal_error
+from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stop import Stop
-from kgdbpatch.component.table import STATES, Record, Table
+from kgdbpatch.component.table import STATES, Record, Table, runs
 from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
@@ -125,7 +126,7 @@ class ComponentClient:
             try:
                 stop.call(self._cpu.mapping(arena, bats))
             except StubFailed as error:
-                raise _refusal(error, arena.virtual, 0) from error
+                raise apply_error(error, arena.virtual, 0) from error
             header = header_of(arena, bats, entries.tobytes(), image_sha256)
             stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
@@ -233,9 +234,7 @@ class ComponentClient:
             for _, plan in ordered
             if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
-        made = records(ordered, ids, self._personality.to_physical)
-        from kgdbpatch.component.allocate import runs
-
+        table_entries = records(ordered, ids, self._personality.to_physical)
         spans = list(runs([slot for slot, _ in ordered]))
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
@@ -257,14 +256,14 @@ class ComponentClient:
                 stop.write(at, code)
             done = 0
             for first, count in spans:
-                stop.write(arena.slot(first), made[done : done + count].tobytes())
+                stop.write(arena.slot(first), table_entries[done : done + count].tobytes())
                 done += count
             try:
                 stop.obey(commands)
             except StubFailed as error:
                 undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
                 undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
-                undo += out_of_tails(arena, made)
+                undo += out_of_tails(arena, table_entries)
                 if trapped:
                     table = arena.table()
                     left = table.select(~np.isin(table.raw["id"], list(ids.values())))
@@ -273,7 +272,7 @@ class ComponentClient:
                 stop.obey(undo)
                 before = sum(count for _, count in spans[: error.index - prepared])
                 plan = ordered[before + error.done][1]
-                raise _refusal(error, plan.site, plan.original) from error
+                raise apply_error(error, plan.site, plan.original) from error
             if retired:
                 self._collect(header, stop)
         return [ids[slot] for slot, _ in plans]
@@ -295,13 +294,11 @@ class ComponentClient:
             for slot in table.slots[chosen & damaged].tolist()
         ]
         chosen &= ~damaged
-        for stack in table.stacks():
-            records = [table.record(index) for index in stack if not damaged[index]]
-            if any(record.id in ids for record in records):
-                orders += unstack(self._guest.ram, arena, records, ids)
-                chosen[stack] = False
-        from kgdbpatch.component.allocate import runs
-
+        for layers in table.layers():
+            intact = [table.record(index) for index in layers if not damaged[index]]
+            if any(record.id in ids for record in intact):
+                orders += remove_layers(self._guest.ram, arena, intact, ids)
+                chosen[layers] = False
         spans = list(runs(table.slots[chosen].tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:
@@ -314,7 +311,7 @@ class ComponentClient:
                 now = arena.table()
                 if sites:
                     stop.obey(self._lead_traps(arena, stop, now, sites))
-                raise _left_in(error, commands[error.index], arena, now, ids) from error
+                raise removal_error(error, commands[error.index], arena, now, ids) from error
             return self._collect(header, stop)
 
     def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
@@ -343,11 +340,9 @@ class ComponentClient:
             return []
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
-        skip = (header.arena.physical, header.arena.physical + header.arena.size)
-        ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        contexts = interrupted_contexts(stack_memory(self._guest.ram, skip), ranges, self._cpu.kernel_status)
-        held = self._personality.may_resume(contexts, stop.registers())
-        for pc in (*stop.program_counters(header.arena.tails), *held):
+        contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
+        resumed = self._personality.may_resume(contexts, stop.registers())
+        for pc in (*stop.program_counters(header.arena.tails), *resumed):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
         if header.hook is not None:
@@ -359,44 +354,15 @@ class ComponentClient:
         if freed:
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._lead_traps(arena, stop, left, freed)
-        from kgdbpatch.component.allocate import runs
-
         commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
         stop.obey(commands)
-        return [int(identity) for identity in table.raw["id"][pinned]]
+        held: list[int] = table.raw["id"][pinned].tolist()
+        return held
 
     def contexts(self, header: Header, records: Iterable[Record]) -> list[tuple[int, int]]:
         """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""
+        return self._contexts(header, [(record.body, record.body + record.body_size) for record in records])
+
+    def _contexts(self, header: Header, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         skip = (header.arena.physical, header.arena.physical + header.arena.size)
-        ranges = [(record.body, record.body + record.body_size) for record in records]
         return interrupted_contexts(stack_memory(self._guest.ram, skip), ranges, self._cpu.kernel_status)
-
-
-def _left_in(error: StubFailed, command: Command, arena: Arena, now: Table, ids: set[int]) -> Exception:
-    """Return the error that says at which patch the removal of ``ids`` ended, and which are out."""
-    if error.op != Op.WITHDRAW:
-        return error
-    slot = (command.a - arena.slot(0)) // layout.RECORD.itemsize + error.done
-    record = now.record(int(np.flatnonzero(now.slots == slot)[0]))
-    wanted = now.select(np.isin(now.raw["id"], list(ids)))
-    out = sorted(wanted.raw["id"][wanted.raw["state"] == State.RETIRED].tolist())
-    told = f"out are {', '.join(map(str, out))}, the others are left in" if out else "nothing was changed"
-    return Refused(
-        "expected",
-        f"the word at 0x{record.site:08x} is 0x{error.result:08x}, not 0x{record.splice:08x} as patch "
-        f"{record.id} expects; {told}",
-        record.site,
-    )
-
-
-def _refusal(error: StubFailed, site: int, expected: int) -> Exception:
-    if error.op is Op.MAP:
-        return Refused("mapping", "the kernel's page table has no entry left for the springboards' page")
-    if error.op != Op.APPLY:
-        return error
-    return Refused(
-        "expected",
-        f"the word at 0x{site:08x} is 0x{error.result:08x}, not 0x{expected:08x} as expected; "
-        "nothing was changed",
-        site,
-    )

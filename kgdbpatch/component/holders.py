@@ -54,16 +54,16 @@ def holders(
     """
     retired = {record.id: _ranges(record) for record in records if record.state is PatchState.RETIRED}
     known = list(threads)
-    references = [
+    found = [
         (Holder(thread.name, at, address)) for thread in known for at, address in returns(thread, word)
     ]
     for at, pc in contexts:
         owner = next((thread for thread in known if thread.stack.start <= at < thread.stack.end), None)
-        references.append(Holder(owner.name if owner else "a thread", at, pc))
+        found.append(Holder(owner.name if owner else "a thread", at, pc))
     for record in records:
         if record.onward and record.state is PatchState.ACTIVE:
-            references.append(Holder(f"patch {record.id}", None, arena.onward(record)[0]))
+            found.append(Holder(f"patch {record.id}", None, arena.onward(record)[0]))
     return {
-        identity: tuple(h for h in references if any(h.address in part for part in ranges))
-        for identity, ranges in retired.items()
+        patch: tuple(holder for holder in found if any(holder.address in part for part in ranges))
+        for patch, ranges in retired.items()
     }

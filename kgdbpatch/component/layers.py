@@ -12,10 +12,12 @@ from kgdbpatch.component.table import Record
 from kgdbpatch.patch.reach import jump
 from kgdbpatch.vm.ram import Readable
 
-__all__ = ["unstack"]
+__all__ = ["remove_layers"]
 
 
-def unstack(ram: Readable, arena: Arena, stack: Sequence[Record], ids: set[int]) -> list[Command]:
+def remove_layers(
+    ram: Readable, arena: Arena, layers: Sequence[Record], ids: set[int]
+) -> list[Command]:
     """Return the commands that take the patches ``ids`` out of those of one site, newest first.
 
     Those on top are withdrawn. The patch above others that go is led on to where they lead:
@@ -24,13 +26,13 @@ def unstack(ram: Readable, arena: Arena, stack: Sequence[Record], ids: set[int])
     """
     commands: list[Command] = []
     above: Record | None = None
-    for index, record in enumerate(stack):
+    for index, record in enumerate(layers):
         if record.id not in ids:
             above = record
         elif above is None:
             commands.append(Command(Op.WITHDRAW, arena.slot(record.slot), 1))
         else:
-            if index + 1 == len(stack) or stack[index + 1].id not in ids:
+            if index + 1 == len(layers) or layers[index + 1].id not in ids:
                 commands += _lead_on(ram, arena, above, record)
             commands.append(Command(Op.STORE, arena.slot(record.slot), State.RETIRED))
     return commands

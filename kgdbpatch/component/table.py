@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
 from kgdbpatch.results import PatchState
 
-__all__ = ["STATES", "Record", "Table", "forced_flags"]
+__all__ = ["STATES", "Record", "Table", "forced_flags", "runs"]
 
 STATES = (PatchState.UNFINISHED, PatchState.ACTIVE, PatchState.RETIRED, PatchState.DAMAGED)
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED = range(4)
@@ -97,23 +97,23 @@ class Table:
         states[self.words == original] = _UNFINISHED
         states[self.words == splice] = _ACTIVE
         states[self.raw["state"] == State.RETIRED] = _RETIRED
-        for stack in self.stacks():
-            self._judge_stack(stack, states)
+        for layers in self.layers():
+            self._judge_layers(layers, states)
         return states
 
-    def stacks(self) -> list[list[int]]:
+    def layers(self) -> list[list[int]]:
         """Return the indexes of patches not retired that share a site, newest first."""
         live = np.flatnonzero(self.raw["state"] != State.RETIRED)
         if live.size < 2:
             return []
         _, group, count = np.unique(self.raw["site"][live], return_inverse=True, return_counts=True)
         members = [live[group == number].tolist() for number in np.flatnonzero(count > 1)]
-        return [sorted(stack, key=lambda index: -int(self.raw["id"][index])) for stack in members]
+        return [sorted(layers, key=lambda index: -int(self.raw["id"][index])) for layers in members]
 
-    def _judge_stack(self, stack: list[int], states: npt.NDArray[np.uint8]) -> None:
+    def _judge_layers(self, layers: list[int], states: npt.NDArray[np.uint8]) -> None:
         """Follow the words from the site down: each patch was put over what the next one left."""
-        word = int(self.words[stack[0]])
-        for index in stack:
+        word = int(self.words[layers[0]])
+        for index in layers:
             splice, original = (int(self.raw[name][index]) for name in ("splice", "original"))
             if word == splice:
                 states[index] = _ACTIVE
@@ -161,7 +161,7 @@ class Table:
         return starts[real], ends[real], index[real]
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> Table:
-        """Return the entries of which ``wanted`` is true; a stack is judged again by what is left."""
+        """Return the entries of which ``wanted`` is true; layers are judged again by what is left."""
         return Table(self.raw[wanted], self.slots[wanted], self.words[wanted])
 
     def record(self, index: int) -> Record:
@@ -192,3 +192,12 @@ class Table:
     def records(self) -> list[Record]:
         """Return all entries in the order of their ids."""
         return [self.record(index) for index in np.argsort(self.raw["id"], kind="stable").tolist()]
+
+
+def runs(slots: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, count) of the runs of consecutive numbers in ascending ``slots``."""
+    start = 0
+    for index in range(1, len(slots) + 1):
+        if index == len(slots) or slots[index] != slots[index - 1] + 1:
+            yield slots[start], index - start
+            start = index

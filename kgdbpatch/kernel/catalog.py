@@ -1,14 +1,12 @@
-"""The part of the facade that needs no guest, or only its name: running guests, images, their analysis."""
+"""The part of the facade that needs no guest, or only its name: which guests there are, and images."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch import personality
 from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, TargetLost, UnknownGuest
 from kgdbpatch.garbage import uncollected
 from kgdbpatch.guests import Recipe, recipes
@@ -17,30 +15,16 @@ from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime
 
 if TYPE_CHECKING:
-    from kgdbpatch.analysis.call_graph import CallGraph
-    from kgdbpatch.analysis.cfg import FlowGraph
-    from kgdbpatch.analysis.interprocedural import ProgramLiveness
-    from kgdbpatch.analysis.program import ImplicitEdges
-    from kgdbpatch.image import Function
-    from kgdbpatch.kernel import LiveRegisters
-    from kgdbpatch.kernel.checks import Checker
-    from kgdbpatch.patch.site_checker import SiteChecker
     from kgdbpatch.vm.console import Console
     from kgdbpatch.vm.qemu import Qemu
 
 __all__ = [
     "Guest",
     "build_image",
-    "call_graph",
-    "checker",
-    "flow",
     "guest",
     "image_path",
-    "implicit_edges",
     "is_file",
     "known",
-    "live",
-    "liveness",
     "names",
     "open_console",
     "open_image",
@@ -48,8 +32,6 @@ __all__ = [
     "profiles",
     "running",
     "shutdown",
-    "site_checker",
-    "why",
     "with_functions",
 ]
 
@@ -250,162 +232,3 @@ def _in_memory(name: str) -> Image:
         return with_functions(kernel.with_extensions())
     finally:
         kernel.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What a kernel's code consists of, and how long it took to find out."""
-
-    format: str
-    functions: int
-    instructions: int
-    undecoded: int
-    blocks: int
-    edges: int
-    calls: int
-    indirect_branches: int
-    indirect_resolved: int
-    jump_tables: int
-    indirect_tail_calls: int
-    seconds: float
-
-
-def analyze(image: Image) -> Analysis:
-    """Count what is in all code of an image."""
-    from kgdbpatch.analysis import statistics
-
-    start = time.perf_counter()
-    figures = statistics.analyze(
-        [(section.address, image.words(section)) for section in image.code_sections()],
-        image.functions.spans(),
-        [(section.address, section.data) for section in image.sections],
-        implicit_edges(image),
-    )
-    seconds = round(time.perf_counter() - start, 4)
-    return Analysis(format=image.format, seconds=seconds, **asdict(figures))
-
-
-def liveness(image: Image) -> ProgramLiveness:
-    """Analyse all code of an image; nothing of it is remembered."""
-    from kgdbpatch.analysis.interprocedural import analyze_program
-
-    return analyze_program(
-        [(section.address, image.words(section)) for section in image.code_sections()],
-        image.functions.spans(),
-        image.abi,
-        [(section.address, section.data) for section in image.sections],
-        implicit_edges(image),
-        rewritten_reads(image),
-    )
-
-
-def call_graph(image: Image) -> CallGraph:
-    """Return who calls whom in an image, data objects that hold functions included."""
-    from kgdbpatch.analysis.call_graph import CallGraph
-
-    found = liveness(image)
-    return CallGraph(found.blocks, found.word_effects.defs, found.indirect.constants, _objects(image))
-
-
-def _objects(image: Image) -> list[tuple[int, bytes]]:
-    """Return (address, bytes) of the named data objects; one without a size reaches to the next."""
-    objects: list[tuple[int, bytes]] = []
-    places: dict[str, dict[int, int]] = {}
-    for symbol in image.symbols:
-        if symbol.kind == "object":
-            sizes = places.setdefault(symbol.section, {})
-            sizes[symbol.address] = max(symbol.size, sizes.get(symbol.address, 0))
-    for section in image.sections:
-        known = sorted(places.get(section.name, {}).items())
-        ends = [address for address, _ in known[1:]] + [section.end]
-        for (address, size), end in zip(known, ends[: len(known)], strict=True):
-            start = address - section.address
-            objects.append((address, section.data[start : start + (size or end - address)]))
-    return objects
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """The flow graph of a function, with what is live before each of its blocks."""
-
-    graph: FlowGraph
-    live_in: dict[int, tuple[str, ...]]
-
-
-def flow(image: Image, function: Function) -> Flow:
-    """Return the flow graph of a function; jump tables and calls that do not return are known."""
-    from kgdbpatch.analysis.cfg import FlowGraph
-    from kgdbpatch.analysis.regset import to_mask
-    from kgdbpatch.isa.registers import names
-    from kgdbpatch.kernel.offline import words
-
-    found = liveness(image)
-    blocks, program = found.blocks, found.program
-    final = (blocks.callee >= 0) & found.summaries.no_return[blocks.callee]
-    graph = FlowGraph(
-        words(image, function.address, function.size // 4),
-        function.address,
-        implicit_edges(image).all,
-        found.indirect.tables,
-        frozenset(program.address[blocks.last[final]].tolist()),
-        _data_words(found, function),
-    )
-    before = found.solve().before
-    places = {int(program.address[first]): number for number, first in enumerate(blocks.first.tolist())}
-    live_in = {
-        start: () if graph.is_data(start) else tuple(names(to_mask(int(before[places[start]]))))
-        for start in graph.blocks
-    }
-    return Flow(graph, live_in)
-
-
-def _data_words(found: ProgramLiveness, function: Function) -> frozenset[int]:
-    """Return the words of a function that are entries of jump tables, or that no way leads to."""
-    from kgdbpatch.analysis.reach import Reach
-
-    program, of_word = found.program, found.blocks.of_word
-    words = range(function.address, function.address + function.size, 4)
-    inside = [at for at in words if (word := program.at(at)) >= 0 and program.function[word] >= 0]
-    data = (Reach.TABLE, Reach.NEVER)
-    return frozenset(at for at in inside if found.reach[of_word[program.at(at)]] in data)
-
-
-def site_checker(image: Image) -> SiteChecker:
-    """Return what answers for the sites of a kernel that does not run."""
-    from kgdbpatch.kernel import offline
-
-    return offline.site_checker(image)
-
-
-def checker(image: Image, *, count: bool = False) -> Checker:
-    """Return what judges sites of a kernel that does not run, as `Kernel.checker` does of one that does."""
-    from kgdbpatch.kernel import offline
-    from kgdbpatch.kernel.checks import Checker
-
-    return Checker(image, offline.planner(image), count=count)
-
-
-def implicit_edges(image: Image) -> ImplicitEdges:
-    """Return where control may go in a kernel without a branch that says so."""
-    from kgdbpatch.kernel import off_limits
-
-    return off_limits.implicit_edges(personality.detect(image), image)
-
-
-def rewritten_reads(image: Image) -> Mapping[int, int]:
-    """Return which registers words may read when the kernel has rewritten them."""
-    return personality.detect(image).rewritten_reads(image)
-
-
-def live(image: Image, site: str) -> LiveRegisters:
-    """Return which registers are live and which are free at a site of a kernel that does not run."""
-    from kgdbpatch.kernel import LiveRegisters
-
-    address = image.resolve(site)
-    instruction, live_there, free = site_checker(image).live(address)
-    return LiveRegisters(address, instruction.written_for(image.model), live_there, free)
-
-
-def why(image: Image, site: str) -> dict[str, int | None]:
-    """Return, for every register live at a site, the nearest instruction that may read it (`Kernel.why`)."""
-    return site_checker(image).why(image.resolve(site))

@@ -78,13 +78,13 @@ class Checker:
         """Say whether the payload could be put at an address, at what cost, and if not where else."""
         symbol = self._image.symbolize(address)
         try:
-            made = self._planner.one(address, self._payload)[1]
+            plan = self._planner.plan_site(address, self._payload)[1]
         except Refused as no:
             nearest = None if no.nearest is None else self._image.symbolize(no.nearest)
             return Check(address, symbol, False, no.rule, str(no), no.nearest, nearest, False, None, (), 0)
-        board = made.springboard_used
+        board = plan.springboard_used
         return Check(
-            address, symbol, True, None, None, None, None, board, made.entry, made.saved, made.body_words
+            address, symbol, True, None, None, None, None, board, plan.entry, plan.saved, plan.body_words
         )
 
     def summary(

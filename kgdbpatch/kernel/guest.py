@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
@@ -187,9 +186,7 @@ class RunningGuest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._owned:
             self.shutdown()
         else:
@@ -346,10 +343,6 @@ class RunningGuest:
         return self._text.words(address, count)
 
     def _install(self) -> Header:
-        arena = self._text.arena
-        physical = self._qemu.ram
-        if arena.physical + arena.size > physical.size:
-            raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
         differences = self._text.differences()
         total = sum(words.size for _, words in self._text.pieces())
         if len(differences) > _WRONG_KERNEL_SHARE * total:
@@ -359,15 +352,8 @@ class RunningGuest:
             raise Refused(
                 "mapping", f"the guest has {len(cpus)} CPUs; the arena would be mapped for one only"
             )
-        self._check_mapping()
-        return self._component.install(arena, self.image.sha256, differences)
-
-    def _check_mapping(self) -> None:
-        """Raise `Refused` (rule ``mapping``) when the running kernel uses the arena's addresses by now."""
-        conflict = self._personality.arena_conflict(self.image, self._qemu.ram.read)
-        if conflict is not None:
-            at = self._text.arena.virtual
-            raise Refused("mapping", f"the arena cannot be mapped at 0x{at:08x}: {conflict}")
+        self._text.check_arena()
+        return self._component.install(self._text.arena, self.image.sha256, differences)
 
     def _wrong(self, why: str) -> WrongKernel:
         return WrongKernel(f"{self.image.path} is not the kernel that runs in '{self.name}': {why}")

@@ -364,9 +364,9 @@ class Watch:
 
     def _verdict(self, reason: str) -> str:
         reason += f"; it had said '{self._oopses[0]}'" if self._oopses else ""
-        draft = self._qemu.directory / "hung.json.new"
-        draft.write_text(json.dumps({"mark": self._mark(), "reason": reason}))
-        draft.rename(self._qemu.directory / "hung.json")
+        new = self._qemu.directory / "hung.json.new"
+        new.write_text(json.dumps({"mark": self._mark(), "reason": reason}))
+        new.rename(self._qemu.directory / "hung.json")
         return reason
 
     def _remembered(self) -> str | None:

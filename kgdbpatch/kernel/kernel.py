@@ -80,9 +80,7 @@ class Kernel(RunningGuest):
 
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""
-        address = self.resolve(site)
-        instruction, live, free = self.site_checker.live(address)
-        return LiveRegisters(address, instruction.written_for(self.image.model), live, free)
+        return self.site_checker.live(self.resolve(site))
 
     def why(self, site: str | int) -> dict[str, int | None]:
         """Return, for every register live at a site, the nearest instruction that may read it.
@@ -111,7 +109,7 @@ class Kernel(RunningGuest):
         from kgdbpatch.kernel.planner import Planner
 
         via = request.via if request else "auto"
-        self._check_mapping()  # modules may have been loaded since
+        self._text.check_arena()  # modules may have been loaded since
         arena = self._component.arena(header.arena)
         tails = self._text.free_tails() if via == "tails" else []
         return Planner(
@@ -135,7 +133,7 @@ class Kernel(RunningGuest):
         """Plan a patch without touching the guest; arguments as for `patch`."""
         request = request or PatchRequest(**asked)
         planner = self._planner(self.header, request)
-        return planner.one(self.resolve(site), planner.payload(request))[1]
+        return planner.plan_site(self.resolve(site), planner.payload(request))[1]
 
     def patch(
         self,
@@ -163,9 +161,9 @@ class Kernel(RunningGuest):
         def change(header: Header, basis: bytes) -> Patch:
             planner = self._planner(header, request)
             payload = planner.payload(request)
-            slot, made = planner.one(self.resolve(site), payload)
-            (identity,) = self._component.apply(header, [(slot, made)], self._text.hook, basis)
-            return Patch.planned(self, identity, made, self._component.pause)
+            planned = planner.plan_site(self.resolve(site), payload)
+            (patch_id,) = self._component.apply(header, [planned], self._text.hook, basis)
+            return Patch.planned(self, patch_id, planned[1], self._component.pause)
 
         return self._change(change)
 
@@ -206,14 +204,14 @@ class Kernel(RunningGuest):
         wanted: Iterable[tuple[int, Payload]],
         progress: Callable[[str], None] = lambda _: None,
     ) -> Batch:
-        planned, refused = planner.each(wanted, progress)
+        planned, refused = planner.plan_sites(wanted, progress)
         ids = self._component.apply(header, planned, self._text.hook, basis)
         pause = self._component.pause
-        made = (
-            Patch.planned(self, identity, plan, pause)
-            for identity, (_, plan) in zip(ids, planned, strict=True)
+        patches = tuple(
+            Patch.planned(self, patch_id, plan, pause)
+            for patch_id, (_, plan) in zip(ids, planned, strict=True)
         )
-        return Batch(tuple(made), tuple(refused), round(pause * 1e6))
+        return Batch(patches, tuple(refused), round(pause * 1e6))
 
     def extensions(self) -> Extensions:
         """Return the extensions that a Darwin kernel has loaded; the guest is stopped meanwhile."""
@@ -235,12 +233,12 @@ class Kernel(RunningGuest):
         """The patch table as it is now; the guest is not stopped. Raises `DeadKernel`."""
         return [Patch.listed(self, row) for row in self.patch_table()] if self.header else []
 
-    def find_patch(self, identity: int) -> Patch:
+    def find_patch(self, patch_id: int) -> Patch:
         """Return a patch by its id, as it stands in the table now; raise `Misuse` when there is none."""
         for row in self.patch_table():
-            if row.id == identity:
+            if row.id == patch_id:
                 return Patch.listed(self, row)
-        raise Misuse(f"the guest has no patch {identity}")
+        raise Misuse(f"the guest has no patch {patch_id}")
 
     def patch_table(self) -> Rows:
         """Return the entries of the patch table, of a dead kernel too; the guest is not stopped."""
@@ -253,10 +251,6 @@ class Kernel(RunningGuest):
             replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
             for record in records
         ]
-
-    def list(self) -> Patches:
-        """Return `patches`; the older name."""
-        return self.patches
 
     def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
         """Return, by id, the CPUs or threads that do not leave a patch, the kernel dead or not.
@@ -278,9 +272,9 @@ class Kernel(RunningGuest):
         """Return what to tell of the patches that somebody does not leave, as `cpus_inside`; or nothing."""
         sites = {record.id: record.site for record in self.records()}
         return "; ".join(
-            f"patch {identity} at {self.image.symbolize(sites[identity])} does not end: "
+            f"patch {patch_id} at {self.image.symbolize(sites[patch_id])} does not end: "
             f"{holder.by} goes on at 0x{holder.address:08x}"
-            for identity, holders in (self.cpus_inside() if sites else {}).items()
+            for patch_id, holders in (self.cpus_inside() if sites else {}).items()
             for holder in holders[:1]
         )
 

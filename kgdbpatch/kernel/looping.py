@@ -102,7 +102,7 @@ class _Seen:
     outside: int = 0
     last: Place = (None, 0)
 
-    def take(self, place: Place | None, spent: float) -> None:
+    def add(self, place: Place | None, spent: float) -> None:
         if place is None:
             self.outside += 1
             return
@@ -135,7 +135,7 @@ class _Look:
         self._cpus: dict[int, _Seen] = {}
         self._threads: dict[Thread, tuple[int, _Seen]] = {}
 
-    def take(self, rows: Sequence[Sequence[Glance]], spent: float, hits: int, eyes: _Eyes) -> None:
+    def add(self, rows: Sequence[Sequence[Glance]], spent: float, hits: int, eyes: _Eyes) -> None:
         """Take notice of a batch of glances; ``hits`` is what the patch has counted since."""
         if hits != self._hits:
             self._left += 1
@@ -145,10 +145,10 @@ class _Look:
         for row in rows:
             for number, glance in enumerate(row):
                 place = eyes.place(glance, self.body)
-                self._cpus.setdefault(number, _Seen()).take(place, spent)
+                self._cpus.setdefault(number, _Seen()).add(place, spent)
                 thread = eyes.thread(glance)
                 if thread is not None:
-                    self._threads.setdefault(thread, (number, _Seen()))[1].take(place, spent)
+                    self._threads.setdefault(thread, (number, _Seen()))[1].add(place, spent)
 
     def holders(self) -> tuple[Holder, ...]:
         """Return the CPUs that do not leave the patch, or else the threads."""
@@ -233,11 +233,11 @@ def cpus_inside(
         clock, spent = rows[-1][0].timebase, qemu.process.cpu_seconds()
         hits = {record.id: record.hits for record in arena.records()}
         for look in open_looks:
-            look.take(rows, spent, hits.get(look.record.id, 0), eyes)
+            look.add(rows, spent, hits.get(look.record.id, 0), eyes)
         open_looks = [look for look in open_looks if not look.settled(spent)]
     found = {look.record.id: (look.record, look.holders()) for look in looks}
     return {
-        identity: holders
-        for identity, (record, holders) in found.items()
+        patch: holders
+        for patch, (record, holders) in found.items()
         if holders and (record.counted or record.calls or not _left(qemu, stopped, record))
     }

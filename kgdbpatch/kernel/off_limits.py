@@ -12,12 +12,7 @@ from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.site_checker import OffLimits
 from kgdbpatch.personality.base import Personality
 
-__all__ = ["implicit_edges", "off_limits"]
-
-
-def implicit_edges(personality: Personality, image: Image) -> ImplicitEdges:
-    """Return where control goes in a kernel without a branch that says so."""
-    return ImplicitEdges(personality.exceptional_edges(image), personality.rewritten_edges(image))
+__all__ = ["off_limits"]
 
 
 def off_limits(personality: Personality, image: Image, changed: Iterable[int] = ()) -> OffLimits:

@@ -11,11 +11,12 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
+from kgdbpatch.kernel.checks import Checker
 from kgdbpatch.kernel.off_limits import off_limits
 from kgdbpatch.kernel.planner import Planner
 from kgdbpatch.patch.site_checker import SiteChecker
 
-__all__ = ["planner", "site_checker", "words"]
+__all__ = ["checker", "planner", "site_checker", "words"]
 
 
 class _Unused:
@@ -52,3 +53,8 @@ def planner(image: Image, *, force: bool = False) -> Planner:
     hook = vectors.hook(system, image, table, lambda at, count: words(image, at, count))
     arena = Arena(_Unused(plan.physical + plan.size), plan)
     return Planner(image, site_checker(image), arena, hook=hook, force=force, stack=system.stack_size(image))
+
+
+def checker(image: Image, *, count: bool = False) -> Checker:
+    """Return what judges sites of a kernel that does not run, as `Kernel.checker` does of one that does."""
+    return Checker(image, planner(image), count=count)

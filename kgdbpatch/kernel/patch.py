@@ -29,7 +29,7 @@ class Patch:
     def __init__(
         self,
         kernel: Kernel,
-        identity: int,
+        patch_id: int,
         site: int,
         entry: str,
         forced: tuple[str, ...],
@@ -39,13 +39,13 @@ class Patch:
         pause: float = 0.0,
     ) -> None:
         self._kernel, self._row, self.plan = kernel, row, plan
-        self.id, self.site, self.entry, self.forced = identity, site, entry, forced
+        self.id, self.site, self.entry, self.forced = patch_id, site, entry, forced
         self.pause_us = round(pause * 1e6)  # how long the guest stood still to have it put in
 
     @classmethod
-    def planned(cls, kernel: Kernel, identity: int, plan: Plan, pause: float) -> Patch:
+    def planned(cls, kernel: Kernel, patch_id: int, plan: Plan, pause: float) -> Patch:
         """Return the handle of a patch just put in; the guest stood still for ``pause`` seconds."""
-        return cls(kernel, identity, plan.site, plan.entry, plan.forced, plan=plan, pause=pause)
+        return cls(kernel, patch_id, plan.site, plan.entry, plan.forced, plan=plan, pause=pause)
 
     @classmethod
     def listed(cls, kernel: Kernel, row: PatchRow) -> Patch:

@@ -41,10 +41,8 @@ from kgdbpatch.results import PatchState
 if TYPE_CHECKING:  # on use: compiler and linker take time to import
     from kgdbpatch.toolchain.compile import Linked
 
-__all__ = ["VIA", "Planned", "Planner"]
+__all__ = ["Planned", "Planner"]
 
-# How sites lead to bodies: a branch where one does it; always a trap; a springboard in a vector's tail.
-VIA = ("auto", "trap", "tails")
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
 _TELL = 1.0  # seconds between two words of progress
 _MANY = 500  # sites for which it pays to look at the whole kernel first
@@ -57,7 +55,7 @@ class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
-    vector tails; ``via`` is one of `VIA`; with ``force`` plans may go against the rules of `FORCEABLE`;
+    vector tails; ``via`` is as of `PatchRequest`; with ``force`` plans may go against the rules of `FORCEABLE`;
     ``stack`` is the size of the kernel's stacks, bytes. Sites are judged within ``reading()``, in which
     the kernel's words may be taken to be those of one moment.
     """
@@ -75,8 +73,6 @@ class Planner:
         stack: int = LEAST_STACK,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        if via not in VIA:
-            raise Misuse(f"via is one of {', '.join(VIA)}, not '{via}'")
         if via == "trap" and hook is None:
             raise Refused("trap", "the program exception of this kernel cannot be hooked")
         if via == "tails" and not tails:
@@ -132,7 +128,7 @@ class Planner:
 
         Raises `OutOfReach` where its branches get to their targets from neither.
         """
-        place = self._allocator.look()
+        place = self._allocator.peek()
         try:
             words(place.body)
         except OutOfReach:
@@ -150,15 +146,15 @@ class Planner:
         name = "the C text" if isinstance(source, str) else str(source)
         compiled, abi, lookup = compile_c(source, entry=entry), self._image.abi, self._image.lookup
 
-        trial = link(compiled, self._allocator.look().body, lookup, abi=abi)
+        trial = link(compiled, self._allocator.peek().body, lookup, abi=abi)
 
         @cache
         def linked(address: int) -> Linked:
             return trial.moved(address) or link(compiled, address, lookup, abi=abi)
 
         def at(address: int) -> tuple[bytes, int, int]:
-            made = linked(address)
-            return made.code, made.constant_size, made.entry
+            moved = linked(address)
+            return moved.code, moved.constant_size, moved.entry
 
         text = np.frombuffer(trial.code[: trial.text_size], ">u4").tolist()
         code_end = trial.address + trial.text_size
@@ -233,12 +229,12 @@ class Planner:
 
     def nearest(self, address: int, refused: Refused) -> int | None:
         """Return the nearest site of the same function that could carry a call."""
-        payload, place = self.any_call(), self._allocator.look()
+        payload, place = self.any_call(), self._allocator.peek()
         for other in itertools.islice(self._site_checker.nearby(address), _NEAR):
             if other in self._patched:
                 continue
             try:
-                self._draft(self._site_checker.site(other), payload, place)
+                self._plan_at(self._site_checker.site(other), payload, place)
             except Refused:
                 continue
             return other
@@ -246,7 +242,7 @@ class Planner:
 
     # ---- plans -----------------------------------------------------------------------------
 
-    def _draft(self, site: Site, payload: Payload, place: Place) -> Plan:
+    def _plan_at(self, site: Site, payload: Payload, place: Place) -> Plan:
         """Plan by a branch, or by a trap where none will do."""
         if self._via == "trap":
             return plan(site, payload, self._allocator.trapped(place))
@@ -286,15 +282,15 @@ class Planner:
         except Refused:
             return plan(site, payload, second)
 
-    def one(self, address: int, payload: Payload) -> tuple[int, Plan]:
+    def plan_site(self, address: int, payload: Payload) -> tuple[int, Plan]:
         """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory.
 
         Raises `Refused` naming the nearest site that would do.
         """
         with self._reading():
-            return self._one(address, payload)
+            return self._plan_site(address, payload)
 
-    def _one(self, address: int, payload: Payload) -> tuple[int, Plan]:
+    def _plan_site(self, address: int, payload: Payload) -> tuple[int, Plan]:
         try:
             return self._placed(address, payload, quick=payload.counted)
         except Refused as refused:
@@ -312,25 +308,21 @@ class Planner:
     @contextmanager
     def _together(self, count: int) -> Iterator[None]:
         """Judge so many sites meanwhile, of one moment's words."""
-        with self._reading(), self._site_checker.many() if count > _MANY else nullcontext():
+        with self._reading(), self._site_checker.in_bulk() if count > _MANY else nullcontext():
             yield
 
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
         """Return why ``payload`` cannot be put at those of ``addresses`` where it cannot."""
-        place, found, chosen = self._allocator.look(), [], list(addresses)
+        place, found, chosen = self._allocator.peek(), [], list(addresses)
         with self._together(len(chosen)):
             for address in chosen:
                 try:
-                    self._draft(self._site(address), payload, place)
+                    self._plan_at(self._site(address), payload, place)
                 except Refused as refused:
                     found.append(refused)
         return found
 
-    def many(self, addresses: Iterable[int], payload: Payload) -> tuple[Planned, list[Refused]]:
-        """Plan ``payload`` at each of ``addresses``, as `each`."""
-        return self.each((address, payload) for address in addresses)
-
-    def each(
+    def plan_sites(
         self, wanted: Iterable[tuple[int, Payload]], progress: Callable[[str], None] = lambda _: None
     ) -> tuple[Planned, list[Refused]]:
         """Plan each (address, payload); return the plans, and the refusals of the others.
@@ -339,14 +331,10 @@ class Planner:
         arena has no room for all, `Misuse` when an address is given twice.
         """
         chosen = list(wanted)
-        with (
-            self._reading(),
-            self._site_checker.many() if len(chosen) > _MANY else nullcontext(),
-            uncollected(),
-        ):
-            return self._each(chosen, progress)
+        with self._together(len(chosen)), uncollected():
+            return self._plan_sites(chosen, progress)
 
-    def _each(
+    def _plan_sites(
         self, wanted: list[tuple[int, Payload]], progress: Callable[[str], None]
     ) -> tuple[Planned, list[Refused]]:
         planned, refusals, seen = [], [], set[int]()
@@ -370,14 +358,14 @@ class Planner:
     def _placed(self, address: int, payload: Payload, *, quick: bool = False) -> tuple[int, Plan]:
         """Plan and take a place; ``quick`` is not for many: each is a run of the table by itself."""
         site, warnings = self._once(self._site(address), payload)
-        first = self._allocator.look(quick=quick)
-        draft = self._draft(site, payload, first)  # to learn its size
-        place = self._allocator.look(len(draft.code), len(draft.springboard_code), quick=quick)
-        made = draft if place == first else self._draft(site, payload, place)
-        sizes = [(len(plan.code), len(plan.springboard_code)) for plan in (made, draft)]
-        assert made.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
-        made = replace(made, warnings=made.warnings + warnings)
-        return self._allocator.take(made, quick=quick), made
+        first = self._allocator.peek(quick=quick)
+        trial = self._plan_at(site, payload, first)  # to learn its size
+        place = self._allocator.peek(len(trial.code), len(trial.springboard_code), quick=quick)
+        plan = trial if place == first else self._plan_at(site, payload, place)
+        sizes = [(len(one.code), len(one.springboard_code)) for one in (plan, trial)]
+        assert plan.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
+        plan = replace(plan, warnings=plan.warnings + warnings)
+        return self._allocator.claim(plan, quick=quick), plan
 
 
 def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:

@@ -53,25 +53,25 @@ def take_out(
     """
     table = component.arena(header.arena).table()
     records = {record.id: record for record in table.records()}
-    for identity in ids or ():
-        if identity not in records:
-            raise Misuse(f"the guest has no patch {identity}")
+    for patch_id in ids or ():
+        if patch_id not in records:
+            raise Misuse(f"the guest has no patch {patch_id}")
     wanted = set(records if ids is None else ids)
-    damaged = {identity for identity in wanted if records[identity].state is PatchState.DAMAGED}
-    refused = [] if force else [_refusal(records[identity]) for identity in sorted(damaged)]
+    damaged = {patch_id for patch_id in wanted if records[patch_id].state is PatchState.DAMAGED}
+    refused = [] if force else [_refusal(records[patch_id]) for patch_id in sorted(damaged)]
     if refused and ids is not None:
         raise refused[0]
     if not force:
         wanted -= damaged
     held = component.remove(header, table, wanted, basis)
 
-    def state(identity: int) -> PatchState:
-        if identity in held:
+    def state(patch_id: int) -> PatchState:
+        if patch_id in held:
             return PatchState.RETIRED
-        return PatchState.DROPPED if identity in damaged else PatchState.REMOVED
+        return PatchState.DROPPED if patch_id in damaged else PatchState.REMOVED
 
     order = sorted(wanted) if ids is None else list(dict.fromkeys(ids))
-    patches = tuple(replace(as_patch(records[identity]), state=state(identity)) for identity in order)
+    patches = tuple(replace(as_patch(records[patch_id]), state=state(patch_id)) for patch_id in order)
     return Removal(patches, tuple(refused))
 
 

@@ -15,7 +15,7 @@ from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.component.table import Table
-from kgdbpatch.errors import Refused
+from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification
@@ -52,6 +52,15 @@ class RunningText:
     def arena(self) -> ArenaPlan:
         """The arena of a guest that was booted with the profile's memory plan."""
         return self._personality.arena(self._image)
+
+    def check_arena(self) -> None:
+        """Raise `Misuse` where the guest has no memory for the arena, `Refused` where the kernel maps it."""
+        arena = self.arena
+        if arena.physical + arena.size > self._ram.size:
+            raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
+        conflict = self._personality.arena_conflict(self._image, self._ram.read)
+        if conflict is not None:
+            raise Refused("mapping", f"the arena cannot be mapped at 0x{arena.virtual:08x}: {conflict}")
 
     def header(self) -> Header | None:
         """Return the component's header, or None when the guest has none."""

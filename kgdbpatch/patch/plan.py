@@ -320,7 +320,7 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
             "reach", f"the springboards are out of branch reach of 0x{site.address:08x}", site.address
         )
     free = site.free - {"lr"} if linked else site.free
-    made = springboard(place.springboard, place.body, site, free)
+    board = springboard(place.springboard, place.body, site, free)
     return _Entrance(
-        to_springboard[0] | link, place.springboard, tuple(made.words), tuple(made.undo), made.saved
+        to_springboard[0] | link, place.springboard, tuple(board.words), tuple(board.undo), board.saved
     )

@@ -30,6 +30,7 @@ from kgdbpatch.isa.registers import ALL, FPRS, bit, names
 from kgdbpatch.patch.reentry import Ways
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
+from kgdbpatch.results import LiveRegisters
 
 __all__ = ["OffLimits", "SiteChecker"]
 
@@ -110,11 +111,6 @@ class SiteChecker:
     def __repr__(self) -> str:
         return f"SiteChecker({self._image!r})"
 
-    def forget(self) -> None:
-        """Drop what was derived from the kernel's words (it was replaced by a snapshot)."""
-        self._hazards.cache_clear()
-        self.__dict__.pop("_index", None)
-
     @cached_property
     def _index(self) -> LivenessIndex:
         off_limits = self._off_limits
@@ -187,7 +183,7 @@ class SiteChecker:
         )
 
     @contextmanager
-    def many(self) -> Iterator[None]:
+    def in_bulk(self) -> Iterator[None]:
         """Judge many sites meanwhile: what is common to them is found out once, of the words now."""
         before = self._index.together
         self._hazardous, self._index.together = HazardousWords(self._sections()), _TOGETHER
@@ -231,19 +227,13 @@ class SiteChecker:
         self.function(address)
         return decode(int(self._words(address, 1)[0]), address)
 
-    def live(self, address: int) -> tuple[Instruction, tuple[str, ...], tuple[str, ...]]:
-        """Return the instruction at ``address``, the registers live and those free before it.
-
-        Raises `Refused` where none is.
-        """
+    def live(self, address: int) -> LiveRegisters:
+        """Return which registers are live and which are free before ``address``, or raise `Refused`."""
         instruction = self.instruction(address)
         for refused in self._data(instruction):
             raise refused
-        return (
-            instruction,
-            tuple(names(self._live(address))),
-            tuple(names(self._free(address))),
-        )
+        live, free = (tuple(names(mask)) for mask in (self._live(address), self._free(address)))
+        return LiveRegisters(address, instruction.written_for(self._image.model), live, free)
 
     def site(self, address: int, *, force: bool = False) -> Site:
         """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it.

@@ -16,7 +16,7 @@ from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.call_graph import CallKind
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.guests import Recipe
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import analyses, catalog
 
 from .code import BASE, assemble
 
@@ -91,7 +91,7 @@ def test_as_the_linker_relocated_it(level: str, tmp_path: Path) -> None:
     ]
     subprocess.run(["powerpc-linux-gnu-gcc", *flags, "-o", "kernel", "a.c"], cwd=tmp_path, check=True)
     image = catalog.open_image(str(tmp_path / "kernel"))
-    graph = catalog.call_graph(image)
+    graph = analyses.call_graph(image)
     found = {
         (image.symbolize(c.source), image.symbolize(c.target))
         for c in graph.calls
@@ -126,7 +126,7 @@ def test_who_hands_out_a_function_of_linux() -> None:
     if path is None:
         pytest.skip("the image of 'linux' is not built; run: kgdbpatch image build linux")
     image = catalog.open_image(str(path))
-    graph = catalog.call_graph(image)
+    graph = analyses.call_graph(image)
     places = {image.symbolize(c.source) for c in graph.callers(image.lookup("udp_sendmsg"))}
     assert {"udp_prot", "udplite_prot"} <= places
     assert not places & {"inet_init", "logic_pio_to_hwaddr", "sockstat_seq_show"}

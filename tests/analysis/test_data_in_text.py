@@ -14,7 +14,7 @@ import pytest
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import analyses, offline
 from kgdbpatch.patch.site_checker import SiteChecker
 
 from .code import link, needs_as
@@ -57,7 +57,7 @@ def _image(body: str, place: Path, more: str = "") -> Image:
 
 def _data(image: Image, name: str = "f") -> list[int]:
     """Return the indices of the words of a function that are refused as data."""
-    site_checker, found = catalog.site_checker(image), []
+    site_checker, found = offline.site_checker(image), []
     function = image.function_at(image.lookup(name))
     assert function is not None
     for index in range(function.size // 4):
@@ -74,7 +74,7 @@ def _data(image: Image, name: str = "f") -> list[int]:
 def test_jump_tables(code: str, tmp_path: Path) -> None:
     image = _image(code if "4:" in code else code + CASES, tmp_path)
     f = image.lookup("f")
-    (targets,) = catalog.liveness(image).indirect.tables.values()
+    (targets,) = analyses.liveness(image).indirect.tables.values()
     function = image.function_at(f)
     assert function is not None
     size = function.size
@@ -95,7 +95,7 @@ def test_what_only_an_unresolved_branch_may_lead_to_is_no_site(code: str, tmp_pa
 def test_force_takes_for_code_what_may_be_code_only(tmp_path: Path) -> None:
     """Where an unknown branch may lead; never an entry of a jump table, or what is no instruction."""
     image = _image(" mtctr r3\n bctr\n .long 0x7c832214, 0\n blr", tmp_path)
-    site_checker, f = catalog.site_checker(image), image.lookup("f")
+    site_checker, f = offline.site_checker(image), image.lookup("f")
     with pytest.raises(Refused, match="--force"):
         site_checker.site(f + 8)
     assert site_checker.site(f + 8, force=True).forced == ("data",)
@@ -103,7 +103,7 @@ def test_force_takes_for_code_what_may_be_code_only(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="not an instruction"):
         site_checker.site(f + 12, force=True)
     image = _image(TABLES["absolute"] + CASES, tmp_path)
-    site_checker, f = catalog.site_checker(image), image.lookup("f")
+    site_checker, f = offline.site_checker(image), image.lookup("f")
     for index in _data(image):
         with pytest.raises(Refused, match="jump table"):
             site_checker.site(f + 4 * index, force=True)
@@ -185,14 +185,14 @@ def test_a_helper_that_is_blrl_comes_back(tmp_path: Path) -> None:
     code = "mflr r0\n bl slot\n mflr r30\n mtlr r0\n add r3,r7,r8\n blr"
     slot = " .type slot,@function\nslot: blrl\n .long 0\n .size slot,.-slot\n"
     image = _image(code, tmp_path, slot)
-    f, site_checker = image.lookup("f"), catalog.site_checker(image)
-    assert not {"r0", "r7", "r8"} & set(site_checker.live(f + 4)[2])
+    f, site_checker = image.lookup("f"), offline.site_checker(image)
+    assert not {"r0", "r7", "r8"} & set(site_checker.live(f + 4).free)
     assert _data(image) == []
     function = image.function_at(f)
     assert function is not None
     assert [
         leaving.kind.value
-        for block in catalog.flow(image, function).graph.blocks.values()
+        for block in analyses.flow(image, function).graph.blocks.values()
         for leaving in block.exits
     ] == ["return"]
 
@@ -201,21 +201,21 @@ def test_what_a_routine_skips_to_may_read_anything(tmp_path: Path) -> None:
     """What comes behind the call is no guide: control goes past the word, which would set r9."""
     code = "mflr r31\n li r9,5\n bl skips\n li r9,1\n mr r3,r9\n mtlr r31\n blr"
     image = _image(code, tmp_path, OTHERS)
-    assert "r9" not in catalog.site_checker(image).live(image.lookup("f") + 8)[2]
+    assert "r9" not in offline.site_checker(image).live(image.lookup("f") + 8).free
 
 
 def test_cfg_shows_tables_as_data(tmp_path: Path) -> None:
     image = _image(TABLES["absolute"] + CASES, tmp_path)
     function = image.function_at(image.lookup("f"))
     assert function is not None
-    flow = catalog.flow(image, function)
+    flow = analyses.flow(image, function)
     data = [block for start, block in flow.graph.blocks.items() if flow.graph.is_data(start)]
     assert [(block.end - block.start, block.successors, block.exits) for block in data] == [(12, (), ())]
 
 
 def test_an_address_that_memory_holds_tells_of_code_and_data_alike(tmp_path: Path) -> None:
     image = _image("blr\n1: li r3,1\n blr", tmp_path, " .data\n .long 1b\n")
-    liveness = catalog.liveness(image)
+    liveness = analyses.liveness(image)
     assert list(liveness.reach) == [Reach.CODE, Reach.DOUBTFUL]
 
 
@@ -250,7 +250,7 @@ def test_all_that_gcc_makes_of_switches_are_sites(options: tuple[str, ...], tmp_
     flags = (*options, "-nostartfiles", "-static", "-mno-sdata")
     subprocess.run([GCC, *flags, "-o", tmp_path / "x.elf", tmp_path / "x.c"], check=True)
     image = Image.load(tmp_path / "x.elf")
-    site_checker = catalog.site_checker(image)
+    site_checker = offline.site_checker(image)
     for function in image.functions:
         if re.fullmatch(r"f\d+x?|_start", function.name):
             refused = [

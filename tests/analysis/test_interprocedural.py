@@ -16,7 +16,7 @@ from kgdbpatch.errors import Misuse
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.isa.registers import mask
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import analyses, catalog
 
 from .code import BASE, needs_as
 from .programs import free, index, program, reader
@@ -152,7 +152,7 @@ def kernel(request: pytest.FixtureRequest) -> tuple[Image, ProgramLiveness]:
         image = catalog.open_image(str(catalog.image_path(request.param)))
     except Misuse as missing:
         pytest.skip(str(missing))
-    return image, catalog.liveness(image)
+    return image, analyses.liveness(image)
 
 
 def test_jump_tables_are_resolved(kernel: tuple[Image, ProgramLiveness]) -> None:

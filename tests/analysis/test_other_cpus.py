@@ -15,7 +15,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import offline
 from kgdbpatch.patch.payload import asm_payload
 from kgdbpatch.toolchain.compile import compile_c, link
 
@@ -77,7 +77,7 @@ def test_branches_to_the_target_register_of_power8_are_told_apart() -> None:
 @pytest.mark.parametrize(("name", "machine"), _OTHERS)
 def test_they_are_no_sites(tmp_path: Path, name: str, machine: str) -> None:
     kernel = _kernel(tmp_path, f'.globl _start\n_start: .machine "{machine}"\n nop\n {name}\n blr\n')
-    site_checker = catalog.site_checker(kernel)
+    site_checker = offline.site_checker(kernel)
     site_checker.site(kernel.entry)
     with pytest.raises(Refused) as refused:
         site_checker.site(kernel.entry + 4, force=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch.image import Image
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import catalog, offline
 
 from .code import link, needs_as
 
@@ -68,7 +68,7 @@ def _multiple(n: int) -> str:
 
 
 def _free(image: Image, site: int) -> set[str]:
-    return set(catalog.site_checker(image).live(site)[2])
+    return set(offline.site_checker(image).live(site).free)
 
 
 def _check(image: Image, user: int, n: int) -> None:
@@ -268,9 +268,9 @@ back: lwz r0,4(r11)
     blr
 """
     image = link(source, tmp_path)
-    site_checker, user = catalog.site_checker(image), image.lookup("user")
+    site_checker, user = offline.site_checker(image), image.lookup("user")
     for index in range(5):
-        assert {"f30", "f31"} <= set(site_checker.live(user + 4 * index)[1])
+        assert {"f30", "f31"} <= set(site_checker.live(user + 4 * index).live)
 
 
 PROGRAM = """
@@ -296,7 +296,7 @@ def test_what_gcc_calls_to_save_registers(options: tuple[str, ...], tmp_path: Pa
     image = Image.load(tmp_path / "x.elf")
     f = image.lookup("f")
     savers = {image.lookup(f"_savegpr_{n}"): n for n in ALL if image.lookup(f"_savegpr_{n}") is not None}
-    site_checker = catalog.site_checker(image)
+    site_checker = offline.site_checker(image)
     site = f
     while (target := site_checker.instruction(site).target) not in savers:
         site += 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import offline
 
 from .code import link, needs_as
 
@@ -17,7 +17,7 @@ LEAVE = "lwz r0,20(r1)\n mtlr r0\n addi r1,r1,16\n blr"
 def _free(source: str, place: Path, site: int) -> set[str]:
     """Return what is free at a word of the function f."""
     image = link(f" .globl f\n .type f,@function\n{source}\n", place)
-    return set(catalog.site_checker(image).live(image.lookup("f") + 4 * site)[2])
+    return set(offline.site_checker(image).live(image.lookup("f") + 4 * site).free)
 
 
 def test_the_static_chain_of_a_nested_function_is_live_though_read_late(tmp_path: Path) -> None:

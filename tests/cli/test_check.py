@@ -116,7 +116,7 @@ def test_a_summary_counts_what_apply_would_refuse(cli: Cli, elf: Path, options: 
     places = [at for f in image.functions for at in range(f.address, f.end, 4)]
     for address in places:
         try:
-            plans.one(address, payload)
+            plans.plan_site(address, payload)
         except Refused as refused:
             rules[refused.rule] = rules.get(refused.rule, 0) + 1
     assert rules["reservation"] > 1

@@ -65,9 +65,9 @@ class Sample:
         allocator, found = self.arena.allocator(), []
         for at in sites:
             site = Site(decode(self.ram.word(at), at), _FREE, _FREE, SYSV)
-            place = allocator.look()
+            place = allocator.peek()
             made = plan(site, payload or count_payload(), allocator.near(place) or place)
-            found.append((allocator.take(made), made))
+            found.append((allocator.claim(made), made))
         return found
 
     def calling(self, site: int) -> list[tuple[int, Plan]]:

@@ -37,14 +37,14 @@ def test_the_lowest_free_slot_is_next_and_quick_ones_only_where_asked_for(
     for quick in wanted:
         free = (slot for slot in range(layout.RECORDS) if slot not in taken)
         expected = next(slot for slot in free if not quick or slot % layout.QUICK == 0)
-        counter = places.look(32, quick=quick).counter
+        counter = places.peek(32, quick=quick).counter
         assert counter == PLAN.virtual + layout.TABLE_OFFSET + expected * layout.RECORD.itemsize + 44
-        assert places.take(CODE, quick=quick) == expected
+        assert places.claim(CODE, quick=quick) == expected
         taken.add(expected)
 
 
 def test_a_full_table_is_refused() -> None:
     places = allocator([slot for slot in range(layout.RECORDS) if slot not in (5, layout.QUICK)])
-    assert [places.take(CODE), places.take(CODE)] == [5, layout.QUICK]
+    assert [places.claim(CODE), places.claim(CODE)] == [5, layout.QUICK]
     with pytest.raises(Refused, match="the patch table is full"):
-        places.look(32)
+        places.peek(32)

@@ -213,6 +213,24 @@ def test_an_installation_that_was_cut_off_is_none() -> None:
     assert fuse > 3
 
 
+def test_an_installation_over_an_older_one_that_was_cut_off_is_none() -> None:
+    """Hidden memory outlives a reset of the guest: what was installed then is not to be found half new."""
+    for fuse in range(100):
+        sample = Sample()
+        older = sample.header
+        sample.machine.bats = [[0, 0] for _ in range(8)]
+        sample.machine.fuse = fuse
+        try:
+            sample.client.install(sample.plan, "11" * 32, {0x2000: 0x6000_0000})
+        except Killed:
+            found = sample.client.header(sample.plan.physical)
+            assert found == (None if fuse else older), fuse
+        else:
+            break
+    assert fuse > 3
+    assert (sample.header.image_sha256, sample.header.next_id) == ("11" * 32, 1)
+
+
 @pytest.mark.parametrize("msr", [ME, KERNEL | POW, KERNEL & ~EE & ~2])
 def test_nothing_is_done_where_the_cpu_cannot_be_lent(msr: int) -> None:
     """It naps, or it is where an exception has just begun and does not get on."""

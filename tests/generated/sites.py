@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
-from kgdbpatch.kernel import catalog
+from kgdbpatch.kernel import offline
 from kgdbpatch.patch.site import Site
 
 __all__ = ["judged"]
@@ -15,7 +15,7 @@ __all__ = ["judged"]
 
 def judged(image: Image, addresses: Iterable[int]) -> tuple[tuple[Site, ...], Counter[str]]:
     """Return the sites at those addresses that no rule refuses, and how often each rule refuses one."""
-    survey, found, refused = catalog.site_checker(image), list[Site](), Counter[str]()
+    survey, found, refused = offline.site_checker(image), list[Site](), Counter[str]()
     for address in addresses:
         try:
             found.append(survey.site(address))

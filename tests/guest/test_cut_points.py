@@ -13,6 +13,7 @@ import pytest
 
 from kgdbpatch.errors import Refused, TargetLost
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel.planner import Planned
 from kgdbpatch.patch.request import PatchRequest
 
 from . import parts
@@ -42,23 +43,24 @@ def stacked(kernel: Kernel) -> None:
         kernel.patch(SITE, count=True)
 
 
+def counters(kernel: Kernel) -> Planned:
+    """Plan counters at some functions."""
+    planner = parts.planner(kernel)
+    payload = planner.payload(PatchRequest(count=True))
+    return planner.plan_sites((at, payload) for at in functions(kernel)[FUNCTIONS : 3 * FUNCTIONS])[0]
+
+
 def apply(kernel: Kernel) -> Callable[[], object]:
     """Bodies of more than one packet, a batch planned once."""
     component, header = kernel._component, kernel.header
-    planner = parts.planner(kernel)
-    planned, _ = planner.many(
-        functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(PatchRequest(count=True))
-    )
+    planned = counters(kernel)
     return lambda: component.apply(header, planned)
 
 
 def refused(kernel: Kernel) -> Callable[[], object]:
     """A batch whose last site holds another word than planned: all the others are taken back."""
     component, header = kernel._component, kernel.header
-    planner = parts.planner(kernel)
-    planned, _ = planner.many(
-        functions(kernel)[FUNCTIONS : 3 * FUNCTIONS], planner.payload(PatchRequest(count=True))
-    )
+    planned = counters(kernel)
     slot, last = max(planned, key=lambda entry: entry[0])
     other = [entry for entry in planned if entry[0] != slot]
     wrong = [*other, (slot, replace(last, original=last.original ^ 1))]

@@ -6,7 +6,7 @@ import pytest
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
-from kgdbpatch.kernel import Kernel, catalog
+from kgdbpatch.kernel import Kernel, analyses, catalog, offline
 
 from .parts import client
 
@@ -46,10 +46,10 @@ def test_their_functions_are_the_kernels(kernel: Kernel) -> None:
     assert found.address <= function.address < found.address + found.text_size
     (section,) = (s for s in image.sections if s.name == function.section)
     assert section.data == kernel.read_virtual(section.address, section.size)
-    flow = catalog.flow(image, function)
+    flow = analyses.flow(image, function)
     assert function.address in flow.live_in
     assert all(start in function for start in flow.live_in)
-    live = catalog.live(image, "packet_filter")
+    live = offline.site_checker(image).live(image.resolve("packet_filter"))
     assert "r3" in live.live  # its argument
     assert "lr" in live.live
     assert {f.address for f in kernel.image.functions} < {f.address for f in image.functions}

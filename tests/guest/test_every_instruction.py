@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from kgdbpatch.image import Function
-from kgdbpatch.kernel import Batch, Kernel, catalog
+from kgdbpatch.kernel import Batch, Kernel, analyses
 
 RUN = 60  # seconds under every instruction of darwin
 FUNCTIONS, BATCH = 2000, 20_000  # of Linux
@@ -92,7 +92,7 @@ def test_every_instruction_of_many_functions_of_linux(kernel: Kernel) -> None:
 @pytest.mark.kernel("linux")
 def test_every_basic_block_of_linux(kernel: Kernel) -> None:
     """The first instruction of each, in one apply."""
-    liveness = catalog.liveness(kernel.image)
+    liveness = analyses.liveness(kernel.image)
     inside = liveness.program.function[liveness.blocks.first] >= 0
     firsts = liveness.program.address[liveness.blocks.first[inside]].tolist()
     (text,) = (section for section in kernel.image.code_sections() if section.name == ".text")

@@ -16,7 +16,7 @@ from kgdbpatch.component.quiescence import interrupted_contexts
 from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Function, Image
-from kgdbpatch.kernel import Kernel, catalog
+from kgdbpatch.kernel import Kernel, analyses
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
@@ -142,7 +142,7 @@ class Executed(threading.Thread):
 
 def blocks_of(image: Image, functions: list[Function]) -> list[int]:
     """Return the first instructions of the functions' basic blocks."""
-    return sorted({start for f in functions for start in catalog.flow(image, f).graph.blocks})
+    return sorted({start for f in functions for start in analyses.flow(image, f).graph.blocks})
 
 
 def compare(kernel: Kernel, blocks: list[int], enough: int, tmp_path: Path) -> dict[int, int]:

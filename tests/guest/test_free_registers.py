@@ -12,7 +12,7 @@ import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function
-from kgdbpatch.kernel import Batch, Kernel, catalog
+from kgdbpatch.kernel import Batch, Kernel, analyses
 
 from .junk import junk
 
@@ -138,7 +138,7 @@ def test_free_registers_everywhere_in_darwin(kernel: Kernel) -> None:
 def _running_sites(kernel: Kernel) -> list[int]:
     """Return the instructions of the basic blocks that the workload runs: functions first, then blocks."""
     run = _hit(kernel, [f.address for f in kernel.image.functions if f.section == ".text"])
-    liveness = catalog.liveness(kernel.image)
+    liveness = analyses.liveness(kernel.image)
     first, last = (
         liveness.program.address[at].tolist() for at in (liveness.blocks.first, liveness.blocks.last)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kgdbpatch.errors import Refused, TargetTimeout
-from kgdbpatch.kernel import Kernel, catalog
+from kgdbpatch.kernel import Kernel, analyses
 
 
 def _judge(targets: tuple[int, ...], source: str = "ctr") -> str:
@@ -40,7 +40,7 @@ def _watch(kernel: Kernel, most: int, rounds: int) -> tuple[int, int, int]:
 
     Return how many were watched, how many taken, and how often.
     """
-    tables = catalog.liveness(kernel.image).indirect.tables
+    tables = analyses.liveness(kernel.image).indirect.tables
     watched = 0
     for site, targets in sorted(tables.items()):
         watched += _watch_one(kernel, site, targets)
@@ -74,7 +74,7 @@ def _go_on(kernel: Kernel) -> None:
 @pytest.mark.soak
 def test_a_target_outside_is_noticed(kernel: Kernel) -> None:
     """The judge's own judge: with one target held back the kernel does not go on."""
-    tables = catalog.liveness(kernel.image).indirect.tables
+    tables = analyses.liveness(kernel.image).indirect.tables
     # not the table of printf, which is needed to hear of it
     site = next(site for site in tables if kernel.image.symbolize(site).startswith("_interpret"))
     assert _watch_one(kernel, site, tables[site][:1])

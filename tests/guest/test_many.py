@@ -52,7 +52,8 @@ def test_every_function_is_counted(kernel: Kernel, profile: str) -> None:
         assert set(boards) == {None}
         kernel.remove_all()
         planner = parts.planner(kernel)
-        planned, _ = planner.many([function.address for function in functions], planner.any_call())
+        call = planner.any_call()
+        planned, _ = planner.plan_sites((function.address, call) for function in functions)
         boards = [made.springboard for _, made in planned]
         assert 0 < sum(board is not None for board in boards) <= 256
         assert None in boards
@@ -128,7 +129,7 @@ def test_all_or_nothing(kernel: Kernel) -> None:
     planner = parts.planner(kernel)
     payload = planner.payload(PatchRequest(count=True))
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"][:40]
-    planned, _ = planner.many(functions, payload)
+    planned, _ = planner.plan_sites((function, payload) for function in functions)
     slot, plan = planned[25]
     planned[25] = slot, dataclasses.replace(plan, original=plan.original ^ 1)
     with parts.client(kernel) as component, pytest.raises(Refused, match="not 0x") as refused:

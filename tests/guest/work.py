@@ -51,7 +51,8 @@ def hits(patch: Patch) -> int:
 def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "auto") -> None:
     """Count at sites the last of which holds another word than planned, which refuses all of them."""
     planner = parts.planner(kernel, via)
-    planned, _ = planner.many(map(kernel.resolve, sites), planner.payload(PatchRequest(count=True)))
+    payload = planner.payload(PatchRequest(count=True))
+    planned, _ = planner.plan_sites((kernel.resolve(site), payload) for site in sites)
     slot, last = planned[-1]
     wrong = [*planned[:-1], (slot, replace(last, original=last.original ^ 1))]
     with parts.client(kernel) as component, pytest.raises(Refused, match="as expected"):

@@ -107,6 +107,32 @@ def test_nothing_is_put_over_a_damaged_or_unfinished_one(image: Image) -> None:
     assert tiny.plan(SITE).original == own
 
 
+@ways
+def test_each_is_judged_by_the_word_that_the_newer_ones_left(
+    image: Image, system: type[Bare], vias: tuple[str, ...]
+) -> None:
+    """An apply may have been cut off before its splice, or the word overwritten, by the kernel itself even."""
+    tiny = Tiny(image, system())
+    own = tiny.word(SITE)
+    for via in vias:
+        tiny.apply(SITE, request=NOP, via=via)
+    first, second, third = (record.splice for record in tiny.records)
+    stand = {
+        third: ("active", "active", "active"),
+        second: ("active", "active", "unfinished"),
+        first: ("active", "unfinished", "damaged"),
+        own: ("unfinished", "damaged", "damaged"),
+        0x6000_0000: ("damaged", "damaged", "damaged"),
+    }
+    for word, states in stand.items():
+        tiny.ram.put(image.resolve(SITE), word)
+        assert tiny.states == dict(enumerate(states, 1)), hex(word)
+    tiny.ram.put(image.resolve(SITE), second)
+    assert tiny.passes(SITE) == [2, 1]
+    tiny.remove()
+    assert (tiny.states, tiny.word(SITE)) == ({}, own)
+
+
 def test_a_damaged_one_is_refused_and_dropped_by_force(image: Image) -> None:
     tiny = Tiny(image, Near())
     tiny.apply(SITE, "leaf0")

@@ -59,7 +59,8 @@ def test_a_trap_is_the_last_resort(image: Image) -> None:
     assert [plan.entry for _, plan in planned] == ["springboard"] * 2 + ["trap"] * 8
     assert refused == []
     planner = Planner(image, tiny.site_checker, tiny.arena)  # there is no hook to be had
-    planned, refused = planner.many(map(image.resolve, LEAVES), planner.payload(COUNT))
+    payload = planner.payload(COUNT)
+    planned, refused = planner.plan_sites((image.resolve(site), payload) for site in LEAVES)
     assert len(planned) == 2
     assert {refusal.rule for refusal in refused} == {"springboard"}
 
@@ -81,10 +82,44 @@ def test_no_two_plans_share_anything(image: Image, system: type[Bare]) -> None:
     assert all(body % layout.BODY_ALIGNMENT == 0 for body in bodies)
 
 
+class Both(Near):
+    """A system with room for springboards and for bodies near the text."""
+
+    def springboard_window(self, image: Image) -> Window:
+        return Window(0x1000, 0x2000)
+
+
+def test_a_newer_body_can_go_on_without_the_older_patch(image: Image) -> None:
+    """The older one's springboard is in everybody's reach; the instruction that it moved is not."""
+    tiny = Tiny(image, Both())
+    tiny.apply("work+0xc", request=PatchRequest(call="deeper"))
+    assert tiny.records[0].entry == "springboard"
+    near = tiny.text.arena.near
+    assert near is not None
+    assert near.start <= tiny.plan("leaf0").body < near.end, "as where there is no older one"
+    tiny.apply("work+0xc")
+    assert tiny.passes("work+0xc") == [2, 1]
+    tiny.remove(1)
+    assert tiny.passes("work+0xc") == [2]
+    assert tiny.verify().ok
+
+
+@pytest.mark.parametrize("system", [Near, Far])
+def test_a_body_is_put_where_there_is_room_for_all_of_it(image: Image, system: type[Bare]) -> None:
+    tiny = Tiny(image, system())
+    tiny.apply("leaf0", "leaf1")
+    tiny.remove(1)
+    (other,) = tiny.records
+    made = tiny.plan("leaf2", PatchRequest(asm="nop\n" * 100))
+    assert made.body >= other.body + other.body_size, "not in the small gap that the first one left"
+    planned, _ = tiny.planned(["leaf2"])
+    assert [plan.body < other.body for _, plan in planned] == [True], "which is for a small one"
+
+
 def test_one_patch_alone_gets_a_counter_that_is_quickly_reached(image: Image) -> None:
     tiny = Tiny(image, Near())
     planner = tiny.planner()
-    slots = [planner.one(image.resolve(site), planner.payload(COUNT))[0] for site in LEAVES[:3]]
+    slots = [planner.plan_site(image.resolve(site), planner.payload(COUNT))[0] for site in LEAVES[:3]]
     assert slots == [0, layout.QUICK, 2 * layout.QUICK]
     assert [slot for slot, _ in tiny.planned(LEAVES[:3])[0]] == [0, 1, 2]
 
@@ -131,7 +166,8 @@ def test_force_goes_against_a_rule_and_says_so(image: Image) -> None:
     with pytest.raises(Refused, match="cannot count, forced or not"):
         tiny.plan("lock+0x4", force=True)
     planner = tiny.planner(force=True)
-    planned, _ = planner.many([image.resolve("lock+0x4")], planner.payload(PatchRequest(asm="nop")))
+    payload = planner.payload(PatchRequest(asm="nop"))
+    planned, _ = planner.plan_sites([(image.resolve("lock+0x4"), payload)])
     tiny.client.apply(tiny.header, planned)
     assert [record.forced for record in tiny.records] == [("reservation",)]
 
@@ -166,8 +202,8 @@ def test_ways_that_this_kernel_has_not(image: Image) -> None:
         with pytest.raises(Refused) as refused:
             Planner(image, tiny.site_checker, tiny.arena, via=via)
         assert refused.value.rule == rule
-    with pytest.raises(Misuse, match="via is one of"):
-        Planner(image, tiny.site_checker, tiny.arena, via="magic")
+    with pytest.raises(Misuse, match="'magic' is no way to a patch"):
+        PatchRequest(count=True, via="magic")
 
 
 def test_plans_are_made_anew_of_what_is_there(image: Image) -> None:

@@ -30,7 +30,8 @@ def test_plans(profile: str, force: bool, monkeypatch: pytest.MonkeyPatch) -> No
 
     def plans() -> tuple[list[object], list[object]]:
         made = offline.planner(image, force=force)
-        planned, refused = made.many(sites, made.payload(PatchRequest(count=True)))
+        payload = made.payload(PatchRequest(count=True))
+        planned, refused = made.plan_sites((site, payload) for site in sites)
         told = [(one.rule, str(one), one.address, one.nearest) for one in refused]
         return [*planned], [*told]
 

@@ -10,7 +10,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.personality.bare import Bare
 
-from .tiny import Far, Near, Tiny
+from .tiny import STACK, Far, Near, Tiny
 
 pytestmark = needs_as
 each = pytest.mark.parametrize("system", [Near, Far])
@@ -100,6 +100,17 @@ def test_a_trap_of_another_site_keeps_the_hook_alone(image: Image) -> None:
     in_the_hook(tiny, "leaf7", 8)
     assert [patch.state for patch in tiny.remove(1).patches] == ["removed"]
     assert tiny.header.hook is not None
+
+
+def test_a_removed_trap_is_entered_no_more_while_somebody_is_in_it(image: Image) -> None:
+    """Its memory is kept for who was interrupted there; the trap leads to the patch below at once."""
+    tiny = Tiny(image, Near())
+    for _ in range(2):
+        tiny.apply("leaf0", request=PatchRequest(asm="nop", count=True), via="trap")
+    tiny.ram.put(STACK + 0x100, tiny.records[1].body + 4, 0x9032)
+    tiny.remove(2)
+    assert tiny.states == {1: "active", 2: "retired"}
+    assert tiny.passes("leaf0") == [1]
 
 
 def test_traps_over_a_branch_lead_to_the_newest(image: Image) -> None:

@@ -109,6 +109,17 @@ def test_a_damaged_patch_is_one_mismatch(image: Image) -> None:
     assert not tiny.verify().ok
 
 
+def test_layers_whose_site_has_the_kernels_own_word_again_are_a_mismatch(image: Image) -> None:
+    """The text is as without patches, but the newest one was neither taken out nor cut off."""
+    tiny = Tiny(image, Near())
+    own = tiny.word("leaf0")
+    tiny.apply("leaf0")
+    tiny.apply("leaf0")
+    tiny.ram.put(image.lookup("leaf0"), own)
+    verified = tiny.verify()
+    assert (verified.ok, verified.patched, verified.mismatched) == (False, 0, (image.lookup("leaf0"),))
+
+
 @pytest.mark.parametrize(("changes", "judged"), [(2, True), (1000, False)])
 def test_patches_that_come_and_go_meanwhile(
     image: Image, monkeypatch: pytest.MonkeyPatch, changes: int, judged: bool

@@ -172,13 +172,14 @@ class Tiny:
         self, sites: Iterable[str], request: PatchRequest = COUNT, *, via: str = "auto"
     ) -> tuple[Planned, list[Refused]]:
         planner = self.planner(via=via)
-        return planner.many(map(self.image.resolve, sites), planner.payload(request))
+        payload = planner.payload(request)
+        return planner.plan_sites((self.image.resolve(site), payload) for site in sites)
 
     def plan(
         self, site: str, request: PatchRequest = COUNT, *, via: str = "auto", force: bool = False
     ) -> Plan:
         planner = self.planner(via=via, force=force)
-        return planner.one(self.image.resolve(site), planner.payload(request))[1]
+        return planner.plan_site(self.image.resolve(site), planner.payload(request))[1]
 
     def apply(self, *sites: str, request: PatchRequest = COUNT, via: str = "auto") -> list[int]:
         """Patch ``sites``, all of which will do; return the ids."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kgdbpatch.image import Image
 from kgdbpatch.isa.registers import ALL, names
-from kgdbpatch.kernel import catalog, offline, remembered
+from kgdbpatch.kernel import offline, remembered
 from kgdbpatch.kernel.off_limits import off_limits
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import personality
@@ -41,15 +41,17 @@ behind:
 def test_floating_point_registers_are_reserved(tmp_path: Path) -> None:
     """They are live everywhere, as MSR[FP] may be 0; no reader is named for it."""
     image = put_together(tmp_path, SOURCE)
+    site_checker = offline.site_checker(image)
     for site in range(image.entry, image.entry + 24, 4):
-        instruction, live, free = catalog.site_checker(image).live(site)
-        assert set(live) >= FLOATING
-        assert not FLOATING & set(free)
-        assert not set(live) & set(free)
-        assert set(live) | set(free) == set(names(ALL))
-        assert instruction.address == site
-    why = catalog.why(image, "_start+0xc")
-    assert list(why) == list(catalog.live(image, "_start+0xc").live)
+        found = site_checker.live(site)
+        live, free = set(found.live), set(found.free)
+        assert live >= FLOATING
+        assert not FLOATING & free
+        assert not live & free
+        assert live | free == set(names(ALL))
+        assert found.address == site
+    why = site_checker.why(image.resolve("_start+0xc"))
+    assert list(why) == list(site_checker.live(image.resolve("_start+0xc")).live)
     assert {why[name] for name in FLOATING} == {None}
     assert why["r4"] == image.entry + 16
     assert why["r31"] == why["lr"] == image.entry + 20
@@ -58,10 +60,10 @@ def test_floating_point_registers_are_reserved(tmp_path: Path) -> None:
 
 def test_everything_is_live_where_no_code_was_analysed(tmp_path: Path) -> None:
     image = put_together(tmp_path, SOURCE)
-    assert "r6" in catalog.site_checker(image).live(image.lookup("behind"))[2]
+    assert "r6" in offline.site_checker(image).live(image.lookup("behind")).free
     judge = _partly_discarded(image)
-    instruction, live, free = judge.live(image.lookup("behind"))
-    assert (instruction.mnemonic, list(live), free) == ("addi", names(ALL), ())
+    found = judge.live(image.lookup("behind"))
+    assert (found.instruction, list(found.live), found.free) == ("li r6, 0", names(ALL), ())
     assert judge.why(image.lookup("behind")) == dict.fromkeys(names(ALL))
     assert judge.site(image.lookup("behind")).free == frozenset()
 

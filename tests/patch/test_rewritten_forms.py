@@ -129,7 +129,7 @@ def _live(image: Image) -> dict[int, set[str]]:
     for function in image.functions:
         for address in range(function.address, function.end, 4):
             try:
-                found[address] = set(judge.live(address)[1])
+                found[address] = set(judge.live(address).live)
             except Refused:
                 continue
     return found

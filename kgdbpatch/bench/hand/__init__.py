@@ -34,14 +34,14 @@ def by_hand(kernel: Kernel, site: str, c: Path, body: Path) -> Iterator[Patch]:
     """Keep a patch that calls the C file's function at ``site`` in, with a hand-written body."""
     header = kernel.header
     planner = kernel._planner(header)
-    slot, made = planner.one(kernel.resolve(site), planner.payload(PatchRequest(c=c)))
+    slot, made = planner.plan_site(kernel.resolve(site), planner.payload(PatchRequest(c=c)))
     counter = kernel._component.arena(header.arena).plan.virtual + layout.TABLE_OFFSET
     counter += slot * layout.RECORD.itemsize + field_offset("hits", layout.RECORD)
     plan = _rewritten(made, counter, body, header.arena.near_shift if made.springboard_used else 0)
-    (identity,) = kernel._component.apply(header, [(slot, plan)])
-    applied = Patch.planned(kernel, identity, plan, kernel._component.pause)
-    with applied:
-        yield applied
+    (patch_id,) = kernel._component.apply(header, [(slot, plan)])
+    patch = Patch.planned(kernel, patch_id, plan, kernel._component.pause)
+    with patch:
+        yield patch
 
 
 def _rewritten(made: Plan, counter: int, body: Path, shift: int) -> Plan:
