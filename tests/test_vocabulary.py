@@ -49,8 +49,6 @@ OLD: dict[str, dict[str, str]] = {
         "hidden_reads": "rewritten_reads",
         "Component": "ComponentClient",
         "Applied": "Patch",
-        "come_back": "may_resume",
-        "comes_back": "may_resume",
     },
     "patch": _PATCHING,
     "component": {
@@ -58,6 +56,8 @@ OLD: dict[str, dict[str, str]] = {
         "stacks": "layers",
         "unstack": "remove_layers",
         "references": "quiescence",
+        "come_back": "may_resume",
+        "comes_back": "may_resume",
         ".status": "state",
     },
     "kernel": {**_PATCHING, ".list": "patches", ".type": "send"},

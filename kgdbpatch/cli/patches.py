@@ -177,7 +177,9 @@ def _show_applied(
         return
     what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
     print(f"{what} at {_place(kernel, patch.site)}, body at {hexadecimal(patch.body)}")
-    through = f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
+    through = (
+        f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
+    )
     print(f"{through}; saved: {' '.join(patch.saved) or 'nothing'}; {patch.body_words} words")
     if patch.forced:
         print(f"forced, against: {', '.join(patch.forced)}")

@@ -28,9 +28,7 @@ def apply_error(error: StubFailed, site: int, expected: int) -> Exception:
     )
 
 
-def removal_error(
-    error: StubFailed, command: Command, arena: Arena, now: Table, ids: set[int]
-) -> Exception:
+def removal_error(error: StubFailed, command: Command, arena: Arena, now: Table, ids: set[int]) -> Exception:
     """Return the error that says at which patch the removal of ``ids`` ended, and which are out."""
     if error.op != Op.WITHDRAW:
         return error

@@ -54,9 +54,7 @@ def holders(
     """
     retired = {record.id: _ranges(record) for record in records if record.state is PatchState.RETIRED}
     known = list(threads)
-    found = [
-        (Holder(thread.name, at, address)) for thread in known for at, address in returns(thread, word)
-    ]
+    found = [(Holder(thread.name, at, address)) for thread in known for at, address in returns(thread, word)]
     for at, pc in contexts:
         owner = next((thread for thread in known if thread.stack.start <= at < thread.stack.end), None)
         found.append(Holder(owner.name if owner else "a thread", at, pc))

@@ -15,9 +15,7 @@ from kgdbpatch.vm.ram import Readable
 __all__ = ["remove_layers"]
 
 
-def remove_layers(
-    ram: Readable, arena: Arena, layers: Sequence[Record], ids: set[int]
-) -> list[Command]:
+def remove_layers(ram: Readable, arena: Arena, layers: Sequence[Record], ids: set[int]) -> list[Command]:
     """Return the commands that take the patches ``ids`` out of those of one site, newest first.
 
     Those on top are withdrawn. The patch above others that go is led on to where they lead:

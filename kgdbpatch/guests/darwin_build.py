@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kgdbpatch import store
 from kgdbpatch.errors import BuildFailed
-from kgdbpatch.guests.sources import guest_sources
+from kgdbpatch.guests.sources import guest_sources, output
 from kgdbpatch.personality.base import MIB
 
 __all__ = ["build", "built"]
@@ -31,7 +31,7 @@ def build(progress: Callable[[str], None]) -> Path:
 
     def make(result: Path, scratch: Path) -> None:
         progress("building the darwin guest's kernel")
-        _run(sys.executable, str(guest_sources("darwin") / "build.py"), str(result))
+        output(sys.executable, str(guest_sources("darwin") / "build.py"), str(result))
 
     return store.made_once(_entry(), make, progress, _SCRATCH) / _KERNEL
 
@@ -44,18 +44,10 @@ def built() -> Path | None:
     return path if path.exists() else None
 
 
-def _run(*command: str) -> str:
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    except FileNotFoundError as error:
-        raise BuildFailed(f"{command[0]} is not installed (scripts/setup installs what is needed)") from error
-    except subprocess.CalledProcessError as error:
-        raise BuildFailed(f"{' '.join(command)}: {error.stderr.strip()}") from error
-
-
 @lru_cache(maxsize=1)
-def _toolchain() -> str:
-    return "".join(_run(tool, "--version") for tool in _TOOLS)
+def _toolchain(path: str | None) -> str:
+    """Return the versions of the tools that are found by ``path``, the environment's PATH."""
+    return "".join(output(tool, "--version") for tool in _TOOLS)
 
 
 def _has_sources() -> bool:
@@ -77,4 +69,4 @@ def _entry() -> str:
     root = guest_sources("darwin")
     files = sorted({path.resolve() for pattern in _SOURCES for path in root.glob(pattern)})
     named = [part for path in files for part in (str(path.relative_to(root.resolve().parent)), path)]
-    return f"darwin-{store.content_key([_toolchain(), *named])}"
+    return f"darwin-{store.content_key([_toolchain(os.environ.get('PATH')), *named])}"

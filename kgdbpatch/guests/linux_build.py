@@ -15,9 +15,19 @@ from pathlib import Path
 from kgdbpatch import store
 from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.cpio import device, directory, file, newc
-from kgdbpatch.guests.sources import guest_sources
+from kgdbpatch.guests.sources import guest_sources, output
 
-__all__ = ["build", "build_initramfs", "build_kernel", "built", "cached_kernel", "missing_options", "source"]
+__all__ = [
+    "build",
+    "build_initramfs",
+    "build_kernel",
+    "built",
+    "cached_kernel",
+    "missing_options",
+    "reason",
+    "source",
+    "unknown_options",
+]
 
 _SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
 _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
@@ -55,15 +65,6 @@ _FIXED = {
 }
 
 
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    except FileNotFoundError as error:
-        raise BuildFailed(f"{command[0]} is not installed (scripts/setup installs what is needed)") from error
-    except subprocess.CalledProcessError as error:
-        raise BuildFailed(f"{' '.join(command)}: {error.stderr.strip()}") from error
-
-
 def source() -> Path:
     """Return the archive of the kernel's source: of version 6.1 where it is installed, else of the newest.
 
@@ -84,7 +85,7 @@ def _kernel_entry(config: Path) -> str:
     archive = source()
     status = archive.stat()
     identity = f"{archive.name} {status.st_size} {int(status.st_mtime)}"
-    compiler = _output(_CC, "--version") + _output(f"{_PREFIX}ld", "--version")
+    compiler = output(_CC, "--version") + output(f"{_PREFIX}ld", "--version")
     return f"linux-kernel-{store.content_key([identity, compiler, config])}"
 
 
@@ -103,13 +104,13 @@ def build_kernel(progress: Callable[[str], None]) -> Path:
         archive = source()
         progress(f"linux: unpacking {archive.name}")
         excludes = [f"--exclude={pattern}" for pattern in _UNREAD]
-        _output(
+        output(
             "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
         )
         progress("linux: configuring")
         _make(scratch, ["allnoconfig"], progress, KCONFIG_ALLCONFIG=str(config))
         missing = missing_options(config.read_text(), (scratch / ".config").read_text())
-        if missing and (unknown := _unknown_options(scratch, missing)):
+        if missing and (unknown := unknown_options(scratch, missing)):
             progress(f"linux: this version has no {', '.join(unknown)}")
             missing = [option for option in missing if option not in unknown]
         if missing:
@@ -129,7 +130,7 @@ def missing_options(wanted: str, got: str) -> list[str]:
     return [f"{name}={value}" for name, value in option.findall(wanted) if have.get(name, "n") != value]
 
 
-def _unknown_options(tree: Path, options: Sequence[str]) -> list[str]:
+def unknown_options(tree: Path, options: Sequence[str]) -> list[str]:
     """Return those of the options (``CONFIG_NAME=value``) that the source in ``tree`` does not know."""
     texts = (path.read_text(errors="replace") for path in tree.rglob("Kconfig*") if path.is_file())
     known = {name for text in texts for name in _DEFINED.findall(text)}
@@ -140,13 +141,13 @@ def build_initramfs(progress: Callable[[str], None]) -> Path:
     """Return the path of the initramfs (init and three device nodes), built when not cached."""
     sources = guest_sources("linux")
     programs = sorted(sources.glob("*.c"))
-    parts: list[str | bytes | Path] = [_output(_CC, "--version"), " ".join(_INIT_FLAGS)]
+    parts: list[str | bytes | Path] = [output(_CC, "--version"), " ".join(_INIT_FLAGS)]
     parts += [Path(__file__), Path(__file__).with_name("cpio.py"), *programs, *sorted(sources.glob("*.h"))]
 
     def make(result: Path, scratch: Path) -> None:
         progress("linux: building init")
         init = scratch / "init"
-        _output(_CC, *_INIT_FLAGS, "-o", str(init), *map(str, programs))
+        output(_CC, *_INIT_FLAGS, "-o", str(init), *map(str, programs))
         archive = newc(
             [
                 *(directory(name) for name in ("dev", "proc", "sys", "tmp")),
@@ -186,15 +187,15 @@ def _make(tree: Path, arguments: Sequence[str], progress: Callable[[str], None],
             if len(said) % _STEPS_PER_LINE == 0:
                 progress(f"linux: {len(said)} build steps done")
         if process.wait() != 0:
-            raise BuildFailed(f"the kernel's build failed: {_reason(said)}")
+            raise BuildFailed(f"the kernel's build failed: {reason(said)}")
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def _reason(said: Sequence[str]) -> str:
-    """Return the line that says why: one that names an error, else what came before make's own words."""
+def reason(said: Sequence[str]) -> str:
+    """Return the line that says why a build failed: it names an error, or came before make's own words."""
     ours = [line for line in said if not re.match(r"make(\[\d+\])?: .*\bError \d+", line)]
     named = (line for line in ours if re.search(r"\berror\b|\*\*\*", line, re.IGNORECASE))
     return next(named, ours[-1] if ours else "no output")

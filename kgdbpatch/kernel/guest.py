@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
-from kgdbpatch.errors import ComponentDamaged, Misuse, Outdated, Refused, TargetLost, WrongKernel
+from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.health import Health, Watch

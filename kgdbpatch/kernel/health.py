@@ -206,7 +206,7 @@ class Watch:
             self._proved = time.monotonic()
             return found
         known = self._remembered()
-        reason = known if known is not None else self._look(need_line=prove)
+        reason = known if known is not None else self._observe(need_line=prove)
         if reason is None:
             self._proved = time.monotonic()
             return self._listened(self.glance())
@@ -256,7 +256,7 @@ class Watch:
         most = max(map(stacks.count, set(stacks)))
         return self._seen[len(vitals.ticks) :] != before[len(vitals.ticks) :] and most <= _STARVES * len(seen)
 
-    def _look(self, *, need_line: bool) -> str | None:
+    def _observe(self, *, need_line: bool) -> str | None:
         """Return why the kernel seems to hang, or None when it does something, or nothing is known.
 
         One with a heartbeat is given the time to show it; on a slow host that its CPU changes between

@@ -55,9 +55,9 @@ class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
-    vector tails; ``via`` is as of `PatchRequest`; with ``force`` plans may go against the rules of `FORCEABLE`;
-    ``stack`` is the size of the kernel's stacks, bytes. Sites are judged within ``reading()``, in which
-    the kernel's words may be taken to be those of one moment.
+    vector tails; ``via`` and ``force`` are as of `PatchRequest`; ``stack`` is the size of the kernel's
+    stacks, bytes. Sites are judged within ``reading()``, in which the kernel's words may be taken to be
+    those of one moment.
     """
 
     def __init__(

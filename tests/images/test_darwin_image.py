@@ -69,7 +69,6 @@ def test_a_changed_source_is_another_kernel(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module._toolchain.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildFailed, match=f"{GCC} is not installed"):
         recipe.build(print)

@@ -87,7 +87,7 @@ def test_options_that_a_version_does_not_have_are_told_from_those_it_refuses(tmp
     (tmp_path / "Kconfig").write_text('config NET\n\tbool "net"\n')
     (tmp_path / "mm/Kconfig.debug").write_text("menuconfig SLUB\n# config SLAB\n\tconfig VT\n")
     wanted = ["CONFIG_NET=y", "CONFIG_SLUB=y", "CONFIG_VT=n", "CONFIG_SLAB=y", "CONFIG_NE=y"]
-    assert linux_build._unknown_options(tmp_path, wanted) == ["CONFIG_SLAB=y", "CONFIG_NE=y"]
+    assert linux_build.unknown_options(tmp_path, wanted) == ["CONFIG_SLAB=y", "CONFIG_NE=y"]
 
 
 def test_the_line_that_says_why_is_found() -> None:
@@ -96,13 +96,13 @@ def test_the_line_that_says_why_is_found() -> None:
         "make: *** [Makefile:7: it] Error 2",
     ]
     assert (
-        linux_build._reason(["  CC x.o", "x.c:7:1: error: what?", "  CC y.o", *stopped])
+        linux_build.reason(["  CC x.o", "x.c:7:1: error: what?", "  CC y.o", *stopped])
         == "x.c:7:1: error: what?"
     )
-    assert linux_build._reason(["  HOSTCC conf", "can't open file", *stopped]) == "can't open file"
+    assert linux_build.reason(["  HOSTCC conf", "can't open file", *stopped]) == "can't open file"
     missing = "make[2]: *** No rule to make target 'a.dts', needed by 'a.dtb'.  Stop."
-    assert linux_build._reason(["  CC x.o", missing, "make[1]: *** [Makefile:9: x] Error 2"]) == missing
-    assert linux_build._reason([]) == "no output"
+    assert linux_build.reason(["  CC x.o", missing, "make[1]: *** [Makefile:9: x] Error 2"]) == missing
+    assert linux_build.reason([]) == "no output"
 
 
 @pytest.mark.parametrize("suffix", ["xz", "gz"])

@@ -111,7 +111,7 @@ def test_nothing_is_put_over_a_damaged_or_unfinished_one(image: Image) -> None:
 def test_each_is_judged_by_the_word_that_the_newer_ones_left(
     image: Image, system: type[Bare], vias: tuple[str, ...]
 ) -> None:
-    """An apply may have been cut off before its splice, or the word overwritten, by the kernel itself even."""
+    """An apply may have been cut off before its splice, or something has written over the word."""
     tiny = Tiny(image, system())
     own = tiny.word(SITE)
     for via in vias:
@@ -128,7 +128,6 @@ def test_each_is_judged_by_the_word_that_the_newer_ones_left(
         tiny.ram.put(image.resolve(SITE), word)
         assert tiny.states == dict(enumerate(states, 1)), hex(word)
     tiny.ram.put(image.resolve(SITE), second)
-    assert tiny.passes(SITE) == [2, 1]
     tiny.remove()
     assert (tiny.states, tiny.word(SITE)) == ({}, own)
 
