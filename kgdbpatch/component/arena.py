@@ -271,7 +271,7 @@ class Arena:
         raw = np.frombuffer(self._ram.read(self.plan.physical + layout.JOURNAL_OFFSET, size), layout.JOURNAL)
         kept = raw[np.arange(since, count) % layout.JOURNAL_ENTRIES]
         starts, ends = kept["start"].tolist(), kept["end"].tolist()
-        mask = layout.LINE - 1
+        mask = int(Flushed.DATA | Flushed.CODE)
         return [(Flushed(start & mask), start & ~mask, end) for start, end in zip(starts, ends, strict=True)]
 
     def used(self) -> int:

@@ -83,7 +83,8 @@ class ComponentClient:
                     self._cpu.finish_call(session, arena.physical)
                     registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
-                    if self._cpu.interruptible(registers) or (anywhere and not self._cpu.napping(registers)):
+                    msr = registers["msr"]
+                    if not self._cpu.napping(msr) and (anywhere or self._cpu.interruptible(msr)):
                         break
                     session.resume()
                     session.interrupt()

@@ -27,7 +27,6 @@ __all__ = [
     "JOURNAL_COUNT_OFFSET",
     "JOURNAL_ENTRIES",
     "JOURNAL_OFFSET",
-    "LINE",
     "MAGIC",
     "MAX_COMMANDS",
     "NO_BAT",
@@ -76,7 +75,6 @@ RECORDS = 0x40000
 BODIES_OFFSET = 0xC0000 + RECORDS * 64
 BODY_ALIGNMENT = 16
 NO_BAT = 0xFFFF_FFFF  # in the header, for the instruction BAT of a block that is data
-LINE = 32  # bytes of a cache line of the 7xx
 PAGE = 4096  # bytes
 
 

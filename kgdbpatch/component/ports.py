@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from kgdbpatch.component.layout import Bats
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.personality.base import ArenaPlan
+from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Machine, Readable
 
 if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+    from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Cpu", "Debugger", "Guest", "Personality", "Session"]
+__all__ = ["Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
 
 
 class Session(Protocol):
@@ -77,24 +80,47 @@ class Guest(Machine, Protocol):
         """Bring a saved state back."""
 
 
+class Family(Protocol):
+    """What a CPU family is registered by (`kgdbpatch.cpu`): it knows its own."""
+
+    def of(self, layout: Layout) -> Cpu | None:
+        """Return what serves the CPU with these registers and this PVR; None when it is another family's."""
+
+    def of_model(self, model: str) -> Cpu | None:
+        """Return what serves a model as `kgdbpatch.isa.models` names it ("": none in particular), or None."""
+
+
 class Cpu(Protocol):
-    """A CPU family: its machine code for the component, how that is called, and what its MMU maps.
+    """A CPU of one family: the component's machine code, how that is called, and what the MMU maps.
 
     `kgdbpatch.cpu.ppc6xx.Ppc6xx` is one.
     """
 
+    @property
+    def name(self) -> str:
+        """The family's name."""
+
+    @property
+    def model(self) -> str:
+        """The model whose instructions the CPU has (`kgdbpatch.isa.models`), "" for the plain ones."""
+
+    @property
+    def target(self) -> str:
+        """What the compiler calls the CPU (``-mcpu=``)."""
+
+    line: int  # bytes of a cache line, or fewer
     code: bytes  # the component's, position-independent
     state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped
 
     def check(self, session: Session) -> None:
-        """Raise `Refused` (rule ``mapping``) for a CPU of another family."""
+        """Raise `Refused` (rule ``mapping``) for a CPU, or a state of it, that the component cannot serve."""
 
     # ---- when it may be lent, and how it is called ---------------------------------------------
 
-    def interruptible(self, registers: GRegisters) -> bool:
-        """Tell whether interrupts are on and the CPU is awake."""
+    def interruptible(self, msr: int) -> bool:
+        """Tell whether interrupts are on, so that no exception's registers are live."""
 
-    def napping(self, registers: GRegisters) -> bool:
+    def napping(self, msr: int) -> bool:
         """Tell whether the CPU runs nothing before its next interrupt."""
 
     def leave_exception(self, session: Session) -> None:
@@ -111,10 +137,10 @@ class Cpu(Protocol):
 
     # ---- what a stopped CPU and saved contexts say ----------------------------------------------
 
-    def in_process(self, registers: GRegisters) -> bool:
+    def in_process(self, msr: int) -> bool:
         """Tell whether the CPU runs a process, not the kernel."""
 
-    def translated(self, registers: GRegisters) -> bool:
+    def translated(self, msr: int) -> bool:
         """Tell whether the CPU fetches instructions through its MMU."""
 
     def kernel_status(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
@@ -139,6 +165,30 @@ class Cpu(Protocol):
 
     def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""
+
+    # ---- exceptions -----------------------------------------------------------------------------------
+
+    def vectors(self, personality: base.Personality, image: Image) -> tuple[int, ...]:
+        """Return the virtual addresses of the exception vectors, those that the image holds."""
+
+    def vector_shift(self, personality: base.Personality, image: Image) -> int | None:
+        """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
+
+    def vector_tails(self, personality: base.Personality, image: Image) -> list[Window]:
+        """Return the unused bytes behind each vector's code."""
+
+    def trap_hook(
+        self,
+        personality: base.Personality,
+        image: Image,
+        table: int,
+        words: Callable[[int, int], npt.NDArray[np.uint32]],
+    ) -> Hook | None:
+        """Return where the program exception can be hooked, or None.
+
+        ``table`` is the physical address of the hash table of trapped sites, ``words(address, count)`` gives
+        the running kernel's words.
+        """
 
 
 class Personality(Protocol):

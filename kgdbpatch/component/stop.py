@@ -52,7 +52,9 @@ class Stop:
         registers = self.registers()
         start = hook.at - hook.shift
         inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
-        return self._session.register("srr0") if inside and not self._cpu.translated(registers) else None
+        return (
+            self._session.register("srr0") if inside and not self._cpu.translated(registers["msr"]) else None
+        )
 
     def obey(self, commands: Sequence[Command]) -> None:
         """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""

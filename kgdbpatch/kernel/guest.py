@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
-from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import family
 from kgdbpatch.kernel.health import Health, Watch
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
@@ -51,12 +51,12 @@ class RunningGuest:
         self._closing = ExitStack()
         self._owned = self._paused = False
         self._watch = Watch(qemu, recipe, lambda: image, self.place)
-        self._text = RunningText(qemu, personality, image)
+        self._cpu = family.found(qemu, self._awake, wait)
+        self._text = RunningText(qemu, personality, image, self._cpu)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
-        cpu = Ppc6xx()
-        self._threads = Threads(qemu, personality, image, cpu, shift)
-        self._component = ComponentClient(qemu, self._awake, cpu, self._threads)
+        self._threads = Threads(qemu, personality, image, self._cpu, shift)
+        self._component = ComponentClient(qemu, self._awake, self._cpu, self._threads)
         self.log = Log(qemu.console, personality)
 
     # ---- life ------------------------------------------------------------------------
@@ -124,8 +124,7 @@ class RunningGuest:
         """Attach to a running guest by name; the guest is not stopped.
 
         ``image`` overrides the kernel file recorded at boot; ``dead`` lets its kernel be dead.
-        Raises `UnknownGuest`, `BadImage`,
-        or `WrongKernel` when the file is not the kernel that is running.
+        Raises `UnknownGuest`, `BadImage`, or `WrongKernel` when the file is not the kernel that is running.
         """
         qemu = Qemu.attach(name)
         recipe = Recipe.recorded(qemu.metadata)

@@ -12,15 +12,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kgdbpatch.errors import BadInput, DeadKernel, TargetLost, TargetTimeout
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
+from kgdbpatch.kernel import family
 from kgdbpatch.personality.base import Vitals
 from kgdbpatch.vm.cpus import Glance, glances
 from kgdbpatch.vm.lock import held
 from kgdbpatch.vm.qemu import Qemu, Since
+
+if TYPE_CHECKING:
+    from kgdbpatch.component.ports import Cpu
 
 __all__ = ["Health", "Watch"]
 
@@ -90,6 +94,10 @@ class Watch:
         self._untimed = False  # lines without a time came since it beat
         self._seen: tuple[bytes, ...] = ()  # the counters when they were looked at last
         self._proved = 0.0  # when the kernel was last seen to do something
+
+    @cached_property
+    def _cpu(self) -> Cpu:
+        return family.noted(self._qemu.directory)
 
     @cached_property
     def _vitals(self) -> Vitals:
@@ -247,7 +255,9 @@ class Watch:
     def _changes(self, seen: list[Glance], before: tuple[bytes, ...]) -> bool:
         """Tell whether threads or processes are seen to take turns, or the CPU to be idle."""
         vitals = self._vitals
-        if any(cpu.user for cpu in seen) or (not vitals.switches and vitals.idle is None):
+        if any(self._cpu.in_process(cpu.msr) for cpu in seen) or (
+            not vitals.switches and vitals.idle is None
+        ):
             return True
         if vitals.idle is not None:
             low, high = vitals.idle
@@ -279,7 +289,7 @@ class Watch:
                 return None
             seen += [cpu for row in rows for cpu in row]
             goes_on = self._counters() != counters
-            interruptible = goes_on or any(cpu.interruptible for cpu in seen)
+            interruptible = goes_on or any(self._cpu.interruptible(cpu.msr) for cpu in seen)
             if prints():
                 return None
             history.append(self._seen)

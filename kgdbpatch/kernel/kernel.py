@@ -64,7 +64,7 @@ class Kernel(RunningGuest):
         from kgdbpatch.kernel.off_limits import off_limits
         from kgdbpatch.patch.site_checker import SiteChecker
 
-        limits = off_limits(self._personality, self.image, self.header.baseline)
+        limits = off_limits(self._personality, self.image, self.header.baseline, self._cpu)
         return SiteChecker(self.image, limits, self.words, remembered.liveness_index)
 
     def resolve(self, site: str | int) -> int:
@@ -122,6 +122,7 @@ class Kernel(RunningGuest):
             tails=tails,
             stack=self._personality.stack_size(self.image),
             reading=self._text.at_once,
+            target=self._cpu.target,
         )
 
     def plan(
@@ -266,6 +267,7 @@ class Kernel(RunningGuest):
             lambda records: self._component.contexts(header, records),
             self.stopped,
             self.image.abi.lr_offset,
+            self._cpu,
         )
 
     def endless(self) -> str:

@@ -20,7 +20,6 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.holders import returns
 from kgdbpatch.component.quiescence import interrupted_contexts
 from kgdbpatch.component.table import Record
-from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.personality.base import Thread
@@ -29,6 +28,7 @@ from kgdbpatch.vm.cpus import Glance, glances
 from kgdbpatch.vm.qemu import Qemu
 
 if TYPE_CHECKING:
+    from kgdbpatch.component.ports import Cpu
     from kgdbpatch.vm.gdb import Session
 
 __all__ = ["cpus_inside"]
@@ -53,9 +53,13 @@ Place = tuple[int | None, int]  # the stack's word, None for a pc, and where exe
 class _Eyes:
     """What a look needs: kernel memory, and whose stack a CPU is on."""
 
-    def __init__(self, read: Read, threads: Sequence[Thread], lr_offset: int) -> None:
-        self._read, self.threads = read, threads
+    def __init__(self, read: Read, threads: Sequence[Thread], lr_offset: int, cpu: Cpu) -> None:
+        self._read, self.threads, self._cpu = read, threads, cpu
         self._lr_offsets = {SYSV.lr_offset, lr_offset}  # a Darwin kernel's compiler may keep to System V's
+
+    def in_process(self, glance: Glance) -> bool:
+        """Tell whether a CPU runs a process."""
+        return self._cpu.in_process(glance.msr)
 
     def word(self, address: int) -> int | None:
         """Return a word of kernel memory, or None."""
@@ -64,25 +68,25 @@ class _Eyes:
 
     def thread(self, glance: Glance) -> Thread | None:
         """Return the thread on whose kernel stack a CPU is."""
-        if glance.user:
+        if self.in_process(glance):
             return None
         return next((one for one in self.threads if one.stack.start <= glance.sp < one.stack.end), None)
 
     def place(self, glance: Glance, body: range) -> Place | None:
         """Return where in ``body`` a CPU is or goes on, soon or once an interrupt is over; None: nowhere."""
         found = next((place for place in self.places(glance) if place[1] in body), None)
-        if found is not None or glance.user:
+        if found is not None or self.in_process(glance):
             return found
         start = glance.sp & -8
         stack = np.frombuffer(self._read(start, _TOP) or b"", np.uint8)
-        contexts = interrupted_contexts([(start, stack)], [(body.start, body.stop)], kernel_status)
+        contexts = interrupted_contexts([(start, stack)], [(body.start, body.stop)], self._cpu.kernel_status)
         return next(iter(contexts), None)
 
     def places(self, glance: Glance) -> Iterator[Place]:
         """Yield (address of the stack's word, address at which a CPU goes on); first its pc, None."""
         yield None, glance.pc
         frame = glance.sp
-        for _ in range(0 if glance.user else _FRAMES):
+        for _ in range(0 if self.in_process(glance) else _FRAMES):
             above = self.word(frame)
             if above is None or not frame < above < glance.sp + _DEEPEST or above % 4:
                 return
@@ -202,6 +206,7 @@ def cpus_inside(
     contexts: Callable[[list[Record]], list[tuple[int, int]]],
     stopped: Callable[[], AbstractContextManager[Session]],
     lr_offset: int,
+    cpu: Cpu,
 ) -> dict[int, tuple[Holder, ...]]:
     """Return, by id, who does not leave a patch: CPUs, or threads that share one with others.
 
@@ -216,7 +221,7 @@ def cpus_inside(
     ]
     if not records:
         return {}
-    eyes, spent = _Eyes(read, threads(), lr_offset), qemu.process.cpu_seconds()
+    eyes, spent = _Eyes(read, threads(), lr_offset, cpu), qemu.process.cpu_seconds()
     first = _glances(qemu)
     goes_on = {pc for _, pc in contexts(records)}
     goes_on |= {at for row in first for glance in row for _, at in eyes.places(glance)}

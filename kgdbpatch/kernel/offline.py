@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import personality
+from kgdbpatch import cpu, personality
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
-from kgdbpatch.cpu.ppc6xx import vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.checks import Checker
@@ -50,9 +49,18 @@ def planner(image: Image, *, force: bool = False) -> Planner:
     system = personality.detect(image)
     plan = system.arena(image)
     table = plan.physical + layout.TRAPS_OFFSET
-    hook = vectors.hook(system, image, table, lambda at, count: words(image, at, count))
+    on = cpu.of_model(image.model)
+    hook = on.trap_hook(system, image, table, lambda at, count: words(image, at, count))
     arena = Arena(_Unused(plan.physical + plan.size), plan)
-    return Planner(image, site_checker(image), arena, hook=hook, force=force, stack=system.stack_size(image))
+    return Planner(
+        image,
+        site_checker(image),
+        arena,
+        hook=hook,
+        force=force,
+        stack=system.stack_size(image),
+        target=on.target,
+    )
 
 
 def checker(image: Image, *, count: bool = False) -> Checker:

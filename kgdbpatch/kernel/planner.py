@@ -56,8 +56,8 @@ class Planner:
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
     vector tails; ``via`` and ``force`` are as of `PatchRequest`; ``stack`` is the size of the kernel's
-    stacks, bytes. Sites are judged within ``reading()``, in which the kernel's words may be taken to be
-    those of one moment.
+    stacks, bytes; ``target`` is the CPU that C is compiled for. Sites are judged within ``reading()``, in
+    which the kernel's words may be taken to be those of one moment.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Planner:
         tails: Sequence[int] = (),
         stack: int = LEAST_STACK,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
+        target: str = "750",
     ) -> None:
         if via == "trap" and hook is None:
             raise Refused("trap", "the program exception of this kernel cannot be hooked")
@@ -79,6 +80,7 @@ class Planner:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._site_checker, self._arena, self._force = image, site_checker, arena, force
         self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
+        self._target = target
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
@@ -144,8 +146,8 @@ class Planner:
         from kgdbpatch.toolchain.compile import compile_c, link
 
         name = "the C text" if isinstance(source, str) else str(source)
-        compiled, abi, lookup = compile_c(source, entry=entry), self._image.abi, self._image.lookup
-
+        compiled = compile_c(source, entry=entry, target=self._target)
+        abi, lookup = self._image.abi, self._image.lookup
         trial = link(compiled, self._allocator.peek().body, lookup, abi=abi)
 
         @cache

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch import cpu
 from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
+from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
@@ -38,10 +40,16 @@ class _Undone:
 
 
 class RunningText:
-    """Read a kernel's text in a guest's RAM, which goes on running."""
+    """Read a kernel's text in a guest's RAM, which goes on running.
 
-    def __init__(self, machine: Machine, personality: Personality, image: Image) -> None:
+    ``on`` is the CPU that it runs on (default: one that its file is for).
+    """
+
+    def __init__(
+        self, machine: Machine, personality: Personality, image: Image, on: Cpu | None = None
+    ) -> None:
         self._machine, self._personality, self._image = machine, personality, image
+        self._cpu = on or cpu.of_model(image.model)
         self._held: _Undone | None = None
 
     @property
@@ -107,9 +115,7 @@ class RunningText:
     @cached_property
     def _vector_shift(self) -> int | None:
         """What physical addresses of the vectors, the first 64 KiB, are less than virtual ones."""
-        from kgdbpatch.cpu.ppc6xx import vectors
-
-        return vectors.shift(self._personality, self._image)
+        return self._cpu.vector_shift(self._personality, self._image)
 
     def _vector_words(self, header: Header, shift: int) -> dict[int, int]:
         """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
@@ -141,7 +147,6 @@ class RunningText:
 
     def free_tails(self) -> list[int]:
         """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
-        from kgdbpatch.cpu.ppc6xx import vectors
         from kgdbpatch.patch.trap import HOOK_SIZE
 
         window, shift = self.arena.tails, self._vector_shift
@@ -151,7 +156,7 @@ class RunningText:
         start = window.start - shift
         return [
             start + at
-            for tail in vectors.tails(self._personality, self._image)
+            for tail in self._cpu.vector_tails(self._personality, self._image)
             for at in range(-(-tail.start // SPRINGBOARD_SIZE) * SPRINGBOARD_SIZE, tail.end, SPRINGBOARD_SIZE)
             if not (at in hooked or at + SPRINGBOARD_SIZE - 4 in hooked)
             and window.start <= start + at < window.end
@@ -161,10 +166,8 @@ class RunningText:
     @cached_property
     def hook(self) -> Hook | None:
         """Where the program exception can be hooked, or None."""
-        from kgdbpatch.cpu.ppc6xx import vectors
-
         table = self.arena.physical + TRAPS_OFFSET
-        return vectors.hook(self._personality, self._image, table, self.words)
+        return self._cpu.trap_hook(self._personality, self._image, table, self.words)
 
     def verify(self) -> Verification | None:
         """Compare the running text with image and patch table; the guest is not stopped.

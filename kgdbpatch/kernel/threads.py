@@ -70,6 +70,6 @@ class Threads:
 
         The guest must stand still, with the CPU's ``registers``.
         """
-        sp = None if self._cpu.in_process(registers) else registers["r1"]
+        sp = None if self._cpu.in_process(registers["msr"]) else registers["r1"]
         live = cache(lambda at: self._personality.may_resume(self._image, self, at + self._shift, sp))
         return [pc for at, pc in contexts if live(at)]

@@ -20,7 +20,7 @@ from kgdbpatch.errors import BadPatch
 from kgdbpatch.toolchain.gnu import complaint, run
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.toolchain.objects import called, is_indirect, names
-from kgdbpatch.toolchain.support import FLAGS, header_options
+from kgdbpatch.toolchain.support import FLAGS, TARGET, header_options, target_options
 
 __all__ = ["CObject", "Linked", "compile_c", "link"]
 
@@ -44,35 +44,43 @@ class CObject:
     weak: frozenset[str] = frozenset()
     exported: tuple[tuple[str, str], ...] = ()  # (name, "function" or "variable")
     indirect: bool = True  # it branches through CTR or LR, otherwise than to return
+    target: str = TARGET  # the CPU that it is for
 
 
-def compile_c(source: str | Path, *, entry: str | None = None, include_dirs: Sequence[Path] = ()) -> CObject:
+def compile_c(
+    source: str | Path,
+    *,
+    entry: str | None = None,
+    include_dirs: Sequence[Path] = (),
+    target: str = TARGET,
+) -> CObject:
     """Compile C; raise `BadPatch` with the compiler's message or about the entry function.
 
     ``source`` is a file's path, or text. The entry is ``entry``, else the function named like the file, else
-    the only global one.
+    the only global one. ``target`` is the CPU (``-mcpu=``).
     """
     text = source if isinstance(source, str) else None
     path = Path("<c>") if isinstance(source, str) else source
     if text is None and not path.is_file():
         raise BadPatch(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory, header_options() as headers:
-        target = Path(directory) / "payload.o"
+        made = Path(directory) / "payload.o"
         done = run(
             "gcc",
             *FLAGS,
+            *target_options(target),
             *headers,
-            *("-c", "-x", "c", "-o", str(target)),
+            *("-c", "-x", "c", "-o", str(made)),
             *(f"-I{include}" for include in include_dirs),
             path if text is None else "-",
             about=str(path),
             text=text,
         )
-        if done.returncode or not target.exists():
+        if done.returncode or not made.exists():
             raise complaint(done.stderr, str(path), "gcc")
         for line in done.stderr.splitlines():
             _log.warning("%s", line)
-        data = target.read_bytes()
+        data = made.read_bytes()
     file = ELFFile(io.BytesIO(data))
     found = sorted(names(file), key=lambda name: name.name)
     functions = tuple(name.name for name in found if name.function)
@@ -88,6 +96,7 @@ def compile_c(source: str | Path, *, entry: str | None = None, include_dirs: Seq
         weak=frozenset(name.name for name in found if name.weak and not name.defined),
         exported=tuple((name.name, "function" if name.function else "variable") for name in exported),
         indirect=is_indirect(file),
+        target=target,
     )
 
 

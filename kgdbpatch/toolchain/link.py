@@ -98,7 +98,7 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         objects[0].write_bytes(without_calls(compiled.data, compiled.weak - found.keys() - veneers.keys()))
         if own:
             objects.append(place / "support.o")
-            objects[1].write_bytes(support_object(own))
+            objects[1].write_bytes(support_object(own, compiled.target))
         (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
         done = run(
             "ld",

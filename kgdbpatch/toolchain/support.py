@@ -12,10 +12,21 @@ from pathlib import Path
 
 from kgdbpatch.toolchain.gnu import complaint, run
 
-__all__ = ["FLAGS", "SUPPORTED", "header_options", "library", "of_the_library", "support_object"]
+__all__ = [
+    "FLAGS",
+    "SUPPORTED",
+    "TARGET",
+    "header_options",
+    "library",
+    "of_the_library",
+    "support_object",
+    "target_options",
+]
+
+TARGET = "750"  # the CPU that is compiled for where nobody says another
 
 FLAGS = (
-    *("-std=gnu17", "-O2", "-mcpu=750", "-mbig-endian", "-m32"),
+    *("-std=gnu17", "-O2", f"-mcpu={TARGET}", "-mbig-endian", "-m32"),
     *("-ffreestanding", "-fno-builtin", "-nostdinc"),
     *("-msoft-float", "-mno-altivec", "-msdata=none", "-G0", "-mno-relocatable"),
     *("-fno-pic", "-fno-pie", "-fno-common", "-fno-stack-protector", "-fno-strict-aliasing"),
@@ -30,6 +41,11 @@ SUPPORTED = ("memcpy", "memmove", "memset", "memcmp")
 
 # The out-of-line savers of -Os keep to no calling convention: no veneer leads to the kernel's.
 _HELPER = re.compile(r"_(?:save|rest)gpr_\d+(?:_x)?")
+
+
+def target_options(target: str) -> tuple[str, ...]:
+    """Return the options to compile for a CPU (``-mcpu=``), to follow `FLAGS`: no unit of it that is off."""
+    return () if target == TARGET else (f"-mcpu={target}", "-msoft-float", "-mno-altivec")
 
 
 @contextmanager
@@ -69,22 +85,22 @@ def of_the_library(name: str) -> bool:
 
 
 @cache
-def support_object(names: frozenset[str]) -> bytes:
+def support_object(names: frozenset[str], target: str = TARGET) -> bytes:
     """Return an object with those functions of `SUPPORTED` that are asked for."""
     with (
         tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory,
         as_file(files("kgdbpatch.toolchain").joinpath("support.c")) as source,
     ):
-        target = Path(directory) / "support.o"
+        made = Path(directory) / "support.o"
         done = run(
             "gcc",
-            *(*FLAGS, "-fno-tree-loop-distribute-patterns", *_needs(names)),
-            *("-c", "-o", target, source),
+            *(*FLAGS, *target_options(target), "-fno-tree-loop-distribute-patterns", *_needs(names)),
+            *("-c", "-o", made, source),
             about=source.name,
         )
         if done.returncode:
             raise complaint(done.stderr, source.name, "gcc")
-        return target.read_bytes()
+        return made.read_bytes()
 
 
 def _needs(names: Iterable[str]) -> list[str]:

@@ -9,7 +9,6 @@ from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Glance", "glances"]
 
-_EE, _PR, _POW = 0x8000, 0x4000, 0x4_0000  # MSR
 _ROW = re.compile(
     r"^NIP (?P<pc>\w+) .*?^MSR (?P<msr>\w+) .*?"
     r"^TB (?P<high>\d+) (?P<low>\d+).*?^GPR00 \w+ (?P<sp>\w+) (?P<r2>\w+)",
@@ -19,28 +18,16 @@ _ROW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One CPU at one moment. ``pc`` may be a little old: QEMU does not note it between branches."""
+    """One CPU at one moment. ``pc`` may be a little old: QEMU does not note it between branches.
+
+    What ``msr`` says, the CPU's family knows (`kgdbpatch.cpu`).
+    """
 
     pc: int
     msr: int
     sp: int
     r2: int
     timebase: int
-
-    @property
-    def interruptible(self) -> bool:
-        """Whether interrupts are on."""
-        return bool(self.msr & _EE)
-
-    @property
-    def user(self) -> bool:
-        """Whether a process runs."""
-        return bool(self.msr & _PR)
-
-    @property
-    def naps(self) -> bool:
-        """Whether the CPU waits for an interrupt."""
-        return bool(self.msr & _POW)
 
 
 def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:

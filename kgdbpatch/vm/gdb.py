@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
+from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, Refused, TargetLost, TargetTimeout
 from kgdbpatch.vm.gdb_process import Gdb
 from kgdbpatch.vm.peer import wait_for_turn
 from kgdbpatch.vm.qemu import Qemu
@@ -28,7 +28,6 @@ _WRITE_FAILED = "memory write failed"  # what "restore" only warns of
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _LOOKS = "gmpq"  # what packets begin with that change nothing
 _RAW = re.compile(r"(?!:)[!-~ ]+")
-_POW = 0x4_0000  # MSR
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
 
 
@@ -105,12 +104,14 @@ class Debugger:
 
     def _learn(self, session: Session) -> Layout:
         """Return the layout of the registers; QEMU's description is read once a guest."""
-        path = self._qemu.directory / "registers.json"
-        layout = Layout.load(path)
+        layout = Layout.load(self._qemu.directory)
         if layout is None:
             layout = Layout.read(session.packet)
-            layout.save(path)
+            layout.save(self._qemu.directory)
         for name, offset in GRegisters.OFFSETS.items():
+            if layout.places[name][2] > 4:
+                bits = 8 * layout.places[name][2]
+                raise Refused("cpu", f"this CPU (PVR 0x{layout.pvr:08x}) has registers of {bits} bits")
             if layout.places[name][1:] != (offset, 4):
                 raise TargetLost(
                     f"QEMU describes register {name} at {layout.places[name]}: an unknown layout"
@@ -340,8 +341,8 @@ class Session:
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
         """Let the CPU run untranslated code until it reaches ``address``; return its registers there.
 
-        The CPU's pc and msr must have been set so that it gets there. A CPU that naps (it was
-        stopped with MSR[POW] set) runs nothing before its next interrupt. Errors as for `run_to`.
+        The CPU's pc and msr must have been set so that it gets there. A CPU that naps runs nothing
+        before its next interrupt. Errors as for `run_to`.
         """
         return self.run_to(address, deadline)
 
@@ -365,8 +366,6 @@ class Session:
         self._general = _block(state)
         registers = GRegisters(self._general)
         where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
-        if registers["msr"] & _POW:
-            where += " (MSR[POW]: the CPU naps, and runs nothing before its next interrupt)"
         if stop.startswith(_INTERRUPTED):
             raise TargetTimeout(f"the guest did not reach 0x{address:08x} within {seconds} s; {where}")
         if registers["pc"] != address:

@@ -13,14 +13,19 @@ from kgdbpatch.vm.description import described_registers, read_document
 
 __all__ = ["GENERAL", "GRegisters", "Layout"]
 
+_NOTE = "registers.json"
 GENERAL = (*(f"r{number}" for number in range(32)), "pc", "msr", "cr", "lr", "ctr", "xer")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Per register name its number in the protocol, its offset in a ``g`` packet and its size."""
+    """Per register name its number in the protocol, its offset in a ``g`` packet and its size.
+
+    ``pvr`` is what the CPU says that it is (its processor version register), 0 where it does not say.
+    """
 
     places: Mapping[str, tuple[int, int, int]]
+    pvr: int = 0
 
     @classmethod
     def read(cls, packet: Callable[[str], str]) -> Layout:
@@ -29,21 +34,26 @@ class Layout:
         missing = [name for name in GENERAL if name not in places]
         if missing:
             raise TargetLost(f"QEMU describes no register {', '.join(missing)} of this CPU")
-        return cls(places)
+        answer = packet(f"p{places['pvr'][0]:x}") if "pvr" in places else "0"
+        try:
+            return cls(places, int(answer, 16) & 0xFFFF_FFFF)
+        except ValueError:
+            raise TargetLost(f"QEMU does not say what CPU this is (answer {answer!r})") from None
 
     @classmethod
-    def load(cls, path: Path) -> Layout | None:
-        """Return a layout kept by `save`, or None."""
+    def load(cls, directory: Path) -> Layout | None:
+        """Return the layout kept by `save`, or None."""
         try:
-            return cls({name: tuple(place) for name, place in json.loads(path.read_text()).items()})
-        except (OSError, ValueError):
+            note = json.loads((directory / _NOTE).read_text())
+            return cls({name: tuple(place) for name, place in note["places"].items()}, int(note["pvr"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or another version's
             return None
 
-    def save(self, path: Path) -> None:
-        """Keep the layout, wholly or not at all."""
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(dict(self.places)))
-        draft.rename(path)
+    def save(self, directory: Path) -> None:
+        """Keep the layout in the guest's directory, wholly or not at all."""
+        draft = (directory / _NOTE).with_suffix(".new")
+        draft.write_text(json.dumps({"pvr": self.pvr, "places": dict(self.places)}))
+        draft.rename(directory / _NOTE)
 
     @cached_property
     def size(self) -> int:

@@ -9,10 +9,12 @@ from enum import IntEnum
 
 import pytest
 
-from kgdbpatch.component.layout import LINE, Flushed
+from kgdbpatch.component.layout import Flushed
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.isa import encode
 from kgdbpatch.vm.gdb import GRegisters, Session
 
+LINE = Ppc6xx.line
 DCBF, ICBI, SYNC, ISYNC = 0x7C0000AC, 0x7C0007AC, 0x7C0004AC, 0x4C00012C
 CACHE_OPERATION = 0xFFE007FE
 STW = 36

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kgdbpatch.component.layout import LINE, SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STUB_OFFSET, Flushed, Op
+from kgdbpatch.component.layout import SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STUB_OFFSET, Flushed, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import Record
@@ -20,7 +20,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
 
-from .caches import cache_instructions, watched
+from .caches import LINE, cache_instructions, watched
 from .parts import arena, physical, text
 
 PAGE = 0x1000

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
@@ -273,3 +274,17 @@ class TestFreestanding:
         with caplog.at_level(logging.WARNING):
             c("int f(void) { int unused; return 1; }")
         assert any("unused variable 'unused'" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("target", ["750", "7400"])
+def test_code_is_made_for_the_cpu_and_uses_no_unit_that_is_off(tmp_path: Path, target: str) -> None:
+    source = tmp_path / "sum.c"
+    source.write_text(
+        "void sum(int *to, const int *from)\n{\n\tfor (int n = 0; n < 64; n++)\n\t\tto[n] += from[n];\n}\n"
+    )
+    compiled = compile_c(source, target=target)
+    assert compiled.target == target
+    with pytest.raises(BadPatch, match="-mcpu"):
+        compile_c(source, target="no such CPU")
+    for word in np.frombuffer(link(compiled, 0x1000, dict[str, int]().__getitem__).code, ">u4").tolist():
+        assert decode(word).kind not in (Kind.UNKNOWN, Kind.FOREIGN)

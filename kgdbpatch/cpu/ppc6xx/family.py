@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.component import layout
@@ -10,27 +11,45 @@ from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
     from kgdbpatch.component.ports import Session
-    from kgdbpatch.vm.registers import GRegisters
+    from kgdbpatch.image import Image
+    from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.personality.base import Personality, Window
+    from kgdbpatch.vm.registers import Layout
 
 __all__ = ["Ppc6xx"]
 
 _NEEDED = ("ibat0u", "dbat0u", "sdr1")
+_MORE_BATS = tuple(f"{kind}bat{number}u" for kind in "id" for number in range(4, 8))
+_MPC601 = 0x0001  # of PVR's upper half
+_MODELS = ("", "7450", "750cl", "e300")
 
 
+@dataclass(frozen=True, slots=True)
 class Ppc6xx:
-    """601-less 6xx, 7xx and 74xx."""
+    """601-less 6xx, 7xx and 74xx; ``altivec`` tells whether the CPU has vector registers."""
 
+    altivec: bool = False
+
+    name = "ppc6xx"
+    line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     code = stub.CODE
     state = layout.STATE
 
     call = staticmethod(stub.call)
     in_call = staticmethod(stub.in_stub)
     finish_call = staticmethod(stub.finish)
-    interruptible = staticmethod(stub.interruptible)
-    napping = staticmethod(stub.napping)
     leave_exception = staticmethod(stub.leave_exception)
 
+    interruptible = staticmethod(msr.interruptible)
+    napping = staticmethod(msr.napping)
+    in_process = staticmethod(msr.in_process)
+    translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
     check_blocks = staticmethod(mmu.check_blocks)
@@ -40,25 +59,77 @@ class Ppc6xx:
     tails_mapping = staticmethod(mmu.tails_mapping)
     translate = staticmethod(translate.translate)
 
-    def __repr__(self) -> str:
-        return "Ppc6xx()"
+    @classmethod
+    def of(cls, layout: Layout) -> Ppc6xx | None:
+        """Return what serves a CPU: one with BATs and a hashed page table. The 601's BATs are others.
+
+        CPUs that have these have real mode, RI in their MSR, and cache lines of 32 bytes or more; those of
+        Book E, the 4xx and the 8xx have none of them.
+        """
+        if _missing(layout) or layout.pvr >> 16 == _MPC601:
+            return None
+        return cls(altivec="vscr" in layout.places)
+
+    @classmethod
+    def of_model(cls, model: str) -> Ppc6xx | None:
+        """Return what serves a model, or None."""
+        return cls(altivec=model == "7450") if model in _MODELS else None
+
+    @property
+    def model(self) -> str:
+        """The model by whose instructions the CPU's kernel is read."""
+        return "7450" if self.altivec else ""
+
+    @property
+    def target(self) -> str:
+        """What the compiler calls the CPU."""
+        return "7400" if self.altivec else "750"
 
     def check(self, session: Session) -> None:
-        """Raise `Refused` (rule ``mapping``) for a CPU that the stub's code is not for.
+        """Raise `Refused` (rule ``mapping``) for a CPU, or a state of it, that the stub's code is not for.
 
-        It needs real mode, BATs and a hashed page table. CPUs that have these have RI in their MSR, and
-        cache lines of 32 bytes or more; those of Book E, the 4xx and the 8xx have none of them.
+        It knows four pairs of BATs of each kind; a kernel that uses those that some models have besides
+        could map anything by them.
         """
-        missing = [name for name in _NEEDED if name not in session.layout.places]
+        missing = _missing(session.layout)
         if missing:
             raise Refused(
                 "mapping", f"this CPU has no {' and no '.join(missing)}: it is not of the 6xx family"
             )
+        for name in _MORE_BATS:
+            if name in session.layout.places and session.register(name) & 3:
+                raise Refused("mapping", f"the kernel uses {name}: only BATs 0 to 3 can be looked after")
 
-    def in_process(self, registers: GRegisters) -> bool:
-        """Tell whether the CPU runs a process: MSR[PR]."""
-        return bool(registers["msr"] & msr.PR)
+    def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
+        """Return the virtual addresses of the exception vectors, those that the image holds."""
+        from kgdbpatch.cpu.ppc6xx import vectors  # here and below on use: it decodes
 
-    def translated(self, registers: GRegisters) -> bool:
-        """Tell whether the CPU fetches instructions through its MMU: MSR[IR]."""
-        return bool(registers["msr"] & msr.IR)
+        return vectors.vectors(personality, image)
+
+    def vector_shift(self, personality: Personality, image: Image) -> int | None:
+        """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+
+        return vectors.shift(personality, image)
+
+    def vector_tails(self, personality: Personality, image: Image) -> list[Window]:
+        """Return the unused bytes behind each vector's code."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+
+        return vectors.tails(personality, image)
+
+    def trap_hook(
+        self,
+        personality: Personality,
+        image: Image,
+        table: int,
+        words: Callable[[int, int], npt.NDArray[np.uint32]],
+    ) -> Hook | None:
+        """Return where the program exception can be hooked, or None."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+
+        return vectors.hook(personality, image, table, words)
+
+
+def _missing(layout: Layout) -> list[str]:
+    return [name for name in _NEEDED if name not in layout.places]

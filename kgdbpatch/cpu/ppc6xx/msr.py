@@ -5,10 +5,43 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DR", "EE", "IR", "ME", "POW", "PR", "RI", "kernel_status"]
+__all__ = [
+    "DR",
+    "EE",
+    "IR",
+    "ME",
+    "POW",
+    "PR",
+    "RI",
+    "in_process",
+    "interruptible",
+    "kernel_status",
+    "napping",
+    "translated",
+]
 
 POW, EE, PR, ME, IR, DR, RI = 0x4_0000, 0x8000, 0x4000, 0x1000, 0x20, 0x10, 0x2
 _KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
+
+
+def interruptible(msr: int) -> bool:
+    """Tell whether interrupts are on: SRR0 and SRR1 are dead then."""
+    return bool(msr & EE)
+
+
+def napping(msr: int) -> bool:
+    """Tell whether the CPU runs nothing before its next interrupt."""
+    return bool(msr & POW)
+
+
+def in_process(msr: int) -> bool:
+    """Tell whether the CPU runs a process."""
+    return bool(msr & PR)
+
+
+def translated(msr: int) -> bool:
+    """Tell whether the CPU fetches instructions through its MMU."""
+    return bool(msr & IR)
 
 
 def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:

@@ -23,9 +23,7 @@ __all__ = [
     "call",
     "finish",
     "in_stub",
-    "interruptible",
     "leave_exception",
-    "napping",
 ]
 
 CODE = Path(__file__).with_name("stub.bin").read_bytes()
@@ -37,16 +35,6 @@ _DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
 _STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
 
 
-def interruptible(registers: GRegisters) -> bool:
-    """Tell whether SRR0/SRR1 are dead and the CPU is awake: interrupts are on and it does not nap."""
-    return bool(registers["msr"] & EE) and not napping(registers)
-
-
-def napping(registers: GRegisters) -> bool:
-    """Tell whether the CPU runs nothing before its next interrupt."""
-    return bool(registers["msr"] & POW)
-
-
 def leave_exception(session: Session) -> None:
     """Let the CPU go on where SRR0 and SRR1 are live, until they are dead: MSR[RI] or MSR[EE] is set.
 
@@ -55,13 +43,13 @@ def leave_exception(session: Session) -> None:
     """
     for _ in range(_STEPS // _STRIDE):
         registers = GRegisters(session.read_all())
-        if registers["msr"] & (EE | RI) or napping(registers):
+        if registers["msr"] & (EE | RI | POW):
             break
         session.step(_STRIDE)
     else:
         registers = GRegisters(session.read_all())
     where = f"pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
-    if napping(registers):
+    if registers["msr"] & POW:
         raise TargetTimeout(f"the CPU naps (MSR[POW]) and runs nothing before its next interrupt: {where}")
     if not registers["msr"] & (EE | RI):
         raise TargetTimeout(
