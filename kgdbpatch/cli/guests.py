@@ -15,6 +15,7 @@ import typer
 from kgdbpatch.cli.options import AsJson, Name, Profile
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.cli.waiting import progress
+from kgdbpatch.cli.words import Command, Group
 
 __all__ = ["boot", "image", "log", "ps", "shutdown"]
 
@@ -120,10 +121,12 @@ def shutdown(name: Name, as_json: AsJson = False) -> None:
         print(f"{name} has ended")
 
 
-image = typer.Typer(no_args_is_help=True, help="Build the bundled kernels, and say where they are.")
+image = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Build the bundled kernels, and say where they are."
+)
 
 
-@image.command("build")
+@image.command("build", cls=Command)
 def build(profile: Profile, as_json: AsJson = False) -> None:
     """Build a profile's kernel when the cache has none, and print its path.
 
@@ -138,7 +141,7 @@ def build(profile: Profile, as_json: AsJson = False) -> None:
     _print_path(path, as_json)
 
 
-@image.command("path")
+@image.command("path", cls=Command)
 def path(profile: Profile, as_json: AsJson = False) -> None:
     """Print the path of a profile's kernel in the cache.
 

@@ -32,7 +32,7 @@ class _Word:
             return () if several else None
         if one and type(value) is told.annotation and value == param.default:
             return value
-        if one and type(value) is str and _unlimited(told.parameter_info):
+        if type(value) is str and _unlimited(told.parameter_info):
             if told.annotation is str:
                 return value
             if told.annotation is Path and (os.access(value, os.R_OK) or not os.path.lexists(value)):

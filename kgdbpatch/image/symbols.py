@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from kgdbpatch.image.model import Function, Symbol
 
 __all__ = ["FunctionTable", "SymbolTable"]
 
+_Row = TypeVar("_Row")
 _KINDS = ("function", "label", "object", "absolute")
 
 
@@ -55,7 +56,40 @@ class _Names:
         return found[:-1]
 
 
-class SymbolTable(Sequence[Symbol]):
+class _Table(Sequence[_Row]):
+    """Rows, each made of ``columns`` where it is wanted."""
+
+    columns: tuple[Any, ...]
+    _address: memoryview[int]
+
+    def _make(self, number: int) -> _Row:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} rows)"
+
+    def __len__(self) -> int:
+        return len(self._address)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, type(self)):
+            return self.columns == other.columns
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, number: int) -> _Row: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[_Row]: ...
+    def __getitem__(self, number: int | slice) -> _Row | list[_Row]:
+        """Return a row by its number."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        return self._make(range(len(self))[number])
+
+
+class SymbolTable(_Table[Symbol]):
     """The symbols of one kernel."""
 
     def __init__(self, columns: tuple[Any, ...]) -> None:
@@ -89,28 +123,7 @@ class SymbolTable(Sequence[Symbol]):
             )
         )
 
-    def __repr__(self) -> str:
-        return f"SymbolTable({len(self)} symbols)"
-
-    def __len__(self) -> int:
-        return len(self._address)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, SymbolTable):
-            return self.columns == other.columns
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @overload
-    def __getitem__(self, number: int) -> Symbol: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Symbol]: ...
-    def __getitem__(self, number: int | slice) -> Symbol | list[Symbol]:
-        """Return a symbol by its number."""
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
-        number = range(len(self))[number]
+    def _make(self, number: int) -> Symbol:
         return Symbol(
             self.names[number],
             self._address[number],
@@ -158,7 +171,7 @@ class SymbolTable(Sequence[Symbol]):
         return None if index < 0 else self[self._by_address[index]]
 
 
-class FunctionTable(Sequence[Function]):
+class FunctionTable(_Table[Function]):
     """The functions of one kernel, ascending; ``sections`` are the names of those that hold some."""
 
     def __init__(self, columns: tuple[Any, ...]) -> None:
@@ -189,44 +202,19 @@ class FunctionTable(Sequence[Function]):
             )
         )
 
-    def __repr__(self) -> str:
-        return f"FunctionTable({len(self)} functions)"
-
-    def __len__(self) -> int:
-        return len(self._address)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, FunctionTable):
-            return self.columns == other.columns
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @overload
-    def __getitem__(self, number: int) -> Function: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Function]: ...
-    def __getitem__(self, number: int | slice) -> Function | list[Function]:
-        """Return a function by its number."""
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
-        number = range(len(self))[number]
-        if number not in self._made:
-            self._made[number] = self._make(number)
-        return self._made[number]
-
     def _make(self, number: int) -> Function:
-        first, *aliases = map(
-            self._names.__getitem__, range(self._first_name[number], self._first_name[number + 1])
-        )
-        return Function(
-            first,
-            self._address[number],
-            self._size[number],
-            tuple(aliases),
-            self.sections[self._section[number]],
-            bool(self._guessed[number]),
-        )
+        if number not in self._made:
+            names = range(self._first_name[number], self._first_name[number + 1])
+            first, *aliases = map(self._names.__getitem__, names)
+            self._made[number] = Function(
+                first,
+                self._address[number],
+                self._size[number],
+                tuple(aliases),
+                self.sections[self._section[number]],
+                bool(self._guessed[number]),
+            )
+        return self._made[number]
 
     def named(self, pattern: re.Pattern[str]) -> list[Function]:
         """Return the functions of which a name as a whole fits a pattern."""

@@ -52,14 +52,12 @@ def target_options(target: str) -> tuple[str, ...]:
 def header_options() -> Iterator[list[str]]:
     """Yield the options by which a compiler finds its own headers, and nobody else's.
 
-    Where its ``limits.h`` goes on to the C library's, it finds an empty one.
+    Where its ``limits.h`` goes on to the C library's, it finds an empty one. Without a prefix of ours
+    ``-iwithprefix`` means the compiler's own directory.
     """
-    include = Path(run("gcc", "-print-file-name=include", about="gcc").stdout.strip())
-    directories = (include, include.with_name("include-fixed"))
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last:
         Path(last, "limits.h").touch()
-        present = [directory for directory in directories if directory.is_absolute() and directory.is_dir()]
-        yield [part for directory in (*present, last) for part in ("-isystem", str(directory))]
+        yield ["-iwithprefix", "include", "-iwithprefix", "include-fixed", "-idirafter", last]
 
 
 @cache

@@ -13,30 +13,10 @@ from kgdbpatch.kernel.offline import planner
 from kgdbpatch.patch.request import PatchRequest
 
 from .conftest import Cli
+from .program import SOURCE
 
 KEYS = {"site", "symbol", "ok", "rule", "reason", "nearest", "nearest_symbol", "springboard", "entry"}
 KEYS |= {"saved", "body_words"}
-SOURCE = """
-    .text
-    .globl _start, take, give
-    .type take, @function
-_start:
-take:
-    addi r3, r3, 1
-1:  lwarx r5, 0, r4
-    add r5, r5, r3
-    stwcx. r5, 0, r4
-    bne- 1b
-    blr
-    .size take, . - take
-    .type give, @function
-give:
-    lwz r3, 0(r4)
-here:
-    li r4, 0
-    blr
-    .size give, . - give
-"""
 LINUX = (
     SOURCE
     + """

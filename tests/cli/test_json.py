@@ -17,6 +17,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
 
 from .conftest import Cli
+from .program import SOURCE
 
 # numbers that are no addresses, however they look
 OTHER = {
@@ -33,26 +34,6 @@ OTHER = {
     "functions",
 }
 ERROR = {"error", "rule", "address", "symbol", "nearest", "nearest_symbol", "exit"}
-
-SOURCE = """
-    .text
-    .globl _start, take, give
-    .type take, @function
-_start:
-take:
-    addi r3, r3, 1
-1:  lwarx r5, 0, r4
-    add r5, r5, r3
-    stwcx. r5, 0, r4
-    bne- 1b
-    b give
-    .size take, . - take
-    .type give, @function
-give:
-    lwz r3, 0(r4)
-    blr
-    .size give, . - give
-"""
 
 
 @pytest.fixture

@@ -76,7 +76,8 @@ def _rewritten(made: Plan, counter: int, body: Path, shift: int) -> Plan:
 
 def _assemble(body: Path, origin: int, symbols: dict[str, int]) -> bytes:
     """Assemble a body; its jump back, out of a relative branch's reach or not, is made for it."""
-    source = body.read_text()
+    call = (_HERE / "counted-call.s").read_text()
+    source = body.read_text().replace("        counted call\n", call)
     back = jump(origin, symbols["back"], frozenset())
     assert back is not None
     if back[0] & 2:

@@ -10,18 +10,7 @@
         stw     8, 28(1)
         stw     12, 32(1)
         stw     11, 36(1)
-        lis     12, counter@h
-1:      lwarx   11, 0, 12
-        addi    11, 11, 1
-        stwcx.  11, 0, 12
-        bne-    1b
-        bl      function
-        lis     12, counter@h
-        ori     12, 12, 4
-2:      lwarx   11, 0, 12
-        addi    11, 11, 1
-        stwcx.  11, 0, 12
-        bne-    2b
+        counted call
         lwz     12, 32(1)
         lwz     11, 36(1)
         lwz     3, 8(1)

@@ -1,0 +1,45 @@
+"""A patch costs few processes: the compiler, one link, the debugger."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch.kernel import Kernel
+
+# Prints each program that is started, then does what it is told.
+COUNTING = """
+import os, sys
+def started(event, arguments):
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
+        print("started", os.path.basename(os.fsdecode(arguments[0])), flush=True)
+    if event in ("os.fork", "os.forkpty"):
+        print("started", event, flush=True)
+sys.addaudithook(started)
+from kgdbpatch.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("payload", "most"),
+    [
+        (["--c", "packet_counter.c"], {"powerpc-linux-gnu-gcc", "powerpc-linux-gnu-ld", "gdb-multiarch"}),
+        (["--asm", "nop.s"], {"powerpc-linux-gnu-as", "gdb-multiarch"}),
+        (["--count"], {"gdb-multiarch"}),
+    ],
+    ids=["c", "asm", "count"],
+)
+def test_what_an_apply_starts(
+    kernel: Kernel, examples: Path, tmp_path: Path, payload: list[str], most: set[str]
+) -> None:
+    (tmp_path / "nop.s").write_text("nop\n")
+    (tmp_path / "packet_counter.c").symlink_to(examples / "packet_counter.c")
+    command = [sys.executable, "-c", COUNTING, "apply", kernel.name, "run_netisr", *payload]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    started = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("started ")]
+    assert sorted(started) == sorted(most)
+    kernel.remove_all()
