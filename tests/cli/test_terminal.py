@@ -12,6 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from kgdbpatch.guests.recipe import Recipe
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.process import processes_with
 
@@ -118,11 +119,12 @@ def test_an_interrupted_batch_puts_nothing_in(kernel: Kernel) -> None:
 
 
 @pytest.mark.guest
-@pytest.mark.linux
-def test_an_interrupted_boot_leaves_nothing(guest_cli: Cli) -> None:
+def test_an_interrupted_boot_leaves_nothing(guest_cli: Cli, tmp_path: Path) -> None:
     name = f"interrupted-{os.getpid()}"
-    booting = terminal("boot", "linux", "--name", name)
-    booting.expect("booting vmlinux")
+    recipe = tmp_path / "never.toml"  # a guest that is booting until somebody interrupts it
+    recipe.write_text(re.sub(r"(?m)^ready = .*", "ready = 'never said'", Recipe.find("darwin").text))
+    booting = terminal("boot", recipe, "--name", name)
+    booting.expect("booting mach_kernel")
     try:
         interrupted(booting)
         assert name not in guest_cli("ps").out
