@@ -1,7 +1,7 @@
-"""Hold register sets of many instructions at once: one ``uint64`` each, floating point left out.
+"""Hold register sets of many instructions at once: one ``uint64`` each, floating point and AltiVec left out.
 
 Bits 0-31 are r0-r31; bits 32 upwards are what `kgdbpatch.isa.registers` has from cr0 on. The
-floating-point registers are never handed out as free, so whole-image passes do without them.
+floating-point and vector registers are never handed out as free, so whole-image passes do without them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kgdbpatch.isa.decode import Decoded, Kind
 from kgdbpatch.isa.fields import FIELDS
 from kgdbpatch.isa.match import rows
-from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, STATE, mask
+from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, STATE, VECTORS, mask
 
 __all__ = ["ALWAYS", "EVERYTHING", "FREEABLE", "RETURNS", "RegSet", "defs", "from_mask", "to_mask", "uses"]
 
@@ -22,16 +22,16 @@ RegSet = npt.NDArray[np.uint64]
 
 _LOW32 = 0xFFFFFFFF
 _CHUNK = 1 << 15  # words: they and the temporaries stay in the cache
-_FLOATING = frozenset({"fD", "fS", "fA", "fB", "fC"})
+_LEFT_OUT = frozenset({"fD", "fS", "fA", "fB", "fC", "vD", "vS", "vA", "vB", "vC"})
 
 
 def from_mask(mask: int) -> int:
-    """Return the set that has the registers of a mask, floating point left out."""
-    return (mask & _LOW32) | (mask >> 64) << 32
+    """Return the set that has the registers of a mask, floating point and AltiVec left out."""
+    return (mask & _LOW32) | ((mask & ~VECTORS) >> 64) << 32
 
 
 def to_mask(regset: int) -> int:
-    """Return the register mask of a set; it has no floating-point registers."""
+    """Return the register mask of a set; it has no floating-point and no vector registers."""
     return (regset & _LOW32) | (regset >> 32) << 64
 
 
@@ -61,7 +61,7 @@ def _operands(name: str) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:
     found = []
     for field in FIELDS:
         has = np.array([field in getattr(row, name) for row in every], dtype=np.bool_)
-        if field not in _FLOATING and has.any():
+        if field not in _LEFT_OUT and has.any():
             found.append((field, has))
     return tuple(found)
 

@@ -8,12 +8,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.isa import altivec
 from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.library import library_text
-from kgdbpatch.isa.match import Forms, find_form, find_forms, rows
+from kgdbpatch.isa.match import Forms, find_form, find_forms, first_altivec, rows
 from kgdbpatch.isa.models import is_of_models, text_of_model
 from kgdbpatch.isa.operands import signed
-from kgdbpatch.isa.registers import ALL
+from kgdbpatch.isa.registers import ALL, VECTORS
 from kgdbpatch.isa.table import TABLE, Kind, Row
 from kgdbpatch.isa.text import text
 
@@ -59,6 +60,11 @@ class Instruction:
         return f"Instruction(0x{self.address:08x}: {self.text})"
 
     @property
+    def vector(self) -> bool:
+        """Whether it reads or changes AltiVec's registers, for which MSR[VEC] must be set."""
+        return bool((self.defs | self.uses) & VECTORS) and self.mnemonic not in ("mfvrsave", "mtvrsave")
+
+    @property
     def links(self) -> bool:
         """Whether it leaves the address after itself in LR."""
         return self.kind is Kind.CALL
@@ -84,6 +90,7 @@ class Instruction:
 
     def written_for(self, model: str) -> str:
         """Return the text on a model of the family (one of `models.MODELS`, "" for none in particular)."""
+        model = altivec.MODEL if self.form >= first_altivec() else model
         found = text_of_model(self.word, model) if model or self.foreign else None
         if found is None and self.known and not self.foreign:
             found = text(self.mnemonic, self.word, self.address)
@@ -106,9 +113,9 @@ def _cancelled(row: Row, word: int) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _effects(word: int) -> tuple[int, int, int]:
+def _effects(word: int, model: str = "") -> tuple[int, int, int]:
     """Return form, defs and uses of a word; an invalid or unknown one reads all and writes nothing."""
-    form = find_form(word)
+    form = find_form(word, model)
     row = rows()[form]
     if row.kind is Kind.UNKNOWN or row.kind is Kind.FOREIGN or not _is_valid(row, word):
         return form, 0, ALL
@@ -123,9 +130,9 @@ def _effects(word: int) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _fields_of(word: int) -> dict[str, object]:
+def _fields_of(word: int, model: str = "") -> dict[str, object]:
     """Return the fields of a word's `Instruction`, as far as they do not depend on where it stands."""
-    form, defs, uses = _effects(word)
+    form, defs, uses = _effects(word, model)
     row = rows()[form]
     return {
         "word": word,
@@ -139,13 +146,16 @@ def _fields_of(word: int) -> dict[str, object]:
         "privileged": row.privileged,
         "conditional": row.conditional,
         "known": form != 0,
-        "foreign": form >= len(TABLE),
+        "foreign": len(TABLE) <= form < first_altivec(),
     }
 
 
-def decode(word: int, address: int = 0) -> Instruction:
-    """Decode one word that stands at an address."""
-    fields = _fields_of(word)
+def decode(word: int, address: int = 0, model: str = "") -> Instruction:
+    """Decode one word that stands at an address, as a model (of `kgdbpatch.isa.models`) has it.
+
+    Models differ by AltiVec alone here; "" has none.
+    """
+    fields = _fields_of(word, altivec.MODEL) if altivec.has_altivec(model) else _fields_of(word)
     found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
     found.__dict__.update(fields, address=address)
     primary = word >> 26
@@ -231,6 +241,6 @@ class Decoded:
         return invalid
 
 
-def decode_array(words: Words) -> Decoded:
-    """Decode an array of words in native byte order."""
-    return Decoded(words, find_forms(words))
+def decode_array(words: Words, model: str = "") -> Decoded:
+    """Decode an array of words in native byte order; ``model`` as for `decode`."""
+    return Decoded(words, find_forms(words, model))

@@ -110,7 +110,7 @@ def _fxm() -> Field:
     return Field(base // 64, scalar, array)
 
 
-_R, _F, _CR = bit("r0"), bit("f0"), bit("cr0")
+_R, _F, _CR, _V = bit("r0"), bit("f0"), bit("cr0"), bit("v0")
 
 FIELDS: dict[str, Field] = {
     "D": _single(_R, 21, 5),
@@ -123,6 +123,11 @@ FIELDS: dict[str, Field] = {
     "fA": _single(_F, 16, 5),
     "fB": _single(_F, 11, 5),
     "fC": _single(_F, 6, 5),
+    "vD": _single(_V, 21, 5),
+    "vS": _single(_V, 21, 5),
+    "vA": _single(_V, 16, 5),
+    "vB": _single(_V, 11, 5),
+    "vC": _single(_V, 6, 5),
     "cD": _single(_CR, 23, 3),
     "cS": _single(_CR, 18, 3),
     "bD": _single(_CR, 23, 3),

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.isa import altivec
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.foreign import foreign_rows
 from kgdbpatch.isa.table import TABLE, Row
 
-__all__ = ["Forms", "find_form", "find_forms", "rows"]
+__all__ = ["Forms", "find_form", "find_forms", "first_altivec", "rows"]
 
 Forms = npt.NDArray[np.int16]
 
@@ -32,8 +33,14 @@ class _Dispatch(NamedTuple):
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[Row, ...]:
-    """Return every row, the exact ones first; a form is an index into it and 0 is unknown."""
-    return TABLE + foreign_rows()
+    """Return every row: the exact ones, the foreign, AltiVec's; a form is an index into it, 0 is unknown."""
+    return TABLE + foreign_rows() + altivec.ROWS
+
+
+@lru_cache(maxsize=1)
+def first_altivec() -> int:
+    """Return the first form of AltiVec."""
+    return len(TABLE) + len(foreign_rows())
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +48,7 @@ def _dispatch() -> _Dispatch:
     low = np.arange(_LOW + 1, dtype=np.uint32)
     depth = np.zeros(64 << _LOW_BITS, dtype=np.int16)
     levels: list[Forms] = []
-    for form, row in enumerate(rows()):
+    for form, row in enumerate(rows()[: first_altivec()]):
         if form == 0:
             continue
         compatible = np.nonzero((low & np.uint32(row.mask & _LOW)) == row.match & _LOW)[0]
@@ -63,8 +70,16 @@ def _keys(words: Words) -> npt.NDArray[np.uint32]:
     return words >> np.uint32(26) << np.uint32(_LOW_BITS) | words & np.uint32(_LOW)
 
 
-def find_forms(words: Words) -> Forms:
-    """Return the form of each word, 0 where none matches."""
+def find_forms(words: Words, model: str = "") -> Forms:
+    """Return the form of each word on a model, 0 where none matches."""
+    result = _find_forms(words)
+    if altivec.has_altivec(model):
+        at, numbers = altivec.row_numbers(words)
+        result[at] = numbers + np.int16(first_altivec())
+    return result
+
+
+def _find_forms(words: Words) -> Forms:
     table = _dispatch()
     result = np.zeros(len(words), dtype=np.int16)
     for start in range(0, len(words), 1 << 16):  # a chunk and its temporaries stay in the cache
@@ -86,8 +101,12 @@ def find_forms(words: Words) -> Forms:
     return result
 
 
-def find_form(word: int) -> int:
-    """Return the form of one word, 0 where none matches."""
+def find_form(word: int, model: str = "") -> int:
+    """Return the form of one word on a model, 0 where none matches."""
+    if altivec.has_altivec(model):
+        number = altivec.row_of(word)
+        if number is not None:
+            return first_altivec() + number
     table, every = _dispatch(), rows()
     key = word >> 26 << _LOW_BITS | word & _LOW
     for level in table.levels:

@@ -16,6 +16,14 @@ from kgdbpatch.isa.operands import operands
 
 __all__ = ["MODELS", "is_of_models", "text_of_model"]
 
+# What objdump calls an instruction whose two sources are one register.
+_ALIASES = {
+    "vor": ("vmr", "V,W"),
+    "vnor": ("vnot", "V,W"),
+    "evor": ("evmr", "D,A"),
+    "evnor": ("evnot", "D,A"),
+}
+
 MODELS = ("e500", "7450", "750cl", "titan", "405", "440", "476", "860", "e300", "e500mc")
 
 
@@ -30,7 +38,10 @@ class _Row(NamedTuple):
         """Return the text of a word of the row, "" where it cannot be told."""
         if self.syntax in "-?":
             return self.name if self.syntax == "-" else ""
-        return f"{self.name} {operands(self.syntax, word)}"
+        name, syntax = self.name, self.syntax
+        if word >> 16 & 31 == word >> 11 & 31:
+            name, syntax = _ALIASES.get(name, (name, syntax))
+        return f"{name} {operands(syntax, word)}"
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ __all__ = [
     "REGISTERS",
     "STATE",
     "TRACKED",
+    "VECTORS",
     "bit",
     "mask",
     "names",
@@ -39,7 +40,11 @@ _TRACKED_NAMES: tuple[str, ...] = (
 # spr: every special register without a name of its own. reservation: what lwarx sets.
 _STATE_NAMES: tuple[str, ...] = ("string", "msr", "srr0", "srr1", "sr", "spr", "tb", "tlb", "reservation")
 
-REGISTERS: tuple[str, ...] = _TRACKED_NAMES + _STATE_NAMES
+# AltiVec's, which the 74xx alone have. They stand last, and are no part of `ALL`: an instruction that is not
+# known reads `ALL`, and no patch ever uses them (see `patch.payload`).
+_VECTOR_NAMES: tuple[str, ...] = (*(f"v{n}" for n in range(32)), "vscr", "vrsave")
+
+REGISTERS: tuple[str, ...] = _TRACKED_NAMES + _STATE_NAMES + _VECTOR_NAMES
 
 _BIT = {name: index for index, name in enumerate(REGISTERS)}
 
@@ -77,3 +82,4 @@ CRS: int = _span("cr", range(8))
 TRACKED: int = mask(*_TRACKED_NAMES)
 STATE: int = mask(*_STATE_NAMES)
 ALL: int = TRACKED | STATE
+VECTORS: int = mask(*_VECTOR_NAMES)

@@ -3,7 +3,8 @@
 A row reads ``name encoding options defs <- uses memory`` under a ``[kind]`` heading:
 
 * encoding: ``32`` primary opcode; ``31/23`` with a 10-bit extended opcode in bits 21-30;
-  ``63a18`` with a 5-bit one in bits 26-30.
+  ``63a18`` with a 5-bit one in bits 26-30; of AltiVec ``4v64`` with an 11-bit one in bits 21-31, ``4c6`` with
+  a 10-bit one and the record bit before it, ``4m42`` with a 6-bit one in bits 26-31.
 * options: ``rc`` and ``oe`` make further rows for the record and overflow forms; ``-A`` says that
   the whole field is reserved (zero), ``0:HEX`` and ``1:HEX`` name bits that must be zero or one,
   ``spr:N`` the special register (``~M``: the bits of M are free); ``A!0`` and ``A!D`` what a valid
@@ -27,7 +28,7 @@ from kgdbpatch.isa import rows_control, rows_float, rows_integer, rows_memory
 from kgdbpatch.isa.fields import FIELDS, field_mask
 from kgdbpatch.isa.registers import CRS, GPRS, mask
 
-__all__ = ["TABLE", "Kind", "Row"]
+__all__ = ["TABLE", "Kind", "Row", "parsed"]
 
 SO = mask("so")
 _GROUPS = {"crs": CRS, "gprs": GPRS}
@@ -82,7 +83,9 @@ class Row:
     width: int = 0
 
 
-_ENCODING = re.compile(r"(\d+)(?:([/a])(\d+))?")
+_ENCODING = re.compile(r"(\d+)(?:([/avcm])(\d+))?")
+_EXTENDED = {"/": (0x3FF, 1), "a": (0x1F, 1), "v": (0x7FF, 0), "c": (0x3FF, 0), "m": (0x3F, 0)}
+_VECTOR_RECORD = 0x400
 
 
 def _encoding(text: str) -> tuple[int, int]:
@@ -90,8 +93,9 @@ def _encoding(text: str) -> tuple[int, int]:
     assert found, text
     bits, match = 0x3F << 26, int(found[1]) << 26
     if found[2]:
-        bits |= (0x3FF if found[2] == "/" else 0x1F) << 1
-        match |= int(found[3]) << 1
+        extended, shift = _EXTENDED[found[2]]
+        bits |= extended << shift
+        match |= int(found[3]) << shift
     return bits, match
 
 
@@ -108,11 +112,11 @@ def _registers(words: list[str]) -> tuple[tuple[str, ...], int]:
     return fields, fixed
 
 
-def _variants(oe: bool, rc: bool, cr: str) -> Iterator[tuple[str, int, int]]:
+def _variants(oe: bool, rc: bool, cr: str, record: int) -> Iterator[tuple[str, int, int]]:
     """Yield name suffix, encoding bits and registers defined besides, of each form of a row."""
     for o in (False, True) if oe else (False,):
         for r in (False, True) if rc else (False,):
-            bits = (0x400 if o else 0) | (1 if r else 0)
+            bits = (0x400 if o else 0) | (record if r else 0)
             extra = (mask("ov", "so") if o else 0) | (mask(cr) if r else 0)
             yield ("o" if o else "") + ("." if r else ""), bits, extra
 
@@ -146,18 +150,22 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
         place, size = uses.pop().split(":")
         base, _, offset = place.partition("+")
         width = int(size)
+    vector = encoding.startswith("4")
+    record_bit = _VECTOR_RECORD if vector else 1
     if "rc" in options:
-        bits |= 1
+        bits |= record_bit
+    elif vector:
+        pass  # it has no record bit
     elif "/" in encoding or "a" in encoding:
         assert bits & 1 or kind is not Kind.ARITHMETIC, line
     def_fields, def_fixed = _registers(defs)
     use_fields, use_fixed = _registers(uses)
-    record = "cr1" if encoding.startswith(("59", "63")) else "cr0"
-    sticky = mask("fpscr") if record == "cr1" else SO
+    record = "cr6" if vector else "cr1" if encoding.startswith(("59", "63")) else "cr0"
+    sticky = {"cr0": SO, "cr1": mask("fpscr"), "cr6": 0}[record]
     # An operation that traps for an enabled exception leaves CR1 as it was (seen on QEMU's 750).
     if record == "cr1" and "fD" in use_fields:
         sticky |= mask("cr1")
-    for suffix, form, extra in _variants("oe" in options, "rc" in options, record):
+    for suffix, form, extra in _variants("oe" in options, "rc" in options, record, record_bit):
         yield Row(
             mnemonic=name + suffix,
             mask=bits,
@@ -178,7 +186,8 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
         )
 
 
-def _parse(text: str) -> Iterator[Row]:
+def parsed(text: str) -> Iterator[Row]:
+    """Yield the rows that a listing stands for."""
     kind, conditional = Kind.UNKNOWN, False
     for line in text.strip().splitlines():
         if line.startswith("["):
@@ -191,5 +200,5 @@ def _parse(text: str) -> Iterator[Row]:
 # Row 0 is what no other row matches. More special rows stand before the general ones.
 TABLE: tuple[Row, ...] = (
     Row("unknown", 0, 0, Kind.UNKNOWN),
-    *(row for part in (rows_integer, rows_memory, rows_control, rows_float) for row in _parse(part.ROWS)),
+    *(row for part in (rows_integer, rows_memory, rows_control, rows_float) for row in parsed(part.ROWS)),
 )

@@ -18,7 +18,19 @@ def program(source: Path) -> tuple[bytes, dict[str, int]]:
     with tempfile.TemporaryDirectory() as directory:
         built, raw = Path(directory, "harness.o"), Path(directory, "harness.bin")
         subprocess.run(
-            [AS, "-mregnames", "-mppc", "-I", Path(__file__).parent, "-o", built, source], check=True
+            [
+                AS,
+                "-mregnames",
+                "-mppc",
+                "-I",
+                Path(__file__).parent,
+                "-I",
+                source.parent,
+                "-o",
+                built,
+                source,
+            ],
+            check=True,
         )
         subprocess.run([_OBJCOPY, "-O", "binary", built, raw], check=True)
         listing = subprocess.run([_NM, built], check=True, capture_output=True, text=True).stdout

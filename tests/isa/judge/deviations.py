@@ -49,6 +49,10 @@ _EMPTY = {276, *range(560, 576), 952, 976, 980, 982, 1011, 1012, 1014, 1015, 101
 
 def reason_unseen(row: Row, detail: str, use: str) -> str | None:
     """Return why no case can show that a use matters, or None if one should have."""
+    if row.mnemonic.startswith("dst"):
+        return "only caches see the stream"
+    if row.mnemonic == "vexptefp" and use == "vscr":
+        return "QEMU's power of two is the same whatever VSCR[NJ] says"
     number = int(detail.removeprefix("spr=")) if detail.startswith("spr=") else -1
     if row.mnemonic.startswith(("dcb", "icbi", "tlbie")) and row.mnemonic != "dcbz" and use in ("A0", "B"):
         return "only caches and the TLB see the address"

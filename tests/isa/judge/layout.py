@@ -13,6 +13,8 @@ __all__ = [
     "RESULT",
     "SLOT",
     "TRAPS",
+    "VECTOR_CASE",
+    "VECTOR_RESULT",
     "WINDOW",
     "WINDOW_BYTES",
     "Cases",
@@ -20,6 +22,8 @@ __all__ = [
     "Results",
     "columns_after",
     "columns_before",
+    "has_vectors",
+    "width",
 ]
 
 Cases = npt.NDArray[np.void]
@@ -50,12 +54,29 @@ RESULT = np.dtype(
     ]
 )
 
+_VECTORS = [("v", ">u8", (32, 2)), ("vrsave", ">u4"), ("none", ">u4", 2), ("vscr", ">u4")]
+VECTOR_CASE, VECTOR_RESULT = (np.dtype([*kind.descr, *_VECTORS]) for kind in (CASE, RESULT))
+
 COLUMN = {name: index for index, name in enumerate(REGISTERS)}
 _XER = {"so": (31, 1), "ov": (30, 1), "ca": (29, 1), "string": (0, 0x7F)}
 
 
+def has_vectors(state: Cases | Results) -> bool:
+    """Tell whether states have AltiVec's registers."""
+    return "v" in (state.dtype.names or ())
+
+
+def width(*, vectors: bool) -> int:
+    """Return how many columns there are: AltiVec's come last."""
+    return len(REGISTERS) if vectors else COLUMN["v0"]
+
+
 def _common(state: Cases | Results) -> Columns:
-    columns = np.zeros((len(state), len(REGISTERS)), dtype=np.uint64)
+    columns = np.zeros((len(state), width(vectors=has_vectors(state))), dtype=np.uint64)
+    if has_vectors(state):
+        high, low = (state["v"][:, :, half].astype(np.uint64) for half in (0, 1))
+        columns[:, COLUMN["v0"] : COLUMN["v0"] + 32] = high * np.uint64(0x9E3779B97F4A7C15) + low
+        columns[:, COLUMN["vscr"]], columns[:, COLUMN["vrsave"]] = state["vscr"], state["vrsave"]
     columns[:, COLUMN["r0"] : COLUMN["r0"] + 32] = state["r"]
     columns[:, COLUMN["f0"] : COLUMN["f0"] + 32] = state["f"]
     for field in range(8):
@@ -68,7 +89,10 @@ def _common(state: Cases | Results) -> Columns:
 
 
 def columns_before(cases: Cases, results: Results) -> Columns:
-    """Return a column for each register as each case began, by the order of ``REGISTERS``."""
+    """Return a column for each register as each case began, by the order of ``REGISTERS``.
+
+    A vector's is a number that hardly any other vector has.
+    """
     columns = _common(cases)
     columns[:, COLUMN["fpscr"]] = results["fpscr_before"] & np.uint64(0xFFFFFFFF)
     columns[:, COLUMN["srr0"]], columns[:, COLUMN["srr1"]] = cases["entry"], cases["msr"]

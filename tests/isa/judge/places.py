@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.isa.registers import mask
-from kgdbpatch.isa.table import Kind
+from kgdbpatch.isa.table import Kind, Row
 
 from .layout import COLUMN, SLOT, WINDOW, WINDOW_BYTES, Cases
 from .machine import SLOTS
@@ -37,7 +37,9 @@ class Places:
         self._based = (self.access | cache) & (self.a != 0)
         self._displacement = np.where(displaced, words.astype(np.uint16).view(np.int16), 0).astype(np.int64)
         self._width = np.array([row.width for row in rows])
-        self._line = np.array([row.mnemonic == "dcbz" for row in rows])
+        # dcbz and what AltiVec loads and stores begin at a multiple of their width
+        aligns = np.array([row.mnemonic == "dcbz" or bool(self.vectors(row)) for row in rows])
+        self._alignment = np.where(aligns, self._width, 1)
         branch = np.array([row.kind in (Kind.CALL, Kind.RETURN, Kind.INDIRECT) for row in rows])
         self._by_lr = branch & np.array([bool(row.uses & mask("lr")) for row in rows])
         self._by_ctr = branch & np.array([row.mnemonic.startswith("bcctr") for row in rows])
@@ -49,6 +51,11 @@ class Places:
         self._target = np.where(rfi, sandwich.source[:, COLUMN["srr0"]], -1)
         state = np.where(rfi, sandwich.source[:, COLUMN["srr1"]], -1)
         self._msr = np.where(mtmsr, words >> np.uint32(21) & 31, state)
+
+    @staticmethod
+    def vectors(row: Row) -> bool:
+        """Tell whether a row moves a vector register."""
+        return bool({"vD", "vS"} & {*row.def_fields, *row.use_fields})
 
     def traps(self, random: np.random.Generator, count: int) -> npt.NDArray[np.uint32]:
         """Return addresses of trap words, the low two bits (which branches ignore) random."""
@@ -66,7 +73,7 @@ class Places:
         r, n = cases["r"].astype(np.int64), np.arange(len(cases))
         start = np.where(self._based[probe], r[n, self.a[probe]], 0) + self._displacement[probe]
         start = (start + np.where(self._indexed[probe], r[n, self.b[probe]], 0)) & 0xFFFFFFFF
-        aligned: Indices = np.where(self._line[probe], start & ~31, start)
+        aligned: Indices = start & -self._alignment[probe]
         return aligned
 
     def accessed(self, cases: Cases, probe: Indices) -> Bools:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.isa.registers import REGISTERS
 
-from .layout import CASE, COLUMN, SLOT, Cases
+from .layout import COLUMN, SLOT, Cases, has_vectors, width
 from .places import Bools, Indices, Places
 from .sandwich import Sandwich
 from .states import MSR_PR, copy_register, random_cases
@@ -41,17 +41,25 @@ def _unpacked(masks: Sequence[int]) -> Bools:
     shifts = np.arange(64, dtype=np.uint64)
     halves = [np.array([mask >> low & _LOW64 for mask in masks], dtype=np.uint64) for low in (0, 64)]
     bits = [(half[:, None] >> shifts & np.uint64(1)).astype(np.bool_) for half in halves]
-    return np.concatenate(bits, axis=1)[:, : len(REGISTERS)]
+    return np.concatenate(bits, axis=1)
 
 
 def used(probes: Probes) -> Bools:
     """Return for each word which columns the table says it uses."""
-    return _unpacked([decode(word).uses for word in probes.words.tolist()])
+    return _unpacked([decode(word, 0, probes.model).uses for word in probes.words.tolist()])[
+        :, : _width(probes)
+    ]
 
 
 def defined(probes: Probes) -> Bools:
     """Return for each word which columns the table says it may change."""
-    return _unpacked([decode(word).defs for word in probes.words.tolist()])
+    return _unpacked([decode(word, 0, probes.model).defs for word in probes.words.tolist()])[
+        :, : _width(probes)
+    ]
+
+
+def _width(probes: Probes) -> int:
+    return width(vectors=has_altivec(probes.model))
 
 
 def make_runs(probes: Probes, sandwich: Sandwich, places: Places, seed: int) -> Runs:
@@ -64,7 +72,7 @@ def make_runs(probes: Probes, sandwich: Sandwich, places: Places, seed: int) -> 
     random = np.random.default_rng(seed)
     count, every = len(probes.words), np.arange(len(probes.words))
     uses = used(probes)
-    base = random_cases(random, count)
+    base = random_cases(random, count, vectors=has_altivec(probes.model))
     places.lead(base, every, random)
     base["entry"] = probes.addresses - 8
     slots = np.zeros((count, SLOT), np.uint32)
@@ -81,7 +89,9 @@ def make_runs(probes: Probes, sandwich: Sandwich, places: Places, seed: int) -> 
     counts = [count] * (1 + _OUTSIDE_RUNS) + [len(at), count]
     return Runs(
         slots=slots,
-        cases=np.concatenate([base, *outside, changed, user], dtype=CASE),  # big-endian stays big-endian
+        cases=np.concatenate(
+            [base, *outside, changed, user], dtype=base.dtype
+        ),  # big-endian stays big-endian
         probe=np.concatenate([every] * (1 + _OUTSIDE_RUNS) + [at, every]),
         purpose=np.repeat(np.array([BASE] + [OUTSIDE] * _OUTSIDE_RUNS + [FLIP, USER], np.int8), counts),
         flipped=np.concatenate([none] * (1 + _OUTSIDE_RUNS) + [column, none]),
@@ -92,12 +102,12 @@ def _others_changed(
     base: Cases, uses: Bools, sandwich: Sandwich, places: Places, random: np.random.Generator
 ) -> Cases:
     keep = uses.copy()
-    n, column = np.nonzero(sandwich.source >= 0)
+    n, column = np.nonzero(sandwich.source[:, : keep.shape[1]] >= 0)
     matters = uses[n, column]
     keep[n[matters], sandwich.source[n, column][matters]] = True
-    other = random_cases(random, len(base))
+    other = random_cases(random, len(base), vectors=has_vectors(base))
     mixed = base.copy()
-    for number in range(len(REGISTERS)):
+    for number in range(keep.shape[1]):
         copy_register(mixed, number, ~keep[:, number], other)
     every = np.arange(len(base))
     mixed["window"] = np.where(places.accessed(base, every), base["window"], other["window"])
@@ -108,7 +118,7 @@ def _flipped(
     base: Cases, at: Indices, column: Indices, through: Indices, places: Places, random: np.random.Generator
 ) -> Cases:
     cases = base[at]
-    other = random_cases(random, len(at))
+    other = random_cases(random, len(at), vectors=has_vectors(base))
     places.lead(other, at, random, elsewhere=True)
     register = np.where(through >= 0, through, column)
     moved = places.bases(at, register) | (column == COLUMN["reservation"])

@@ -62,12 +62,12 @@ def make_sandwich(probes: Probes) -> Sandwich:
     )
     for n, (word, row) in enumerate(zip(probes.words.tolist(), probes.rows, strict=True)):
         if row.kind in (Kind.SYSTEM, Kind.RFI) or row.mnemonic == "stwcx.":
-            _surround(made, n, word, row.mnemonic, row.kind)
+            _surround(made, n, word, row.mnemonic, row.kind, probes.model)
     return made
 
 
-def _surround(made: Sandwich, n: int, word: int, mnemonic: str, kind: Kind) -> None:
-    instruction = decode(word)
+def _surround(made: Sandwich, n: int, word: int, mnemonic: str, kind: Kind, model: str) -> None:
+    instruction = decode(word, 0, model)
     taken = (instruction.uses | instruction.defs) & GPRS
     p, q = [register for register in range(31, 0, -1) if not taken >> register & 1][:2]
     b, number = word >> 11 & 31, (word >> 16 & 31) | (word >> 11 & 31) << 5

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from kgdbpatch.isa.registers import REGISTERS
 
-from .layout import CASE, WINDOW_BYTES, Cases
+from .layout import CASE, VECTOR_CASE, WINDOW_BYTES, Cases
 
 __all__ = ["MSR", "MSR_FREE", "MSR_PR", "copy_register", "random_cases"]
 
@@ -15,6 +15,7 @@ Bools = npt.NDArray[np.bool_]
 
 MSR, MSR_PR, MSR_RI = 0x3000, 0x4000, 0x2  # FP and ME; user state; one bit that changes nothing
 MSR_FE = 0x900  # FE0 and FE1: enabled floating-point exceptions trap
+MSR_VEC = 0x0200_0000
 MSR_FREE = MSR_RI | MSR_FE  # what mtmsr and rfi may set here
 _EDGES = np.array([0, 1, 2, 31, 32, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF8000, 0x7FFF], np.uint32)
 _DOUBLES = np.array(
@@ -25,12 +26,20 @@ _DOUBLES = np.array(
     ],
     np.uint64,
 )
+_SINGLES = np.array(
+    [
+        *(0, 1 << 31, 0x3F80_0000, 0xBF80_0000, 0x7F80_0000, 0xFF80_0000, 1, 0x007F_FFFF, 0x807F_FFFF),
+        *(0x0080_0000, 0x7F7F_FFFF, 0x7FC0_0000, 0xFFC0_0000, 0x7FA0_0000, 0x4F00_0000, 0xCF80_0000),
+        *(0x0040_0000, 0x8040_0000, 0x0100_0000, 0x3F00_0000, 0x3FC0_0000, 0xC2FC_0000, 0xC302_0000),
+    ],
+    np.uint32,
+)
 _FPSCR = 0x9FFFF7FF  # without FEX and VX, which follow from the others, and the reserved bit
 
 
-def random_cases(random: np.random.Generator, count: int) -> Cases:
-    """Return ``count`` states without an entry."""
-    cases = np.zeros(count, CASE)
+def random_cases(random: np.random.Generator, count: int, *, vectors: bool = False) -> Cases:
+    """Return ``count`` states without an entry, with AltiVec's registers where ``vectors`` are asked for."""
+    cases = np.zeros(count, VECTOR_CASE if vectors else CASE)
 
     def words(*shape: int) -> npt.NDArray[np.uint32]:
         plain = random.integers(0, 1 << 32, shape, dtype=np.uint32)
@@ -46,7 +55,26 @@ def random_cases(random: np.random.Generator, count: int) -> Cases:
     cases["f"] = _doubles(random, (count, 32))
     cases["window"] = random.integers(0, 256, (count, WINDOW_BYTES), dtype=np.uint8)
     cases["msr"] = MSR | random.integers(0, 2, count) * MSR_RI | (random.random(count) < 0.75) * MSR_FE
+    if vectors:
+        cases["msr"] |= MSR_VEC
+        cases["v"] = _vectors(random, (count, 32))
+        cases["vscr"] = random.integers(0, 2, count) << 16 | random.integers(0, 2, count)
+        cases["vrsave"] = words(count)
     return cases
+
+
+def _vectors(random: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.uint64]:
+    """Return vectors of bytes, halfwords, words or single-precision numbers, edges frequent."""
+    bytes_ = random.integers(0, 256, (*shape, 16), dtype=np.uint8)
+    edges = random.choice(np.array([0, 1, 0x7F, 0x80, 0xFF], np.uint8), (*shape, 16))
+    plain = np.where(random.random((*shape, 16)) < 0.4, edges, bytes_).view(">u4")
+    word = np.where(random.random((*shape, 4)) < 0.3, random.choice(_EDGES, (*shape, 4)), plain)
+    near_one = random.integers(0x3D00_0000, 0x4300_0000, (*shape, 4), dtype=np.uint32)
+    near_one |= random.integers(0, 2, (*shape, 4), dtype=np.uint32) << np.uint32(31)
+    single = np.where(random.random((*shape, 4)) < 0.5, random.choice(_SINGLES, (*shape, 4)), near_one)
+    of_numbers = random.random((*shape, 1)) < 0.5
+    found: npt.NDArray[np.uint64] = np.where(of_numbers, single, word).astype(">u4").view(">u8")
+    return found
 
 
 def _doubles(random: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.uint64]:
@@ -67,14 +95,16 @@ _WORDS: dict[str, tuple[str, int]] = {
     **{name: (name, 0xFFFFFFFF) for name in ("lr", "ctr")},
     "fpscr": ("fpscr", _FPSCR),
     "msr": ("msr", MSR_RI),
+    "vscr": ("vscr", 0x1_0001),
+    "vrsave": ("vrsave", 0xFFFFFFFF),
 }
-_SMALL = ("cr", "xer", "msr")  # fields all of whose bits may be flipped
+_SMALL = ("cr", "xer", "msr", "vscr")  # fields all of whose bits may be flipped
 
 
 def copy_register(to: Cases, column: int, rows: Bools, source: Cases, *, differ: bool = False) -> None:
     """Copy one register of some states from others; with ``differ``, flip bits where they are equal."""
     name = REGISTERS[column]
-    if name[0] in "rf" and name[1:].isdigit():
+    if name[0] in "rfv" and name[1:].isdigit():
         field, number = name[0], int(name[1:])
         old, new = to[field][:, number], source[field][:, number]
         bits = 0xFFFFFFFF if field == "r" else (1 << 64) - 1

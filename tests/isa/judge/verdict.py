@@ -73,7 +73,7 @@ class _Judge:
         n = np.arange(len(self.runs.probe))
         self.source, self.sink = self.sandwich.source[self.runs.probe], self.sandwich.sink[self.runs.probe]
         self._forget_absent()
-        for column in range(len(REGISTERS)):
+        for column in range(self.before.shape[1]):
             for registers, columns in ((self.source, self.before), (self.sink, self.after)):
                 register = registers[:, column]
                 has = register >= 0
@@ -106,10 +106,11 @@ class _Judge:
             if variant in seen:
                 continue
             seen.add(variant)
-            one = decode(int(self.probes.words[probe]), int(self.probes.addresses[probe]))
+            place = int(self.probes.addresses[probe])
+            one = decode(int(self.probes.words[probe]), place, self.probes.model)
             text = f"{self.probes.variants[variant]}: 0x{one.word:08x} ({one.text}): {rule}"
             if detail is not None:
-                text += f": {' '.join(np.array(REGISTERS)[detail[run]])}"
+                text += f": {' '.join(np.array(REGISTERS)[: detail.shape[1]][detail[run]])}"
             if self.runs.flipped[run] >= 0:
                 text += f" (with {REGISTERS[self.runs.flipped[run]]} flipped)"
             self.verdict.disagreements.append(text)
@@ -167,7 +168,7 @@ class _Judge:
         window = self.results["window"]
         unlike = np.concatenate([outcome != outcome[first], window != window[first]], axis=1)
         defs = defined(self.probes)[self.runs.probe]
-        width = len(REGISTERS)
+        width = self.before.shape[1]
         ticks = self.ticking()[self.runs.probe]
         relevant = unlike.copy()
         relevant[:, :width] &= defs & ~ticks[:, None]
@@ -218,7 +219,7 @@ class _Judge:
         stays = judged & may_go & ~conditional & (self.vector == 0)
         self.complain("does not go anywhere", stays)
         fixed = [
-            decode(int(w), int(a)).target
+            decode(int(w), int(a), self.probes.model).target
             for w, a in zip(self.probes.words, self.probes.addresses, strict=True)
         ]
         target = np.array([-1 if t is None else t for t in fixed])[self.runs.probe]

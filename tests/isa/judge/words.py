@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.image import Image
+from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import decode_array
-from kgdbpatch.isa.match import find_form, rows
+from kgdbpatch.isa.match import find_form, first_altivec, rows
 from kgdbpatch.isa.table import TABLE, Kind, Row
 
 from .deviations import NOT_JUDGED
@@ -50,13 +51,15 @@ class Variant:
 class Probes:
     """The words to judge, one slot each, with the variant of each and how often the kernels have it.
 
-    ``unjudged`` are variants that `deviations` leaves out or all of whose words are invalid forms.
+    ``model`` is that of the CPU, as for `decode`. ``unjudged`` are variants that `deviations` leaves out or
+    all of whose words are invalid forms.
     """
 
     words: Words
     variant: npt.NDArray[np.int32]
     variants: list[Variant]
     occurrences: list[int] = field(default_factory=list)
+    model: str = ""
     unjudged: list[Variant] = field(default_factory=list)
 
     @property
@@ -115,10 +118,10 @@ def _variant(form: int, word: int) -> Variant:
 _BRANCHES = {Kind.BRANCH, Kind.JUMP, Kind.CALL, Kind.RETURN, Kind.INDIRECT}
 
 
-def _fits(variant: Variant, word: int) -> bool:
+def _fits(variant: Variant, word: int, model: str = "") -> bool:
     """Tell whether a word is of the variant and a valid form for a case to be made of."""
     row = variant.row
-    if find_form(word) != variant.form or _variant(variant.form, word) != variant:
+    if find_form(word, model) != variant.form or _variant(variant.form, word) != variant:
         return False
     a, b, d = word >> 16 & 31, word >> 11 & 31, word >> 21 & 31
     if (row.not_zero and a == 0) or (row.not_target and a == d):
@@ -143,7 +146,7 @@ def _adjusted(variant: Variant, word: int, random: np.random.Generator) -> int:
     return word
 
 
-def _random_words(variant: Variant, random: np.random.Generator, count: int) -> list[int]:
+def _random_words(variant: Variant, random: np.random.Generator, count: int, model: str) -> list[int]:
     row = variant.row
     found: list[int] = []
     bits = random.integers(0, 1 << 32, _TRIES, dtype=np.uint32) & np.uint32(~row.mask & 0xFFFFFFFF)
@@ -161,7 +164,7 @@ def _random_words(variant: Variant, random: np.random.Generator, count: int) -> 
         elif variant.detail.startswith("spr="):
             number = int(variant.detail[4:])
             word = word & ~0x1FF800 | (number & 31) << 16 | (number >> 5) << 11
-        if _fits(variant, word):
+        if _fits(variant, word, model):
             found.append(_adjusted(variant, word, random))
             if len(found) == count:
                 break
@@ -183,12 +186,11 @@ def _targeted(word: int, address: int, count: int, random: np.random.Generator) 
     return word & ~bits | displacement & bits
 
 
-def _all_variants(used: dict[Variant, tuple[int, Words]]) -> list[Variant]:
-    """Return the variants of the kernels and those of the rest of the table."""
+def _all_variants(used: dict[Variant, tuple[int, Words]], model: str) -> list[Variant]:
+    """Return the variants of the kernels and those of the rest of the table; of a 74xx AltiVec's alone."""
     found = set(used)
-    for form, row in enumerate(TABLE):
-        if form == 0:
-            continue
+    table = list(enumerate(rows()))[first_altivec() :] if has_altivec(model) else list(enumerate(TABLE))[1:]
+    for form, row in table:
         details = {variant.detail for variant in used if variant.form == form}
         if "A0" in row.use_fields:
             details |= {""} if row.mnemonic in _WIDE_BASE else {"", "rA=0"}
@@ -205,7 +207,11 @@ def _all_variants(used: dict[Variant, tuple[int, Words]]) -> list[Variant]:
 
 
 def probes(
-    used: dict[Variant, tuple[int, Words]], choices: int, seed: int, only: Collection[str] | None = None
+    used: dict[Variant, tuple[int, Words]],
+    choices: int,
+    seed: int,
+    only: Collection[str] | None = None,
+    model: str = "",
 ) -> Probes:
     """Choose ``choices`` words of every variant, half of them from the kernels as far as they go.
 
@@ -217,7 +223,7 @@ def probes(
     index: list[int] = []
     variants: list[Variant] = []
     unjudged: list[Variant] = []
-    for variant in _all_variants(used):
+    for variant in _all_variants(used, model):
         if only is not None and variant.row.mnemonic not in only:
             continue
         if variant.row.mnemonic in NOT_JUDGED:
@@ -229,7 +235,7 @@ def probes(
             members = used[variant][1]
             some = random.permutation(members)[: count // 2].tolist()
             mine = [_adjusted(variant, word, random) for word in some if _fits(variant, word)]
-        drawn = _random_words(variant, random, count - len(mine))
+        drawn = _random_words(variant, random, count - len(mine), model)
         if not drawn and not mine:
             unjudged.append(variant)
             continue
@@ -238,7 +244,7 @@ def probes(
         words += mine[:count]
         index += [len(variants)] * count
         variants.append(variant)
-    result = Probes(np.array(words, dtype=np.uint32), np.array(index, dtype=np.int32), variants)
+    result = Probes(np.array(words, dtype=np.uint32), np.array(index, dtype=np.int32), variants, model=model)
     result.unjudged = unjudged
     result.occurrences = [used[variant][0] if variant in used else 0 for variant in variants]
     for n, address in enumerate(result.addresses.tolist()):
