@@ -172,7 +172,7 @@ class RunningGuest:
     def close(self) -> None:
         """End this client's GDB; the guest goes on."""
         self._closing.close()
-        self.__dict__.pop("_debugger", None)
+        self.__dict__.pop("debugger", None)
 
     def shutdown(self) -> None:
         """End the guest."""
@@ -194,7 +194,7 @@ class RunningGuest:
     def _awake(self) -> Debugger:
         """Return the debugger, once it is clear that QEMU will answer it."""
         self._assure_answers()
-        return self._debugger
+        return self.debugger
 
     def _assure_answers(self) -> None:
         if self._qemu.process.suspended():
@@ -204,7 +204,8 @@ class RunningGuest:
             )
 
     @cached_property
-    def _debugger(self) -> Debugger:
+    def debugger(self) -> Debugger:
+        """This client's GDB; it is started when the guest is first stopped."""
         from kgdbpatch.vm.gdb import Debugger
 
         return self._closing.enter_context(Debugger(self._qemu, self._wait))
@@ -244,7 +245,7 @@ class RunningGuest:
     @contextmanager
     def logging_packets(self, path: Path) -> Iterator[None]:
         """Have GDB log the packets that it exchanges with QEMU meanwhile."""
-        with self._debugger.logged(path):
+        with self.debugger.logged(path):
             yield
 
     def records(self) -> Records:

@@ -17,7 +17,7 @@ from kgdbpatch.isa.decode import decode
 from kgdbpatch.toolchain.encoder import encoded
 from kgdbpatch.toolchain.statements import Program, Statement, parse
 
-__all__ = ["FORMS", "assemble_keystone"]
+__all__ = ["FORMS", "RANGES", "assemble_keystone"]
 
 _DEADLINE = 10.0  # seconds for a whole payload
 
@@ -72,7 +72,7 @@ def _forms() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 FORMS: dict[str, tuple[str, ...]] = dict(_forms())
 
-_RANGES = dict.fromkeys("rabeh", (0, 31)) | {
+RANGES = dict.fromkeys("rabeh", (0, 31)) | {
     "e": (1, 31),
     "c": (0, 7),
     "k": (0, 255),
@@ -136,7 +136,7 @@ def _base(out: list[str]) -> str:
 
 def _number(program: Program, statement: Statement, kind: str, text: str) -> int:
     value = program.value(text, statement.line, statement.address)
-    low, high = _RANGES[kind]
+    low, high = RANGES[kind]
     if kind in "ae" and text.strip().lower().removeprefix("%") == "r0":
         raise BadPatch(
             f"{program.filename}:{statement.line}: r0 as the base of '{statement.mnemonic}' means "

@@ -175,6 +175,11 @@ class Session:
             self._general = None
         return answers
 
+    def commands(self, *texts: str) -> list[str]:
+        """Have GDB carry out commands of its console in a row, and return what they print."""
+        self._general = None
+        return self._ask(*(f":{text}" for text in texts))
+
     def _ask(self, *orders: str, deadline: float = 0.0) -> list[str]:
         """Have GDB carry out what was put off and ``orders`` in one go; return the latter's answers.
 

@@ -131,10 +131,10 @@ class Inspector(Debugger):
 
 
 class Inspection:
-    """A stopped guest as GDB sees it."""
+    """A stopped guest as GDB sees it; ``session`` is the same as QEMU tells it, packet by packet."""
 
     def __init__(self, session: Session, gdb: Gdb) -> None:
-        self._session, self._gdb = session, gdb
+        self.session, self._gdb = session, gdb
 
     def _ask(self, *commands: str) -> list[Mapping[str, Any]]:
         return [result.payload for result in self._gdb.command(*commands, deadline=_DEADLINE)]
@@ -181,7 +181,7 @@ class Inspection:
                 numbers[self._insert(point)] = point
             told = self._gdb.run(seconds, seconds + _DEADLINE).payload
         finally:
-            self._session.forget()
+            self.session.forget()
             with suppress(TargetLost):  # whoever asks next is told
                 self._ask("-break-delete")
         frame = _frame(told["frame"])

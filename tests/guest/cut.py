@@ -51,7 +51,7 @@ class Wire:
     @contextmanager
     def laid(cls, kernel: Kernel, directory: Path) -> Iterator[Wire]:
         """Lay a wire through which every client of this process reaches the guest."""
-        wire = cls(directory, Qemu.attach(kernel.name).gdb_socket, lambda: kernel._debugger.gdb_pid)
+        wire = cls(directory, Qemu.attach(kernel.name).gdb_socket, lambda: kernel.debugger.gdb_pid)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Qemu, "gdb_socket", property(lambda _: wire.path))
             try:

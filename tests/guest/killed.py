@@ -82,7 +82,7 @@ def work(kernel, site, seed, line) -> None:  # type: ignore[no-untyped-def]
             rest = rest[count:]
 
     print(f"{os.getpid()}", file=talk, flush=True)
-    debugger = kernel._debugger
+    debugger = kernel.debugger
     talk.readline()
     while True:
         try:

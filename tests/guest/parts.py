@@ -16,7 +16,7 @@ from kgdbpatch.kernel.threads import Threads
 from kgdbpatch.personality import Personality
 from kgdbpatch.vm.gdb import Debugger
 
-__all__ = ["arena", "client", "personality", "physical", "planner", "text", "threads", "write"]
+__all__ = ["arena", "client", "component", "personality", "physical", "planner", "text", "threads", "write"]
 
 
 def personality(kernel: Kernel) -> Personality:
@@ -46,6 +46,11 @@ def planner(kernel: Kernel, via: str = "auto") -> Planner:
     running = text(kernel)
     tails = running.free_tails() if via == "tails" else ()
     return Planner(kernel.image, kernel.site_checker, arena(kernel), hook=running.hook, via=via, tails=tails)
+
+
+def component(kernel: Kernel) -> ComponentClient:
+    """Return a client of the component that uses the kernel's own debugger."""
+    return ComponentClient(kernel.qemu, lambda: kernel.debugger, Ppc6xx(), threads(kernel))
 
 
 @contextmanager

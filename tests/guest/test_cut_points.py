@@ -52,14 +52,14 @@ def counters(kernel: Kernel) -> Planned:
 
 def apply(kernel: Kernel) -> Callable[[], object]:
     """Bodies of more than one packet, a batch planned once."""
-    component, header = kernel._component, kernel.header
+    component, header = parts.component(kernel), kernel.header
     planned = counters(kernel)
     return lambda: component.apply(header, planned)
 
 
 def refused(kernel: Kernel) -> Callable[[], object]:
     """A batch whose last site holds another word than planned: all the others are taken back."""
-    component, header = kernel._component, kernel.header
+    component, header = parts.component(kernel), kernel.header
     planned = counters(kernel)
     slot, last = max(planned, key=lambda entry: entry[0])
     other = [entry for entry in planned if entry[0] != slot]

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from kgdbpatch.component import ComponentClient
 from kgdbpatch.errors import TargetLost
 from kgdbpatch.kernel import Kernel, catalog
+from kgdbpatch.personality.base import ArenaPlan
 
 from .kills import kill
 
@@ -92,7 +94,7 @@ def test_a_paused_one_stays_paused(kernel: Kernel) -> None:
 
 
 def test_a_failed_boot_leaves_no_process(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Kernel, "_install", _install_and_fail)
+    monkeypatch.setattr(ComponentClient, "install", _stop_and_fail)
     children = set(_children())
     with pytest.raises(TargetLost, match="after all"):
         Kernel.boot("darwin", "unbootable")
@@ -100,8 +102,8 @@ def test_a_failed_boot_leaves_no_process(runtime: Path, monkeypatch: pytest.Monk
     assert not list(runtime.glob("*/guest.json"))
 
 
-def _install_and_fail(kernel: Kernel) -> None:
-    with kernel._debugger.stopped():
+def _stop_and_fail(component: ComponentClient, arena: ArenaPlan, *_: object) -> None:
+    with component.stop(arena):
         raise TargetLost("after all")
 
 

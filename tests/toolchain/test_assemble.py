@@ -10,7 +10,7 @@ from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.toolchain.assemble import Engine, assemble
 from kgdbpatch.toolchain.gnu import available
-from kgdbpatch.toolchain.keystone_as import _RANGES, FORMS
+from kgdbpatch.toolchain.keystone_as import FORMS, RANGES
 
 SYMBOLS = {"printf": 0x3000, "netisr": 0x2233_8765, "near": 0x1500_0100}
 gnu_as = pytest.mark.skipif(not available("as"), reason="powerpc-linux-gnu-as is not installed")
@@ -77,7 +77,7 @@ def _spelled(kind: str, value: int, base: int) -> str:
 
 
 def _limits(kind: str) -> tuple[int, int]:
-    return _RANGES["s" if kind in "dw" else kind]
+    return RANGES["s" if kind in "dw" else kind]
 
 
 def _lines(choose: random.Random) -> Iterator[str]:

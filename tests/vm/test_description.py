@@ -89,7 +89,6 @@ def test_gdb_finds_the_same_registers_under_the_same_names(debugger: Debugger) -
             if name not in ("pc", "msr"):
                 session.packet(f"P{session.layout.number(name):x}={0x0101 * (index + 1):08x}")
         ours = {name: session.register(name) for name in names}
-        session._ask(":maint flush register-cache")
-        theirs = session._ask(*(f":output/x ${name}" for name in names))
+        _, *theirs = session.commands("maint flush register-cache", *(f"output/x ${name}" for name in names))
     assert {name: int(value, 16) for name, value in zip(names, theirs, strict=True)} == ours
     assert len(set(ours.values())) > 60

@@ -272,6 +272,6 @@ def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch) -
 def test_refusals_are_quoted(debugger: Debugger) -> None:
     with debugger.stopped() as session:
         with pytest.raises(CommandFailed, match="GDB: "):
-            debugger._gdb.ask(":no-such-command", deadline=5)
+            session.commands("no-such-command")
         with pytest.raises(TargetLost, match="has 3 bytes"):
             session.write_all(b"abc")

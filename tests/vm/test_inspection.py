@@ -244,9 +244,9 @@ def test_a_point_that_is_not_reached(guest: Qemu, inspector: Inspector, places: 
 
 def test_packets_and_mi_see_the_same(inspector: Inspector, places: dict[str, int]) -> None:
     """What rows of packets do behind GDB's back, and the other way round."""
-    with inspector.stopped() as session:
+    with inspector.inspected() as there:
+        session = there.session
         saved = session.read_all()
-        there = Inspection(session, inspector._gdb)
         there.frames()
         for number in (7, 8):
             session.write_physical(places["never"], number.to_bytes(4, "big"))
