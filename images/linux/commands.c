@@ -8,6 +8,8 @@
  *   read PATH          print a file, one "init: read: LINE" a line
  *   udp N              send N datagrams to itself over loopback and receive each
  *   getppid N          call getppid N times
+ *   insmod PATH        load a module
+ *   rmmod NAME         unload it
  *
  * The answer to the last two ends in " ticks T": timebase ticks spent in the loop.
  */
@@ -122,6 +124,22 @@ static const char *getppids(unsigned long count, uint64_t *ticks)
 	return NULL;
 }
 
+static const char *insmod(const char *path)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const char *wrong = NULL;
+
+	if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
+		wrong = strerror(errno);
+	close(fd);
+	return wrong;
+}
+
+static const char *rmmod(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? strerror(errno) : NULL;
+}
+
 static void obey(char *line)
 {
 	const char *wrong = NULL;
@@ -136,6 +154,10 @@ static void obey(char *line)
 		wrong = write_file(line + 6);
 	else if (!strncmp(line, "read ", 5))
 		wrong = read_file(line + 5);
+	else if (!strncmp(line, "insmod ", 7))
+		wrong = insmod(line + 7);
+	else if (!strncmp(line, "rmmod ", 6))
+		wrong = rmmod(line + 6);
 	else if ((timed = !strncmp(line, "udp ", 4)))
 		wrong = udp(strtoul(line + 4, NULL, 0), &ticks);
 	else if ((timed = !strncmp(line, "getppid ", 8)))

@@ -89,6 +89,8 @@ class Allocator:
     def _free_memory(self, table: Table) -> list[list[int]]:
         base = self._plan.virtual
         start, end = base + layout.BODIES_OFFSET, base + self._plan.size
+        if self._plan.near is not None and self._plan.springboards is None:  # bodies run nowhere else
+            start = max(start, end - (self._plan.near.end - self._plan.near.start))
         bodies = table.raw["body"].astype(np.int64)
         if self._plan.near is not None:
             near = (bodies >= self._plan.near.start) & (bodies < self._plan.near.end)

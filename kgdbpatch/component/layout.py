@@ -27,6 +27,12 @@ __all__ = [
     "JOURNAL_COUNT_OFFSET",
     "JOURNAL_ENTRIES",
     "JOURNAL_OFFSET",
+    "KEPT",
+    "KEPT_ENTRIES",
+    "KEPT_OFFSET",
+    "KERNEL_CALL",
+    "KERNEL_CALL_CODE_OFFSET",
+    "KERNEL_CALL_OFFSET",
     "MAGIC",
     "MAX_COMMANDS",
     "NO_BAT",
@@ -45,6 +51,7 @@ __all__ = [
     "TRAP_ENTRIES",
     "VERSION",
     "Bats",
+    "CallStatus",
     "Flag",
     "Flushed",
     "Op",
@@ -52,12 +59,16 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 10
+VERSION = 11
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
 SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
 STATE_OFFSET = 0x3000
+KEPT_OFFSET = 0x3200
+KEPT_ENTRIES = 4
+KERNEL_CALL_OFFSET = 0x3400
+KERNEL_CALL_CODE_OFFSET = 0x3500
 CALL_OFFSET = 0x4000
 COMMANDS_OFFSET = CALL_OFFSET + 0x80
 MAX_COMMANDS = 8000
@@ -111,6 +122,15 @@ class Flushed(IntEnum):
     CODE = 2  # icbi, sync
 
 
+class CallStatus(IntEnum):
+    """How far a call of one of the kernel's functions is (kernel_call.S)."""
+
+    NONE = 0
+    ASKED = 1  # the block is filled; the CPU may be on its way
+    CALLED = 2
+    RETURNED = 3  # the result is in the block, and nobody took it yet
+
+
 class State(IntEnum):
     """What the table says of a record; the site's word says whether it is spliced."""
 
@@ -154,6 +174,17 @@ CALL_BLOCK = np.dtype(
     ]
 )
 
+KERNEL_CALL = np.dtype(  # of one of the kernel's own functions (kernel_call.S)
+    [
+        *_words("status", "function", "gate", "stack", "result", "result_low", "keeps", "pad"),
+        *_words("pc", "msr", "cr", "lr", "ctr", "xer", "r0", "r1"),
+        ("r3_r12", ">u4", 10),
+        ("arguments", ">u4", 8),
+    ]
+)
+
+KEPT = np.dtype(_words("handle", "start", "end", "pad"))  # what the kernel keeps for us; start: 0 for none
+
 COMMAND = np.dtype([*_words("op", "a", "b", "c", "result", "done"), ("pad", ">u4", 2)])
 
 STATE = np.dtype(
@@ -195,6 +226,8 @@ assert TABLE_OFFSET + RECORDS * RECORD.itemsize <= BODIES_OFFSET
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= TABLE_OFFSET
-assert STATE_OFFSET + STATE.itemsize <= JOURNAL_COUNT_OFFSET
+assert STATE_OFFSET + STATE.itemsize <= KEPT_OFFSET
+assert KEPT_OFFSET + KEPT_ENTRIES * KEPT.itemsize <= KERNEL_CALL_OFFSET
+assert KERNEL_CALL_OFFSET + KERNEL_CALL.itemsize <= KERNEL_CALL_CODE_OFFSET < JOURNAL_COUNT_OFFSET
 assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= JOURNAL_OFFSET
 assert JOURNAL_OFFSET + JOURNAL_ENTRIES * JOURNAL.itemsize <= BASELINE_OFFSET

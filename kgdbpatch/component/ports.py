@@ -46,6 +46,12 @@ class Session(Protocol):
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
         """Let the CPU run until its pc is ``address``; return its registers there, or `TargetTimeout`."""
 
+    def run_to(self, address: int, deadline: float) -> GRegisters:
+        """Let the guest run until its pc is ``address``, translated or not; as `run_to_physical`."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write memory as the CPU maps it now."""
+
     def step(self, count: int = 1) -> None:
         """Let the CPU execute so many instructions."""
 
@@ -135,6 +141,27 @@ class Cpu(Protocol):
     def finish_call(self, session: Session, arena: int) -> None:
         """Bring an interrupted call to its end and give the CPU back to the guest."""
 
+    # ---- calls of the kernel's own functions (component/kernel_calls.py) ------------------------
+
+    call_code: bytes  # what such a call begins and ends in, position-independent
+
+    def gate(self, arena: int) -> list[int]:
+        """Return the words that a called function returns to, in the kernel's text."""
+
+    def note_call(
+        self, session: Session, arena: int, function: int, arguments: Sequence[int], gate: int, keeps: int
+    ) -> GRegisters:
+        """Write down that the stopped thread is to call ``function``, and its registers; return them."""
+
+    def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
+        """Send the thread to the call that was noted, when the guest runs next."""
+
+    def in_kernel_call(self, registers: GRegisters, arena: int) -> bool:
+        """Tell whether the CPU is in the component's part of such a call."""
+
+    def leave_kernel_call(self, session: Session, arena: int) -> None:
+        """Let the CPU go on until it has left that."""
+
     # ---- what a stopped CPU and saved contexts say ----------------------------------------------
 
     def in_process(self, msr: int) -> bool:
@@ -176,6 +203,18 @@ class Cpu(Protocol):
 
     def vector_tails(self, personality: base.Personality, image: Image) -> list[Window]:
         """Return the unused bytes behind each vector's code."""
+
+    def free_words(
+        self,
+        personality: base.Personality,
+        image: Image,
+        size: int,
+        words: Callable[[int, int], npt.NDArray[np.uint32]],
+    ) -> int | None:
+        """Return the virtual address of ``size`` unused bytes behind a vector's code, or None.
+
+        ``words`` as for `trap_hook`.
+        """
 
     def trap_hook(
         self,

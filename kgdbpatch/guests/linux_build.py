@@ -27,6 +27,7 @@ __all__ = [
     "reason",
     "source",
     "unknown_options",
+    "with_options",
 ]
 
 _SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
@@ -81,23 +82,33 @@ def source() -> Path:
     return found.get(_PREFERRED) or found[max(found)]
 
 
-def _kernel_entry(config: Path) -> str:
+def _kernel_entry(config: Path, *more: Path) -> str:
     archive = source()
     status = archive.stat()
     identity = f"{archive.name} {status.st_size} {int(status.st_mtime)}"
     compiler = output(_CC, "--version") + output(f"{_PREFIX}ld", "--version")
-    return f"linux-kernel-{store.content_key([identity, compiler, config])}"
+    return f"linux-kernel-{store.content_key([identity, compiler, config, *more])}"
 
 
-def cached_kernel() -> Path | None:
-    """Return the built kernel's path, or None when the cache has none for what it is made from."""
-    path = store.directory() / _kernel_entry(guest_sources("linux") / "config") / "vmlinux"
+def cached_kernel(*more: Path) -> Path | None:
+    """Return the built kernel's path, or None when the cache has none for what it is made from.
+
+    ``more`` are the files of `build_kernel`, in its order.
+    """
+    path = store.directory() / _kernel_entry(guest_sources("linux") / "config", *more) / "vmlinux"
     return path if path.exists() else None
 
 
-def build_kernel(progress: Callable[[str], None]) -> Path:
-    """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached."""
+def build_kernel(
+    progress: Callable[[str], None], changed: Path | None = None, modules: Sequence[Path] = ()
+) -> Path:
+    """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached.
+
+    ``changed`` holds options that are to be otherwise than the bundled guest's. Of each of ``modules``
+    (C files) a kernel module is made, beside ``vmlinux``.
+    """
     config = guest_sources("linux") / "config"
+    more = [*([] if changed is None else [changed]), *modules]
 
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
@@ -108,8 +119,10 @@ def build_kernel(progress: Callable[[str], None]) -> Path:
             "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
         )
         progress("linux: configuring")
-        _make(scratch, ["allnoconfig"], progress, KCONFIG_ALLCONFIG=str(config))
-        missing = missing_options(config.read_text(), (scratch / ".config").read_text())
+        wanted = with_options(config.read_text(), "" if changed is None else changed.read_text())
+        (scratch / "kgdbpatch.config").write_text(wanted)
+        _make(scratch, ["allnoconfig"], progress, KCONFIG_ALLCONFIG=str(scratch / "kgdbpatch.config"))
+        missing = missing_options(wanted, (scratch / ".config").read_text())
         if missing and (unknown := unknown_options(scratch, missing)):
             progress(f"linux: this version has no {', '.join(unknown)}")
             missing = [option for option in missing if option not in unknown]
@@ -118,9 +131,34 @@ def build_kernel(progress: Callable[[str], None]) -> Path:
         _make(scratch, [f"-j{len(os.sched_getaffinity(0))}", "vmlinux"], progress)
         shutil.copyfile(scratch / ".config", result / "config")
         shutil.copyfile(scratch / "vmlinux", result / "vmlinux")
+        for module in _make_modules(scratch, modules, progress):
+            shutil.copyfile(module, result / module.name)
         progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
 
-    return store.made_once(_kernel_entry(config), make, progress, _SCRATCH) / "vmlinux"
+    return store.made_once(_kernel_entry(config, *more), make, progress, _SCRATCH) / "vmlinux"
+
+
+def with_options(config: str, changed: str) -> str:
+    """Return a configuration in which the options that ``changed`` names are as it says."""
+    option = re.compile(r"^(CONFIG_\w+)=.*\n?", re.MULTILINE)
+    names = {match[1] for match in option.finditer(changed)}
+    kept = option.sub(lambda match: "" if match[1] in names else match[0], config)
+    return f"{kept}\n{changed}"
+
+
+def _make_modules(tree: Path, sources: Sequence[Path], progress: Callable[[str], None]) -> list[Path]:
+    """Build modules for the kernel that was built in ``tree``."""
+    if not sources:
+        return []
+    place = tree / "kgdbpatch-modules"
+    place.mkdir()
+    for source in sources:
+        shutil.copyfile(source, place / source.name)
+    (place / "Kbuild").write_text("".join(f"obj-m += {source.stem}.o\n" for source in sources))
+    _make(tree, ["modules_prepare"], progress)
+    # without all the kernel's own modules nobody knows which symbols it exports: told, and no error
+    _make(tree, [f"M={place}", "modules"], progress, KBUILD_MODPOST_WARN="1")
+    return [place / f"{source.stem}.ko" for source in sources]
 
 
 def missing_options(wanted: str, got: str) -> list[str]:
@@ -137,12 +175,13 @@ def unknown_options(tree: Path, options: Sequence[str]) -> list[str]:
     return [option for option in options if option.partition("=")[0].removeprefix("CONFIG_") not in known]
 
 
-def build_initramfs(progress: Callable[[str], None]) -> Path:
-    """Return the path of the initramfs (init and three device nodes), built when not cached."""
+def build_initramfs(progress: Callable[[str], None], modules: Sequence[Path] = ()) -> Path:
+    """Return the path of the initramfs (init, device nodes, ``modules``), built when not cached."""
     sources = guest_sources("linux")
     programs = sorted(sources.glob("*.c"))
     parts: list[str | bytes | Path] = [output(_CC, "--version"), " ".join(_INIT_FLAGS)]
     parts += [Path(__file__), Path(__file__).with_name("cpio.py"), *programs, *sorted(sources.glob("*.h"))]
+    parts += modules
 
     def make(result: Path, scratch: Path) -> None:
         progress("linux: building init")
@@ -150,11 +189,12 @@ def build_initramfs(progress: Callable[[str], None]) -> Path:
         output(_CC, *_INIT_FLAGS, "-o", str(init), *map(str, programs))
         archive = newc(
             [
-                *(directory(name) for name in ("dev", "proc", "sys", "tmp")),
+                *(directory(name) for name in ("dev", "proc", "sys", "tmp", *(["lib"] if modules else []))),
                 device("dev/console", 5, 1),
                 device("dev/kmsg", 1, 11),
                 device("dev/null", 1, 3, 0o666),
                 file("init", init.read_bytes(), 0o755),
+                *(file(f"lib/{module.name}", module.read_bytes()) for module in modules),
             ]
         )
         (result / "initramfs.cpio.gz").write_bytes(gzip.compress(archive, mtime=0))

@@ -14,14 +14,18 @@ import numpy.typing as npt
 
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, WrongKernel
+from kgdbpatch.errors import ComponentDamaged, Outdated, TargetLost
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import family
+from kgdbpatch.kernel.calls import Calls
 from kgdbpatch.kernel.health import Health, Watch
+from kgdbpatch.kernel.install import install, wrong_kernel
+from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.kernel.threads import Threads
+from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.qemu import Qemu
 
 if TYPE_CHECKING:
@@ -36,7 +40,6 @@ Records = list[Record]
 _T = TypeVar("_T")
 
 _PLANS = 3  # attempts at a plan while dead clients' orders are still carried out
-_WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
 
 class RunningGuest:
@@ -57,6 +60,8 @@ class RunningGuest:
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
         self._threads = Threads(qemu, personality, image, self._cpu, shift)
         self._component = ComponentClient(qemu, self._awake, self._cpu, self._threads)
+        self._calls = Calls(qemu, self._awake, self._cpu, personality, image, self._text)
+        self._reservation = Reservation(qemu, personality, image, self._calls, self._text)
         self.log = Log(qemu.console, personality)
 
     # ---- life ------------------------------------------------------------------------
@@ -342,21 +347,22 @@ class RunningGuest:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
         return self._text.words(address, count)
 
-    def _install(self) -> Header:
-        differences = self._text.differences()
-        total = sum(words.size for _, words in self._text.pieces())
-        if len(differences) > _WRONG_KERNEL_SHARE * total:
-            raise self._wrong(f"{len(differences)} of {total} words of code differ")
-        cpus = self._qemu.qmp("query-cpus-fast")
-        if isinstance(cpus, list) and len(cpus) > 1:
-            raise Refused(
-                "mapping", f"the guest has {len(cpus)} CPUs; the arena would be mapped for one only"
-            )
-        self._text.check_arena()
-        return self._component.install(self._text.arena, self.image.sha256, differences)
+    def call(self, function: str | int, *arguments: int, deadline: float = 10.0) -> int:
+        """Call one of the kernel's functions with up to eight words; return what it returns, 32 bits.
 
-    def _wrong(self, why: str) -> WrongKernel:
-        return WrongKernel(f"{self.image.path} is not the kernel that runs in '{self.name}': {why}")
+        A process that makes a system call does so, on its way in, where it holds nothing; the function may
+        sleep. Raises `Refused` (rule ``memory``) where this kernel cannot be called, `TargetTimeout` when
+        no process makes a system call, or the function does not return, within ``deadline`` seconds.
+
+        >>> kernel.call("int_sqrt", 1764)
+        42
+        """
+        with self._exclusive():
+            return self._calls(function, *arguments, deadline=deadline)
+
+    def _install(self) -> Header:
+        return install(self._qemu, self.image, self._text, self._component, self._reservation)
+
 
     @property
     def header(self) -> Header:
@@ -382,5 +388,5 @@ class RunningGuest:
             self.assure_alive()
             raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
         if header.image_sha256 != self.image.sha256:
-            raise self._wrong("it was booted from a file with other contents")
+            raise wrong_kernel(self.image, self.name, "it was booted from a file with other contents")
         return header

@@ -109,7 +109,7 @@ class Kernel(RunningGuest):
         from kgdbpatch.kernel.planner import Planner
 
         via = request.via if request else "auto"
-        self._text.check_arena()  # modules may have been loaded since
+        self._text.check_arena(header.arena)  # modules may have been loaded since
         arena = self._component.arena(header.arena)
         tails = self._text.free_tails() if via == "tails" else []
         return Planner(

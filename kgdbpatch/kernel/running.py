@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kgdbpatch import cpu
 from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
+from kgdbpatch.component.kernel_calls import kept, pending
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Table
@@ -61,12 +62,19 @@ class RunningText:
         """The arena of a guest that was booted with the profile's memory plan."""
         return self._personality.arena(self._image)
 
-    def check_arena(self) -> None:
-        """Raise `Misuse` where the guest has no memory for the arena, `Refused` where the kernel maps it."""
-        arena = self.arena
+    def conflict(self, arena: ArenaPlan) -> str | None:
+        """Return why the kernel itself uses an arena's addresses, or None.
+
+        Raises `Misuse` where the guest has no memory for it.
+        """
         if arena.physical + arena.size > self._ram.size:
             raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
-        conflict = self._personality.arena_conflict(self._image, self._ram.read)
+        windows = [one.window for one in kept(self._ram, arena.physical)]
+        return self._personality.arena_conflict(self._image, self._ram.read, arena, windows)
+
+    def check_arena(self, arena: ArenaPlan) -> None:
+        """Raise `Misuse` where the guest has no memory for the arena, `Refused` where the kernel maps it."""
+        conflict = self.conflict(arena)
         if conflict is not None:
             raise Refused("mapping", f"the arena cannot be mapped at 0x{arena.virtual:08x}: {conflict}")
 
@@ -109,6 +117,8 @@ class RunningText:
             found = Arena(self._ram, header.arena).table().originals()
         if header is not None and self._vector_shift is not None:
             found |= self._vector_words(header, self._vector_shift)
+        if header is not None:
+            found |= dict.fromkeys(self._gate(header), 0)
         sites = np.array(sorted(found), np.int64)
         return _Undone(sites, np.array([found[at] for at in sites.tolist()], np.uint32))
 
@@ -124,6 +134,11 @@ class RunningText:
             arena = Arena(self._ram, header.arena)
             found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
         return found
+
+    def _gate(self, header: Header) -> range:
+        """Return the addresses of the words that are the component's while a kernel function is called."""
+        gate = pending(self._ram, header.arena.physical)
+        return range(0) if gate is None else range(gate.start, gate.end, 4)
 
     def pieces(self) -> list[tuple[int, npt.NDArray[np.uint32]]]:
         """Return (address, words of the image) of all code that stays in memory after boot."""
@@ -201,6 +216,7 @@ class RunningText:
         shift = self._vector_shift
         if shift is not None:  # judged by their patches' checksums
             ours |= {at + shift for at in arena.tail_words(table.raw)}
+        ours |= set(self._gate(header))
         differences = {at: word for at, word in differences.items() if at not in ours}
         wrong = {address for address, word in differences.items() if expected.get(address) != word}
         wrong |= {address for address in expected if address not in differences}

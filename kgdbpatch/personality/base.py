@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MIB",
     "ArenaPlan",
+    "KernelCall",
     "LogLine",
     "Memory",
     "MemoryPlan",
@@ -104,6 +105,14 @@ class ArenaPlan:
         return self.near.end - (self.virtual + self.size)
 
 
+@dataclass(frozen=True, slots=True)
+class KernelCall:
+    """A call of one of the kernel's own functions: its address, and what it is given."""
+
+    function: int
+    arguments: tuple[int, ...] = ()
+
+
 _FORMATS = {"mach-o": "Mach-O", "elf": "ELF", "raw": "a raw binary"}
 
 
@@ -143,6 +152,7 @@ class Personality(ABC):
     oops: str = r"(?!)"  # regex on a console line: a fault in the kernel, which may go on
     complaint: ClassVar[str] = r"(?!)"  # regex on a console line: the kernel found something wrong with it
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
+    vectors_executable: ClassVar[bool] = False  # the kernel's own mapping of its text holds them, too
 
     def __init__(self, memory: MemoryPlan | None = None) -> None:
         self.memory = memory or MemoryPlan()
@@ -226,11 +236,46 @@ class Personality(ABC):
             tails=self.tail_window(image),
         )
 
-    def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:
-        """Return why the running kernel itself uses the arena's addresses, or None.
+    def arenas(self, image: Image) -> Iterable[ArenaPlan]:
+        """Return the places that will do for an arena, the best one first."""
+        return (self.arena(image),)
 
-        ``read(physical, size)`` reads guest memory.
+    def arena_conflict(
+        self,
+        image: Image,
+        read: Callable[[int, int], bytes],
+        plan: ArenaPlan | None = None,
+        kept: Sequence[Window] = (),
+    ) -> str | None:
+        """Return why the running kernel itself uses the addresses of an arena, or None.
+
+        ``read(physical, size)`` reads guest memory. ``plan`` is the arena where it is not `arena`; what
+        the kernel keeps for it already is ``kept``.
         """
+        return None
+
+    # ---- calls of the kernel's own functions -------------------------------------------------
+
+    def system_call_entries(self, image: Image) -> Sequence[Window]:
+        """Return code that threads run for a process with nothing held, from its start on; none if unknown.
+
+        Where interrupts are on in it, a thread may call any of the kernel's functions.
+        """
+        return ()
+
+    def maps_later(self, image: Image) -> bool:
+        """Tell whether the kernel may come to map the arena's addresses unless it keeps them for us."""
+        return False
+
+    def keep(self, image: Image, window: Window) -> KernelCall | None:
+        """Return the call by which the kernel keeps addresses for us; its value is 0 if they are taken.
+
+        None where there is no such call.
+        """
+        return None
+
+    def give_back(self, image: Image, handle: int) -> KernelCall | None:
+        """Return the call that ends what `keep` began; what is mapped there is unmapped."""
         return None
 
     def fault_sites(self, image: Image) -> frozenset[int]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.component import layout
+from kgdbpatch.cpu.ppc6xx import kernel_call, msr, stub, translate
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
-from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ class Ppc6xx:
     in_call = staticmethod(stub.in_stub)
     finish_call = staticmethod(stub.finish)
     leave_exception = staticmethod(stub.leave_exception)
+
+    call_code = kernel_call.CODE
+    gate = staticmethod(kernel_call.gate)
+    note_call = staticmethod(kernel_call.note)
+    enter_call = staticmethod(kernel_call.enter)
+    in_kernel_call = staticmethod(kernel_call.inside)
+    leave_kernel_call = staticmethod(kernel_call.leave)
 
     interruptible = staticmethod(msr.interruptible)
     napping = staticmethod(msr.napping)
@@ -117,6 +124,18 @@ class Ppc6xx:
         from kgdbpatch.cpu.ppc6xx import vectors
 
         return vectors.tails(personality, image)
+
+    def free_words(
+        self,
+        personality: Personality,
+        image: Image,
+        size: int,
+        words: Callable[[int, int], npt.NDArray[np.uint32]],
+    ) -> int | None:
+        """Return the virtual address of ``size`` unused bytes behind a vector's code, or None."""
+        from kgdbpatch.cpu.ppc6xx import vectors
+
+        return vectors.free_words(personality, image, size, words)
 
     def trap_hook(
         self,

@@ -12,7 +12,7 @@ from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 from kgdbpatch.personality.base import Personality, Window
 
-__all__ = ["VECTORS", "hook", "shift", "tails", "vectors"]
+__all__ = ["VECTORS", "free_words", "hook", "shift", "tails", "vectors"]
 
 VECTORS = range(0x100, 0x1800, 0x100)  # offsets of the exception vectors (MPC750's manual, 4.1)
 _SPACE = 0x100  # bytes between two vectors
@@ -85,4 +85,22 @@ def hook(
             at = window.end - HOOK_SIZE
             if at > window.start and not words(at, HOOK_SIZE // 4).any():
                 return Hook(vector, int(words(vector, 1)[0]), at, vector - physical, table)
+    return None
+
+
+def free_words(
+    personality: Personality,
+    image: Image,
+    size: int,
+    words: Callable[[int, int], npt.NDArray[np.uint32]],
+) -> int | None:
+    """Return the virtual address of ``size`` unused bytes behind a vector's code, or None.
+
+    ``words`` are the running kernel's. The vector's is none at which the program exception would be hooked.
+    """
+    for window in reversed(tails(personality, image)):
+        at = window.end - size
+        hooked = window.start & 0xFF00 == _PROGRAM
+        if at > window.start and not hooked and not words(at, size // 4).any():
+            return at
     return None

@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kgdbpatch.errors import BadImage
-from kgdbpatch.personality.base import MIB, LogLine, Memory, Personality, Thread, Vitals, Window
+from kgdbpatch.personality.base import (
+    MIB,
+    ArenaPlan,
+    KernelCall,
+    LogLine,
+    Memory,
+    Personality,
+    Thread,
+    Vitals,
+    Window,
+)
+from kgdbpatch.personality.linux.reserve import give_back, keep, maps_later, system_call_entries
 from kgdbpatch.personality.linux.tables import exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
 
@@ -25,6 +39,7 @@ _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
 _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
 _NEAR = 16 * MIB
+_REACH = 32 * MIB  # of a branch, either way
 _PAGE_SHIFT = 12
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
@@ -39,6 +54,7 @@ class Linux(Personality):
     oops = r"\bOops: |kernel BUG at|Unable to handle kernel|Kernel attempted to "
     complaint = r"\bBUG: |rcu: INFO: .*\bstall"
     untranslated_sections = frozenset({".head.text"})
+    vectors_executable = True
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``[    1.234567] message``; the source is ``kernel``, or ``init`` for init's own lines."""
@@ -115,24 +131,59 @@ class Linux(Personality):
         """Return the 16 MiB below the linear map: within reach of all the text."""
         return Window(_linear_offset(image) - _NEAR, _linear_offset(image))
 
-    def arena_conflict(self, image: Image, read: Callable[[int, int], bytes]) -> str | None:
-        """Return why the arena's addresses are in use: by processes, modules, I/O, the linear map."""
-        plan = self.arena(image)
-        windows = (Window(plan.virtual, plan.virtual + plan.size), self.near_window(image))
+    def arenas(self, image: Image) -> Iterator[ArenaPlan]:
+        """Yield the usual arena, then others: with a smaller near window, elsewhere above all processes."""
+        usual = self.arena(image)
+        base = _linear_offset(image)
+        text = max((section.end for section in image.code_sections()), default=base)
+        blocks = range(usual.virtual, base - usual.size + 1, usual.size)
+        sizes = [_NEAR >> shift for shift in range(5)]
+        nears = [Window(at, at + size) for size in sizes for at in range(base - size, text - _REACH, -size)]
+        for near in [*([] if usual.near in nears else [usual.near]), *nears]:
+            for virtual in blocks:
+                if near is None or virtual + usual.size <= near.start:
+                    yield replace(usual, virtual=virtual, near=near)
+
+    def arena_conflict(
+        self,
+        image: Image,
+        read: Callable[[int, int], bytes],
+        plan: ArenaPlan | None = None,
+        kept: Sequence[Window] = (),
+    ) -> str | None:
+        """Return why an arena's addresses are in use: by processes, modules, I/O, the linear map."""
+        plan = plan or self.arena(image)
+        windows = [Window(plan.virtual, plan.virtual + plan.size), *([plan.near] if plan.near else [])]
         where = _outside_of_all(image, read, windows, self.memory.announced * MIB, self.to_physical)
         if where is not None:
             return where
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
         if directory is None:
             return "the kernel's page directory is not in its linear map"
+        exactly = keep(image, windows[0]) is not None  # what grows can be told not to grow there
         for window in windows:
-            first, behind = window.start >> _PGDIR_SHIFT, window.end >> _PGDIR_SHIFT
-            entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
-            for index, entry in enumerate(entries, start=first):
-                if entry:
-                    at = index << _PGDIR_SHIFT
-                    return f"the kernel has a page table for 0x{at:08x} (modules grow there)"
+            at = None if window in kept else _first_mapped(read, directory, window, exactly=exactly)
+            if at is not None and exactly:
+                return f"the kernel has mapped 0x{at:08x} (modules lie there)"
+            if at is not None:
+                return f"the kernel has a page table for 0x{at:08x} (modules grow there)"
         return None
+
+    def system_call_entries(self, image: Image) -> Sequence[Window]:
+        """Return the C entry of system calls, or what led to them before there was one."""
+        return system_call_entries(image)
+
+    def maps_later(self, image: Image) -> bool:
+        """Tell whether the kernel loads modules, or makes code in other ways."""
+        return maps_later(image)
+
+    def keep(self, image: Image, window: Window) -> KernelCall | None:
+        """Return the call that takes a range of addresses from the kernel's own maps."""
+        return keep(image, window)
+
+    def give_back(self, image: Image, handle: int) -> KernelCall | None:
+        """Return the call that gives it back."""
+        return give_back(image, handle)
 
     def fault_sites(self, image: Image) -> frozenset[int]:
         """Return the addresses in the kernel's exception table."""
@@ -165,6 +216,28 @@ class Linux(Personality):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)
+
+
+def _first_mapped(
+    read: Callable[[int, int], bytes], directory: int, window: Window, *, exactly: bool
+) -> int | None:
+    """Return the first address in a window that the kernel's page directory maps, or None.
+
+    Unless ``exactly``, a page table will do although it is empty.
+    """
+    first, behind = window.start >> _PGDIR_SHIFT, -(-window.end >> _PGDIR_SHIFT)
+    entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
+    for index, entry in enumerate(entries, start=first):
+        if not entry:
+            continue
+        at = index << _PGDIR_SHIFT
+        if not exactly:
+            return at
+        pages = np.frombuffer(read(entry & -(1 << _PAGE_SHIFT), 1 << _PAGE_SHIFT), ">u4")
+        for page in np.flatnonzero(pages).tolist():
+            if window.start <= at + (page << _PAGE_SHIFT) < window.end:
+                return int(at + (page << _PAGE_SHIFT))
+    return None
 
 
 def _outside_of_all(

@@ -1,0 +1,208 @@
+"""Have a thread of the kernel call one of its functions, at a place where the kernel itself might do so.
+
+A call is written down in the component's memory and completed even when every debugger dies; what a
+function returned then is there for the next client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import field_offset
+from kgdbpatch.component.layout import CallStatus, Op
+from kgdbpatch.component.ports import Cpu, Debugger, Session
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.errors import Refused, TargetBusy, TargetTimeout
+from kgdbpatch.personality.base import Window
+from kgdbpatch.vm.ram import Machine, Readable
+from kgdbpatch.vm.registers import GRegisters
+
+__all__ = ["GATE_SIZE", "Gate", "Kept", "KernelCalls", "kept", "pending"]
+
+GATE_SIZE = 64  # bytes, at least what any family needs
+_STEPS = 4096  # instructions from a system call's entry to where interrupts are on, at most
+_SOON, _LATE = 0.0005, 0.05  # seconds between two looks at whether a function has returned
+_GIVES_BACK = 0x100  # in a call's number: what was kept under it is kept no longer
+_STATUS = layout.KERNEL_CALL_OFFSET + field_offset("status", layout.KERNEL_CALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A place for the few words that a called function returns to: in the kernel's text, unused (0)."""
+
+    virtual: int
+    physical: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A range of addresses that the kernel keeps for us, by the ``handle`` that it is given back with."""
+
+    number: int
+    handle: int
+    window: Window
+
+
+def kept(ram: Readable, arena: int) -> list[Kept]:
+    """Return what the kernel keeps for the arena at physical ``arena``."""
+    raw = ram.read(arena + layout.KEPT_OFFSET, layout.KEPT_ENTRIES * layout.KEPT.itemsize)
+    rows = np.frombuffer(raw, layout.KEPT).tolist()
+    return [
+        Kept(number, handle, Window(start, end))
+        for number, (handle, start, end, _) in enumerate(rows, start=1)
+        if handle
+    ]
+
+
+def pending(ram: Readable, arena: int) -> Window | None:
+    """Return the virtual addresses of the gate while a call is under way, else None."""
+    block = _block(ram, arena)
+    start = int(block["gate"])
+    return None if block["status"] == CallStatus.NONE else Window(start, start + GATE_SIZE)
+
+
+def _block(ram: Readable, arena: int) -> np.void:
+    raw = ram.read(arena + layout.KERNEL_CALL_OFFSET, layout.KERNEL_CALL.itemsize)
+    block: np.void = np.frombuffer(raw, layout.KERNEL_CALL)[0]
+    return block
+
+
+class KernelCalls:
+    """Calls of the functions of one guest's kernel; the component's memory is at physical ``arena``.
+
+    ``to_physical`` translates addresses of the kernel's text.
+    """
+
+    def __init__(
+        self,
+        guest: Machine,
+        debugger: Callable[[], Debugger],
+        cpu: Cpu,
+        arena: int,
+        to_physical: Callable[[int], int | None],
+    ) -> None:
+        self._guest, self._debugger, self._cpu, self._arena = guest, debugger, cpu, arena
+        self._to_physical = to_physical
+
+    def prepare(self) -> None:
+        """Write the component's code where it is not there yet; end what a dead client began."""
+        code = ((layout.STUB_OFFSET, self._cpu.code), (layout.KERNEL_CALL_CODE_OFFSET, self._cpu.call_code))
+        with self._debugger().stopped() as session:
+            self._cpu.check(session)
+            there = [self._guest.ram.read(self._arena + at, len(part)) == part for at, part in code]
+            if not all(there):
+                self._cpu.leave_exception(session)
+                for at, part in code:
+                    session.write_physical(self._arena + at, part)
+                self._flush(session, *((self._arena + at, len(part)) for at, part in code))
+            self._settle(session)
+
+    def call(
+        self,
+        function: int,
+        arguments: Sequence[int],
+        place: Window,
+        gate: Gate,
+        deadline: float,
+        keeps: tuple[int, Window | None] | None = None,
+    ) -> int:
+        """Return what the kernel's ``function`` returns (32 bits), called by a thread in ``place``.
+
+        ``place`` is code that threads run for a process, holding nothing; they come by from its first
+        instruction on. The thread goes on where it was. ``keeps``: the result, when it is not 0, is noted
+        under that number as what the kernel keeps a range by; with None for the range, that it keeps
+        nothing under that number when the function has returned.
+
+        Raises `TargetTimeout` when no thread comes by, or the function does not return, within ``deadline``
+        seconds. In the latter case the call goes on; its result is noted when it returns.
+        """
+        with self._debugger().stopped() as session:
+            self._settle(session)
+            self._to_place(session, place, deadline)
+            if any(self._guest.ram.read(gate.physical, GATE_SIZE)):
+                raise Refused("memory", f"the words at 0x{gate.virtual:08x} are in use", gate.virtual)
+            number, window = keeps or (0, None)
+            if window is not None:
+                self._note(session, number, 0, window)
+            elif number:
+                number |= _GIVES_BACK
+            saved = self._cpu.note_call(session, self._arena, function, arguments, gate.virtual, number)
+            words = self._cpu.gate(self._arena)
+            session.write_physical(gate.physical, b"".join(word.to_bytes(4, "big") for word in words))
+            self._flush(session, (gate.physical, 4 * len(words)))
+            self._cpu.enter_call(session, self._arena, saved)
+            session.resume()  # no breakpoint: it would stop the guest when its debugger has died
+            self._wait(function, deadline)
+            session.interrupt()
+            result = int(_block(self._guest.ram, self._arena)["result"])
+            self._settle(session)
+            return result
+
+    def _wait(self, function: int, deadline: float) -> None:
+        """Wait until the function has returned."""
+        end, pause = time.monotonic() + deadline, _SOON
+        while int(_block(self._guest.ram, self._arena)["status"]) != CallStatus.RETURNED:
+            if time.monotonic() > end:
+                raise TargetTimeout(
+                    f"the kernel's function at 0x{function:08x} has not returned within {deadline:g} s; it "
+                    "goes on, and its result is taken by whoever calls next"
+                )
+            time.sleep(pause)  # nobody tells us: a word in the guest's memory is what we wait for
+            pause = min(2 * pause, _LATE)
+
+    def _to_place(self, session: Session, place: Window, deadline: float) -> None:
+        """Let the guest run until a thread is in ``place`` with interrupts on."""
+        try:
+            session.run_to(place.start, deadline)
+        except TargetTimeout as error:
+            raise TargetTimeout(
+                f"no process made a system call within {deadline:g} s, and the kernel may be called nowhere "
+                f"else: let a process run in the guest, then try again ({error})"
+            ) from error
+        for _ in range(_STEPS):
+            registers = GRegisters(session.read_all())
+            if self._cpu.interruptible(registers["msr"]) and place.start <= registers["pc"] < place.end:
+                return
+            session.step()
+        raise TargetTimeout(f"a system call did not let interrupts in within {_STEPS} instructions")
+
+    def _flush(self, session: Session, *spans: tuple[int, int]) -> None:
+        self._cpu.call(session, self._arena, [Command(Op.FLUSH, start, size) for start, size in spans])
+
+    def _note(self, session: Session, number: int, handle: int, window: Window | None = None) -> None:
+        """Note what the kernel keeps under a number; None leaves the range as it is noted."""
+        at = self._arena + layout.KEPT_OFFSET + (number - 1) * layout.KEPT.itemsize
+        if window is not None:
+            span = window.start.to_bytes(4, "big") + window.end.to_bytes(4, "big")
+            session.write_physical(at + field_offset("start", layout.KEPT), span)
+        session.write_physical(at, handle.to_bytes(4, "big"))
+
+    def _settle(self, session: Session) -> None:
+        """End what is left of a call, if there was one: take its result, close the gate.
+
+        Raises `TargetBusy` when the function has not returned yet.
+        """
+        if self._cpu.in_kernel_call(GRegisters(session.read_all()), self._arena):
+            self._cpu.leave_kernel_call(session, self._arena)
+        block = _block(self._guest.ram, self._arena)
+        status, number, gate = int(block["status"]), int(block["keeps"]), int(block["gate"])
+        if status == CallStatus.NONE:
+            return
+        if status == CallStatus.CALLED:
+            raise TargetBusy(
+                f"a call of the kernel's function at 0x{int(block['function']):08x} is still under way"
+            )
+        if status == CallStatus.RETURNED and number:
+            gives_back = number & _GIVES_BACK
+            self._note(session, number & ~_GIVES_BACK, 0 if gives_back else int(block["result"]))
+        physical = self._to_physical(gate)
+        if physical is not None:
+            self._cpu.leave_exception(session)
+            session.write_physical(physical, bytes(GATE_SIZE))
+            self._flush(session, (physical, GATE_SIZE))
+        session.write_physical(self._arena + _STATUS, CallStatus.NONE.to_bytes(4, "big"))

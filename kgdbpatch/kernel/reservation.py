@@ -1,0 +1,88 @@
+"""Have the kernel keep the arena's addresses for us, where it might map something else there later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kgdbpatch.component.kernel_calls import kept
+from kgdbpatch.errors import Refused
+from kgdbpatch.personality.base import ArenaPlan, Window
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+    from kgdbpatch.kernel.calls import Calls
+    from kgdbpatch.kernel.running import RunningText
+    from kgdbpatch.personality import Personality
+    from kgdbpatch.vm.qemu import Qemu
+
+__all__ = ["Reservation"]
+
+_ARENA, _NEAR = 1, 2  # the numbers under which the component notes what is kept
+
+
+class Reservation:
+    """The ranges of addresses that one running kernel keeps for its arena."""
+
+    def __init__(
+        self, qemu: Qemu, personality: Personality, image: Image, calls: Calls, text: RunningText
+    ) -> None:
+        self._qemu, self._personality, self._image, self._calls = qemu, personality, image, calls
+        self._text = text
+        self._physical = personality.memory.announced << 20
+
+    def kept(self) -> dict[Window, int]:
+        """Return the ranges that the kernel keeps, with the numbers under which they are noted."""
+        return {one.window: one.number for one in kept(self._qemu.ram, self._physical)}
+
+    def choose(self) -> ArenaPlan:
+        """Return an arena whose addresses the kernel does not use, and will not: it keeps them from now on.
+
+        What dead clients had it keep is given back, as far as it is no part of this. Raises `Refused` (rule
+        ``mapping``) where there is none, and as `Calls`.
+        """
+        reason = None
+        for plan in self._personality.arenas(self._image):
+            conflict = self._text.conflict(plan) or self._keep(plan)
+            if conflict is None:
+                return plan
+            reason = reason or f"the arena cannot be mapped at 0x{plan.virtual:08x}: {conflict}"
+        self.give_back()
+        raise Refused("mapping", reason or "the kernel leaves no addresses for the arena")
+
+    def _keep(self, plan: ArenaPlan) -> str | None:
+        """Have the kernel keep an arena's addresses; return why it does not, or None."""
+        if not self._callable():
+            return None
+        windows = {_ARENA: Window(plan.virtual, plan.virtual + plan.size)}
+        if plan.near is not None:
+            windows[_NEAR] = plan.near
+        for window, number in self.kept().items():
+            if windows.get(number) != window:
+                self._give_back(number)
+        for number, window in windows.items():
+            if window in self.kept():
+                continue
+            call = self._personality.keep(self._image, window)
+            assert call is not None  # as is known by `_callable`
+            if not self._calls(call.function, *call.arguments, keeps=(number, window)):
+                return f"the kernel has given 0x{window.start:08x} to 0x{window.end:08x} to others"
+        return None
+
+    def _callable(self) -> bool:
+        """Tell whether the kernel is to be asked, and can be."""
+        window = Window(0, 1 << 20)
+        if not self._personality.maps_later(self._image):
+            return False
+        known = self._personality.keep(self._image, window) is not None
+        return known and self._calls.possible()
+
+    def _give_back(self, number: int) -> None:
+        handle = next(one.handle for one in kept(self._qemu.ram, self._physical) if one.number == number)
+        call = self._personality.give_back(self._image, handle)
+        if call is not None:
+            self._calls(call.function, *call.arguments, keeps=(number, None))
+
+    def give_back(self) -> None:
+        """Have the kernel use the addresses as it likes again; nothing may be mapped there by then."""
+        for number in self.kept().values():
+            self._give_back(number)
