@@ -15,7 +15,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
 
-from .parts import threads
+from .parts import physical, threads
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 recipe = Recipe.find("linux")
@@ -79,25 +79,54 @@ def test_stacks_that_may_be_anywhere(kernel: Kernel, configured: Configured) -> 
         assert linux.may_resume(vmapped, memory, place, None)
 
 
-def test_modules_that_take_the_near_window(kernel: Kernel, tmp_path: Path) -> None:
-    names = {symbol.name for symbol in kernel.image.symbols}
-    take, declared = ("module_alloc(1 << 20)", "void *module_alloc(unsigned long);")
-    if "module_alloc" not in names:
-        take, declared = ("execmem_alloc(0, 1 << 20)", "void *execmem_alloc(int, unsigned long);")
-    source = tmp_path / "take.c"
-    source.write_text(
-        f"{declared} int _printk(const char *, ...); static int done;\n"
-        f'void f(void) {{ int i; if (done++) return; for (i = 0; i < 24; i++) {take}; _printk("taken\\n"); }}'
-    )
-    taker = kernel.patch("udp_sendmsg", c=source, entry="f")
-    kernel.log.wait("taken", deadline=60)
-    with pytest.raises(Refused, match=r"page table for 0xbf[0-9a-f]+ \(modules grow there\)") as refused:
-        kernel.patch("do_sys_openat2", count=True)
-    assert refused.value.rule == "mapping"
-    with pytest.raises(Refused, match="modules grow there"):
-        kernel.check("do_sys_openat2")
-    kernel.remove(taker.id)  # what is in can be taken out
+def test_modules_go_elsewhere_than_the_arena(kernel: Kernel) -> None:
+    """What the kernel keeps for the arena is given to nobody, however much code is loaded."""
+    arena, taken = kernel.header.arena, []
+    patch = kernel.patch("udp_sendmsg", count=True)
+    assert arena.near is not None
+    windows = [(arena.virtual, arena.virtual + arena.size), (arena.near.start, arena.near.end)]
+    allocate, free, more = allocator(kernel)
+    for _ in range(12):
+        at = kernel.call(allocate, *more, 4 << 20)
+        assert at
+        assert not any(start < at + (4 << 20) and at < end for start, end in windows), hex(at)
+        taken.append(at)
+    assert conflict(kernel, kernel.image) is None
+    second = kernel.patch("do_sys_openat2", count=True)
+    for at in taken:
+        kernel.call(free, at)
+    assert patch.hits
+    assert second.hits
     assert kernel.verify().ok
+
+
+def allocator(kernel: Kernel) -> tuple[str, str, tuple[int, ...]]:
+    """Return by which functions this kernel takes and frees memory for modules, and what comes first."""
+    if kernel.image.knows("module_alloc"):
+        return "module_alloc", "module_memfree", ()
+    return "execmem_alloc", "execmem_free", (0,)
+
+
+def test_what_a_kernel_that_keeps_nothing_may_map_later(kernel: Kernel, tmp_path: Path) -> None:
+    """It is refused by what the kernel has mapped so far."""
+    hidden = tmp_path / "vmlinux"
+    hidden.write_bytes(kernel.image.path.read_bytes().replace(b"free_vm_area\0", b"fr33_vm_area\0"))
+    image = Image.load(hidden)
+    assert conflict(kernel, image) is None
+    at = kernel.call(allocator(kernel)[0], *allocator(kernel)[2], 4 << 20)
+    directory = physical(kernel, kernel.image.lookup("swapper_pg_dir"))
+    entry = directory + 4 * (at >> 22)
+    table = kernel.qemu.ram.read(entry, 4)
+    assert any(table)
+    with kernel.stopped() as session:
+        session.write_physical(directory + 4 * (0xBF40_0000 >> 22), table)
+    assert conflict(kernel, image) == "the kernel has a page table for 0xbf400000 (modules grow there)"
+    assert re.fullmatch(
+        r"the kernel has mapped 0xbf[4-7]\w{5} \(modules lie there\)", conflict(kernel, kernel.image) or ""
+    )
+    with kernel.stopped() as session:
+        session.write_physical(directory + 4 * (0xBF40_0000 >> 22), bytes(4))
+    kernel.call(allocator(kernel)[1], at)
 
 
 def boot_refused(path: Path, name: str) -> str:
