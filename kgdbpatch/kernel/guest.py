@@ -25,7 +25,6 @@ from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.kernel.threads import Threads
-from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.qemu import Qemu
 
 if TYPE_CHECKING:
@@ -362,7 +361,6 @@ class RunningGuest:
 
     def _install(self) -> Header:
         return install(self._qemu, self.image, self._text, self._component, self._reservation)
-
 
     @property
     def header(self) -> Header:
