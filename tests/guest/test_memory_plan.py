@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel.calls import Calls
+from kgdbpatch.kernel.install import install
+from kgdbpatch.kernel.reservation import Reservation
+from kgdbpatch.kernel.running import RunningText
+from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.qemu import Qemu
 
-from .parts import physical, threads
+from .parts import client, physical, threads
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 recipe = Recipe.find("linux")
@@ -150,8 +156,12 @@ def test_a_second_cpu(kernel: Kernel, tmp_path: Path) -> None:
     machine = recipe.machine
     qemu = Qemu.start(f"two-{tmp_path.name}"[-40:], machine, 320, [*board, *loader])
     try:
-        with pytest.raises(Refused, match="the guest has 2 CPUs") as refused:
-            Kernel(qemu, recipe, kernel.image)._install()
+        with Debugger(qemu) as debugger, client(kernel) as component:
+            text = RunningText(qemu, linux, kernel.image)
+            calls = Calls(qemu, lambda: debugger, Ppc6xx(), linux, kernel.image, text)
+            reservation = Reservation(qemu, linux, kernel.image, calls, text)
+            with pytest.raises(Refused, match="the guest has 2 CPUs") as refused:
+                install(qemu, kernel.image, text, component, reservation)
         assert refused.value.rule == "mapping"
     finally:
         qemu.shutdown()
