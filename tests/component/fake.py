@@ -197,6 +197,12 @@ class FakeMachine:
         self._registers["pc"] = address
         return self._registers
 
+    def run_to(self, address: int, deadline: float) -> GRegisters:
+        raise AssertionError("no kernel runs here")
+
+    def write(self, address: int, data: bytes) -> None:
+        raise AssertionError("nothing is mapped here")
+
     def step(self, count: int = 1) -> None:
         """Get nowhere."""
 
