@@ -19,6 +19,7 @@ _COMMANDS = {
     "ps": "guests.ps",
     "shutdown": "guests.shutdown",
     "image": "guests.image",
+    "recipe": "recipes.recipe",
     "functions": "inspect.functions",
     "analyze": "inspect.analyze",
     "live": "inspect.live",
@@ -61,7 +62,7 @@ def application(only: str | None = None) -> typer.Typer:
             if isinstance(what, typer.Typer):
                 app.add_typer(what, name=name)
             else:
-                app.command(name, cls=Command, hidden=name in _HIDDEN)(what)
+                app.command(name, cls=getattr(what, "command_class", Command), hidden=name in _HIDDEN)(what)
     return app
 
 

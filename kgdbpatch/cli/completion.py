@@ -8,7 +8,7 @@ import typer
 
 from kgdbpatch.errors import KgdbPatchError
 
-__all__ = ["functions", "guests", "profiles"]
+__all__ = ["functions", "guests", "machines", "profiles", "recipes_and_guests"]
 
 
 def _beginning(names: Iterable[str], begun: str) -> list[str]:
@@ -20,6 +20,18 @@ def profiles(incomplete: str) -> list[str]:
     from kgdbpatch.kernel import catalog
 
     return _beginning(catalog.profiles(), incomplete)
+
+
+def machines(incomplete: str) -> list[str]:
+    """Return the boards of which there is a description."""
+    from kgdbpatch.vm.machine import machines as known
+
+    return _beginning(known(), incomplete)
+
+
+def recipes_and_guests(incomplete: str) -> list[str]:
+    """Return what has a recipe."""
+    return [*profiles(incomplete), *guests(incomplete)]
 
 
 def guests(incomplete: str) -> list[str]:

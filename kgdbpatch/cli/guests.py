@@ -12,6 +12,23 @@ from typing import Annotated
 
 import typer
 
+from kgdbpatch.cli.boot_options import (
+    Append,
+    Cpu,
+    Drives,
+    Guest,
+    GuestName,
+    Initrd,
+    KernelFile,
+    Loader,
+    Machine,
+    Memory,
+    Ready,
+    Smp,
+    Timeout,
+    WithDashes,
+    behind_dashes,
+)
 from kgdbpatch.cli.options import AsJson, Name, Profile
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.cli.waiting import progress
@@ -23,13 +40,20 @@ _COUNTED = "shift=0,sleep=off"
 
 
 def boot(
-    profile: Profile,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Call the guest NAME, not as its profile.")
-    ] = None,
-    kernel: Annotated[
-        Path | None, typer.Option("--kernel", metavar="FILE", help="Boot this kernel file.")
-    ] = None,
+    ctx: typer.Context,
+    guest: Guest = None,
+    name: GuestName = None,
+    machine: Machine = None,
+    kernel: KernelFile = None,
+    initrd: Initrd = None,
+    append: Append = None,
+    memory: Memory = None,
+    smp: Smp = None,
+    cpu: Cpu = None,
+    drive: Drives = None,
+    ready: Ready = None,
+    timeout: Timeout = None,
+    loader: Loader = None,
     icount: Annotated[
         bool, typer.Option("--icount", help="Count instructions: time runs with them, the same every time.")
     ] = False,
@@ -37,19 +61,45 @@ def boot(
 ) -> None:
     """Boot a guest and return when it is ready.
 
-    The guest goes on running. Its kernel is built on first use and cached.
+    GUEST is a recipe ('kgdbpatch recipe show' lists them), which the options change; with --machine it may
+    be a name of your own. The guest goes on running. The kernels of bundled recipes are built on first use
+    and cached. What stands behind -- is for QEMU.
+
+    Patches lie in memory that the kernel is not told of: give it 'mem=' (Darwin: 'maxmem=') by --append, less
+    than --memory. Without, the guest is booted, but nothing can be patched in it.
+
+    Without --ready a Linux is ready when it starts its first process, another kernel when the first line
+    stands on its console. Files of --drive are never written: what the guest writes goes with it.
 
     \b
     Examples:
       kgdbpatch boot darwin
-      kgdbpatch boot linux --name server
-      kgdbpatch boot linux --kernel ./vmlinux --json
+      kgdbpatch boot linux --name server --memory 512
+      kgdbpatch boot mine --machine g3beige --kernel vmlinux --initrd initrd.gz \\
+        --append 'console=ttyPZ0 mem=256M' --memory 288 --ready 'login:'
+      kgdbpatch boot --machine mac99 --kernel uImage --drive disk.img -- -device virtio-rng-pci
     """
     from kgdbpatch.kernel import Kernel
+    from kgdbpatch.kernel.recipes import BootOptions, ordered
 
     start = time.monotonic()
-    with progress(f"booting {profile}") as say:
-        booted = Kernel.boot(profile, name, kernel=kernel, icount=_COUNTED if icount else None, progress=say)
+    options = BootOptions(
+        machine=machine,
+        kernel=kernel,
+        initrd=initrd,
+        append=append,
+        memory=memory,
+        smp=smp,
+        cpu=cpu,
+        drives=tuple(drive or ()),
+        ready=ready,
+        timeout=timeout,
+        loader=loader,
+        qemu=behind_dashes(ctx),
+    )
+    with progress(f"booting {guest or machine or ''}") as say:
+        recipe = ordered(guest, options, name)
+        booted = Kernel.boot(recipe, name, icount=_COUNTED if icount else None, patchable=False, progress=say)
     seconds = round(time.monotonic() - start, 3)
     booted.close()
     if as_json:
@@ -60,10 +110,16 @@ def boot(
                 "state": "running",
                 "kernel": str(booted.image.path),
                 "boot_seconds": seconds,
+                **({} if booted.unpatchable is None else {"unpatchable": booted.unpatchable}),
             }
         )
-    else:
-        print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
+        return
+    print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
+    if booted.unpatchable is not None:
+        print(f"nothing can be patched in it: {booted.unpatchable}")
+
+
+boot.command_class = WithDashes  # type: ignore[attr-defined]
 
 
 def _guest(guest: object) -> dict[str, object]:

@@ -114,6 +114,8 @@ class Arena:
 
         Raises `ComponentDamaged` when something has written to it.
         """
+        if physical + layout.HEADER.itemsize > ram.size:
+            return None
         raw = ram.read(physical, layout.HEADER.itemsize)
         if not raw.startswith(layout.MAGIC):
             return None

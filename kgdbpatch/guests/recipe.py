@@ -7,29 +7,30 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kgdbpatch.errors import BuildFailed, Misuse
+from kgdbpatch.guests.hidden import LEAST, fits, no_hidden_memory
+from kgdbpatch.guests.known import path_of
 from kgdbpatch.personality import MemoryPlan, Personality, personality
-from kgdbpatch.personality.base import MIB
+from kgdbpatch.vm.arguments import check_arguments
 from kgdbpatch.vm.machine import MachineDescription
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+__all__ = ["STARTING", "Boot", "Recipe"]
 
-__all__ = ["Boot", "Recipe", "recipes"]
-
-_HERE = Path(__file__).parent
-_LEAST = 32  # MiB: the patch table takes half of it (component/layout.py)
-_GROUP = "kgdbpatch.recipes"  # entry points: NAME = "package:function", which returns the TOML file's path
-_BOOT = {"loader": str, "command_line": str, "args": list, "initrd": str}
+STARTING = r"Run \S+ as init process"  # what Linux says each time it tries to start its first process
+_LOADERS = ("qemu", "as-is", "bootx", "device")  # loaders.py
+_BOOT = {"loader": str, "command_line": str, "args": list, "initrd": str, "drives": list}
+_LISTS = ("args", "drives")
 _KEYS = {
     "personality": str,
     "machine": str,
+    "cpu": str,
+    "smp": int,
     "memory_mib": int,
     "announced_mib": int,
     "ready": str,
@@ -50,16 +51,19 @@ _KEYS = {
 class Boot:
     """How QEMU is given the kernel.
 
-    ``loader``: ``qemu`` is its own (``-kernel``, ``-initrd``, ``-append``); ``bootx`` plays BootX for a
-    Mach-O kernel; ``device`` puts an ELF file where it wants to be and starts at its entry. ``args`` are
-    more arguments. In ``args`` and ``command_line``, ``{directory}``, ``{name}``, ``{announced_mib}``,
-    ``{memory_mib}``, ``{timebase_hz}`` and ``{epoch}`` stand for what they say.
+    ``loader``: ``qemu`` is its own (``-kernel``, ``-initrd``, ``-append``), given what the board boots of the
+    kernel's file, and ``as-is`` the same, given that file; ``bootx`` plays BootX for a Mach-O kernel;
+    ``device`` puts a kernel where it wants to be and starts at its entry. ``drives`` are disk images, which
+    are never written: the guest gets overlays. ``args`` are more arguments. In ``args`` and
+    ``command_line``, ``{directory}``, ``{name}``, ``{announced_mib}``, ``{memory_mib}``,
+    ``{timebase_hz}`` and ``{epoch}`` stand for what they say.
     """
 
     loader: str = "qemu"
     command_line: str = ""
     args: tuple[str, ...] = ()
     initrd: str = ""
+    drives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Recipe:
     ``ready`` is a regex on a console line: the guest is up and its workload runs. ``heartbeat`` are the
     seconds within which that workload prints a line that matches ``beat``, if it does. The kernel is the
     file ``kernel``, made by the command ``make`` (both seen from the recipe's directory), or comes from the
-    module ``builder``.
+    module ``builder``. ``machine`` has the recipe's own ``cpu``, if it names one; ``smp`` is how many.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Recipe:
     make: tuple[str, ...] = ()
     builder: str = ""
     boot: Boot = Boot()
+    smp: int = 1
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r}, {self.machine.name}, {self.personality.name})"
@@ -93,15 +98,12 @@ class Recipe:
     def find(cls, name: str | Path) -> Recipe:
         """Return a recipe by its name, or the file's when ``name`` ends in ``.toml``.
 
-        Names are those of the bundled ones and of installed packages' (entry points ``kgdbpatch.recipes``).
-        Raises `Misuse` with the known ones.
+        Names are those of the bundled ones, of the user's own (``kgdbpatch recipe new``) and of installed
+        packages' (entry points ``kgdbpatch.recipes``). Raises `Misuse` with the known ones.
         """
         if str(name).endswith(".toml"):
             return cls.load(Path(name))
-        known = _known()
-        if str(name) not in known:
-            raise Misuse(f"no recipe '{name}'; there are {', '.join(sorted(known))}, or give a FILE.toml")
-        return cls.load(known[str(name)]())
+        return cls.load(path_of(str(name)))
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -129,15 +131,19 @@ class Recipe:
         machine = table.get("machine", "g3beige")
         if machine.endswith(".toml"):
             machine = path.parent / machine
+        description = MachineDescription.load(machine)
+        if "cpu" in table:
+            description = replace(description, cpu=table["cpu"])
+        if table.get("smp", 1) < 1:
+            raise ValueError("'smp' is a number of CPUs, 1 or more")
         default = MemoryPlan()
         plan = MemoryPlan(
             table.get("memory_mib", default.memory), table.get("announced_mib", default.announced)
         )
-        hidden = plan.memory - plan.announced
-        if plan.announced <= 0 or hidden < _LEAST or hidden & (hidden - 1) or plan.announced % hidden:
+        if plan.announced <= 0 or not (plan.memory == plan.announced or fits(plan.memory, plan.announced)):
             raise ValueError(
                 "'memory_mib' less 'announced_mib' (patches lie between) must be a power of two, "
-                f"{_LEAST} or more, and 'announced_mib' a multiple of that"
+                f"{LEAST} or more, and 'announced_mib' a multiple of that; or both the same: no patches"
             )
         heartbeat = table.get("heartbeat")
         lines = {key: table[key] for key in ("panic", "oops", "log") if key in table}
@@ -149,12 +155,17 @@ class Recipe:
         if not any(table.get(key) for key in ("kernel", "builder")):
             raise ValueError("'kernel' is missing: the kernel's file, seen from the recipe's directory")
         if boot.get("loader", "qemu") not in _LOADERS:
-            raise ValueError("'boot.loader' is qemu, bootx or device")
+            raise ValueError(f"'boot.loader' is {', '.join(_LOADERS[:-1])} or {_LOADERS[-1]}")
+        words = (("make", table.get("make", ())), *((f"boot.{key}", boot.get(key, ())) for key in _LISTS))
+        for key, value in words:
+            if not all(isinstance(word, str) for word in value):
+                raise ValueError(f"'{key}' must be a list of texts")
+        check_arguments(boot.get("args", ()))
         return cls(
             name=path.stem,
             path=path.absolute(),
             text=text,
-            machine=MachineDescription.load(machine),
+            machine=description,
             personality=personality(table.get("personality", "bare"), plan, **lines),
             ready=table.get("ready", r"\S"),
             heartbeat=None if heartbeat is None else float(heartbeat),
@@ -168,7 +179,9 @@ class Recipe:
                 boot.get("command_line", ""),
                 tuple(boot.get("args", ())),
                 boot.get("initrd", ""),
+                tuple(boot.get("drives", ())),
             ),
+            smp=table.get("smp", 1),
         )
 
     @classmethod
@@ -184,13 +197,22 @@ class Recipe:
         """How RAM is shared."""
         return self.personality.memory
 
+    @property
+    def nothing_hidden(self) -> str | None:
+        """Why no memory for patches is hidden from the kernel, and what would hide some; None where it is."""
+        if self.memory.memory > self.memory.announced:
+            return None
+        line = self._filled(self.boot.command_line, "")
+        memory, step = self.memory.memory, self.machine.memory_step_mib
+        return no_hidden_memory(self.personality.name, memory, step, line)
+
     @cached_property
     def _builder(self) -> Any:
         return import_module(self.builder)
 
     def build(self, progress: Callable[[str], None]) -> Path:
         """Build the kernel when it is not built yet and return its path; raise `BuildFailed`."""
-        if self.builder:
+        if self.builder and not self.kernel:
             made: Path = self._builder.build(progress)
             return made
         if self.make:
@@ -209,7 +231,7 @@ class Recipe:
 
     def image_path(self) -> Path | None:
         """Return the kernel's path, or None when it is not built."""
-        if self.builder:
+        if self.builder and not self.kernel:
             built: Path | None = self._builder.built()
             return built
         path = (self.path.parent / self.kernel).absolute()
@@ -217,10 +239,14 @@ class Recipe:
 
     def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
         """Return QEMU's arguments that boot ``kernel``; scratch files go to ``directory``."""
+        from kgdbpatch.guests.loaders import LOADERS, drive_args  # on use: most commands boot nothing
+
         command_line = self._filled(self.boot.command_line, str(directory))
         # commas separate options within QEMU's arguments; doubled they stand for themselves
         more = [self._filled(part, str(directory).replace(",", ",,")) for part in self.boot.args]
-        return [*more, *_LOADERS[self.boot.loader](self, kernel, directory, command_line)]
+        cpus = ["-smp", str(self.smp)] if self.smp > 1 else []
+        disks = drive_args(self, directory)
+        return [*cpus, *disks, *more, *LOADERS[self.boot.loader](self, kernel, directory, command_line)]
 
     def _filled(self, text: str, directory: str) -> str:
         known = {
@@ -239,34 +265,14 @@ class Recipe:
         """Return the initial RAM disk, built by ``builder`` where ``boot.initrd`` is its word; or None."""
         if not self.boot.initrd:
             return None
-        if self.builder:
+        if self.builder and "/" not in self.boot.initrd:
             made: Path = getattr(self._builder, self.boot.initrd)(lambda line: None)
             return made
         return (self.path.parent / self.boot.initrd).absolute()
 
-
-def recipes() -> tuple[str, ...]:
-    """Return the names of the known recipes: the bundled ones, then those of installed packages."""
-    return tuple(_known())
-
-
-def _known() -> dict[str, Callable[[], Path]]:
-    found: dict[str, Callable[[], Path]] = {}
-    for path in sorted(_HERE.glob("*.toml")):
-        found[path.stem] = partial(Path, path)
-    from importlib.metadata import entry_points  # on use: a running guest's record has its recipe
-
-    for point in entry_points(group=_GROUP):
-        found[point.name] = partial(_installed, point)
-    return found
-
-
-def _installed(point: EntryPoint) -> Path:
-    """Return the recipe that an entry point tells: ``NAME = "package:function"``, which returns its path."""
-    try:
-        return Path(point.load()())
-    except Exception as error:  # another's code
-        raise Misuse(f"the installed recipe '{point.name}' ({point.value}) is broken: {error}") from error
+    def drives(self) -> list[Path]:
+        """Return the disk images' files."""
+        return [(self.path.parent / name).absolute() for name in self.boot.drives]
 
 
 def _check(table: Mapping[str, Any], keys: Mapping[str, Any], prefix: str) -> None:
@@ -278,27 +284,3 @@ def _check(table: Mapping[str, Any], keys: Mapping[str, Any], prefix: str) -> No
 
 
 _WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "a table", (int, float): "a number"}
-
-
-def _by_qemu(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    initrd = recipe.initrd()
-    given = ["-initrd", str(initrd)] if initrd else []
-    return ["-kernel", str(kernel), *given, *(["-append", command_line] if command_line else [])]
-
-
-def _by_bootx(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    from kgdbpatch.guests.booter import loader_args
-
-    return loader_args(kernel, directory, recipe.memory.memory * MIB, command_line)
-
-
-def _by_device(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    name = str(kernel).replace(",", ",,")
-    return ["-device", f"loader,file={name},cpu-num=0"]
-
-
-_LOADERS: dict[str, Callable[[Recipe, Path, Path, str], list[str]]] = {
-    "qemu": _by_qemu,
-    "bootx": _by_bootx,
-    "device": _by_device,
-}

@@ -15,12 +15,13 @@ _BANNER = b"Linux version "
 def read_raw(path: object, data: bytes, load: int | None, entry: int | None) -> Contents:
     """Take apart the raw binary ``data``, which a loader puts at ``load`` and starts at ``entry``.
 
-    Of a Linux that keeps its symbols the addresses are virtual; otherwise all of it is code, where
-    it is loaded. Raises `BadImage` where neither is known.
+    Of a Linux that keeps its symbols the addresses are virtual, and its first byte is physically the first
+    where nothing says otherwise, as its ELF file would say (arch/powerpc/kernel/vmlinux.lds.S);
+    otherwise all of it is code, where it is loaded. Raises `BadImage` where neither is known.
     """
     found = find_kallsyms(data)
     if found is not None:
-        return linux_contents(path, data, found, load)
+        return linux_contents(path, data, found, load or 0)
     if load is None or entry is None:
         raise BadImage(path, "a raw Linux without symbols (kallsyms), of which nothing tells the address")
     if load + len(data) > 1 << 32:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -14,10 +13,10 @@ import numpy.typing as npt
 
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import ComponentDamaged, Outdated, TargetLost
+from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, WrongKernel
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
-from kgdbpatch.kernel import family
+from kgdbpatch.kernel import booting, family, unpatched
 from kgdbpatch.kernel.calls import Calls
 from kgdbpatch.kernel.health import Health, Watch
 from kgdbpatch.kernel.install import install, wrong_kernel
@@ -53,7 +52,8 @@ class RunningGuest:
         self._closing = ExitStack()
         self._owned = self._paused = False
         self._watch = Watch(qemu, recipe, lambda: image, self.place)
-        self._cpu = family.found(qemu, self._awake, wait)
+        known = self.unpatchable is None
+        self._cpu = family.found(qemu, self._awake, wait) if known else family.noted(qemu.directory)
         self._text = RunningText(qemu, personality, image, self._cpu)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
@@ -68,52 +68,40 @@ class RunningGuest:
     @classmethod
     def boot(
         cls,
-        profile: str | Path,
+        profile: str | Path | Recipe,
         name: str | None = None,
         *,
         kernel: str | Path | None = None,
         icount: str | None = None,
+        patchable: bool = True,
         metadata: Mapping[str, object] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Self:
         """Boot a guest and return when its workload runs and the kernel component is in place.
 
         Raises `BadImage` for an unusable ``kernel``, `TargetLost` with the console's last words
-        when the guest does not come up; nothing is left running then. ``metadata`` is kept in the
+        when the guest does not come up; nothing is left running then. Nor is it when no patches can be
+        put in, unless ``patchable`` is False: `unpatchable` says why then. ``metadata`` is kept in the
         guest's record.
         """
-        recipe = Recipe.find(profile)
-        kind = recipe.personality
+        recipe = profile if isinstance(profile, Recipe) else Recipe.find(profile)
         path = Path(kernel).absolute() if kernel is not None else recipe.build(progress)
-        image = kind.checked(Image.load(path))
+        image = recipe.personality.checked(Image.load(path))
         progress(f"booting {path.name}")
-        qemu = Qemu.start(
-            name or recipe.name,
-            recipe.machine,
-            recipe.memory.memory,
-            lambda directory: recipe.qemu_args(path, directory),
-            metadata={
-                **(metadata or {}),
-                "profile": recipe.name,
-                "recipe": recipe.text,
-                "recipe_path": str(recipe.path),
-                "kernel": str(path),
-                "sha256": image.sha256,
-                "icount": icount,
-                "vitals": asdict(kind.vitals(image)),
-            },
-            icount=icount,
-        )
+        qemu = booting.start(recipe, image, name or recipe.name, icount, metadata or {})
         booted = None
         try:
-            dies = f"{kind.panic}|{kind.oops}"
-            seen = qemu.console.wait(f"(?P<ready>{recipe.ready})|(?:{dies})", recipe.boot_deadline)
-            if seen["ready"] is None:
-                raise TargetLost(f"the guest panicked while it booted: {seen.string.strip()}")
-            booted = cls(qemu, recipe, image)
+            booting.wait_until_ready(qemu, recipe)
+            try:
+                booted = cls(qemu, recipe, image)
+                with qemu.exclusive(10.0):
+                    booted._install()
+            except (Refused, WrongKernel) as error:
+                if patchable:
+                    raise
+                unpatched.note(qemu, error)
+                booted = booted or cls(qemu, recipe, image)
             booted._owned = True
-            with qemu.exclusive(10.0):
-                booted._install()
         except BaseException:
             if booted is not None:
                 booted.close()
@@ -136,7 +124,8 @@ class RunningGuest:
         kernel = cls(qemu, recipe, recipe.personality.checked(Image.load(path)), wait=wait)
         if not dead:
             kernel.assure_alive()
-        kernel._header()  # raises when the image is another kernel's
+        if kernel.unpatchable is None:
+            kernel._header()  # raises when the image is another kernel's
         return kernel
 
     @property
@@ -158,6 +147,11 @@ class RunningGuest:
     def profile(self) -> str:
         """The name of the guest's recipe."""
         return self._recipe.name
+
+    @property
+    def unpatchable(self) -> str | None:
+        """Why no patches can be put into this guest; None where they can."""
+        return unpatched.reason(self._qemu)
 
     @property
     def alive(self) -> bool:
@@ -360,6 +354,9 @@ class RunningGuest:
             return self._calls(function, *arguments, deadline=deadline)
 
     def _install(self) -> Header:
+        hidden = self._recipe.nothing_hidden
+        if hidden is not None:
+            raise Refused("mapping", hidden)
         return install(self._qemu, self.image, self._text, self._component, self._reservation)
 
     @property
@@ -384,7 +381,7 @@ class RunningGuest:
             raise ComponentDamaged(f"guest '{self.name}': {error}") from error
         if header is None:
             self.assure_alive()
-            raise TargetLost(f"guest '{self.name}' carries no kernel component; was it reset? boot it again")
+            raise unpatched.error(self._qemu)
         if header.image_sha256 != self.image.sha256:
             raise wrong_kernel(self.image, self.name, "it was booted from a file with other contents")
         return header

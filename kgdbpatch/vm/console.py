@@ -82,6 +82,13 @@ class Console:
         """
         return (line for line, complete in self._follow(since, deadline) if complete)
 
+    def growing(self, since: int = 0, deadline: float | None = None) -> Iterator[tuple[str, bool]]:
+        """Yield (line, whether it is complete) as they come; an unfinished one comes again when it has grown.
+
+        As `follow` otherwise.
+        """
+        return self._follow(since, deadline)
+
     def wait(
         self, pattern: str, deadline: float = 10.0, since: int = 0, *, partial: bool = False
     ) -> re.Match[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 from kgdbpatch.errors import Misuse
 
-__all__ = ["MachineDescription"]
+__all__ = ["MachineDescription", "machines"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DIRECTORIES = (_PACKAGE / "_data" / "qemu", _PACKAGE.parent / "qemu")
+_KERNELS = ("elf", "uimage", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class MachineDescription:
     ``timebase_hz`` is what the CPU's time base counts in a second; 0: not known.
 
     ``console`` are the arguments that connect the console; ``{console}`` in them stands for the
-    character device's id.
+    character device's id. ``kernels`` is what ``-kernel`` takes on this board (``elf``, ``uimage``,
+    ``raw``), ``drive`` what ``-drive`` needs besides a file. RAM is a multiple of ``memory_step_mib``.
     """
 
     name: str
@@ -34,6 +37,9 @@ class MachineDescription:
     timebase_hz: int
     args: tuple[str, ...]
     console: tuple[str, ...]
+    kernels: tuple[str, ...] = ("elf",)
+    drive: str = ""
+    memory_step_mib: int = 1
 
     @classmethod
     def load(cls, name: str | Path) -> MachineDescription:
@@ -44,8 +50,10 @@ class MachineDescription:
             path = directory / f"{name}.toml"
             if path.is_file():
                 return cls._read(path)
-        known = sorted({path.stem for directory in _DIRECTORIES for path in directory.glob("*.toml")})
-        raise Misuse(f"no machine description '{name}'; known: {', '.join(known)}")
+        known = machines()
+        near = get_close_matches(str(name), known)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise Misuse(f"no machine description '{name}'; known: {', '.join(known)}, or a FILE.toml{hint}")
 
     @classmethod
     def _read(cls, path: Path) -> MachineDescription:
@@ -59,9 +67,15 @@ class MachineDescription:
         memory = table.get("max_memory_mib")
         if not isinstance(memory, int):
             raise ValueError("'max_memory_mib' must be a number")
+        unknown = table.keys() - {field.name for field in fields(cls)} | table.keys() & {"name"}
+        if unknown:
+            raise ValueError(f"'{min(unknown)}' is not known")
         timebase = table.get("timebase_hz", 0)
         if not isinstance(timebase, int):
             raise ValueError("'timebase_hz' must be a number")
+        step = table.get("memory_step_mib", 1)
+        if not isinstance(step, int) or step < 1:
+            raise ValueError("'memory_step_mib' must be a number, 1 or more")
         return cls(
             name=name,
             machine=_text(table, "machine"),
@@ -72,7 +86,22 @@ class MachineDescription:
             timebase_hz=timebase,
             args=_texts(table, "args"),
             console=_texts(table, "console"),
+            kernels=_kinds(table),
+            drive=_text(table, "drive") if "drive" in table else "",
+            memory_step_mib=step,
         )
+
+
+def machines() -> list[str]:
+    """Return the names of the machine descriptions that come with the package."""
+    return sorted({path.stem for directory in _DIRECTORIES for path in directory.glob("*.toml")})
+
+
+def _kinds(table: Mapping[str, object]) -> tuple[str, ...]:
+    kinds = _texts(table, "kernels") if "kernels" in table else ("elf",)
+    if not kinds or not set(kinds) <= set(_KERNELS):
+        raise ValueError(f"'kernels' must list some of {', '.join(_KERNELS)}")
+    return kinds
 
 
 def _text(table: Mapping[str, object], key: str) -> str:

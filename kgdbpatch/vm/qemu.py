@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,7 +118,7 @@ class Qemu:
             greet(self.directory / "qmp.sock", _GREETING)
         except TargetLost as error:
             if self._process.wait(1):
-                words = (self.directory / "qemu.stderr").read_text(errors="replace").strip()
+                words = runtime.last_words(self.directory)
                 raise TargetLost(
                     f"QEMU exited immediately ({self._process.exit_text()}): {words or 'no message'}"
                 ) from error
@@ -153,6 +153,11 @@ class Qemu:
         """What `start` was told to keep."""
         return self._record.metadata
 
+    def note(self, **more: object) -> None:
+        """Keep more (JSON) of the guest, beside what `start` was told."""
+        self._record.metadata.update(more)
+        self._record.save()
+
     @property
     def architecture(self) -> str:
         """GDB's name of the CPU."""
@@ -161,6 +166,8 @@ class Qemu:
     @property
     def binary(self) -> str:
         """The name of the program that runs the guest."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid}/exe").readlink().name
         return MachineDescription.load(self._record.machine).binary
 
     @property

@@ -39,7 +39,7 @@ _SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
 _TAIL = 2000  # characters of QEMU's stderr that an error quotes
 _WAIT = 10.0  # seconds for another client to finish making or removing a guest's directory
 # What a dead guest leaves is of use, but for its RAM's size on disk.
-_DROPPED = ("snapshots.qcow2", "boot-*.bin", *_SOCKETS)
+_DROPPED = ("snapshots.qcow2", "disk*.qcow2", "boot-*.bin", *_SOCKETS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,142 @@
+"""Commands about recipes: show, new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgdbpatch.cli import completion
+from kgdbpatch.cli.boot_options import (
+    Append,
+    Cpu,
+    Drives,
+    Initrd,
+    KernelFile,
+    Loader,
+    Machine,
+    Memory,
+    Ready,
+    Smp,
+    Timeout,
+    WithDashes,
+    behind_dashes,
+)
+from kgdbpatch.cli.options import AsJson
+from kgdbpatch.cli.output import json_line, table
+
+__all__ = ["recipe"]
+
+recipe = typer.Typer(no_args_is_help=True, help="Show how guests are booted, and keep how yours is.")
+
+
+@recipe.command("show")
+def show(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            show_default=False,
+            help="A recipe, its FILE.toml, or a running guest.",
+            autocompletion=completion.recipes_and_guests,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a recipe, or that of a running guest; without NAME list the recipes.
+
+    \b
+    Examples:
+      kgdbpatch recipe show
+      kgdbpatch recipe show linux
+      kgdbpatch recipe show mine > mine.toml
+    """
+    from kgdbpatch.kernel import recipes
+
+    if name is None:
+        rows = recipes.every()
+        if as_json:
+            for row in rows:
+                json_line(row)
+        else:
+            heads = ("name", "machine", "personality", "path")
+            told = [tuple(row.get(key, "-") for key in heads) for row in rows]
+            table(("NAME", "MACHINE", "PERSONALITY", "FILE"), told)
+            for row in rows:
+                if "wrong" in row:
+                    print(f"{row['name']}: {row['wrong']}")
+        return
+    found = recipes.find(name)
+    if as_json:
+        json_line(recipes.as_row(found))
+    else:
+        print(found.text, end="")
+
+
+@recipe.command("new", cls=WithDashes)
+def new(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What 'kgdbpatch boot' shall know it by.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RECIPE",
+            help="Begin with this recipe, not from scratch.",
+            autocompletion=completion.profiles,
+        ),
+    ] = None,
+    machine: Machine = None,
+    kernel: KernelFile = None,
+    initrd: Initrd = None,
+    append: Append = None,
+    memory: Memory = None,
+    smp: Smp = None,
+    cpu: Cpu = None,
+    drive: Drives = None,
+    ready: Ready = None,
+    timeout: Timeout = None,
+    loader: Loader = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.toml", help="Write it there, not to your recipes."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over one that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the recipe that boot's options mean, so that 'kgdbpatch boot NAME' needs none of them.
+
+    It goes to ~/.config/kgdbpatch/recipes/NAME.toml, or where KGDBPATCH_RECIPES says; comments in it tell
+    what else could be said. Nothing is booted.
+
+    \b
+    Examples:
+      kgdbpatch recipe new mine --machine g3beige --kernel vmlinux --initrd initrd.gz \\
+        --append 'console=ttyPZ0 mem=256M' --ready 'login:'
+      kgdbpatch boot mine
+      kgdbpatch recipe new big --from linux --memory 512
+    """
+    from kgdbpatch.kernel import recipes
+
+    options = recipes.BootOptions(
+        machine=machine,
+        kernel=kernel,
+        initrd=initrd,
+        append=append,
+        memory=memory,
+        smp=smp,
+        cpu=cpu,
+        drives=tuple(drive or ()),
+        ready=ready,
+        timeout=timeout,
+        loader=loader,
+        qemu=behind_dashes(ctx),
+    )
+    made = recipes.new(name, base, options, output, force=force)
+    if as_json:
+        json_line(recipes.as_row(made))
+    else:
+        print(f"{made.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
+        if made.nothing_hidden is not None:
+            print(f"nothing could be patched in it: {made.nothing_hidden}")
