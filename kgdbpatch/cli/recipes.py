@@ -133,10 +133,10 @@ def new(
         loader=loader,
         qemu=behind_dashes(ctx),
     )
-    made = recipes.new(name, base, options, output, force=force)
+    kept = recipes.new(name, base, options, output, force=force)
     if as_json:
-        json_line(recipes.as_row(made))
+        json_line(recipes.as_row(kept))
     else:
-        print(f"{made.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
-        if made.nothing_hidden is not None:
-            print(f"nothing could be patched in it: {made.nothing_hidden}")
+        print(f"{kept.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
+        if kept.nothing_hidden is not None:
+            print(f"nothing could be patched in it: {kept.nothing_hidden}")

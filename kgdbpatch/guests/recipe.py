@@ -155,7 +155,7 @@ class Recipe:
         if not any(table.get(key) for key in ("kernel", "builder")):
             raise ValueError("'kernel' is missing: the kernel's file, seen from the recipe's directory")
         if boot.get("loader", "qemu") not in _LOADERS:
-            raise ValueError(f"'boot.loader' is {', '.join(_LOADERS[:-1])} or {_LOADERS[-1]}")
+            raise ValueError("'boot.loader' is qemu, bootx or device, or as-is")
         words = (("make", table.get("make", ())), *((f"boot.{key}", boot.get(key, ())) for key in _LISTS))
         for key, value in words:
             if not all(isinstance(word, str) for word in value):

@@ -1,4 +1,4 @@
-"""The part of the facade that says how guests are booted: recipes found, made of options, written down."""
+"""The part of the facade that says how guests are booted: recipes found, kept of options, written down."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def new(
     path = (output or user_directory() / f"{name}.toml").absolute()
     if path.exists() and not force:
         raise Misuse(f"{path} is there already (--force writes over it)")
-    made = ordered(base, options, name)
-    text = made.text if made.path.parent == path.parent else _movable(made)
+    kept = ordered(base, options, name)
+    text = kept.text if kept.path.parent == path.parent else _movable(kept)
     found = Recipe.parse(text, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def one_line_error(err: str) -> str:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", [*COMMANDS, "image build", "image path"])
+    @pytest.mark.parametrize("command", [*COMMANDS, "image build", "image path", "recipe new", "recipe show"])
     def test_every_command_teaches_by_example(self, cli: Cli, command: str) -> None:
         result = cli(*command.split(), "--help")
         assert result.code == 0
