@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, WrongKernel
+from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, TargetTimeout, WrongKernel
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import booting, family, unpatched
@@ -96,7 +96,7 @@ class RunningGuest:
                 booted = cls(qemu, recipe, image)
                 with qemu.exclusive(10.0):
                     booted._install()
-            except (Refused, WrongKernel) as error:
+            except (Refused, WrongKernel, TargetTimeout) as error:  # the last: its processes call nothing
                 if patchable:
                     raise
                 unpatched.note(qemu, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from kgdbpatch.errors import Refused, TargetLost, WrongKernel
+from kgdbpatch.errors import Refused, TargetLost, TargetTimeout, WrongKernel
 from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["error", "note", "reason"]
@@ -25,9 +25,9 @@ def _noted(qemu: Qemu) -> _Noted | None:
     return _Noted(**kept) if isinstance(kept, dict) else None
 
 
-def note(qemu: Qemu, error: Refused | WrongKernel) -> None:
-    """Keep why the component was not installed."""
-    rule = error.rule if isinstance(error, Refused) else None
+def note(qemu: Qemu, error: Refused | WrongKernel | TargetTimeout) -> None:
+    """Keep why the component was not installed; a kernel that could not be asked for room has none."""
+    rule = error.rule if isinstance(error, Refused) else None if isinstance(error, WrongKernel) else "mapping"
     qemu.note(**{_KEY: asdict(_Noted(rule, str(error)))})
 
 
