@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, is_file, matching, naming
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, table
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse, Refused
@@ -49,7 +49,7 @@ def check(
     from kgdbpatch.kernel import catalog, offline
 
     with ExitStack() as closing:
-        if is_file(image):
+        if catalog.is_file(image):
             with progress(f"reading {image}"):
                 loaded = catalog.open_image(image)
                 checker = offline.checker(loaded, count=count)

@@ -97,7 +97,7 @@ def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson
     """
     from kgdbpatch.kernel import catalog, offline
 
-    if catalog.is_file(image) or image.startswith("memory:"):
+    if catalog.is_file(image):
         with progress(f"analysing {image}"):
             loaded = catalog.open_image(image)
             with naming(loaded):

@@ -26,7 +26,6 @@ __all__ = [
     "Site",
     "Wait",
     "attach",
-    "is_file",
     "matching",
     "naming",
 ]
@@ -95,11 +94,6 @@ def naming(image: Image) -> Iterator[None]:
     except KgdbPatchError as error:
         error.symbolize = image.symbolize
         raise
-
-
-def is_file(what: str) -> bool:
-    """Tell whether a word means a kernel that is looked at as a file, not by way of its guest."""
-    return Path(what).exists() or what.startswith("memory:")
 
 
 def matching(image: Image, pattern: str) -> list[Function]:

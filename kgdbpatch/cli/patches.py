@@ -1,4 +1,4 @@
-"""Commands about patches: check, apply, list, remove, verify."""
+"""Commands about patches: apply, list, remove, verify."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from kgdbpatch.image.spelling import is_glob
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.plan import Plan
-    from kgdbpatch.results import PatchRow
 from kgdbpatch.patch.request import PatchRequest
 
 _NAMED = 5  # sites of a rule that are named
@@ -187,10 +186,6 @@ def _show_applied(
         print("guarded: a thread inside the payload passes the site without running it again")
 
 
-def _patch(patch: PatchRow) -> dict[str, Any]:
-    return asdict(patch)
-
-
 def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         symbolize = _symbolize(kernel)
@@ -242,7 +237,7 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
             patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.patch_table()]
         except ComponentDamaged as error:
             raise dead or error from error
-        _show(kernel, [_patch(patch) for patch in patches], as_json)
+        _show(kernel, [asdict(patch) for patch in patches], as_json)
         if dead is not None:
             raise dead
 
@@ -274,7 +269,7 @@ def remove(
     with attach(name, image, wait) as kernel:
         with progress("taking patches out"):
             done = kernel.take_out(None if everything else ids, force=force)
-        _show(kernel, [_patch(patch) for patch in done.patches], as_json)
+        _show(kernel, [asdict(patch) for patch in done.patches], as_json)
         if done.refused:
             for refused in done.refused[1:]:
                 print(f"kgdbpatch: left in: {refused}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,8 +174,9 @@ def image_path(profile: str) -> Path:
 
 
 def is_file(what: str) -> bool:
-    """Tell whether the name of a kernel means a file; a directory does not hide a guest."""
-    return Path(what).exists() and not Path(what).is_dir()
+    """Tell whether the name of a kernel means a file, or what lies in RAM; a folder does not hide a guest."""
+    there = os.path.exists(what) and not os.path.isdir(what)
+    return "/" in what or what.startswith("memory:") or there
 
 
 def open_image(what: str) -> Image:
@@ -184,16 +186,17 @@ def open_image(what: str) -> Image:
     of its own symbols (its file is not looked at), of Darwin with the extensions that are loaded.
     Functions of a file without symbols are guessed, and marked so.
     """
-    if is_file(what):
-        return with_functions(_load(what))
     if what.startswith("memory:"):
         return _in_memory(what.removeprefix("memory:"))
-    try:
-        return _load(str(runtime.record(what).metadata["kernel"]))
-    except UnknownGuest as error:
-        if "/" in what or "." in what:
-            raise BadImage(what, "a directory" if Path(what).is_dir() else "no such file") from error
-        raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+    if not is_file(what):
+        try:
+            return _load(str(runtime.record(what).metadata["kernel"]))
+        except UnknownGuest as error:
+            if "." not in what:
+                raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+    if not os.path.exists(what) or os.path.isdir(what):
+        raise BadImage(what, "a directory" if os.path.isdir(what) else "no such file")
+    return with_functions(_load(what))
 
 
 def _load(path: str) -> Image:

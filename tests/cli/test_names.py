@@ -65,10 +65,24 @@ def test_a_directory_does_not_hide_a_guest(
 
 def test_a_directory_is_no_kernel(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    for what, words in (("folder", "a directory"), ("nothing.elf", "no such file")):
-        result = cli("functions", tmp_path / what)
-        assert (result.code, result.err.count("\n")) == (5, 1)
-        assert words in result.err
+    for what, words in (
+        ("folder", "a directory"),
+        ("nothing.elf", "no such file"),
+        ("nothing", "no such file"),
+        ("n" * 300, "no such file"),
+    ):
+        path = tmp_path / what
+        for command in (["functions", path], ["check", path, "f"], ["live", path, "f"], ["cfg", path, "f"]):
+            result = cli(*command)
+            assert (result.code, result.err.count("\n")) == (5, 1)
+            assert f"{path}: {words}" in result.err
+
+
+def test_a_name_that_is_neither_is_said_to_be_so(cli: Cli, tmp_path: Path) -> None:
+    for command in ("functions", "check", "live", "cfg"):
+        result = cli(command, "n" * 300, *["f"] * (command != "functions"))
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "is running" in result.err
 
 
 @pytest.mark.guest
