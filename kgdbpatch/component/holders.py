@@ -19,14 +19,15 @@ _FRAMES = 128  # of a stack, at most
 _LR_SLOTS = (4, 8)  # offsets of the saved LR in the caller's frame: System V's, Darwin's (isa/abi.py)
 
 
-def returns(thread: Thread, word: Callable[[int], int | None]) -> Iterator[tuple[int, int]]:
-    """Yield (address of the stack's word, return address) from a sleeping thread's innermost frame on."""
-    frame = thread.sp
+def returns(
+    frame: int, end: int, word: Callable[[int], int | None], slots: Iterable[int] = _LR_SLOTS
+) -> Iterator[tuple[int, int]]:
+    """Yield (address of the stack's word, return address) from an innermost frame on, up to ``end``."""
     for _ in range(_FRAMES):
         above = word(frame)
-        if above is None or not frame < above < thread.stack.end or above % 4:
+        if above is None or not frame < above < end or above % 4:
             return
-        for offset in _LR_SLOTS:
+        for offset in slots:
             found = word(above + offset)
             if found is not None:
                 yield above + offset, found
@@ -54,7 +55,11 @@ def holders(
     """
     retired = {record.id: _ranges(record) for record in records if record.state is PatchState.RETIRED}
     known = list(threads)
-    found = [(Holder(thread.name, at, address)) for thread in known for at, address in returns(thread, word)]
+    found = [
+        Holder(thread.name, at, address)
+        for thread in known
+        for at, address in returns(thread.sp, thread.stack.end, word)
+    ]
     for at, pc in contexts:
         owner = next((thread for thread in known if thread.stack.start <= at < thread.stack.end), None)
         found.append(Holder(owner.name if owner else "a thread", at, pc))

@@ -12,8 +12,11 @@ __all__ = ["Function", "Section", "Segment", "Symbol"]
 
 
 class _Part:
-    """What is ``held`` of a part of a file: bytes, or where they come from."""
+    """A range of addresses and what is ``held`` of it: bytes, or where in the file they come from."""
 
+    name: str
+    address: int
+    size: int
     held: bytes | Held
 
     @cached_property
@@ -21,8 +24,19 @@ class _Part:
         """What the file holds of the part."""
         return bytes(self.held)
 
+    @property
+    def end(self) -> int:
+        """Return the address behind the last byte."""
+        return self.address + self.size
 
-@dataclass(frozen=True)
+    def __contains__(self, address: int) -> bool:
+        return self.address <= address < self.end
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
+
+
+@dataclass(frozen=True, repr=False)
 class Section(_Part):
     """A section: ``__TEXT,__text`` or ``.text``.
 
@@ -37,19 +51,8 @@ class Section(_Part):
     writable: bool
     offset: int = 0
 
-    @property
-    def end(self) -> int:
-        """Return the address behind the last byte."""
-        return self.address + self.size
 
-    def __contains__(self, address: int) -> bool:
-        return self.address <= address < self.end
-
-    def __repr__(self) -> str:
-        return f"Section({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segment(_Part):
     """A loaded segment: ``data`` from ``offset`` on in the file; bytes behind it up to ``size`` are zero.
 
@@ -62,17 +65,6 @@ class Segment(_Part):
     held: bytes | Held
     offset: int = 0
     physical: int | None = None
-
-    @property
-    def end(self) -> int:
-        """Return the address behind the last byte."""
-        return self.address + self.size
-
-    def __contains__(self, address: int) -> bool:
-        return self.address <= address < self.end
-
-    def __repr__(self) -> str:
-        return f"Segment({self.name!r}, 0x{self.address:08x}, 0x{self.size:x})"
 
 
 class Symbol(NamedTuple):

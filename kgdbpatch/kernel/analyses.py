@@ -12,6 +12,7 @@ from kgdbpatch import personality
 from kgdbpatch.analysis import statistics
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.image import Function, Image
+from kgdbpatch.isa.fields import Words
 
 if TYPE_CHECKING:  # on use: each command needs one of these
     from kgdbpatch.analysis.call_graph import CallGraph
@@ -21,28 +22,26 @@ if TYPE_CHECKING:  # on use: each command needs one of these
 __all__ = ["Flow", "analyze", "call_graph", "flow", "implicit_edges", "liveness", "rewritten_reads"]
 
 
+_Parts = tuple[list[tuple[int, Words]], list[tuple[int, int]], list[tuple[int, bytes]]]
+
+
+def _parts(image: Image) -> _Parts:
+    """Return (address, words) of the code, (address, size) of the functions, (address, bytes) of all."""
+    code = [(section.address, image.words(section)) for section in image.code_sections()]
+    return code, image.functions.spans(), [(section.address, section.data) for section in image.sections]
+
+
 def analyze(image: Image) -> statistics.Figures:
     """Count what is in all code of an image."""
-    return statistics.analyze(
-        [(section.address, image.words(section)) for section in image.code_sections()],
-        image.functions.spans(),
-        [(section.address, section.data) for section in image.sections],
-        implicit_edges(image),
-    )
+    return statistics.analyze(*_parts(image), implicit_edges(image))
 
 
 def liveness(image: Image) -> ProgramLiveness:
     """Analyse all code of an image; nothing of it is remembered."""
     from kgdbpatch.analysis.interprocedural import analyze_program
 
-    return analyze_program(
-        [(section.address, image.words(section)) for section in image.code_sections()],
-        image.functions.spans(),
-        image.abi,
-        [(section.address, section.data) for section in image.sections],
-        implicit_edges(image),
-        rewritten_reads(image),
-    )
+    code, functions, data = _parts(image)
+    return analyze_program(code, functions, image.abi, data, implicit_edges(image), rewritten_reads(image))
 
 
 def call_graph(image: Image) -> CallGraph:

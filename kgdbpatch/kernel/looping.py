@@ -43,7 +43,7 @@ _SLEEPER = 0.05  # of all glances see one that works; who sleeps inside is hardl
 _LEFT = 4  # times that a patch is hit while one looks, after which it is one that is left
 _LONGEST = 60.0  # seconds of looking, on a host that has other things to do
 _DEADLINE = 5.0  # seconds for another client to let go of QEMU's monitor
-_FRAMES, _DEEPEST = 64, 0x1_0000  # of a stack: frames, and bytes between the first and the last
+_DEEPEST = 0x1_0000  # bytes of a stack between the first frame that is looked at and the last
 _TOP = 0x800  # bytes of a stack in which an interrupt's frame is looked for
 
 Read = Callable[[int, int], bytes | None]
@@ -85,16 +85,8 @@ class _Eyes:
     def places(self, glance: Glance) -> Iterator[Place]:
         """Yield (address of the stack's word, address at which a CPU goes on); first its pc, None."""
         yield None, glance.pc
-        frame = glance.sp
-        for _ in range(0 if self.in_process(glance) else _FRAMES):
-            above = self.word(frame)
-            if above is None or not frame < above < glance.sp + _DEEPEST or above % 4:
-                return
-            for offset in self._lr_offsets:
-                found = self.word(above + offset)
-                if found is not None:
-                    yield above + offset, found
-            frame = above
+        if not self.in_process(glance):
+            yield from returns(glance.sp, glance.sp + _DEEPEST, self.word, self._lr_offsets)
 
 
 @dataclass(slots=True)
@@ -225,7 +217,7 @@ def cpus_inside(
     first = _glances(qemu)
     goes_on = {pc for _, pc in contexts(records)}
     goes_on |= {at for row in first for glance in row for _, at in eyes.places(glance)}
-    goes_on |= {at for thread in eyes.threads for _, at in returns(thread, eyes.word)}
+    goes_on |= {at for thread in eyes.threads for _, at in returns(thread.sp, thread.stack.end, eyes.word)}
     looks = [_Look(record, spent) for record in records]
     looks = [look for look in looks if look.record.id in entered or any(at in look.body for at in goes_on)]
     open_looks, until, clock = looks, time.monotonic() + _LONGEST, 0
