@@ -275,7 +275,7 @@ class ComponentClient:
                 plan = ordered[before + error.done][1]
                 raise apply_error(error, plan.site, plan.original) from error
             if retired:
-                self._collect(header, stop)
+                self.collect(header, stop)
         return [ids[slot] for slot, _ in plans]
 
     def remove(self, header: Header, table: Table, ids: set[int], basis: bytes | None = None) -> list[int]:
@@ -313,7 +313,7 @@ class ComponentClient:
                 if sites:
                     stop.obey(self._lead_traps(arena, stop, now, sites))
                 raise removal_error(error, commands[error.index], arena, now, ids) from error
-            return self._collect(header, stop)
+            return self.collect(header, stop)
 
     def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
         header = self.header(arena.plan.physical)
@@ -333,7 +333,8 @@ class ComponentClient:
         sites = np.intersect1d(table.raw["site"][going & table.trapped()], left.raw["site"]).tolist()
         return sites, self._lead_traps(arena, stop, left, sites) if sites else []
 
-    def _collect(self, header: Header, stop: Stop) -> list[int]:
+    def collect(self, header: Header, stop: Stop) -> list[int]:
+        """Free the memory of the retired patches that nothing refers to; return the ids of the others."""
         arena = self.arena(header.arena)
         everything = arena.table()
         table = everything.select(everything.raw["state"] == State.RETIRED)

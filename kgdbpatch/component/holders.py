@@ -1,6 +1,6 @@
 """Say what holds a removed patch's memory: threads that come back to it, patches that lead on to it.
 
-The guest runs meanwhile, so this is for telling people; `ComponentClient._collect` is what decides.
+The guest runs meanwhile, so this is for telling people; `ComponentClient.collect` is what decides.
 """
 
 from __future__ import annotations

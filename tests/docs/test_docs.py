@@ -23,7 +23,8 @@ from mkdocs.exceptions import Abort
 
 from kgdbpatch.cli.app import application
 from kgdbpatch.component.ports import Cpu
-from kgdbpatch.guests import recipe
+from kgdbpatch.errors import Misuse
+from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel.doctor import Finding
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.personality import Personality
@@ -206,7 +207,13 @@ def listed(page: str) -> set[str]:
 
 
 def test_every_key_of_a_recipe_is_told() -> None:
-    assert listed("howto/guest.md") >= {*recipe._KEYS, *recipe._BOOT} - {"boot"}
+    keys = set[str]()
+    for wrong in ("bogus = 1", "boot.bogus = 1"):
+        with pytest.raises(Misuse, match="known are ") as told:
+            Recipe.parse(wrong, Path("r.toml"))
+        keys |= set(re.findall(r"\w+", str(told.value).split("known are ")[1]))
+    assert len(keys) > 15
+    assert listed("howto/guest.md") >= keys - {"boot"}
 
 
 def test_every_key_of_a_machine_is_told() -> None:

@@ -143,7 +143,7 @@ Judge = Callable[[npt.NDArray[np.void], list[int], Stop], None]  # retired recor
 
 def judged(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
     """Have every collection judged, in its stop."""
-    collect = ComponentClient._collect
+    collect = ComponentClient.collect
 
     def watched(self: ComponentClient, header: Header, stop: Stop) -> list[int]:
         table = self.arena(header.arena).table()
@@ -152,7 +152,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
         judge(before, left, stop)
         return left
 
-    monkeypatch.setattr(ComponentClient, "_collect", watched)
+    monkeypatch.setattr(ComponentClient, "collect", watched)
 
 
 @pytest.fixture
