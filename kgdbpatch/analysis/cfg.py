@@ -85,7 +85,7 @@ class FlowGraph:
     A call to a place inside the function other than its start has edges to there and behind.
     ``tables`` gives the targets of indirect branches that are known; nothing comes behind the
     calls in ``final``, which do not return. The words in ``data`` are no code: control goes nowhere
-    from there.
+    from there. ``model`` is the CPU's, as for `decode`.
     """
 
     def __init__(
@@ -96,10 +96,11 @@ class FlowGraph:
         tables: Mapping[int, Sequence[int]] | None = None,
         final: Container[int] = (),
         data: Container[int] = (),
+        model: str = "",
     ) -> None:
         self._tables, self._final, self._data = tables or {}, final, data
         self.address = address
-        self.instructions = tuple(decode(int(word), address + 4 * n) for n, word in enumerate(words))
+        self.instructions = tuple(decode(int(word), address + 4 * n, model) for n, word in enumerate(words))
         self.end = address + 4 * len(self.instructions)
         implicit = implicit or {}
         self._implicit = {at: tuple(implicit[at]) for at in range(address, self.end, 4) if at in implicit}

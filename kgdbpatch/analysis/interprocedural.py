@@ -288,12 +288,13 @@ def analyze_program(
     data: Sequence[tuple[int, bytes]],
     implicit: ImplicitEdges | None = None,
     reads: Mapping[int, int] | None = None,
+    model: str = "",
 ) -> ProgramLiveness:
     """Analyse all code ``sections`` (address, words) with ``functions`` (address, bytes).
 
     ``data`` is (address, bytes) of everything that may hold tables and pointers; ``implicit`` are the
     edges that no branch shows; ``reads`` says which registers (masks) instructions may read besides
-    what their words say.
+    what their words say; ``model`` is the CPU's, as for `decode`.
     """
     with uncollected():
-        return ProgramLiveness(Program(sections, functions), abi, data, implicit, reads or {})
+        return ProgramLiveness(Program(sections, functions, model), abi, data, implicit, reads or {})

@@ -35,8 +35,8 @@ class LivenessIndex:
     ``fixups`` what those that may fault do, by block; it is empty where their edges are known.
     """
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self.arrays = dict(arrays)
+    def __init__(self, arrays: Mapping[str, Array], model: str = "") -> None:
+        self.arrays, self._model = dict(arrays), model
         self.together = _TOGETHER
         self._known: dict[int, tuple[list[int], list[int]]] = {}
         self._firsts: list[int] = []  # blocks with which pieces begin
@@ -64,7 +64,8 @@ class LivenessIndex:
                 "read_at": np.array(list(liveness.reads), dtype=np.uint32),
                 "read": np.array(list(liveness.reads.values()), dtype=np.uint64),
                 "fixups": found.fixups[blocks.owner if found.fixups.any() else []],
-            }
+            },
+            program.model,
         )
 
     @cached_property
@@ -152,7 +153,7 @@ class LivenessIndex:
         gaps = np.flatnonzero(start[block + 1 : behind] != end[block : behind - 1] + 4)
         last = block + int(gaps[0]) if gaps.size else behind - 1
         at = int(start[block])
-        decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1))
+        decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1), self._model)
         effects = words_of(decoded)
         if len(self.arrays["fixups"]):
             self._add_fixups(effects.uses, decoded, block, last)

@@ -48,10 +48,14 @@ class Program:
     """The words of all ``sections`` (address, words) in one row, and ``functions`` (address, bytes).
 
     Words are named by their index in the row; ``address`` and ``index_of`` translate.
-    ``function`` is the innermost function of each word, by number; -1 outside of functions.
+    ``model`` is the CPU's, as for `decode`. ``function`` is the innermost function of each word, by number;
+    -1 outside of functions.
     """
 
-    def __init__(self, sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, sections: Sequence[tuple[int, Words]], functions: Sequence[tuple[int, int]], model: str = ""
+    ) -> None:
+        self.model = model
         given = ((address, np.asarray(words, dtype=np.uint32)) for address, words in sections if len(words))
         parts = sorted(given, key=lambda part: part[0])
         self.starts = np.array([address for address, _ in parts], dtype=np.int64)
@@ -79,7 +83,7 @@ class Program:
     @cached_property
     def decoded(self) -> Decoded:
         """The decoded words."""
-        return decode_array(self.words)
+        return decode_array(self.words, self.model)
 
     def _section_end(self, index: Indices) -> Indices:
         """Return the index behind the section that each word is in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import replace
 from fnmatch import translate
 from functools import cache as once
@@ -104,6 +105,14 @@ class Image:
         contents = Contents(self.entry, self.sections, self.segments, [*self.symbols, *symbols])
         image = Image(self.path, self.format, self.sha256, contents, self.model)
         image.functions = FunctionTable.of(sorted((*self.functions, *guessed), key=_address))
+        return image
+
+    def on(self, model: str) -> Image:
+        """Return the image as a CPU of a model has it, whatever the file says that it is for."""
+        if model == self.model:
+            return self
+        image = copy(self)
+        image.model = model
         return image
 
     def code_sections(self) -> tuple[Section, ...]:

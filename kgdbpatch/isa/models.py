@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kgdbpatch.isa.operands import operands
 
-__all__ = ["MODELS", "is_of_models", "text_of_model"]
+__all__ = ["MODELS", "is_of_models", "syntax_of_model", "text_of_model"]
 
 # What objdump calls an instruction whose two sources are one register.
 _ALIASES = {
@@ -69,6 +69,14 @@ def text_of_model(word: int, model: str = "") -> str | None:
             undecided -= row.models
             texts.add(row.text(word))
     return texts.pop() or None if len(texts) == 1 else None
+
+
+def syntax_of_model(word: int, model: str) -> str | None:
+    """Return the operands of a word on a model (letters of `OPERANDS`), None where it has no such word."""
+    for row in _rows()[word >> 26]:
+        if word & row.mask == row.match and model in row.models and row.syntax != "?":
+            return row.syntax.replace("-", "")
+    return None
 
 
 def is_of_models(word: int) -> bool:

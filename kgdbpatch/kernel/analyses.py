@@ -41,7 +41,8 @@ def liveness(image: Image) -> ProgramLiveness:
     from kgdbpatch.analysis.interprocedural import analyze_program
 
     code, functions, data = _parts(image)
-    return analyze_program(code, functions, image.abi, data, implicit_edges(image), rewritten_reads(image))
+    reads = rewritten_reads(image)
+    return analyze_program(code, functions, image.abi, data, implicit_edges(image), reads, image.model)
 
 
 def call_graph(image: Image) -> CallGraph:
@@ -93,6 +94,7 @@ def flow(image: Image, function: Function) -> Flow:
         found.indirect.tables,
         frozenset(program.address[blocks.last[final]].tolist()),
         _data_words(found, function),
+        image.model,
     )
     before = found.solve().before
     places = {int(program.address[first]): number for number, first in enumerate(blocks.first.tolist())}

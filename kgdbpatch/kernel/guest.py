@@ -47,13 +47,14 @@ class RunningGuest:
     """
 
     def __init__(self, qemu: Qemu, recipe: Recipe, image: Image, *, wait: float = 10.0) -> None:
-        self._qemu, self._recipe, self.image, self._wait = qemu, recipe, image, wait
+        self._qemu, self._recipe, self._wait = qemu, recipe, wait
         self._personality = personality = recipe.personality
         self._closing = ExitStack()
         self._owned = self._paused = False
         self._watch = Watch(qemu, recipe, lambda: image, self.place)
         known = self.unpatchable is None
         self._cpu = family.found(qemu, self._awake, wait) if known else family.noted(qemu.directory)
+        self.image = image = image.on(self._cpu.model)
         self._text = RunningText(qemu, personality, image, self._cpu)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map

@@ -111,7 +111,9 @@ class Planner:
 
         @cache
         def words(address: int) -> list[int]:
-            code = assemble(source, origin=address, symbols=lookup, filename=filename)
+            code = assemble(
+                source, origin=address, symbols=lookup, filename=filename, model=self._image.model
+            )
             return [int(word) for word in np.frombuffer(code, ">u4")]
 
         origin = self._origin(words)
@@ -123,7 +125,9 @@ class Planner:
             except OutOfReach as error:
                 raise Refused("reach", str(error)) from error
 
-        return asm_payload(placed, origin, abi, counted=request.count, stack=self._stack)
+        return asm_payload(
+            placed, origin, abi, counted=request.count, stack=self._stack, model=self._image.model
+        )
 
     def _origin(self, words: Callable[[int], list[int]]) -> int:
         """Return where a payload in assembler can stand: in the arena or in its near window.

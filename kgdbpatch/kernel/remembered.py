@@ -97,7 +97,7 @@ def liveness_index(
 
     ``implicit`` and ``reads`` are as in `analyze_program`.
     """
-    digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image))
+    digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image) + image.model.encode())
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
     digest.update(_bytes(sorted(reads.items())))
@@ -107,11 +107,12 @@ def liveness_index(
     key = digest.hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
-        return LivenessIndex({name: _array(body, *where) for name, where in _index(body).items()})
+        arrays = {name: _array(body, *where) for name, where in _index(body).items()}
+        return LivenessIndex(arrays, image.model)
     from kgdbpatch.analysis.interprocedural import analyze_program
 
     data = [(section.address, section.data) for section in image.sections]
-    liveness = analyze_program(sections, functions, image.abi, data, implicit, reads)
+    liveness = analyze_program(sections, functions, image.abi, data, implicit, reads, image.model)
     found = LivenessIndex.of(liveness, liveness.solve())
     store.save("analysis", key, _packed(found.arrays))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kgdbpatch.errors import BadPatch
+from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.decode import Instruction, Kind, decode
@@ -122,19 +122,20 @@ def asm_payload(
     *,
     counted: bool = False,
     stack: int = LEAST_STACK,
+    model: str = "",
 ) -> Payload:
     """Return a payload of user-written instructions; ``assemble(at)`` gives their words.
 
-    Its clobbers are derived from its own decode; ``stack`` is the size of a kernel stack, bytes.
-    Raises `BadPatch` when it does not end at its end (returns, branches out), leaves r1 changed or
-    is too long, `Refused` when it takes too much stack.
+    Its clobbers are derived from its own decode; ``stack`` is the size of a kernel stack, bytes, ``model``
+    the CPU's, as for `decode`. Raises `BadPatch` when it does not end at its end (returns, branches out),
+    leaves r1 changed or is too long, `Refused` when it takes too much stack or uses vector registers.
     """
     words = assemble(origin)
     if not words:
         raise BadPatch("the payload has no instruction")
     if len(words) > _MOST_WORDS:
         raise BadPatch(f"the payload has {len(words):,} instructions; {_MOST_WORDS:,} are the most")
-    code = [decode(word, origin + 4 * index) for index, word in enumerate(words)]
+    code = [decode(word, origin + 4 * index, model) for index, word in enumerate(words)]
     clobbers, calls = 0, False
     for index, instruction in enumerate(code):
         _runs_to_its_end(instruction, index, origin, origin + 4 * len(words))
@@ -159,6 +160,12 @@ def asm_payload(
 def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int) -> None:
     """Raise `BadPatch` when an instruction of a payload, which stands in [start, end), may leave it."""
     where = f"payload instruction {index + 1} ({instruction.text})"
+    if instruction.vector:
+        raise Refused(
+            "vector",
+            f"{where} uses AltiVec: kernel code runs with MSR[VEC] off, and where it is on nobody keeps the "
+            "vector registers",
+        )
     if not instruction.known:
         raise BadPatch(
             f"{where}: not a known instruction; every word of an assembler payload is run, a C payload "

@@ -25,8 +25,9 @@ from kgdbpatch.analysis.regset import FREEABLE, to_mask
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
+from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import Instruction, Kind, decode
-from kgdbpatch.isa.registers import ALL, FPRS, bit, names
+from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
 from kgdbpatch.patch.reentry import Ways
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
@@ -97,8 +98,9 @@ class SiteChecker:
     ``words(address, count)`` returns the running kernel's instructions, patches undone.
     ``analysis`` analyses the whole kernel, or remembers having done so.
 
-    Floating-point registers are reserved: they count as live everywhere, since no patch may use
-    them (MSR[FP] may be 0 in kernel code). So is every register where the analysis knows of no code.
+    Floating-point and vector registers are reserved: they count as live everywhere, since no patch may use
+    them (MSR[FP] and MSR[VEC] may be 0 in kernel code). So is every register where the analysis knows of no
+    code.
     """
 
     def __init__(
@@ -132,7 +134,8 @@ class SiteChecker:
     def _live(self, address: int) -> int:
         """Return the mask of what is live before an instruction."""
         found = self._index.live(address, self._words)
-        return ALL if found is None else to_mask(found) | FPRS
+        live = ALL if found is None else to_mask(found) | FPRS
+        return live | VECTORS if has_altivec(self._image.model) else live
 
     def _free(self, address: int) -> int:
         """Return the mask of what code put before an instruction may overwrite."""
@@ -172,7 +175,7 @@ class SiteChecker:
         off, turning = translation(words, at) if switched else (set[int](), set[int]())
         graph = None
         if found & (Hazard.STACK | Hazard.RETURNS | Hazard.EXCEPTION):
-            graph = FlowGraph(words, at, self._off_limits.implicit.all)
+            graph = FlowGraph(words, at, self._off_limits.implicit.all, model=self._image.model)
         return _Hazards(
             window=reservation_window(words, at) if found & Hazard.RESERVES else set(),
             off=off,
@@ -225,7 +228,10 @@ class SiteChecker:
     def instruction(self, address: int) -> Instruction:
         """Return the running kernel's instruction at ``address``."""
         self.function(address)
-        return decode(int(self._words(address, 1)[0]), address)
+        return self._decoded(address)
+
+    def _decoded(self, address: int) -> Instruction:
+        return decode(int(self._words(address, 1)[0]), address, self._image.model)
 
     def live(self, address: int) -> LiveRegisters:
         """Return which registers are live and which are free before ``address``, or raise `Refused`."""
@@ -241,7 +247,7 @@ class SiteChecker:
         With ``force`` the rules of `FORCEABLE` do not.
         """
         function, forced = self.function(address), list[str]()
-        instruction = decode(int(self._words(address, 1)[0]), address)
+        instruction = self._decoded(address)
         for refused in self._objections(function, instruction):
             if not force or not self._may_be_forced(refused, address):
                 raise refused

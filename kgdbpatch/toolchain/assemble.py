@@ -32,10 +32,12 @@ def assemble(
     symbols: Mapping[str, int] | Callable[[str], int] | None = None,
     filename: str = "<asm>",
     engine: Engine = "auto",
+    model: str = "",
 ) -> bytes:
     """Return the big-endian code of ``source`` as it stands at the address ``origin``.
 
-    ``symbols`` gives the kernel's addresses by name. Raises `BadPatch` as ``file:line: message``.
+    ``symbols`` gives the kernel's addresses by name; ``model`` is the CPU's, as for `decode`. Raises
+    `BadPatch` as ``file:line: message``.
     """
     if origin & 3 or not 0 <= origin <= 0xFFFF_FFFC:
         raise Misuse(f"0x{origin:x} is no place for code")
@@ -54,10 +56,10 @@ def assemble(
             raise BadPatch(f"{filename}:{_line_of(name, text)}: {error}") from error
 
     if engine == "gnu":
-        return assemble_gnu(source, origin, resolve, filename)
+        return assemble_gnu(source, origin, resolve, filename, model)
     from kgdbpatch.toolchain.keystone_as import assemble_keystone
 
-    return assemble_keystone(source, origin, resolve, filename)
+    return assemble_keystone(source, origin, resolve, filename, model)
 
 
 def _lookup(symbols: Mapping[str, int] | Callable[[str], int] | None, name: str) -> int:

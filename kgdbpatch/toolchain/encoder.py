@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import product
+from itertools import chain, product
 
 from kgdbpatch.errors import BadPatch, Misuse
-from kgdbpatch.isa import encode
+from kgdbpatch.isa import altivec, encode
 from kgdbpatch.isa.decode import decode
+from kgdbpatch.isa.models import syntax_of_model
 from kgdbpatch.isa.sprs import special_registers
 from kgdbpatch.isa.table import TABLE
 from kgdbpatch.isa.text import TRAPS, syntax
@@ -38,15 +39,27 @@ _PLACES = {
     "t": (23, 0, 7),
     "v": (12, 0, 15),
     "g": (16, 0, 15),
+    "V": (21, 0, 31),
+    "W": (16, 0, 31),
+    "X": (11, 0, 31),
+    "Y": (6, 0, 31),
+    "z": (16, -16, 15),
+    "T": (21, 0, 3),
+    "=": (16, 0, 31),  # a vector register that is both sources
     "N": (16, 0, 3),  # of a register that there are several of: SPRG0
     "2": (17, 0, 3),  # IBAT0U, whose neighbour is IBAT0L
 }
-_WIDTHS = {"i": 0xFFFF, "n": 31}  # masks of values that are written otherwise than they stand in the word
+_WIDTHS = {
+    "i": 0xFFFF,
+    "n": 31,
+    "z": 31,
+}  # masks of values that are written otherwise than they stand in the word
 _SEVERAL = {
     "sprg": (272, "N"),
     **{f"{kind}bat{half}": (528 + 8 * (kind == "d") + (half == "l"), "2") for kind in "id" for half in "ul"},
 }  # the number of the first special register of that name
 _BCLR, _BCCTR = 16, 528
+_OPERANDS = 1 << 21 | 2 << 16 | 3 << 11 | 4 << 6  # no two alike, which would have another name
 # BO of what is told by the name: a counted branch, a condition, both (PEM 4.2.4.2); the condition's bit.
 _CONDITIONS = {
     name: (bo, bit)
@@ -57,7 +70,7 @@ _CONDITIONS = {
 _COUNTED = {"dnz": 16, "dz": 18, "dnzt": 8, "dnzf": 0, "dzt": 10, "dzf": 2, "t": 12, "f": 4}
 
 
-def encoded(program: Program, statement: Statement) -> int | None:
+def encoded(program: Program, statement: Statement, model: str = "") -> int | None:
     """Return the word of ``.long``, a branch or an instruction of the table; None for any other mnemonic.
 
     Raises `BadPatch` for operands that do not fit.
@@ -79,7 +92,7 @@ def encoded(program: Program, statement: Statement) -> int | None:
             return branch([value(operand) for operand in statement.operands], name, at, where)
         except Misuse as error:
             raise BadPatch(f"{where}: {error}") from error
-    form = _forms().get(name, {}).get(len(statement.operands))
+    form = _forms(model).get(name, {}).get(len(statement.operands))
     if form is None:
         return None
     word = form[0]
@@ -87,7 +100,8 @@ def encoded(program: Program, statement: Statement) -> int | None:
         texts = _apart(letters, operand, where, statement)
         for letter, text in zip(letters.replace("(", "").replace(")", ""), texts, strict=True):
             word |= _field(letter, text, value(text), where, name)
-    if decode(word, at).text.startswith(".long"):
+    made = decode(word, at, model)
+    if made.foreign or made.text.startswith(".long"):
         raise BadPatch(f"{where}: {_written(statement)} is no valid form")
     return word
 
@@ -115,17 +129,18 @@ def _field(letter: str, text: str, value: int, where: str, name: str) -> int:
             f"{where}: operand {text.strip()} of '{name}' is out of range "
             f"({value} is not between {low} and {high})"
         )
-    return (value & _WIDTHS.get(letter, 0xFFFF)) << shift
+    field = (value & _WIDTHS.get(letter, 0xFFFF)) << shift
+    return field | value << 11 if letter == "=" else field
 
 
 _Form = tuple[int, tuple[str, ...]]  # the word without its operands, and the letters of each
 
 
 @cache
-def _forms() -> dict[str, dict[int, _Form]]:
+def _forms(model: str) -> dict[str, dict[int, _Form]]:
     """Return the forms of every mnemonic by the number of operands."""
     found: dict[str, dict[int, _Form]] = {}
-    for name, word, letters in _rows():
+    for name, word, letters in chain(_rows(), _vector_rows() if altivec.has_altivec(model) else ()):
         parts = tuple(letters.split(",")) if letters else ()
         found.setdefault(name, {}).setdefault(len(parts), (word, parts))
     return found
@@ -145,6 +160,15 @@ def _rows() -> Iterator[tuple[str, int, str]]:
     for (name, (first, which)), (mnemonic, code) in product(_SEVERAL.items(), (("mf", 339), ("mt", 467))):
         word = 31 << 26 | (first & 31) << 16 | first >> 5 << 11 | code << 1
         yield f"{mnemonic}{name}", word, f"D,{which}" if mnemonic == "mf" else f"{which},D"
+
+
+def _vector_rows() -> Iterator[tuple[str, int, str]]:
+    for row in altivec.ROWS:
+        letters = syntax_of_model(row.match | _OPERANDS & ~row.mask, altivec.MODEL)
+        if letters is not None:
+            yield row.mnemonic, row.match, letters
+    yield "vmr", 4 << 26 | 1156, "V,="
+    yield "vnot", 4 << 26 | 1284, "V,="
 
 
 _Branch = Callable[[list[int], str, int, str], int]

@@ -20,6 +20,7 @@ from typing import Any
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import encode
+from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
 from kgdbpatch.toolchain.objects import undefined
 from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
@@ -49,13 +50,15 @@ _DOT = re.compile(r"(?<![\w.$\\])\.(?![\w.$])")
 _OPERATOR = re.compile(r"@(?:plt|local|notoc)\b", re.IGNORECASE)
 
 
-def assemble_gnu(source: str, origin: int, resolve: Callable[[str, str], int], filename: str) -> bytes:
-    """Return the code of ``source`` placed at ``origin``.
+def assemble_gnu(
+    source: str, origin: int, resolve: Callable[[str, str], int], filename: str, model: str = ""
+) -> bytes:
+    """Return the code of ``source`` placed at ``origin``, of a CPU ``model``'s instructions.
 
     ``resolve(name, source)`` gives the address of a name that the source leaves undefined.
     Raises `BadPatch` with the assembler's or linker's own message.
     """
-    blob, names, built = _object(source, filename)
+    blob, names, built = _object(source, filename, ("-maltivec",) if has_altivec(model) else ())
     linked = _linked(blob, origin, tuple((name, resolve(name, source)) for name in names), filename)
     size = int.from_bytes(linked[-4:], "big")
     if size % 4:
@@ -106,8 +109,11 @@ def _no_other_branch(code: bytearray, known: set[int], blob: bytes, filename: st
 
 
 @lru_cache(maxsize=8)
-def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...], bool]:
-    """Return the object of ``source``, the names it leaves undefined, whether macros make up mnemonics."""
+def _object(source: str, filename: str, units: tuple[str, ...]) -> tuple[bytes, tuple[str, ...], bool]:
+    """Return the object of ``source``, the names it leaves undefined, whether macros make up mnemonics.
+
+    ``units`` are options for what the CPU has besides.
+    """
     rows = [list(_STATEMENT.findall(line)) for line in plain(source).split("\n")]
     built = any(_BUILT.match(part) for parts in rows for part in parts)
     text = "\n".join("".join(_rewritten(parts, n, filename)) for n, parts in enumerate(rows, 1)) + "\n"
@@ -115,7 +121,11 @@ def _object(source: str, filename: str) -> tuple[bytes, tuple[str, ...], bool]:
         place = Path(directory)
         target = place / "payload.o"
         done = run(
-            "as", *_OPTIONS, "-I", str(Path(filename).parent), "-o", target, "-", about=filename, text=text
+            "as",
+            *(*_OPTIONS, *units),
+            *("-I", str(Path(filename).parent), "-o", str(target), "-"),
+            about=filename,
+            text=text,
         )
         if done.returncode or not target.exists():
             raise complaint(_tidy(done.stderr, place, filename), filename, "as")

@@ -85,14 +85,16 @@ RANGES = dict.fromkeys("rabeh", (0, 31)) | {
 }
 
 
-def assemble_keystone(source: str, origin: int, resolve: Callable[[str, str], int], filename: str) -> bytes:
+def assemble_keystone(
+    source: str, origin: int, resolve: Callable[[str, str], int], filename: str, model: str = ""
+) -> bytes:
     """Return the code of ``source`` placed at ``origin``; arguments as for `assemble_gnu`."""
     program = parse(source, origin, lambda name: resolve(name, source), filename)
     words: dict[int, int] = {}
     asked: list[tuple[Statement, str]] = []
     for statement in program.statements:
         trusted = any(len(form) == len(statement.operands) for form in FORMS.get(statement.mnemonic, ()))
-        word = None if trusted else encoded(program, statement)
+        word = None if trusted else encoded(program, statement, model)
         if word is None:
             asked.append((statement, _plain_text(program, statement)))
         else:

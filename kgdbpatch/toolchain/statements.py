@@ -24,7 +24,9 @@ _TOKEN = re.compile(
     r"\s*(0[xX][0-9a-fA-F]+|\d+[bf](?!\w)|\d+|@(?:ha|h|l)(?!\w)|%?[A-Za-z_.$][\w.$]*|[-+*()])"
 )
 
-_REGISTERS = {f"{kind}{n}": n for kind, count in (("r", 32), ("f", 32), ("cr", 8)) for n in range(count)}
+_REGISTERS = {
+    f"{kind}{n}": n for kind, count in (("r", 32), ("f", 32), ("v", 32), ("cr", 8)) for n in range(count)
+}
 _NAMES = {**_REGISTERS, "sp": 1, "lt": 0, "gt": 1, "eq": 2, "so": 3, "un": 3}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from kgdbpatch.toolchain.gnu import complaint, run
 
 __all__ = [
+    "ALTIVEC_TARGETS",
     "FLAGS",
     "SUPPORTED",
     "TARGET",
@@ -23,6 +24,7 @@ __all__ = [
     "target_options",
 ]
 
+ALTIVEC_TARGETS = ("7400",)  # those that have vector registers
 TARGET = "750"  # the CPU that is compiled for where nobody says another
 
 FLAGS = (

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.errors import UnknownSymbol
+from kgdbpatch.errors import BadPatch, UnknownSymbol
+from kgdbpatch.isa.altivec import MODEL, ROWS
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.isa.table import TABLE, Kind, Row
 from kgdbpatch.toolchain.assemble import Engine, assemble
@@ -59,8 +60,8 @@ def _plain(text: str) -> str:
     return f"{_NAMED.get(name, name)} {rest}".strip()
 
 
-def _words(source: str, engine: Engine) -> list[int]:
-    code = assemble(source, origin=ORIGIN, symbols=_nothing, filename="x.s", engine=engine)
+def _words(source: str, engine: Engine, model: str = "") -> list[int]:
+    code = assemble(source, origin=ORIGIN, symbols=_nothing, filename="x.s", engine=engine, model=model)
     return [int.from_bytes(code[at : at + 4], "big") for at in range(0, len(code), 4)]
 
 
@@ -84,3 +85,33 @@ def test_both_engines_agree_on_the_whole_table(tmp_path: Path) -> None:
     }  # their BO
     assert refused - known == {"dcba", "tlbie"}  # a cache the 60x lack; objdump's tlbie rB,rA
     assert len({line.split()[0] for line in taken}) > 300
+
+
+@pytest.mark.parametrize("engine", ["gnu", "keystone"])
+def test_each_engine_makes_the_words_of_altivec(engine: Engine) -> None:
+    choose = random.Random(5)
+    words = [choose.getrandbits(32) & ~row.mask | row.match for row in ROWS for _ in range(EACH)]
+    texts = [decode(word, ORIGIN, MODEL).text for word in words]
+    assert [word for word, text in zip(words, texts, strict=True) if text.startswith(".long")] == []
+    made = _words("\n".join(texts), engine, MODEL)
+    wrong = [
+        f"{text}: 0x{one:08x}" for text, word, one in zip(texts, words, made, strict=True) if word != one
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["vspltisb v1,16", "vsldoi v1,v2,v3,16", "dss 4", "vmr v1", "vaddubm v1,v2,v32", "vspltb v1,v2,16"],
+)
+@pytest.mark.parametrize("engine", ["gnu", "keystone"])
+def test_what_is_no_form_of_altivec_is_told(engine: Engine, source: str) -> None:
+    with pytest.raises(BadPatch, match=r"x\.s:1: "):
+        _words(source, engine, MODEL)
+
+
+@pytest.mark.parametrize("engine", ["gnu", "keystone"])
+def test_a_7xx_has_no_altivec(engine: Engine) -> None:
+    assert _words("vmr v1,v2", engine, MODEL) == [0x1022_1484]
+    with pytest.raises(BadPatch, match="vmr"):
+        _words("vmr v1,v2", engine)

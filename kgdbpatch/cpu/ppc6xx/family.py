@@ -111,7 +111,7 @@ class Ppc6xx:
         """Return the virtual addresses of the exception vectors, those that the image holds."""
         from kgdbpatch.cpu.ppc6xx import vectors  # here and below on use: it decodes
 
-        return vectors.vectors(personality, image)
+        return vectors.vectors(personality, image, altivec=self.altivec)
 
     def vector_shift(self, personality: Personality, image: Image) -> int | None:
         """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
@@ -123,7 +123,7 @@ class Ppc6xx:
         """Return the unused bytes behind each vector's code."""
         from kgdbpatch.cpu.ppc6xx import vectors
 
-        return vectors.tails(personality, image)
+        return vectors.tails(personality, image, altivec=self.altivec)
 
     def free_words(
         self,
@@ -147,7 +147,7 @@ class Ppc6xx:
         """Return where the program exception can be hooked, or None."""
         from kgdbpatch.cpu.ppc6xx import vectors
 
-        return vectors.hook(personality, image, table, words)
+        return vectors.hook(personality, image, table, words, altivec=self.altivec)
 
 
 def _missing(layout: Layout) -> list[str]:

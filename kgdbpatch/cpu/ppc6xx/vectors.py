@@ -15,12 +15,13 @@ from kgdbpatch.personality.base import Personality, Window
 __all__ = ["VECTORS", "free_words", "hook", "shift", "tails", "vectors"]
 
 VECTORS = range(0x100, 0x1800, 0x100)  # offsets of the exception vectors (MPC750's manual, 4.1)
+_VECTOR_UNIT = 0xF20  # of "AltiVec unavailable" (MPC7450's manual, 4.1), within another's room
 _SPACE = 0x100  # bytes between two vectors
 _PROGRAM = 0x700
 _LEAVES = (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
 
 
-def vectors(personality: Personality, image: Image) -> tuple[int, ...]:
+def vectors(personality: Personality, image: Image, *, altivec: bool = False) -> tuple[int, ...]:
     """Return the virtual addresses of the exception vectors, those that the image holds.
 
     They are known by the names of their sections, or by the physical addresses of others.
@@ -34,24 +35,26 @@ def vectors(personality: Personality, image: Image) -> tuple[int, ...]:
             if physical is None:
                 continue
             base = section.address - physical
-        found += [base + offset for offset in VECTORS if base + offset in section]
+        offsets = sorted({*VECTORS, _VECTOR_UNIT}) if altivec else VECTORS
+        found += [base + offset for offset in offsets if base + offset in section]
     return tuple(found)
 
 
-def tails(personality: Personality, image: Image) -> list[Window]:
+def tails(personality: Personality, image: Image, *, altivec: bool = False) -> list[Window]:
     """Return the unused bytes behind each vector's code: zeroes up to the next vector.
 
     The code before them must leave for elsewhere unconditionally, so that it cannot run into them.
     """
-    found = []
-    for vector in vectors(personality, image):
-        words = np.frombuffer(image.read(vector, _SPACE), ">u4")
+    found, entered = [], vectors(personality, image, altivec=altivec)
+    for vector in entered:
+        space = min((other - vector for other in entered if 0 < other - vector < _SPACE), default=_SPACE)
+        words = np.frombuffer(image.read(vector, space), ">u4")
         used = np.flatnonzero(words)
         if not used.size or used[-1] == words.size - 1:
             continue
         last = decode(int(words[used[-1]]), vector + 4 * int(used[-1]))
         if last.kind in _LEAVES and not _conditional(last.word):
-            found.append(Window(last.address + 4, vector + _SPACE))
+            found.append(Window(last.address + 4, vector + space))
     return found
 
 
@@ -71,6 +74,8 @@ def hook(
     image: Image,
     table: int,
     words: Callable[[int, int], npt.NDArray[np.uint32]],
+    *,
+    altivec: bool = False,
 ) -> Hook | None:
     """Return where the program exception can be hooked, or None; ``table`` as in `Hook`.
 
@@ -80,7 +85,8 @@ def hook(
         vector, physical = base + _PROGRAM, personality.to_physical(image, base + _PROGRAM)
         if physical is None:
             continue
-        windows = sorted(tails(personality, image), key=lambda window: window.start & ~0xFF != vector)
+        found = tails(personality, image, altivec=altivec)
+        windows = sorted(found, key=lambda window: window.start & ~0xFF != vector)
         for window in windows:
             at = window.end - HOOK_SIZE
             if at > window.start and not words(at, HOOK_SIZE // 4).any():
