@@ -25,6 +25,8 @@ _PATCHING = {
     ".many": "plan_sites; of the site checker: in_bulk",
     ".look": "peek",
     ".take": "claim",
+    "Ways": "DirectCalls",
+    ".ways": "direct_calls",
 }
 OLD: dict[str, dict[str, str]] = {
     "": {

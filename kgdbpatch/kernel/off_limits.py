@@ -25,7 +25,7 @@ def off_limits(
     that it runs on (default: one that its file is for).
     """
     on = on or cpu.of_model(image.model)
-    exceptional, edges, reads, rewritten, faults = remembered.rules(personality, image)
+    exceptional, edges, reads, rewritten, faults = remembered.facts(personality, image)
     return OffLimits(
         untranslated_sections=personality.untranslated_sections,
         vectors=on.vectors(personality, image),

@@ -32,7 +32,7 @@ from kgdbpatch.patch.plan import (
     count_payload,
     plan,
 )
-from kgdbpatch.patch.reentry import Reached, Ways
+from kgdbpatch.patch.reentry import DirectCalls, Reached
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
@@ -210,7 +210,7 @@ class Planner:
         if not payload.calls:
             return site, ()
         reached = self._reached(payload.called)
-        function = self._ways.function(site.address)
+        function = self._direct_calls.function(site.address)
         if function in reached.came_from:
             chain = " ─► ".join(self._image.symbolize(at) for at in reached.chain(function))
             told = (
@@ -218,19 +218,19 @@ class Planner:
                 "without it, and is counted as skipped"
             )
             return replace(site, once=self._stack), (told,)
-        patched = {self._ways.function(at) for at, record in self._patched.items() if record.calls}
+        patched = {self._direct_calls.function(at) for at, record in self._patched.items() if record.calls}
         unknown = function is None or payload.strays or reached.unknown
         if unknown or not patched.isdisjoint(reached.came_from):
             return replace(site, once=self._stack), ()
         return site, ()
 
     @cached_property
-    def _ways(self) -> Ways:
-        return self._site_checker.ways()
+    def _direct_calls(self) -> DirectCalls:
+        return self._site_checker.direct_calls()
 
     def _reached(self, called: frozenset[int]) -> Reached:
         if called not in self._known_reach:
-            self._known_reach[called] = self._ways.reached(called)
+            self._known_reach[called] = self._direct_calls.reached(called)
         return self._known_reach[called]
 
     def nearest(self, address: int, refused: Refused) -> int | None:

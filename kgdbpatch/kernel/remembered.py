@@ -25,7 +25,7 @@ from kgdbpatch.isa.fields import Words
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.personality import Personality
 
-__all__ = ["liveness_index", "rules"]
+__all__ = ["facts", "liveness_index"]
 
 _ALIGNMENT = 16
 
@@ -57,7 +57,7 @@ Edges = Mapping[int, Sequence[int]]
 Found = tuple[Edges | None, Edges, Mapping[int, int], Mapping[int, Rewritten], frozenset[int]]
 
 
-def rules(personality: Personality, image: Image) -> Found:
+def facts(personality: Personality, image: Image) -> Found:
     """Return the exceptional edges, the edges, reads and kinds of rewritten words, and the fault sites."""
     code = _code("personality", "image", "isa", "patch")
     kind = f"rules {type(personality).__module__}.{type(personality).__qualname__}"

@@ -205,10 +205,10 @@ class RunningText:
         tops = table.tops()
         expected = header.baseline | tops
         mismatched = set(arena.damaged_bodies(table))
-        lost: dict[int, list[int]] = {}
+        damaged: dict[int, list[int]] = {}
         for record in table.records():
             if record.state is PatchState.DAMAGED:
-                lost.setdefault(record.site, []).append(record.id)
+                damaged.setdefault(record.site, []).append(record.id)
         differences, ours = self.differences(), set[int]()
         if header.hook is not None:
             expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
@@ -220,8 +220,8 @@ class RunningText:
         differences = {at: word for at, word in differences.items() if at not in ours}
         wrong = {address for address, word in differences.items() if expected.get(address) != word}
         wrong |= {address for address in expected if address not in differences}
-        wrong |= lost.keys()
-        changes = [self._change(address, tuple(lost.get(address, ()))) for address in sorted(wrong)]
+        wrong |= damaged.keys()
+        changes = [self._change(address, tuple(damaged.get(address, ()))) for address in sorted(wrong)]
         own = tuple(change for change in changes if change is not None)
         mismatched |= wrong - {change.address for change in own}
         return Verification(not mismatched, len(tops), tuple(sorted(mismatched)), own)

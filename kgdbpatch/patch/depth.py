@@ -1,6 +1,6 @@
 """Reckon how deep a payload makes the stack, and compare it with the stack that the kernel has.
 
-The depth comes from the machine code, whoever compiled it: r1 is followed along all ways through
+The depth comes from the machine code, whoever compiled it: r1 is followed along all paths through
 the payload and the functions it calls of its own. What a kernel function takes that it calls is not
 known; a quarter of the stack is allowed for it (Linux warns its authors at frames of an eighth of
 8 KiB), and a quarter for what stands on the stack when the site is reached.
@@ -89,16 +89,16 @@ class _Walk:
         depths = {start: 0}
         most = self._spread(depths, [start])
         while True:
-            # a switch: its ways are those words of the function that are not reached otherwise
+            # a switch: its cases are those words of the function that are not reached otherwise
             jumps = [at for at in depths if self._code[at].kind is Kind.INDIRECT]
-            ways = [
-                (depths[at], way) for at in jumps for way in self._function_words(at) if way not in depths
+            cases = [
+                (depths[at], case) for at in jumps for case in self._function_words(at) if case not in depths
             ]
-            if not ways:
+            if not cases:
                 return most
-            deep, way = max(ways, key=lambda found: (found[0], -found[1]))
-            depths[way] = deep
-            most = max(most, self._spread(depths, [way]))
+            deep, case = max(cases, key=lambda found: (found[0], -found[1]))
+            depths[case] = deep
+            most = max(most, self._spread(depths, [case]))
 
     def _spread(self, depths: dict[int, int], pending: list[int]) -> int:
         most = 0

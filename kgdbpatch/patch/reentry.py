@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Reached", "Ways"]
+__all__ = ["DirectCalls", "Reached"]
 
 _Indices = npt.NDArray[np.int64]
 
@@ -38,8 +38,8 @@ class Reached:
         return found[::-1]
 
 
-class Ways:
-    """The direct ways between the functions of a kernel.
+class DirectCalls:
+    """The direct calls and jumps between the functions of a kernel.
 
     ``sections`` are (address, words) of its code, ``functions`` (address, bytes), ``faults`` the
     addresses of instructions whose faults the kernel resolves.

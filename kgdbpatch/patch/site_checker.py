@@ -28,7 +28,7 @@ from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
-from kgdbpatch.patch.reentry import Ways
+from kgdbpatch.patch.reentry import DirectCalls
 from kgdbpatch.patch.rewritten import Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 from kgdbpatch.results import LiveRegisters
@@ -120,9 +120,9 @@ class SiteChecker:
             self._image, self._sections(), self._functions(), off_limits.implicit, off_limits.reads
         )
 
-    def ways(self) -> Ways:
-        """Return the direct ways between this kernel's functions."""
-        return Ways(self._sections(), self._functions(), self._off_limits.fault_sites)
+    def direct_calls(self) -> DirectCalls:
+        """Return which of this kernel's functions call which directly."""
+        return DirectCalls(self._sections(), self._functions(), self._off_limits.fault_sites)
 
     def _functions(self) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions that stay in memory after boot."""

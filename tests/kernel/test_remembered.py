@@ -50,11 +50,11 @@ def test_rules_and_sites(profile: str, cache: Path, monkeypatch: pytest.MonkeyPa
         system.rewritten(image),
         system.fault_sites(image),
     )
-    assert remembered.rules(system, image) == found
+    assert remembered.facts(system, image) == found
     first = _liveness(image)
     entries = sorted(cache.iterdir())
     assert len(entries) == 2
-    assert remembered.rules(system, image) == found
+    assert remembered.facts(system, image) == found
     again = _liveness(image)
     assert sorted(cache.iterdir()) == entries
     assert first.arrays.keys() == again.arrays.keys()
@@ -69,5 +69,5 @@ def test_of_other_functions_other_rules_are_remembered(cache: Path, monkeypatch:
         image = Image.load(catalog.build_image("darwin"))
     other = image.with_guessed([(image.code_sections()[0].address, 4)])
     for number, one in enumerate((image, other, image), 1):
-        remembered.rules(detect(one), one)
+        remembered.facts(detect(one), one)
         assert len(list(cache.iterdir())) == min(number, 2)
