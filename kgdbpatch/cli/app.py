@@ -16,6 +16,8 @@ __all__ = ["application", "asked"]
 # name: module of this package and what in it is the command, or the group of commands
 _COMMANDS = {
     "boot": "guests.boot",
+    "attach": "attach.attach",
+    "detach": "attach.detach",
     "ps": "guests.ps",
     "shutdown": "guests.shutdown",
     "image": "guests.image",

@@ -207,8 +207,9 @@ class Arena:
     def _words(self, physical: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         if physical.size and int(physical.max()) + 4 > self._ram.size:
             raise ComponentDamaged("the guest's patch table is damaged: a site lies outside its memory")
-        memory = self._ram.array(0, self._ram.size // 4 * 4).view(">u4")
-        return memory[physical // 4].astype(np.uint32)
+        first, last = (int(physical.min()), int(physical.max())) if physical.size else (0, 0)
+        memory = self._ram.array(first, last + 4 - first).view(">u4")
+        return memory[(physical - first) // 4].astype(np.uint32)
 
     def records(self, start: int = 0, end: int = 1 << 32) -> list[Record]:
         """Return the table's used entries with sites in ``[start, end)``, in the order of their ids."""

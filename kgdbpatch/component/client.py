@@ -84,7 +84,9 @@ class ComponentClient:
                     registers = GRegisters(session.read_all())
                 for _ in range(_TRIES):
                     msr = registers["msr"]
-                    if not self._cpu.napping(msr) and (anywhere or self._cpu.interruptible(msr)):
+                    if session.stays_stopped or (
+                        not self._cpu.napping(msr) and (anywhere or self._cpu.interruptible(msr))
+                    ):
                         break
                     session.resume()
                     session.interrupt()

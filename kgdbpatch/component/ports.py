@@ -15,6 +15,7 @@ from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Machine, Readable
 
 if TYPE_CHECKING:
+    from kgdbpatch.component.uninstall import Before
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality import base
@@ -27,6 +28,7 @@ class Session(Protocol):
     """A guest that stands still, its CPU and its memory; `kgdbpatch.vm.gdb.Session` is one."""
 
     layout: Layout  # of the CPU's registers: which there are
+    stays_stopped: bool  # the guest was paused before, and is not to run in between
 
     def read_all(self) -> bytes:
         """Return the general registers as one block (see `GRegisters`)."""
@@ -186,6 +188,14 @@ class Cpu(Protocol):
 
     def mapping(self, arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""
+
+    def page_table(self, session: Session) -> range:
+        """Return the physical addresses of the page table that `mapping` may write to."""
+
+    def unmapping(
+        self, arena: ArenaPlan, bats: Sequence[Bats], state: np.void, ram: Readable, before: Before
+    ) -> list[Command]:
+        """Return the commands that undo `mapping` and `tails_mapping`: to what was ``before``."""
 
     def tails_mapping(self, arena: ArenaPlan) -> list[Command]:
         """Return the commands that map the vectors' pages into the window for their tails."""

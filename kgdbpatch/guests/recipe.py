@@ -187,6 +187,10 @@ class Recipe:
     @classmethod
     def recorded(cls, metadata: Mapping[str, Any]) -> Recipe:
         """Return the recipe that a running guest was booted by, as its record keeps it; or `Misuse`."""
+        if "personality" in metadata:
+            from kgdbpatch.guests.attached import attached_recipe
+
+            return attached_recipe(metadata)
         text, path = metadata.get("recipe"), metadata.get("recipe_path")
         if not isinstance(text, str) or not isinstance(path, str):
             return cls.find(str(metadata.get("profile")))  # booted by an older version

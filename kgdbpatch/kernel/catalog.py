@@ -87,11 +87,13 @@ def guest(name: str) -> Guest:
 
 
 def _ended(record: runtime.GuestRecord) -> Guest:
+    if record.attached is not None:
+        return _guest(record, "ended", f"{record.gone}; 'kgdbpatch detach {record.name}' forgets it")
     return _guest(record, "ended", f"QEMU ended ({record.process().exit_text()})")
 
 
 def _examined(record: runtime.GuestRecord) -> Guest:
-    from kgdbpatch.kernel.health import Watch
+    from kgdbpatch.kernel.attached_health import watch
     from kgdbpatch.vm.qemu import Qemu
 
     if record.damage or record.elsewhere() or "profile" not in record.metadata:
@@ -100,9 +102,9 @@ def _examined(record: runtime.GuestRecord) -> Guest:
         recipe = Recipe.recorded(record.metadata)
     except Misuse as error:  # another version's guest, or one whose machine description has gone
         return _guest(record, "running", str(error))
-    qemu = Qemu(record, record.process())
+    qemu = Qemu.of(record)
     try:
-        found = Watch(qemu, recipe, lambda: _load(str(record.metadata["kernel"]))).examine()
+        found = watch(qemu, recipe, lambda: _load(str(record.metadata["kernel"]))).examine()
         endless = _endless(qemu, recipe) if found.state in ("running", "hung") else ""
     except TargetLost as error:  # it was shut down meanwhile
         return _guest(record, "ended", str(error))

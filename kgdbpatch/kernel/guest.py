@@ -17,8 +17,9 @@ from kgdbpatch.errors import ComponentDamaged, Outdated, Refused, TargetLost, Ta
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import booting, family, unpatched
+from kgdbpatch.kernel.attached_health import watch
 from kgdbpatch.kernel.calls import Calls
-from kgdbpatch.kernel.health import Health, Watch
+from kgdbpatch.kernel.health import Health
 from kgdbpatch.kernel.install import install, wrong_kernel
 from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
@@ -51,7 +52,8 @@ class RunningGuest:
         self._personality = personality = recipe.personality
         self._closing = ExitStack()
         self._owned = self._paused = False
-        self._watch = Watch(qemu, recipe, lambda: image, self.place)
+        self._watch = watch(qemu, recipe, lambda: image, self.place)
+        self._closing.callback(qemu.close)
         known = self.unpatchable is None
         self._cpu = family.found(qemu, self._awake, wait) if known else family.noted(qemu.directory)
         self.image = image = image.on(self._cpu.model)
@@ -62,7 +64,6 @@ class RunningGuest:
         self._component = ComponentClient(qemu, self._awake, self._cpu, self._threads)
         self._calls = Calls(qemu, self._awake, self._cpu, personality, image, self._text)
         self._reservation = Reservation(qemu, personality, image, self._calls, self._text)
-        self.log = Log(qemu.console, personality)
 
     # ---- life ------------------------------------------------------------------------
 
@@ -128,6 +129,11 @@ class RunningGuest:
         if kernel.unpatchable is None:
             kernel._header()  # raises when the image is another kernel's
         return kernel
+
+    @cached_property
+    def log(self) -> Log:
+        """The guest's syslog; raise `Misuse` where its console is not known."""
+        return Log(self._qemu.console, self._personality)
 
     @property
     def name(self) -> str:

@@ -150,7 +150,7 @@ class Watch:
             self._panic, self._oopses, self._read, self._size = "", [], since.console, -1
             self._last_beat, self._last_time, self._untimed = None, 0.0, False
             self._since = since
-        console = self._qemu.console
+        console = self._qemu.heard
         size = console.size()
         if size == self._size:
             return
@@ -179,7 +179,7 @@ class Watch:
         """Return for how long nothing is heard of the workload; the kernel's own lines are none of it."""
         self._read_console()
         since = self._last_time if self._last_beat is None else self._last_beat
-        return self._qemu.console.silent() + max(self._last_time - since, 0.0)
+        return self._qemu.heard.silent() + max(self._last_time - since, 0.0)
 
     def _has_panicked(self) -> bool:
         """Tell whether the kernel gave itself up: by its own word for it if that is known, else its line."""
@@ -224,7 +224,7 @@ class Watch:
 
     def _listened(self, found: Health) -> Health:
         """Return how a kernel is once it has said why it panicked, if it has just begun to."""
-        console, until = self._qemu.console, time.monotonic() + _LAST_WORDS
+        console, until = self._qemu.heard, time.monotonic() + _LAST_WORDS
         try:
             while found.state == "panicked" and (not self._panic or console.silent() < _SILENT):
                 if time.monotonic() >= until:
@@ -317,11 +317,11 @@ class Watch:
     def _prints(self) -> Callable[[], bool]:
         """Return what tells whether the guest has printed since; of one with a heartbeat: whether it beat."""
         self._read_console()
-        size, beats = self._qemu.console.size(), self._beats
+        size, beats = self._qemu.heard.size(), self._beats
 
         def prints() -> bool:
             if self._heartbeat is None:
-                return self._qemu.console.size() != size
+                return self._qemu.heard.size() != size
             self._read_console()
             return self._beats > beats
 
@@ -334,7 +334,7 @@ class Watch:
         while: what strikes a kernel down may not have done so yet. Or a line that tells of a fault.
         """
         self._read_console()
-        console, faults, beats = self._qemu.console, len(self._oopses), -1
+        console, faults, beats = self._qemu.heard, len(self._oopses), -1
         awhile = _JUST_STRUCK * (self._heartbeat or 0.0) * self._recipe.machine.timebase_hz
 
         def prints() -> bool:
@@ -367,7 +367,7 @@ class Watch:
     # ---- a verdict stands as long as nothing is heard of the guest --------------------------------
 
     def _mark(self) -> list[int]:
-        return [self._qemu.console.size(), self._qemu.events.position(), *self._words_of_counters()]
+        return [self._qemu.heard.size(), self._qemu.events.position(), *self._words_of_counters()]
 
     def _words_of_counters(self) -> list[int]:
         return [int.from_bytes(word, "big") for word in self._counters()] if self._heartbeat is None else []

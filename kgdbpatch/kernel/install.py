@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel.running import RunningText
     from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["install", "wrong_kernel"]
+__all__ = ["checked", "install", "wrong_kernel"]
 
 _WRONG_KERNEL_SHARE = 0.05  # of the text's words: kernels modify fewer of them while they boot
 
@@ -26,19 +26,28 @@ def install(
     Raises `Misuse` without hidden RAM, `WrongKernel` when ``image`` is not what runs, `Refused` (rule
     ``mapping``) when the arena cannot be mapped; the guest is as it was then.
     """
-    differences = text.differences()
-    total = sum(words.size for _, words in text.pieces())
-    if len(differences) > _WRONG_KERNEL_SHARE * total:
-        raise wrong_kernel(image, qemu.name, f"{len(differences)} of {total} words of code differ")
-    cpus = qemu.qmp("query-cpus-fast")
-    if isinstance(cpus, list) and len(cpus) > 1:
-        raise Refused("mapping", f"the guest has {len(cpus)} CPUs; the arena would be mapped for one only")
+    differences = checked(qemu, image, text)
+    cpus = qemu.cpus()
+    if cpus > 1:
+        raise Refused("mapping", f"the guest has {cpus} CPUs; the arena would be mapped for one only")
     arena = reservation.choose()
     try:
         return component.install(arena, image.sha256, differences)
     except Refused:
         reservation.give_back()
         raise
+
+
+def checked(qemu: Qemu, image: Image, text: RunningText) -> dict[int, int]:
+    """Return address ─► running word where a guest's text is not its image's.
+
+    Raises `WrongKernel` when that is so at more places than a kernel changes itself.
+    """
+    differences = text.differences()
+    total = sum(words.size for _, words in text.pieces())
+    if len(differences) > _WRONG_KERNEL_SHARE * total:
+        raise wrong_kernel(image, qemu.name, f"{len(differences)} of {total} words of code differ")
+    return differences
 
 
 def wrong_kernel(image: Image, name: str, why: str) -> WrongKernel:

@@ -240,6 +240,13 @@ class Personality(ABC):
         """Return the places that will do for an arena, the best one first."""
         return (self.arena(image),)
 
+    def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
+        """Return how many bytes of RAM, from address 0 on, the running kernel takes to be its own; or None.
+
+        By its own variables, ``read(physical, size)``: what lies beyond is memory that it never uses.
+        """
+        return None
+
     def arena_conflict(
         self,
         image: Image,

@@ -83,6 +83,12 @@ class Darwin(Personality):
             yield Thread(name, Window(low, high), sp)
             link = after.to_bytes(4, "big")
 
+    def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
+        """Return the kernel's ``mem_size``, which ``maxmem`` limits; None without that symbol."""
+        known = image.symbols.called("_mem_size")
+        at = self.to_physical(image, known[0].address) if known else None
+        return None if at is None else int.from_bytes(read(at, 4), "big")
+
     def arena_virtual(self, image: Image) -> int:
         """Return the arena's own physical address: the kernel maps nothing at 256 to 336 MiB."""
         return self.memory.announced * MIB

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, Refused, TargetLost, TargetTimeout
+from kgdbpatch.errors import CommandFailed, Misuse, Refused, TargetLost, TargetTimeout
+from kgdbpatch.vm.answers import block, memory, ok
 from kgdbpatch.vm.gdb_process import Gdb
 from kgdbpatch.vm.peer import wait_for_turn
 from kgdbpatch.vm.qemu import Qemu
@@ -24,23 +25,10 @@ _PATIENCE = 10  # seconds GDB waits for an answer of QEMU, which most often come
 _DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
 _PIECE = 1920  # bytes of memory in one packet
 _BULK = 1 << 15  # bytes from which on GDB itself takes them from a file that we share
-_WRITE_FAILED = "memory write failed"  # what "restore" only warns of
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _LOOKS = "gmpq"  # what packets begin with that change nothing
 _RAW = re.compile(r"(?!:)[!-~ ]+")
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
-
-
-def _ok(what: str, answer: str) -> None:
-    if answer != "OK":
-        raise CommandFailed(f"QEMU refuses {what} (answer {answer!r})")
-
-
-def _block(answer: str) -> bytes:
-    try:
-        return bytes.fromhex(answer)
-    except ValueError:
-        raise TargetLost(f"QEMU's answer to g is {answer[:40]!r}") from None
 
 
 class Debugger:
@@ -58,8 +46,8 @@ class Debugger:
         self._layout: Layout | None = None
         self.pause = 0.0  # seconds of the last stop, from before connecting until resumed
 
-    def _new_gdb(self) -> Gdb:
-        settings = [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}"]
+    def _new_gdb(self, *more: str) -> Gdb:
+        settings = [f"architecture {self._qemu.architecture}", f"remotetimeout {_PATIENCE}", *more]
         return Gdb(self._qemu, settings, self._share, self._qemu.directory)
 
     @contextmanager
@@ -81,7 +69,11 @@ class Debugger:
         )
         started = time.perf_counter()
         try:
-            with self._qemu.debugged() as paused, self._connected(paused) as session:
+            with (
+                self._qemu.debugged() as paused,
+                self._connected(paused) as session,
+                self._qemu.at_hand(session),
+            ):
                 yield session
         finally:
             self.pause = time.perf_counter() - started
@@ -89,6 +81,7 @@ class Debugger:
     @contextmanager
     def _connected(self, paused: bool) -> Iterator[Session]:
         session = Session(self._qemu, self._gdb, self._share)
+        session.stays_stopped = paused
         try:
             session.connect()
             session.layout = self._layout = self._layout or self._learn(session)
@@ -96,11 +89,11 @@ class Debugger:
         except BaseException:
             # The first error is the one to report; an unanswering GDB must not keep the guest.
             try:
-                session.leave(paused=paused)
+                session.leave(paused=session.stays_stopped)
             except (TargetLost, CommandFailed):
                 self._gdb.close()
             raise
-        session.leave(paused=paused)
+        session.leave(paused=session.stays_stopped)
 
     def _learn(self, session: Session) -> Layout:
         """Return the layout of the registers; QEMU's description is read once a guest."""
@@ -155,6 +148,7 @@ class Session:
         self._qemu, self._gdb, self._share = qemu, gdb, share
         self._physical = False  # addresses in packets are physical ones
         self._running = False
+        self.stays_stopped = False  # it was paused, and is to be so afterwards
         self._general: bytes | None = None  # the general registers, as far as they are known
         self._later: list[tuple[str, Callable[[str], None]]] = []  # orders put off, checks of their answers
         self._shared = 0  # bytes of the shared file that orders put off still need
@@ -208,8 +202,8 @@ class Session:
         """Connect, which stops the guest."""
         self._running = False
         _, reset, state = self._ask(f":target remote {self._socket()}", _PHYSICAL_OFF, "g")
-        _ok("virtual addresses", reset)
-        self._general = _block(state)
+        ok("virtual addresses", reset)
+        self._general = block(state)
 
     def _socket(self) -> str:
         """Return the path of QEMU's GDB server as seen from GDB, which takes one with a colon for TCP."""
@@ -239,7 +233,7 @@ class Session:
     def read_all(self) -> bytes:
         """Return all general registers as one block (see `GRegisters`)."""
         if self._general is None:
-            self._general = _block(self.packet("g"))
+            self._general = block(self.packet("g"))
         return self._general
 
     def forget(self) -> None:
@@ -248,7 +242,7 @@ class Session:
 
     def write_all(self, raw: bytes, *, later: bool = False) -> None:
         """Set all general registers at once, in one packet; ``later`` as for `write_physical`."""
-        self._later.append((f"G{GRegisters(raw).raw.hex()}", partial(_ok, "the registers")))
+        self._later.append((f"G{GRegisters(raw).raw.hex()}", partial(ok, "the registers")))
         self._general = None
         if not later:
             self._ask()
@@ -272,7 +266,7 @@ class Session:
         if physical != self._physical:
             self._physical = physical
             order = _PHYSICAL_ON if physical else _PHYSICAL_OFF
-            self._later.append((order, partial(_ok, "the kind of address")))
+            self._later.append((order, partial(ok, "the kind of address")))
 
     def read(self, address: int, size: int) -> bytes:
         """Read memory as the CPU maps it now; raises `MemoryFault` where it maps nothing."""
@@ -286,6 +280,14 @@ class Session:
             return self._qemu.ram.read(address, size)
         return self._read(address, size, physical=True)
 
+    def peek_physical(self, address: int, size: int) -> bytes:
+        """Read physical memory by asking QEMU for it."""
+        return self._read(address, size, physical=True)
+
+    def monitor(self, text: str) -> str:
+        """Execute a command of QEMU's human monitor and return what it says."""
+        return self._ask(f":monitor {text}")[0].replace("\r\n", "\n")
+
     def _read(self, address: int, size: int, *, physical: bool) -> bytes:
         self._check(address, size)
         self._mode(physical)
@@ -293,7 +295,7 @@ class Session:
         spans = [(start, min(_PIECE, address + size - start)) for start in starts]
         answers = self._ask(*(f"m{start:x},{length:x}" for start, length in spans))
         for (start, length), answer in zip(spans, answers, strict=True):
-            self._check_access(start, length, physical, answer)
+            memory(start, length, physical, answer)
         return bytes.fromhex("".join(answers))
 
     def write(self, address: int, data: bytes) -> None:
@@ -309,7 +311,7 @@ class Session:
         if address < self._shared:
             self._ask()
         self._mode(physical)
-        check = partial(self._check_access, address, len(data), physical)
+        check = partial(memory, address, len(data), physical)
         if len(data) >= _BULK:
             self._later.append((self._restore(address, data), check))
         else:
@@ -326,15 +328,6 @@ class Session:
         os.pwrite(self._share, data, start)
         file = f"/proc/self/fd/{self._share}"
         return f":restore {file} binary {address - start:#x} {start} {self._shared}"  # it adds the place
-
-    @staticmethod
-    def _check_access(address: int, size: int, physical: bool, answer: str) -> None:
-        restored = answer.startswith("Restoring") and _WRITE_FAILED not in answer
-        if answer != "OK" and len(answer) != 2 * size and not restored:
-            answer = answer.strip().splitlines()[-1] if answer else "nothing"
-            kind = "physical" if physical else "mapped"
-            where = f"0x{address:08x}..0x{address + size:08x}"
-            raise MemoryFault(f"no {kind} memory at {where} (QEMU answers {answer!r})", address)
 
     @staticmethod
     def _check(address: int, size: int) -> None:
@@ -366,9 +359,9 @@ class Session:
             deadline=seconds,
         )
         set_, stop, cleared, state = answers[1:-1]
-        _ok(f"a breakpoint at 0x{address:08x}", set_)
-        _ok("to remove a breakpoint", cleared)
-        self._general = _block(state)
+        ok(f"a breakpoint at 0x{address:08x}", set_)
+        ok("to remove a breakpoint", cleared)
+        self._general = block(state)
         registers = GRegisters(self._general)
         where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
         if stop.startswith(_INTERRUPTED):

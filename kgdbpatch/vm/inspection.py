@@ -112,8 +112,8 @@ class Inspector(Debugger):
         self._symbols = symbols
         super().__init__(qemu, wait)
 
-    def _new_gdb(self) -> Gdb:
-        gdb = super()._new_gdb()
+    def _new_gdb(self, *more: str) -> Gdb:
+        gdb = super()._new_gdb(*more)
         try:
             settings = [f"-gdb-set {setting}" for setting in _KEEP]  # connected, GDB does not change them
             symbols = f"-file-symbol-file {quoted(str(self._symbols.absolute()))}"

@@ -6,28 +6,33 @@ import os
 import select
 import socket
 import struct
+import sys
 import time
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy
 
-__all__ = ["peer_of", "wait_for_turn"]
+__all__ = ["holders", "listeners", "peer_of", "wait_for_turn"]
 
-# sock_diag(7): a dump of all connected UNIX sockets with their names and peers.
+# sock_diag(7): a dump of all UNIX sockets in some states, with names, places in the file system and peers.
 _SOCK_DIAG, _BY_FAMILY, _DUMP, _DONE, _ERROR = 4, 20, 0x301, 3, 2
-_ESTABLISHED, _SHOW_NAME, _SHOW_PEER = 1, 1, 4
-_NAME, _PEER = 0, 2  # attributes
+_ESTABLISHED, _LISTEN = 1, 10  # states, of TCP's too
+_SHOW_NAME, _SHOW_VFS, _SHOW_PEER = 1, 2, 4
+_NAME, _VFS, _PEER = 0, 1, 2  # attributes
 _HEADER, _REQUEST, _MESSAGE = struct.Struct("=IHHII"), struct.Struct("=BBHIIIII"), struct.Struct("=BBBBIII")
-_ATTRIBUTE = struct.Struct("=HH")
+_ATTRIBUTE, _PLACE = struct.Struct("=HH"), struct.Struct("=II")
 _LOOK = 0.05  # seconds between two looks: nobody tells when a connection of others ends
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
-def _peers(path: Path) -> list[int]:
-    """Return the inodes of the sockets connected to the server at ``path``; none where that is not told."""
-    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, 1 << _ESTABLISHED, 0, _SHOW_NAME | _SHOW_PEER, 0, 0)
+def _sockets(state: int) -> list[tuple[int, dict[int, bytes]]]:
+    """Return (inode, attributes) of all UNIX sockets in a state; none where that is not told."""
+    show = _SHOW_NAME | _SHOW_VFS | _SHOW_PEER
+    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, 1 << state, 0, show, 0, 0)
     header = _HEADER.pack(_HEADER.size + len(request), _BY_FAMILY, _DUMP, 1, 0)
-    found: list[int] = []
+    found: list[tuple[int, dict[int, bytes]]] = []
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
             kernel.settimeout(1.0)
@@ -38,14 +43,13 @@ def _peers(path: Path) -> list[int]:
                     size, kind, *_ = _HEADER.unpack_from(data)
                     if kind in (_DONE, _ERROR):
                         return found
-                    found += _peer(data[_HEADER.size : size], os.fsencode(path))
+                    found.append(_told(data[_HEADER.size : size]))
                     data = data[size + 3 & ~3 :]
     except (OSError, struct.error):
         return []
 
 
-def _peer(message: bytes, path: bytes) -> list[int]:
-    """Return the inode of the peer of a message's socket, if that socket's name is ``path``."""
+def _told(message: bytes) -> tuple[int, dict[int, bytes]]:
     attributes: dict[int, bytes] = {}
     at = _MESSAGE.size
     while at + _ATTRIBUTE.size <= len(message):
@@ -54,10 +58,59 @@ def _peer(message: bytes, path: bytes) -> list[int]:
             break
         attributes[kind] = message[at + _ATTRIBUTE.size : at + size]
         at += size + 3 & ~3
-    if attributes.get(_NAME, b"").rstrip(b"\0") != path or _PEER not in attributes:
-        return []
-    (inode,) = struct.unpack("=I", attributes[_PEER])
-    return [inode] if inode else []
+    return _MESSAGE.unpack_from(message)[4], attributes
+
+
+def _bound_to(path: Path, state: int) -> list[tuple[int, dict[int, bytes]]]:
+    """Return (inode, attributes) of the sockets that were bound to ``path``, by whatever name of it."""
+    name, place = os.fsencode(path), b""
+    with suppress(OSError):
+        known = path.stat()
+        device = os.major(known.st_dev) << 20 | os.minor(known.st_dev)  # as the kernel itself has it
+        place = _PLACE.pack(known.st_ino & 0xFFFF_FFFF, device)
+    return [
+        (inode, attributes)
+        for inode, attributes in _sockets(state)
+        if attributes.get(_NAME, b"").rstrip(b"\0") == name or place == attributes.get(_VFS)
+    ]
+
+
+def _peers(path: Path) -> list[int]:
+    """Return the inodes of the sockets connected to the server at ``path``; none where that is not told."""
+    if not path.is_absolute():
+        return _tcp_peers(str(path))
+    told = (attributes.get(_PEER, b"") for _, attributes in _bound_to(path, _ESTABLISHED))
+    return [inode for peer in told if (inode := int.from_bytes(peer, sys.byteorder))]
+
+
+def _tcp(state: int) -> list[tuple[int, int, int]]:
+    """Return (port, other end's port, inode) of all TCP sockets in a state (proc(5))."""
+    rows: list[tuple[int, int, int]] = []
+    for table in _TABLES:
+        with suppress(OSError):
+            for row in Path(table).read_text().splitlines()[1:]:
+                _, ours, theirs, status, *more = row.split()
+                if int(status, 16) == state:
+                    port, other = (int(end.rpartition(":")[2], 16) for end in (ours, theirs))
+                    rows.append((port, other, int(more[5])))
+    return rows
+
+
+def _tcp_peers(server: str) -> list[int]:
+    """Return the inodes of this machine's sockets that are connected to the port of ``HOST:PORT``."""
+    port = int(server.rpartition(":")[2])
+    return [inode for _, other, inode in _tcp(_ESTABLISHED) if other == port and inode]
+
+
+def listeners(path: Path) -> list[int]:
+    """Return the inodes of the sockets that listen at ``path``, or at a relative one: ``HOST:PORT``.
+
+    There are none of containers' and of other hosts'.
+    """
+    if path.is_absolute():
+        return [inode for inode, _ in _bound_to(path, _LISTEN)]
+    port = int(str(path).rpartition(":")[2])
+    return [inode for ours, _, inode in _tcp(_LISTEN) if ours == port and inode]
 
 
 def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:
@@ -65,17 +118,19 @@ def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:
 
     Process ``but`` does not count. Only processes that this user may look into are found.
     """
-    wanted = {f"socket:[{inode}]" for inode in _peers(path)}
-    if not wanted:
-        return None
-    for process in Path("/proc").glob("[0-9]*"):
+    return next(iter(holders(_peers(path), but=but)), None)
+
+
+def holders(inodes: Collection[int], *, but: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield process id and command of the processes that have one of some sockets open; as `peer_of`."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").glob("[0-9]*") if wanted else ():
         if process.name == str(but):
             continue
         with suppress(OSError):
             if any(os.readlink(entry) in wanted for entry in os.scandir(process / "fd")):
                 words = (process / "cmdline").read_bytes().replace(b"\0", b" ").split()
-                return int(process.name), os.fsdecode(b" ".join(words))
-    return None
+                yield int(process.name), os.fsdecode(b" ".join(words))
 
 
 def wait_for_turn(path: Path, busy: str, wait: float) -> None:

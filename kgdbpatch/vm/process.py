@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy
 from kgdbpatch.vm.lock import locked
 
-__all__ = ["Process", "boot_id", "exit_words", "namespace", "processes_with", "start_time", "watched"]
+__all__ = [
+    "Process",
+    "Unseen",
+    "boot_id",
+    "exit_words",
+    "namespace",
+    "processes_with",
+    "start_time",
+    "watched",
+]
 
 _WATCHERS: dict[tuple[int, int], int] = {}  # (pid, start) ─► our child that waits for its end
 _ENDS: dict[tuple[int, int], str] = {}  # (pid, start) ─► how it ended, once that is known
@@ -168,3 +178,34 @@ class Process:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Unseen(Process):
+    """A process that is another user's, a container's or another host's: its server is all that is known.
+
+    ``listens`` tells whether that is still there. It is never sent a signal.
+    """
+
+    def __init__(self, listens: Callable[[], bool]) -> None:
+        self.pid = self.started = 0
+        self._directory, self._listens = None, listens
+        self._fd = os.eventfd(0)  # nothing ever comes: nobody tells of its end
+
+    def wait(self, seconds: float) -> bool:
+        """Tell whether its server is gone; nothing can be waited for."""
+        return not self._listens()
+
+    def suspended(self) -> bool:
+        """Return False: it is not known."""
+        return False
+
+    def cpu_seconds(self) -> float:
+        """Return 0: it is not known."""
+        return 0.0
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Do nothing."""
+
+    def exit_text(self) -> str:
+        """Return what is known of its end."""
+        return "its GDB server is closed"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import CommandFailed, TargetLost
 from kgdbpatch.vm import launch, runtime
@@ -19,6 +20,9 @@ from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.process import Process, boot_id, namespace
 from kgdbpatch.vm.ram import Ram
 from kgdbpatch.vm.runtime import GuestRecord
+
+if TYPE_CHECKING:
+    from kgdbpatch.vm.gdb import Session
 
 __all__ = ["Qemu", "Ram", "Since"]
 
@@ -52,6 +56,8 @@ class Qemu:
     ...     q.hmp("info status")
     'VM status: running'
     """
+
+    foreign = False  # started by somebody else
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
         self._record, self._process = record, process
@@ -130,8 +136,16 @@ class Qemu:
 
         Raises `UnknownGuest`, or `TargetLost` with QEMU's last words when it has died.
         """
-        record = runtime.record(name, dead=dead)
-        return cls(record, record.process())
+        return cls.of(runtime.record(name, dead=dead))
+
+    @classmethod
+    def of(cls, record: GuestRecord) -> Qemu:
+        """Return the guest of a record."""
+        if record.attached is None:
+            return cls(record, record.process())
+        from kgdbpatch.vm.attached import AttachedQemu
+
+        return AttachedQemu(record, record.process())
 
     @property
     def name(self) -> str:
@@ -240,6 +254,11 @@ class Qemu:
             return bool(answer.get("running")) if isinstance(answer, dict) else True
         return not stopped
 
+    def cpus(self) -> int:
+        """Return how many CPUs the guest has."""
+        found = self.qmp("query-cpus-fast")
+        return len(found) if isinstance(found, list) else 1
+
     @contextmanager
     def debugged(self) -> Iterator[bool]:
         """Note that a debugger stops the guest; yield whether it is paused, and so to be left paused.
@@ -253,6 +272,13 @@ class Qemu:
         note.write_text("paused" if paused else "running")
         yield paused
         note.unlink(missing_ok=True)
+
+    def at_hand(self, session: Session) -> AbstractContextManager[None]:
+        """Note that a debugger has stopped the guest; here, nothing depends on it."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Let go of what was begun to read the guest's memory; here, that is nothing."""
 
     @property
     def since(self) -> Since:
@@ -293,6 +319,11 @@ class Qemu:
     def console(self) -> Console:
         """What the guest has printed, and a way to type."""
         return Console(self.directory / "console.log", self.directory / "console.sock", self)
+
+    @property
+    def heard(self) -> Console:
+        """The console as far as there is one, for whoever makes do with less."""
+        return self.console
 
     def exclusive(self, wait: float, *, settles: bool = False) -> AbstractContextManager[bool]:
         """Hold the guest for oneself; yield whether the last holder ended in order.

@@ -48,6 +48,8 @@ class Machine(Protocol):
 class Ram:
     """Guest RAM by physical address; ``size`` in bytes. Survives QEMU's end as it was then."""
 
+    live = True  # read while the guest runs
+
     def __init__(self, path: str, size: int) -> None:
         self.size = size
         try:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from kgdbpatch.errors import Misuse, TargetBusy, TargetLost, UnknownGuest
 from kgdbpatch.vm.lock import held, locked
-from kgdbpatch.vm.process import Process, boot_id, namespace, processes_with, start_time
+from kgdbpatch.vm.peer import listeners
+from kgdbpatch.vm.process import Process, Unseen, boot_id, namespace, processes_with, start_time
 
 __all__ = [
+    "Attachment",
     "GuestRecord",
     "checked_directory",
     "clean",
@@ -43,6 +45,38 @@ _DROPPED = ("snapshots.qcow2", "disk*.qcow2", "boot-*.bin", *_SOCKETS)
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """How a guest is reached that somebody else started.
+
+    ``gdb`` is the absolute path of its GDB server's socket, or ``HOST:PORT``; ``listener`` that socket's
+    inode, 0 where it is not told (nor is the process id then, where ``qemu`` is false). ``qmp`` and
+    ``console`` are absolute paths, or empty. ``ram`` says how its RAM is read: ``process`` (from
+    ``ram_address`` in QEMU's memory), ``monitor`` or ``stops``, and ``ram_reason`` why no better way is left.
+    """
+
+    gdb: str
+    listener: int = 0
+    qmp: str = ""
+    console: str = ""
+    threads: tuple[int, ...] = ()  # of QEMU's process, which run the virtual CPUs
+    cpus: int = 1
+    paused: bool = False  # told by the user, where it cannot be seen
+    ram: str = "stops"
+    ram_address: int = 0
+    ram_size: int = 0
+    ram_reason: str = ""
+
+    @property
+    def address(self) -> Path:
+        """The server as `kgdbpatch.vm.peer` takes it."""
+        return Path(self.gdb)
+
+    def listens(self) -> bool:
+        """Tell whether the server is still there, as far as that is told without a connection."""
+        return not self.listener or self.listener in listeners(self.address)
+
+
+@dataclass(frozen=True, slots=True)
 class GuestRecord:
     """What is known of a guest without asking it; kept as ``guest.json`` in its directory."""
 
@@ -58,6 +92,7 @@ class GuestRecord:
     metadata: dict[str, object] = field(default_factory=dict)
     namespace: str = ""  # that the pid is one of
     damage: str = ""  # what is wrong with the record's file; nothing but name, path and pid is known then
+    attached: Attachment | None = None  # of a guest that somebody else started
 
     @property
     def directory(self) -> Path:
@@ -66,6 +101,8 @@ class GuestRecord:
 
     def alive(self) -> bool:
         """Tell whether the guest's QEMU still runs."""
+        if self.attached is not None and self.pid == 0:
+            return self.host_boot == boot_id() and self.attached.listens()
         return self.elsewhere() or (self.host_boot == boot_id() and start_time(self.pid) == self.started)
 
     def elsewhere(self) -> bool:
@@ -74,7 +111,24 @@ class GuestRecord:
 
     def process(self) -> Process:
         """Return the guest's QEMU process."""
+        if self.attached is not None and self.pid == 0:
+            return Unseen(self.attached.listens)
         return Process(self.pid, self.started, self.directory)
+
+    def lost(self) -> TargetLost:
+        """Return the error that says how the guest's QEMU ended."""
+        if self.attached is None:
+            return lost(self.name, self.process(), self.directory)
+        return TargetLost(
+            f"guest '{self.name}' is gone: {self.gone}; 'kgdbpatch detach {self.name}' forgets it"
+        )
+
+    @property
+    def gone(self) -> str:
+        """Why a guest that was attached to is no longer there."""
+        if self.pid == 0:
+            return "its GDB server is closed"
+        return f"its QEMU (process {self.pid}) has ended"
 
     def save(self) -> None:
         """Write the record, wholly or not at all."""
@@ -135,10 +189,14 @@ def _load(directory: Path) -> GuestRecord | None:
     """Return what is written down of a guest; None where nothing is, or nothing that a QEMU stands behind."""
     path = directory / "guest.json"
     try:
-        return GuestRecord(**json.loads(path.read_text()))
+        held = json.loads(path.read_text())
+        if held.get("attached"):
+            threads = tuple(held["attached"].pop("threads", ()))
+            held["attached"] = Attachment(**held["attached"], threads=threads)
+        return GuestRecord(**held)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         running = processes_with(str(directory / "pid"), without=str(directory / "exit"))
         if not running:
             return None
@@ -169,6 +227,8 @@ def clean(name: str) -> None:
     directory = private_directory() / name
     found = _load(directory)
     if found is not None and found.alive():
+        if found.attached is not None:
+            raise Misuse(f"'{name}' is attached to {found.attached.gdb}; detach it or choose another name")
         raise Misuse(f"guest '{name}' is running (pid {found.pid}); shut it down or choose another name")
     if found is None:
         end_all(directory)  # its client was ended between starting it and writing it down
@@ -247,7 +307,7 @@ def record(name: str, *, dead: bool = False) -> GuestRecord:
     if not dead and found.elsewhere():
         raise TargetLost(f"guest '{name}' runs in another PID namespace (a container?): use it from there")
     if not dead and not found.alive():
-        raise lost(found.name, found.process(), directory)
+        raise found.lost()
     return found
 
 

@@ -84,6 +84,7 @@ class FakeMachine:
 
     def __init__(self, size: int) -> None:
         self.ram = FakeRam(size)
+        self.stays_stopped = False
         self.layout = Layout({name: (number, 0, 4) for number, name in enumerate(_SPECIAL)})
         self.special = dict.fromkeys(_SPECIAL, 0)
         self.special["sdr1"] = 0x2_0000  # a hashed page table of 64 KiB, empty

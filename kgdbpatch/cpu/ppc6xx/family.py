@@ -64,6 +64,7 @@ class Ppc6xx:
     free_bats = staticmethod(mmu.free_bats)
     mapping = staticmethod(mmu.mapping)
     tails_mapping = staticmethod(mmu.tails_mapping)
+    unmapping = staticmethod(mmu.unmapping)
     translate = staticmethod(translate.translate)
 
     @classmethod
@@ -106,6 +107,10 @@ class Ppc6xx:
         for name in _MORE_BATS:
             if name in session.layout.places and session.register(name) & 3:
                 raise Refused("mapping", f"the kernel uses {name}: only BATs 0 to 3 can be looked after")
+
+    def page_table(self, session: Session) -> range:
+        """Return where the hashed page table is: SDR1 (PEM 7.6.1.1)."""
+        return mmu.page_table(session.register("sdr1"))
 
     def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
         """Return the virtual addresses of the exception vectors, those that the image holds."""

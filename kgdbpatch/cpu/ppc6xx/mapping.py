@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Bats, Op
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages
+from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages, page_entry
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Readable
 
-__all__ = ["check_blocks", "check_unmapped", "free_bats", "mapping", "tails_mapping"]
+if TYPE_CHECKING:
+    from kgdbpatch.component.uninstall import Before
 
+__all__ = [
+    "check_blocks",
+    "check_unmapped",
+    "free_bats",
+    "mapping",
+    "page_table",
+    "tails_mapping",
+    "unmapping",
+]
+
+_GIVEN_BACK = 8  # added to the number of a BAT pair (stub.S)
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
 
@@ -151,3 +163,34 @@ def tails_mapping(arena: ArenaPlan) -> list[Command]:
         return []
     pages = range(arena.tails.start, arena.tails.end, PAGE)
     return [Command(Op.MAP, page, _page(page - arena.tails.start)) for page in pages]
+
+
+def page_table(sdr1: int) -> range:
+    """Return the physical addresses of the hashed page table."""
+    start = sdr1 & 0xFFFF_0000
+    return range(start, start + ((sdr1 & 0x1FF) + 1 << 16))
+
+
+def unmapping(
+    arena: ArenaPlan, bats: Sequence[Bats], state: np.void, ram: Readable, before: Before
+) -> list[Command]:
+    """Return the commands that give BATs and page table entries back what was in them ``before``.
+
+    An entry is first entered anew, by which the CPU forgets it (``tlbie``), and is gone before the CPU
+    translates anything. One that held another page then is not valid any more.
+    """
+    kept = before.state(state.dtype)
+    old = [*kept["ibat"].tolist(), *kept["dbat"].tolist()]
+    commands = [
+        Command(Op.BAT, _GIVEN_BACK + number, *old[number]) for pair in bats for number in pair.numbers()
+    ]
+    table = page_table(int(state["sdr1"]))
+    ours = [command for command in (*mapping(arena, bats), *tails_mapping(arena)) if command.op is Op.MAP]
+    for command in ours:
+        at = page_entry(state, ram, command.a)
+        if at is None or int.from_bytes(ram.read(at + 4, 4), "big") & -PAGE != command.b & -PAGE:
+            continue
+        upper, lower = np.frombuffer(before.table(at - table.start, 8), ">u4").tolist()
+        upper, lower = (0, 0) if upper >> 31 else (upper, lower)
+        commands += [command, Command(Op.STORE, at, upper), Command(Op.STORE, at + 4, lower)]
+    return commands

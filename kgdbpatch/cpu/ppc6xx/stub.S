@@ -291,8 +291,11 @@ state:
         b       advance
 
 # bat: give BAT pair number a (0 to 3: instruction, 4 to 7: data) the upper word b and lower word c,
-# unless it is already valid with another upper word. Result: the word found.
+# unless it is already valid with another upper word. Result: the word found. With 8 added to the number
+# the pair is given back: whatever it has is replaced.
 bat:
+        cmpwi   1, 8, 7
+        rlwinm  8, 8, 0, 29, 31
         .macro  pair number
         cmpwi   8, \number
         bne     1f
@@ -313,6 +316,7 @@ bat:
         b       failed
 admit:                                  # fall back to `failed` when r11 is another's
         stw     11, COMMAND_RESULT(4)
+        bgtlr   1
         andi.   0, 11, 3
         beqlr
         cmplw   11, 9

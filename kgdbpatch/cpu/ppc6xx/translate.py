@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from kgdbpatch.vm.ram import Readable
 
-__all__ = ["PAGE", "mapped_pages", "translate"]
+__all__ = ["PAGE", "mapped_pages", "page_entry", "translate"]
 
 PAGE = 4096
 _BLOCK = 0x1_FFFF  # bytes of the smallest BAT block, less one
@@ -23,6 +23,14 @@ def translate(state: np.void, ram: Readable, address: int) -> int | None:
         inside = (upper & 0x1FFC) << 15 | _BLOCK
         if upper & 2 and (address ^ upper) & ~inside & 0xFFFF_FFFF == 0:
             return int(lower & ~_BLOCK | address & inside)
+    at = page_entry(state, ram, address)
+    if at is None:
+        return None
+    return int.from_bytes(ram.read(at + 4, 4), "big") & ~(PAGE - 1) | address & PAGE - 1
+
+
+def page_entry(state: np.void, ram: Readable, address: int) -> int | None:
+    """Return the physical address of the page table's entry for a virtual address, or None."""
     segment, sdr1 = int(state["sr"][address >> 28]), int(state["sdr1"])
     if segment >> 31:
         return None  # a direct-store segment
@@ -31,9 +39,9 @@ def translate(state: np.void, ram: Readable, address: int) -> int | None:
         hashed = (vsid ^ page) ^ -secondary
         group = sdr1 & 0xFFFF_0000 | (hashed >> 10 & sdr1 & 0x1FF) << 16 | (hashed & 0x3FF) << 6
         wanted = 1 << 31 | vsid << 7 | secondary << 6 | page >> 10
-        for upper, lower in np.frombuffer(ram.read(group, 64), ">u4").reshape(8, 2).tolist():
+        for index, upper in enumerate(np.frombuffer(ram.read(group, 64), ">u4")[::2].tolist()):
             if upper == wanted:
-                return int(lower & ~(PAGE - 1) | address & PAGE - 1)
+                return group + 8 * index
     return None
 
 

@@ -131,6 +131,10 @@ class Linux(Personality):
         """Return the 16 MiB below the linear map: within reach of all the text."""
         return Window(_linear_offset(image) - _NEAR, _linear_offset(image))
 
+    def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
+        """Return the end of the last page frame that the kernel knows (``max_pfn``), or None."""
+        return _used_memory(image, read, self.to_physical)
+
     def arenas(self, image: Image) -> Iterator[ArenaPlan]:
         """Yield the usual arena, then others: with a smaller near window, elsewhere above all processes."""
         usual = self.arena(image)
@@ -257,17 +261,25 @@ def _outside_of_all(
         return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
     if int(task_size, 0) > min(window.start for window in windows):
         return f"processes reach up to {task_size} (CONFIG_TASK_SIZE)"
-    count = image.symbols.called("max_pfn")
-    at = to_physical(image, count[0].address if count else 0)
-    if at is None:
+    used = _used_memory(image, read, to_physical)
+    if used is None:
         return "how much memory the kernel uses is not known: it has no symbol max_pfn"
-    pages = int.from_bytes(read(at, 4), "big")
-    if pages << _PAGE_SHIFT > announced:
-        return f"the kernel uses {pages << _PAGE_SHIFT:#x} bytes of memory, not {announced:#x} as told (mem=)"
+    if used > announced:
+        return f"the kernel uses {used:#x} bytes of memory, not {announced:#x} as told (mem=)"
     for window in windows:
         if window.start < base + announced and base < window.end:
             return f"0x{max(window.start, base):08x} is in the kernel's linear map"
     return None
+
+
+def _used_memory(
+    image: Image,
+    read: Callable[[int, int], bytes],
+    to_physical: Callable[[Image, int], int | None],
+) -> int | None:
+    count = image.symbols.called("max_pfn")
+    at = to_physical(image, count[0].address if count else 0)
+    return None if at is None else int.from_bytes(read(at, 4), "big") << _PAGE_SHIFT
 
 
 def kernel_option(image: Image, name: str) -> str | None:

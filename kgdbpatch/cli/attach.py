@@ -1,0 +1,114 @@
+"""Commands about guests that somebody else started: attach, detach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgdbpatch.cli.options import AsJson, Name, Wait
+from kgdbpatch.cli.output import json_line
+from kgdbpatch.cli.waiting import progress
+
+__all__ = ["attach", "detach"]
+
+NewName = Annotated[
+    str, typer.Argument(metavar="NAME", help="What the guest is to be called.", show_default=False)
+]
+
+
+def attach(
+    name: NewName,
+    gdb: Annotated[
+        str,
+        typer.Option(
+            "--gdb", metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."
+        ),
+    ],
+    kernel: Annotated[Path, typer.Option("--kernel", metavar="FILE", help="The kernel that runs in it.")],
+    qmp: Annotated[
+        str, typer.Option("--qmp", metavar="PATH", help="The socket of a QMP monitor of it.")
+    ] = "",
+    console: Annotated[
+        str, typer.Option("--console", metavar="FILE", help="The file that its console is written to.")
+    ] = "",
+    arena: Annotated[
+        str,
+        typer.Option("--arena", metavar="START..END", help="Physical RAM that nobody uses, for patches."),
+    ] = "",
+    paused: Annotated[
+        bool, typer.Option("--paused", help="The guest stands still, where that cannot be seen.")
+    ] = False,
+    remote_host: Annotated[
+        bool,
+        typer.Option("--remote-host", help="The GDB server may be another host's: it asks nobody who he is."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Attach to a QEMU that somebody else started, by its GDB server.
+
+    Then every command works with NAME as with a guest that was booted here, as far as 'doctor NAME' says.
+    The guest is stopped for moments, and never ended. Patches lie in RAM that the kernel does not use.
+
+    \b
+    Examples:
+      kgdbpatch attach mine --gdb unix:/run/mine/gdb.sock --kernel ./vmlinux
+      kgdbpatch attach mine --gdb :1234 --qmp ./qmp.sock --kernel ./vmlinux --console ./serial.log
+      kgdbpatch detach mine
+    """
+    from kgdbpatch.kernel import attaching
+
+    with progress(f"attaching to {gdb}") as say:
+        found = attaching.attach(
+            name,
+            gdb,
+            kernel,
+            qmp=qmp,
+            console=console,
+            arena=arena,
+            remote=remote_host,
+            paused=paused,
+            progress=say,
+        )
+        state = found.health.state
+    found.close()
+    if as_json:
+        nothing = {} if found.unpatchable is None else {"unpatchable": found.unpatchable}
+        told = {"name": name, "pid": found.pid, "state": state, "kernel": str(found.image.path)}
+        json_line({**told, **nothing})
+    else:
+        process = f"QEMU process {found.pid}" if found.pid else "its QEMU's process is not seen from here"
+        print(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")
+        if found.unpatchable is not None:
+            print(f"nothing can be patched in it: {found.unpatchable}")
+
+
+def detach(
+    name: Name,
+    force: Annotated[
+        bool, typer.Option("--force", help="Drop the records of damaged patches, and leave their sites.")
+    ] = False,
+    wait: Wait = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Take our patches and the kernel component out of a guest that was attached to, and let go of it.
+
+    Its memory is as it was where we wrote; it runs if it ran, and stays paused if it was paused.
+
+    \b
+    Example:
+      kgdbpatch detach mine
+    """
+    from dataclasses import asdict
+
+    from kgdbpatch.kernel import attaching
+
+    with progress(f"detaching from {name}"):
+        done = attaching.detach(name, force=force, wait=wait)
+    if as_json:
+        json_line({key: value for key, value in asdict(done).items() if key != "reason" or value})
+    elif done.restored:
+        print(f"{name} is let go of, as it was ({done.removed} patches were taken out)")
+    else:
+        print(f"{name} is forgotten" + (f": {done.reason}" if done.reason else ""))

@@ -1,0 +1,216 @@
+"""Attach to a guest that somebody else started, and let go of it as it was."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from kgdbpatch import personality
+from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
+from kgdbpatch.errors import BadImage, DeadKernel, Misuse, Refused, TargetBusy, TargetTimeout
+from kgdbpatch.guests import Recipe
+from kgdbpatch.guests.attached import named_arena, recipe_for, unused_memory
+from kgdbpatch.image import Image
+from kgdbpatch.kernel import unpatched
+from kgdbpatch.kernel.install import checked
+from kgdbpatch.kernel.kernel import Kernel
+from kgdbpatch.personality import MemoryPlan
+from kgdbpatch.personality.base import MIB
+from kgdbpatch.vm import runtime
+from kgdbpatch.vm.attached import AttachedQemu
+from kgdbpatch.vm.contact import meet
+
+__all__ = ["Detached", "attach", "detach"]
+
+_PATIENCE = 10.0  # seconds for threads to leave the patches that are taken out
+_LOOK = 0.1  # seconds between two looks: nobody tells when a thread leaves
+
+
+def attach(
+    name: str,
+    gdb: str,
+    kernel: str | Path,
+    *,
+    qmp: str = "",
+    console: str = "",
+    arena: str = "",
+    remote: bool = False,
+    paused: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Kernel:
+    """Attach to a guest and put the kernel component into it; the guest goes on, or stays paused.
+
+    ``kernel`` is the file that runs in it, ``arena`` a physical range (``START..END``) that the user knows to
+    be unused; without it, RAM is taken that the kernel does not use by its own word. Where there is none
+    `Kernel.unpatchable` says so. The others as for `kgdbpatch.vm.contact.meet`. Raises `WrongKernel` when the
+    file's code is not what is in memory, and what `meet` does; the guest is left as it was then.
+    """
+    image = Image.load(Path(kernel).absolute())
+    kind = personality.detect(image).name
+    kind = "bare" if kind == "unknown" and image.format == "elf" else kind
+    progress("asking QEMU")
+    qemu = meet(name, gdb=gdb, qmp=qmp, console=console, remote=remote, paused=paused)
+    try:
+        progress("comparing the kernel with its file")
+        return _begun(qemu, image, kind, arena)
+    except BaseException:
+        shutil.rmtree(qemu.directory, ignore_errors=True)
+        raise
+
+
+def _begun(qemu: AttachedQemu, image: Image, kind: str, arena: str) -> Kernel:
+    size = qemu.attachment.ram_size
+    whole = MemoryPlan(size // MIB, size // MIB)
+    seen = Kernel(qemu, recipe_for(personality.personality(kind, whole)), image)
+    try:
+        if not seen._text.pieces():
+            raise BadImage(image.path, "nothing tells where in memory its code lies")
+        checked(qemu, image, seen._text)
+        plan, nothing = _plan(seen, arena)
+    finally:
+        seen.close()
+    known = personality.personality(kind, plan or whole)
+    metadata: dict[str, object] = {
+        "profile": kind,
+        "personality": kind,
+        "memory": asdict(known.memory),
+        "kernel": str(image.path),
+        "sha256": image.sha256,
+        "vitals": asdict(known.vitals(image)),
+    }
+    record = replace(qemu.record, metadata=metadata)
+    record.save()
+    kept = AttachedQemu(record, record.process())
+    if nothing is not None:
+        unpatched.note(kept, nothing)
+    kernel = Kernel(kept, recipe_for(known), image)
+    try:
+        if nothing is None:
+            _install(kernel)
+    except BaseException:
+        kernel.close()
+        raise
+    return kernel
+
+
+def _plan(kernel: Kernel, arena: str) -> tuple[MemoryPlan | None, Refused | None]:
+    """Return where patches are to lie, or why nothing is known to be free for them."""
+    qemu = cast(AttachedQemu, kernel.qemu)
+    size, used = qemu.attachment.ram_size, kernel._personality.used_memory(kernel.image, qemu.ram.read)
+    if arena:
+        plan = named_arena(arena, size)
+        if used is not None and used > plan.announced * MIB:
+            told = f"--arena {arena}: the kernel uses its RAM up to 0x{used:x}, by its own word"
+            raise Refused("memory", told)
+        return plan, None
+    found = None if used is None else unused_memory(size, used)
+    if found is not None:
+        return found, None
+    told = "how much of it the kernel uses is not known" if used is None else f"the kernel uses 0x{used:x} of it"
+    return None, Refused(
+        "memory",
+        f"there is no memory for patches: the guest has 0x{size:x} bytes of RAM, {told}, and 32 MiB or more "
+        "at a multiple of their size must be unused; 'mem=' (Linux) or 'maxmem=' (Darwin) leaves some, "
+        "--arena START..END names some",
+    )
+
+
+def _install(kernel: Kernel) -> None:
+    """Put the component in; where the kernel leaves no addresses for it, note that."""
+    qemu, component = kernel.qemu, kernel._component
+    before = Before(qemu.directory)
+    with qemu.exclusive(kernel._wait):
+        if kernel._text.header() is not None:
+            raise Misuse(
+                "the guest carries a kernel component already: another kgdbpatch booted it or is attached"
+            )
+        with kernel._awake().stopped() as session:
+            before.keep(qemu.ram, kernel._text.arena, kernel._cpu.page_table(session))
+        try:
+            header = kernel._install()
+        except BaseException as error:
+            with kernel._awake().stopped() as session:
+                write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
+            if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):
+                raise
+            unpatched.note(qemu, error)
+        else:
+            before.keep_state(component._state(header.arena).tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """What `detach` did: how many patches were taken out, and whether the guest is as it was.
+
+    ``reason`` says why it is not, or that it has ended.
+    """
+
+    name: str
+    pid: int
+    removed: int
+    restored: bool
+    reason: str = ""
+
+
+def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
+    """Take patches and component out of a guest that was attached to, and forget it; it goes on as it did.
+
+    A guest that has ended, or whose kernel is dead, is only forgotten. Raises `Misuse` for one that
+    kgdbpatch booted, `Refused` naming a patch that is damaged or that a thread does not leave: nothing is
+    forgotten then. ``force`` drops the records of damaged ones.
+    """
+    record = runtime.record(name, dead=True)
+    if record.attached is None:
+        raise Misuse(f"guest '{name}' was booted by kgdbpatch: 'kgdbpatch shutdown {name}' ends it")
+    told = Detached(name, record.pid, 0, restored=True)
+    if not record.alive():
+        told = replace(told, restored=False, reason=record.gone)
+    elif "personality" in record.metadata:
+        qemu = AttachedQemu(record, record.process())
+        recipe = Recipe.recorded(record.metadata)
+        kernel = Kernel(qemu, recipe, Image.load(str(record.metadata["kernel"])), wait=wait)
+        try:
+            if kernel.unpatchable is None:
+                told = replace(told, removed=_taken_out(kernel, force))
+        except DeadKernel as error:
+            told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
+        finally:
+            kernel.close()
+    shutil.rmtree(record.directory, ignore_errors=True)
+    return told
+
+
+def _taken_out(kernel: Kernel, force: bool) -> int:
+    """Take everything out; return how many patches there were."""
+    kernel.assure_alive()
+    before, ram = Before(kernel.qemu.directory), kernel.qemu.ram
+    removed = len(kernel.records())
+    until = time.monotonic() + _PATIENCE
+    while held := (kernel.remove_all(force=force) if kernel.records() else []):
+        if time.monotonic() > until or kernel.health.state == "paused":
+            raise Refused("memory", _why(kernel, held[0]))
+        time.sleep(_LOOK)
+    with kernel._exclusive():
+        header = kernel._text.header()
+        if header is not None:  # else somebody died when it had come so far
+            if kernel._reservation.kept() and not kernel.qemu.runs():
+                told = "the kernel keeps addresses for us, which one that is paused cannot take back; let it run"
+                raise Refused("memory", told)
+            unmap(kernel._component, kernel._cpu, ram, header, before)
+            kernel._reservation.give_back()
+        with kernel._awake().stopped() as session:
+            write_back(session.write_physical, changed(ram, kernel._text.arena, before))
+    return removed
+
+
+def _why(kernel: Kernel, identity: int) -> str:
+    row = next(row for row in kernel.patch_table() if row.id == identity)
+    who = ", ".join(f"{holder.by} at 0x{holder.address:08x}" for holder in row.held_by) or "a thread"
+    place = kernel.image.symbolize(row.site)
+    return (
+        f"patch {identity} at {place} is out, but {who} is still inside; let the guest run and detach again"
+    )

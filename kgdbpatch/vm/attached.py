@@ -1,0 +1,183 @@
+"""A QEMU that somebody else started: reached by its GDB server, and by its monitor where that is given."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kgdbpatch.errors import CommandFailed, Misuse, TargetLost
+from kgdbpatch.vm.activity import busy_threads
+from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam, StoppedRam
+from kgdbpatch.vm.process import Process
+from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.runtime import Attachment, GuestRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kgdbpatch.vm.console import Console
+    from kgdbpatch.vm.gdb import Debugger, Session
+
+__all__ = ["AttachedQemu"]
+
+_LONGEST_NAP = 2.0  # seconds for which a CPU of a guest that runs may have nothing to do
+_FRESH = 1.0  # seconds for which it counts that it was seen to be paused
+_READER_WAITS = 10.0  # seconds for another debugger to let go
+
+
+class AttachedQemu(Qemu):
+    """A guest machine of somebody else's; nothing here ends it, and snapshots are not ours to make."""
+
+    foreign = True
+
+    def __init__(self, record: GuestRecord, process: Process) -> None:
+        super().__init__(record, process)
+        self._session: Session | None = None
+        self._reader: Debugger | None = None
+        self._seen_paused = -math.inf
+
+    @property
+    def record(self) -> GuestRecord:
+        """What is written down of it."""
+        return self._record
+
+    @property
+    def attachment(self) -> Attachment:
+        """How it is reached."""
+        assert self._record.attached is not None
+        return self._record.attached
+
+    @property
+    def gdb_socket(self) -> Path:
+        """The socket of QEMU's GDB server: a link to it in the guest's directory, or ``HOST:PORT``."""
+        address = self.attachment.address
+        return self.directory / "gdb.sock" if address.is_absolute() else address
+
+    def alive(self) -> bool:
+        """Tell whether QEMU still runs, or at least its GDB server is there."""
+        return self._record.alive()
+
+    def lost(self) -> TargetLost:
+        """Return the error that says what is gone."""
+        return self._record.lost()
+
+    # ---- the monitor ----------------------------------------------------------------------
+
+    def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
+        if not self.attachment.qmp:
+            raise Misuse(f"guest '{self.name}' was attached to without --qmp, which '{command}' needs")
+        return super()._execute(command, arguments, deadline)
+
+    @contextmanager
+    def at_hand(self, session: Session) -> Iterator[None]:
+        """Note that a debugger has stopped the guest: memory is read through it meanwhile."""
+        before, self._session = self._session, session
+        try:
+            yield
+        finally:
+            self._session = before
+
+    @contextmanager
+    def looking(self) -> Iterator[Session]:
+        """Yield a debugger's session: the one at hand, else one of a stop for this purpose."""
+        if self._session is not None:
+            yield self._session
+            return
+        if self._reader is None:
+            from kgdbpatch.vm.gdb import Debugger
+
+            self._reader = Debugger(self, _READER_WAITS)
+        with self._reader.stopped() as session:
+            yield session
+
+    def close(self) -> None:
+        """End the debugger that memory was read with, if there was one."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    # ---- its life ----------------------------------------------------------------------------
+
+    def runs(self) -> bool:
+        """Tell whether the guest runs: by QEMU's word, by what its virtual CPUs use, or as the user said."""
+        known = self.attachment
+        if known.qmp:
+            answer = self.qmp("query-status")
+            return bool(answer.get("running")) if isinstance(answer, dict) else True
+        if self.pid and known.threads:
+            if time.monotonic() - self._seen_paused > _FRESH:
+                if busy_threads(self.pid, _LONGEST_NAP, known.threads):
+                    return True
+                self._seen_paused = time.monotonic()
+            return False
+        return not known.paused
+
+    def cpus(self) -> int:
+        """Return how many CPUs the guest has."""
+        return self.attachment.cpus
+
+    def savevm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Refuse: raise `Misuse`."""
+        raise self._no_snapshots()
+
+    def loadvm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Refuse: raise `Misuse`."""
+        raise self._no_snapshots()
+
+    def _no_snapshots(self) -> Misuse:
+        return Misuse(
+            f"guest '{self.name}' was not booted by kgdbpatch, which keeps snapshots in a drive that it "
+            "gives to guests at boot: take them with QEMU's own 'savevm'"
+        )
+
+    def shutdown(self) -> None:
+        """Refuse: raise `Misuse`."""
+        raise Misuse(
+            f"guest '{self.name}' was not started by kgdbpatch, which does not end it: 'kgdbpatch detach "
+            f"{self.name}' takes the patches out and lets go of it"
+        )
+
+    # ---- what it shows -------------------------------------------------------------------------
+
+    @cached_property
+    def ram(self) -> ProcessRam | MonitorRam | StoppedRam:  # type: ignore[override]
+        """The guest's RAM, read in the best way that was found when it was attached to."""
+        known = self.attachment
+        if known.ram == "process":
+            return ProcessRam(self, known.ram_address, known.ram_size)
+        if known.ram == "monitor":
+            return MonitorRam(self, known.ram_size)
+        return StoppedRam(self, known.ram_size)
+
+    @property
+    def console(self) -> Console:
+        """What the guest has printed; raise `Misuse` where nobody has told where that is."""
+        if not self.attachment.console:
+            raise Misuse(
+                f"guest '{self.name}' was attached to without --console: what it prints is not known"
+            )
+        return super().console
+
+    @property
+    def heard(self) -> Console:
+        """The console as far as there is one: an empty log where it is not known."""
+        return super().console
+
+    def hmp_while_stopped(self, text: str) -> str:
+        """Execute a command of the human monitor through the GDB server; return its text.
+
+        (GDB's manual, packet ``qRcmd``.) Raises `CommandFailed` where the server has no monitor.
+        """
+        with self.looking() as session:
+            return session.monitor(text)
+
+    def monitor(self, text: str) -> str:
+        """Execute a command of the human monitor, by whatever way there is; errors as for `qmp`."""
+        try:
+            return self.hmp(text) if self.attachment.qmp else self.hmp_while_stopped(text)
+        except CommandFailed as error:
+            raise CommandFailed(f"QEMU refuses '{text}': {error}") from error

@@ -1,0 +1,78 @@
+"""Guests that somebody else started: attached to, patched, let go of as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kgdbpatch.errors import Misuse
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel.attaching import attach, detach
+from kgdbpatch.vm import runtime
+
+from .by_hand import ByHand, started
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def darwin() -> Iterator[ByHand]:
+    with started("darwin") as guest:
+        yield guest
+
+
+def attached(guest: ByHand, name: str, qmp: str = "", console: str = "") -> Kernel:
+    """Attach, and close what was begun: the guest is found by its name then."""
+    attach(name, guest.gdb, guest.kernel, qmp=qmp, console=console).close()
+    return Kernel.attach(name)
+
+
+def changes(before: bytes, after: bytes) -> list[tuple[str, int, int]]:
+    """Return (address, word before, word after) of the words that differ."""
+    old, new = np.frombuffer(before, ">u4"), np.frombuffer(after, ">u4")
+    return [(hex(4 * at), int(old[at]), int(new[at])) for at in np.flatnonzero(old != new).tolist()]
+
+
+def test_nothing_but_a_gdb_server_is_needed(darwin: ByHand) -> None:
+    with attached(darwin, "bare-gdb") as kernel:
+        assert kernel.pid == darwin.process.pid
+        counted = kernel.patch("run_netisr", count=True)
+        kernel.patch("ip_input", asm="nop")
+        before = kernel.find_patch(counted.id).hits or 0
+        with kernel.stopped():
+            pass
+        assert darwin.runs()
+        assert (kernel.find_patch(counted.id).hits or 0) >= before > 0
+        assert kernel.verify().patched == 2
+        with pytest.raises(Misuse, match="--console"):
+            kernel.log.lines()
+        with pytest.raises(Misuse, match="detach bare-gdb"):
+            kernel.shutdown()
+        with pytest.raises(Misuse, match="savevm"):
+            kernel.snapshot("tag")
+    done = detach("bare-gdb")
+    assert (done.removed, done.restored) == (2, True)
+    assert "bare-gdb" not in [guest.name for guest in runtime.guests()]
+    assert darwin.runs()
+
+
+@pytest.mark.parametrize("monitor", [True, pytest.param(False, marks=pytest.mark.soak)])
+def test_a_paused_guest_stays_paused_and_its_memory_is_as_it_was(darwin: ByHand, monitor: bool) -> None:
+    darwin.pause()
+    try:
+        before = darwin.memory()
+        with attached(darwin, "paused", darwin.qmp if monitor else "") as kernel:
+            assert kernel.health.state == "paused"
+            kernel.patch("run_netisr", count=True)
+            kernel.patch("ip_input", asm="nop")
+            kernel.patch("udp_input", asm="nop", via="trap")
+            kernel.patch("udp_input", asm="nop", via="tails")
+            assert kernel.verify().patched == 3
+            assert darwin.memory() != before
+        assert detach("paused").removed == 4
+        assert not darwin.runs()
+        assert changes(before, darwin.memory()) == []
+    finally:
+        darwin.resume()
