@@ -110,7 +110,9 @@ def _plan(kernel: Kernel, arena: str) -> tuple[MemoryPlan | None, Refused | None
     found = None if used is None else unused_memory(size, used)
     if found is not None:
         return found, None
-    told = "how much of it the kernel uses is not known" if used is None else f"the kernel uses 0x{used:x} of it"
+    told = (
+        "how much of it the kernel uses is not known" if used is None else f"the kernel uses 0x{used:x} of it"
+    )
     return None, Refused(
         "memory",
         f"there is no memory for patches: the guest has 0x{size:x} bytes of RAM, {told}, and 32 MiB or more "
@@ -198,7 +200,9 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
         header = kernel._text.header()
         if header is not None:  # else somebody died when it had come so far
             if kernel._reservation.kept() and not kernel.qemu.runs():
-                told = "the kernel keeps addresses for us, which one that is paused cannot take back; let it run"
+                told = (
+                    "the kernel keeps addresses for us, which one that is paused cannot take back; let it run"
+                )
                 raise Refused("memory", told)
             unmap(kernel._component, kernel._cpu, ram, header, before)
             kernel._reservation.give_back()
@@ -207,10 +211,8 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
     return removed
 
 
-def _why(kernel: Kernel, identity: int) -> str:
-    row = next(row for row in kernel.patch_table() if row.id == identity)
+def _why(kernel: Kernel, id: int) -> str:
+    row = next(row for row in kernel.patch_table() if row.id == id)
     who = ", ".join(f"{holder.by} at 0x{holder.address:08x}" for holder in row.held_by) or "a thread"
     place = kernel.image.symbolize(row.site)
-    return (
-        f"patch {identity} at {place} is out, but {who} is still inside; let the guest run and detach again"
-    )
+    return f"patch {id} at {place} is out, but {who} is still inside; let the guest run and detach again"

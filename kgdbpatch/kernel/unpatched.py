@@ -41,6 +41,8 @@ def error(qemu: Qemu) -> Refused | WrongKernel | TargetLost:
     """Return what to raise when the component is asked for that a guest does not carry."""
     noted = _noted(qemu)
     if noted is None:
-        return TargetLost(f"guest '{qemu.name}' carries no kernel component; was it reset? boot it again")
+        again = "detach it and attach" if qemu.foreign else "boot it"
+        told = f"guest '{qemu.name}' carries no kernel component; was it reset? {again} again"
+        return TargetLost(told)
     told = f"guest '{qemu.name}' runs without patches: {noted.reason}"
     return WrongKernel(told) if noted.rule is None else Refused(noted.rule, told)
