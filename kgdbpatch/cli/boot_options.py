@@ -11,6 +11,7 @@ from kgdbpatch.cli import completion
 from kgdbpatch.cli.words import Command
 
 __all__ = [
+    "Announced",
     "Append",
     "Cpu",
     "Drives",
@@ -63,6 +64,15 @@ Append = Annotated[str | None, typer.Option("--append", metavar="TEXT", help="Th
 Memory = Annotated[
     int | None, typer.Option("--memory", metavar="MIB", min=1, help="How much memory QEMU gives.")
 ]
+Announced = Annotated[
+    int | None,
+    typer.Option(
+        "--announced",
+        metavar="MIB",
+        min=1,
+        help="How much of it the kernel uses, where its command line does not say.",
+    ),
+]
 Smp = Annotated[int | None, typer.Option("--smp", metavar="N", min=1, help="How many CPUs.")]
 Cpu = Annotated[
     str | None, typer.Option("--cpu", metavar="C", help="QEMU's name of the CPU, not the board's usual one.")
@@ -84,7 +94,8 @@ Loader = Annotated[
     typer.Option(
         "--loader",
         metavar="HOW",
-        help="qemu: by -kernel, unpacked; as-is: not unpacked; bootx; device: placed, started at its entry.",
+        help="qemu: by -kernel, unpacked; as-is: not unpacked; bootx; device: placed, started at its entry; "
+        "firmware: it lies on a disk.",
     ),
 ]
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli.boot_options import (
+    Announced,
     Append,
     Cpu,
     Drives,
@@ -48,6 +49,7 @@ def boot(
     initrd: Initrd = None,
     append: Append = None,
     memory: Memory = None,
+    announced: Announced = None,
     smp: Smp = None,
     cpu: Cpu = None,
     drive: Drives = None,
@@ -89,6 +91,7 @@ def boot(
         initrd=initrd,
         append=append,
         memory=memory,
+        announced=announced,
         smp=smp,
         cpu=cpu,
         drives=tuple(drive or ()),

@@ -9,6 +9,7 @@ import typer
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import (
+    Announced,
     Append,
     Cpu,
     Drives,
@@ -92,6 +93,7 @@ def new(
     initrd: Initrd = None,
     append: Append = None,
     memory: Memory = None,
+    announced: Announced = None,
     smp: Smp = None,
     cpu: Cpu = None,
     drive: Drives = None,
@@ -125,6 +127,7 @@ def new(
         initrd=initrd,
         append=append,
         memory=memory,
+        announced=announced,
         smp=smp,
         cpu=cpu,
         drives=tuple(drive or ()),

@@ -56,7 +56,7 @@ def no_hidden_memory(personality: str, memory: int, step: int, command_line: str
     unit, used = max(LEAST, step), told(personality, command_line)
     least = -(-used // unit) * unit + unit if used else 2 * unit
     given = max(-(-memory // unit) * unit, least)
-    saying = _SAYING.get(personality, "announced_mib = {} in a recipe").format(comfortable(given - unit))
+    saying = _SAYING.get(personality, "--announced {}").format(comfortable(given - unit))
     parts = [f"--memory {given}"] if given != memory else []
     parts += [saying] if used is None or used > given - unit else []
     return (

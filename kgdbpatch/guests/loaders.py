@@ -15,7 +15,7 @@ from kgdbpatch.vm.disks import overlay
 if TYPE_CHECKING:
     from kgdbpatch.guests.recipe import Recipe
 
-__all__ = ["LOADERS", "drive_args"]
+__all__ = ["drive_args", "loader_args"]
 
 _ELF = b"\x7fELF"
 _UNPACKED = "boot-kernel.bin"
@@ -65,6 +65,10 @@ def _as_is(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> 
     return _linux_style(recipe, kernel, command_line)
 
 
+def _by_firmware(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
+    return []
+
+
 def _linux_style(recipe: Recipe, kernel: Path, command_line: str) -> list[str]:
     initrd = recipe.initrd()
     given = []
@@ -100,9 +104,9 @@ def _loaded(kernel: Path) -> int:
 
 
 def _by_bootx(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    from kgdbpatch.guests.booter import loader_args
+    from kgdbpatch.guests import booter
 
-    return loader_args(kernel, directory, recipe.memory.memory * MIB, command_line)
+    return booter.loader_args(kernel, directory, recipe.memory.memory * MIB, command_line)
 
 
 def _by_device(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
@@ -124,6 +128,11 @@ def _raw(kernel: Path, name: str, inner: Unwrapped) -> list[str]:
     ]
 
 
+def loader_args(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
+    """Return QEMU's arguments that boot ``kernel`` as the recipe says; or raise `BadImage`."""
+    return _LOADERS[recipe.boot.loader](recipe, kernel, directory, command_line)
+
+
 def drive_args(recipe: Recipe, directory: Path) -> list[str]:
     """Return QEMU's arguments for the recipe's disks: overlays of their files, kept in ``directory``."""
     words = []
@@ -135,9 +144,10 @@ def drive_args(recipe: Recipe, directory: Path) -> list[str]:
     return words
 
 
-LOADERS: dict[str, Callable[[Recipe, Path, Path, str], list[str]]] = {
+_LOADERS: dict[str, Callable[[Recipe, Path, Path, str], list[str]]] = {
     "qemu": _by_qemu,
     "as-is": _as_is,
     "bootx": _by_bootx,
     "device": _by_device,
+    "firmware": _by_firmware,
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kgdbpatch.errors import BadImage, Misuse
 from kgdbpatch.guests.hidden import LEAST, comfortable, fits, hiding, told
 from kgdbpatch.guests.known import is_recipe, path_of
-from kgdbpatch.guests.recipe import STARTING, Recipe
+from kgdbpatch.guests.recipe import LOADERS, STARTING, Recipe
 from kgdbpatch.guests.written import written
 from kgdbpatch.personality import MemoryPlan, detect
 from kgdbpatch.vm.arguments import check_arguments
@@ -25,6 +25,9 @@ __all__ = ["BootOptions", "ordered"]
 _FILLED = "{announced_mib}"
 # Linux, init/main.c, run_init_process and free_initmem: its own boot is over
 _READY = {"Run %s as init process": STARTING, "Freeing unused kernel ": "Freeing unused kernel "}
+_FIRST = 0x0FFF_FFFF  # of an address: what a board that starts kernels at their first byte adds to its own
+_WITH_INITRD = ("qemu", "as-is")
+_WITH_COMMAND_LINE = (*_WITH_INITRD, "bootx")
 _QUIET = re.compile(r"(?:^|\s)(quiet|loglevel=[0-6])(?=\s|$)")
 
 
@@ -32,8 +35,8 @@ _QUIET = re.compile(r"(?:^|\s)(quiet|loglevel=[0-6])(?=\s|$)")
 class BootOptions:
     """What ``kgdbpatch boot`` is told; None and nothing: not told.
 
-    ``memory`` is QEMU's, in MiB; ``timeout`` how long to wait for ``ready``, in seconds; ``qemu`` are
-    further arguments of QEMU.
+    ``memory`` is QEMU's, in MiB, and ``announced`` what the kernel uses of it; ``timeout`` is how long to
+    wait for ``ready``, in seconds; ``qemu`` are further arguments of QEMU.
     """
 
     machine: str | None = None
@@ -41,6 +44,7 @@ class BootOptions:
     initrd: Path | None = None
     append: str | None = None
     memory: int | None = None
+    announced: int | None = None
     smp: int | None = None
     cpu: str | None = None
     drives: tuple[Path, ...] = ()
@@ -67,7 +71,8 @@ def ordered(guest: str | None, options: BootOptions, name: str | None = None) ->
     if options.kernel is None:
         raise Misuse("say which kernel to boot: --kernel FILE")
     image = _image(options.kernel)
-    table: dict[str, Any] = {"personality": _personality(image), "boot": {"loader": _loader(image)}}
+    board = MachineDescription.load(str(options.machine))
+    table: dict[str, Any] = {"personality": _personality(image), "boot": {"loader": _loader(image, board)}}
     chosen = name or guest or re.sub(r"[^A-Za-z0-9_-]+", "-", options.kernel.stem).strip("-") or "guest"
     return _merged(table, options, Path(f"{chosen}.toml").absolute(), image)
 
@@ -102,8 +107,14 @@ def _personality(image: Image) -> str:
     return "bare" if found == "unknown" else found
 
 
-def _loader(image: Image) -> str:
-    return "bootx" if image.format == "mach-o" else "qemu"
+def _loader(image: Image, board: MachineDescription) -> str:
+    """Return how a kernel gets into memory: one of no known system is started where its file says."""
+    if image.format == "mach-o":
+        return "bootx"
+    if image.format == "raw" or _personality(image) != "bare" or not board.starts_at_first_byte:
+        return "qemu"
+    first = min(segment.address for segment in image.segments)
+    return "qemu" if image.entry == first and not first & _FIRST else "device"
 
 
 def _merged(table: dict[str, Any], options: BootOptions, path: Path, image: Image | None) -> Recipe:
@@ -125,6 +136,7 @@ def _merged(table: dict[str, Any], options: BootOptions, path: Path, image: Imag
     ):
         if value is not None:
             boot[key] = value
+    _check_handed_over(str(boot.get("loader", "qemu")), options)
     boot["drives"] = [*boot.get("drives", ()), *map(_file, options.drives)]
     boot["args"] = [*boot.get("args", ()), *options.qemu]
     table["boot"] = {key: value for key, value in boot.items() if value not in ([], "")}
@@ -140,6 +152,15 @@ def _merged(table: dict[str, Any], options: BootOptions, path: Path, image: Imag
         return Recipe.parse(text, path)
     except Misuse as error:  # there is no such file
         raise Misuse(str(error).removeprefix(f"recipe {path}: ")) from error
+
+
+def _check_handed_over(loader: str, options: BootOptions) -> None:
+    for what, given, by in (
+        ("initrd", options.initrd, _WITH_INITRD),
+        ("command line", options.append, _WITH_COMMAND_LINE),
+    ):
+        if given is not None and loader in LOADERS and loader not in by:
+            raise Misuse(f"the loader '{loader}' hands over no {what}")
 
 
 def _file(path: Path | None) -> str | None:
@@ -164,7 +185,7 @@ def _plan(table: dict[str, Any], options: BootOptions, path: Path) -> tuple[int,
     board = MachineDescription.load(path.parent / machine if machine.endswith(".toml") else machine)
     step = max(LEAST, board.memory_step_mib)
     line, system = str(table["boot"].get("command_line", "")), str(table.get("personality", "bare"))
-    used, known = told(system, line), table.get("announced_mib")
+    used, known = options.announced or told(system, line), table.get("announced_mib")
     if used is None and _FILLED in line:
         known = known or MemoryPlan().announced
         memory = options.memory or table.get("memory_mib", known + step)

@@ -20,10 +20,10 @@ from kgdbpatch.personality import MemoryPlan, Personality, personality
 from kgdbpatch.vm.arguments import check_arguments
 from kgdbpatch.vm.machine import MachineDescription
 
-__all__ = ["STARTING", "Boot", "Recipe"]
+__all__ = ["LOADERS", "STARTING", "Boot", "Recipe"]
 
 STARTING = r"Run \S+ as init process"  # what Linux says each time it tries to start its first process
-_LOADERS = ("qemu", "as-is", "bootx", "device")  # loaders.py
+LOADERS = ("qemu", "as-is", "bootx", "device", "firmware")  # loaders.py
 _BOOT = {"loader": str, "command_line": str, "args": list, "initrd": str, "drives": list}
 _LISTS = ("args", "drives")
 _KEYS = {
@@ -53,7 +53,8 @@ class Boot:
 
     ``loader``: ``qemu`` is its own (``-kernel``, ``-initrd``, ``-append``), given what the board boots of the
     kernel's file, and ``as-is`` the same, given that file; ``bootx`` plays BootX for a Mach-O kernel;
-    ``device`` puts a kernel where it wants to be and starts at its entry. ``drives`` are disk images, which
+    ``device`` puts a kernel where it wants to be and starts at its entry; ``firmware`` is given none: it has
+    one on a disk, and the kernel's file is looked at only. ``drives`` are disk images, which
     are never written: the guest gets overlays. ``args`` are more arguments. In ``args`` and
     ``command_line``, ``{directory}``, ``{name}``, ``{announced_mib}``, ``{memory_mib}``,
     ``{timebase_hz}`` and ``{epoch}`` stand for what they say.
@@ -154,8 +155,8 @@ class Recipe:
                 raise ValueError(f"'{key}' is no regex: {error}") from error
         if not any(table.get(key) for key in ("kernel", "builder")):
             raise ValueError("'kernel' is missing: the kernel's file, seen from the recipe's directory")
-        if boot.get("loader", "qemu") not in _LOADERS:
-            raise ValueError("'boot.loader' is qemu, bootx or device, or as-is")
+        if boot.get("loader", "qemu") not in LOADERS:
+            raise ValueError("'boot.loader' is qemu, bootx or device, or as-is or firmware")
         words = (("make", table.get("make", ())), *((f"boot.{key}", boot.get(key, ())) for key in _LISTS))
         for key, value in words:
             if not all(isinstance(word, str) for word in value):
@@ -243,14 +244,14 @@ class Recipe:
 
     def qemu_args(self, kernel: Path, directory: Path) -> list[str]:
         """Return QEMU's arguments that boot ``kernel``; scratch files go to ``directory``."""
-        from kgdbpatch.guests.loaders import LOADERS, drive_args  # on use: most commands boot nothing
+        from kgdbpatch.guests.loaders import drive_args, loader_args  # on use: most commands boot nothing
 
         command_line = self._filled(self.boot.command_line, str(directory))
         # commas separate options within QEMU's arguments; doubled they stand for themselves
         more = [self._filled(part, str(directory).replace(",", ",,")) for part in self.boot.args]
         cpus = ["-smp", str(self.smp)] if self.smp > 1 else []
         disks = drive_args(self, directory)
-        return [*cpus, *disks, *more, *LOADERS[self.boot.loader](self, kernel, directory, command_line)]
+        return [*cpus, *disks, *more, *loader_args(self, kernel, directory, command_line)]
 
     def _filled(self, text: str, directory: str) -> str:
         known = {

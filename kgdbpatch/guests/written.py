@@ -29,7 +29,7 @@ _COMMENTS = {
     "panic": "a regex on a console line: the kernel is dead",
     "oops": "a regex on a console line: a fault that it survives",
     "log": "a regex for a syslog line, with the groups time, source, message",
-    "boot.loader": "qemu: -kernel and what goes with it; as-is: the same, nothing unpacked; bootx; device",
+    "boot.loader": "qemu (-kernel, unpacked), as-is (-kernel, nothing unpacked), bootx, device or firmware",
     "boot.initrd": "the initial RAM disk",
     "boot.command_line": "the kernel's; 'mem=' or 'maxmem=' is what hides memory from it",
     "boot.drives": "disk images; never written: what the guest writes goes when it goes",

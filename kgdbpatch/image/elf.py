@@ -12,7 +12,9 @@ import numpy.typing as npt
 from kgdbpatch.errors import BadImage
 from kgdbpatch.image.contents import Contents, plainest_first
 from kgdbpatch.image.elf_header import ElfHeader
+from kgdbpatch.image.kallsyms import find_kallsyms
 from kgdbpatch.image.model import Section, Segment, Symbol
+from kgdbpatch.image.raw import own_symbols
 
 __all__ = ["read_elf"]
 
@@ -25,6 +27,7 @@ _PT_LOAD, _PF_X, _PF_W = 1, 1, 2
 _STT_OBJECT, _STT_FUNC, _STT_SECTION, _STT_FILE, _STT_GNU_IFUNC = 1, 2, 3, 4, 10
 _FUNCTIONS = {_STT_FUNC, _STT_GNU_IFUNC}
 _STB_LOCAL = 0
+_BANNER = b"Linux version "
 _Headers = npt.NDArray[np.void]
 _SYMBOL = np.dtype(  # Elf32_Sym
     [("name", ">u4"), ("value", ">u4"), ("size", ">u4"), ("info", "u1"), ("other", "u1"), ("shndx", ">u2")]
@@ -34,7 +37,8 @@ _SYMBOL = np.dtype(  # Elf32_Sym
 def read_elf(path: object, data: bytes) -> Contents:
     """Take apart the ELF file ``data``; raise `BadImage` where it is none that we can patch.
 
-    Where no section holds code, as in files without section headers, the segments serve as sections.
+    Where no section holds code, as in files without section headers, the segments serve as sections. Of a
+    Linux without a symbol table, as boot wrappers hold it, the symbols are those that it keeps of itself.
     """
     header = ElfHeader.read(path, data)
     programs, sections = header.program_headers(data), header.section_headers(data)
@@ -51,8 +55,16 @@ def read_elf(path: object, data: bytes) -> Contents:
         entry=header.entry,
         sections=found,
         segments=loaded,
-        symbols=_symbols(path, data, sections, by_index),
+        symbols=_symbols(path, data, sections, by_index) or _own_symbols(loaded, found),
     )
+
+
+def _own_symbols(segments: tuple[Segment, ...], sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
+    for segment in segments:
+        found = find_kallsyms(segment.data) if _BANNER in segment.data else None
+        if found is not None:
+            return own_symbols(found, sections)
+    return ()
 
 
 def _segments(path: object, data: bytes, headers: _Headers) -> tuple[Segment, ...]:

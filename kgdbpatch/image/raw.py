@@ -7,7 +7,7 @@ from kgdbpatch.image.contents import Contents, plainness
 from kgdbpatch.image.kallsyms import Kallsyms, KernelSymbol, find_kallsyms
 from kgdbpatch.image.model import Section, Segment, Symbol
 
-__all__ = ["linux_contents", "read_raw"]
+__all__ = ["linux_contents", "own_symbols", "read_raw"]
 
 _BANNER = b"Linux version "
 
@@ -55,14 +55,19 @@ def linux_contents(name: object, memory: bytes, kallsyms: Kallsyms, load: int | 
         Section(".text", text, etext - text, loaded[: etext - text], True, False, 0),
         Section(".rest", etext, end - etext, loaded[etext - text :], False, True, etext - text),
     )
-    symbols = [_symbol(symbol, sections) for symbol in kallsyms.symbols]
-    symbols.sort(key=lambda s: (s.kind != "function", not s.exported, *plainness(s.name)))
     return Contents(
         entry=text,
         sections=sections,
         segments=(Segment("memory", text, end - text, loaded, 0, physical),),
-        symbols=tuple(symbols),
+        symbols=own_symbols(kallsyms, sections),
     )
+
+
+def own_symbols(kallsyms: Kallsyms, sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
+    """Return the symbols that a Linux keeps of itself, in the order of `Contents`."""
+    symbols = [_symbol(symbol, sections) for symbol in kallsyms.symbols]
+    symbols.sort(key=lambda s: (s.kind != "function", not s.exported, *plainness(s.name)))
+    return tuple(symbols)
 
 
 def _offset(memory: bytes, addresses: dict[str, int], text: int) -> int:

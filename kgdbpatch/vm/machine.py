@@ -25,7 +25,9 @@ class MachineDescription:
 
     ``console`` are the arguments that connect the console; ``{console}`` in them stands for the
     character device's id. ``kernels`` is what ``-kernel`` takes on this board (``elf``, ``uimage``,
-    ``raw``), ``drive`` what ``-drive`` needs besides a file. RAM is a multiple of ``memory_step_mib``.
+    ``raw``), ``drive`` what ``-drive`` needs besides a file. RAM is a multiple of ``memory_step_mib``. With
+    ``starts_at_first_byte`` a kernel of ``-kernel`` is put at a place of the board's and started at its
+    first byte, wherever it was linked for.
     """
 
     name: str
@@ -40,6 +42,7 @@ class MachineDescription:
     kernels: tuple[str, ...] = ("elf",)
     drive: str = ""
     memory_step_mib: int = 1
+    starts_at_first_byte: bool = False
 
     @classmethod
     def load(cls, name: str | Path) -> MachineDescription:
@@ -89,6 +92,7 @@ class MachineDescription:
             kernels=_kinds(table),
             drive=_text(table, "drive") if "drive" in table else "",
             memory_step_mib=step,
+            starts_at_first_byte=_flag(table, "starts_at_first_byte"),
         )
 
 
@@ -102,6 +106,13 @@ def _kinds(table: Mapping[str, object]) -> tuple[str, ...]:
     if not kinds or not set(kinds) <= set(_KERNELS):
         raise ValueError(f"'kernels' must list some of {', '.join(_KERNELS)}")
     return kinds
+
+
+def _flag(table: Mapping[str, object], key: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"'{key}' must be true or false")
+    return value
 
 
 def _text(table: Mapping[str, object], key: str) -> str:

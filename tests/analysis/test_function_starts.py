@@ -81,6 +81,8 @@ def test_a_stripped_kernel(profile: str, precision: float, recall: float, tmp_pa
     stripped = tmp_path / "kernel"
     elf = path.with_suffix(".elf") if profile == "darwin" else path  # strip does not know Mach-O
     subprocess.run([_STRIP, "-s", "-o", stripped, elf], check=True)
+    digits = b"".join(b"%d\0" % digit for digit in range(10))  # by which Linux's own symbols are found
+    stripped.write_bytes(stripped.read_bytes().replace(digits, bytes(len(digits))))
     assert Image.load(stripped).functions == ()
     guessed = catalog.open_image(str(stripped))
     assert all(function.guessed for function in guessed.functions)

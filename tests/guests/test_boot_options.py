@@ -126,7 +126,9 @@ def test_a_kernel_of_no_known_system_is_bare(tmp_path: Path) -> None:
     recipe = ordered(None, BootOptions(machine="g3beige", kernel=bare(tmp_path)))
     assert (recipe.personality.name, recipe.ready) == ("bare", r"\S")
     assert recipe.nothing_hidden is not None
-    assert "announced_mib = 256 in a recipe" in recipe.nothing_hidden
+    assert "--announced 256 would leave some" in recipe.nothing_hidden
+    options = BootOptions(machine="g3beige", kernel=bare(tmp_path), announced=256)
+    assert ordered(None, options).nothing_hidden is None
 
 
 # ---- when it is ready ------------------------------------------------------------------------
@@ -255,6 +257,8 @@ def test_the_advice_is_good(memory: int, used: int | None, step: int) -> None:
         ("x", {"ready": "("}, "'ready' is no regex"),
         ("x", {"loader": "tape"}, "'boot.loader' is qemu"),
         ("x", {"qemu": ("-gdb", "tcp::1")}, "-gdb cannot be given"),
+        ("x", {"loader": "device", "append": "mem=1M"}, "'device' hands over no command line"),
+        ("x", {"loader": "firmware", "initrd": Path(__file__)}, "'firmware' hands over no initrd"),
     ],
 )
 def test_misuse_is_told_in_a_line(

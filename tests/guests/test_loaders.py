@@ -116,6 +116,29 @@ def test_device_starts_it_where_it_says(tmp_path: Path) -> None:
     assert "loader,addr=0x100000,cpu-num=0" in words
 
 
+def test_a_kernel_that_lies_on_a_disk_is_not_given(tmp_path: Path) -> None:
+    kernel = linux(tmp_path)
+    recipe = ordered("x", BootOptions(machine="mac99", kernel=kernel, ready="x", loader="firmware"))
+    assert recipe.qemu_args(kernel, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "address", "entry", "loader"),
+    [
+        ("g3beige", "0xc0000000", "0xc0000000", "qemu"),
+        ("g3beige", "0x00000000", "0x00000000", "qemu"),
+        ("g3beige", "0x00100000", "0x00100000", "device"),  # OpenBIOS would start it a MiB too early
+        ("g3beige", "0xc0000000", "0xc0000004", "device"),
+        ("ppce500", "0x00100000", "0x00100004", "qemu"),  # is started at its entry
+    ],
+)
+def test_a_kernel_is_started_where_its_file_says(
+    tmp_path: Path, machine: str, address: str, entry: str, loader: str
+) -> None:
+    kernel = link("nop; b .\n", tmp_path / "k", "-nostartfiles", f"-Wl,-Ttext={address},-e,{entry}", "-Wl,-n")
+    assert ordered("x", BootOptions(machine=machine, kernel=kernel)).boot.loader == loader
+
+
 def test_an_initrd_that_does_not_fit(tmp_path: Path) -> None:
     kernel, initrd = linux(tmp_path), tmp_path / "initrd"
     with initrd.open("wb") as file:
