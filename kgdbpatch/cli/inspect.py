@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["analyze", "evaluate", "functions", "live"]
 
-_REGISTERS = {f"{kind}{n}" for kind, count in (("r", 32), ("f", 32), ("cr", 8)) for n in range(count)}
-_REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr"}
+_REGISTERS = {
+    f"{kind}{n}" for kind, count in (("r", 32), ("f", 32), ("v", 32), ("cr", 8)) for n in range(count)
+}
+_REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr", "vscr", "vrsave"}
 
 
 def functions(

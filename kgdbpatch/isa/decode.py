@@ -90,7 +90,10 @@ class Instruction:
 
     def written_for(self, model: str) -> str:
         """Return the text on a model of the family (one of `models.MODELS`, "" for none in particular)."""
-        model = altivec.MODEL if self.form >= first_altivec() else model
+        if self.form >= first_altivec():
+            model = altivec.MODEL
+        elif altivec.has_altivec(model) and not self.foreign:
+            model = ""  # what a 74xx shares with the plain table it calls by the same names
         found = text_of_model(self.word, model) if model or self.foreign else None
         if found is None and self.known and not self.foreign:
             found = text(self.mnemonic, self.word, self.address)
