@@ -15,10 +15,10 @@ __all__ = ["judged"]
 
 def judged(image: Image, addresses: Iterable[int]) -> tuple[tuple[Site, ...], Counter[str]]:
     """Return the sites at those addresses that no rule refuses, and how often each rule refuses one."""
-    survey, found, refused = offline.site_checker(image), list[Site](), Counter[str]()
+    site_checker, found, refused = offline.site_checker(image), list[Site](), Counter[str]()
     for address in addresses:
         try:
-            found.append(survey.site(address))
+            found.append(site_checker.site(address))
         except Refused as error:
             refused[error.rule] += 1
     return tuple(found), refused

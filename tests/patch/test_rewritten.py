@@ -32,7 +32,7 @@ _start:
 WAYS = {"absolute": "{0}", "relative": "{0} - {1}"}
 
 
-def survey(image: Image) -> SiteChecker:
+def site_checker(image: Image) -> SiteChecker:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
@@ -45,7 +45,7 @@ def marked(image: Image) -> set[int]:
 
 
 def refused(image: Image) -> set[int]:
-    judge, found = survey(image), set()
+    judge, found = site_checker(image), set()
     for function in image.functions:
         for address in range(function.address, function.end, 4):
             try:
@@ -242,5 +242,5 @@ def test_force(tmp_path: Path) -> None:
     )
     image = put_together(tmp_path, source)
     with pytest.raises(Refused, match="static call one"):
-        survey(image).site(image.lookup("__SCT__one"))
-    assert survey(image).site(image.lookup("__SCT__one"), force=True).forced == ("rewritten",)
+        site_checker(image).site(image.lookup("__SCT__one"))
+    assert site_checker(image).site(image.lookup("__SCT__one"), force=True).forced == ("rewritten",)

@@ -116,7 +116,7 @@ _KINDS = {
 }
 
 
-def _survey(image: Image) -> SiteChecker:
+def _site_checker(image: Image) -> SiteChecker:
     def words(address: int, count: int) -> np.ndarray:
         return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
 
@@ -125,7 +125,7 @@ def _survey(image: Image) -> SiteChecker:
 
 def _live(image: Image) -> dict[int, set[str]]:
     """Return what is live before all instructions that control comes to."""
-    found, judge = {}, _survey(image)
+    found, judge = {}, _site_checker(image)
     for function in image.functions:
         for address in range(function.address, function.end, 4):
             try:
