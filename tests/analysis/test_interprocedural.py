@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
+from bench.precision import precision
 from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.call_graph import CallGraph, CallKind
 from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, ProgramLiveness
 from kgdbpatch.analysis.liveness_index import LivenessIndex
-from kgdbpatch.bench.precision import precision
 from kgdbpatch.errors import Misuse
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import decode

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.bench import linux, patch
-from kgdbpatch.bench.cost import JOBS
-from kgdbpatch.bench.hit import ICOUNT, hit_cost
+from bench import linux, patch
+from bench.cost import JOBS
+from bench.hit import ICOUNT, hit_cost
 from kgdbpatch.errors import Misuse
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.breakpoint import breakpoint_with_commands

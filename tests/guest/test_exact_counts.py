@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.bench.hit import ICOUNT
+from bench.hit import ICOUNT
 from kgdbpatch.component.quiescence import interrupted_contexts
 from kgdbpatch.cpu.ppc6xx.msr import kernel_status
 from kgdbpatch.guests import Recipe

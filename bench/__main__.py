@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from kgdbpatch.bench import analyze, patch, prompt
-from kgdbpatch.bench.cost import measure
-from kgdbpatch.bench.report import print_costs, print_costs_json
+from bench import analyze, patch, prompt
+from bench.cost import measure
+from bench.report import print_costs, print_costs_json
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import KgdbPatchError
 

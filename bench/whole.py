@@ -1,6 +1,6 @@
 """Analyse one kernel file from scratch in a process of its own, and print what that took as JSON.
 
-Usage: python -m kgdbpatch.bench.whole FILE [SHARE] (the share of its functions, 1 by default).
+Usage: python bench/whole.py FILE [SHARE] (the share of its functions, 1 by default).
 No cache is read or written.
 """
 

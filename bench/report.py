@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from kgdbpatch.bench.cost import Costs
+from bench.cost import Costs
 from kgdbpatch.cli.output import json_line, table
 
 __all__ = ["print_costs", "print_costs_json"]

@@ -84,7 +84,7 @@ def _plan(name: str) -> tuple[int, float]:
 
 def _planned(name: str) -> tuple[int, float]:
     """Return what `_plan` does in a process of its own."""
-    command = [sys.executable, "-m", "kgdbpatch.bench.prompt", name]
+    command = [sys.executable, __file__, name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     sites, seconds = json.loads(done.stdout)
     return sites, seconds

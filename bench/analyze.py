@@ -10,11 +10,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from kgdbpatch.bench.precision import precision
+from bench.precision import precision
 from kgdbpatch.kernel import analyses, catalog
 
 __all__ = ["run"]
 
+_WHOLE = Path(__file__).with_name("whole.py")
 _ROUNDS = 5
 _OBJDUMP = "powerpc-linux-gnu-objdump"
 _GOAL_TIMES, _GOAL_MB = 3.0, 400.0
@@ -36,7 +37,7 @@ def _objdump(path: Path) -> float:
 
 
 def _whole(path: Path, share: float = 1.0) -> tuple[float, dict[str, float]]:
-    seconds, out = _timed(sys.executable, "-m", "kgdbpatch.bench.whole", str(path), str(share))
+    seconds, out = _timed(sys.executable, str(_WHOLE), str(path), str(share))
     return seconds, json.loads(out)
 
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from kgdbpatch.bench.__main__ import main
-from kgdbpatch.bench.cost import Costs
-from kgdbpatch.bench.hit import Cost
-from kgdbpatch.bench.patch import Ratio, report
-from kgdbpatch.bench.report import print_costs, print_costs_json
+from bench.__main__ import main
+from bench.cost import Costs
+from bench.hit import Cost
+from bench.patch import Ratio, report
+from bench.report import print_costs, print_costs_json
 
 PATCH = Cost("patch", 42, 41, 1, 41, 43)
 BREAKPOINT = Cost("breakpoint", 0, None, None, 0, 0, stop_ms=2.0, stops=2, round_trips=15.9)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kgdbpatch.bench import linux
-from kgdbpatch.bench.hit import ICOUNT, Cost, hit_cost
+from bench import linux
+from bench.hit import ICOUNT, Cost, hit_cost
 from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.breakpoint import breakpoint_with_commands
@@ -19,7 +19,7 @@ from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["JOBS", "Costs", "Job", "measure"]
 
-_EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+_EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 _ROUNDS, _LOOPS = 5000, 3
 _GDB_HITS = 50
 _BEATS = 5  # self-checks between which the guest's speed is taken

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kgdbpatch.bench import linux
-from kgdbpatch.bench.cost import JOBS, Job
-from kgdbpatch.bench.hand import LEAF, by_hand, hand_written
-from kgdbpatch.bench.hit import ICOUNT, hit_cost
+from bench import linux
+from bench.cost import JOBS, Job
+from bench.hand import LEAF, by_hand, hand_written
+from bench.hit import ICOUNT, hit_cost
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.vm.packets import packets_sent, round_trip
