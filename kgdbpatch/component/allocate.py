@@ -118,7 +118,8 @@ class Allocator:
         if window is None:
             return None
         body = place.body + self._plan.near_shift
-        return Place(body, None, place.counter) if window.start <= body < window.end else None
+        here = replace(place, body=body, springboard=None)
+        return here if window.start <= body < window.end else None
 
     def trapped(self, place: Place) -> Place:
         """Return the same place entered by a trap, near the text where it can be: for the way back."""
@@ -146,7 +147,7 @@ class Allocator:
         slot = self._choose(quick=quick).first
         counter = self._first + slot * layout.RECORD.itemsize
         springboard = self._springboard(springboard_size)
-        return Place(self._fitting(size)[0], springboard, counter + self._counter)
+        return Place(self._fitting(size)[0], springboard, counter + self._counter, paged=self._plan.paged)
 
     def claim(self, plan: Plan, *, quick: bool = False) -> int:
         """Claim the places of a plan that was made for what `peek` returned; return its table slot."""

@@ -62,8 +62,8 @@ def _hook(raw: np.void) -> Hook | None:
 
 
 def _bats(raw: np.void, prefix: str) -> Bats:
-    instruction = int(raw[f"{prefix}ibat"])
-    return Bats(None if instruction == NO_BAT else instruction, int(raw[f"{prefix}dbat"]))
+    instruction, data = int(raw[f"{prefix}ibat"]), int(raw[f"{prefix}dbat"])
+    return Bats(None if instruction == NO_BAT else instruction, None if data == NO_BAT else data)
 
 
 def field_offset(name: str, dtype: np.dtype[np.void]) -> int:
@@ -84,6 +84,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
     springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
     tails = Window(int(raw["tails"]), int(raw["tails_end"]))
     near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
+    bats = (_bats(raw, ""), *([_bats(raw, "near_")] if near.end else []))
     return Header(
         arena=ArenaPlan(
             int(raw["physical"]),
@@ -92,8 +93,9 @@ def _header(data: bytes, baseline: bytes) -> Header:
             springboards if springboards.end else None,
             near if near.end else None,
             tails if tails.end else None,
+            paged=any(pair.data is None for pair in bats),
         ),
-        bats=(_bats(raw, ""), *([_bats(raw, "near_")] if near.end else [])),
+        bats=bats,
         next_id=int(raw["next_id"]),
         slots=int(raw["slots"]),
         hook=_hook(raw),

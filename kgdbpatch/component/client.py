@@ -16,7 +16,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
-from kgdbpatch.component.layout import Op, State
+from kgdbpatch.component.layout import Bats, Op, State
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
@@ -101,10 +101,23 @@ class ComponentClient:
         with self.stop(arena, anywhere=True):
             pass
 
-    def install(self, arena: ArenaPlan, image_sha256: str, baseline: dict[int, int]) -> Header:
+    def bats(self, arena: ArenaPlan, *, paged: bool) -> tuple[Bats, ...]:
+        """Return what `Cpu.free_bats` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
+        with self.stop(arena) as stop:
+            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
+            return self._cpu.free_bats(arena, self._state(arena), paged=paged)
+
+    def install(
+        self,
+        arena: ArenaPlan,
+        image_sha256: str,
+        baseline: dict[int, int],
+        pages: Sequence[tuple[int, bytes]] = (),
+    ) -> Header:
         """Write the component into hidden RAM, map the arena and its springboard window.
 
-        ``baseline`` are the words in which the running kernel differs from its image. Raises
+        ``baseline`` are the words in which the running kernel differs from its image. ``pages`` (physical
+        address, bytes) go into the kernel's page tables, for the blocks that no BAT is left for. Raises
         `Refused` (rule ``mapping``) when no BAT pair is free, or the kernel maps those addresses itself.
         """
         if len(baseline) > layout.BASELINE_ENTRIES:
@@ -125,9 +138,11 @@ class ComponentClient:
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
             state = self._state(arena)
             self._cpu.check_unmapped(arena, state, self._guest.ram)
-            bats = self._cpu.free_bats(arena, state)
+            bats = self._cpu.free_bats(arena, state, paged=bool(pages))
+            for at, words in pages:
+                stop.write(at, words)
             try:
-                stop.call(self._cpu.mapping(arena, bats))
+                stop.obey(self._cpu.mapping(arena, bats))
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
             header = header_of(arena, bats, entries.tobytes(), image_sha256)

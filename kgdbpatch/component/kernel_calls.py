@@ -26,7 +26,7 @@ __all__ = ["GATE_SIZE", "Gate", "Kept", "KernelCalls", "kept", "pending"]
 
 GATE_SIZE = 64  # bytes, at least what any family needs
 _STEPS = 4096  # instructions from a system call's entry to where interrupts are on, at most
-_SOON, _LATE = 0.0005, 0.05  # seconds between two looks at whether a function has returned
+_SOON, _LATE = 0.0005, 0.01  # seconds between two looks at whether a function has returned
 _GIVES_BACK = 0x100  # in a call's number: what was kept under it is kept no longer
 _STATUS = layout.KERNEL_CALL_OFFSET + field_offset("status", layout.KERNEL_CALL)
 
@@ -90,17 +90,16 @@ class KernelCalls:
         self._to_physical = to_physical
 
     def prepare(self) -> None:
-        """Write the component's code where it is not there yet; end what a dead client began."""
+        """Write the component's code where it is not there yet."""
         code = ((layout.STUB_OFFSET, self._cpu.code), (layout.KERNEL_CALL_CODE_OFFSET, self._cpu.call_code))
+        if all(self._guest.ram.read(self._arena + at, len(part)) == part for at, part in code):
+            return
         with self._debugger().stopped() as session:
             self._cpu.check(session)
-            there = [self._guest.ram.read(self._arena + at, len(part)) == part for at, part in code]
-            if not all(there):
-                self._cpu.leave_exception(session)
-                for at, part in code:
-                    session.write_physical(self._arena + at, part)
-                self._flush(session, *((self._arena + at, len(part)) for at, part in code))
-            self._settle(session)
+            self._cpu.leave_exception(session)
+            for at, part in code:
+                session.write_physical(self._arena + at, part)
+            self._flush(session, *((self._arena + at, len(part)) for at, part in code))
 
     def call(
         self,

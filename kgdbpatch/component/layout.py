@@ -85,7 +85,7 @@ QUICK = 0x10000 // 64
 RECORDS = 0x40000
 BODIES_OFFSET = 0xC0000 + RECORDS * 64
 BODY_ALIGNMENT = 16
-NO_BAT = 0xFFFF_FFFF  # in the header, for the instruction BAT of a block that is data
+NO_BAT = 0xFFFF_FFFF  # in the header: of instructions for a block of data, both for one in pages
 PAGE = 4096  # bytes
 
 
@@ -105,14 +105,18 @@ class Op(IntEnum):
 
 
 class Bats(NamedTuple):
-    """The numbers of the BATs that map a block: instructions' (None: the block is data), and data's."""
+    """The numbers of the BATs that map a block: instructions' (None: the block is data), and data's.
+
+    Where the latter is None as well, it is the kernel's own page tables that map the block.
+    """
 
     instruction: int | None
-    data: int
+    data: int | None
 
     def numbers(self) -> list[int]:
         """Return them as the stub counts: data BATs follow the four for instructions."""
-        return [*(() if self.instruction is None else (self.instruction,)), 4 + self.data]
+        found = [] if self.instruction is None else [self.instruction]
+        return found if self.data is None else [*found, 4 + self.data]
 
 
 class Flushed(IntEnum):

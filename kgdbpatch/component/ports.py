@@ -183,8 +183,11 @@ class Cpu(Protocol):
     def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Readable) -> None:
         """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take."""
 
-    def free_bats(self, arena: ArenaPlan, state: np.void) -> tuple[Bats, ...]:
-        """Return what maps each block of the arena; raise `Refused` when the kernel leaves too little."""
+    def free_bats(self, arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
+        """Return what maps each block of the arena; raise `Refused` when the kernel leaves too little.
+
+        ``paged``: the kernel's own page tables can map a block, too.
+        """
 
     def mapping(self, arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""

@@ -28,7 +28,7 @@ def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha
     header["next_id"], header["baseline_count"] = 1, len(baseline) // layout.BASELINE.itemsize
     for prefix, pair in zip(("", "near_"), bats, strict=False):
         header[f"{prefix}ibat"] = NO_BAT if pair.instruction is None else pair.instruction
-        header[f"{prefix}dbat"] = pair.data
+        header[f"{prefix}dbat"] = NO_BAT if pair.data is None else pair.data
     if arena.near is not None:
         header["near"] = arena.near.start
         header["near_size"] = arena.near.end - arena.near.start

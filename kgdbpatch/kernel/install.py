@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused, WrongKernel
+from kgdbpatch.kernel.paging import page_entries
 
 if TYPE_CHECKING:
     from kgdbpatch.component import ComponentClient, Header
@@ -32,7 +33,8 @@ def install(
         raise Refused("mapping", f"the guest has {cpus} CPUs; the arena would be mapped for one only")
     arena = reservation.choose()
     try:
-        return component.install(arena, image.sha256, differences)
+        pages = page_entries(component, reservation, reservation.pager(), arena)
+        return component.install(arena, image.sha256, differences, pages)
     except Refused:
         reservation.give_back()
         raise

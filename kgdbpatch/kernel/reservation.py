@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kgdbpatch.component.kernel_calls import kept
 from kgdbpatch.errors import Refused
-from kgdbpatch.personality.base import ArenaPlan, Window
+from kgdbpatch.personality.base import ArenaPlan, Pager, Window
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from kgdbpatch.personality import Personality
     from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["Reservation"]
+__all__ = ["PAGE", "Reservation"]
 
-_ARENA, _NEAR = 1, 2  # the numbers under which the component notes what is kept
+_ARENA, _NEAR, PAGE = 1, 2, 3  # the numbers under which the component notes what is kept
 
 
 class Reservation:
@@ -26,9 +26,14 @@ class Reservation:
     def __init__(
         self, qemu: Qemu, personality: Personality, image: Image, calls: Calls, text: RunningText
     ) -> None:
-        self._qemu, self._personality, self._image, self._calls = qemu, personality, image, calls
+        self._qemu, self._personality, self._image = qemu, personality, image
         self._text = text
+        self.calls = calls
         self._physical = personality.memory.announced << 20
+
+    def pager(self) -> Pager | None:
+        """Return what fills the kernel's page tables, or None."""
+        return self._personality.pager(self._image, self._qemu.ram.read)
 
     def kept(self) -> dict[Window, int]:
         """Return the ranges that the kernel keeps, with the numbers under which they are noted."""
@@ -64,7 +69,7 @@ class Reservation:
                 continue
             call = self._personality.keep(self._image, window)
             assert call is not None  # as is known by `_callable`
-            if not self._calls(call.function, *call.arguments, keeps=(number, window)):
+            if not self.calls(call.function, *call.arguments, keeps=(number, window)):
                 return f"the kernel has given 0x{window.start:08x} to 0x{window.end:08x} to others"
         return None
 
@@ -74,13 +79,14 @@ class Reservation:
         if not self._personality.maps_later(self._image):
             return False
         known = self._personality.keep(self._image, window) is not None
-        return known and self._calls.possible()
+        return known and self.calls.possible()
 
     def _give_back(self, number: int) -> None:
         handle = next(one.handle for one in kept(self._qemu.ram, self._physical) if one.number == number)
-        call = self._personality.give_back(self._image, handle)
+        pager = self.pager() if number == PAGE else None
+        call = pager.free(handle) if pager else self._personality.give_back(self._image, handle)
         if call is not None:
-            self._calls(call.function, *call.arguments, keeps=(number, None))
+            self.calls(call.function, *call.arguments, keeps=(number, None))
 
     def give_back(self) -> None:
         """Have the kernel use the addresses as it likes again; nothing may be mapped there by then."""

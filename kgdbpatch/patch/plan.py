@@ -44,7 +44,8 @@ class Place:
 
     With a ``trap`` the site is entered by that word. ``real`` is where the springboard and the body
     are with address translation off: the springboard at that address, the body at its usual one;
-    None where they are not to be had so.
+    None where they are not to be had so. ``paged``: any access to body or counter may take an exception,
+    from which the kernel comes back.
     """
 
     body: int
@@ -52,6 +53,7 @@ class Place:
     counter: int
     trap: int | None = None
     real: int | None = None
+    paged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,13 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
 
     Raises `Refused` by the rules of `displace`, `saves.save` and the springboard.
     """
+    if place.paged and not site.trappable:
+        raise Refused(
+            "exception return",
+            f"0x{site.address:08x} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
+            "tables map the patches' memory: to find a page takes an exception, which overwrites both",
+            site.address,
+        )
     forced = [*site.forced]
     for refused in _objections(site, payload):
         if not site.force:

@@ -20,6 +20,7 @@ __all__ = [
     "LogLine",
     "Memory",
     "MemoryPlan",
+    "Pager",
     "Personality",
     "Thread",
     "Vitals",
@@ -97,6 +98,7 @@ class ArenaPlan:
     springboards: Window | None = None
     near: Window | None = None
     tails: Window | None = None
+    paged: bool = False  # the kernel's own page tables map some of it: any access may fault for an instant
 
     @property
     def near_shift(self) -> int:
@@ -111,6 +113,28 @@ class KernelCall:
 
     function: int
     arguments: tuple[int, ...] = ()
+
+
+class Pager(Protocol):
+    """Fills a running kernel's own page tables, with pages that are mapped as the kernel maps its code."""
+
+    def sample(self) -> KernelCall:
+        """Return the call that allocates a page of code, to see how the kernel maps it."""
+
+    def executable(self, page: int) -> KernelCall | None:
+        """Return the call that makes it one that is executed, where it is not by itself."""
+
+    def free(self, page: int) -> KernelCall:
+        """Return the call that frees it."""
+
+    def tables(self, window: Window) -> Sequence[KernelCall]:
+        """Return the calls that have the kernel allocate the page tables that it lacks for a window."""
+
+    def entries(self, window: Window, physical: int, page: int) -> list[tuple[int, bytes]]:
+        """Return what to write where (physical) so that a window shows memory from ``physical`` on.
+
+        It is mapped as ``page`` is. Empty where that cannot be done.
+        """
 
 
 _FORMATS = {"mach-o": "Mach-O", "elf": "ELF", "raw": "a raw binary"}
@@ -259,6 +283,10 @@ class Personality(ABC):
         ``read(physical, size)`` reads guest memory. ``plan`` is the arena where it is not `arena`; what
         the kernel keeps for it already is ``kept``.
         """
+        return None
+
+    def pager(self, image: Image, read: Callable[[int, int], bytes]) -> Pager | None:
+        """Return what fills the kernel's own page tables, for want of BATs; None where that is not known."""
         return None
 
     # ---- calls of the kernel's own functions -------------------------------------------------

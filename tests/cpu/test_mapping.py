@@ -96,6 +96,17 @@ def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void) -> Non
         free_bats(at_the_top, state)
 
 
+def test_what_no_bat_is_left_for_is_left_to_the_kernels_pages(state: np.void) -> None:
+    at_the_top = replace(PLAN, springboards=None)
+    valid(state, "dbat", 0, 1, 2)
+    assert free_bats(at_the_top, state, paged=True) == (Bats(None, 3), Bats(None, None))
+    valid(state, "dbat", 3)
+    assert free_bats(at_the_top, state, paged=True) == (Bats(None, None), Bats(None, None))
+    state["sr"][11] |= 0x1000_0000  # nothing is executed there: N, PEM 7.5.2
+    with pytest.raises(Refused, match="all data BATs"):
+        free_bats(at_the_top, state, paged=True)
+
+
 def test_the_arenas_own_bats_are_taken_again(state: np.void) -> None:
     first = free_bats(PLAN, state)
     assert first == (Bats(0, 0), Bats(1, 1))

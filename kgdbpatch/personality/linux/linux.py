@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.base import (
@@ -18,11 +15,13 @@ from kgdbpatch.personality.base import (
     KernelCall,
     LogLine,
     Memory,
+    Pager,
     Personality,
     Thread,
     Vitals,
     Window,
 )
+from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.reserve import give_back, keep, maps_later, system_call_entries
 from kgdbpatch.personality.linux.tables import exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
@@ -41,7 +40,6 @@ _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
 _NEAR = 16 * MIB
 _REACH = 32 * MIB  # of a branch, either way
 _PAGE_SHIFT = 12
-_PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
 
@@ -166,12 +164,23 @@ class Linux(Personality):
             return "the kernel's page directory is not in its linear map"
         exactly = keep(image, windows[0]) is not None  # what grows can be told not to grow there
         for window in windows:
-            at = None if window in kept else _first_mapped(read, directory, window, exactly=exactly)
+            at = (
+                None
+                if window in kept
+                else first_mapped(read, directory, _linear_offset(image), window, exactly=exactly)
+            )
             if at is not None and exactly:
                 return f"the kernel has mapped 0x{at:08x} (modules lie there)"
             if at is not None:
                 return f"the kernel has a page table for 0x{at:08x} (modules grow there)"
         return None
+
+    def pager(self, image: Image, read: Callable[[int, int], bytes]) -> Pager | None:
+        """Return what fills the kernel's own page tables; None with entries of 64 bits."""
+        directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
+        if directory is None or kernel_option(image, "PTE_64BIT") == "y":
+            return None
+        return LinuxPager.of(image, read, directory, _linear_offset(image))
 
     def system_call_entries(self, image: Image) -> Sequence[Window]:
         """Return the C entry of system calls, or what led to them before there was one."""
@@ -220,28 +229,6 @@ class Linux(Personality):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)
-
-
-def _first_mapped(
-    read: Callable[[int, int], bytes], directory: int, window: Window, *, exactly: bool
-) -> int | None:
-    """Return the first address in a window that the kernel's page directory maps, or None.
-
-    Unless ``exactly``, a page table will do although it is empty.
-    """
-    first, behind = window.start >> _PGDIR_SHIFT, -(-window.end >> _PGDIR_SHIFT)
-    entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
-    for index, entry in enumerate(entries, start=first):
-        if not entry:
-            continue
-        at = index << _PGDIR_SHIFT
-        if not exactly:
-            return at
-        pages = np.frombuffer(read(entry & -(1 << _PAGE_SHIFT), 1 << _PAGE_SHIFT), ">u4")
-        for page in np.flatnonzero(pages).tolist():
-            if window.start <= at + (page << _PAGE_SHIFT) < window.end:
-                return int(at + (page << _PAGE_SHIFT))
-    return None
 
 
 def _outside_of_all(

@@ -9,7 +9,7 @@ from kgdbpatch.personality.base import KernelCall, Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["give_back", "keep", "maps_later", "system_call_entries"]
+__all__ = ["function", "give_back", "keep", "maps_later", "system_call_entries"]
 
 _ENTRIES = ("system_call_exception", "DoSyscall")
 _ALLOCATORS = ("module_alloc", "execmem_alloc")
@@ -18,7 +18,7 @@ _GIVER = "free_vm_area"
 _IOREMAP, _NO_GUARD = 0x1, 0x40  # of vm_struct's flags; the page behind is ours or another's
 
 
-def _function(image: Image, *names: str) -> int | None:
+def function(image: Image, *names: str) -> int | None:
     """Return the address of the first of these functions that the kernel has."""
     known = image.symbols.last(names)
     return next((known[name].address for name in names if name in known), None)
@@ -26,14 +26,14 @@ def _function(image: Image, *names: str) -> int | None:
 
 def system_call_entries(image: Image) -> tuple[Window, ...]:
     """Return the function that every system call comes through, before it is known which one it is."""
-    at = _function(image, *_ENTRIES)
+    at = function(image, *_ENTRIES)
     around = None if at is None else image.function_at(at)
     return () if at is None or around is None else (Window(at, around.end),)
 
 
 def maps_later(image: Image) -> bool:
     """Tell whether the kernel maps code near its own while it runs: modules, and what else is made anew."""
-    return _function(image, *_ALLOCATORS) is not None
+    return function(image, *_ALLOCATORS) is not None
 
 
 def keep(image: Image, window: Window) -> KernelCall | None:
@@ -41,14 +41,14 @@ def keep(image: Image, window: Window) -> KernelCall | None:
 
     It returns the range's structure, or 0 when some of it is taken.
     """
-    function = _function(image, *_KEEPERS)
-    if function is None or _function(image, _GIVER) is None:
+    keeper = function(image, *_KEEPERS)
+    if keeper is None or function(image, _GIVER) is None:
         return None
     size, flags = window.end - window.start, _IOREMAP | _NO_GUARD
-    return KernelCall(function, (size, flags, window.start, window.end, function))
+    return KernelCall(keeper, (size, flags, window.start, window.end, keeper))
 
 
 def give_back(image: Image, handle: int) -> KernelCall | None:
     """Return the call that ends what `keep` returned; the kernel forgets what was mapped there."""
-    function = _function(image, _GIVER)
-    return None if function is None else KernelCall(function, (handle,))
+    giver = function(image, _GIVER)
+    return None if giver is None else KernelCall(giver, (handle,))

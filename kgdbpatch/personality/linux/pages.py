@@ -1,0 +1,127 @@
+"""Pages that a Linux kernel maps where it is told to: its own page tables, filled by somebody else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kgdbpatch.personality.base import KernelCall, Window
+from kgdbpatch.personality.linux.reserve import function
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["LinuxPager", "first_mapped"]
+
+_PAGE_SHIFT = 12
+_PAGE = 1 << _PAGE_SHIFT
+_PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
+_BITS = _PAGE - 1
+_EXECUTABLE = 3  # SET_MEMORY_X, of change_memory_attr
+
+Read = Callable[[int, int], bytes]
+
+
+def first_mapped(read: Read, directory: int, base: int, window: Window, *, exactly: bool) -> int | None:
+    """Return the first address in a window that the kernel's page directory maps, or None.
+
+    ``directory`` is its physical address, ``base`` what addresses of the linear map are more than physical
+    ones. Unless ``exactly``, a page table will do although it is empty.
+    """
+    first, behind = window.start >> _PGDIR_SHIFT, -(-window.end >> _PGDIR_SHIFT)
+    entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
+    for index, entry in enumerate(entries, start=first):
+        at = index << _PGDIR_SHIFT
+        if entry and not exactly:
+            return at
+        pages = np.frombuffer(read(_table(entry, base), _PAGE), ">u4") if entry else np.zeros(0)
+        for page in np.flatnonzero(pages).tolist():
+            if window.start <= at + (page << _PAGE_SHIFT) < window.end:
+                return int(at + (page << _PAGE_SHIFT))
+    return None
+
+
+def _table(entry: int, base: int) -> int:
+    """Return where a page table is, by its entry in the directory: a physical address, or a linear one."""
+    at = entry & ~_BITS
+    return at - base if at >= base else at
+
+
+class LinuxPager:
+    """Fills the page tables of a kernel whose page directory is at the physical address ``directory``.
+
+    ``read`` reads physical memory, ``base`` as for `first_mapped`.
+    """
+
+    def __init__(self, image: Image, read: Read, directory: int, base: int) -> None:
+        self._image, self._read, self._directory, self._base = image, read, directory, base
+
+    @classmethod
+    def of(cls, image: Image, read: Read, directory: int, base: int) -> LinuxPager | None:
+        """Return one, or None for a kernel that lacks a function that is needed."""
+        pager = cls(image, read, directory, base)
+        needed = (pager._allocator(), function(image, "vfree"), function(image, "__pte_alloc_kernel"))
+        return None if None in needed else pager
+
+    def _allocator(self) -> KernelCall | None:
+        at = function(self._image, "module_alloc")
+        if at is not None:
+            return KernelCall(at, (_PAGE,))
+        at = function(self._image, "execmem_alloc")
+        return None if at is None else KernelCall(at, (0, _PAGE))  # EXECMEM_DEFAULT
+
+    def sample(self) -> KernelCall:
+        """Return the call that allocates a page of code, to see how the kernel maps it."""
+        call = self._allocator()
+        assert call is not None  # as is known by `of`
+        return call
+
+    def executable(self, page: int) -> KernelCall | None:
+        """Return the call that makes it one that is executed, where it is not by itself."""
+        at = function(self._image, "change_memory_attr")
+        return None if at is None else KernelCall(at, (page, 1, _EXECUTABLE))
+
+    def free(self, page: int) -> KernelCall:
+        """Return the call that frees it."""
+        at = function(self._image, "vfree")
+        assert at is not None  # as is known by `of`
+        return KernelCall(at, (page,))
+
+    def tables(self, window: Window) -> Sequence[KernelCall]:
+        """Return the calls that have the kernel allocate the page tables that it lacks for a window."""
+        at = function(self._image, "__pte_alloc_kernel")
+        pointers = self._image.lookup("swapper_pg_dir")
+        assert at is not None  # as is known by `of`
+        return [
+            KernelCall(at, (pointers + 4 * index, index << _PGDIR_SHIFT))
+            for index in range(window.start >> _PGDIR_SHIFT, -(-window.end >> _PGDIR_SHIFT))
+            if not self._word(self._directory + 4 * index)
+        ]
+
+    def entries(self, window: Window, physical: int, page: int) -> list[tuple[int, bytes]]:
+        """Return what to write where (physical) so that a window shows memory from ``physical`` on.
+
+        It is mapped as ``page`` is. Empty where there is no table, or that is not mapped.
+        """
+        at = self._place(page)
+        bits = self._word(at) & _BITS if at is not None else 0
+        found: list[tuple[int, bytes]] = []
+        for start in range(window.start, window.end, 1 << _PGDIR_SHIFT) if bits else ():
+            place, end = self._place(start), min(start + (1 << _PGDIR_SHIFT), window.end)
+            if place is None:
+                return []
+            frames = np.arange(start, end, _PAGE, dtype=np.int64) - window.start + physical
+            found.append((place, (frames | bits).astype(">u4").tobytes()))
+        return found
+
+    def _word(self, physical: int) -> int:
+        return int.from_bytes(self._read(physical, 4), "big")
+
+    def _place(self, address: int) -> int | None:
+        """Return where the entry of an address is; None without a page table."""
+        entry = self._word(self._directory + 4 * (address >> _PGDIR_SHIFT))
+        index = address >> _PAGE_SHIFT & (1 << _PGDIR_SHIFT - _PAGE_SHIFT) - 1
+        return _table(entry, self._base) + 4 * index if entry else None
