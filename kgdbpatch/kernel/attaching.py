@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from kgdbpatch import personality
+from kgdbpatch.component.kernel_calls import pending
 from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
 from kgdbpatch.errors import BadImage, DeadKernel, Misuse, Refused, TargetBusy, TargetTimeout
 from kgdbpatch.guests import Recipe
@@ -135,6 +136,8 @@ def _install(kernel: Kernel) -> None:
         try:
             header = kernel._install()
         except BaseException as error:
+            if pending(qemu.ram, kernel._text.arena.physical) is not None:
+                raise  # a thread comes back to what was written there
             with kernel._awake().stopped() as session:
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
             if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import Refused, WrongKernel
+from kgdbpatch.errors import Refused, TargetTimeout, WrongKernel
 from kgdbpatch.kernel.paging import page_entries
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ def install(
     cpus = qemu.cpus()
     if cpus > 1:
         raise Refused("mapping", f"the guest has {cpus} CPUs; the arena would be mapped for one only")
-    arena = reservation.choose()
     try:
+        arena = reservation.choose()
         pages = page_entries(component, reservation, reservation.pager(), arena)
         return component.install(arena, image.sha256, differences, pages)
-    except Refused:
-        reservation.give_back()
+    except (Refused, TargetTimeout):
+        with suppress(TargetTimeout):  # nobody makes a system call: the first error says so
+            reservation.give_back()
         raise
 
 
