@@ -43,12 +43,15 @@ _ENDS = [int(kind) for kind in (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI,
 
 
 def guess_functions(
-    code: Sequence[tuple[int, Words]], data: Sequence[tuple[int, Words]] = ()
+    code: Sequence[tuple[int, Words]], data: Sequence[tuple[int, Words]] = (), model: str = ""
 ) -> list[tuple[int, int]]:
-    """Return (address, bytes) of the functions that ``code`` (address, words) seems to consist of."""
-    program = Program(code, ())
+    """Return (address, bytes) of the functions that ``code`` (address, words) seems to consist of.
+
+    ``data`` (address, words) may point to them; ``model`` is the CPU's, as for `decode`.
+    """
+    program = Program(code, (), model)
     final = program.address[final_calls(program)]
-    sections = [_Section(address, words, final) for address, words in code if len(words)]
+    sections = [_Section(address, words, final, model) for address, words in code if len(words)]
     calls = np.concatenate([s.targets(Kind.CALL) for s in sections]) if sections else np.zeros(0, np.int64)
     pointers = np.concatenate([words.astype(np.int64) for _, words in data] or [np.zeros(0, np.int64)])
     found: list[tuple[int, int]] = []
@@ -63,9 +66,9 @@ def guess_functions(
 
 
 class _Section:
-    def __init__(self, address: int, words: Words, final: Indices) -> None:
+    def __init__(self, address: int, words: Words, final: Indices, model: str) -> None:
         self.address, self.words = address, words
-        self.decoded: Decoded = decode_array(words)
+        self.decoded: Decoded = decode_array(words, model)
         kind = self.decoded.kind
         trap = (kind == Kind.TRAP) & ((words >> np.uint32(21)) & np.uint32(31) == 31)
         ends = np.isin(kind, _ENDS) & ~self.decoded.conditional

@@ -158,7 +158,8 @@ def decode(word: int, address: int = 0, model: str = "") -> Instruction:
 
     Models differ by AltiVec alone here; "" has none.
     """
-    fields = _fields_of(word, altivec.MODEL) if altivec.has_altivec(model) else _fields_of(word)
+    vector = model and altivec.has_altivec(model)
+    fields = _fields_of(word, altivec.MODEL) if vector else _fields_of(word)
     found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
     found.__dict__.update(fields, address=address)
     primary = word >> 26

@@ -218,7 +218,7 @@ def with_functions(image: Image) -> Image:
 
     code = [(section.address, image.words(section)) for section in bare]
     data = [(section.address, image.words(section)) for section in image.sections if not section.executable]
-    return image.with_guessed(guess_functions(code, data))
+    return image.with_guessed(guess_functions(code, data, image.model))
 
 
 def _in_memory(name: str) -> Image:

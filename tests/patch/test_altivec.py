@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from analysis.code import BASE, assemble, link, needs_as
 
+from kgdbpatch.analysis.function_starts import guess_functions
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.image import Image
@@ -122,3 +123,27 @@ def test_altivec_unavailable_is_a_vector_of_a_74xx_and_its_room_nobodys(tmp_path
     assert set(with_altivec.vectors(linux, image)) - set(plain.vectors(linux, image)) == {0xC000_0F20}
     assert plain.vector_tails(linux, image)[0] == Window(0xC000_0F04, 0xC000_1000)
     assert with_altivec.vector_tails(linux, image)[0] == Window(0xC000_0F04, 0xC000_0F20)
+
+
+def test_functions_are_guessed_through_altivec() -> None:
+    words = assemble(
+        """
+        .machine altivec
+        stwu 1,-16(1)
+        mflr 0
+        stw 0,20(1)
+        bl 1f
+        lwz 0,20(1)
+        mtlr 0
+        addi 1,1,16
+        blr
+1:      stwu 1,-16(1)
+        vxor 1,1,1
+        stwu 1,-32(1)
+        mflr 0
+        addi 1,1,48
+        blr
+        """
+    )
+    assert guess_functions([(BASE, words)], (), MODEL) == [(BASE, 32), (BASE + 32, 24)]
+    assert guess_functions([(BASE, words)]) != guess_functions([(BASE, words)], (), MODEL)
