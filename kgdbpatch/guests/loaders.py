@@ -51,10 +51,26 @@ def _fitting(recipe: Recipe, kernel: Path, directory: Path) -> Path:
         return kernel if inner.data == data else _placed(directory, inner.data)
     if _kind(data) in machine.kernels:
         return kernel
+    if _kind(inner.data) == "elf" and "raw" in machine.kernels:
+        return _placed(directory, _flat(kernel))
     taken = " or ".join(machine.kernels)
     raise BadImage(
         kernel, f"machine '{machine.name}' boots {taken} files, this is {_kind(inner.data)} inside"
     )
+
+
+def _flat(kernel: Path) -> bytes:
+    """Return what an ELF kernel's memory holds, from its first byte on, where it starts; or `BadImage`."""
+    from kgdbpatch.image import Image
+
+    image = Image.load(kernel)
+    held = [section for section in image.sections if section.data]
+    first = min(section.address for section in held)
+    if image.entry != first:
+        raise BadImage(
+            kernel, "it starts elsewhere than at its first byte, where this machine would start it"
+        )
+    return image.read(first, max(section.address + len(section.data) for section in held) - first)
 
 
 def _by_qemu(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:

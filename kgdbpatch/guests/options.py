@@ -197,7 +197,7 @@ def _plan(table: dict[str, Any], options: BootOptions, path: Path) -> tuple[int,
     if used is None and options.append is None and known is not None:
         used = known
     if used is None:
-        memory = options.memory or -(-MemoryPlan().memory // step) * step
+        memory = options.memory or min(-(-MemoryPlan().memory // step) * step, board.max_memory_mib)
         return memory, memory
     given = options.memory or (table.get("memory_mib") if known else None)
     memory = given or min(-(-used // step) * step + step, board.max_memory_mib)

@@ -137,6 +137,8 @@ class Recipe:
             description = replace(description, cpu=table["cpu"])
         if table.get("smp", 1) < 1:
             raise ValueError("'smp' is a number of CPUs, 1 or more")
+        if table.get("smp", 1) > 1 and description.smp_binary:
+            description = replace(description, binary=description.smp_binary)
         default = MemoryPlan()
         plan = MemoryPlan(
             table.get("memory_mib", default.memory), table.get("announced_mib", default.announced)

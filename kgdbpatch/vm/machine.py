@@ -27,7 +27,7 @@ class MachineDescription:
     character device's id. ``kernels`` is what ``-kernel`` takes on this board (``elf``, ``uimage``,
     ``raw``), ``drive`` what ``-drive`` needs besides a file. RAM is a multiple of ``memory_step_mib``. With
     ``starts_at_first_byte`` a kernel of ``-kernel`` is put at a place of the board's and started at its
-    first byte, wherever it was linked for.
+    first byte, wherever it was linked for. ``smp_binary`` is the program for several CPUs, if another one.
     """
 
     name: str
@@ -43,6 +43,7 @@ class MachineDescription:
     drive: str = ""
     memory_step_mib: int = 1
     starts_at_first_byte: bool = False
+    smp_binary: str = ""
 
     @classmethod
     def load(cls, name: str | Path) -> MachineDescription:
@@ -93,6 +94,7 @@ class MachineDescription:
             drive=_text(table, "drive") if "drive" in table else "",
             memory_step_mib=step,
             starts_at_first_byte=_flag(table, "starts_at_first_byte"),
+            smp_binary=_text(table, "smp_binary") if "smp_binary" in table else "",
         )
 
 

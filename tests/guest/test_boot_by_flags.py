@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.conftest import Cli, guest_cli
-from guests.kernels import bare
+from guests.kernels import link
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.guests import Recipe
@@ -21,27 +21,54 @@ __all__ = ["guest_cli"]  # the fixture
 
 CONSOLE = "console=ttyPZ0 powersave=off"
 NAME = f"flags-{os.getpid()}"
-# of QEMU's board bamboo: the first serial port (hw/ppc/ppc440_bamboo.c), a 16550
+# where the boards of QEMU have their first serial port, a 16550 (their sources in hw/ppc)
+UART = {
+    "40p": 0x8000_03F8,
+    "bamboo": 0xEF60_0300,
+    "mpc8544ds": 0xE000_4500,
+    "ppce500": 0xE000_4500,
+    "ref405ep": 0xEF60_0300,
+    "virtex-ml507": 0x83E0_1003,
+}
+# MAS0 to MAS3 and MAS7, the high part of the physical address: a MiB at 0xe0000000, entered into TLB1
+TLB = """
+    lis 3,0x1001; mtspr 624,3
+    lis 3,0x8000; ori 3,3,0x500; mtspr 625,3
+    lis 3,0xe000; ori 3,3,0xa; mtspr 626,3
+    lis 3,0xe000; ori 3,3,0x5; mtspr 627,3
+    li 3,{high}; mtspr 944,3
+    .long 0x7c0007a4 # tlbwe
+    isync
+"""
+HIGH = {"mpc8544ds": 0, "ppce500": 15}
 HELLO = """
     .globl _start
 _start:
-    lis 4,0xef60
-    ori 4,4,0x0300
-    lis 5,text@ha
-    addi 5,5,text@l
-1:  lbz 3,0(5)
+    {tlb}
+    bl 1f
+1:  mflr 5
+    addi 5,5,text-1b
+    lis 4,{uart}@h
+    ori 4,4,{uart}@l
+2:  lbz 3,0(5)
     cmpwi 3,0
-    beq 2f
+    beq 3f
     stb 3,0(4)
     addi 5,5,1
-    b 1b
-2:  mfmsr 3
+    b 2b
+3:  mfmsr 3
     ori 3,3,0x8000
     mtmsr 3
-3:  b 3b
-    .data
-text: .asciz "hello, bamboo\\n"
+4:  b 4b
+text: .asciz "hello, {board}\\n"
+    .balign 4
 """
+
+
+def hello(board: str, path: Path) -> Path:
+    """Make a program that says hello on a board, wherever it lies."""
+    tlb = TLB.format(high=HIGH[board]) if board in HIGH else ""
+    return link(HELLO.format(board=board, uart=UART[board], tlb=tlb), path, "-Wl,-Ttext=0,-n")
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +157,32 @@ def test_one_that_does_not_come_up_leaves_nothing(guest_cli: Cli, linux: Recipe)
         assert NAME not in guest_cli("ps").out
 
 
-@pytest.mark.usefixtures("ended")
-def test_another_board(guest_cli: Cli, tmp_path: Path) -> None:
-    kernel = bare(tmp_path, HELLO)
-    words = ["--machine", "bamboo", "--kernel", kernel, "--ready", "hello, b", "--json"]
-    booted = guest_cli("boot", NAME, *words)
+def boots(guest_cli: Cli, board: str, path: Path, *words: str) -> None:
+    booted = guest_cli(
+        "boot", NAME, "--machine", board, "--kernel", path, "--ready", "hello, ", *words, "--json"
+    )
     assert booted.code == 0, booted.err
     assert booted.json["unpatchable"]
+    assert guest_cli("log", NAME, "--console").out.endswith(f"hello, {board}\n")
+
+
+@pytest.mark.usefixtures("ended")
+def test_another_board(guest_cli: Cli, tmp_path: Path) -> None:
+    boots(guest_cli, "bamboo", hello("bamboo", tmp_path / "kernel"))
     assert guest_cli("apply", NAME, "_start", "--count").code == 3
-    assert guest_cli("log", NAME, "--console").out == "hello, bamboo\n"
     assert guest_cli("ps", NAME, "--json").json["state"] == "running"
+
+
+@pytest.mark.usefixtures("ended")
+def test_two_cpus(guest_cli: Cli, tmp_path: Path) -> None:
+    boots(guest_cli, "ppce500", hello("ppce500", tmp_path / "kernel"), "--smp", "2")
+    cpus = Qemu.attach(NAME).qmp("query-cpus-fast")
+    assert isinstance(cpus, list)
+    assert len(cpus) == 2
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize("board", UART)
+def test_every_board(guest_cli: Cli, board: str, tmp_path: Path) -> None:
+    boots(guest_cli, board, hello(board, tmp_path / "kernel"))

@@ -16,6 +16,7 @@ from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.hidden import LEAST, comfortable, fits, hiding, no_hidden_memory, told
 from kgdbpatch.guests.options import BootOptions, ordered
 from kgdbpatch.guests.written import written
+from kgdbpatch.vm.machine import machines
 
 from .kernels import bare, linux
 
@@ -200,6 +201,21 @@ def test_hidden_is_what_the_command_line_hides(
     recipe = ordered("x", BootOptions(machine=machine, kernel=vmlinux, append=append, memory=memory))
     assert (recipe.memory.memory, recipe.memory.announced) == plan
     assert (recipe.nothing_hidden is None) == (plan[0] > plan[1])
+
+
+@pytest.mark.parametrize("machine", machines())
+def test_a_board_is_given_memory_that_it_takes(vmlinux: Path, machine: str) -> None:
+    for append in (None, "mem=64M"):
+        recipe = ordered("x", BootOptions(machine=machine, kernel=vmlinux, append=append, loader="as-is"))
+        board = recipe.machine
+        assert 0 < recipe.memory.memory <= board.max_memory_mib
+        assert recipe.memory.memory % board.memory_step_mib == 0
+        assert (recipe.nothing_hidden is None) == (append is not None)
+
+
+def test_several_cpus_may_need_another_program(vmlinux: Path) -> None:
+    for cpus, binary in ((None, "qemu-system-ppc"), (2, "qemu-system-ppc64")):
+        assert ordered("x", BootOptions("ppce500", vmlinux, smp=cpus)).machine.binary == binary
 
 
 @pytest.mark.parametrize(

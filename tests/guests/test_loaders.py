@@ -116,6 +116,16 @@ def test_device_starts_it_where_it_says(tmp_path: Path) -> None:
     assert "loader,addr=0x100000,cpu-num=0" in words
 
 
+def test_of_an_elf_file_a_board_for_raw_ones_gets_the_memory(tmp_path: Path) -> None:
+    kernel = linux(tmp_path)
+    objcopy("-O", "binary", kernel, tmp_path / "Image")
+    assert given(kernel, "40p", tmp_path).read_bytes() == (tmp_path / "Image").read_bytes()
+    late = link("nop\n.globl _start\n_start: b .\n", tmp_path / "late", "-Wl,-Ttext=0,-n")
+    shutil.rmtree(tmp_path / "guest")
+    with pytest.raises(BadImage, match="starts elsewhere"):
+        given(late, "40p", tmp_path, loader="qemu")
+
+
 def test_a_kernel_that_lies_on_a_disk_is_not_given(tmp_path: Path) -> None:
     kernel = linux(tmp_path)
     recipe = ordered("x", BootOptions(machine="mac99", kernel=kernel, ready="x", loader="firmware"))
