@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from analysis.code import link, needs_as
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import header_checksum
-from kgdbpatch.cpu.ppc6xx import vectors
+from kgdbpatch.cpu.ppc6xx.vectors import VECTORS
+from kgdbpatch.cpu.vectors import Vectors
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.running import RunningText
+from kgdbpatch.patch.trap import HOOK_SIZE
 from kgdbpatch.personality import personality
 from kgdbpatch.vm.ram import Ram
 
@@ -67,8 +70,64 @@ def test_a_kernel_without_named_vector_sections_is_read(physical: int, tmp_path:
 def test_vectors_are_known_by_their_physical_addresses(tmp_path: Path) -> None:
     linux = personality("linux")
     image = _kernel(tmp_path, 0xC0000000, 0)
-    assert vectors.vectors(linux, image) == tuple(0xC0000000 + at for at in vectors.VECTORS)
-    assert vectors.shift(linux, image) == 0xC0000000
+    assert VECTORS.places(linux, image) == tuple(0xC0000000 + at for at in VECTORS.offsets)
+    assert VECTORS.shift(linux, image) == 0xC0000000
     image = _kernel(tmp_path, 0xC0100000, 0x100000)
-    assert vectors.vectors(linux, image) == ()
-    assert vectors.shift(linux, image) is None
+    assert VECTORS.places(linux, image) == ()
+    assert VECTORS.shift(linux, image) is None
+
+
+# Timers of the 4xx (PPC405 UM, table 5-1): three vectors within what one has elsewhere.
+FOUR = Vectors((0x100, 0x200, 0x300, 0x600, 0x700, 0x1000, 0x1010, 0x1020, 0x1100), 0x600)
+CODE_OF_FOUR = """
+        .macro vector at, leaves
+        .org    \\at
+        mtspr   272,3
+        .if     \\leaves
+        b       f
+        .endif
+        .endm
+        vector  0x100,1
+        vector  0x200,0
+        vector  0x300,1
+        vector  0x600,1
+        vector  0x700,1
+        vector  0x1000,1
+        vector  0x1010,0
+        vector  0x1020,1
+        vector  0x1100,1
+        .org    0x1200
+        .globl  f
+        .type   f,@function
+f:      blr
+        .size   f,.-f
+"""
+
+
+def test_a_family_with_vectors_elsewhere_gives_their_offsets_alone(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("SECTIONS { . = 0xc0000000; .text : AT(0) { *(.text) } }")
+    image, linux = link(CODE_OF_FOUR, tmp_path, "-T", script), personality("linux")
+    base = 0xC000_0000
+    assert FOUR.places(linux, image) == tuple(base + at for at in FOUR.offsets)
+    tails = [(window.start - base, window.end - base) for window in FOUR.tails(linux, image)]
+    assert tails == [
+        (0x108, 0x200),
+        (0x308, 0x400),  # 0x200 has code that runs on
+        (0x608, 0x700),
+        (0x708, 0x800),
+        (0x1008, 0x1010),  # ends at the next timer's; that one's runs on
+        (0x1028, 0x1100),
+        (0x1108, 0x1200),
+    ]
+
+    def words(at: int, count: int) -> npt.NDArray[np.uint32]:
+        return np.frombuffer(image.read(at, 4 * count), ">u4").astype(np.uint32)
+
+    hook = FOUR.hook(linux, image, 0x10_0000, words)
+    assert hook is not None
+    assert (hook.vector - base, hook.at + HOOK_SIZE - base, hook.shift) == (0x600, 0x700, base)
+    assert FOUR.free_words(linux, image, 64, words) == base + 0x1200 - 64
+    elsewhere = replace(FOUR, program=0x1100)
+    assert elsewhere.free_words(linux, image, 64, words) == base + 0x1100 - 64, "not where the hook would be"
+    assert replace(FOUR, program=0x1300).hook(linux, image, 0x10_0000, words) is None, "no such vector"

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from kgdbpatch.cpu.ppc6xx.vectors import vectors
+from kgdbpatch.cpu.ppc6xx.vectors import VECTORS
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.patch.request import Asked
@@ -49,7 +49,7 @@ def test_what_no_force_overrides(kernel: Kernel, site: str | int, payload: Asked
 def test_exception_code_is_counted_by_force(kernel: Kernel) -> None:
     """Each exception passes one vector, then the code that all of them share."""
     ram = kernel.qemu.ram
-    every = vectors(personality(kernel), kernel.image)
+    every = VECTORS.places(personality(kernel), kernel.image)
     shared, end = max(every) + 0x100, kernel["exception_exit"].end
     before = ram.read(0, end)
     sites = [first_site(kernel, vector) for vector in every]
@@ -81,7 +81,7 @@ def test_exception_code_is_counted_by_force(kernel: Kernel) -> None:
 @pytest.mark.linux
 @pytest.mark.kernel("linux")
 def test_exception_code_of_linux_is_left_alone(kernel: Kernel) -> None:
-    vector = vectors(personality(kernel), kernel.image)[0]
+    vector = VECTORS.places(personality(kernel), kernel.image)[0]
     with pytest.raises(Refused, match="not on every kernel") as refused:
         kernel.patch(vector, asm="nop", force=True)
     assert refused.value.rule == "untranslated"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kgdbpatch.component.ports import Session
+    from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality.base import Personality, Window
@@ -112,23 +113,23 @@ class Ppc6xx:
         """Return where the hashed page table is: SDR1 (PEM 7.6.1.1)."""
         return mmu.page_table(session.register("sdr1"))
 
+    @property
+    def _vectors(self) -> Vectors:
+        from kgdbpatch.cpu.ppc6xx.vectors import ALTIVEC, VECTORS  # on use: it decodes
+
+        return ALTIVEC if self.altivec else VECTORS
+
     def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
         """Return the virtual addresses of the exception vectors, those that the image holds."""
-        from kgdbpatch.cpu.ppc6xx import vectors  # here and below on use: it decodes
-
-        return vectors.vectors(personality, image, altivec=self.altivec)
+        return self._vectors.places(personality, image)
 
     def vector_shift(self, personality: Personality, image: Image) -> int | None:
         """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
-        from kgdbpatch.cpu.ppc6xx import vectors
-
-        return vectors.shift(personality, image)
+        return self._vectors.shift(personality, image)
 
     def vector_tails(self, personality: Personality, image: Image) -> list[Window]:
         """Return the unused bytes behind each vector's code."""
-        from kgdbpatch.cpu.ppc6xx import vectors
-
-        return vectors.tails(personality, image, altivec=self.altivec)
+        return self._vectors.tails(personality, image)
 
     def free_words(
         self,
@@ -138,9 +139,7 @@ class Ppc6xx:
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> int | None:
         """Return the virtual address of ``size`` unused bytes behind a vector's code, or None."""
-        from kgdbpatch.cpu.ppc6xx import vectors
-
-        return vectors.free_words(personality, image, size, words)
+        return self._vectors.free_words(personality, image, size, words)
 
     def trap_hook(
         self,
@@ -150,9 +149,7 @@ class Ppc6xx:
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
-        from kgdbpatch.cpu.ppc6xx import vectors
-
-        return vectors.hook(personality, image, table, words, altivec=self.altivec)
+        return self._vectors.hook(personality, image, table, words)
 
 
 def _missing(layout: Layout) -> list[str]:
