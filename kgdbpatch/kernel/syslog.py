@@ -68,7 +68,7 @@ class Log:
         start = self._personality.log_seconds(time)
         if start is None:
             raise Misuse(f"'{time}' is no time as this guest prints it")
-        of_day = re.fullmatch(r"\d+:\d+:\d+", time) is not None
+        of_day = re.fullmatch(self._personality.time_of_day, time) is not None
         latest = -1.0
 
         def is_late(line: LogLine) -> bool:

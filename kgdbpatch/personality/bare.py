@@ -27,6 +27,7 @@ class Bare(Personality):
     kernel_format = "elf"
     panic = r"(?!)"
     untranslated_sections = frozenset()
+    told = frozenset({"panic", "oops", "log"})
 
     def __init__(
         self,

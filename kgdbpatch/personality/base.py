@@ -177,12 +177,19 @@ class Personality(ABC):
     complaint: ClassVar[str] = r"(?!)"  # regex on a console line: the kernel found something wrong with it
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
     vectors_executable: ClassVar[bool] = False  # the kernel's own mapping of its text holds them, too
+    time_of_day: ClassVar[str] = r"(?!)"  # regex on a time of `log_seconds` that names no day
+    told: ClassVar[frozenset[str]] = frozenset()  # regexes of a recipe that `__init__` takes, by name
 
-    def __init__(self, memory: MemoryPlan | None = None) -> None:
+    def __init__(self, memory: MemoryPlan | None = None, **lines: str) -> None:
         self.memory = memory or MemoryPlan()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory})"
+
+    @classmethod
+    def recognises(cls, image: Image) -> bool:
+        """Tell whether a kernel's file looks like one of this system: by its format, tables and symbols."""
+        return False
 
     def checked(self, image: Image) -> Image:
         """Return a kernel's image; raise `BadImage` for one that no guest of this kind runs."""

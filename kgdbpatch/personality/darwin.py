@@ -35,6 +35,12 @@ class Darwin(Personality):
     kernel_format = "mach-o"
     panic = r"^panic\(cpu \d+\)"
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
+    time_of_day = r"\d+:\d+:\d+"
+
+    @classmethod
+    def recognises(cls, image: Image) -> bool:
+        """Tell whether the file is Mach-O."""
+        return image.format == "mach-o"
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``Nov 23 05:36:05 host mach_kernel: message``."""

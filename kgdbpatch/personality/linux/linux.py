@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Linux", "kernel_option"]
 
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
+_KNOWN_BY = ("linux_banner", "__start___ex_table")
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
@@ -53,6 +54,12 @@ class Linux(Personality):
     complaint = r"\bBUG: |rcu: INFO: .*\bstall"
     untranslated_sections = frozenset({".head.text"})
     vectors_executable = True
+
+    @classmethod
+    def recognises(cls, image: Image) -> bool:
+        """Tell whether the file has Linux's exception table or banner."""
+        named = any(section.name == "__ex_table" for section in image.sections)
+        return named or bool(image.symbols.last(_KNOWN_BY))
 
     def parse_log(self, line: str) -> LogLine | None:
         """Parse ``[    1.234567] message``; the source is ``kernel``, or ``init`` for init's own lines."""
