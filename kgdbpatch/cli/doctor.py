@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
+
+from kgdbpatch.cli import completion
 from kgdbpatch.cli.options import AsJson
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.errors import MissingTool
@@ -11,15 +15,28 @@ from kgdbpatch.errors import MissingTool
 __all__ = ["doctor"]
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A running guest.", show_default=False, autocompletion=completion.guests
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Say which programs kgdbpatch finds, what each is for, and how to install what is missing.
 
-    Exits with 4 when one is missing without which no guest can be booted.
+    With NAME: what works on that guest, what does not, and why. Without, exits with 4 when a program is
+    missing without which no guest can be booted.
 
     \b
-    Example:
+    Examples:
       kgdbpatch doctor
+      kgdbpatch doctor darwin --json
     """
+    if name is not None:
+        _guest(name, as_json)
+        return
     from kgdbpatch.kernel.doctor import examine
 
     found = examine()
@@ -36,3 +53,20 @@ def doctor(as_json: AsJson = False) -> None:
     if missing:
         told = ", ".join(f"{one.name} {one.problem}" for one in missing)
         raise MissingTool(f"{told} (Debian: {' '.join(sorted({one.package for one in missing}))})")
+
+
+def _guest(name: str, as_json: bool) -> None:
+    from kgdbpatch.cli.waiting import progress
+    from kgdbpatch.kernel.guest_doctor import examine
+
+    with progress(f"examining {name}"):
+        found = examine(name)
+    if as_json:
+        for one in found:
+            json_line({"name": name, **asdict(one)})
+        return
+    rows = [
+        (one.topic, "yes" if one.works else "no", "; ".join(filter(None, (one.found, one.reason))))
+        for one in found
+    ]
+    table(("WHAT", "WORKS", "BY OR WHY NOT"), rows)

@@ -51,6 +51,4 @@ class AttachedWatch(Watch):
 
     def _observe(self, *, need_line: bool) -> str | None:
         """Return why the kernel seems to hang; None where it does something, or nobody can be asked."""
-        if not cast(AttachedQemu, self._qemu).attachment.qmp:
-            return None
-        return super()._observe(need_line=need_line)
+        return super()._observe(need_line=need_line) if self._qemu.observable else None

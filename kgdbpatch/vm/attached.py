@@ -52,6 +52,11 @@ class AttachedQemu(Qemu):
         return self._record.attached
 
     @property
+    def observable(self) -> bool:  # type: ignore[override]
+        """Whether its CPUs can be looked at while they run: by a QMP monitor alone."""
+        return bool(self.attachment.qmp)
+
+    @property
     def gdb_socket(self) -> Path:
         """The socket of QEMU's GDB server: a link to it in the guest's directory, or ``HOST:PORT``."""
         address = self.attachment.address
@@ -80,6 +85,13 @@ class AttachedQemu(Qemu):
             yield
         finally:
             self._session = before
+            if "ram" in self.__dict__:
+                self.ram.forget()
+
+    @property
+    def stopped_now(self) -> bool:
+        """Whether a debugger of this process has the guest stopped."""
+        return self._session is not None
 
     @contextmanager
     def looking(self) -> Iterator[Session]:
@@ -122,13 +134,14 @@ class AttachedQemu(Qemu):
 
     def savevm(self, tag: str, *, deadline: float | None = None) -> None:
         """Refuse: raise `Misuse`."""
-        raise self._no_snapshots()
+        raise self.no_snapshots()
 
     def loadvm(self, tag: str, *, deadline: float | None = None) -> None:
         """Refuse: raise `Misuse`."""
-        raise self._no_snapshots()
+        raise self.no_snapshots()
 
-    def _no_snapshots(self) -> Misuse:
+    def no_snapshots(self) -> Misuse:
+        """Return the error that says why there are none."""
         return Misuse(
             f"guest '{self.name}' was not booted by kgdbpatch, which keeps snapshots in a drive that it "
             "gives to guests at boot: take them with QEMU's own 'savevm'"

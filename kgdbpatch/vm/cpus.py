@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from kgdbpatch.errors import Misuse
 from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Glance", "glances"]
@@ -35,6 +36,10 @@ def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:
 
     Raises `TargetTimeout` when another client holds QEMU's monitor for ``deadline`` seconds.
     """
+    if not qemu.observable:
+        raise Misuse(
+            f"guest '{qemu.name}' was attached to without --qmp: its CPUs are not seen while they run"
+        )
     from kgdbpatch.vm.qmp import qmp_again  # on use: asyncio is slow to import
 
     command = {"command-line": "info registers -a"}

@@ -6,7 +6,9 @@ to a file; or by stops of the debugger. What is read is a copy of that moment.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,8 @@ __all__ = ["MonitorRam", "ProcessRam", "StoppedRam"]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _USED = 0b11 << 62  # of an entry of pagemap (proc(5)): the page is in memory, or swapped out
 _ENTRY = 8  # bytes
+_BLOCK, _MOST = 1 << 16, 1 << 20  # bytes that a stop reads at least, and from which on nothing is kept
+_FRESH = 1.0  # seconds
 
 
 class _Copied:
@@ -40,6 +44,9 @@ class _Copied:
         if address < 0 or size < 0 or address + size > self.size:
             raise MemoryFault(f"no RAM at physical 0x{address:08x}..0x{address + size:08x}", address)
         return self._copy(address, size) if size else b""
+
+    def forget(self) -> None:
+        """Keep nothing of what was read; here, nothing is kept."""
 
     def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
         """Return ``size`` bytes as an array; it does not change. Raises `MemoryFault` outside the RAM."""
@@ -101,7 +108,38 @@ class ProcessRam(_Copied):
         yield from ((start, end) for start, end in edges.tolist())
 
 
-class MonitorRam(_Copied):
+class _ByStops(_Copied):
+    """RAM that a stop may be needed for: what was read just before is not read again.
+
+    While a debugger has the guest stopped anyway, it is.
+    """
+
+    live = False
+
+    def __init__(self, qemu: AttachedQemu, size: int) -> None:
+        super().__init__(qemu, size)
+        self._kept: dict[int, tuple[float, bytes]] = {}  # block ─► when it was read, and what it held
+
+    def forget(self) -> None:
+        """Read everything anew: the guest was stopped, and perhaps written to."""
+        self._kept.clear()
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return a copy of ``size`` bytes, which may be a second old; or `MemoryFault`, outside the RAM."""
+        if self.live or self._qemu.stopped_now or not size or size > _MOST:
+            return super().read(address, size)
+        first, last = address // _BLOCK, (address + size - 1) // _BLOCK
+        oldest = time.monotonic() - _FRESH
+        if any(self._kept.get(block, (-math.inf,))[0] < oldest for block in range(first, last + 1)):
+            start, end = first * _BLOCK, min((last + 1) * _BLOCK, self.size)
+            data, now = super().read(start, max(end, address + size) - start), time.monotonic()
+            for block in range(first, last + 1):
+                self._kept[block] = now, data[(block - first) * _BLOCK :][:_BLOCK]
+        held = b"".join(self._kept[block][1] for block in range(first, last + 1))
+        return held[address - first * _BLOCK :][:size]
+
+
+class MonitorRam(_ByStops):
     """RAM as QEMU's monitor writes it to a file in the guest's directory (``pmemsave``)."""
 
     def __init__(self, qemu: AttachedQemu, size: int) -> None:
@@ -130,10 +168,8 @@ class MonitorRam(_Copied):
         return data
 
 
-class StoppedRam(_Copied):
+class StoppedRam(_ByStops):
     """RAM as the debugger reads it: the guest stands still meanwhile, if it does not already."""
-
-    live = False
 
     def _copy(self, address: int, size: int) -> bytes:
         with self._qemu.looking() as session:

@@ -58,6 +58,7 @@ class Qemu:
     """
 
     foreign = False  # started by somebody else
+    observable = True  # its CPUs can be looked at while they run
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
         self._record, self._process = record, process

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kgdbpatch.errors import Misuse
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.errors import Misuse, TargetBusy, TargetLost, UnknownGuest, WrongKernel
+from kgdbpatch.image import Image
+from kgdbpatch.kernel import Kernel, catalog
 from kgdbpatch.kernel.attaching import attach, detach
+from kgdbpatch.kernel.guest_doctor import examine
 from kgdbpatch.vm import runtime
 
 from .by_hand import ByHand, started
@@ -56,6 +61,55 @@ def test_nothing_but_a_gdb_server_is_needed(darwin: ByHand) -> None:
     assert (done.removed, done.restored) == (2, True)
     assert "bare-gdb" not in [guest.name for guest in runtime.guests()]
     assert darwin.runs()
+
+
+def test_what_is_refused_by_name(darwin: ByHand, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    image = Image.load(darwin.kernel)
+    code = max(image.code_sections(), key=lambda section: section.size)
+    raw = bytearray(darwin.kernel.read_bytes())
+    at = raw.index(code.data[:64])
+    raw[at : at + code.size] = bytes(4 * (code.size // 4))
+    other.write_bytes(raw)
+    with pytest.raises(WrongKernel, match="is not the kernel that runs"):
+        attach("mine", darwin.gdb, other)
+    attach("mine", darwin.gdb, darwin.kernel).close()
+    try:
+        with pytest.raises(Misuse, match="attached to already: it is called 'mine'"):
+            attach("again", darwin.gdb, darwin.kernel)
+        with pytest.raises(Misuse, match="detach it"):
+            Kernel.boot("darwin", "mine")
+        with socket.socket(socket.AF_UNIX) as debugger, Kernel.attach("mine", wait=0) as kernel:
+            debugger.connect(darwin.gdb.removeprefix("unix:"))
+            debugger.sendall(b"+$?#3f")
+            assert debugger.recv(1)
+            with pytest.raises(TargetBusy, match=f"another debugger, process {os.getpid()}"):
+                kernel.patch("run_netisr", count=True)
+        darwin.resume()  # that debugger left it stopped
+        found = {trait.topic: trait for trait in examine("mine")}
+        assert {topic for topic, trait in found.items() if not trait.works} == {
+            *("log", "hangs", "resets", "snapshots")
+        }
+        assert "without a stop" in found["ram"].found
+        assert "--console" in found["log"].reason
+    finally:
+        detach("mine")
+    with pytest.raises(UnknownGuest):
+        catalog.guest("mine")
+
+
+def test_one_that_has_ended_is_told_and_forgotten() -> None:
+    with started("darwin") as guest:
+        attach("short", guest.gdb, guest.kernel).close()
+        guest.process.kill()
+        guest.process.wait()
+        found = catalog.guest("short")
+        assert (found.state, "has ended" in found.reason) == ("ended", True)
+        with pytest.raises(TargetLost, match="detach short"):
+            Kernel.attach("short")
+        done = detach("short")
+        assert (done.restored, "has ended" in done.reason) == (False, True)
+    assert "short" not in catalog.names()
 
 
 @pytest.mark.parametrize("monitor", [True, pytest.param(False, marks=pytest.mark.soak)])
