@@ -132,8 +132,7 @@ class ComponentClient:
             )
             self._clear(stop, arena.physical + layout.TABLE_OFFSET, layout.RECORDS * layout.RECORD.itemsize)
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
-            if entries.size:
-                stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
+            stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
             state = self._state(arena)
@@ -355,8 +354,6 @@ class ComponentClient:
         arena = self.arena(header.arena)
         everything = arena.table()
         table = everything.select(everything.raw["state"] == State.RETIRED)
-        if not len(table):
-            return []
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
@@ -370,7 +367,7 @@ class ComponentClient:
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()
         commands = out_of_tails(arena, table.raw[~pinned])
-        if freed:
+        if freed or header.hook is not None:  # which a trap on its way has kept
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._lead_traps(arena, stop, left, freed)
         commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]

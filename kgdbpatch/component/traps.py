@@ -19,7 +19,7 @@ from kgdbpatch.vm.ram import Readable
 if TYPE_CHECKING:
     from kgdbpatch.patch.plan import Plan
 
-__all__ = ["Traps", "hook_in", "hook_out", "lead_traps", "trap_sites"]
+__all__ = ["Traps", "lead_traps", "trap_sites"]
 
 _EMPTY, _GONE = 0, 1  # as sites
 
@@ -79,7 +79,7 @@ class Traps:
         return [Command(Op.STORE, self._entry(at), mark) for at in changed]
 
 
-def hook_in(arena: Arena, hook: Hook) -> list[Command]:
+def _hook_in(arena: Arena, hook: Hook) -> list[Command]:
     """Return the commands that write the hook, record it in the header and lead the vector to it."""
     fields = {
         "hook_vector": hook.vector,
@@ -93,11 +93,15 @@ def hook_in(arena: Arena, hook: Hook) -> list[Command]:
     return [*commands, Command(Op.SPLICE, hook.vector - hook.shift, hook.original, hook.splice)]
 
 
-def hook_out(arena: Arena, hook: Hook) -> list[Command]:
-    """Return the commands that give the vector back and leave no trace of the hook."""
-    gone = [*hook.words(), *hook.kept()]
+def _hook_out(ram: Readable, arena: Arena, hook: Hook) -> list[Command]:
+    """Return the commands that give the vector back and leave no trace of the hook.
+
+    A vector that something else has written to by now is left alone. The guest is stopped.
+    """
+    vector, gone = hook.vector - hook.shift, [*hook.words(), *hook.kept()]
+    ours = int.from_bytes(ram.read(vector, 4), "big") == hook.splice
     return [
-        Command(Op.SPLICE, hook.vector - hook.shift, hook.splice, hook.original),
+        *([Command(Op.SPLICE, vector, hook.splice, hook.original)] if ours else []),
         *(Command(Op.STORE, at - hook.shift, 0) for at in gone),
         Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE),
         Command(Op.STORE, _header(arena, "hook_at"), 0),
@@ -117,7 +121,7 @@ def trap_sites(ram: Readable, arena: Arena, plans: Sequence[Plan], hook: Hook | 
         return []
     traps = Traps(ram, arena)
     commands = [command for plan in plans for command in traps.put(plan.site, plan.body)]
-    return commands if hook is None else [*commands, *hook_in(arena, hook)]
+    return commands if hook is None else [*commands, *_hook_in(arena, hook)]
 
 
 def lead_traps(
@@ -135,4 +139,4 @@ def lead_traps(
     commands: list[Command] = []
     for site in sites:
         commands += traps.put(site, bodies[site]) if site in bodies else traps.drop(site)
-    return commands if bodies or hook is None else [*commands, *hook_out(arena, hook)]
+    return commands if bodies or hook is None else [*commands, *_hook_out(ram, arena, hook)]

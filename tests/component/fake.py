@@ -94,6 +94,8 @@ class FakeMachine:
         self.no_pages = False  # the page table is full
         self.stops = self.resumed = 0
         self.obeyed: list[Op] = []
+        self.orders: list[tuple[Op, int, int]] = []  # the same, with two operands
+        self.at_stop: Callable[[], None] = lambda: None  # what the guest does just before it is stopped
         self.pause = 0.0
         self.fuse: int | None = None
         self._later: list[Callable[[], None]] = []  # orders put off, as a session does
@@ -116,6 +118,7 @@ class FakeMachine:
     @contextmanager
     def stopped(self) -> Iterator[FakeMachine]:
         self.stops += 1
+        self.at_stop()
         try:
             try:
                 yield self
@@ -226,6 +229,7 @@ class FakeMachine:
             at = commands + 32 * number
             op, a, b, c = (self.ram.word(at + 4 * n) for n in range(4))
             self.obeyed.append(Op(op))
+            self.orders.append((Op(op), a, b))
             result, done, well = self._one(Op(op), a, b, c)
             self.ram.put(at + 16, result, done)
             if not well:

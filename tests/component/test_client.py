@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kgdbpatch.component import layout
@@ -14,7 +16,7 @@ from kgdbpatch.results import PatchState
 from kgdbpatch.vm.registers import Layout
 
 from .fake import KERNEL, Killed
-from .sample import ADD, FAR, NEAR, SITES, Sample
+from .sample import ADD, FAR, NEAR, SITES, TEXT, Sample
 
 both = pytest.mark.parametrize("plan", [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")])
 
@@ -231,6 +233,49 @@ def test_an_installation_over_an_older_one_that_was_cut_off_is_none() -> None:
     assert (sample.header.image_sha256, sample.header.next_id) == ("11" * 32, 1)
 
 
+def test_nothing_of_an_older_installation_comes_back() -> None:
+    sample = Sample()
+    sample.apply(*SITES[:5])
+    traps = sample.plan.physical + layout.TRAPS_OFFSET
+    sample.ram.put(traps + 0x400, SITES[0], 0x1234)
+    sample.machine.bats = [[0, 0] for _ in range(8)]
+    sample.ram.put(TEXT.start, *[ADD] * (len(TEXT) // 4))
+    sample.client.install(sample.plan, "11" * 32, {})
+    assert not sample.ram.array(traps, layout.TRAP_ENTRIES * layout.TRAP.itemsize).any()
+    (_, plan), *_ = sample.planned(SITES[:1])
+    assert sample.client.apply(sample.header, [(layout.QUICK, plan)]) == [1]
+    assert states(sample) == {1: "active"}, "and none of the entries before it"
+
+
+def test_where_the_arena_is_already_the_kernels() -> None:
+    """By its BATs or its page table; nothing is mapped then, and nothing counts as installed."""
+    for upper in (0x4000_0002, 0x0100_0002, 0x3C00_1FFE):
+        sample = Sample()
+        sample.machine.bats = [[0, 0] for _ in range(8)]
+        sample.machine.bats[5] = [upper, 0x2]
+        before = [*map(tuple, sample.machine.bats)]
+        with pytest.raises(Refused, match="where the arena is to be"):
+            sample.client.install(NEAR, "00" * 32, {})
+        assert [*map(tuple, sample.machine.bats)] == before
+        assert sample.client.header(NEAR.physical) is None
+
+
+def test_an_arena_that_no_bat_can_map_costs_no_stop() -> None:
+    sample = Sample()
+    stops = sample.machine.stops
+    with pytest.raises(Refused, match="no multiple"):
+        sample.client.install(replace(NEAR, physical=NEAR.physical + (1 << 20)), "00" * 32, {})
+    assert sample.machine.stops == stops
+
+
+def test_as_many_words_may_differ_as_there_is_room_for() -> None:
+    sample = Sample()
+    most = {4 * number: 0x6000_0000 for number in range(layout.BASELINE_ENTRIES)}
+    assert sample.client.install(NEAR, "00" * 32, most).baseline == most
+    with pytest.raises(Refused, match="32769 words"):
+        sample.client.install(NEAR, "00" * 32, most | {0x100_0000: 0})
+
+
 @pytest.mark.parametrize("msr", [ME, KERNEL | POW, KERNEL & ~EE & ~2])
 def test_nothing_is_done_where_the_cpu_cannot_be_lent(msr: int) -> None:
     """It naps, or it is where an exception has just begun and does not get on."""
@@ -282,6 +327,52 @@ def test_a_restored_guest_has_its_clock_and_gives_no_id_twice(held: int, put_bac
     assert states(sample) == {1: "active"}
     agree(sample)
     assert sample.apply(SITES[2]) == [3]
+
+
+def test_ids_go_on_from_the_highest_ever_given() -> None:
+    """Whichever of two lives a guest is put back to."""
+    sample = Sample()
+    sample.client.snapshot(sample.header, "early")
+    sample.apply(*SITES[:3])
+    sample.client.snapshot(sample.header, "late")
+    sample.client.restore(sample.plan.physical, "early")
+    assert sample.header.next_id == 4
+    sample.client.install(sample.plan, "00" * 32, {})  # as a reset guest is given another component
+    assert sample.header.next_id == 1
+    sample.client.restore(sample.plan.physical, "late")
+    assert sample.header.next_id == 4
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_had_no_component_can_be_brought_back(there: bool) -> None:
+    """Or be left for what has one."""
+    sample = Sample()
+    with_one, empty = sample.ram.read(sample.plan.physical, layout.HEADER.itemsize), bytes(8)
+    sample.client.snapshot(sample.header, "with")
+    sample.ram.write(sample.plan.physical, empty)
+    sample.machine.savevm("without")
+    if there:
+        sample.ram.write(sample.plan.physical, with_one)
+    sample.client.restore(sample.plan.physical, "without" if there else "with")
+    assert (sample.client.header(sample.plan.physical) is None) == there
+
+
+def test_the_pause_is_the_debuggers() -> None:
+    sample = Sample()
+    assert sample.another().pause == 0.0
+    sample.machine.pause = 0.25
+    sample.apply(SITES[0])
+    assert sample.client.pause == 0.25
+
+
+def test_a_removal_that_comes_too_late_at_once_says_so() -> None:
+    """The kernel has written to the first site after the table was read."""
+    sample = Sample()
+    sample.apply(*SITES[:2])
+    table = sample.arena.table()
+    sample.machine.at_stop = lambda: sample.ram.put(SITES[0], 0x6000_0000)
+    with pytest.raises(Refused, match="as patch 1 expects; nothing was changed"):
+        sample.client.remove(sample.header, table, {1, 2})
 
 
 def test_a_header_that_was_written_over_is_told() -> None:

@@ -80,6 +80,15 @@ def test_a_removed_one_is_kept_while_another_leads_on_to_it(image: Image) -> Non
     assert sorted(tiny.states) == [3, 4]
 
 
+def test_one_from_the_middle_is_needed_by_nobody(image: Image) -> None:
+    """The newer one is led on to the older one's body, not to the jump in the one that went."""
+    tiny = Tiny(image, Near())
+    for _ in range(3):
+        tiny.apply(SITE, request=NOP)
+    assert [patch.state for patch in tiny.remove(2).patches] == ["removed"]
+    assert sorted(tiny.states) == [1, 3]
+
+
 def test_whoever_is_in_the_middle_layer_keeps_it(image: Image) -> None:
     tiny = Tiny(image, Near())
     for _ in range(3):

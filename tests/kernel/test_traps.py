@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from analysis.code import needs_as
 
+from kgdbpatch.component.protocol import StubFailed
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.patch.request import PatchRequest
@@ -100,6 +101,39 @@ def test_a_trap_of_another_site_keeps_the_hook_alone(image: Image) -> None:
     in_the_hook(tiny, "leaf7", 8)
     assert [patch.state for patch in tiny.remove(1).patches] == ["removed"]
     assert tiny.header.hook is not None
+    tiny.machine.set(msr=0x9032, pc=0x2000)
+    tiny.apply("leaf1")
+    tiny.remove(2)
+    assert tiny.header.hook is None, "it goes with the next patch, whatever leads to that"
+
+
+def test_a_vector_that_has_changed_is_no_place_for_a_hook(image: Image) -> None:
+    tiny = Tiny(image, Near())
+    planned, _ = tiny.planned(["leaf0"], via="trap")
+    before, hook = tiny.word("leaf0"), tiny.text.hook
+    assert hook is not None
+    tiny.machine.at_stop = lambda: tiny.ram.put(hook.vector, 0x6000_0000)
+    with pytest.raises(StubFailed, match=r"could not do splice \(found 0x60000000\)"):
+        tiny.client.apply(tiny.header, planned, hook)
+    assert (tiny.word("leaf0"), tiny.states, tiny.ram.word(hook.vector)) == (before, {}, 0x6000_0000)
+    assert tiny.header.hook is None, "nobody is to believe that it is there"
+    assert not any(tiny.ram.word(at - hook.shift) for at in hook.words())
+    tiny.machine.at_stop = lambda: None
+    assert tiny.apply("leaf1") == [2]
+    assert tiny.verify().mismatched == (hook.vector,)
+
+
+def test_a_vector_that_something_has_written_to_stays_as_it_is(image: Image) -> None:
+    """The patches go, and what is left of the hook."""
+    tiny = Tiny(image, Near())
+    tiny.apply("leaf0", "leaf1", via="trap")
+    hook = tiny.header.hook
+    assert hook is not None
+    tiny.ram.put(hook.vector, 0x6000_0000)
+    assert not tiny.verify().ok
+    assert [patch.state for patch in tiny.remove().patches] == ["removed"] * 2
+    assert (tiny.states, tiny.header.hook, tiny.ram.word(hook.vector)) == ({}, None, 0x6000_0000)
+    assert not any(tiny.ram.word(at - hook.shift) for at in (*hook.words(), *hook.kept()))
 
 
 def test_a_removed_trap_is_entered_no_more_while_somebody_is_in_it(image: Image) -> None:
