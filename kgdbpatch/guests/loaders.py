@@ -70,7 +70,11 @@ def _flat(kernel: Path) -> bytes:
         raise BadImage(
             kernel, "it starts elsewhere than at its first byte, where this machine would start it"
         )
-    return image.read(first, max(section.address + len(section.data) for section in held) - first)
+    memory = bytearray(max(section.address + len(section.data) for section in held) - first)
+    for section in held:
+        at = section.address - first
+        memory[at : at + len(section.data)] = section.data
+    return bytes(memory)
 
 
 def _by_qemu(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
