@@ -313,9 +313,8 @@ class ComponentClient:
         chosen &= ~damaged
         for layers in table.layers():
             intact = [table.record(index) for index in layers if not damaged[index]]
-            if any(record.id in ids for record in intact):
-                orders += remove_layers(self._guest.ram, arena, intact, ids)
-                chosen[layers] = False
+            orders += remove_layers(self._guest.ram, arena, intact, ids)
+            chosen[layers] = False
         spans = list(runs(table.slots[chosen].tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         with self.stop(header.arena) as stop:

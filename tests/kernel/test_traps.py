@@ -72,6 +72,19 @@ def test_a_failed_apply_leaves_the_tails_empty(image: Image) -> None:
     assert tiny.memory() == before
 
 
+def test_the_vectors_are_shown_to_those_alone_who_need_them(image: Image) -> None:
+    tiny = Tiny(image, Far())
+    tiny.apply("leaf0")
+    pages = set(tiny.machine.pages)
+    tiny.apply("leaf1", via="tails")
+    more = set(tiny.machine.pages) - pages
+    tails = tiny.text.arena.tails
+    assert tails is not None
+    assert pages
+    assert more
+    assert all(tails.start <= page < tails.end for page in more)
+
+
 def in_the_hook(tiny: Tiny, site: str, offset: int | None) -> None:
     """The CPU has trapped at a site and is ``offset`` bytes into the hook, with None at its vector."""
     hook = tiny.header.hook
