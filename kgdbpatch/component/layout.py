@@ -107,7 +107,7 @@ class Op(IntEnum):
 class Bats(NamedTuple):
     """The numbers of the BATs that map a block: instructions' (None: the block is data), and data's.
 
-    Where the latter is None as well, it is the kernel's own page tables that map the block.
+    Where the latter is None, it is the kernel's own page tables that map the block's data.
     """
 
     instruction: int | None

@@ -39,9 +39,6 @@ def page_entries(
             calls(call.function, *call.arguments)
     sample = pager.sample()
     page = calls(sample.function, *sample.arguments, keeps=(PAGE, Window(0, _SIZE)))
-    executable = pager.executable(page)
-    if executable is not None:
-        calls(executable.function, *executable.arguments)
     last = arena.physical + arena.size
     found = [pager.entries(one, last - (one.end - one.start), page) for one in blocks]
     calls(*_flat(pager, page), keeps=(PAGE, None))

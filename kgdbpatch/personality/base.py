@@ -116,13 +116,10 @@ class KernelCall:
 
 
 class Pager(Protocol):
-    """Fills a running kernel's own page tables, with pages that are mapped as the kernel maps its code."""
+    """Fills a running kernel's own page tables, with pages that are mapped as the kernel's own are."""
 
     def sample(self) -> KernelCall:
-        """Return the call that allocates a page of code, to see how the kernel maps it."""
-
-    def executable(self, page: int) -> KernelCall | None:
-        """Return the call that makes it one that is executed, where it is not by itself."""
+        """Return the call that allocates a page, to see how the kernel maps it."""
 
     def free(self, page: int) -> KernelCall:
         """Return the call that frees it."""

@@ -99,12 +99,12 @@ def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void) -> Non
 def test_what_no_bat_is_left_for_is_left_to_the_kernels_pages(state: np.void) -> None:
     at_the_top = replace(PLAN, springboards=None)
     valid(state, "dbat", 0, 1, 2)
-    assert free_bats(at_the_top, state, paged=True) == (Bats(None, 3), Bats(None, None))
+    assert free_bats(at_the_top, state, paged=True) == (Bats(None, 3), Bats(0, None))
     valid(state, "dbat", 3)
-    assert free_bats(at_the_top, state, paged=True) == (Bats(None, None), Bats(None, None))
-    state["sr"][11] |= 0x1000_0000  # nothing is executed there: N, PEM 7.5.2
-    with pytest.raises(Refused, match="all data BATs"):
-        free_bats(at_the_top, state, paged=True)
+    assert free_bats(at_the_top, state, paged=True) == (Bats(None, None), Bats(0, None))
+    valid(state, "ibat", 0, 1, 2, 3)
+    with pytest.raises(Refused, match="all instruction BATs"):
+        free_bats(at_the_top, state, paged=True)  # no kernel takes a page fault for code wherever it is
 
 
 def test_the_arenas_own_bats_are_taken_again(state: np.void) -> None:

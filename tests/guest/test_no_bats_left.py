@@ -32,7 +32,8 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 def test_the_kernels_page_tables_map_the_arena(paged: Kernel) -> None:
     header = paged.header
     assert header.arena.paged
-    assert header.bats == (Bats(None, None), Bats(None, None))
+    assert header.bats[1].instruction is not None
+    assert header.bats == (Bats(None, None), Bats(header.bats[1].instruction, None))
 
 
 def forget_pages(kernel: Kernel) -> int:
@@ -74,4 +75,20 @@ def test_a_payload_with_data_of_its_own(paged: Kernel, examples: Path) -> None:
     with paged.patch("udp_sendmsg", c=examples / "udp_probe.c"):
         line = paged.log.wait(r"udp_sendmsg length: \d+ \| 3$", since=position, deadline=60)
     assert "KernMonitor" in line.message
+    assert paged.verify().ok
+
+
+@pytest.mark.soak
+def test_patches_in_every_function_while_pages_are_forgotten(paged: Kernel) -> None:
+    """Also where the kernel comes out of exceptions, it is ready for a fault of its data."""
+    functions = [one for one in paged.functions("*") if one.section == ".text" and one.size > 64]
+    for share in range(4):
+        batch = paged.patch_all([one.address + 16 for one in functions[share::4]], count=True)
+        assert len(batch.patches) > 1000
+        for _ in range(60):
+            forget_pages(paged)
+        position = paged.log.position()
+        assert paged.log.wait(r"selfcheck: \d+ ok, 0 bad", since=position, deadline=60)
+        while paged.remove_all():
+            pass
     assert paged.verify().ok

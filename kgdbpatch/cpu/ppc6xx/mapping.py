@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 _GIVEN_BACK = 8  # added to the number of a BAT pair (stub.S)
-_NO_EXECUTE = 0x1000_0000  # of a segment register
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
 
@@ -120,7 +119,8 @@ def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple
     """Return the BATs for each block of the arena: such as are free or were given to it already.
 
     ``state`` is the CPU's. Raises `Refused` (rule ``mapping``) when the kernel uses them all; with ``paged``
-    a block without BATs is left to the kernel's page tables, if its segment may be executed (PEM 7.5.2).
+    the data of a block without one is left to the kernel's page tables. Its instructions are not: kernels
+    come out of an exception ready for a fault of data, on their stack say, but never for one of their code.
     """
     taken: dict[str, set[int]] = {"ibat": set(), "dbat": set()}
 
@@ -135,19 +135,17 @@ def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple
             "mapping", f"all {what} BATs of the CPU are in use by the kernel; the arena cannot be mapped"
         )
 
-    found = []
-    for block in _blocks(arena):
+    def data(block: _Block) -> int | None:
         try:
-            before = {kind: set(numbers) for kind, numbers in taken.items()}
-            found.append(Bats(free("ibat", block) if block.executed else None, free("dbat", block)))
+            return free("dbat", block)
         except Refused:
             if not paged:
                 raise
-            taken = before
-            if block.executed and int(state["sr"][block.upper >> 28]) & _NO_EXECUTE:
-                raise
-            found.append(Bats(None, None))
-    return tuple(found)
+            return None
+
+    return tuple(
+        Bats(free("ibat", block) if block.executed else None, data(block)) for block in _blocks(arena)
+    )
 
 
 def mapping(arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:

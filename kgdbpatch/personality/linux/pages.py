@@ -20,7 +20,6 @@ _PAGE_SHIFT = 12
 _PAGE = 1 << _PAGE_SHIFT
 _PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
 _BITS = _PAGE - 1
-_EXECUTABLE = 3  # SET_MEMORY_X, of change_memory_attr
 
 Read = Callable[[int, int], bytes]
 
@@ -74,15 +73,10 @@ class LinuxPager:
         return None if at is None else KernelCall(at, (0, _PAGE))  # EXECMEM_DEFAULT
 
     def sample(self) -> KernelCall:
-        """Return the call that allocates a page of code, to see how the kernel maps it."""
+        """Return the call that allocates a page, to see how the kernel maps it."""
         call = self._allocator()
         assert call is not None  # as is known by `of`
         return call
-
-    def executable(self, page: int) -> KernelCall | None:
-        """Return the call that makes it one that is executed, where it is not by itself."""
-        at = function(self._image, "change_memory_attr")
-        return None if at is None else KernelCall(at, (page, 1, _EXECUTABLE))
 
     def free(self, page: int) -> KernelCall:
         """Return the call that frees it."""

@@ -1,0 +1,57 @@
+"""Modules come and go while patches stand, in a kernel that is configured as distributions do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.results import PatchState
+
+pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
+ROUNDS, FUNCTIONS = 4, 1000
+LINE = re.compile(r"read: (\w+) (\d+) .* 0x([0-9a-f]+)")
+
+
+def obeyed(kernel: Kernel, command: str) -> list[str]:
+    """Have init do what is told; return what was printed meanwhile."""
+    position = kernel.log.position()
+    kernel.send(f"{command}\n")
+    answer = kernel.log.wait(rf"(done|failed) {re.escape(command)}", since=position, deadline=120).message
+    assert answer == f"done {command}"
+    return [line.message for line in kernel.log.lines(since=position)]
+
+
+def modules(kernel: Kernel) -> dict[str, tuple[int, int]]:
+    """Return (start, end) of what is loaded, by name."""
+    found = (LINE.match(line) for line in obeyed(kernel, "read /proc/modules"))
+    return {match[1]: (int(match[3], 16), int(match[3], 16) + int(match[2])) for match in found if match}
+
+
+def test_modules_come_and_go(kernel: Kernel) -> None:
+    """Nothing is lost of 1,000 patches, and what modules hold is theirs alone."""
+    functions = [one for one in kernel.functions("*") if one.section == ".text" and one.size > 64]
+    patches = kernel.patch_all([one.address + 16 for one in functions[::8]], count=True).patches
+    assert len(patches) > FUNCTIONS
+    arena = kernel.header.arena
+    assert arena.near is not None
+    windows = [(arena.virtual, arena.virtual + arena.size), (arena.near.start, arena.near.end)]
+    for _ in range(ROUNDS):
+        obeyed(kernel, "insmod /lib/counter.ko")
+        obeyed(kernel, "insmod /lib/sized.ko")
+        loaded = modules(kernel)
+        assert loaded.keys() == {"counter", "sized"}
+        for low, high in loaded.values():
+            assert not any(low < end and start < high for start, end in windows), hex(low)
+        assert "sized: 0 words of 4194304 are wrong" in obeyed(kernel, "rmmod sized")
+        obeyed(kernel, "rmmod counter")
+    table = kernel.patch_table()
+    assert len(table) == len(patches)
+    assert {row.state for row in table} == {PatchState.ACTIVE}
+    assert kernel.verify().ok
+    position = kernel.log.position()
+    assert kernel.log.wait(r"selfcheck: \d+ ok, 0 bad", since=position, deadline=60)
+    while kernel.remove_all():
+        pass
+    assert kernel.verify().patched == 0
