@@ -28,10 +28,11 @@ def page_entries(
     Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
     """
     windows = [Window(arena.virtual, arena.virtual + arena.size), arena.near]
-    asked = pager is not None and all(one is None or one in reservation.kept() for one in windows)
-    bats = component.bats(arena, paged=asked)
+    if pager is None or not all(one is None or one in reservation.kept() for one in windows):
+        return []  # nothing has been called: no stub is there yet that could be asked
+    bats = component.bats(arena, paged=True)
     blocks = [one for one, pair in zip(windows, bats, strict=False) if one is not None and pair.data is None]
-    if not blocks or pager is None:
+    if not blocks:
         return []
     calls = reservation.calls
     for window in blocks:
