@@ -42,8 +42,8 @@ __all__ = [
     "RECORDS",
     "SPRINGBOARD_OFFSET",
     "SPRINGBOARD_SIZE",
-    "STATE",
     "STATE_OFFSET",
+    "STATE_ROOM",
     "STUB_OFFSET",
     "TABLE_OFFSET",
     "TRAP",
@@ -66,6 +66,7 @@ SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
 SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
 STATE_OFFSET = 0x3000
 KEPT_OFFSET = 0x3200
+STATE_ROOM = KEPT_OFFSET - STATE_OFFSET  # bytes: what `Cpu.state` may take
 KEPT_ENTRIES = 4
 KERNEL_CALL_OFFSET = 0x3400
 KERNEL_CALL_CODE_OFFSET = 0x3500
@@ -191,15 +192,6 @@ KEPT = np.dtype(_words("handle", "start", "end", "pad"))  # what the kernel keep
 
 COMMAND = np.dtype([*_words("op", "a", "b", "c", "result", "done"), ("pad", ">u4", 2)])
 
-STATE = np.dtype(
-    [
-        *_words("sdr1", "pvr", "hid0", "srr0", "srr1", "dec", "tbu", "tbl"),
-        ("ibat", ">u4", (4, 2)),
-        ("dbat", ">u4", (4, 2)),
-        ("sr", ">u4", 16),
-    ]
-)
-
 TRAP = np.dtype(_words("site", "body"))  # of the hash table (patch/trap.py)
 
 JOURNAL = np.dtype(_words("start", "end"))  # physical; start: a cache line, with the caches flushed in it
@@ -230,7 +222,6 @@ assert TABLE_OFFSET + RECORDS * RECORD.itemsize <= BODIES_OFFSET
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= TABLE_OFFSET
-assert STATE_OFFSET + STATE.itemsize <= KEPT_OFFSET
 assert KEPT_OFFSET + KEPT_ENTRIES * KEPT.itemsize <= KERNEL_CALL_OFFSET
 assert KERNEL_CALL_OFFSET + KERNEL_CALL.itemsize <= KERNEL_CALL_CODE_OFFSET < JOURNAL_COUNT_OFFSET
 assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= JOURNAL_OFFSET

@@ -118,7 +118,7 @@ class Cpu(Protocol):
 
     line: int  # bytes of a cache line, or fewer
     code: bytes  # the component's, position-independent
-    state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped
+    state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped, and ``dec``
 
     def check(self, session: Session) -> None:
         """Raise `Refused` (rule ``mapping``) for a CPU, or a state of it, that the component cannot serve."""

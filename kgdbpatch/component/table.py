@@ -17,6 +17,7 @@ from kgdbpatch.results import PatchState
 __all__ = ["STATES", "Record", "Table", "forced_flags", "runs"]
 
 STATES = (PatchState.UNFINISHED, PatchState.ACTIVE, PatchState.RETIRED, PatchState.DAMAGED)
+assert Flag.FORCED << len(FORCEABLE) <= Flag.ONWARD, "a bit for each rule"
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED = range(4)
 
 

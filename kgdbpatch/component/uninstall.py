@@ -47,7 +47,7 @@ class Before:
         (self.directory / _TABLE).write_bytes(ram.read(table.start, len(table)))
 
     def keep_state(self, state: bytes) -> None:
-        """Keep the CPU's state, as `layout.STATE` or another family's has it."""
+        """Keep the CPU's state, in the form of `Cpu.state`."""
         (self.directory / _STATE).write_bytes(state)
 
     def state(self, kind: np.dtype[np.void]) -> np.void:

@@ -227,7 +227,7 @@ def _in_memory(name: str) -> Image:
     from kgdbpatch.vm.qemu import Qemu
 
     qemu = Qemu.attach(name)
-    if qemu.metadata.get("profile") != "darwin":
+    if Recipe.recorded(qemu.metadata).personality.kernel_format != "mach-o":
         ram = qemu.ram  # reading it neither stops the guest nor asks it anything
         return image_from_memory(
             name, ((start, ram.read(start, end - start)) for start, end in ram.touched())

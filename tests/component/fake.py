@@ -14,6 +14,7 @@ from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, RI
+from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.vm.registers import GRegisters, Layout
 
 __all__ = ["KERNEL", "FakeMachine", "FakeRam", "Flat", "Killed"]
@@ -292,7 +293,7 @@ class FakeMachine:
         return found, count, True
 
     def _state(self) -> bytes:
-        state = np.zeros(1, layout.STATE)
+        state = np.zeros(1, STATE)
         state["sdr1"], state["dec"] = self.special["sdr1"], self.decrementer
         state["ibat"], state["dbat"] = self.bats[:4], self.bats[4:]
         return state.tobytes()

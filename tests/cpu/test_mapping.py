@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from component.fake import FakeRam
 
-from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Bats
 from kgdbpatch.cpu.ppc6xx.mapping import check_blocks, check_unmapped, free_bats
+from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.cpu.ppc6xx.translate import mapped_pages, translate
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Window
@@ -34,7 +34,7 @@ class Memory(FakeRam):
 
 @pytest.fixture
 def state() -> np.void:
-    found = np.zeros(1, layout.STATE)
+    found = np.zeros(1, STATE)
     found["sdr1"] = TABLE | SIZE // 0x10000 - 1
     found["sr"] = [0x111 * segment + 0x2345 for segment in range(16)]
     state: np.void = found[0]

@@ -22,6 +22,7 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
 from kgdbpatch.cli.app import application
+from kgdbpatch.cli.patches import apply
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.errors import Misuse
 from kgdbpatch.guests import Recipe
@@ -197,6 +198,9 @@ def test_every_rule_has_its_entry() -> None:
     assert {rule for rule, _, _ in rows} == rules()
     assert all(anchor == rule.replace(" ", "-") for rule, anchor, _ in rows)
     assert {rule for rule, _, forced in rows if forced != "no"} == set(FORCEABLE)
+    lifted = re.search(r"--force lifts the rules(.*?)\n\n", apply.__doc__ or "", re.DOTALL)
+    assert lifted is not None
+    assert set(re.findall(r'"([^"]+)"', lifted[1])) == set(FORCEABLE)
 
 
 # ---- what the how-to pages list ---------------------------------------------------------------------------

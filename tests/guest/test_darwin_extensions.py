@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kgdbpatch.errors import BadImage
+from kgdbpatch.guests import Recipe
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.kernel import Kernel, analyses, catalog, offline
 
@@ -53,6 +56,14 @@ def test_their_functions_are_the_kernels(kernel: Kernel) -> None:
     assert "r3" in live.live  # its argument
     assert "lr" in live.live
     assert {f.address for f in kernel.image.functions} < {f.address for f in image.functions}
+
+
+def test_whoever_boots_a_darwin_may_call_it_as_he_likes(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(Recipe.find("darwin").text)
+    with Kernel.boot(recipe) as mine:
+        assert mine.profile == "mine"
+        assert catalog.open_image(f"memory:{mine.name}").knows("packet_filter")
 
 
 def test_without_symbols_functions_are_guessed(kernel: Kernel) -> None:

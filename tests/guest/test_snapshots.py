@@ -8,6 +8,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import Kernel
 
@@ -61,7 +62,7 @@ def test_a_tick_that_was_due_comes(kernel: Kernel) -> None:
     with client(kernel) as component, component.stop(header.arena) as stop:
         stop.call([Command(Op.DECREMENTER, 100)])
         at = header.arena.physical + layout.STATE_OFFSET
-        dec = at + field_offset("dec", layout.STATE)
+        dec = at + field_offset("dec", STATE)
         stop.call([Command(Op.STATE, at)])
         while not kernel.qemu.ram.read(dec, 1)[0] >> 7:
             stop.call([Command(Op.STATE, at)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.component import layout
 from kgdbpatch.cpu.ppc6xx import kernel_call, msr, stub, translate
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
+from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Ppc6xx:
     name = "ppc6xx"
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     code = stub.CODE
-    state = layout.STATE
+    state = STATE
 
     call = staticmethod(stub.call)
     in_call = staticmethod(stub.in_stub)

@@ -29,6 +29,9 @@
         .set    JOURNAL_DATA, 1
         .set    JOURNAL_CODE, 2
 
+        .set    LINE_SHIFT, 5
+        .set    LINE, 1 << LINE_SHIFT   # bytes of a cache line: `line` in family.py, too
+
         .set    COMMAND_SIZE, 32
         .set    COMMAND_RESULT, 16
         .set    COMMAND_DONE, 20
@@ -148,7 +151,7 @@ flush:
 1:      cmplw   7, 12
         bge     2f
         \operation 0, 7
-        addi    7, 7, 32
+        addi    7, 7, LINE
         b       1b
 2:      sync
         lwz     7, JOURNAL_COUNT(3)
@@ -162,7 +165,7 @@ flush:
         stw     12, 4(7)
         .endm
 coherent:
-        rlwinm  11, 11, 0, 0, 26
+        clrrwi  11, 11, LINE_SHIFT
         lines   dcbf, JOURNAL_DATA
         lines   icbi, JOURNAL_CODE
         isync

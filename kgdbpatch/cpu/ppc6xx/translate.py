@@ -16,7 +16,7 @@ _BLOCK = 0x1_FFFF  # bytes of the smallest BAT block, less one
 def translate(state: np.void, ram: Readable, address: int) -> int | None:
     """Return the physical address of ``address``, or None where nothing is mapped.
 
-    ``state`` is a `layout.STATE` of the stopped CPU; what MSR says at the moment does not
+    ``state`` is a `STATE` of the stopped CPU; what MSR says at the moment does not
     matter (PEM 7.4 for BATs, 7.5 and 7.6 for segments and the hashed page table).
     """
     for upper, lower in state["dbat"].astype(np.int64).tolist():
