@@ -10,28 +10,15 @@ from functools import cached_property
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
 
-__all__ = ["BackwardDataflow", "Part", "ranges"]
+__all__ = ["BackwardDataflow", "Part"]
 
-_ROUNDS = 4  # between two looks at which functions still change
+_ROUNDS = 6  # between two looks at which functions still change
 _FEW = 1024  # blocks among which that is not worth while
-
-
-def ranges(first: Indices, count: Indices) -> Indices:
-    """Return the numbers ``first[i] .. first[i] + count[i] - 1`` of every i in one row."""
-    total = int(count.sum())
-    if not total:
-        return np.zeros(0, dtype=np.int64)
-    steps = np.ones(total, dtype=np.int64)
-    used = count > 0
-    first, count = first[used], count[used]
-    steps[0] = first[0]
-    steps[np.cumsum(count)[:-1]] = first[1:] - (first[:-1] + count[:-1] - 1)
-    result: Indices = np.cumsum(steps)
-    return result
 
 
 class _Edges:
@@ -45,28 +32,88 @@ class _Edges:
         )
         self.first = np.concatenate(([0], np.cumsum(self.count)))[:count]
 
-    def of(self, blocks: Indices) -> tuple[Indices, Indices, Indices] | None:
-        """Return which of ``blocks`` have such edges, where the targets of each begin, and the targets."""
+    def of(self, blocks: Indices) -> tuple[Indices, Indices]:
+        """Return which of ``blocks`` such edges come from, ascending, and where each leads."""
         counts = self.count.take(blocks)
         at = np.flatnonzero(counts)
-        if not len(at):
-            return None
         counts = counts[at]
-        targets = self.targets[ranges(self.first[blocks[at]], counts)]
-        return at, np.cumsum(counts) - counts, targets
+        return np.repeat(at, counts), self.targets[ranges(self.first[blocks[at]], counts)]
+
+
+class _Joined:
+    """Edges between the blocks of a `Part`, by source: ready to have joined what holds at their targets."""
+
+    def __init__(self, sources: Indices, targets: Indices) -> None:
+        self._each, self._targets = sources, targets
+        self._firsts = runs(sources)
+        self._sources = sources[self._firsts]
+
+    def __bool__(self) -> bool:
+        return bool(len(self._each))
+
+    def join(self, result: RegSet, value: RegSet) -> None:
+        """Add to the sources' ``result`` what ``value`` holds at their targets."""
+        result[self._sources] |= np.bitwise_or.reduceat(value.take(self._targets), self._firsts)
+
+    def among(self, number: Indices, count: int) -> _Joined:
+        """Return the edges between those blocks whose new number is below ``count``."""
+        if not self:
+            return self
+        sources = number.take(self._each)
+        kept = np.flatnonzero(sources < count)
+        return _Joined(sources[kept], number.take(self._targets[kept]))
 
 
 class Part:
-    """Some blocks, given by function, and where control goes from them."""
+    """Some blocks, and where control goes from them.
+
+    The edges between them name blocks by their numbers in ``blocks``, and none by ``len(blocks)``.
+    ``leaving`` and ``escaping`` are the edges to other blocks (number here, block): those that control
+    takes at the ends of blocks, and the implicit ones.
+    """
 
     def __init__(self, dataflow: BackwardDataflow, blocks: Indices) -> None:
         self.blocks = blocks
-        self.fall, self.taken = dataflow.fall.take(blocks), dataflow.taken.take(blocks)
+        self.owner = dataflow.blocks.owner.take(blocks)
+        number = dataflow.number
+        number[blocks] = np.arange(len(blocks))
+        near, leaving = [], []
+        for targets in (dataflow.fall.take(blocks), dataflow.taken.take(blocks)):
+            numbers, out = self._numbers(number, targets)
+            numbers[out] = len(blocks)
+            out = out[targets[out] < len(number) - 1]
+            leaving.append((out, targets[out]))
+            near.append(numbers)
+        self.fall, self.taken = near
         more = np.flatnonzero(dataflow.more.take(blocks))
-        self.tables, self.implicit = (
-            None if found is None else (more[found[0]], *found[1:])
-            for found in (edges.of(blocks[more]) for edges in (dataflow.tables, dataflow.implicit))
-        )
+        far = []
+        for edges in (dataflow.tables, dataflow.implicit):
+            at, targets = edges.of(blocks[more])
+            sources = more[at]
+            numbers, out = self._numbers(number, targets)
+            leaving.append((sources[out], targets[out]))
+            far.append(_Joined(np.delete(sources, out), np.delete(numbers, out)))
+        self.tables, self.implicit = far
+        *ends, self.escaping = leaving
+        self.leaving = np.concatenate([one for one, _ in ends]), np.concatenate([other for _, other in ends])
+
+    def _numbers(self, number: Indices, targets: Indices) -> tuple[Indices, Indices]:
+        """Return the numbers of blocks, and which of them are not in this part."""
+        numbers = number.take(targets)
+        if not len(self.blocks):
+            return numbers, np.arange(len(numbers))
+        return numbers, np.flatnonzero(self.blocks.take(numbers, mode="clip") != targets)
+
+    def narrowed(self, some: Indices) -> Part:
+        """Return the part that has only ``some`` of the blocks, ascending; no edge leads to others."""
+        count = len(some)
+        number = np.full(len(self.blocks) + 1, count)
+        number[some] = np.arange(count)
+        part = object.__new__(Part)
+        part.blocks, part.owner = self.blocks.take(some), self.owner.take(some)
+        part.fall, part.taken = (number.take(targets.take(some)) for targets in (self.fall, self.taken))
+        part.tables, part.implicit = (edges.among(number, count) for edges in (self.tables, self.implicit))
+        return part
 
 
 class BackwardDataflow:
@@ -81,18 +128,23 @@ class BackwardDataflow:
         self.tables = _Edges(*blocks.table_edges, count)
         self.implicit = _Edges(*blocks.implicit_edges, count)
         self.more = (self.tables.count > 0) | (self.implicit.count > 0)
-        self._crossing = self._crosses()
+        self.number = np.zeros(count + 1, dtype=np.int64)  # of blocks in the `Part` made last
+        self._entangled = self._crossed()
 
-    def _crosses(self) -> Flags:
-        """Tell of each block whether it has an edge to another function."""
+    def _crossed(self) -> Indices:
+        """Return the functions between which other edges lead than calls and jumps to their starts."""
         blocks = self.blocks
-        owner = np.append(blocks.owner, -1)
-        flags: Flags = np.zeros(len(blocks.first), dtype=np.bool_)
+        pairs = [blocks.table_edges, blocks.implicit_edges]
         for target in (blocks.fall, blocks.taken):
-            flags |= (target >= 0) & (owner[target] != blocks.owner)
-        for sources, targets in (blocks.table_edges, blocks.implicit_edges):
-            flags[sources[owner[sources] != owner[targets]]] = True
-        return flags
+            sources = np.flatnonzero(target >= 0)
+            pairs.append((sources, target[sources]))
+        flags = np.zeros(len(blocks.program.entry), dtype=np.bool_)
+        for sources, targets in pairs:
+            inside = targets >= 0
+            owner, other = blocks.owner[sources[inside]], blocks.owner[targets[inside]]
+            across = owner != other
+            flags[owner[across]] = flags[other[across]] = True
+        return np.flatnonzero(flags)
 
     @cached_property
     def by_function(self) -> tuple[Indices, Indices, Indices]:
@@ -111,14 +163,14 @@ class BackwardDataflow:
         """Return what holds before every block when nothing does; the last element is no block's."""
         return np.zeros(self._none + 1, dtype=np.uint64)
 
-    def after(self, value: RegSet, exits: RegSet, some: Indices | None = None) -> RegSet:
-        """Return what holds after every block (or after ``some``), implicit edges left aside."""
-        chosen = np.arange(self._none) if some is None else some
-        out: RegSet = value[self.fall[chosen]] | value[self.taken[chosen]] | exits[chosen]
-        extra = self.tables.of(chosen)
-        if extra is not None:
-            at, starts, targets = extra
-            out[at] |= np.bitwise_or.reduceat(value[targets], starts)
+    def after(self, value: RegSet, exits: RegSet) -> RegSet:
+        """Return what holds after every block, implicit edges left aside."""
+        out = value.take(self.fall)
+        out |= value.take(self.taken)
+        out |= exits
+        tables = _Joined(*self.tables.of(np.arange(self._none)))
+        if tables:
+            tables.join(out, value)
         return out
 
     def part(self, functions: Indices) -> Part:
@@ -127,50 +179,59 @@ class BackwardDataflow:
 
     def solve(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> None:
         """Make ``value`` hold before the blocks of ``part``; others stay as they are."""
-        # else each function rests by itself; few blocks come to rest together
-        again = len(part.blocks) > _FEW and bool(self._crossing[part.blocks].any())
-        while self._settle(value, part, gen, keep, exits) and again:
-            pass
+        keep = keep.take(part.blocks)
+        least = exits.take(part.blocks)  # what holds before a block is: least | (after & keep)
+        for number, block in zip(*part.leaving, strict=True):
+            least[number] |= value[block]
+        least &= keep
+        least |= gen.take(part.blocks)
+        for number, block in zip(*part.escaping, strict=True):
+            least[number] |= value[block]
+        before = _ended(value, part.blocks)
+        while True:
+            moved = _rounds(before, part, keep, least)
+            if moved is None or len(part.blocks) > _FEW:
+                value[part.blocks] = before[:-1]
+            if moved is None:
+                return
+            if len(part.blocks) > _FEW:
+                some = np.flatnonzero(self._still(part.owner, moved))
+                part, keep, least = part.narrowed(some), keep.take(some), least.take(some)
+                before = _ended(before, some)
 
-    def _rest(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> bool:
-        """Go round all blocks until nothing changes; tell whether anything did."""
-        changed = False
-        while self._rounds(value, part, gen, keep, exits).any():
-            changed = True
-        return changed
+    def _still(self, owner: Indices, moved: Flags) -> Flags:
+        """Tell which blocks may yet change: those of functions with a block that did, if alone or not."""
+        still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
+        still[owner.compress(moved)] = True
+        if still[self._entangled].any():
+            still[self._entangled] = True
+        return still.take(owner)
 
-    def _settle(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> bool:
-        """Go round until every function has come to rest by itself; tell whether anything changed."""
-        changed = False
-        while len(part.blocks) > _FEW:
-            moved = self._rounds(value, part, gen, keep, exits)
-            if not moved.any():
-                return changed
-            changed = True
-            owner = self.blocks.owner[part.blocks]
-            still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
-            still[owner[moved]] = True
-            part = Part(self, part.blocks[still[owner]])
-        return self._rest(value, part, gen, keep, exits) or changed
 
-    @staticmethod
-    def _rounds(value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> Flags:
-        """Go round a few times; return which blocks the last round changed."""
-        active, tables, implicit = part.blocks, part.tables, part.implicit
-        gen, keep, exits = gen.take(active), keep.take(active), exits.take(active)
-        before = value.take(active)
-        old = before
-        for _ in range(_ROUNDS):
-            old = before
-            before = value.take(part.fall)
-            before |= value.take(part.taken)
-            before |= exits
-            if tables is not None:
-                before[tables[0]] |= np.bitwise_or.reduceat(value[tables[2]], tables[1])
-            before &= keep
-            before |= gen
-            if implicit is not None:
-                before[implicit[0]] |= np.bitwise_or.reduceat(value[implicit[2]], implicit[1])
-            value[active] = before
-        result: Flags = np.not_equal(before, old)
-        return result
+def _ended(value: RegSet, blocks: Indices) -> RegSet:
+    """Return what holds before blocks, and nothing behind them."""
+    result = np.zeros(len(blocks) + 1, dtype=np.uint64)
+    value.take(blocks, out=result[:-1], mode="clip")
+    return result
+
+
+def _rounds(before: RegSet, part: Part, keep: RegSet, least: RegSet) -> Flags | None:
+    """Go round a few times; return which blocks the last round changed, None if there were none."""
+    fall, taken, tables, implicit = part.fall, part.taken, part.tables, part.implicit
+    old = before[:-1]
+    new, other = np.empty_like(old), np.empty_like(old)
+    for number in range(_ROUNDS):
+        if number:
+            old[:] = new
+        before.take(fall, out=new, mode="clip")
+        before.take(taken, out=other, mode="clip")
+        new |= other
+        if tables:
+            tables.join(new, before)
+        new &= keep
+        new |= least
+        if implicit:
+            implicit.join(new, before)
+    moved: Flags = np.not_equal(new, old)
+    old[:] = new
+    return moved if moved.any() else None

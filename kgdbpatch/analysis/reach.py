@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kgdbpatch.analysis.address_taken import references
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.dataflow import ranges
+from kgdbpatch.analysis.arrays import ranges
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.tables import Indirect
