@@ -181,6 +181,18 @@ class Blocks:
         return self.of_word[pairs[:, 0]], self._block_at(pairs[:, 1].copy())
 
     @cached_property
+    def across(self) -> tuple[Indices, Indices]:
+        """Pairs of functions (from, to) between which control goes otherwise than by a call or tail call."""
+        pairs = []
+        for target in (self.fall, self.taken):
+            at = np.flatnonzero(target >= 0)
+            owner, other = self.owner[at], self.owner[target[at]]
+            elsewhere = np.flatnonzero(owner != other)
+            pairs.append((owner[elsewhere], other[elsewhere]))
+        (owner, other), (more, others) = pairs
+        return np.concatenate((owner, more)), np.concatenate((other, others))
+
+    @cached_property
     def entry(self) -> Indices:
         """The first block of each function, -1 of those without code of their own."""
         program = self.program

@@ -47,10 +47,7 @@ def _direct(blocks: Blocks, constants: Mapping[int, int]) -> Iterable[tuple[Indi
     yield blocks.owner[calls], blocks.callee[calls], CallKind.CALL
     tails = np.flatnonzero(blocks.tail >= 0)
     yield blocks.owner[tails], blocks.tail[tails], CallKind.TAIL
-    for target in (blocks.fall, blocks.taken):
-        at = np.flatnonzero(target >= 0)
-        at = at[blocks.owner[at] != blocks.owner[target[at]]]
-        yield blocks.owner[at], blocks.owner[target[at]], CallKind.TAIL
+    yield *blocks.across, CallKind.TAIL
     places = np.array(list(constants.items()), dtype=np.int64).reshape(-1, 2)
     source, target = program.index_of(places[:, 0]), program.index_of(places[:, 1])
     good = (target >= 0) & program.is_entry[target]

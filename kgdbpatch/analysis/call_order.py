@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import rustworkx
 
+from kgdbpatch.analysis.arrays import distinct, ranges
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Indices
 
@@ -24,53 +26,73 @@ class Levels:
 
 def call_edges(blocks: Blocks) -> tuple[Indices, Indices]:
     """Return the distinct pairs (function, function that control goes to from it), direct edges only."""
-    across = []
-    for target in (blocks.fall, blocks.taken):
-        at = np.flatnonzero(target >= 0)
-        across.append((blocks.owner[at], blocks.owner[target[at]]))
+    pairs = [blocks.across]
     for sources, targets in (blocks.table_edges, blocks.implicit_edges):
-        across.append((blocks.owner[sources], blocks.owner[targets]))
-    pairs = [np.stack(pair) for pair in across]
-    pairs = [pair[:, pair[0] != pair[1]] for pair in pairs]
+        owner, other = blocks.owner[sources], blocks.owner[targets]
+        elsewhere = np.flatnonzero(owner != other)
+        pairs.append((owner[elsewhere], other[elsewhere]))
     for called in (blocks.callee, blocks.tail):
         at = np.flatnonzero(called >= 0)
-        pairs.append(np.stack((blocks.owner[at], called[at])))
-    every = np.concatenate(pairs, axis=1)
+        pairs.append((blocks.owner[at], called[at]))
     count = max(len(blocks.program.entry), 1)
-    keys = np.unique(every[0] * count + every[1])
+    keys = distinct(np.concatenate([source * count + target for source, target in pairs]))
     return keys // count, keys % count
 
 
-def levels(blocks: Blocks) -> Levels:
-    """Group the functions of a program."""
-    sources, targets = call_edges(blocks)
-    count = len(blocks.program.entry)
-    graph = rustworkx.PyDiGraph()
-    graph.add_nodes_from(range(count))
-    graph.add_edges_from_no_data(list(zip(sources.tolist(), targets.tolist(), strict=True)))
-    component = np.zeros(count, dtype=np.int64)
-    size = []
-    for number, members in enumerate(rustworkx.strongly_connected_components(graph)):
-        component[members] = number
-        size.append(len(members))
-    own, other = component[sources], component[targets]
+def levels(edges: tuple[Indices, Indices], count: int) -> Levels:
+    """Group ``count`` functions by `call_edges`."""
+    component, components = _components(*edges, count)
+    own, other = component[edges[0]], component[edges[1]]
     within = own == other
-    level = np.zeros(len(size), dtype=np.int64)
-    keys = np.unique(own[~within] * len(size) + other[~within])
-    callers, starts = np.unique(keys // max(len(size), 1), return_index=True)
-    called = keys % max(len(size), 1)
-    while len(callers):
-        deeper = np.maximum.reduceat(level[called], starts) + 1
-        if (deeper == level[callers]).all():
-            break
-        level[callers] = deeper
-    looped = np.zeros(len(size), dtype=np.bool_)
-    looped[component[sources[within]]] = True
+    level = _waves(own[~within], other[~within], components)
+    looped = np.zeros(components, dtype=np.bool_)
+    looped[own[within]] = True
     # the components that loop come after the others of their level, so as not to hold those up
     rank = 2 * level + looped
-    ranks, of_component = np.unique(rank, return_inverse=True)
-    group = of_component[component] if count else component
+    many = np.bincount(rank)
+    ranks = np.flatnonzero(many)
+    group = (np.cumsum(many > 0) - 1)[rank[component]]
     order = np.argsort(group, kind="stable")
-    bounds = np.searchsorted(group[order], np.arange(len(ranks) + 1))
-    functions = [order[s:e] for s, e in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
-    return Levels(group, functions, [bool(r & 1) for r in ranks.tolist()])
+    bounds = np.searchsorted(group[order], np.arange(len(ranks) + 1)).tolist()
+    functions = [order[start:end] for start, end in pairwise(bounds)]
+    return Levels(group, functions, [bool(rank & 1) for rank in ranks.tolist()])
+
+
+def _components(sources: Indices, targets: Indices, count: int) -> tuple[Indices, int]:
+    """Return the number of each function's strongly connected component, and how many there are."""
+    away = sources != targets
+    sources, targets = sources[away], targets[away]
+    # what leads to no cycle, or what no cycle leads to, is in none
+    core = _waves(sources, targets, count) < 0
+    left = core[sources] & core[targets]
+    core &= _waves(targets[left], sources[left], count) < 0
+    left = core[sources] & core[targets]
+    component = np.cumsum(~core) - 1
+    members = np.flatnonzero(core)
+    number = np.cumsum(core) - 1
+    graph = rustworkx.PyDiGraph()
+    graph.add_nodes_from(range(len(members)))
+    edges = zip(number[sources[left]].tolist(), number[targets[left]].tolist(), strict=True)
+    graph.add_edges_from_no_data(list(edges))
+    components = count - len(members)
+    for together in rustworkx.strongly_connected_components(graph):
+        component[members[list(together)]] = components
+        components += 1
+    return component, components
+
+
+def _waves(sources: Indices, targets: Indices, count: int) -> Indices:
+    """Return how many edges lead on from each of ``count`` places at most, -1 where there is no end of it."""
+    order = np.argsort(targets, kind="stable")
+    before = sources[order]
+    many = np.bincount(targets, minlength=count)
+    first = np.cumsum(many) - many
+    left = np.bincount(sources, minlength=count)
+    wave = np.full(count, -1, dtype=np.int64)
+    front, number = np.flatnonzero(left == 0), 0
+    while len(front):
+        wave[front] = number
+        freed = before[ranges(first[front], many[front])]
+        np.subtract.at(left, freed, 1)
+        front, number = distinct(freed[left[freed] == 0]), number + 1
+    return wave

@@ -134,16 +134,13 @@ class BackwardDataflow:
     def _crossed(self) -> Indices:
         """Return the functions between which other edges lead than calls and jumps to their starts."""
         blocks = self.blocks
-        pairs = [blocks.table_edges, blocks.implicit_edges]
-        for target in (blocks.fall, blocks.taken):
-            sources = np.flatnonzero(target >= 0)
-            pairs.append((sources, target[sources]))
+        pairs = [blocks.across]
+        for sources, targets in (blocks.table_edges, blocks.implicit_edges):
+            pairs.append((blocks.owner[sources], blocks.owner[targets]))
         flags = np.zeros(len(blocks.program.entry), dtype=np.bool_)
-        for sources, targets in pairs:
-            inside = targets >= 0
-            owner, other = blocks.owner[sources[inside]], blocks.owner[targets[inside]]
-            across = owner != other
-            flags[owner[across]] = flags[other[across]] = True
+        for owner, other in pairs:
+            elsewhere = owner != other
+            flags[owner[elsewhere]] = flags[other[elsewhere]] = True
         return np.flatnonzero(flags)
 
     @cached_property

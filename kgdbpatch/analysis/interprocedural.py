@@ -247,12 +247,8 @@ class ProgramLiveness:
         """Return (function, function that it jumps to or runs into)."""
         blocks = self.blocks
         tails = np.flatnonzero(blocks.tail >= 0)
-        pairs = [(blocks.owner[tails], blocks.tail[tails])]
-        for target in (blocks.fall, blocks.taken):
-            at = np.flatnonzero(target >= 0)
-            at = at[blocks.owner[at] != blocks.owner[target[at]]]
-            pairs.append((blocks.owner[at], blocks.owner[target[at]]))
-        return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+        (owner, other) = blocks.across
+        return np.append(blocks.owner[tails], owner), np.append(blocks.tail[tails], other)
 
     def everywhere(self, found: BlockLiveness) -> RegSet:
         """Return what is live before every word; everything where no function is."""

@@ -96,14 +96,10 @@ def _sum_up(count: int, owner: Indices, values: RegSet) -> RegSet:
 
 def _entered_from(blocks: Blocks) -> tuple[Indices, Indices]:
     """Return (function, function that it calls, jumps to or runs into)."""
-    pairs = []
+    pairs = [blocks.across]
     for target in (blocks.callee, blocks.tail):
         at = np.flatnonzero(target >= 0)
         pairs.append((blocks.owner[at], target[at]))
-    for target in (blocks.fall, blocks.taken):
-        at = np.flatnonzero(target >= 0)
-        at = at[blocks.owner[at] != blocks.owner[target[at]]]
-        pairs.append((blocks.owner[at], blocks.owner[target[at]]))
     return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
 
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.call_order import Levels, call_edges, levels
+from kgdbpatch.analysis.arrays import runs
+from kgdbpatch.analysis.call_order import call_edges, levels
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import BlockTransfer
 from kgdbpatch.analysis.program import Flags, Indices
@@ -103,6 +104,7 @@ class _Summing:
         self.convention, self.pointers = convention, pointers
         blocks = self.blocks
         count = len(blocks.program.entry)
+        self.calls = call_edges(blocks)
         self.zero = np.zeros(len(blocks.first), dtype=np.uint64)
         self.call = np.flatnonzero(blocks.callee >= 0)
         self.tail = np.flatnonzero(blocks.tail >= 0)
@@ -129,12 +131,10 @@ class _Summing:
         np.bitwise_or.at(total, blocks.owner, self.transfer.kill & volatile)
         unknown = blocks.links & (blocks.callee < 0) | self.escapes | self.pointers
         total[blocks.owner[unknown]] |= volatile
-        sources, targets = call_edges(blocks)
+        sources, targets = self.calls  # by source
         if not len(sources):
             return total
-        order = np.argsort(sources, kind="stable")
-        sources, targets = sources[order], targets[order]
-        starts = np.flatnonzero(np.append(True, np.diff(sources) != 0))
+        starts = runs(sources)
         while True:
             before = total[sources[starts]]
             after = before | np.bitwise_or.reduceat(total[targets], starts)
@@ -142,9 +142,10 @@ class _Summing:
                 return total
             total[sources[starts]] = after
 
-    def run(self, order: Levels) -> None:
+    def run(self) -> None:
         """Sum up all functions, those called before those that call."""
         blocks = self.blocks
+        order = levels(self.calls, len(blocks.program.entry))
         exits = self.zero.copy()
         exits[blocks.returns | self.escapes | self.pointers] = _ONES
         leaves = self.zero.copy()
@@ -297,7 +298,7 @@ def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
         return {}
     order = np.argsort(keys, kind="stable")
     keys, values = keys[order], values[order]
-    starts = np.flatnonzero(np.append(True, np.diff(keys) != 0))
+    starts = runs(keys)
     ends = np.append(starts[1:], len(keys))
     return {int(keys[s]): values[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)}
 
@@ -317,7 +318,7 @@ def summarize(
     """
     convention = Convention.of(abi)
     summing = _Summing(dataflow, saves, transfer, convention, pointers, forges_return)
-    summing.run(levels(dataflow.blocks))
+    summing.run()
     return Summaries(
         overwrites=~summing.cleared,
         reads=summing.reads,
