@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import distinct, equal_pairs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import RegSet
-from kgdbpatch.analysis.saves import FRAME_BASES
+from kgdbpatch.analysis.saves import may_be_framed
 from kgdbpatch.isa.fields import Words
 
-__all__ = ["address_taken", "makes_return_address", "references"]
+__all__ = ["address_taken", "made_by_halves", "makes_return_address", "references"]
+
+
+def made_by_halves(program: Program, places: Indices) -> tuple[Indices, Indices, Indices]:
+    """Return (word, number of the place, high half) of immediates that may complete the address of a place.
+
+    The immediate (addi, ori) is the low half of the address, and its function holds a lis of the high half.
+    """
+    immediates = (program.words[program.low_halves] & np.uint32(0xFFFF)).astype(np.int64)
+    low, number = equal_pairs(immediates, places & 0xFFFF)
+    low = program.low_halves[low]
+    high = (places[number] + np.where(program.primary[low] == 14, 0x8000, 0)) >> 16 & 0xFFFF
+    some = np.flatnonzero(program.makes_high_half(program.function[low], high))
+    return low[some], number[some], high[some]
 
 
 def references(program: Program, places: Indices | None = None) -> tuple[Indices, Indices]:
@@ -19,23 +33,10 @@ def references(program: Program, places: Indices | None = None) -> tuple[Indices
     A function may make an address when it holds a lis of its high half and an immediate of its
     low half anywhere: nothing is missed, and little is found too much.
     """
-    words, (high, low) = program.words, program.halves
     starts = program.entry_address if places is None else places
+    low, number, _ = made_by_halves(program, starts)
     count = max(len(starts), 1)
-    by_half = np.argsort(starts & 0xFFFF, kind="stable")
-    halves = (starts & 0xFFFF)[by_half]
-    wanted = (words[low] & np.uint32(0xFFFF)).astype(np.int64)
-    first, last = np.searchsorted(halves, wanted), np.searchsorted(halves, wanted, "right")
-    some = last > first
-    low, first, many = low[some], first[some], (last - first)[some]
-    source = np.repeat(program.function[low], many)
-    offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-    target = by_half[np.repeat(first, many) + offset]
-    adds = np.repeat(words[low] >> np.uint32(26) == 14, many)
-    half = (starts[target] + np.where(adds, 0x8000, 0)) >> 16 & 0xFFFF
-    made = np.unique(program.function[high] << 16 | (words[high] & np.uint32(0xFFFF)).astype(np.int64))
-    found = np.isin(source << 16 | half, made)
-    keys = np.unique(source[found] * count + target[found])
+    keys = distinct(program.function[low] * count + number)
     return keys // count, keys % count
 
 
@@ -48,8 +49,9 @@ def address_taken(program: Program, stored: Flags) -> Flags:
 
 def _is_saved_lr(words: Words) -> Flags:
     """Tell which words get LR, or load from what may be a frame."""
-    framed: Flags = np.isin(words >> np.uint32(16) & np.uint32(31), FRAME_BASES)
-    framed &= np.isin(words >> np.uint32(26), (32, 46))
+    framed: Flags = may_be_framed(words)
+    major = words >> np.uint32(26)
+    framed &= (major == 32) | (major == 46)
     framed |= (words & np.uint32(0xFC1FFFFF)) == 0x7C0802A6  # mflr
     return framed
 
@@ -58,7 +60,7 @@ def makes_return_address(blocks: Blocks, changes: RegSet) -> Flags:
     """Tell which functions set LR from anything but a saved LR, as it was."""
     program = blocks.program
     words = program.words
-    sets = np.flatnonzero(((words & np.uint32(0xFC1FFFFF)) == 0x7C0803A6) & (program.function >= 0))
+    sets = program.having(0xFC1FFFFF, 0x7C0803A6)
     register = (words[sets] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
     good = np.zeros(len(sets), dtype=np.bool_)
     pending, back = np.arange(len(sets)), 1
@@ -67,7 +69,8 @@ def makes_return_address(blocks: Blocks, changes: RegSet) -> Flags:
         own = (place >= 0) & (program.function[place] == program.function[sets[pending]])
         pending, place = pending[own], place[own]
         written = (changes[place] >> register[pending] & np.uint64(1)).astype(np.bool_)
-        good[pending[written & _is_saved_lr(words[place])]] = True
+        setting, place = pending[written], place[written]
+        good[setting[_is_saved_lr(words[place])]] = True
         pending = pending[~written]
         back += 1
     result = np.zeros(len(program.entry), dtype=np.bool_)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kgdbpatch.analysis.address_taken import made_by_halves
+from kgdbpatch.analysis.arrays import distinct
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
@@ -29,33 +31,17 @@ def made_addresses(blocks: Blocks, changes: RegSet, places: Indices) -> tuple[In
     rows = (column.tolist() for column in (low, high, register))
     for index, (word, half, base) in enumerate(zip(*rows, strict=True)):
         kept[index] = search.comes_from(word, base, 15 << 26 | base << 21 | half)
-    keys = np.unique(program.function[low[kept]] * max(len(places), 1) + number[kept])
+    keys = distinct(program.function[low[kept]] * max(len(places), 1) + number[kept])
     return keys // max(len(places), 1), keys % max(len(places), 1)
 
 
 def _candidates(blocks: Blocks, places: Indices) -> tuple[Indices, Indices, Indices, Indices]:
     """Return the immediates that may complete an address: word, place, high half wanted, register."""
     program = blocks.program
-    words, major = program.words, program.words >> np.uint32(26)
-    first, second = words >> np.uint32(21) & np.uint32(31), words >> np.uint32(16) & np.uint32(31)
-    inside = program.function >= 0
-    low = np.flatnonzero(((major == 14) & (second != 0) | (major == 24)) & inside)
-    order = np.argsort(places & 0xFFFF, kind="stable")
-    halves = (places & 0xFFFF)[order]
-    wanted = (words[low] & np.uint32(0xFFFF)).astype(np.int64)
-    start, end = np.searchsorted(halves, wanted), np.searchsorted(halves, wanted, "right")
-    many = end - start
-    offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-    number = order[np.repeat(start, many) + offset]
-    low = np.repeat(low, many)
-    adds = major[low] == 14
-    high = (places[number] + np.where(adds, 0x8000, 0)) >> 16 & 0xFFFF
-    # only where the function has such a lis anywhere
-    lis = np.flatnonzero((major == 15) & (second == 0) & inside)
-    made = program.function[lis] << 16 | (words[lis] & np.uint32(0xFFFF)).astype(np.int64)
-    some = np.isin(program.function[low] << 16 | high, made)
-    base = np.where(adds, second[low], first[low]).astype(np.int64)
-    return low[some], number[some], high[some], base[some]
+    low, number, high = made_by_halves(program, places)
+    words = program.words[low]
+    base = words >> np.where(program.primary[low] == 14, 16, 21).astype(np.uint32) & np.uint32(31)
+    return low, number, high, base.astype(np.int64)
 
 
 class _Search:

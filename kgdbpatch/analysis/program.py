@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.arrays import distinct
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.fields import Words
 
@@ -67,18 +68,29 @@ class Program:
         self.address: Indices = np.empty(len(self.words), dtype=np.int64)
         for (start, words), first in zip(parts, self.firsts[:-1].tolist(), strict=True):
             self.address[first : first + len(words)] = start + 4 * np.arange(len(words))
-        table = np.array(sorted(set(functions)), dtype=np.int64).reshape(-1, 2)
+        table = np.array(functions, dtype=np.int64).reshape(-1, 2)
+        table = table[np.lexsort((table[:, 1], table[:, 0]))]
         table = table[self.index_of(table[:, 0]) >= 0]
         if len(table):  # of several that start at one place the longest counts
             table = table[np.append(table[1:, 0] != table[:-1, 0], True)]
         self.entry = self.index_of(table[:, 0])
         self.entry_address: Indices = table[:, 0]
         self.end = np.minimum(self.entry + table[:, 1] // 4, self._section_end(self.entry))
-        self.function: Indices = np.full(len(self.words), -1, dtype=np.int64)
-        for number, (first, end) in enumerate(zip(self.entry.tolist(), self.end.tolist(), strict=True)):
-            self.function[first:end] = number
+        self.function: Indices = self._innermost()
         self.is_entry: Flags = np.zeros(len(self.words) + 1, dtype=np.bool_)
         self.is_entry[self.entry[self.end > self.entry]] = True
+
+    def _innermost(self) -> Indices:
+        """Return for each word which of the functions around it begins last."""
+        shown = np.minimum(self.end, np.append(self.entry[1:], len(self.words)))
+        bounds = np.append(np.stack((self.entry, shown), axis=1), len(self.words))
+        numbers = np.full(len(bounds), -1)
+        numbers[1::2] = np.arange(len(self.entry))
+        result = np.repeat(numbers, np.diff(bounds, prepend=0))
+        for number in np.flatnonzero(self.end > shown).tolist():  # what goes on behind another's start
+            words = result[self.entry[number] : self.end[number]]
+            np.maximum(words, number, out=words)
+        return result
 
     @cached_property
     def decoded(self) -> Decoded:
@@ -121,12 +133,37 @@ class Program:
         return flags.take(self.decoded.kind)
 
     @cached_property
-    def halves(self) -> tuple[Indices, Indices]:
-        """The words of functions that make the high (lis) and the low half (addi, ori) of an address."""
-        major, inside = self.words >> np.uint32(26), self.function >= 0
-        none = (self.words & np.uint32(31 << 16)) == 0
-        low = (major == 14) & ~none | (major == 24)
-        return np.flatnonzero((major == 15) & none & inside), np.flatnonzero(low & inside)
+    def inside(self) -> Flags:
+        """Whether each word is in a function."""
+        return np.greater_equal(self.function, 0)
+
+    @cached_property
+    def primary(self) -> npt.NDArray[np.uint8]:
+        """The primary opcode of each word."""
+        return (self.words >> np.uint32(26)).astype(np.uint8)
+
+    def having(self, mask: int, match: int) -> Indices:
+        """Return the words of functions that have certain bits (``match`` of those in ``mask``)."""
+        return np.flatnonzero(((self.words & np.uint32(mask)) == match) & self.inside)
+
+    @cached_property
+    def low_halves(self) -> Indices:
+        """The words of functions that make the low half of an address (addi, ori)."""
+        adds = np.flatnonzero((self.primary == 14) & self.inside)
+        adds = adds[self.words[adds] & np.uint32(31 << 16) != 0]
+        return np.sort(np.append(adds, np.flatnonzero((self.primary == 24) & self.inside)))
+
+    def makes_high_half(self, function: Indices, half: Indices) -> Flags:
+        """Tell whether functions put (lis) halves of addresses into the high half of a register."""
+        keys = function << 16 | half
+        at = np.minimum(self._high_halves.searchsorted(keys), len(self._high_halves) - 1)
+        return np.equal(self._high_halves[at], keys) if len(at) and at[0] >= 0 else np.zeros(len(keys), np.bool_)
+
+    @cached_property
+    def _high_halves(self) -> Indices:
+        """Functions and the high halves that they make with a lis, as ``makes_high_half`` looks for them."""
+        lis = self.having(0xFC1F0000, 15 << 26)
+        return distinct(self.function[lis] << 16 | (self.words[lis] & np.uint32(0xFFFF)).astype(np.int64))
 
     @cached_property
     def contiguous(self) -> Flags:

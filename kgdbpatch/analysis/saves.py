@@ -17,15 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.arrays import distinct, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["FRAME_BASES", "PRESERVED", "Saves", "find_saves", "may_save"]
+__all__ = ["PRESERVED", "Saves", "find_saves", "may_be_framed", "may_save"]
 
-FRAME_BASES = (1, 11, 12, 30, 31)
+_FRAME_BASES = np.zeros(32, dtype=np.bool_)
+_FRAME_BASES[[1, 11, 12, 30, 31]] = True
 _SAVED_CRS = np.uint64(regset.from_mask(mask("cr2", "cr3", "cr4")))
 PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
 _GPRS = np.uint64(0xFFFFC000)
@@ -54,20 +56,26 @@ def _field(words: Words, shift: int) -> Words:
     return result
 
 
+def may_be_framed(words: Words) -> Flags:
+    """Tell which loads and stores go to what may be a stack frame."""
+    result: Flags = _FRAME_BASES.take(_field(words, 16))
+    return result
+
+
 def may_save(words: Words) -> Flags:
     """Tell which words store preserved registers to what may be a stack frame."""
     major = words >> np.uint32(26)
     result: Flags = (major == _STW) | (major == _STMW)
     at = np.flatnonzero(result)
     stores = words[at]
-    result[at] = np.isin(_field(stores, 16), FRAME_BASES) & (_field(stores, 21) >= 14)
+    result[at] = may_be_framed(stores) & (_field(stores, 21) >= 14)
     return result
 
 
 def _may_restore(words: Words) -> Flags:
     """Tell which words load from what may be a stack frame, or move to CR fields."""
     major = words >> np.uint32(26)
-    result: Flags = np.isin(_field(words, 16), FRAME_BASES) & np.isin(major, (_LWZ, _LMW))
+    result: Flags = may_be_framed(words) & ((major == _LWZ) | (major == _LMW))
     result |= (major == 31) & ((words >> np.uint32(1) & np.uint32(0x3FF)) == _MTCRF)
     return result
 
@@ -75,11 +83,13 @@ def _may_restore(words: Words) -> Flags:
 def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
     """Tell which functions make a frame, and how large each is at most (stwux: without bound)."""
     program = blocks.program
-    made = np.flatnonzero(((program.words & np.uint32(0xFFFF8003)) == 0x94218000) & reached)
+    made = program.having(0xFFFF8003, 0x94218000)
+    made = made[reached[made]]
     size = np.zeros(len(program.entry), dtype=np.int64)
     np.maximum.at(size, program.function[made], 0x10000 - (program.words[made] & 0xFFFF).astype(np.int64))
     compiled = size > 0
-    grown = np.flatnonzero(((program.words & np.uint32(0xFFFF07FE)) == 0x7C21016E) & reached)  # stwux r1,r1
+    grown = program.having(0xFFFF07FE, 0x7C21016E)  # stwux r1,r1
+    grown = grown[reached[grown]]
     size[program.function[grown]] = 1 << 32
     compiled[program.function[grown]] = True
     return compiled, size
@@ -89,8 +99,9 @@ def _sum_up(count: int, owner: Indices, values: RegSet) -> RegSet:
     total = np.zeros(count, dtype=np.uint64)
     order = np.argsort(owner, kind="stable")
     if len(order):
-        starts = np.flatnonzero(np.append(True, np.diff(owner[order]) != 0))
-        total[owner[order][starts]] = np.bitwise_or.reduceat(values[order], starts)
+        owner = owner[order]
+        starts = runs(owner)
+        total[owner[starts]] = np.bitwise_or.reduceat(values[order], starts)
     return total
 
 
@@ -106,14 +117,18 @@ def _entered_from(blocks: Blocks) -> tuple[Indices, Indices]:
 def _put_back(blocks: Blocks, restored: RegSet, compiled: Flags) -> RegSet:
     """Add what routines without a frame (``_restgpr_N``) put back for those that go to them."""
     sources, targets = _entered_from(blocks)
-    useful = ~compiled[targets]
+    useful = np.flatnonzero(~compiled[targets])
+    useful = useful[np.argsort(sources[useful], kind="stable")]
     sources, targets = sources[useful], targets[useful]
-    while True:
-        more = restored.copy()
-        np.bitwise_or.at(more, sources, restored[targets])
-        if (more == restored).all():
-            return more
-        restored = more
+    restored, starts = restored.copy(), runs(sources)
+    sources = sources[starts]
+    while len(starts):
+        before = restored[sources]
+        after = before | np.bitwise_or.reduceat(restored[targets], starts)
+        if (after == before).all():
+            break
+        restored[sources] = after
+    return restored
 
 
 def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: RegSet) -> np.uint64:
@@ -158,7 +173,7 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     ``reached`` tells of words whether control may come there; the others (data) are no evidence.
     """
     program, count = blocks.program, len(blocks.program.entry)
-    words, inside = program.words, program.function >= 0
+    words, inside = program.words, program.inside
     written = np.flatnonzero(inside & ((defs & PRESERVED) != 0))
     framed = _may_restore(words[written])
     written, loads = written[~framed], written[framed & reached[written]]
@@ -167,7 +182,8 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     restored = _put_back(blocks, own, compiled)
     keeps = PRESERVED & ~(_sum_up(count, program.function[written], defs[written]) & ~restored)
 
-    stores = np.flatnonzero(inside & may_save(words))
+    stores = np.flatnonzero(((program.primary == _STW) | (program.primary == _STMW)) & inside)
+    stores = stores[may_save(words[stores])]
     owner, register = program.function[stores], _field(words[stores], 21).astype(np.uint64)
     base = _field(words[stores], 16)
     stored = np.where(
@@ -175,8 +191,10 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     )
     stored &= np.uint64(0xFFFFFFFF)
     # a routine without a frame of its own saves for itself only what it puts back itself
-    for function in np.unique(owner[~compiled[owner]]).tolist():
-        mine = loads[program.function[loads] == function]
+    for function in distinct(owner[~compiled[owner]]).tolist():
+        first, end = loads.searchsorted((program.entry[function], program.end[function]))
+        mine = loads[first:end]
+        mine = mine[program.function[mine] == function]
         restored[function] = _restored_by_itself(blocks, function, mine, defs)
     offset = (words[stores] & np.uint32(0xFFFF)).astype(np.int64)
     offset = (offset ^ 0x8000) - 0x8000
@@ -188,8 +206,6 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     result = np.zeros(len(words), dtype=np.bool_)
     result[stores[good]] = True
     saved = _sum_up(count, owner[good], stored[good])
-    mfcr = np.unique(
-        program.function[np.flatnonzero(inside & ((words & np.uint32(0xFC1FFFFF)) == 0x7C000026))]
-    )
+    mfcr = distinct(program.function[program.having(0xFC1FFFFF, 0x7C000026)])
     saved[mfcr] |= restored[mfcr] & _SAVED_CRS
     return Saves(result, compiled, keeps, restored & PRESERVED, saved)
