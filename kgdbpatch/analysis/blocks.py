@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +24,11 @@ _BCLRL, _MTLR = 0x4C000021, 0x7C0803A6
 
 def _pairs(program: Program, edges: Mapping[int, Sequence[int]]) -> npt.NDArray[np.int64]:
     """Return (source, target) word indices of edges given by address; -1 for places that we lack."""
-    flat = [(source, target) for source, targets in edges.items() for target in targets]
-    if not flat:
-        return np.zeros((0, 2), dtype=np.int64)
-    pairs = np.array(flat, dtype=np.int64)
-    found = np.stack((program.index_of(pairs[:, 0]), program.index_of(pairs[:, 1])), axis=1)
-    inside = found >= 0
-    inside[inside] = program.function[found[inside]] >= 0
-    found[~inside] = _NONE
+    many = np.fromiter(map(len, edges.values()), np.int64, len(edges))
+    sources = np.repeat(np.fromiter(edges, np.int64, len(edges)), many)
+    targets = np.fromiter(chain.from_iterable(edges.values()), np.int64, len(sources))
+    found = np.stack((program.index_of(sources), program.index_of(targets)), axis=1)
+    found[(found >= 0) & ~program.inside[found]] = _NONE
     result: npt.NDArray[np.int64] = found[found[:, 0] >= 0]
     return result
 
@@ -65,7 +63,7 @@ class Blocks:
 
     def _cut(self) -> None:
         program = self.program
-        kind, function = program.decoded.kind, program.function
+        kind, function, inside = program.decoded.kind, program.function, program.inside
         count = len(kind)
         source, _, target = program.branches
         self._calls: Flags = np.equal(kind, Kind.CALL)
@@ -79,22 +77,24 @@ class Blocks:
         for places in (target[target >= 0], self._tables[:, 1], self._implicit.reshape(-1), self._cuts):
             leader[places[places >= 0]] = True
         leader[self._implicit[:, 0] + 1] = True
-        inside = function >= 0
         starts = leader[:count] & inside
         self.first: Indices = np.flatnonzero(starts)
-        behind = np.append(self.first[1:], count)
+        behind = np.append(self.first[1:], count)[: len(self.first)]
         # words outside of functions behind a block are not its own
-        outside = np.flatnonzero(np.append(~inside, True))
-        behind = np.minimum(behind, outside[np.searchsorted(outside, self.first)])
+        outside = np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
+        within = np.searchsorted(self.first, outside, "right") - 1
+        behind[within] = outside
         self.last: Indices = behind - 1
         self.owner: Indices = function[self.first]
-        self.of_word: Indices = np.cumsum(starts) - 1  # meaningful inside functions only
+        # the block of each word, none of words in no function and of the last, which is behind all
+        self.of_word: Indices = np.full(count + 1, _NONE)
+        np.cumsum(starts, out=self.of_word[:-1])
+        self.of_word[:-1] -= 1
+        self.of_word[:-1][~inside] = _NONE
 
     def _block_at(self, word: Indices) -> Indices:
-        """Return the block that begins at each word, -1 where the word is in no function."""
-        good = word >= 0
-        good[good] = self.program.function[word[good]] >= 0
-        return np.where(good, self.of_word[np.where(good, word, 0)], _NONE)
+        """Return the block that begins at each word, -1 where the word is in no function, or is -1."""
+        return self.of_word.take(word, mode="wrap")
 
     def _link(self) -> None:
         program, last = self.program, self.last
@@ -114,11 +114,10 @@ class Blocks:
         source, _, where = program.branches
         target[source], direct[source] = where, True
         target, direct = target[last], direct[last]
-        aim = self._block_at(target.copy())
+        aim = self._block_at(target)
         aimed = aim >= 0
-        is_entry = program.is_entry[np.where(target >= 0, target, len(program.words))]
-        other = np.zeros(count, dtype=np.bool_)
-        other[aimed] = self.owner[aim[aimed]] != self.owner[aimed]
+        is_entry = program.is_entry.take(target, mode="wrap")  # the last is no word's
+        other = aimed & (self.owner.take(aim, mode="wrap") != self.owner)
 
         jumps = (kind == Kind.BRANCH) | (kind == Kind.JUMP)
         tails = jumps & aimed & is_entry & other
@@ -178,7 +177,7 @@ class Blocks:
     def _edges(self, pairs: npt.NDArray[np.int64]) -> tuple[Indices, Indices]:
         """Return source and target blocks of edges between words."""
         pairs = pairs[pairs[:, 1] >= 0]
-        return self.of_word[pairs[:, 0]], self._block_at(pairs[:, 1].copy())
+        return self.of_word[pairs[:, 0]], self._block_at(pairs[:, 1])
 
     @cached_property
     def across(self) -> tuple[Indices, Indices]:

@@ -155,15 +155,15 @@ class Program:
 
     def makes_high_half(self, function: Indices, half: Indices) -> Flags:
         """Tell whether functions put (lis) halves of addresses into the high half of a register."""
-        keys = function << 16 | half
-        at = np.minimum(self._high_halves.searchsorted(keys), len(self._high_halves) - 1)
-        return np.equal(self._high_halves[at], keys) if len(at) and at[0] >= 0 else np.zeros(len(keys), np.bool_)
+        keys, made = function << 16 | half, self._high_halves
+        return np.equal(made[made[:-1].searchsorted(keys)], keys)
 
     @cached_property
     def _high_halves(self) -> Indices:
-        """Functions and the high halves that they make with a lis, as ``makes_high_half`` looks for them."""
+        """Functions and the high halves that they make with a lis, as keys; the last is none."""
         lis = self.having(0xFC1F0000, 15 << 26)
-        return distinct(self.function[lis] << 16 | (self.words[lis] & np.uint32(0xFFFF)).astype(np.int64))
+        keys = self.function[lis] << 16 | (self.words[lis] & np.uint32(0xFFFF)).astype(np.int64)
+        return np.append(distinct(keys), -1)
 
     @cached_property
     def contiguous(self) -> Flags:

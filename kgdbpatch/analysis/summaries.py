@@ -186,7 +186,10 @@ class _Summing:
 
     def _entries(self, functions: Indices, value: RegSet, missing: np.uint64) -> RegSet:
         entry = self.blocks.entry[functions]
-        return np.where(entry >= 0, value[np.maximum(entry, 0)], missing)
+        found = np.full(len(functions), missing)
+        own = np.flatnonzero(entry >= 0)
+        found[own] = value[entry[own]]
+        return found
 
     def _by_convention(self, functions: Indices, found: RegSet) -> RegSet:
         """Leave out what a compiled function cannot read of its caller, whatever its callees do."""
