@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kgdbpatch.analysis.address_taken import references
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.arrays import ranges
+from kgdbpatch.analysis.arrays import ranges, runs
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.tables import Indirect
@@ -99,39 +99,41 @@ class _Edges:
     """The edges that control surely may take, by source."""
 
     def __init__(self, blocks: Blocks, behind: Flags, no_return: Flags) -> None:
-        program = blocks.program
+        program, count = blocks.program, len(blocks.first)
         falls = blocks.fall.copy()
         calls = np.flatnonzero(blocks.callee >= 0)
         falls[calls[no_return[blocks.callee[calls]]]] = -1
-        falls[~behind | blocks.resumes] = -1
-        falls[blocks.kind == Kind.UNKNOWN] = -1
-        self._near = falls, blocks.taken
+        falls[~behind | blocks.resumes | (blocks.kind == Kind.UNKNOWN)] = -1
+        # runs of blocks of which each falls into the next
+        falls_on = falls == np.arange(1, count + 1)
+        ends = np.flatnonzero(~falls_on)
+        self._run_end = np.repeat(ends, np.diff(ends, prepend=-1))
         source, _, target = program.branches
         # calls of a place inside another function; what functions begin with is reached anyway
-        inside = (target >= 0) & (program.function[source] >= 0) & ~program.is_entry[target]
-        inside[inside] = program.function[target[inside]] >= 0
+        inside = np.flatnonzero((blocks.of_word.take(target, mode="wrap") >= 0) & program.inside[source])
+        inside = inside[~program.is_entry[target[inside]]]
         pairs = [blocks.table_edges, blocks.implicit_edges]
         pairs.append((blocks.of_word[source[inside]], blocks.of_word[target[inside]]))
+        for targets in (np.where(falls_on, -1, falls), blocks.taken):
+            some = np.flatnonzero(targets >= 0)
+            pairs.append((some, targets[some]))
         sources, targets = (np.concatenate([pair[n] for pair in pairs]) for n in (0, 1))
-        sources, targets = sources[targets >= 0], targets[targets >= 0]
         order = np.argsort(sources, kind="stable")
         self._targets = targets[order]
-        self._count = np.bincount(sources, minlength=len(falls))
+        self._count = np.bincount(sources, minlength=count)
         self._first = np.cumsum(self._count) - self._count
-        self._last = np.zeros(len(falls), dtype=np.int64)
 
     def spread(self, reached: Flags, start: Indices) -> None:
         """Mark what is reached from blocks, themselves included."""
         front = start[~reached[start]]
-        reached[front] = True
         while len(front):
-            near = np.concatenate([edge.take(front) for edge in self._near])
-            far = self._targets[ranges(self._first.take(front), self._count.take(front))]
-            after = np.concatenate((near[near >= 0], far))
-            after = after[~reached[after]]
-            reached[after] = True
-            self._last[after] = np.arange(len(after))
-            front = after[self._last.take(after) == np.arange(len(after))]  # each block once
+            front = np.sort(front)
+            front = front[runs(self._run_end.take(front))]  # the first of each run
+            run = ranges(front, self._run_end.take(front) + 1 - front)
+            run = run[~reached[run]]
+            reached[run] = True
+            front = self._targets[ranges(self._first.take(run), self._count.take(run))]
+            front = front[~reached[front]]
 
 
 class ReachFinder:
@@ -203,34 +205,34 @@ class ReachFinder:
 
     def words(self, reach: npt.NDArray[np.uint8]) -> Flags:
         """Tell of words whether control may come there."""
-        blocks, program = self._blocks, self._blocks.program
-        result: Flags = np.zeros(len(program.words), dtype=np.bool_)
-        inside = np.flatnonzero(program.function >= 0)
+        blocks = self._blocks
         good = (reach == Reach.CODE) | (reach == Reach.DOUBTFUL)
-        result[inside] = good[blocks.of_word[inside]]
-        return result
+        return np.append(good, False).take(blocks.of_word[:-1], mode="wrap")  # the last is no block's
 
 
 def _in_tables(blocks: Blocks, indirect: Indirect) -> Flags:
     """Tell which blocks are jump tables; `Blocks` cuts at their ends."""
     program = blocks.program
-    result = np.zeros(len(blocks.first), dtype=np.bool_)
-    for place, entries in {place for places in indirect.places.values() for place in places}:
-        words = program.index_of(place + 4 * np.arange(entries, dtype=np.int64))
-        words = words[words >= 0]
-        result[blocks.of_word[words[program.function[words] >= 0]]] = True
-    return result
+    result = np.zeros(len(blocks.first) + 1, dtype=np.bool_)  # the last is no block's
+    tables = {place for places in indirect.places.values() for place in places}
+    place, entries = np.array(sorted(tables), dtype=np.int64).reshape(-1, 2).T
+    entry = ranges(np.zeros_like(place), entries)
+    words = program.index_of(np.repeat(place, entries) + 4 * entry)
+    result[blocks.of_word[words]] = True
+    return result[:-1]
 
 
 def _distant(starts: Indices, data: Sequence[tuple[int, bytes]]) -> Flags:
     """Tell which addresses a word of memory leads to by its distance, as fix-up tables do."""
     found = np.zeros(len(starts), dtype=np.bool_)
+    if not len(starts):
+        return found
     for address, part in data:
         skipped = -address % 4
         size = max(len(part) - skipped, 0) // 4
         words = np.frombuffer(part, ">i4", size, skipped).astype(np.int64)
         targets = (address + skipped + 4 * np.arange(size) + words) & 0xFFFFFFFF
-        at = np.minimum(np.searchsorted(starts, targets), max(len(starts) - 1, 0))
-        if len(starts):
-            found[at[starts[at] == targets]] = True
+        targets = targets[(targets >= starts[0]) & (targets <= starts[-1])]
+        at = np.searchsorted(starts, targets)
+        found[at[starts[at] == targets]] = True
     return found
