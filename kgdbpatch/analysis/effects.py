@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
+from kgdbpatch.analysis.arrays import ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import EVERYTHING, RegSet
@@ -62,15 +63,16 @@ def words_of(decoded: Decoded) -> WordEffects:
     handles it either goes on with all registers as they were, or not at all.
     """
     kind = decoded.kind
-    defs, uses = regset.defs(decoded), regset.uses(decoded)
-    uses[(kind == Kind.SYSCALL) | (kind == Kind.RFI)] = _ALL
+    defs, uses = regset.effects(decoded)
+    uses[np.flatnonzero((kind == Kind.SYSCALL) | (kind == Kind.RFI))] = _ALL
     nops = np.flatnonzero(decoded.words == _NOP)
     defs[nops] = uses[nops] = 0  # it writes r0, but leaves it as it was
-    traps = np.flatnonzero((kind == Kind.TRAP) & (_field(decoded.words, 21) == _ALWAYS_TRAPS))
+    traps = np.flatnonzero(kind == Kind.TRAP)
+    traps = traps[_field(decoded.words[traps], 21) == _ALWAYS_TRAPS]
     proven = uses.copy()
     uses[traps] |= _ARGUMENTS
-    proven[uses == _ALL] = 0
-    proven[(proven & _CRS) == _CRS] &= ~_CRS
+    proven[np.flatnonzero(uses == _ALL)] = 0
+    proven[np.flatnonzero((proven & _CRS) == _CRS)] &= ~_CRS
     return WordEffects(defs, uses, uses, proven)
 
 
@@ -81,7 +83,8 @@ def without_saves(words: WordEffects, program: Program, saves: Saves) -> WordEff
     compiler may keep in no field across a call only of functions that no compiler made.
     """
     wanted, proven = words.wanted.copy(), words.proven.copy()
-    every_field = np.flatnonzero(((wanted & _CRS) == _CRS) & (wanted != _ALL) & (program.function >= 0))
+    every_field = np.flatnonzero(((wanted & _CRS) == _CRS) & program.inside)
+    every_field = every_field[wanted[every_field] != _ALL]
     owner = program.function[every_field]
     spared = np.where(saves.compiled[owner], _CRS & ~PRESERVED, np.uint64(0)) | saves.restores[owner] & _CRS
     wanted[every_field] &= ~spared
@@ -96,11 +99,19 @@ def blockwise(blocks: Blocks, words: WordEffects) -> BlockTransfer:
     """Sum words up over blocks: over pieces of blocks first, as some blocks are very long."""
     length = blocks.last - blocks.first + 1
     count = (length + _PIECE - 1) // _PIECE
-    block = np.repeat(np.arange(len(count)), count)
     end = np.cumsum(count) - 1  # the last piece of each block
-    first = blocks.first[block] + _PIECE * (np.arange(len(block)) - (end - count + 1)[block])
-    kill, *sums = _sum_up(blocks, words, first, np.minimum(first + _PIECE - 1, blocks.last[block]))
-    joined = [part[end] for part in (kill, *sums)]
+    first = ranges(np.zeros_like(count), count)
+    first *= _PIECE
+    first += np.repeat(blocks.first, count)
+    pieces = _Pieces(first, np.minimum(first + _PIECE - 1, np.repeat(blocks.last, count)))
+    faulting = None if blocks.fixups_known else may_fault(blocks.program.decoded)
+    kill, uses, faults = pieces.sum_up(words.defs, words.uses, faulting)
+    # nearly all words want and prove just what they use
+    wanted, proven = (
+        pieces.sum_up_differing(words.defs, part, words.uses, uses) for part in (words.wanted, words.proven)
+    )
+    sums = uses, wanted, proven, faults
+    joined = [part.take(end) for part in (kill, *sums)]
     long = np.flatnonzero(count > 1)
     for step in range(1, int(count.max(initial=1))):
         long = long[count[long] > step]
@@ -111,33 +122,45 @@ def blockwise(blocks: Blocks, words: WordEffects) -> BlockTransfer:
     return BlockTransfer(*joined)
 
 
-def _sum_up(blocks: Blocks, words: WordEffects, first: Indices, last: Indices) -> list[RegSet]:
-    """Return what runs of words change, and what of `BlockTransfer` they read before."""
-    length = last - first + 1
-    order = np.argsort(-length, kind="stable")
-    counts = np.searchsorted(-length[order], -np.arange(1, length.max(initial=0) + 1), "right")
-    kill, *sums = (np.zeros(len(order), dtype=np.uint64) for _ in range(5))
-    faulting = None if blocks.fixups_known else may_fault(blocks.program.decoded)
-    last = last[order]
-    for step, count in enumerate(counts.tolist()):
-        at = last[:count] - step
-        defs = words.defs.take(at)
-        kill[:count] |= defs
-        keep = ~defs
-        for total, source in zip(sums, (words.uses, words.wanted, words.proven), strict=False):
-            part = total[:count]
-            part &= keep
-            part |= source.take(at)
-        if faulting is not None:
-            part = sums[3][:count]
-            part &= keep
-            part[faulting[at]] = _ALL
-    result = []
-    for total in (kill, *sums):
-        placed = np.empty_like(total)
-        placed[order] = total
-        result.append(placed)
-    return result
+class _Pieces:
+    """Runs of up to `_PIECE` words, given by their first and last words."""
+
+    def __init__(self, first: Indices, last: Indices) -> None:
+        self._first, self._last = first, last
+
+    def sum_up(self, defs: RegSet, uses: RegSet, faulting: Flags | None) -> tuple[RegSet, RegSet, RegSet]:
+        """Return what the pieces change, what they read before, and `BlockTransfer`'s ``faults``."""
+        shorter = (_PIECE - 1 - (self._last - self._first)).astype(np.uint8)
+        order = np.argsort(shorter, kind="stable")
+        counts = np.cumsum(np.bincount(shorter, minlength=_PIECE))[::-1]  # of pieces longer than 0, 1, ...
+        last = self._last[order]
+        kill, read, faults = (np.zeros(len(order), dtype=np.uint64) for _ in range(3))
+        for step, count in enumerate(counts.tolist()):
+            at = last[:count] - step
+            changed = defs.take(at)
+            kill[:count] |= changed
+            np.invert(changed, out=changed)
+            part = read[:count]
+            part &= changed
+            part |= uses.take(at)
+            if faulting is not None:
+                part = faults[:count]
+                part &= changed
+                part[faulting[at]] = _ALL
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        return kill.take(place), read.take(place), faults.take(place)
+
+    def sum_up_differing(self, defs: RegSet, some: RegSet, uses: RegSet, read: RegSet) -> RegSet:
+        """Return what pieces read of ``some``, given what they ``read`` of all ``uses``."""
+        differing = np.flatnonzero(some != uses)
+        behind = np.searchsorted(self._first, differing, "right")
+        inside = differing <= np.append(-1, self._last)[behind]
+        pieces = behind[inside] - 1
+        pieces = pieces[runs(pieces)]
+        result = read.copy()
+        result[pieces] = _Pieces(self._first[pieces], self._last[pieces]).sum_up(defs, some, None)[1]
+        return result
 
 
 def may_fault(decoded: Decoded) -> Flags:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.address_taken import references
-from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.arrays import ranges, runs
+from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.tables import Indirect

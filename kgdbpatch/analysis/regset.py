@@ -6,17 +6,29 @@ floating-point and vector registers are never handed out as free, so whole-image
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.isa.decode import Decoded, Kind
-from kgdbpatch.isa.fields import FIELDS
+from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.match import rows
 from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, STATE, VECTORS, mask
 
-__all__ = ["ALWAYS", "EVERYTHING", "FREEABLE", "RETURNS", "RegSet", "defs", "from_mask", "to_mask", "uses"]
+__all__ = [
+    "ALWAYS",
+    "EVERYTHING",
+    "FREEABLE",
+    "RETURNS",
+    "RegSet",
+    "defs",
+    "effects",
+    "from_mask",
+    "to_mask",
+    "uses",
+]
 
 RegSet = npt.NDArray[np.uint64]
 
@@ -66,35 +78,70 @@ def _operands(name: str) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:
     return tuple(found)
 
 
-def _effects(decoded: Decoded, fixed: str, operands: str, nothing: int) -> RegSet:
-    """Return what words read or write, ``nothing`` of those in an invalid form."""
-    result = np.empty(len(decoded.words), dtype=np.uint64)
-    for start in range(0, len(result), _CHUNK):
+class _Known:
+    """What words were found to read and write, by their bits 0-15 and 31, where no other bits say it."""
+
+    def __init__(self) -> None:
+        self.found = np.zeros(1 << 17, dtype=np.bool_)
+        self.defs, self.uses = np.zeros((2, 1 << 17), dtype=np.uint64)
+        other = np.zeros(64, dtype=np.int64)  # the bits that say it besides, by primary opcode
+        for row in rows():
+            fields = {*row.def_fields, *row.use_fields} - _LEFT_OUT
+            other[row.match >> 26] |= reduce(or_, (FIELDS[name].bits for name in fields), row.mask) & 0xFFFE
+        self._sufficient = other == 0
+
+    def keys(self, words: Words) -> npt.NDArray[np.int64]:
+        """Return where words of which that is true are in the arrays."""
+        return (words >> np.uint32(16) | (words & np.uint32(1)) << np.uint32(16)).astype(np.int64)
+
+    def learn(self, keys: npt.NDArray[np.int64], defs: RegSet, uses: RegSet) -> None:
+        """Enter what words read and write, as far as that is true of them."""
+        self.defs[keys], self.uses[keys] = defs, uses
+        self.found[keys] = self._sufficient.take(keys >> 10 & 63)
+
+
+_known = lru_cache(maxsize=1)(_Known)
+
+
+def effects(decoded: Decoded) -> tuple[RegSet, RegSet]:
+    """Return what each word may change and what it depends on, as `defs` and `uses` do."""
+    known = _known()
+    defs, uses = np.empty((2, len(decoded.words)), dtype=np.uint64)
+    for start in range(0, len(defs), _CHUNK):
         piece = slice(start, start + _CHUNK)
-        part = Decoded(decoded.words[piece], decoded.form[piece])
-        result[piece] = _effects_of(part, fixed, operands)
-        result[piece][part.invalid] = nothing
-    return result
+        words, form = decoded.words[piece], decoded.form[piece]
+        keys = known.keys(words)
+        new = np.flatnonzero(~known.found.take(keys))
+        found = _effects(Decoded(words[new], form[new]))
+        known.learn(keys[new], *found)
+        for result, by_key, those in ((defs, known.defs, found[0]), (uses, known.uses, found[1])):
+            part = result[piece]
+            by_key.take(keys, out=part, mode="clip")
+            part[new] = those
+    return defs, uses
 
 
-def _effects_of(decoded: Decoded, fixed: str, operands: str) -> RegSet:
-    result = _fixed(fixed).take(decoded.form)
-    for name, has in _operands(operands):
-        chosen = has.take(decoded.form)
-        if operands == "use_fields" and name in ("A", "S", "B"):
-            chosen &= ~decoded.cancelled
-        at = np.flatnonzero(chosen)
-        field = FIELDS[name]
-        bits = field.array(decoded.words[at])
-        result[at] |= bits if field.half == 0 else bits << np.uint64(32)
-    return result
+def _effects(decoded: Decoded) -> tuple[RegSet, RegSet]:
+    defs = _fixed("defs").take(decoded.form)
+    uses = _fixed("uses").take(decoded.form)
+    for result, operands in ((defs, "def_fields"), (uses, "use_fields")):
+        for name, has in _operands(operands):
+            chosen = has.take(decoded.form)
+            if operands == "use_fields" and name in ("A", "S", "B"):
+                chosen &= ~decoded.cancelled
+            at = np.flatnonzero(chosen)
+            field = FIELDS[name]
+            bits = field.array(decoded.words[at])
+            result[at] |= bits if field.half == 0 else bits << np.uint64(32)
+    defs[decoded.invalid], uses[decoded.invalid] = 0, EVERYTHING
+    return defs, uses
 
 
 def defs(decoded: Decoded) -> RegSet:
     """Return what each word may change; an invalid form changes nothing for certain."""
-    return _effects(decoded, "defs", "def_fields", 0)
+    return effects(decoded)[0]
 
 
 def uses(decoded: Decoded) -> RegSet:
     """Return what each word depends on; an unknown or invalid one depends on everything."""
-    return _effects(decoded, "uses", "use_fields", EVERYTHING)
+    return effects(decoded)[1]

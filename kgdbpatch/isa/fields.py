@@ -24,9 +24,10 @@ _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 
 @dataclass(frozen=True)
 class Field:
-    """One way in which a word names registers."""
+    """One way in which a word names registers; ``bits`` are those of the word that say which."""
 
     half: int
+    bits: int
     scalar: Callable[[int], int]
     array: Callable[[Words], Halves]
 
@@ -47,7 +48,7 @@ def _single(base: int, shift: int, width: int) -> Field:
         index = (words >> np.uint32(shift) & np.uint32(top)).astype(np.uint64)
         return np.uint64(1) << (index + np.uint64(base % 64))
 
-    return Field(base // 64, scalar, array)
+    return Field(base // 64, top << shift, scalar, array)
 
 
 def _base_register() -> Field:
@@ -59,7 +60,7 @@ def _base_register() -> Field:
     def array(words: Words) -> Halves:
         return plain.array(words) & np.uint64(0xFFFFFFFE)
 
-    return Field(0, scalar, array)
+    return Field(0, plain.bits, scalar, array)
 
 
 def _range() -> Field:
@@ -72,7 +73,7 @@ def _range() -> Field:
         first = (words >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
         return np.uint64(0xFFFFFFFF) >> first << first
 
-    return Field(0, scalar, array)
+    return Field(0, field_mask("D"), scalar, array)
 
 
 def _count() -> Field:
@@ -90,7 +91,7 @@ def _count() -> Field:
         ones = ((np.uint64(1) << count) - np.uint64(1)) << first
         return (ones | ones >> np.uint64(32)) & np.uint64(0xFFFFFFFF)
 
-    return Field(0, scalar, array)
+    return Field(0, field_mask("D") | field_mask("B"), scalar, array)
 
 
 def _fxm() -> Field:
@@ -107,7 +108,7 @@ def _fxm() -> Field:
             result |= chosen << np.uint64(base % 64 + n)
         return result
 
-    return Field(base // 64, scalar, array)
+    return Field(base // 64, 0xFF << 12, scalar, array)
 
 
 _R, _F, _CR, _V = bit("r0"), bit("f0"), bit("cr0"), bit("v0")
