@@ -87,10 +87,9 @@ class Blocks:
         self.last: Indices = behind - 1
         self.owner: Indices = function[self.first]
         # the block of each word, none of words in no function and of the last, which is behind all
-        self.of_word: Indices = np.full(count + 1, _NONE)
-        np.cumsum(starts, out=self.of_word[:-1])
-        self.of_word[:-1] -= 1
-        self.of_word[:-1][~inside] = _NONE
+        self.of_word: Indices = np.cumsum(np.append(starts, False))
+        self.of_word -= 1
+        self.of_word[np.append(~inside, True)] = _NONE
 
     def _block_at(self, word: Indices) -> Indices:
         """Return the block that begins at each word, -1 where the word is in no function, or is -1."""
@@ -178,6 +177,11 @@ class Blocks:
         """Return source and target blocks of edges between words."""
         pairs = pairs[pairs[:, 1] >= 0]
         return self.of_word[pairs[:, 0]], self._block_at(pairs[:, 1])
+
+    @cached_property
+    def returning(self) -> Indices:
+        """The blocks that end in a return."""
+        return np.flatnonzero(self.returns)
 
     @cached_property
     def across(self) -> tuple[Indices, Indices]:

@@ -130,6 +130,7 @@ class BackwardDataflow:
         self.more = (self.tables.count > 0) | (self.implicit.count > 0)
         self.number = np.zeros(count + 1, dtype=np.int64)  # of blocks in the `Part` made last
         self._entangled = self._crossed()
+        self._table_edges = _Joined(*self.tables.of(np.arange(count)))
 
     def _crossed(self) -> Indices:
         """Return the functions between which other edges lead than calls and jumps to their starts."""
@@ -165,10 +166,14 @@ class BackwardDataflow:
         out = value.take(self.fall)
         out |= value.take(self.taken)
         out |= exits
-        tables = _Joined(*self.tables.of(np.arange(self._none)))
-        if tables:
-            tables.join(out, value)
+        if self._table_edges:
+            self._table_edges.join(out, value)
         return out
+
+    @cached_property
+    def everything(self) -> Part:
+        """All blocks, to be solved for."""
+        return Part(self, np.arange(self._none))
 
     def part(self, functions: Indices) -> Part:
         """Return the blocks of functions, to be solved for."""

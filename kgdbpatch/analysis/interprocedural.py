@@ -142,7 +142,7 @@ class ProgramLiveness:
         """Return what is live at the exits that blocks end with."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         exits = np.zeros(len(blocks.first), dtype=np.uint64)
-        exits[blocks.returns] = at_return[blocks.owner[blocks.returns]]
+        exits[blocks.returning] = at_return[blocks.owner[blocks.returning]]
         exits[self.pointers] |= convention.tail
         tails = np.flatnonzero(blocks.tail >= 0)
         target = blocks.tail[tails]
@@ -170,24 +170,19 @@ class ProgramLiveness:
 
     # ---- solving ------------------------------------------------------------------------
 
-    def _solve(self, summarized: bool, at_return: RegSet, value: RegSet, some: Part) -> BlockLiveness:
-        """Solve for ``some`` blocks, given by function; ``value`` holds what is live before all."""
-        blocks, transfer = self.blocks, self.transfer
-        reads, keeps = self.calls(summarized)
-        exits = self.leaving(summarized, at_return)
-        gen = transfer.uses | reads & ~transfer.kill
-        keep = keeps & ~transfer.kill
+    def _fill(self, value: RegSet, some: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> RegSet:
+        """Make ``value`` what is live before ``some`` blocks; return what functions' fix-ups may read."""
+        entered = np.zeros(len(self.program.entry), dtype=np.uint64)
         unreached = self._possible_fixups
         while True:
             self.dataflow.solve(value, some, gen, keep, exits)
-            entered = np.zeros(len(self.program.entry), dtype=np.uint64)
-            np.bitwise_or.at(entered, blocks.owner[unreached], value[unreached])
-            more = entered[blocks.owner] & transfer.faults & ~gen if len(unreached) else gen & ~gen
+            if not len(unreached):
+                return entered
+            np.bitwise_or.at(entered, self.blocks.owner[unreached], value[unreached])
+            more = entered[self.blocks.owner] & self.transfer.faults & ~gen
             if not more.any():
-                break
-            gen |= more
-        at_end = self.dataflow.after(value, exits) & keeps | reads
-        return BlockLiveness(value, at_end, at_return, entered)
+                return entered
+            gen = gen | more
 
     def _at_return(self, at_end_needs: RegSet) -> RegSet:
         """Return what is live where functions return, given what is live behind their callers' calls."""
@@ -205,9 +200,12 @@ class ProgramLiveness:
         """
         promised = self.convention.preserved | self.convention.returns
         at_return = np.where(self.conforming, least | promised, _ALL)
+        reads, keeps = self.calls(summarized=False)
+        exits = self.leaving(False, at_return)
+        gen, keep = self.transfer.uses | reads & ~self.transfer.kill, keeps & ~self.transfer.kill
         value = self.dataflow.empty()
-        every = self.dataflow.part(np.arange(len(self.program.entry)))
-        return self._solve(False, at_return, value, every)
+        fixups = self._fill(value, self.dataflow.everything, gen, keep, exits)
+        return BlockLiveness(value, self.dataflow.after(value, exits) & keeps | reads, at_return, fixups)
 
     def solve(self) -> BlockLiveness:
         """Solve with summaries of callees, and with what callers in sight look at after a call."""
@@ -225,11 +223,14 @@ class ProgramLiveness:
         at_return[self.entered_inside | self.forges_return | inside] = _ALL
         at_return[unseen & ~self.conforming] = _ALL
         joined = self._joined()
+        reads, keeps = self.calls(summarized=True)
+        gen, keep = self.transfer.uses | reads & ~self.transfer.kill, keeps & ~self.transfer.kill
         value = self.dataflow.empty()
-        changed = np.arange(count)
+        some = self.dataflow.everything
         while True:
-            self._solve(True, at_return, value, self.dataflow.part(changed))
-            behind = self.dataflow.after(value, self.leaving(True, at_return))
+            exits = self.leaving(True, at_return)
+            fixups = self._fill(value, some, gen, keep, exits)
+            behind = self.dataflow.after(value, exits)
             wanted = at_return | self._at_return(behind)
             while True:  # a function that is jumped to returns to its caller's caller
                 more = wanted.copy()
@@ -238,10 +239,9 @@ class ProgramLiveness:
                     break
                 wanted = more
             changed = np.flatnonzero(wanted != at_return)
-            at_return = wanted
             if not len(changed):
-                break
-        return self._solve(True, at_return, value, self.dataflow.part(changed))
+                return BlockLiveness(value, behind & keeps | reads, at_return, fixups)
+            at_return, some = wanted, self.dataflow.part(changed)
 
     def _joined(self) -> tuple[Indices, Indices]:
         """Return (function, function that it jumps to or runs into)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class _Memory:
 
     def words(self, address: int, count: int) -> tuple[int, ...] | None:
         """Return words in the order of addresses; None where the image has none."""
-        part = int(np.searchsorted(self._starts, address, "right")) - 1
+        part = bisect_right(self._starts, address) - 1
         if part < 0:
             return None
         start, data = self._parts[part]
@@ -65,12 +66,15 @@ class Resolver:
         self.places: dict[int, set[tuple[int, int]]] = {}
         # tables of which the address is loaded from memory, as position-independent code does it
         self.loaded: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
-        self._by_table: dict[int, list[tuple[int, bool]]] | None = {}
+        self._by_table: dict[int, set[tuple[int, bool]]] = {}
+        self._forgot = True
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
         self._fallen_from[blocks.fall[falls]] = falls
-        self._by_target = np.argsort(blocks.taken, kind="stable")
-        self._targets = blocks.taken[self._by_target]
+        jumps = np.flatnonzero(blocks.taken >= 0)
+        count = max(len(blocks.first), 1)
+        keys = np.sort(blocks.taken[jumps] * count + jumps)
+        self._targets, self._by_target = keys // count, keys % count
         self._direct: dict[int, list[tuple[int, bool]]] = {}
         self._branches: dict[int, list[tuple[int, bool]]] = {}
         for block in np.flatnonzero(blocks.indirect).tolist():
@@ -86,16 +90,16 @@ class Resolver:
     def forget(self) -> None:
         """Drop what was found out before the last edges were learnt."""
         self._numbers.clear()
-        self._by_table = None
+        self._forgot = True
 
     def _table_edges(self, block: int) -> list[tuple[int, bool]]:
-        if self._by_table is None:
-            edges: dict[int, set[tuple[int, bool]]] = {}
+        if self._forgot:
             for source, targets in self._learnt:
                 for target in targets:
-                    edges.setdefault(target, set()).add((source, True))
-            self._by_table = {target: sorted(sources) for target, sources in edges.items()}
-        return self._by_table.get(block, [])
+                    self._by_table.setdefault(target, set()).add((source, True))
+            self._learnt.clear()
+            self._forgot = False
+        return sorted(self._by_table.get(block, ()))
 
     def _predecessors(self, block: int) -> list[tuple[int, bool]]:
         """Return the blocks from which control comes within the function, and whether by a branch.

@@ -6,8 +6,7 @@ floating-point and vector registers are never handed out as free, so whole-image
 
 from __future__ import annotations
 
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -69,13 +68,11 @@ def _fixed(name: str) -> RegSet:
 @lru_cache(maxsize=4)
 def _operands(name: str) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:
     """Return the operand fields that occur, each with the forms that have it."""
-    every = rows()
-    found = []
-    for field in FIELDS:
-        has = np.array([field in getattr(row, name) for row in every], dtype=np.bool_)
-        if field not in _LEFT_OUT and has.any():
-            found.append((field, has))
-    return tuple(found)
+    found: dict[str, npt.NDArray[np.bool_]] = {}
+    for form, row in enumerate(rows()):
+        for field in row.def_fields if name == "def_fields" else row.use_fields:
+            found.setdefault(field, np.zeros(len(rows()), dtype=np.bool_))[form] = True
+    return tuple((field, has) for field, has in found.items() if field not in _LEFT_OUT)
 
 
 class _Known:
@@ -84,11 +81,13 @@ class _Known:
     def __init__(self) -> None:
         self.found = np.zeros(1 << 17, dtype=np.bool_)
         self.defs, self.uses = np.zeros((2, 1 << 17), dtype=np.uint64)
-        other = np.zeros(64, dtype=np.int64)  # the bits that say it besides, by primary opcode
+        other = [0] * 64  # the bits that say it besides, by primary opcode
         for row in rows():
-            fields = {*row.def_fields, *row.use_fields} - _LEFT_OUT
-            other[row.match >> 26] |= reduce(or_, (FIELDS[name].bits for name in fields), row.mask) & 0xFFFE
-        self._sufficient = other == 0
+            other[row.match >> 26] |= row.mask & 0xFFFE
+        for primary, *fields in {(row.match >> 26, *row.def_fields, *row.use_fields) for row in rows()}:
+            for name in set(fields) - _LEFT_OUT:
+                other[primary] |= FIELDS[name].bits & 0xFFFE
+        self._sufficient = np.equal(other, 0)
 
     def keys(self, words: Words) -> npt.NDArray[np.int64]:
         """Return where words of which that is true are in the arrays."""

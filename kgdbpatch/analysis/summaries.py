@@ -205,13 +205,12 @@ class _Summing:
         registers of the other half, but for those that it saves itself.
         """
         blocks, transfer, calls = self.blocks, self.transfer, self.call
-        every = self.dataflow.part(np.arange(len(self.compiled)))
         keep = ~transfer.kill
         keep[calls] &= ~(self.convention.volatile & self.may_change[blocks.callee[calls]])
         keep[self.unknown] &= ~self.convention.volatile
         keep[self.opaque_call] = 0
         own = self.dataflow.empty()
-        self.dataflow.solve(own, every, transfer.proven, keep, self.zero)
+        self.dataflow.solve(own, self.dataflow.everything, transfer.proven, keep, self.zero)
         jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
         jumped_to[blocks.tail[self.tail]] = True
         functions = np.arange(len(self.compiled))
