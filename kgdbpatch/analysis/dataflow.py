@@ -18,7 +18,8 @@ from kgdbpatch.analysis.regset import RegSet
 __all__ = ["BackwardDataflow", "Part"]
 
 _ROUNDS = 6  # between two looks at which functions still change
-_FEW = 1024  # blocks among which that is not worth while
+_FEW = 512  # blocks among which that is not worth while
+_WORTH = 0.75  # the share of a part's blocks to which it is narrowed at least
 
 
 class _Edges:
@@ -65,7 +66,7 @@ class _Joined:
 
 
 class Part:
-    """Some blocks, and where control goes from them.
+    """The blocks of some functions, and where control goes from them.
 
     The edges between them name blocks by their numbers in ``blocks``, and none by ``len(blocks)``.
     ``leaving`` and ``escaping`` are the edges to other blocks (number here, block): those that control
@@ -77,32 +78,39 @@ class Part:
         self.owner = dataflow.blocks.owner.take(blocks)
         number = dataflow.number
         number[blocks] = np.arange(len(blocks))
-        near, leaving = [], []
-        for targets in (dataflow.fall.take(blocks), dataflow.taken.take(blocks)):
-            numbers, out = self._numbers(number, targets)
-            numbers[out] = len(blocks)
-            out = out[targets[out] < len(number) - 1]
-            leaving.append((out, targets[out]))
+        number[-1] = len(blocks)
+        crossing = np.flatnonzero(dataflow.crossing.take(blocks))
+        near, leaving = [], list[tuple[Indices, Indices]]()
+        for target in (dataflow.fall, dataflow.taken):
+            numbers = number.take(target.take(blocks))
+            targets = target[blocks[crossing]]
+            out = self._outside(number, targets)
+            leaving.append((crossing[out], targets[out]))
+            numbers[crossing[out]] = len(blocks)
             near.append(numbers)
         self.fall, self.taken = near
         more = np.flatnonzero(dataflow.more.take(blocks))
         far = []
         for edges in (dataflow.tables, dataflow.implicit):
             at, targets = edges.of(blocks[more])
-            sources = more[at]
-            numbers, out = self._numbers(number, targets)
-            leaving.append((sources[out], targets[out]))
-            far.append(_Joined(np.delete(sources, out), np.delete(numbers, out)))
+            sources, numbers = more[at], number.take(targets)
+            if len(crossing):
+                out = self._outside(number, targets)
+                leaving.append((sources[out], targets[out]))
+                sources, numbers = np.delete(sources, out), np.delete(numbers, out)
+            far.append(_Joined(sources, numbers))
         self.tables, self.implicit = far
-        *ends, self.escaping = leaving
+        fall, taken, *others = leaving
+        tables, self.escaping = others or [(crossing, crossing)] * 2
+        ends = fall, taken, tables
         self.leaving = np.concatenate([one for one, _ in ends]), np.concatenate([other for _, other in ends])
 
-    def _numbers(self, number: Indices, targets: Indices) -> tuple[Indices, Indices]:
-        """Return the numbers of blocks, and which of them are not in this part."""
-        numbers = number.take(targets)
-        if not len(self.blocks):
-            return numbers, np.arange(len(numbers))
-        return numbers, np.flatnonzero(self.blocks.take(numbers, mode="clip") != targets)
+    def _outside(self, number: Indices, targets: Indices) -> Indices:
+        """Return which targets are blocks, but none of this part."""
+        if not len(targets):
+            return targets
+        own = self.blocks.take(number.take(targets), mode="clip") == targets
+        return np.flatnonzero(~own & (targets < len(number) - 1))
 
     def narrowed(self, some: Indices) -> Part:
         """Return the part that has only ``some`` of the blocks, ascending; no edge leads to others."""
@@ -129,20 +137,27 @@ class BackwardDataflow:
         self.implicit = _Edges(*blocks.implicit_edges, count)
         self.more = (self.tables.count > 0) | (self.implicit.count > 0)
         self.number = np.zeros(count + 1, dtype=np.int64)  # of blocks in the `Part` made last
-        self._entangled = self._crossed()
+        self.crossing, self._entangled = self._cross()
         self._table_edges = _Joined(*self.tables.of(np.arange(count)))
 
-    def _crossed(self) -> Indices:
-        """Return the functions between which other edges lead than calls and jumps to their starts."""
+    def _cross(self) -> tuple[Flags, Indices]:
+        """Tell from which blocks edges lead to other functions; return the functions at both ends.
+
+        Calls, and jumps to where functions begin, are no edges here.
+        """
         blocks = self.blocks
-        pairs = [blocks.across]
-        for sources, targets in (blocks.table_edges, blocks.implicit_edges):
-            pairs.append((blocks.owner[sources], blocks.owner[targets]))
-        flags = np.zeros(len(blocks.program.entry), dtype=np.bool_)
-        for owner, other in pairs:
-            elsewhere = owner != other
-            flags[owner[elsewhere]] = flags[other[elsewhere]] = True
-        return np.flatnonzero(flags)
+        pairs = [blocks.table_edges, blocks.implicit_edges]
+        for target in (blocks.fall, blocks.taken):
+            some = np.flatnonzero(target >= 0)
+            pairs.append((some, target[some]))
+        crossing = np.zeros(len(blocks.first), dtype=np.bool_)
+        entangled = np.zeros(len(blocks.program.entry), dtype=np.bool_)
+        for sources, targets in pairs:
+            owner, other = blocks.owner[sources], blocks.owner[targets]
+            elsewhere = np.flatnonzero(owner != other)
+            crossing[sources[elsewhere]] = True
+            entangled[owner[elsewhere]] = entangled[other[elsewhere]] = True
+        return crossing, np.flatnonzero(entangled)
 
     @cached_property
     def by_function(self) -> tuple[Indices, Indices, Indices]:
@@ -192,14 +207,15 @@ class BackwardDataflow:
         before = _ended(value, part.blocks)
         while True:
             moved = _rounds(before, part, keep, least)
-            if moved is None or len(part.blocks) > _FEW:
-                value[part.blocks] = before[:-1]
             if moved is None:
+                value[part.blocks] = before[:-1]
                 return
             if len(part.blocks) > _FEW:
                 some = np.flatnonzero(self._still(part.owner, moved))
-                part, keep, least = part.narrowed(some), keep.take(some), least.take(some)
-                before = _ended(before, some)
+                if len(some) <= _WORTH * len(part.blocks):
+                    value[part.blocks] = before[:-1]
+                    part, keep, least = part.narrowed(some), keep.take(some), least.take(some)
+                    before = _ended(before, some)
 
     def _still(self, owner: Indices, moved: Flags) -> Flags:
         """Tell which blocks may yet change: those of functions with a block that did, if alone or not."""

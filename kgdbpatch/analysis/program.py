@@ -156,7 +156,8 @@ class Program:
     def makes_high_half(self, function: Indices, half: Indices) -> Flags:
         """Tell whether functions put (lis) halves of addresses into the high half of a register."""
         keys, made = function << 16 | half, self._high_halves
-        return np.equal(made[made[:-1].searchsorted(keys)], keys)
+        found: Flags = np.equal(made[made[:-1].searchsorted(keys)], keys)
+        return found
 
     @cached_property
     def _high_halves(self) -> Indices:

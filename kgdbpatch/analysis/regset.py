@@ -84,7 +84,7 @@ class _Known:
         other = [0] * 64  # the bits that say it besides, by primary opcode
         for row in rows():
             other[row.match >> 26] |= row.mask & 0xFFFE
-        for primary, *fields in {(row.match >> 26, *row.def_fields, *row.use_fields) for row in rows()}:
+        for primary, fields in {(row.match >> 26, row.def_fields + row.use_fields) for row in rows()}:
             for name in set(fields) - _LEFT_OUT:
                 other[primary] |= FIELDS[name].bits & 0xFFFE
         self._sufficient = np.equal(other, 0)
