@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +91,8 @@ def apply(
     try:
         request = PatchRequest(asm, c, call, entry, count, via, force)
     except Misuse as error:  # fields are options here
-        told = re.sub(r"\b(asm|c|call|count|entry)\b", r"--\1", str(error))
+        names = "|".join(field.name for field in fields(PatchRequest))
+        told = re.sub(rf"\b({names})\b", r"--\1", str(error))
         raise Misuse(f"{told} (see 'kgdbpatch apply --help')") from error
     with attach(name, image, wait) as kernel:
         if is_glob(site):
