@@ -10,7 +10,7 @@ from kgdbpatch.kernel import Kernel
 from kgdbpatch.results import PatchState
 
 pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
-ROUNDS, FUNCTIONS = 4, 1000
+ROUNDS, FUNCTIONS = 20, 1000
 LINE = re.compile(r"read: (\w+) (\d+) .* 0x([0-9a-f]+)")
 
 
