@@ -99,7 +99,7 @@ class RunningGuest:
                 with qemu.exclusive(10.0):
                     booted._install()
             except (Refused, WrongKernel, TargetTimeout) as error:  # the last: its processes call nothing
-                if patchable:
+                if patchable or (booted is not None and booted._watch.glance().dead):
                     raise
                 unpatched.note(qemu, error)
                 booted = booted or cls(qemu, recipe, image)
