@@ -41,7 +41,7 @@ def _analyze(path: str, share: float) -> dict[str, float]:
     step("import")
     image = catalog.open_image(path)
     step("parse file")
-    functions = [(function.address, function.size) for function in image.functions]
+    functions = image.functions.spans()
     functions = functions[: max(1, round(share * len(functions)))]
     last = functions[-1][0] + functions[-1][1]
     sections = [

@@ -43,23 +43,23 @@ def first_altivec() -> int:
     return len(TABLE) + len(foreign_rows())
 
 
-@lru_cache(maxsize=1 << 10)
-def _compatible(mask: int, match: int) -> list[int]:
-    """Return the values of bits 21-31 that have ``match`` in ``mask``."""
-    return [low for low in range(_LOW + 1) if low & mask == match] if mask != _LOW else [match]
-
-
 @lru_cache(maxsize=1)
 def _dispatch() -> _Dispatch:
-    candidates: dict[int, list[int]] = {}  # by key
+    low = np.arange(_LOW + 1, dtype=np.uint32)
+    depth = np.zeros(64 << _LOW_BITS, dtype=np.int16)
+    levels: list[Forms] = []
     for form, row in enumerate(rows()[1 : first_altivec()], 1):
-        primary = row.match >> 26 << _LOW_BITS
-        for low in _compatible(row.mask & _LOW, row.match & _LOW):
-            candidates.setdefault(primary | low, []).append(form)
-    levels = [np.zeros(64 << _LOW_BITS, dtype=np.int16) for _ in range(max(map(len, candidates.values())))]
-    for number, level in enumerate(levels):
-        some = {key: forms[number] for key, forms in candidates.items() if number < len(forms)}
-        level[list(some)] = list(some.values())
+        primary, match = row.match >> 26 << _LOW_BITS, row.match & _LOW
+        if row.mask & _LOW == _LOW:  # as nearly all rows have it
+            keys = np.array([primary | match])
+        else:
+            keys = primary + np.nonzero((low & np.uint32(row.mask & _LOW)) == match)[0]
+        used = depth[keys]
+        for level in {*used.tolist()}:
+            if level == len(levels):
+                levels.append(np.zeros(64 << _LOW_BITS, dtype=np.int16))
+            levels[level][keys[used == level]] = form
+        depth[keys] = used + 1
     return _Dispatch(
         np.array([row.mask for row in rows()], dtype=np.uint32),
         np.array([row.match for row in rows()], dtype=np.uint32),
