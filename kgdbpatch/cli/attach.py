@@ -26,7 +26,14 @@ def attach(
             "--gdb", metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."
         ),
     ],
-    kernel: Annotated[Path, typer.Option("--kernel", metavar="FILE", help="The kernel that runs in it.")],
+    kernel: Annotated[
+        Path | None,
+        typer.Option(
+            "--kernel",
+            metavar="FILE",
+            help="The kernel that runs in it; without it, a Linux is found in memory.",
+        ),
+    ] = None,
     qmp: Annotated[
         str, typer.Option("--qmp", metavar="PATH", help="The socket of a QMP monitor of it.")
     ] = "",

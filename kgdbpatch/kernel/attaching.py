@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from kgdbpatch.vm.contact import meet
 
 __all__ = ["Detached", "attach", "detach"]
 
+_LARGEST_KERNEL = 64 * MIB
 _PATIENCE = 10.0  # seconds for threads to leave the patches that are taken out
 _LOOK = 0.1  # seconds between two looks: nobody tells when a thread leaves
 
@@ -34,7 +36,7 @@ _LOOK = 0.1  # seconds between two looks: nobody tells when a thread leaves
 def attach(
     name: str,
     gdb: str,
-    kernel: str | Path,
+    kernel: str | Path | None = None,
     *,
     qmp: str = "",
     console: str = "",
@@ -45,25 +47,40 @@ def attach(
 ) -> Kernel:
     """Attach to a guest and put the kernel component into it; the guest goes on, or stays paused.
 
-    ``kernel`` is the file that runs in it, ``arena`` a physical range (``START..END``) that the user knows to
-    be unused; without it, RAM is taken that the kernel does not use by its own word. Where there is none
-    `Kernel.unpatchable` says so. The others as for `kgdbpatch.vm.contact.meet`. Raises `WrongKernel` when the
-    file's code is not what is in memory, and what `meet` does; the guest is left as it was then.
+    ``kernel`` is the file that runs in it, of a Linux that keeps its symbols None: it is found in memory.
+    ``arena`` is a physical range (``START..END``) that the user knows to be unused; without it, RAM is taken
+    that the kernel does not use by its own word. Where there is none `Kernel.unpatchable` says so. The others
+    as for `kgdbpatch.vm.contact.meet`. Raises `WrongKernel` when the file's code is not what is in memory,
+    what `meet` does; the guest is left as it was then.
     """
-    image = Image.load(Path(kernel).absolute())
-    kind = personality.detect(image).name
-    kind = "bare" if kind == "unknown" and image.format == "elf" else kind
+    image = None if kernel is None else Image.load(Path(kernel).absolute())
     progress("asking QEMU")
     qemu = meet(name, gdb=gdb, qmp=qmp, console=console, remote=remote, paused=paused)
     try:
-        progress("comparing the kernel with its file")
-        return _begun(qemu, image, kind, arena)
+        progress("looking at the kernel")
+        return _begun(qemu, image or _in_memory(qemu), arena)
     except BaseException:
         shutil.rmtree(qemu.directory, ignore_errors=True)
         raise
 
 
-def _begun(qemu: AttachedQemu, image: Image, kind: str, arena: str) -> Kernel:
+def _in_memory(qemu: AttachedQemu) -> Image:
+    """Return the Linux that lies in a guest's memory, kept as a raw binary in the guest's directory."""
+    path = qemu.directory / "kernel.bin"
+    path.write_bytes(qemu.ram.read(0, min(qemu.ram.size, _LARGEST_KERNEL)))
+    try:
+        (kernel,) = Image.load(path).segments
+        end = (kernel.physical or 0) + kernel.size
+        os.truncate(path, end)
+        return Image.load(path)
+    except BadImage as error:
+        raise Misuse("--kernel FILE is needed: no Linux that keeps its symbols is found in memory") from error
+
+
+def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
+    kind = personality.detect(image).name
+    if kind == "unknown" and image.format in ("elf", "raw"):
+        kind = "linux" if image.path.parent == qemu.directory else "bare"
     size = qemu.attachment.ram_size
     whole = MemoryPlan(size // MIB, size // MIB)
     seen = Kernel(qemu, recipe_for(personality.personality(kind, whole)), image)

@@ -94,6 +94,11 @@ def meet(
 def _console_file(text: str) -> str:
     if not text:
         return ""
+    if text.startswith(("unix:", "tcp:", "pty:")):
+        raise Misuse(
+            f"--console {text}: what went through it before, nobody has kept; let QEMU's chardev write a "
+            "file (logfile=FILE), and name that"
+        )
     path = Path(text).absolute()
     if not path.is_file():
         raise Misuse(

@@ -28,6 +28,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _USED = 0b11 << 62  # of an entry of pagemap (proc(5)): the page is in memory, or swapped out
 _ENTRY = 8  # bytes
 _BLOCK, _MOST = 1 << 16, 1 << 20  # bytes that a stop reads at least, and from which on nothing is kept
+_ROW = 1 << 20  # bytes that are asked for at a time
 _FRESH = 1.0  # seconds
 
 
@@ -172,5 +173,6 @@ class StoppedRam(_ByStops):
     """RAM as the debugger reads it: the guest stands still meanwhile, if it does not already."""
 
     def _copy(self, address: int, size: int) -> bytes:
-        with self._qemu.looking() as session:
-            return session.peek_physical(address, size)
+        with self._qemu.looking() as session:  # in rows that each come to their end before GDB's deadline
+            rows = range(address, address + size, _ROW)
+            return b"".join(session.peek_physical(at, min(_ROW, address + size - at)) for at in rows)

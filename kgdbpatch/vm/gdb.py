@@ -195,7 +195,7 @@ class Session:
 
     def _stop(self) -> None:
         """Stop a guest that runs while GDB waits for it, which GDB does not notice otherwise."""
-        with suppress(TargetLost, CommandFailed):  # GDB itself loses its patience, or says what was lost
+        with suppress(TargetLost, Misuse):  # GDB itself loses its patience, or says what was lost
             self._qemu.qmp("stop")
 
     def connect(self) -> None:

@@ -32,6 +32,7 @@ _SETTINGS = (
 )
 _GONE = re.compile("(?i)connection (closed|reset|refused)|broken pipe|no such file|remote target")
 _END = 5.0  # seconds GDB has for its end
+_TOLD = 8  # orders that an error quotes
 _TAIL = 500  # characters of GDB's stderr that an error quotes
 
 
@@ -176,7 +177,8 @@ class Gdb:
 
     def _too_late(self, what: Sequence[str]) -> TargetTimeout:
         self._process.kill()
-        told = ", ".join(order[:60] for order in what) or "its settings"
+        more = f" and {len(what) - _TOLD} more" if len(what) > _TOLD else ""
+        told = (", ".join(order[:60] for order in what[:_TOLD]) or "its settings") + more
         return TargetTimeout(f"GDB did not answer {told} in time; it was ended")
 
     def _exchange(

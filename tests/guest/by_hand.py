@@ -76,8 +76,11 @@ class ByHand:
 
 
 @contextmanager
-def started(recipe: str, *more: str) -> Iterator[ByHand]:
-    """Start what a recipe boots, without the recipe's help, and wait until it is up; end it afterwards."""
+def started(recipe: str, *more: str, user: str | None = None) -> Iterator[ByHand]:
+    """Start what a recipe boots, as somebody would by hand, and wait until it is up; end it afterwards.
+
+    ``user`` is who starts it, where that is not who runs the tests.
+    """
     plan = Recipe.find(recipe)
     machine = plan.machine
     kernel = plan.build(lambda _: None)
@@ -94,7 +97,10 @@ def started(recipe: str, *more: str) -> Iterator[ByHand]:
         *plan.qemu_args(kernel, directory),
         *more,
     ]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    if user is not None:
+        for path in (directory, *directory.iterdir()):
+            shutil.chown(path, user)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, user=user)
     try:
         end = time.monotonic() + _DEADLINE
         ready = plan.ready.replace(r"\b", "")

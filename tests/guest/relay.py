@@ -26,6 +26,7 @@ def _serve(listening: socket.socket, path: Path) -> None:
     with suppress(OSError):
         while True:
             connection, _ = listening.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with connection, socket.socket(socket.AF_UNIX) as server:
                 server.connect(str(path))
                 back = threading.Thread(target=_pump, args=[server, connection])

@@ -18,8 +18,11 @@ from kgdbpatch.kernel.guest_doctor import examine
 from kgdbpatch.vm import runtime
 
 from .by_hand import ByHand, started
+from .relay import relayed
 
 pytestmark = pytest.mark.guest
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_guest"
+LINEAR = 0xC000_0000  # what a Linux address is more than the physical one
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,52 @@ def test_one_that_has_ended_is_told_and_forgotten() -> None:
         done = detach("short")
         assert (done.restored, "has ended" in done.reason) == (False, True)
     assert "short" not in catalog.names()
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("file", [True, pytest.param(False, marks=pytest.mark.soak)])
+def test_linux_with_its_monitor(file: bool) -> None:
+    """Its file's code is what is in memory; without the file it is found there."""
+    with started("linux") as guest:
+        path = guest.kernel if file else None
+        attach("by-qmp", guest.gdb, path, qmp=guest.qmp, console=guest.console).close()
+        with Kernel.attach("by-qmp") as kernel:
+            counted = kernel.patch("udp_sendmsg", count=True)
+            kernel.log.wait("selfcheck", since=kernel.log.position())
+            assert kernel.find_patch(counted.id).hits
+            assert kernel.health.state == "running"
+            kernel.patch("udp_sendmsg+0x4", asm="nop")
+            assert kernel.verify().patched == 2
+            at, text = kernel.resolve("udp_sendmsg") - LINEAR, kernel.words(kernel.resolve("udp_sendmsg"), 64)
+            assert guest.memory()[at : at + 256] != text.astype(">u4").tobytes()
+        assert detach("by-qmp").removed == 2
+        assert guest.runs()
+        assert guest.memory()[at : at + 256] == text.astype(">u4").tobytes()
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a QEMU of another user's")
+def test_ram_that_only_the_debugger_can_read() -> None:
+    """QEMU's process is behind a relay, and may not write where its monitor is told to."""
+    with (
+        started(str(EXAMPLE / "own.toml"), user="nobody") as guest,
+        relayed(Path(guest.gdb.removeprefix("unix:"))) as port,
+    ):
+        before = guest.memory()
+        attach("far", f":{port}", guest.kernel, arena="0x2000000..0x4000000").close()
+        found = {trait.topic: trait for trait in examine("far")}
+        assert (found["ram"].works, "by the debugger" in found["ram"].found) == (True, True)
+        with Kernel.attach("far") as kernel:
+            assert kernel.pid == 0
+            counted = kernel.patch("step", count=True)
+            with kernel.stopped():
+                pass
+            assert kernel.find_patch(counted.id).hits
+            assert kernel.verify().patched == 1
+        assert detach("far").removed == 1
+        assert guest.runs()
+        hidden = slice(32 << 20, 64 << 20)
+        assert changes(before[hidden], guest.memory()[hidden]) == []
 
 
 @pytest.mark.parametrize("monitor", [True, pytest.param(False, marks=pytest.mark.soak)])
