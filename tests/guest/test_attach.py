@@ -147,6 +147,7 @@ def test_linux_with_its_monitor(file: bool) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)  # packet by packet, all of its RAM
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a QEMU of another user's")
 def test_ram_that_only_the_debugger_can_read() -> None:
     """QEMU's process is behind a relay, and may not write where its monitor is told to."""
