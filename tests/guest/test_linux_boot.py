@@ -33,7 +33,7 @@ def guest(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qe
             recipe.machine,
             recipe.memory.memory,
             lambda directory: recipe.qemu_args(image.path, directory),
-            metadata={},
+            metadata={"recipe": recipe.text, "recipe_path": str(recipe.path)},  # and no kernel file
         )
         try:
             qemu.console.wait(recipe.ready, recipe.boot_deadline)
