@@ -2,109 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.words import Command
 
-__all__ = [
-    "Announced",
-    "Append",
-    "Cpu",
-    "Drives",
-    "Guest",
-    "GuestName",
-    "Initrd",
-    "KernelFile",
-    "Loader",
-    "Machine",
-    "Memory",
-    "Ready",
-    "Smp",
-    "Timeout",
-    "WithDashes",
-    "behind_dashes",
-]
+if TYPE_CHECKING:
+    from kgdbpatch.guests.options import BootOptions
+
+__all__ = ["BootFlags", "WithDashes", "with_boot_flags"]
 
 _DASHES = "--"
 _REST = "kgdbpatch.behind_dashes"  # in a context's meta
 
-Guest = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="GUEST",
-        show_default=False,
-        help="A recipe's name, or its FILE.toml; with --machine any name.",
-        autocompletion=completion.profiles,
-    ),
-]
-GuestName = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="Call the guest NAME, not as its recipe.")
-]
-Machine = Annotated[
-    str | None,
-    typer.Option(
-        "--machine",
-        metavar="M",
-        help="The board: a machine description's name, or its FILE.toml.",
-        autocompletion=completion.machines,
-    ),
-]
-KernelFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--kernel", metavar="FILE", help="Boot this kernel: ELF, Mach-O, gzip, uImage, cuImage or zImage."
-    ),
-]
-Initrd = Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="The initial RAM disk.")]
-Append = Annotated[str | None, typer.Option("--append", metavar="TEXT", help="The kernel's command line.")]
-Memory = Annotated[
-    int | None, typer.Option("--memory", metavar="MIB", min=1, help="How much memory QEMU gives.")
-]
-Announced = Annotated[
-    int | None,
-    typer.Option(
-        "--announced",
-        metavar="MIB",
-        min=1,
-        help="How much of it the kernel uses, where its command line does not say.",
-    ),
-]
-Smp = Annotated[int | None, typer.Option("--smp", metavar="N", min=1, help="How many CPUs.")]
-Cpu = Annotated[
-    str | None, typer.Option("--cpu", metavar="C", help="QEMU's name of the CPU, not the board's usual one.")
-]
-Drives = Annotated[
-    list[Path] | None,
-    typer.Option("--drive", metavar="FILE", help="A disk image, which is never written; may be repeated."),
-]
-Ready = Annotated[
-    str | None,
-    typer.Option("--ready", metavar="REGEX", help="The guest is ready when a console line matches."),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option("--timeout", metavar="S", min=0, help="How many seconds that may take; 60 by default."),
-]
-Loader = Annotated[
-    str | None,
-    typer.Option(
-        "--loader",
-        metavar="HOW",
-        help="qemu: by -kernel, unpacked; as-is: not unpacked; bootx; device: placed, started at its entry; "
-        "firmware: it lies on a disk.",
-    ),
-]
+
+@dataclass(frozen=True)
+class BootFlags:
+    """The options that say what to boot, as they are typed."""
+
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine",
+            metavar="M",
+            help="The board: a machine description's name, or its FILE.toml.",
+            autocompletion=completion.machines,
+        ),
+    ] = None
+    kernel: Annotated[
+        Path | None,
+        typer.Option(
+            "--kernel", metavar="FILE", help="Boot this kernel: ELF, Mach-O, gzip, uImage, cuImage or zImage."
+        ),
+    ] = None
+    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="The initial RAM disk.")] = (
+        None
+    )
+    append: Annotated[
+        str | None, typer.Option("--append", metavar="TEXT", help="The kernel's command line.")
+    ] = None
+    memory: Annotated[
+        int | None, typer.Option("--memory", metavar="MIB", min=1, help="How much memory QEMU gives.")
+    ] = None
+    announced: Annotated[
+        int | None,
+        typer.Option(
+            "--announced",
+            metavar="MIB",
+            min=1,
+            help="How much of it the kernel uses, where its command line does not say.",
+        ),
+    ] = None
+    smp: Annotated[int | None, typer.Option("--smp", metavar="N", min=1, help="How many CPUs.")] = None
+    cpu: Annotated[
+        str | None,
+        typer.Option("--cpu", metavar="C", help="QEMU's name of the CPU, not the board's usual one."),
+    ] = None
+    drive: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--drive", metavar="FILE", help="A disk image, which is never written; may be repeated."
+        ),
+    ] = None
+    ready: Annotated[
+        str | None,
+        typer.Option("--ready", metavar="REGEX", help="The guest is ready when a console line matches."),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="S", min=0, help="How many seconds that may take; 60 by default."),
+    ] = None
+    loader: Annotated[
+        str | None,
+        typer.Option(
+            "--loader",
+            metavar="HOW",
+            help="qemu: by -kernel, unpacked; as-is: not unpacked; bootx; device: placed, started at its "
+            "entry; firmware: it lies on a disk.",
+        ),
+    ] = None
+
+    def options(self, ctx: typer.Context) -> BootOptions:
+        """Return what they order, with what stood behind ``--``."""
+        from kgdbpatch.guests.options import BootOptions
+
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        drives = tuple(given.pop("drive") or ())
+        return BootOptions(**given, drives=drives, qemu=tuple(ctx.meta.get(_REST, ())))
+
+
+def with_boot_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options, in place of its parameter ``flags``."""
+    flags = signature(BootFlags, eval_str=True).parameters
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command, eval_str=True).parameters.items():
+        parameters += flags.values() if name == "flags" else [parameter]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(flags=BootFlags(**{name: given.pop(name) for name in flags}), **given)
+
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
 
 
 class WithDashes(Command):
     """A command behind whose ``--`` stand another program's arguments, whatever they look like."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep what stands behind ``--`` for `behind_dashes`."""
+        """Keep what stands behind ``--`` for `BootFlags.options`."""
         if _DASHES in args:
             at = args.index(_DASHES)
             ctx.meta[_REST] = tuple(args[at + 1 :])
@@ -115,8 +129,3 @@ class WithDashes(Command):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what stands behind the command in its usage line."""
         return [*super().collect_usage_pieces(ctx), "[-- QEMU_ARGUMENTS]"]
-
-
-def behind_dashes(ctx: typer.Context) -> tuple[str, ...]:
-    """Return what stood behind ``--``."""
-    return tuple(ctx.meta.get(_REST, ()))

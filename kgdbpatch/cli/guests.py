@@ -12,24 +12,8 @@ from typing import Annotated
 
 import typer
 
-from kgdbpatch.cli.boot_options import (
-    Announced,
-    Append,
-    Cpu,
-    Drives,
-    Guest,
-    GuestName,
-    Initrd,
-    KernelFile,
-    Loader,
-    Machine,
-    Memory,
-    Ready,
-    Smp,
-    Timeout,
-    WithDashes,
-    behind_dashes,
-)
+from kgdbpatch.cli import completion
+from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson, Name, Profile
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.cli.waiting import progress
@@ -40,22 +24,23 @@ __all__ = ["boot", "image", "log", "ps", "shutdown"]
 _COUNTED = "shift=0,sleep=off"
 
 
+@with_boot_flags
 def boot(
     ctx: typer.Context,
-    guest: Guest = None,
-    name: GuestName = None,
-    machine: Machine = None,
-    kernel: KernelFile = None,
-    initrd: Initrd = None,
-    append: Append = None,
-    memory: Memory = None,
-    announced: Announced = None,
-    smp: Smp = None,
-    cpu: Cpu = None,
-    drive: Drives = None,
-    ready: Ready = None,
-    timeout: Timeout = None,
-    loader: Loader = None,
+    guest: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="GUEST",
+            show_default=False,
+            help="A recipe's name, or its FILE.toml; with --machine any name.",
+            autocompletion=completion.profiles,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Call the guest NAME, not as its recipe.")
+    ] = None,
+    *,
+    flags: BootFlags,
     icount: Annotated[
         bool, typer.Option("--icount", help="Count instructions: time runs with them, the same every time.")
     ] = False,
@@ -82,26 +67,11 @@ def boot(
       kgdbpatch boot --machine mac99 --kernel uImage --drive disk.img -- -device virtio-rng-pci
     """
     from kgdbpatch.kernel import Kernel
-    from kgdbpatch.kernel.recipes import BootOptions, ordered
+    from kgdbpatch.kernel.recipes import ordered
 
     start = time.monotonic()
-    options = BootOptions(
-        machine=machine,
-        kernel=kernel,
-        initrd=initrd,
-        append=append,
-        memory=memory,
-        announced=announced,
-        smp=smp,
-        cpu=cpu,
-        drives=tuple(drive or ()),
-        ready=ready,
-        timeout=timeout,
-        loader=loader,
-        qemu=behind_dashes(ctx),
-    )
-    with progress(f"booting {guest or machine or ''}") as say:
-        recipe = ordered(guest, options, name)
+    with progress(f"booting {guest or flags.machine or ''}") as say:
+        recipe = ordered(guest, flags.options(ctx), name)
         booted = Kernel.boot(recipe, name, icount=_COUNTED if icount else None, patchable=False, progress=say)
     seconds = round(time.monotonic() - start, 3)
     booted.close()

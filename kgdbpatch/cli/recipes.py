@@ -8,22 +8,7 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli import completion
-from kgdbpatch.cli.boot_options import (
-    Announced,
-    Append,
-    Cpu,
-    Drives,
-    Initrd,
-    KernelFile,
-    Loader,
-    Machine,
-    Memory,
-    Ready,
-    Smp,
-    Timeout,
-    WithDashes,
-    behind_dashes,
-)
+from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson
 from kgdbpatch.cli.output import json_line, table
 
@@ -76,6 +61,7 @@ def show(
 
 
 @recipe.command("new", cls=WithDashes)
+@with_boot_flags
 def new(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What 'kgdbpatch boot' shall know it by.")],
@@ -88,18 +74,8 @@ def new(
             autocompletion=completion.profiles,
         ),
     ] = None,
-    machine: Machine = None,
-    kernel: KernelFile = None,
-    initrd: Initrd = None,
-    append: Append = None,
-    memory: Memory = None,
-    announced: Announced = None,
-    smp: Smp = None,
-    cpu: Cpu = None,
-    drive: Drives = None,
-    ready: Ready = None,
-    timeout: Timeout = None,
-    loader: Loader = None,
+    *,
+    flags: BootFlags,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.toml", help="Write it there, not to your recipes."),
@@ -121,22 +97,7 @@ def new(
     """
     from kgdbpatch.kernel import recipes
 
-    options = recipes.BootOptions(
-        machine=machine,
-        kernel=kernel,
-        initrd=initrd,
-        append=append,
-        memory=memory,
-        announced=announced,
-        smp=smp,
-        cpu=cpu,
-        drives=tuple(drive or ()),
-        ready=ready,
-        timeout=timeout,
-        loader=loader,
-        qemu=behind_dashes(ctx),
-    )
-    kept = recipes.new(name, base, options, output, force=force)
+    kept = recipes.new(name, base, flags.options(ctx), output, force=force)
     if as_json:
         json_line(recipes.as_row(kept))
     else:

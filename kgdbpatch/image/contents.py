@@ -29,8 +29,8 @@ def plainest_first(symbols: list[Symbol]) -> list[Symbol]:
     """Return symbols by `plainness`; in two passes, as Linux has 50,000 of them."""
 
     def rank(symbol: Symbol) -> int:
-        name = symbol.name
-        return len(name) - len(name.lstrip("_")) << 32 | len(name)
+        name = symbol[0]
+        return (len(name) - len(name.lstrip("_")) << 32 if name.startswith("_") else 0) | len(name)
 
     return sorted(sorted(symbols, key=itemgetter(0)), key=rank)
 

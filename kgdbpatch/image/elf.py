@@ -129,19 +129,17 @@ def _symbols(
     kinds, bindings = entries["info"] & 15, entries["info"] >> 4
     wanted = (places != _SHN_UNDEF) & ~np.isin(kinds, (_STT_SECTION, _STT_FILE)) & (entries["name"] > 0)
     ranked: tuple[list[Symbol], ...] = tuple([] for _ in range(5))
+    kinds_in = [section and (section.name, _kinds(section)) for section in sections]
     columns = (entries["name"], entries["value"], entries["size"], places, kinds, bindings != _STB_LOCAL)
     for at, address, size, index, kind, exported in zip(*(c[wanted].tolist() for c in columns), strict=True):
-        name = _string(names, at)
+        name = names[at : names.find(b"\0", at)].decode("utf-8", "replace")
         if not name:
             continue
         if index == _ABSOLUTE:
             ranked[4].append(Symbol(name, address, size, "", "absolute", exported))
-            continue
-        if not 0 < index < len(sections) or (section := sections[index]) is None:
-            continue
-        what = _kind(kind, section)
-        rank = 2 * (kind not in _FUNCTIONS) + (not exported)
-        ranked[rank].append(Symbol(name, address, size, section.name, what, exported))
+        elif 0 < index < len(sections) and (found := kinds_in[index]):
+            rank = 2 * (kind not in _FUNCTIONS) + (not exported)
+            ranked[rank].append(Symbol(name, address, size, found[0], found[1][kind], exported))
     return tuple(symbol for part in ranked for symbol in plainest_first(part))
 
 
@@ -172,9 +170,11 @@ def _symbol_table(
     return entries, places, _content(data, headers[table["link"]])
 
 
-def _kind(kind: int, section: Section) -> str:
-    if not section.executable:
-        return "object"
-    if kind in _FUNCTIONS:
-        return "function"
-    return "object" if kind == _STT_OBJECT else "label"
+def _kinds(section: Section) -> list[str]:
+    """Return what a symbol of each type is in a section."""
+    kinds = ["label" if section.executable else "object"] * 16
+    if section.executable:
+        kinds[_STT_OBJECT] = "object"
+        for kind in _FUNCTIONS:
+            kinds[kind] = "function"
+    return kinds

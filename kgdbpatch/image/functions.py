@@ -20,6 +20,7 @@ neither is one without a size that covers nothing but zeros.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
@@ -39,14 +40,13 @@ def delimit(
     With ``labels``, labels outside sized functions count as well (ELF). Where several symbols
     share an address, the first one given names the function.
     """
-    by_section: dict[str, list[Symbol]] = {}
+    by_section: defaultdict[str, list[Symbol]] = defaultdict(list)
     for symbol in symbols:
-        if symbol.address & 3:
+        name, address, _, owner, kind, _ = symbol
+        if address & 3:
             continue
-        if symbol.kind == "function" or (
-            labels and symbol.kind == "label" and not symbol.name.startswith(_NEVER)
-        ):
-            by_section.setdefault(symbol.section, []).append(symbol)
+        if kind == "function" or (labels and kind == "label" and not name.startswith(_NEVER)):
+            by_section[owner].append(symbol)
     found: list[Function] = []
     for section in sections:
         if section.executable and section.name in by_section:
@@ -57,10 +57,10 @@ def delimit(
 
 def _in_section(symbols: list[Symbol], section: Section) -> Iterator[Function]:
     first, behind = section.address, section.end
-    groups: dict[int, list[Symbol]] = {}  # the order given decides among aliases
+    groups: defaultdict[int, list[Symbol]] = defaultdict(list)  # the order given decides among aliases
     for symbol in symbols:
-        if first <= symbol.address < behind:
-            groups.setdefault(symbol.address, []).append(symbol)
+        if first <= symbol[1] < behind:
+            groups[symbol[1]].append(symbol)
     starts: list[tuple[int, int, list[str]]] = []
     covered = first  # up to here a sized function reaches
     for address, group in sorted(groups.items()):

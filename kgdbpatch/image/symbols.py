@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -30,6 +31,10 @@ def _view(raw: bytes) -> memoryview[int]:
     return memoryview(raw).cast("I")
 
 
+def _encoded(names: Iterable[str]) -> list[bytes]:
+    return [name.encode("utf-8", "surrogatepass") for name in names]
+
+
 class _Names:
     """Names by number: UTF-8, one behind the other, each with a NUL."""
 
@@ -38,9 +43,9 @@ class _Names:
         self._ends = _view(ends)
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> _Names:
-        parts = [name.encode("utf-8", "surrogatepass") for name in names]
-        return cls(b"".join(part + b"\0" for part in parts), _numbers(accumulate(len(p) + 1 for p in parts)))
+    def of(cls, names: Sequence[bytes]) -> _Names:
+        ends = np.cumsum(np.fromiter(map(len, names), np.uint32, len(names)) + 1, dtype=np.uint32)
+        return cls(b"\0".join((*names, b"")), ends.tobytes())
 
     def raw(self, number: int) -> bytes:
         begin = self._ends[number - 1] if number else 0
@@ -104,21 +109,26 @@ class SymbolTable(_Table[Symbol]):
     @classmethod
     def of(cls, symbols: Sequence[Symbol]) -> SymbolTable:
         """Return the table of some symbols, in their order."""
-        names = _Names.of(symbol.name for symbol in symbols)
-        sections = {name: number for number, name in enumerate(dict.fromkeys(s.section for s in symbols))}
-        numbers = range(len(symbols))
-        named = [number for number in numbers if symbols[number].section]
+        columns = zip(*symbols, strict=True) if symbols else ((),) * len(Symbol._fields)
+        called, addresses, sizes, owners, kinds, exported = columns
+        encoded = _encoded(called)
+        names = _Names.of(encoded)
+        sections = {name: number for number, name in enumerate(dict.fromkeys(owners))}
+        address = np.fromiter(addresses, np.uint32, len(symbols))
+        section = np.fromiter(map(sections.__getitem__, owners), np.uint32, len(symbols))
+        ascending = np.argsort(address, kind="stable").astype(np.uint32)
+        placed = ascending[section[ascending] != sections[""]] if "" in sections else ascending
         return cls(
             (
                 names.text,
                 names.ends,
-                _numbers(symbol.address for symbol in symbols),
-                _numbers(symbol.size for symbol in symbols),
-                _numbers(sections[symbol.section] for symbol in symbols),
-                bytes(_KINDS.index(symbol.kind) for symbol in symbols),
-                bytes(symbol.exported for symbol in symbols),
-                _numbers(sorted(numbers, key=names.raw)),
-                _numbers(sorted(named, key=lambda number: symbols[number].address)),
+                address.tobytes(),
+                _numbers(sizes),
+                section.tobytes(),
+                bytes(map({kind: number for number, kind in enumerate(_KINDS)}.__getitem__, kinds)),
+                bytes(exported),
+                _numbers(sorted(range(len(symbols)), key=encoded.__getitem__)),
+                placed.tobytes(),
                 list(sections),
             )
         )
@@ -186,18 +196,20 @@ class FunctionTable(_Table[Function]):
     @classmethod
     def of(cls, functions: Sequence[Function]) -> FunctionTable:
         """Return the table of some functions, which are sorted by address."""
-        names = _Names.of(name for function in functions for name in (function.name, *function.aliases))
+        names = _Names.of(_encoded(name for f in functions for name in (f.name, *f.aliases)))
         sections = {name: number for number, name in enumerate(dict.fromkeys(f.section for f in functions))}
+        address = np.fromiter(map(attrgetter("address"), functions), np.uint32, len(functions))
+        size = np.fromiter(map(attrgetter("size"), functions), np.uint32, len(functions))
         return cls(
             (
                 names.text,
                 names.ends,
-                _numbers(function.address for function in functions),
-                _numbers(function.size for function in functions),
-                _numbers(accumulate((function.end - 1 for function in functions), max)),
+                address.tobytes(),
+                size.tobytes(),
+                np.maximum.accumulate(address + size - 1).tobytes(),
                 _numbers(accumulate((1 + len(f.aliases) for f in functions), initial=0)),
-                _numbers(sections[function.section] for function in functions),
-                bytes(function.guessed for function in functions),
+                _numbers(sections[f.section] for f in functions),
+                bytes(f.guessed for f in functions),
                 list(sections),
             )
         )
