@@ -18,7 +18,7 @@ __all__ = ["run"]
 _WHOLE = Path(__file__).with_name("whole.py")
 _ROUNDS = 5
 _OBJDUMP = "powerpc-linux-gnu-objdump"
-_GOAL_TIMES, _GOAL_MB = 3.0, 400.0
+_GOAL_TIMES, _GOAL_MB = 1.6, 400.0
 _SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 _ANGR_SECONDS = 162  # measured once, for a Linux image of this size; it took 1.27 GB
 
@@ -60,7 +60,7 @@ def run(profile: str = "linux", *, as_json: bool = False) -> int:
             print(f"  {name:<26} {value:>12,}")
         print(f"objdump -d >/dev/null        {objdump:.2f} s")
         print(
-            f"kgdbpatch, process and all   {seconds:.2f} s = {times:.2f} times that (goal: {_GOAL_TIMES:.0f})"
+            f"kgdbpatch, process and all   {seconds:.2f} s = {times:.2f} times that (goal: {_GOAL_TIMES})"
         )
         print(f"memory                       {memory:.0f} MB (goal: {_GOAL_MB:.0f})")
         print(f"angr's CFGFast, once         {_ANGR_SECONDS} s, {_ANGR_SECONDS / seconds:.0f} times as long")
