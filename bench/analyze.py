@@ -59,9 +59,7 @@ def run(profile: str = "linux", *, as_json: bool = False) -> int:
         for name, value in steps.items():
             print(f"  {name:<26} {value:>12,}")
         print(f"objdump -d >/dev/null        {objdump:.2f} s")
-        print(
-            f"kgdbpatch, process and all   {seconds:.2f} s = {times:.2f} times that (goal: {_GOAL_TIMES})"
-        )
+        print(f"kgdbpatch, process and all   {seconds:.2f} s = {times:.2f} times that (goal: {_GOAL_TIMES})")
         print(f"memory                       {memory:.0f} MB (goal: {_GOAL_MB:.0f})")
         print(f"angr's CFGFast, once         {_ANGR_SECONDS} s, {_ANGR_SECONDS / seconds:.0f} times as long")
         print("share of functions, analysis alone (seconds without import and parsing):")
