@@ -14,7 +14,8 @@ from kgdbpatch.kernel import Kernel
 COUNTING = """
 import os, sys
 def started(event, arguments):
-    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
+    by_popen = sys._getframe(1).f_globals["__name__"] == "subprocess"  # from Python 3.13 on it may spawn
+    if event == "subprocess.Popen" or (event in ("os.posix_spawn", "os.exec") and not by_popen):
         print("started", os.path.basename(os.fsdecode(arguments[0])), flush=True)
     if event in ("os.fork", "os.forkpty"):
         print("started", event, flush=True)
