@@ -13,9 +13,11 @@ from kgdbpatch.kernel import Kernel
 # Prints each program that is started, then does what it is told.
 COUNTING = """
 import os, sys
+def by_popen():
+    return sys._getframe(2).f_globals["__name__"] == "subprocess"
 def started(event, arguments):
-    by_popen = sys._getframe(1).f_globals["__name__"] == "subprocess"  # from Python 3.13 on it may spawn
-    if event == "subprocess.Popen" or (event in ("os.posix_spawn", "os.exec") and not by_popen):
+    # from Python 3.13 on Popen may spawn: one program, two events
+    if event == "subprocess.Popen" or (event in ("os.posix_spawn", "os.exec") and not by_popen()):
         print("started", os.path.basename(os.fsdecode(arguments[0])), flush=True)
     if event in ("os.fork", "os.forkpty"):
         print("started", event, flush=True)
