@@ -39,6 +39,8 @@ def _candidates(blocks: Blocks, places: Indices) -> tuple[Indices, Indices, Indi
     """Return the immediates that may complete an address: word, place, high half wanted, register."""
     program = blocks.program
     low, number, high = made_by_halves(program, places)
+    some = (program.primary[low] != 14) | (program.words[low] & np.uint32(31 << 16) != 0)  # no li
+    low, number, high = low[some], number[some], high[some]
     words = program.words[low]
     base = words >> np.where(program.primary[low] == 14, 16, 21).astype(np.uint32) & np.uint32(31)
     return low, number, high, base.astype(np.int64)

@@ -37,7 +37,8 @@ class Blocks:
     """The blocks of a program's functions, by address.
 
     ``implicit`` are the edges that no branch shows; ``tables`` maps indirect branches to all their
-    targets, ``cuts`` are places where blocks begin besides. All are by address.
+    targets, ``constants`` indirect branches and calls to their only one: they are as good as direct.
+    ``cuts`` are places where blocks begin besides. All are by address.
 
     Words that are no instruction end a block, too: who knows what comes of them.
 
@@ -51,13 +52,16 @@ class Blocks:
         implicit: ImplicitEdges | None = None,
         tables: Mapping[int, Sequence[int]] | None = None,
         cuts: Sequence[int] = (),
+        constants: Mapping[int, int] | None = None,
     ) -> None:
         self.program = program
         implicit = implicit or ImplicitEdges()
         self.fixups_known = implicit.fixups_known
         self._implicit = _pairs(program, implicit.all)
         self._tables = _pairs(program, tables or {})
-        self._cuts = program.index_of(np.array(cuts, dtype=np.int64))
+        places = np.array(list((constants or {}).items()), dtype=np.int64).reshape(-1, 2)
+        self._constants = program.index_of(places[:, 0]), program.index_of(places[:, 1])
+        self._cuts = np.append(program.index_of(np.array(cuts, dtype=np.int64)), self._constants[1])
         self._cut()
         self._link()
 
@@ -112,13 +116,15 @@ class Blocks:
         direct = np.zeros(len(program.words), dtype=np.bool_)
         source, _, where = program.branches
         target[source], direct[source] = where, True
+        source, where = self._constants
+        target[source], direct[source] = where, True
         target, direct = target[last], direct[last]
         aim = self._block_at(target)
         aimed = aim >= 0
         is_entry = program.is_entry.take(target, mode="wrap")  # the last is no word's
         other = aimed & (self.owner.take(aim, mode="wrap") != self.owner)
 
-        jumps = (kind == Kind.BRANCH) | (kind == Kind.JUMP)
+        jumps = (kind == Kind.BRANCH) | (kind == Kind.JUMP) | ((kind == Kind.INDIRECT) & direct)
         tails = jumps & aimed & is_entry & other
         self.taken: Indices = np.where(jumps & aimed & ~tails, aim, _NONE)
         self.tail: Indices = np.where(tails, self.owner[np.maximum(aim, 0)], _NONE)
@@ -145,7 +151,7 @@ class Blocks:
         self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
         self.rfi: Flags = np.equal(kind, Kind.RFI)
-        self.indirect: Flags = np.equal(kind, Kind.INDIRECT)
+        self.indirect: Flags = (kind == Kind.INDIRECT) & ~direct
 
         self.implicit_edges = self._edges(self._implicit)
         self.table_edges = self._edges(self._tables)

@@ -24,9 +24,14 @@ class Levels:
     recursive: list[bool]  # whether a group's functions depend on each other
 
 
-def call_edges(blocks: Blocks) -> tuple[Indices, Indices]:
-    """Return the distinct pairs (function, function that control goes to from it), direct edges only."""
+def call_edges(blocks: Blocks, likely: tuple[Indices, Indices] | None = None) -> tuple[Indices, Indices]:
+    """Return the distinct pairs (function, function that control goes to from it), direct edges only.
+
+    ``likely`` are more, as (block, function).
+    """
     pairs = [blocks.across]
+    if likely is not None:
+        pairs.append((blocks.owner[likely[0]], likely[1]))
     for sources, targets in (blocks.table_edges, blocks.implicit_edges):
         owner, other = blocks.owner[sources], blocks.owner[targets]
         elsewhere = np.flatnonzero(owner != other)

@@ -103,10 +103,18 @@ class _Section:
         jumped[self._within(self._targets[wanted])] = True
         prologues = self._prologues(jumped)
         pointed = self._within(pointers)
+        pointed = pointed[~self._is_address(pointed)]
         pointed = pointed[self.begins[pointed] & ~jumped[pointed]]
         pointed = pointed[self._stands_alone(pointed)]
         (first,) = np.nonzero(self.decoded.known[:1])
         return np.unique(np.concatenate([first, called, prologues, pointed]))
+
+    def _is_address(self, places: Indices) -> Bools:
+        """Tell which words are addresses of this code, as entries of jump tables are."""
+        words = self.words[places]
+        end = self.address + 4 * len(self.words)
+        inside: Bools = (words >= self.address) & (words < end) & (words & np.uint32(3) == 0)
+        return inside
 
     def built(self) -> Indices:
         """Return the addresses that ``lis`` and an ``addi`` or ``ori`` soon after put together."""

@@ -27,7 +27,7 @@ _INTO_A = (20, 21, 24, 25, 26, 27, 28, 29)  # rlwimi, rlwinm, ori ... andis.
 _STWU, _OPCODE_19, _OPCODE_31 = 37, 19, 31
 _MOVES_SPR = (339, 467)
 _SRR_FIELDS = (26 << 5, 27 << 5)  # SPR numbers stand with their halves exchanged
-_HAZARDOUS_XO = (20, 146, 533, 597)  # lwarx, mtmsr, and the string loads: registers from rD on
+_HAZARDOUS_XO = (20, 146, 150, 533, 597)  # lwarx, mtmsr, stwcx., and the string loads: registers from rD on
 
 
 def _members(size: int, *groups: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -64,14 +64,14 @@ def _surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
 class Hazard(IntFlag):
     """What an instruction does that hazards.py and stack.py look for."""
 
-    RESERVES = 1  # lwarx
+    RESERVES = 1  # lwarx, stwcx.
     SWITCHES = 2  # mtmsr
     RETURNS = 4  # rfi
     EXCEPTION = 8  # reads or writes SRR0 or SRR1, rfi aside
     STACK = 16  # makes r1 anew
 
 
-_BY_NAME = {"lwarx": Hazard.RESERVES, "mtmsr": Hazard.SWITCHES}
+_BY_NAME = {"lwarx": Hazard.RESERVES, "stwcx.": Hazard.RESERVES, "mtmsr": Hazard.SWITCHES}
 
 
 @lru_cache(maxsize=1 << 14)

@@ -52,18 +52,45 @@ def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
     return window
 
 
+def _window_from_outside(graph: FlowGraph) -> set[int]:
+    """Return what lies on the paths from a function's start to a stwcx. whose reservation another one made.
+
+    That is one behind no lwarx, and tried again where it fails; others only drop a reservation.
+    """
+    before: dict[int, set[int]] = {graph.address: set()}
+    ends, pending = set[int](), [graph.address]
+    while pending:
+        here = pending.pop()
+        mnemonic = graph.at(here).mnemonic
+        if mnemonic == _STWCX and here + 4 in graph and graph.at(here + 4).kind is Kind.BRANCH:
+            ends.add(here)
+        if mnemonic in (_LWARX, _STWCX):
+            continue
+        for after in graph.successors(here):
+            if after not in before:
+                pending.append(after)
+            before.setdefault(after, set()).add(here)
+    window, pending = set(ends), list(ends)
+    while pending:
+        for address in before[pending.pop()] - window:
+            window.add(address)
+            pending.append(address)
+    return window
+
+
 def reservation_window(words: Words, address: int) -> set[int]:
     """Return the addresses in a function where a patch would lose a reservation.
 
     They lie behind an lwarx on a path to its stwcx., which belongs to them; the lwarx does not:
-    code put before it does no harm. Of an lwarx without stwcx. the next 64 instructions count.
+    code put before it does no harm. Of an lwarx without stwcx. the next 64 instructions count, and
+    what leads from the function's start to a stwcx. without lwarx that is tried again.
     """
     forms = decode_array(np.asarray(words, dtype=np.uint32)).form
     lwarx = np.nonzero(forms == decode(0x7C000028).form)[0]
-    if not len(lwarx):
+    if not len(lwarx) and not (forms == decode(0x7C00012D).form).any():
         return set()
     graph = FlowGraph(words, address)
-    window: set[int] = set()
+    window = _window_from_outside(graph)
     for index in lwarx.tolist():
         window |= _window_of(graph, address + 4 * index)
     return window

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.address_taken import address_taken, makes_return_address
+from kgdbpatch.analysis.address_taken import address_taken, makes_return_address, references
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import (
@@ -77,9 +77,12 @@ class ProgramLiveness:
         places = places[places >= 0]
         words.uses[places] |= more
         stored = stored_addresses(program, data)
-        self.indirect: Indirect = resolve(plain, words.defs, data, stored)
+        made = references(program)
+        self.indirect: Indirect = resolve(plain, words.defs, data, stored, made[0])
         found = self.indirect
-        self.blocks = Blocks(program, implicit, found.tables, found.bounds) if found.places else plain
+        self.blocks = plain
+        if found.places or found.constants:
+            self.blocks = Blocks(program, implicit, found.tables, found.bounds, found.constants)
         self.forges_return = makes_return_address(self.blocks, words.defs)
         reach = ReachFinder(self.blocks, found, words.defs, self.forges_return, data, stored)
         saves = find_saves(self.blocks, words.defs, reach.words(reach.find()))
@@ -90,11 +93,21 @@ class ProgramLiveness:
         self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
         pointers = np.array(sorted(self.indirect.pointers), dtype=np.int64)
         self.pointers[self.blocks.of_word[program.index_of(pointers)]] = True
+        self.likely = self._likely()
         self.summaries: Summaries = summarize(
-            self.dataflow, saves, self.transfer, abi, self.pointers, self.forges_return
+            self.dataflow, saves, self.transfer, abi, self.pointers, self.forges_return, self.likely
         )
-        self.address_taken = address_taken(program, stored)
+        self.address_taken = address_taken(program, stored, made[1])
         self.reach = reach.find(self.summaries.no_return)
+
+    def _likely(self) -> tuple[Indices, Indices]:
+        """Return (block, function) of calls and tail calls through memory that holds a function at first."""
+        program, held = self.program, self.indirect.held
+        pairs = [(at, target) for at, targets in held.items() for target in targets]
+        at, target = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2).T
+        at, target = self.blocks.of_word[program.index_of(at)], program.index_of(target)
+        good = (target >= 0) & program.is_entry[target]
+        return at[good], program.function[target[good]]
 
     # ---- what functions promise --------------------------------------------------------
 
@@ -134,6 +147,8 @@ class ProgramLiveness:
         # a routine that saves registers for its caller is called directly
         reads[unknown] = convention.pointed | np.where(blocks.outward[unknown], convention.preserved, _ZERO)
         keeps[unknown] = ~(found.dead_behind[unknown] | convention.returns)
+        block, function = self.likely
+        np.bitwise_or.at(reads, block, np.where(self.pointers[block], _ZERO, found.reads[function]))
         opaque_call = blocks.internal_call | blocks.conditional_call
         reads[opaque_call] = _ALL
         return reads, keeps
@@ -144,6 +159,8 @@ class ProgramLiveness:
         exits = np.zeros(len(blocks.first), dtype=np.uint64)
         exits[blocks.returning] = at_return[blocks.owner[blocks.returning]]
         exits[self.pointers] |= convention.tail
+        block, function = self.likely
+        np.bitwise_or.at(exits, block, np.where(self.pointers[block], found.reads[function], _ZERO))
         tails = np.flatnonzero(blocks.tail >= 0)
         target = blocks.tail[tails]
         if summarized:
@@ -193,6 +210,25 @@ class ProgramLiveness:
         np.bitwise_or.at(total, blocks.callee[calls], at_end_needs[calls] & used)
         return total
 
+    def _wide_results(self) -> np.uint64:
+        """Return in which registers, besides the convention's, callers by pointer find results.
+
+        The parts of a complex number (or a quadruple without floating point) come back in four registers.
+        """
+        blocks, seen = self.blocks, np.append(self.transfer.proven, _ZERO)
+        tails = np.zeros(len(self.program.entry), dtype=np.bool_)
+        tails[blocks.owner[self.pointers]] = True
+        calls = blocks.unknown_call | (blocks.callee >= 0) & tails[blocks.callee]
+        found: np.uint64 = np.bitwise_or.reduce(seen[blocks.fall[calls]], initial=_ZERO) & _WIDE
+        return found
+
+    def _called_from_outside(self) -> Indices:
+        """Return the functions that are called, or jumped to, by words that are in no function of ours."""
+        program = self.program
+        source, _, target = program.branches
+        lead = (program.function[source] < 0) & (target >= 0) & program.is_entry[target]
+        return program.function[target[lead]]
+
     def convention_only(self, least: RegSet) -> BlockLiveness:
         """Solve with nothing known of callees but whether they keep to the convention.
 
@@ -217,11 +253,12 @@ class ProgramLiveness:
         # the first result register is live for the sake of callers that are yet to come
         first = np.uint64(regset.from_mask(mask("r3")))
         at_return = np.full(count, convention.preserved | first)
-        at_return[unseen] |= convention.returns
+        at_return[unseen] |= convention.returns | self._wide_results()
         inside = np.zeros(count, dtype=np.bool_)
         inside[blocks.owner[blocks.internal_call]] = True
         at_return[self.entered_inside | self.forges_return | inside] = _ALL
         at_return[unseen & ~self.conforming] = _ALL
+        at_return[self._called_from_outside()] = _ALL
         joined = self._joined()
         reads, keeps = self.calls(summarized=True)
         gen, keep = self.transfer.uses | reads & ~self.transfer.kill, keeps & ~self.transfer.kill
@@ -275,6 +312,7 @@ class ProgramLiveness:
 
 
 _LR = np.uint64(regset.from_mask(mask("lr")))
+_WIDE = np.uint64(regset.from_mask(mask("r5", "r6")))
 
 
 def analyze_program(

@@ -21,6 +21,8 @@ _PATHS = 48  # paths to a branch that are looked at
 _DEPTH = 16  # blocks of one path
 _NEAR = 400  # blocks over which a register's number is looked for
 _ROUNDS = 6
+_CALL_PATHS = 8  # paths to a call that are looked at
+_CALL_DEPTH = 4  # blocks of one, the call's aside
 _LEAST = 3  # entries of what may be a table
 _TOP = 0xFFFFFFFF
 
@@ -66,6 +68,8 @@ class Resolver:
         self.places: dict[int, set[tuple[int, int]]] = {}
         # tables of which the address is loaded from memory, as position-independent code does it
         self.loaded: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
+        # tables of addresses, by branch
+        self.absolute: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
         self._by_table: dict[int, set[tuple[int, bool]]] = {}
         self._forgot = True
         falls = np.flatnonzero(blocks.fall >= 0)
@@ -232,6 +236,39 @@ class Resolver:
                 total += held[0]
         return total, rest, len(rest) < len(parts)
 
+    def target(self, block: int, *, by_lr: bool) -> tuple[int | None, set[int]]:
+        """Return the only number that CTR (or LR) holds at a block's end, and what memory has to begin with.
+
+        The number is None where it is not the same along every path, or not known along some. The
+        second are the words of memory that are loaded from known addresses.
+        """
+        pending, numbers, held, tried = [Path((block,), ())], set[int | None](), set[int](), 0
+        while pending and tried < _CALL_PATHS:
+            path = pending.pop()
+            tried += 1
+            value, state = self.value(path)
+            value = state.lr if by_lr else value
+            head = path.blocks[0]
+            if value is None and len(path.blocks) <= _CALL_DEPTH and not self._is_entry(head):
+                pending += [
+                    Path((source, *path.blocks), (branched, *path.branched))
+                    for source, branched in self._predecessors(head)
+                    if source not in path.blocks
+                ]
+                numbers |= set() if pending else {None}
+                continue
+            number = None
+            if value is not None and value[0] == "load":
+                place, unknown = terms(value[1])  # type: ignore[arg-type]
+                word = None if unknown or value[3] != _TOP else self._memory.words(place, 1)
+                held.update(word or ())
+            elif value is not None and value[0] != "at":
+                total, unknown = self._sum(head, value, set())
+                number = None if unknown else total
+            numbers.add(number)
+        known = len(numbers) == 1 and not pending
+        return numbers.pop() if known else None, held
+
     def table(self, path: Path, value: Expression, state: State, asked: set[int]) -> tuple[int, ...] | None:
         """Return the targets of a branch through a table; None when they cannot be told."""
         head, branch = path.blocks[0], path.blocks[-1]
@@ -260,6 +297,8 @@ class Resolver:
             self.loaded.setdefault(branch, {})[place, limit + 1] = targets
             return None
         self.places.setdefault(branch, set()).add((place, limit + 1))
+        if not base:
+            self.absolute.setdefault(branch, {})[place, limit + 1] = targets
         return targets
 
     def suppose(self, function: int) -> dict[int, tuple[int, ...]]:
@@ -275,6 +314,12 @@ class Resolver:
                 highs.setdefault(word >> 21 & 31, set()).add(word << 16 & _TOP)
         low = [
             (word >> 16 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000) for word in words if word >> 26 in (14, 32)
+        ]
+        # clang's order: li, addis
+        low += [
+            (word >> 21 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000)
+            for word in words
+            if word >> 16 & 0xFC1F == 14 << 10
         ]
         for place in {high + step & _TOP for base, step in low for high in highs.get(base, ())}:
             for origin in (place, 0):

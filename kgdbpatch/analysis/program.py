@@ -148,21 +148,20 @@ class Program:
 
     @cached_property
     def low_halves(self) -> Indices:
-        """The words of functions that make the low half of an address (addi, ori)."""
+        """The words of functions that make the low half of an address (addi, li, ori)."""
         adds = np.flatnonzero((self.primary == 14) & self.inside)
-        adds = adds[self.words[adds] & np.uint32(31 << 16) != 0]
         return np.sort(np.append(adds, np.flatnonzero((self.primary == 24) & self.inside)))
 
     def makes_high_half(self, function: Indices, half: Indices) -> Flags:
-        """Tell whether functions put (lis) halves of addresses into the high half of a register."""
+        """Tell whether functions put (lis, addis) halves of addresses into the high half of a register."""
         keys, made = function << 16 | half, self._high_halves
         found: Flags = np.equal(made[made[:-1].searchsorted(keys)], keys)
         return found
 
     @cached_property
     def _high_halves(self) -> Indices:
-        """Functions and the high halves that they make with a lis, as keys; the last is none."""
-        lis = self.having(0xFC1F0000, 15 << 26)
+        """Functions and the high halves that they make with an addis, as keys; the last is none."""
+        lis = self.having(0xFC000000, 15 << 26)
         keys = self.function[lis] << 16 | (self.words[lis] & np.uint32(0xFFFF)).astype(np.int64)
         return np.append(distinct(keys), -1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,10 @@ from kgdbpatch.isa.decode import Kind
 
 __all__ = ["Reach", "ReachFinder"]
 
+_FRAMES = (1, 11, 30, 31)  # what a frame is addressed by
 _MOST = 400  # blocks followed to see what becomes of a return address
 _VOLATILE = 0x1FF9  # r0, r3-r12
+_ADDI, _LWZ, _STW, _STWU = 14, 32, 36, 37
 _MFLR, _MTLR, _MTCTR, _MR, _BCLRL = 0x7C0802A6, 0x7C0803A6, 0x7C0903A6, 0x7C000378, 0x4C000021
 
 
@@ -35,6 +38,19 @@ class Reach(enum.IntEnum):
     TABLE = 1  # it is (part of) a jump table
     NEVER = 2  # by no edge
     DOUBTFUL = 3  # by an indirect branch of the function, or by an address that is stored or made somewhere
+
+
+class _Held(NamedTuple):
+    """What holds a return address: LR, general registers, places in a frame.
+
+    The places are told by their distance from r1 as it was at first, None where that is not known;
+    ``moved`` is the distance of r1 from there.
+    """
+
+    in_lr: bool = True
+    registers: int = 0
+    slots: frozenset[int | None] = frozenset()
+    moved: int | None = 0
 
 
 class _Links:
@@ -52,47 +68,54 @@ class _Links:
 
     def _follow(self, start: int) -> bool:
         blocks = self._blocks
-        pending = [(start, True, 0)]
+        pending = [(start, _Held())]
         seen = set(pending)
         while pending:
-            block, in_lr, holders = pending.pop()
+            block, held = pending.pop()
             if len(seen) > _MOST:
                 return True
-            result = self._run(block, in_lr, holders)
+            result = self._run(block, held)
             if result is None:
                 return True
             for after in (int(blocks.fall[block]), int(blocks.taken[block])):
-                state = (after, *result)
-                if after >= 0 and any(result) and state not in seen:
+                state = (after, result)
+                if after >= 0 and (result.in_lr or result.registers or result.slots) and state not in seen:
                     seen.add(state)
                     pending.append(state)
         return False
 
-    def _run(self, block: int, in_lr: bool, holders: int) -> tuple[bool, int] | None:
-        """Follow the return address (in LR; in general registers) through a block; None where it is used."""
+    def _run(self, block: int, held: _Held) -> _Held | None:
+        """Follow the return address through a block; None where control goes back by it, as it was."""
         blocks, words = self._blocks, self._blocks.program.words
-        first, last = int(blocks.first[block]), int(blocks.last[block])
-        for at in range(first, last + 1):
+        in_lr, registers, slots, moved = held
+        for at in range(int(blocks.first[block]), int(blocks.last[block]) + 1):
             word = int(words[at])
-            d, a = word >> 21 & 31, word >> 16 & 31
-            if word >> 26 in (36, 37) and holders >> d & 1 and a == 1:
-                return None  # saved in a frame, to be put back
+            major, d, a, low = word >> 26, word >> 21 & 31, word >> 16 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000
+            slot = moved + low if a == 1 and moved is not None else None
+            if major in (_STW, _STWU) and registers >> d & 1 and a in _FRAMES:
+                slots |= {slot}
             if word & 0xFC1FFFFF == _MTLR:
-                in_lr = bool(holders >> d & 1)
+                in_lr = bool(registers >> d & 1)
                 continue
             copied = None
             if word & 0xFC1FFFFF == _MFLR and in_lr:
                 copied = d
-            elif word & 0xFC0007FE == _MR and word >> 11 & 31 == d and holders >> d & 1:
+            elif word & 0xFC0007FE == _MR and word >> 11 & 31 == d and registers >> d & 1:
                 copied = a
-            holders &= ~int(self._defs[at])
+            elif major == _LWZ and a in _FRAMES and slots and (slot is None or slots & {slot, None}):
+                copied = d
+            if int(self._defs[at]) >> 1 & 1:  # r1
+                known = major in (_STWU, _ADDI) and a == 1 and moved is not None
+                moved = moved + low if known and moved is not None else None
+            registers &= ~int(self._defs[at])
             if copied is not None:
-                holders |= 1 << copied
-        if in_lr and (blocks.returns[block] or blocks.tail[block] >= 0 or blocks.escapes[block]):
+                registers |= 1 << copied
+        away = blocks.tail[block] >= 0  # to a routine that puts LR back, for one
+        if (in_lr and (blocks.returns[block] or blocks.escapes[block])) or ((in_lr or slots) and away):
             return None
         if blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
-            return False, holders & ~_VOLATILE
-        return in_lr, holders
+            return _Held(False, registers & ~_VOLATILE, slots, moved)
+        return _Held(in_lr, registers, slots, moved)
 
 
 class _Edges:

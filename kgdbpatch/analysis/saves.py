@@ -33,6 +33,7 @@ PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
 _GPRS = np.uint64(0xFFFFC000)
 _LWZ, _LMW, _STW, _STMW = 32, 46, 36, 47
 _MTCRF = 144
+_R1 = np.uint64(1 << 1)
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,15 @@ def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: Reg
     return np.uint64(np.bitwise_or.reduce(defs[mine])) if mine else np.uint64(0)
 
 
-def _made_of_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> Flags:
-    """Tell of stores whether their base was made of r1 in the same block: mr, addi, or the back chain."""
+def _away_from_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> tuple[Flags, Indices, Flags]:
+    """Tell of stores whether their base was made of r1 in the same block: mr, addi, or the back chain.
+
+    Also by how much it is above r1, and whether above what r1 was before the function moved it.
+    """
     words, first = blocks.program.words, blocks.first[blocks.of_word[stores]]
     good = np.zeros(len(stores), dtype=np.bool_)
+    callers = np.zeros(len(stores), dtype=np.bool_)
+    above = np.zeros(len(stores), dtype=np.int64)
     pending = np.arange(len(stores))
     back = 1
     while len(pending):
@@ -162,9 +168,17 @@ def _made_of_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> F
         moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == register)
         chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == register)
         good[pending[written & (added | moved | chained)]] = True
+        above[pending] = np.where(written & added, _signed(word), 0)
+        callers[pending] |= np.where(written, chained, (defs[place] & _R1) != 0)
         pending = pending[~written]
         back += 1
-    return good
+    return good, above, callers
+
+
+def _signed(words: Words) -> Indices:
+    """Return the immediates of words."""
+    low = (words & np.uint32(0xFFFF)).astype(np.int64)
+    return (low ^ 0x8000) - 0x8000
 
 
 def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
@@ -191,17 +205,20 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     )
     stored &= np.uint64(0xFFFFFFFF)
     # a routine without a frame of its own saves for itself only what it puts back itself
-    for function in distinct(owner[~compiled[owner]]).tolist():
+    # and so does one that is entered elsewhere as well, as a prologue and an epilogue of one name are
+    parts = ~compiled
+    parts[np.append(blocks.entered, blocks.across[1])] = True
+    for function in distinct(owner[parts[owner]]).tolist():
         first, end = loads.searchsorted((program.entry[function], program.end[function]))
         mine = loads[first:end]
         mine = mine[program.function[mine] == function]
         restored[function] = _restored_by_itself(blocks, function, mine, defs)
-    offset = (words[stores] & np.uint32(0xFFFF)).astype(np.int64)
-    offset = (offset ^ 0x8000) - 0x8000
+    offset = _signed(words[stores])
     by_stack = base == 1
     good = np.where(by_stack, offset < size[owner], False)
     others = np.flatnonzero(~by_stack)
-    good[others] = _made_of_r1(blocks, stores[others], base[others], defs)
+    made, above, callers = _away_from_r1(blocks, stores[others], base[others], defs)
+    good[others] = made & (offset[others] + above < np.where(callers, 0, size[owner[others]]))
     good &= (stored & ~restored[owner]) == 0
     result = np.zeros(len(words), dtype=np.bool_)
     result[stores[good]] = True

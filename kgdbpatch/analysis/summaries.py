@@ -27,7 +27,7 @@ from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import BlockTransfer
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import EVERYTHING, RETURNS, RegSet
-from kgdbpatch.analysis.saves import PRESERVED, Saves
+from kgdbpatch.analysis.saves import PRESERVED, Saves, may_be_framed
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import mask
 
@@ -36,7 +36,7 @@ __all__ = ["Convention", "Summaries", "summarize"]
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ALL = np.uint64(EVERYTHING)
 _LR = np.uint64(regset.from_mask(mask("lr")))
-_CHAIN = np.uint64(regset.from_mask(mask("r11")))
+_LAST_ARGUMENTS = np.uint64(regset.from_mask(mask("r8", "r9", "r10")))
 _KEPT = mask("r1", "r2", "r13", "so", "fpscr")
 
 
@@ -99,12 +99,14 @@ class _Summing:
         convention: Convention,
         pointers: Flags,
         forges_return: Flags,
+        likely: tuple[Indices, Indices],
     ) -> None:
         self.dataflow, self.blocks, self.transfer = dataflow, dataflow.blocks, transfer
         self.convention, self.pointers = convention, pointers
         blocks = self.blocks
         count = len(blocks.program.entry)
-        self.calls = call_edges(blocks)
+        self.likely = likely
+        self.calls = call_edges(blocks, likely)
         self.zero = np.zeros(len(blocks.first), dtype=np.uint64)
         self.call = np.flatnonzero(blocks.callee >= 0)
         self.tail = np.flatnonzero(blocks.tail >= 0)
@@ -198,11 +200,10 @@ class _Summing:
     def _what_may_be_given(self) -> RegSet:
         """Return what each compiled function may read of its caller.
 
-        Besides what the convention gives that is what its first block reads, and the preserved
-        registers that it reads otherwise than by saving them. What its own code reads elsewhere may
-        be a variable that is used without having been set; but a nested function is given r11 (its
-        static chain), and code that is jumped to may be the cold half of a function, which has the
-        registers of the other half, but for those that it saves itself.
+        Besides what the convention gives that is what its own code reads before it is set: who writes
+        in assembler may well make a frame, and a nested function is given r11 (its static chain). Code
+        that is jumped to may be the cold half of a function, which has the registers of the other
+        half, but for those that it saves itself.
         """
         blocks, transfer, calls = self.blocks, self.transfer, self.call
         keep = ~transfer.kill
@@ -214,9 +215,7 @@ class _Summing:
         jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
         jumped_to[blocks.tail[self.tail]] = True
         functions = np.arange(len(self.compiled))
-        read = self._entries(functions, own, _ALL) & np.where(
-            jumped_to, _ALL & ~self.saved, _CHAIN | self.convention.preserved
-        )
+        read = self._entries(functions, own, _ALL) & np.where(jumped_to, _ALL & ~self.saved, _ALL)
         given = self.convention.direct | _LR | self.convention.returns
         return given | self._entries(functions, transfer.proven, _ALL) | read
 
@@ -263,15 +262,67 @@ class _Summing:
         """
         blocks, convention, calls = self.blocks, self.convention, self.call
         callee = blocks.callee[calls]
-        behind = self.dataflow.after(self.evidence, self._exits[1])
+        behind = self._behind_calls()
         left_alone = convention.arguments & ~self.may_change
         relied_on = behind[calls] & left_alone[callee] != 0
         relying = np.zeros(len(left_alone), dtype=np.bool_)
         relying[callee[relied_on]] = True
         left_alone = np.where(relying, left_alone, np.uint64(0))
+        passed = self._passed_on()[calls] & convention.arguments & ~self.may_change[callee]
         undefined = convention.volatile & ~convention.returns
-        self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee]
+        self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee] & ~passed
         self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
+
+    def _behind_calls(self) -> RegSet:
+        """Return what code surely reads of what comes after each block, the callers' code included.
+
+        A caller that reads on what its callee and all that is below leave alone reads it behind the calls
+        within the callee, too.
+        """
+        blocks, exits, volatile = self.blocks, self._exits[1], self.convention.volatile
+        calls, tails, returns = self.call, self.tail, np.flatnonzero(blocks.returns)
+        alone = volatile & ~self.convention.returns & ~self.may_change
+        wanted = self.cleared & np.uint64(0)
+        while True:
+            behind = self.dataflow.after(self.evidence, exits)
+            more = wanted.copy()
+            np.bitwise_or.at(more, blocks.callee[calls], behind[calls] & alone[blocks.callee[calls]])
+            np.bitwise_or.at(more, blocks.tail[tails], more[blocks.owner[tails]] & alone[blocks.tail[tails]])
+            changed = np.flatnonzero(more != wanted)
+            if not len(changed):
+                return behind
+            wanted = more
+            exits[returns] |= wanted[blocks.owner[returns]]
+            self.dataflow.solve(
+                self.evidence, self.dataflow.part(changed), self._gen[1], self._keep[1], exits
+            )
+
+    def _passed_on(self) -> RegSet:
+        """Return, per block, the arguments that later calls of known functions take from what comes after it.
+
+        An argument that no call in between changes may have been set for the later one.
+        """
+        blocks, transfer, calls = self.blocks, self.transfer, self.call
+        callee = blocks.callee[calls]
+        given = np.where(self._variadic(), np.uint64(0), self.proven & self.convention.arguments)
+        gen, keep, exits = transfer.proven.copy(), self._keep[1].copy(), self._exits[1].copy()
+        gen[calls] |= given[callee] & ~transfer.kill[calls]
+        keep[calls] = ~transfer.kill[calls] & ~(self.convention.volatile & self.may_change[callee])
+        exits[self.tail] |= given[blocks.tail[self.tail]]
+        value = self.dataflow.empty()
+        self.dataflow.solve(value, self.dataflow.everything, gen, keep, exits)
+        return self.dataflow.after(value, exits)
+
+    def _variadic(self) -> Flags:
+        """Tell which functions store all registers that may hold arguments, as variadic ones do."""
+        program = self.blocks.program
+        stores = program.having(0xFC000000, 36 << 26)
+        stores = stores[may_be_framed(program.words[stores])]
+        stored = np.zeros(len(program.entry), dtype=np.uint64)
+        register = (program.words[stores] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
+        np.bitwise_or.at(stored, program.function[stores], np.uint64(1) << register)
+        result: Flags = (stored & _LAST_ARGUMENTS) == _LAST_ARGUMENTS
+        return result
 
     def _reading(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
@@ -280,9 +331,14 @@ class _Summing:
         unknown = some.blocks[blocks.unknown_call[some.blocks]]
         keep[unknown] = ~self.transfer.kill[unknown] & ~self.dead_behind[unknown]
         constant = self._exits[2][tails].copy()
+        block, target = (part[np.isin(blocks.owner[self.likely[0]], functions)] for part in self.likely)
+        through = self.pointers[block]
+        calling, called = block[~through], target[~through]
         while True:
             gen[calls] = self.transfer.wanted[calls] | self.reads[callee] & ~self.transfer.kill[calls]
             exits[tails] = constant | self.reads[blocks.tail[tails]]
+            np.bitwise_or.at(exits, block[through], self.reads[target[through]])
+            np.bitwise_or.at(gen, calling, self.reads[called] & ~self.transfer.kill[calling])
             self.dataflow.solve(self.wanted, some, gen, keep, exits)
             found = self._entries(functions, self.wanted, _ALL)
             found = self._by_convention(functions, found)
@@ -312,14 +368,16 @@ def summarize(
     abi: ABI,
     pointers: Flags,
     forges_return: Flags,
+    likely: tuple[Indices, Indices],
 ) -> Summaries:
     """Sum up all functions.
 
     ``pointers`` are the blocks that end in a tail call through a pointer, ``forges_return`` the functions
-    that return to an address of their own making.
+    that return to an address of their own making; ``likely`` are blocks that call, or jump to, what
+    memory holds, and the functions that it holds at first.
     """
     convention = Convention.of(abi)
-    summing = _Summing(dataflow, saves, transfer, convention, pointers, forges_return)
+    summing = _Summing(dataflow, saves, transfer, convention, pointers, forges_return, likely)
     summing.run()
     return Summaries(
         overwrites=~summing.cleared,

@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kgdbpatch.analysis.address_taken import references
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.path_slices import Path, Resolver, Search
-from kgdbpatch.analysis.program import Flags, stored_addresses
+from kgdbpatch.analysis.program import Flags, Indices, stored_addresses
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.symbolic import Expression, terms
 from kgdbpatch.isa.decode import Kind
 
 __all__ = ["Indirect", "resolve"]
 
-_NOP, _BCTRL = 0x60000000, 0x4E800421
+_NOP, _BCTRL, _BLRL = 0x60000000, 0x4E800421, 0x4E800021
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Indirect:
     are the branches whose target is loaded by a scaled index, resolved or not; ``unresolved`` is
     the rest: anything may happen there. ``places`` says where the tables are, (address, entries);
     those of unresolved branches end where the next word can be no entry: ``supposed`` has the
-    targets in them, which the branch may have, besides others.
+    targets in them, which the branch may have, besides others. ``held`` has the addresses that stand in
+    memory at first where a call or tail call takes its target from a known place.
     """
 
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Indirect:
     unresolved: set[int] = field(default_factory=set)
     places: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     supposed: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    held: dict[int, set[int]] = field(default_factory=dict)
 
     @property
     def bounds(self) -> list[int]:
@@ -75,14 +78,23 @@ class _Loose:
         for block in np.flatnonzero(loose).tolist():
             start = int(program.address[blocks.first[block]])
             self._by_function.setdefault(int(blocks.owner[block]), []).append(start)
-        self._program, self._stored = program, stored
+        self._program = program
+        held = stored.copy()
+        held[program.entry] = False
+        held[program.index_of(targets)] = False
+        self._held = set(program.function[held].tolist())
 
     def has(self, function: int) -> bool:
-        """Tell whether a function has any such code."""
-        return function in self._by_function
+        """Tell whether a function has any such code, or memory holds the address of a place within it.
+
+        Where computed gotos lead control may come otherwise as well.
+        """
+        return function in self._by_function or function in self._held
 
     def has_address(self, function: int) -> bool:
-        """Tell whether the address of such code stands in memory or may be made by the function."""
+        """Tell whether the function may make the address of such code, or memory holds one within it."""
+        if function in self._held:
+            return True
         places = np.array(self._by_function.get(function, ()), dtype=np.int64)
         if not len(places):
             return False
@@ -90,8 +102,7 @@ class _Loose:
         words = program.words[program.entry[function] : program.end[function]]
         major = words >> np.uint32(26)
         made = set((words[(major == 14) | (major == 24)] & np.uint32(0xFFFF)).tolist())
-        stored = self._stored[program.index_of(places)].any()
-        return bool(stored) or any(place & 0xFFFF in made for place in places.tolist())
+        return any(place & 0xFFFF in made for place in places.tolist())
 
 
 def _is_plain_load(value: Expression) -> bool:
@@ -100,6 +111,39 @@ def _is_plain_load(value: Expression) -> bool:
         return False
     parts = terms(value[1])[1]  # type: ignore[arg-type]
     return not parts or (len(parts) == 1 and parts[0][0] in ("in", "load", "at"))
+
+
+def _may_call_known(blocks: Blocks, functions: Indices) -> list[int]:
+    """Return the calls through CTR or LR of which the target may be found."""
+    program = blocks.program
+    calls = blocks.unknown_call & np.isin(program.words[blocks.last], (_BCTRL, _BLRL))
+    makers = np.zeros(len(program.entry), dtype=np.bool_)
+    makers[functions] = True
+    return np.flatnonzero(calls & (_makes_number(blocks) | makers[blocks.owner])).tolist()
+
+
+def _changeable(blocks: Blocks, resolver: Resolver, search: Search, stored: Flags) -> list[int]:
+    """Return the branches through tables of addresses to which others may be added while the program runs.
+
+    Such addresses are of the same function, and it makes them, or memory holds them outside of its tables.
+    """
+    program = blocks.program
+    tables = [block for block in search.targets if block in resolver.absolute]
+    if not tables:
+        return []
+    functions = np.unique(blocks.owner[tables])
+    some = np.isin(blocks.owner, functions)
+    some[blocks.entry[functions]] = False
+    known = np.array([at for targets in search.targets.values() for at in targets], dtype=np.int64)
+    some[blocks.of_word[program.index_of(known)]] = False
+    first = blocks.first[some]
+    places = {place for block in search.targets for place in resolver.places[block]}
+    for place, entries in sorted(places):  # the address of a table is made, too
+        first = first[(program.address[first] < place) | (program.address[first] >= place + 4 * entries)]
+    function, number = references(program, program.address[first])
+    changing = set(program.function[first[stored[first]]].tolist())
+    changing |= set(function[function == program.function[first[number]]].tolist())
+    return [block for block in tables if int(blocks.owner[block]) in changing]
 
 
 def _makes_number(blocks: Blocks) -> Flags:
@@ -112,13 +156,17 @@ def _makes_number(blocks: Blocks) -> Flags:
 
 
 def resolve(
-    blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]], stored: Flags | None = None
+    blocks: Blocks,
+    changes: RegSet,
+    data: Sequence[tuple[int, bytes]],
+    stored: Flags | None = None,
+    makers: Indices | None = None,
 ) -> Indirect:
     """Find where the indirect branches go; ``changes`` are the sets of what the words change.
 
     ``data`` is (address, bytes) of whatever may hold tables; ``stored``, what `stored_addresses` finds
-    there. ``blocks`` must have been cut where
-    implicit edges go, if those are known; tables are not needed for that.
+    there; ``makers`` are the functions that make addresses of functions (see `references`). ``blocks`` must
+    have been cut where implicit edges go, if those are known; tables are not needed for that.
     """
     resolver, program = Resolver(blocks, changes, data), blocks.program
     found = Indirect()
@@ -131,12 +179,16 @@ def resolve(
         if value is not None and value[0] not in ("const", "in"):
             tried.append(block)
     search.run(tried)
+    stored = stored_addresses(program, data) if stored is None else stored
+    for block in _changeable(blocks, resolver, search, stored):
+        del search.targets[block]
+        resolver.loaded.setdefault(block, {}).update(resolver.absolute[block])
     addresses = {block: int(program.address[blocks.last[block]]) for block in values}
     found.tables = {addresses[block]: targets for block, targets in search.targets.items()}
     for block, places in resolver.places.items():
         if block in search.targets:
             found.places[addresses[block]] = tuple(sorted(places))
-    loose = _Loose(blocks, found.tables, stored_addresses(program, data) if stored is None else stored)
+    loose = _Loose(blocks, found.tables, stored)
     for block, value in values.items():
         address, function = addresses[block], int(blocks.owner[block])
         if address in found.tables or (value is not None and _is_indexed(value)):
@@ -151,6 +203,7 @@ def resolve(
             (found.unresolved if stays else found.pointers).add(address)
         else:
             found.unresolved.add(address)
+    makes = _makes_number(blocks)
     blocks_at = {address: block for block, address in addresses.items()}
     for address in found.unresolved:
         tables = resolver.suppose(int(program.function[program.at(address)]))
@@ -158,10 +211,13 @@ def resolve(
         supposed |= resolver.loaded.get(blocks_at[address], {})
         found.places[address] = tuple(sorted(supposed))
         found.supposed[address] = tuple(sorted({at for targets in supposed.values() for at in targets}))
-    indirect_calls = blocks.unknown_call & (program.words[blocks.last] == _BCTRL)
-    indirect_calls &= _makes_number(blocks)
-    for block in np.flatnonzero(indirect_calls).tolist():
-        value, _ = resolver.value(Path((block,), ()))
-        if value is not None and value[0] == "const":
-            found.constants[int(program.address[blocks.last[block]])] = int(value[1])  # type: ignore[call-overload]
+    for block in _may_call_known(blocks, references(program)[0] if makers is None else makers):
+        word = int(program.words[blocks.last[block]])
+        number, held = resolver.target(block, by_lr=word != _BCTRL)
+        if number is not None:
+            found.constants[int(program.address[blocks.last[block]])] = number
+        found.held[int(program.address[blocks.last[block]])] = held
+    for address in found.pointers:
+        block = blocks_at[address]
+        found.held[address] = resolver.target(block, by_lr=False)[1] if makes[block] else set()
     return found
