@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -13,6 +15,7 @@ from kgdbpatch.kernel import Kernel, catalog
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
+T = TypeVar("T")
 SITE = "udp_sendmsg"  # threads come here that the kernel takes the CPU from: it runs on
 
 LOOPS = {
@@ -40,6 +43,28 @@ def put_in(kernel: Kernel, site: str, text: str, scratch: Path) -> int:
     return kernel.patch(site, c=path, entry="f").id
 
 
+def seen(kernel: Kernel, look: Callable[[], T]) -> T:
+    """Look until something is found: moments on a busy host may all miss a thread that shares its CPU."""
+    while not (found := look()):
+        assert kernel.alive
+    return found
+
+
+def holders(kernel: Kernel) -> list[dict[str, str]]:
+    done = subprocess.run(
+        [*PROGRAM, "list", kernel.name, "--json"], capture_output=True, text=True, check=True
+    )
+    (listed,) = done.stdout.splitlines()
+    found: list[dict[str, str]] = json.loads(listed)["held_by"]
+    return found
+
+
+def reason(kernel: Kernel) -> str:
+    (told,) = (guest for guest in catalog.known() if guest.name == kernel.name)
+    assert told.state == "running"
+    return told.reason
+
+
 def some(names: dict[str, str], *cheap: str) -> list[object]:
     return [name if name in cheap else pytest.param(name, marks=pytest.mark.soak) for name in names]
 
@@ -49,20 +74,15 @@ def some(names: dict[str, str], *cheap: str) -> list[object]:
 def test_a_thread_that_loops_is_named(kernel: Kernel, loop: str, tmp_path: Path) -> None:
     kernel.log.wait("selfcheck", deadline=60)
     patch = put_in(kernel, SITE, LOOPS[loop], tmp_path)
-    while not (found := kernel.cpus_inside()):
-        assert kernel.alive
+    found = seen(kernel, kernel.cpus_inside)
     assert list(found) == [patch]
     assert all(holder.by.startswith("CPU 0") for holder in found[patch])
     assert any("'udp'" in holder.by or holder.by == "CPU 0" for holder in found[patch])
-    (listed,) = subprocess.run(
-        [*PROGRAM, "list", kernel.name, "--json"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    assert json.loads(listed)["held_by"][0]["by"].startswith("CPU 0")
-    (told,) = (guest for guest in catalog.known() if guest.name == kernel.name)
-    assert told.state == "running"
-    assert f"patch {patch} at {SITE} does not end: CPU 0" in told.reason
+    assert seen(kernel, lambda: holders(kernel))[0]["by"].startswith("CPU 0")
+    told = seen(kernel, lambda: reason(kernel))
+    assert f"patch {patch} at {SITE} does not end: CPU 0" in told
     kernel.remove(patch)  # its thread stays inside
-    assert patch in kernel.cpus_inside()
+    assert patch in seen(kernel, kernel.cpus_inside)
 
 
 @pytest.mark.parametrize("payload", some(SOUND, "slow"))
