@@ -17,6 +17,16 @@ _LONGEST_WINDOW = 64  # instructions followed from an lwarx whose stwcx. is nowh
 _LWARX, _STWCX = "lwarx", "stwcx."
 
 
+def _leading_to(ends: set[int], before: dict[int, set[int]], start: int | None = None) -> set[int]:
+    """Return ``ends`` and what lies before them, up to ``start``, which does not count."""
+    window, pending = set(ends), list(ends)
+    while pending:
+        for address in before.get(pending.pop(), set()) - window - {start}:
+            window.add(address)
+            pending.append(address)
+    return window
+
+
 def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
     """Return what lies on the paths from one lwarx to its stwcx., that one included."""
     before: dict[int, set[int]] = {}
@@ -43,13 +53,7 @@ def _window_of(graph: FlowGraph, lwarx: int) -> set[int]:
         edge_of_search = further
     if not ends:
         return early
-    window, pending = set(ends), list(ends)
-    while pending:
-        for address in before.get(pending.pop(), ()):
-            if address not in window and address != lwarx:
-                window.add(address)
-                pending.append(address)
-    return window
+    return _leading_to(ends, before, lwarx)
 
 
 def _window_from_outside(graph: FlowGraph) -> set[int]:
@@ -70,12 +74,7 @@ def _window_from_outside(graph: FlowGraph) -> set[int]:
             if after not in before:
                 pending.append(after)
             before.setdefault(after, set()).add(here)
-    window, pending = set(ends), list(ends)
-    while pending:
-        for address in before[pending.pop()] - window:
-            window.add(address)
-            pending.append(address)
-    return window
+    return _leading_to(ends, before)
 
 
 def reservation_window(words: Words, address: int) -> set[int]:
