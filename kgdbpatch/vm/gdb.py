@@ -113,7 +113,7 @@ class Debugger:
 
     @contextmanager
     def logged(self, path: Path) -> Iterator[None]:
-        """Have GDB log the packets of the connections made meanwhile (``packets.packets_sent``)."""
+        """Have GDB log the packets of the connections made meanwhile (``bench.packets.packets_sent``)."""
         self._gdb.ask(f":set remotelogfile {path}", deadline=_DEADLINE)
         try:
             yield
