@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import CommandFailed, Misuse, TargetLost
+from kgdbpatch.errors import CommandFailed, Misuse
 from kgdbpatch.vm.activity import busy_threads
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam, StoppedRam
 from kgdbpatch.vm.process import Process
@@ -62,20 +62,13 @@ class AttachedQemu(Qemu):
         address = self.attachment.address
         return self.directory / "gdb.sock" if address.is_absolute() else address
 
-    def alive(self) -> bool:
-        """Tell whether QEMU still runs, or at least its GDB server is there."""
-        return self._record.alive()
-
-    def lost(self) -> TargetLost:
-        """Return the error that says what is gone."""
-        return self._record.lost()
-
     # ---- the monitor ----------------------------------------------------------------------
 
-    def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
+    def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
+        """As `Qemu.qmp`; raise `Misuse` where no monitor of it is known."""
         if not self.attachment.qmp:
             raise Misuse(f"guest '{self.name}' was attached to without --qmp, which '{command}' needs")
-        return super()._execute(command, arguments, deadline)
+        return super().qmp(command, deadline=deadline, **arguments)
 
     @contextmanager
     def at_hand(self, session: Session) -> Iterator[None]:

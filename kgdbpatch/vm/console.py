@@ -37,10 +37,7 @@ class Console:
 
     def position(self) -> int:
         """Return the place behind the last line printed so far; an unfinished line lies after it."""
-        try:
-            start = max(0, self._path.stat().st_size - _LONGEST_LINE)
-        except FileNotFoundError:
-            raise self._owner.lost() from None
+        start = max(0, self.size() - _LONGEST_LINE)
         return start + self.read(start).rfind(b"\n") + 1
 
     def lines(self, since: int = 0) -> list[str]:
@@ -50,15 +47,15 @@ class Console:
 
     def size(self) -> int:
         """Return how many bytes were printed so far."""
-        try:
-            return self._path.stat().st_size
-        except FileNotFoundError:
-            raise self._owner.lost() from None
+        return self._status().st_size
 
     def silent(self) -> float:
         """Return for how many seconds (of the host's) nothing has been printed."""
+        return max(0.0, time.time() - self._status().st_mtime)
+
+    def _status(self) -> os.stat_result:
         try:
-            return max(0.0, time.time() - self._path.stat().st_mtime)
+            return self._path.stat()
         except FileNotFoundError:
             raise self._owner.lost() from None
 
@@ -80,41 +77,13 @@ class Console:
 
         Raises `TargetLost` when QEMU ends, after its last line.
         """
-        return (line for line, complete in self._follow(since, deadline) if complete)
+        return (line for line, complete in self.growing(since, deadline) if complete)
 
     def growing(self, since: int = 0, deadline: float | None = None) -> Iterator[tuple[str, bool]]:
         """Yield (line, whether it is complete) as they come; an unfinished one comes again when it has grown.
 
         As `follow` otherwise.
         """
-        return self._follow(since, deadline)
-
-    def wait(
-        self, pattern: str, deadline: float = 10.0, since: int = 0, *, partial: bool = False
-    ) -> re.Match[str]:
-        """Return the match of regex ``pattern`` in the first line since ``since`` that has one.
-
-        Its ``string`` is the line. With ``partial`` a line not yet ended, such as a prompt,
-        may match too. Raises `TargetTimeout` with the last lines after ``deadline`` seconds,
-        `TargetLost` when QEMU ends.
-        """
-        wanted = re.compile(pattern)
-        for line, complete in self._follow(since, deadline):
-            found = wanted.search(line) if complete or partial else None
-            if found:
-                return found
-        raise self.timeout(pattern, deadline)
-
-    def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
-        """Return the error that says what did not come and what came last."""
-        printed = self.read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
-        last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
-        return TargetTimeout(
-            f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"
-        )
-
-    def _follow(self, since: int, deadline: float | None) -> Iterator[tuple[str, bool]]:
-        """Yield (line, whether it is complete); an unfinished line comes again when it has grown."""
         end = None if deadline is None else time.monotonic() + deadline
         with self.follower(since) as follower:
             rest = b""
@@ -127,6 +96,30 @@ class Console:
                         yield _text(rest), False
                 elif not follower.wait(end):
                     return
+
+    def wait(
+        self, pattern: str, deadline: float = 10.0, since: int = 0, *, partial: bool = False
+    ) -> re.Match[str]:
+        """Return the match of regex ``pattern`` in the first line since ``since`` that has one.
+
+        Its ``string`` is the line. With ``partial`` a line not yet ended, such as a prompt,
+        may match too. Raises `TargetTimeout` with the last lines after ``deadline`` seconds,
+        `TargetLost` when QEMU ends.
+        """
+        wanted = re.compile(pattern)
+        for line, complete in self.growing(since, deadline):
+            found = wanted.search(line) if complete or partial else None
+            if found:
+                return found
+        raise self.timeout(pattern, deadline)
+
+    def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
+        """Return the error that says what did not come and what came last."""
+        printed = self.read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
+        last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
+        return TargetTimeout(
+            f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"
+        )
 
     # ---- typing ----------------------------------------------------------------------------
 

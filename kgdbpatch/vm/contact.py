@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -134,7 +135,11 @@ def _met(record: GuestRecord, pids: list[int]) -> AttachedQemu:
     with _First(qemu, _GREETING) as debugger, debugger.stopped() as session:
         threads = tuple(int(thread) for thread in _THREAD.findall(_said(session, "info cpus")))
         cpus = max(1, len(threads))
-        pids = [pid for pid in pids if threads and all(_has(pid, thread) for thread in threads)]
+        pids = [
+            pid
+            for pid in pids
+            if threads and all(Path(f"/proc/{pid}/task/{one}").exists() for one in threads)
+        ]
         if not asks and pids and not busy.intersection(threads):
             session.stays_stopped = True
         if "prelaunch" in _said(session, "info status"):
@@ -161,10 +166,6 @@ def _said(session: Session, command: str) -> str:
     if not text.strip() or "unknown command" in text:
         raise TargetLost(f"the GDB server is not QEMU's: to 'monitor {command}' it says {text.strip()!r}")
     return text
-
-
-def _has(pid: int, thread: int) -> bool:
-    return Path(f"/proc/{pid}/task/{thread}").exists()
 
 
 def _memory(session: Session) -> tuple[int, int]:
@@ -227,12 +228,6 @@ class _First(Debugger):
             except TargetBusy:
                 raise
             except TargetLost as error:
-                raise TargetLost(
-                    f"no GDB server of a PowerPC QEMU answers at {self._server}: {error}"
-                ) from error
+                server = cast(AttachedQemu, self._qemu).attachment.gdb
+                raise TargetLost(f"no GDB server of a PowerPC QEMU answers at {server}: {error}") from error
             yield session
-
-    @property
-    def _server(self) -> str:
-        known = self._qemu
-        return known.attachment.gdb if isinstance(known, AttachedQemu) else str(known.gdb_socket)

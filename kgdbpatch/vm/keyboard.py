@@ -11,7 +11,6 @@ import os
 import select
 import socket
 from pathlib import Path
-from types import TracebackType
 
 __all__ = ["Typing"]
 
@@ -65,7 +64,5 @@ class Typing:
     def __enter__(self) -> Typing:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._line.close()

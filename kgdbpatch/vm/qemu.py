@@ -200,8 +200,8 @@ class Qemu:
         return self._process.alive()
 
     def lost(self) -> TargetLost:
-        """Return the error that says how QEMU ended, in its own words."""
-        return runtime.lost(self.name, self._process, self.directory)
+        """Return the error that says how QEMU ended, in its own words, or what else is gone."""
+        return self._record.lost()
 
     def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
         """Execute a QMP command and return its answer.
@@ -209,9 +209,6 @@ class Qemu:
         Raises `CommandFailed` with QEMU's words, `TargetLost`, or `TargetTimeout` after
         ``deadline`` seconds.
         """
-        return self._execute(command, arguments, deadline)
-
-    def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
         from kgdbpatch.vm.qmp import qmp  # on use: asyncio is slow to import
 
         try:
@@ -225,7 +222,7 @@ class Qemu:
 
     def hmp(self, text: str, *, deadline: float = 30.0) -> str:
         """Execute a command of the human monitor and return its text; errors as for `qmp`."""
-        answer = self._execute("human-monitor-command", {"command-line": text}, deadline)
+        answer = self.qmp("human-monitor-command", deadline=deadline, **{"command-line": text})
         return str(answer).replace("\r\n", "\n").rstrip("\n")
 
     def savevm(self, tag: str, *, deadline: float | None = None) -> None:
