@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgdbpatch.errors import BadImage, Misuse
 from kgdbpatch.guests.hidden import LEAST, comfortable, fits, hiding, told
-from kgdbpatch.guests.known import is_recipe, path_of
+from kgdbpatch.guests.known import is_recipe
 from kgdbpatch.guests.recipe import LOADERS, STARTING, Recipe
 from kgdbpatch.guests.written import written
 from kgdbpatch.personality import MemoryPlan, detect
@@ -78,10 +78,8 @@ def ordered(guest: str | None, options: BootOptions, name: str | None = None) ->
 
 
 def _found(guest: str) -> Recipe:
-    if guest.endswith(".toml"):
-        return Recipe.find(guest)
     try:
-        return Recipe.load(path_of(guest))
+        return Recipe.find(guest)
     except Misuse as error:
         if is_recipe(guest):
             raise
