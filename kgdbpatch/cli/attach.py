@@ -22,27 +22,20 @@ def attach(
     name: NewName,
     gdb: Annotated[
         str,
-        typer.Option(
-            "--gdb", metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."
-        ),
+        typer.Option(metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."),
     ],
     kernel: Annotated[
         Path | None,
         typer.Option(
-            "--kernel",
-            metavar="FILE",
-            help="The kernel that runs in it; without it, a Linux is found in memory.",
+            metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."
         ),
     ] = None,
-    qmp: Annotated[
-        str, typer.Option("--qmp", metavar="PATH", help="The socket of a QMP monitor of it.")
-    ] = "",
+    qmp: Annotated[str, typer.Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
     console: Annotated[
-        str, typer.Option("--console", metavar="FILE", help="The file that its console is written to.")
+        str, typer.Option(metavar="FILE", help="The file that its console is written to.")
     ] = "",
     arena: Annotated[
-        str,
-        typer.Option("--arena", metavar="START..END", help="Physical RAM that nobody uses, for patches."),
+        str, typer.Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
     ] = "",
     paused: Annotated[
         bool, typer.Option("--paused", help="The guest stands still, where that cannot be seen.")

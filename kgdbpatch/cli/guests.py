@@ -37,7 +37,7 @@ def boot(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Call the guest NAME, not as its recipe.")
+        str | None, typer.Option(metavar="NAME", help="Call the guest NAME, not as its recipe.")
     ] = None,
     *,
     flags: BootFlags,
@@ -196,24 +196,21 @@ def log(
     last: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
     ] = None,
-    grep: Annotated[
-        str, typer.Option("--grep", metavar="REGEX", help="Only lines whose message matches.")
-    ] = "",
+    grep: Annotated[str, typer.Option(metavar="REGEX", help="Only lines whose message matches.")] = "",
     until: Annotated[
-        int | None, typer.Option("--until", min=1, metavar="N", help="Follow, and end after N lines more.")
+        int | None, typer.Option(min=1, metavar="N", help="Follow, and end after N lines more.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, metavar="S", help="Follow, and end after S seconds.")
+        float | None, typer.Option(min=0, metavar="S", help="Follow, and end after S seconds.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--console", help="All lines of the console, not only the syslog's.")
     ] = False,
     source: Annotated[
-        str | None, typer.Option("--source", metavar="S", help="Only lines of this source; a glob.")
+        str | None, typer.Option(metavar="S", help="Only lines of this source; a glob.")
     ] = None,
     since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="T", help="Only from the time T on, as the guest prints it."),
+        str | None, typer.Option(metavar="T", help="Only from the time T on, as the guest prints it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -142,8 +142,7 @@ def evaluate(
     name: Name,
     expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
     symbols: Annotated[
-        Path | None,
-        typer.Option("--symbols", metavar="FILE", help="The file with the kernel's debug information."),
+        Path | None, typer.Option(metavar="FILE", help="The file with the kernel's debug information.")
     ] = None,
     file: ImageFile = None,
     wait: Wait = 10.0,

@@ -34,9 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME",
-        help="A running guest, as 'kgdbpatch ps' lists it.",
-        autocompletion=completion.guests,
+        metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.", autocompletion=completion.guests
     ),
 ]
 Profile = Annotated[

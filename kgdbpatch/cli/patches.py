@@ -35,17 +35,13 @@ def _place(kernel: Kernel, address: int) -> str:
 def apply(
     name: Name,
     site: Site,
-    asm: Annotated[
-        Path | None, typer.Option("--asm", metavar="FILE", help="Insert these instructions.")
-    ] = None,
+    asm: Annotated[Path | None, typer.Option(metavar="FILE", help="Insert these instructions.")] = None,
     c: Annotated[
-        Path | None, typer.Option("--c", metavar="FILE", help="Call a function compiled from this C file.")
+        Path | None, typer.Option(metavar="FILE", help="Call a function compiled from this C file.")
     ] = None,
-    call: Annotated[
-        str | None, typer.Option("--call", metavar="FUNC", help="Call a function of the kernel.")
-    ] = None,
+    call: Annotated[str | None, typer.Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
     entry: Annotated[
-        str | None, typer.Option("--entry", metavar="FUNC", help="The function of the C file to call.")
+        str | None, typer.Option(metavar="FUNC", help="The function of the C file to call.")
     ] = None,
     count: Annotated[
         bool, typer.Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
@@ -54,8 +50,7 @@ def apply(
         bool, typer.Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
     via: Annotated[
-        str,
-        typer.Option("--via", metavar="auto|trap|tails", help="How the site leads to the code: see below."),
+        str, typer.Option(metavar="auto|trap|tails", help="How the site leads to the code: see below.")
     ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
