@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli.options import AsJson, Name, Wait
-from kgdbpatch.cli.output import json_line
+from kgdbpatch.cli.output import json_line, told_of
 from kgdbpatch.cli.waiting import progress
 
 __all__ = ["attach", "detach"]
@@ -74,9 +74,7 @@ def attach(
         state = found.health.state
     found.close()
     if as_json:
-        nothing = {} if found.unpatchable is None else {"unpatchable": found.unpatchable}
-        told = {"name": name, "pid": found.pid, "state": state, "kernel": str(found.image.path)}
-        json_line({**told, **nothing})
+        json_line(told_of(found, state))
     else:
         process = f"QEMU process {found.pid}" if found.pid else "its QEMU's process is not seen from here"
         print(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")

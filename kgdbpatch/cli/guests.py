@@ -8,16 +8,19 @@ from collections import deque
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson, Name, Profile
-from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.output import json_line, table, told_of
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.catalog import Guest
 
 __all__ = ["boot", "image", "log", "ps", "shutdown"]
 
@@ -76,16 +79,7 @@ def boot(
     seconds = round(time.monotonic() - start, 3)
     booted.close()
     if as_json:
-        json_line(
-            {
-                "name": booted.name,
-                "pid": booted.pid,
-                "state": "running",
-                "kernel": str(booted.image.path),
-                "boot_seconds": seconds,
-                **({} if booted.unpatchable is None else {"unpatchable": booted.unpatchable}),
-            }
-        )
+        json_line(told_of(booted, "running", boot_seconds=seconds))
         return
     print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
     if booted.unpatchable is not None:
@@ -95,10 +89,10 @@ def boot(
 boot.command_class = WithDashes  # type: ignore[attr-defined]
 
 
-def _guest(guest: object) -> dict[str, object]:
-    fields = asdict(guest)  # type: ignore[call-overload]
-    told = ("name", "pid", "state", "kernel", *(["reason"] if fields["reason"] else []))
-    return {key: fields[key] for key in told}
+def _guest(guest: Guest) -> dict[str, object]:
+    return {
+        key: value for key, value in asdict(guest).items() if key != "profile" and (key != "reason" or value)
+    }
 
 
 def ps(

@@ -54,8 +54,8 @@ def functions(
     if as_json:
         for f in found:
             guessed = {"guessed": True} if f.guessed else {}
-            known = {"name": f.name, "address": f.address, "size": f.size}
-            json_line({**known, "aliases": f.aliases, "section": f.section, "symbol": f.name, **guessed})
+            known = {"name": f.name, "address": f.address, "size": f.size, "aliases": f.aliases}
+            json_line({**known, "section": f.section, "symbol": f.name, **guessed})
     else:
         rows = [
             (hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases)) + "?" * f.guessed)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 from kgdbpatch.patch.request import PatchRequest
 
 _NAMED = 5  # sites of a rule that are named
+_TOLD = ("site", "entry", "springboard", "saved", "body_words", "forced", "guarded", "warnings")
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
 
 __all__ = ["apply", "list_patches", "remove", "verify"]
@@ -154,18 +155,7 @@ def _show_applied(
     for warning in patch.warnings:
         print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
     if as_json:
-        record = {
-            "id": patch_id,
-            "site": patch.site,
-            "entry": patch.entry,
-            "springboard": patch.springboard,
-            "saved": patch.saved,
-            "body_words": patch.body_words,
-            "forced": patch.forced,
-            "guarded": patch.guarded,
-            "warnings": patch.warnings,
-            "pause_us": pause,
-        }
+        record = {"id": patch_id, **{key: getattr(patch, key) for key in _TOLD}, "pause_us": pause}
         if patch_id is None and patch.springboard is not None:
             record["springboard_symbol"] = "springboard"
         json_line(with_symbols(record, _symbolize(kernel)))
