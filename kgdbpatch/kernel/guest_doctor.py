@@ -47,26 +47,23 @@ def examine(name: str) -> list[Trait]:
     qemu = Qemu.attach(name)
     recipe = Recipe.recorded(qemu.metadata)
     image = Image.load(str(qemu.metadata["kernel"]))
-    kernel = Kernel(qemu, recipe, image)
-    questions: list[tuple[str, Callable[[], _Answer]]] = [
-        ("health", lambda: _health(qemu, recipe, image)),
-        ("debugger", lambda: _debugger(qemu)),
-        ("cpu", lambda: _cpu(kernel)),
-        ("kernel", lambda: _kernel(kernel)),
-        ("symbols", lambda: _symbols(image)),
-        ("ram", lambda: _ram(qemu)),
-        ("patches", lambda: _patches(kernel)),
-        ("threads", lambda: _threads(kernel)),
-        ("log", lambda: _log(qemu, recipe)),
-        ("paused", lambda: _paused(qemu)),
-        ("hangs", lambda: _hangs(qemu)),
-        ("resets", lambda: _resets(qemu)),
-        ("snapshots", lambda: _snapshots(qemu)),
-    ]
-    try:
+    with Kernel(qemu, recipe, image) as kernel:
+        questions: list[tuple[str, Callable[[], _Answer]]] = [
+            ("health", lambda: _health(qemu, recipe, image)),
+            ("debugger", lambda: _debugger(qemu)),
+            ("cpu", lambda: _cpu(kernel)),
+            ("kernel", lambda: _kernel(kernel)),
+            ("symbols", lambda: _symbols(image)),
+            ("ram", lambda: _ram(qemu)),
+            ("patches", lambda: _patches(kernel)),
+            ("threads", lambda: _threads(kernel)),
+            ("log", lambda: _log(qemu, recipe)),
+            ("paused", lambda: _paused(qemu)),
+            ("hangs", lambda: _hangs(qemu)),
+            ("resets", lambda: _resets(qemu)),
+            ("snapshots", lambda: _snapshots(qemu)),
+        ]
         return [_answered(topic, answer) for topic, answer in questions]
-    finally:
-        kernel.close()
 
 
 def _answered(topic: str, answer: Callable[[], _Answer]) -> Trait:

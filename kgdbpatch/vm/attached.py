@@ -14,7 +14,7 @@ from kgdbpatch.vm.activity import busy_threads
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam, StoppedRam
 from kgdbpatch.vm.process import Process
 from kgdbpatch.vm.qemu import Qemu
-from kgdbpatch.vm.runtime import Attachment, GuestRecord
+from kgdbpatch.vm.runtime import GuestRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,31 +30,21 @@ _READER_WAITS = 10.0  # seconds for another debugger to let go
 
 
 class AttachedQemu(Qemu):
-    """A guest machine of somebody else's; nothing here ends it, and snapshots are not ours to make."""
+    """A guest machine of somebody else's; nothing here ends it, and snapshots are not ours to make.
+
+    ``attachment`` is how it is reached.
+    """
 
     foreign = True
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
         super().__init__(record, process)
+        assert record.attached is not None
+        self.attachment = record.attached
+        self.observable = bool(self.attachment.qmp)
         self._session: Session | None = None
         self._reader: Debugger | None = None
         self._seen_paused = -math.inf
-
-    @property
-    def record(self) -> GuestRecord:
-        """What is written down of it."""
-        return self._record
-
-    @property
-    def attachment(self) -> Attachment:
-        """How it is reached."""
-        assert self._record.attached is not None
-        return self._record.attached
-
-    @property
-    def observable(self) -> bool:  # type: ignore[override]
-        """Whether its CPUs can be looked at while they run: by a QMP monitor alone."""
-        return bool(self.attachment.qmp)
 
     @property
     def gdb_socket(self) -> Path:

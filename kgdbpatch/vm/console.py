@@ -28,12 +28,8 @@ class Console:
 
     def __init__(self, path: Path, socket_path: Path, owner: Owner) -> None:
         self._path, self._socket, self._owner = path, socket_path, owner
+        self.guest = path.parent.name
         self._held = False
-
-    @property
-    def guest(self) -> str:
-        """The guest's name."""
-        return self._path.parent.name
 
     def position(self) -> int:
         """Return the place behind the last line printed so far; an unfinished line lies after it."""

@@ -19,6 +19,7 @@ from kgdbpatch.vm.peer import listeners
 from kgdbpatch.vm.process import Process, Unseen, boot_id, namespace, processes_with, start_time
 
 __all__ = [
+    "NAME",
     "Attachment",
     "GuestRecord",
     "checked_directory",
@@ -33,7 +34,7 @@ __all__ = [
     "starting",
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
 _SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
 _TAIL = 2000  # characters of QEMU's stderr that an error quotes
@@ -163,7 +164,7 @@ def private_directory() -> Path:
 
 def checked_directory(name: str) -> Path:
     """Return the directory of a guest to be, once its name is fit for files and sockets."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise Misuse(f"guest name '{name}' is not of the form [A-Za-z0-9_.-]{{1,64}} (no leading '.')")
     directory = private_directory() / name
     longest = max(len(os.fsencode(directory / socket)) for socket in _SOCKETS)
@@ -285,7 +286,7 @@ def record(name: str, *, dead: bool = False) -> GuestRecord:
     or when its QEMU is out of reach.
     """
     directory = private_directory() / name
-    if not _NAME.fullmatch(name) or not directory.is_dir():
+    if not NAME.fullmatch(name) or not directory.is_dir():
         raise _unknown(name, dead)
     found = _load(directory)
     if found is None:
