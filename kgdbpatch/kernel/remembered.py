@@ -122,8 +122,7 @@ def liveness_index(
     key = digest.hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
-        arrays = {name: _array(body, *where) for name, where in _index(body).items()}
-        return LivenessIndex(arrays, image.model)
+        return LivenessIndex(_unpacked(body), image.model)
     from kgdbpatch.analysis.interprocedural import analyze_program
 
     data = [(section.address, section.data) for section in image.sections]
@@ -154,12 +153,11 @@ def _packed(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     return b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
 
 
-def _index(body: bytes) -> dict[str, tuple[str, tuple[int, ...], int]]:
+def _unpacked(body: bytes) -> dict[str, npt.NDArray[np.generic]]:
     size = int.from_bytes(body[:_ALIGNMENT], "big")
     start = -(-(_ALIGNMENT + size) // _ALIGNMENT) * _ALIGNMENT
     index = marshal.loads(body[_ALIGNMENT : _ALIGNMENT + size])
-    return {name: (kind, shape, start + at) for name, (kind, shape, at) in index.items()}
-
-
-def _array(body: bytes, kind: str, shape: tuple[int, ...], at: int) -> npt.NDArray[np.generic]:
-    return np.frombuffer(body, kind, math.prod(shape), at).reshape(shape)
+    return {
+        name: np.frombuffer(body, kind, math.prod(shape), start + at).reshape(shape)
+        for name, (kind, shape, at) in index.items()
+    }

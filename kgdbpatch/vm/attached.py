@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import CommandFailed, Misuse
-from kgdbpatch.vm.activity import busy_threads
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam, StoppedRam
 from kgdbpatch.vm.process import Process
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.runtime import GuestRecord
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kgdbpatch.vm.console import Console
     from kgdbpatch.vm.gdb import Debugger, Session
 
-__all__ = ["AttachedQemu"]
+__all__ = ["AttachedQemu", "busy_threads"]
 
 _LONGEST_NAP = 2.0  # seconds for which a CPU of a guest that runs may have nothing to do
 _FRESH = 1.0  # seconds for which it counts that it was seen to be paused
+_PIECE = 0.005  # seconds between two looks: nobody tells when a thread runs
+_ENOUGH = 3  # times that a thread is seen to have run; the last bit of one that is being paused is one
 _READER_WAITS = 10.0  # seconds for another debugger to let go
 
 
@@ -177,3 +178,35 @@ class AttachedQemu(Qemu):
             return self.hmp(text) if self.attachment.qmp else self.hmp_while_stopped(text)
         except CommandFailed as error:
             raise CommandFailed(f"QEMU refuses '{text}': {error}") from error
+
+
+def busy_threads(pid: int, longest: float, threads: Collection[int] = ()) -> set[int]:
+    """Return which threads of a process use the processor again and again within ``longest`` seconds.
+
+    So it is told whether a QEMU without a monitor lets its guest run. A GDB server stops the guest before it
+    answers anything, and says the same of one that was paused before. But a guest that runs has a clock that
+    ticks, so that its virtual CPUs wake up and use some time again and again, if little; a paused one's use
+    none once they have come to rest. (QEMU's other threads have timers of their own.)
+
+    With ``threads``, only those are looked at, and not for longer than until one of them does.
+    """
+    end = time.monotonic() + longest
+    before, times = _used(pid, threads), Counter[int]()
+    while True:
+        busy = {thread for thread, count in times.items() if count >= _ENOUGH}
+        if time.monotonic() >= end or (threads and busy):
+            return busy
+        time.sleep(_PIECE)
+        now = _used(pid, threads)
+        times.update(thread for thread, used in now.items() if before.get(thread) != used)
+        before = now
+
+
+def _used(pid: int, threads: Collection[int]) -> dict[int, str]:
+    """Return what threads have used (ns) and how often they were put on a CPU (schedstat of proc(5))."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
+        if not threads or int(task.name) in threads:
+            with suppress(OSError):
+                found[int(task.name)] = (task / "schedstat").read_text()
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,10 @@ from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.vm.follow import Follower, Owner
-from kgdbpatch.vm.keyboard import Typing
 from kgdbpatch.vm.lock import locked
 from kgdbpatch.vm.peer import peer_of, wait_for_turn
 
-__all__ = ["Console", "Owner"]
+__all__ = ["Console", "Owner", "Typing"]
 
 _TAIL = 10  # lines that an error quotes
 _LONGEST_LINE = 1 << 16  # bytes
@@ -186,6 +186,64 @@ class Console:
         if self._owner.process.wait(0.2):
             return self._owner.lost()
         return TargetLost(f"the console cannot be written: {error.strerror}")
+
+
+class Typing:
+    """A text on its way to the guest's console, through QEMU's socket; a context manager.
+
+    It has a connection of its own, and only for as long as the guest takes it. QEMU (7.2, 10.0) writes the
+    guest's output to whoever is connected and waits when it is not read: 278 bytes later the guest stands
+    still, and QEMU's monitor with it. So nobody stays connected to read; `Follower` reads the log.
+
+    Errors are `OSError`. Connecting waits ``deadline`` seconds (`TimeoutError`) where very many others wait
+    already.
+    """
+
+    def __init__(self, path: Path, text: bytes, deadline: float) -> None:
+        self._rest = memoryview(text)
+        self._line = socket.socket(socket.AF_UNIX)
+        try:
+            self._line.settimeout(max(deadline, 0.001))
+            self._line.connect(os.fspath(path))
+        except BaseException:
+            self._line.close()
+            raise
+        self._line.setblocking(False)
+        self._finish()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._line.fileno()
+
+    @property
+    def events(self) -> int:
+        """What to poll the socket for."""
+        return select.POLLIN | (select.POLLOUT if self._rest else 0)
+
+    def step(self) -> bool:
+        """Pass on what can be, without waiting; tell whether the guest has taken all of it."""
+        try:
+            while self._rest:
+                self._rest = self._rest[self._line.send(self._rest) :]
+                self._finish()
+        except BlockingIOError:
+            pass
+        try:
+            while self._line.recv(1 << 16):  # the guest's output, which is in the log as well
+                pass
+        except BlockingIOError:
+            return False
+        return not self._rest  # QEMU hangs up once it has handed on the last byte
+
+    def _finish(self) -> None:
+        if not self._rest:
+            self._line.shutdown(socket.SHUT_WR)
+
+    def __enter__(self) -> Typing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
 
 
 def _text(line: bytes) -> str:

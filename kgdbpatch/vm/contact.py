@@ -19,8 +19,7 @@ import numpy as np
 
 from kgdbpatch.errors import KgdbPatchError, Misuse, TargetBusy, TargetLost
 from kgdbpatch.vm import runtime
-from kgdbpatch.vm.activity import busy_threads
-from kgdbpatch.vm.attached import AttachedQemu
+from kgdbpatch.vm.attached import AttachedQemu, busy_threads
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam
 from kgdbpatch.vm.gdb import Debugger, Session
 from kgdbpatch.vm.gdb_process import Gdb
