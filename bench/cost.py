@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import linux
+from bench.breakpoint import breakpoint_with_commands
 from bench.hit import ICOUNT, Cost, hit_cost
 from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.vm.breakpoint import breakpoint_with_commands
 from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["JOBS", "Costs", "Job", "measure"]

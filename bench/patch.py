@@ -14,9 +14,9 @@ from bench import linux
 from bench.cost import JOBS, Job
 from bench.hand import LEAF, by_hand, hand_written
 from bench.hit import ICOUNT, hit_cost
+from bench.packets import packets_sent, round_trip
 from kgdbpatch.cli.output import json_line, table
 from kgdbpatch.kernel import Kernel, Patch
-from kgdbpatch.vm.packets import packets_sent, round_trip
 from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Ratio", "hits", "measure", "report"]

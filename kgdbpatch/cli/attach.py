@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli.options import AsJson, Name, Wait
-from kgdbpatch.cli.output import json_line
+from kgdbpatch.cli.output import json_line, told_of
 from kgdbpatch.cli.waiting import progress
 
 __all__ = ["attach", "detach"]
@@ -22,27 +22,20 @@ def attach(
     name: NewName,
     gdb: Annotated[
         str,
-        typer.Option(
-            "--gdb", metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."
-        ),
+        typer.Option(metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."),
     ],
     kernel: Annotated[
         Path | None,
         typer.Option(
-            "--kernel",
-            metavar="FILE",
-            help="The kernel that runs in it; without it, a Linux is found in memory.",
+            metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."
         ),
     ] = None,
-    qmp: Annotated[
-        str, typer.Option("--qmp", metavar="PATH", help="The socket of a QMP monitor of it.")
-    ] = "",
+    qmp: Annotated[str, typer.Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
     console: Annotated[
-        str, typer.Option("--console", metavar="FILE", help="The file that its console is written to.")
+        str, typer.Option(metavar="FILE", help="The file that its console is written to.")
     ] = "",
     arena: Annotated[
-        str,
-        typer.Option("--arena", metavar="START..END", help="Physical RAM that nobody uses, for patches."),
+        str, typer.Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
     ] = "",
     paused: Annotated[
         bool, typer.Option("--paused", help="The guest stands still, where that cannot be seen.")
@@ -81,9 +74,7 @@ def attach(
         state = found.health.state
     found.close()
     if as_json:
-        nothing = {} if found.unpatchable is None else {"unpatchable": found.unpatchable}
-        told = {"name": name, "pid": found.pid, "state": state, "kernel": str(found.image.path)}
-        json_line({**told, **nothing})
+        json_line(told_of(found, state))
     else:
         process = f"QEMU process {found.pid}" if found.pid else "its QEMU's process is not seen from here"
         print(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")

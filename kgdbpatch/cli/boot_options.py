@@ -30,7 +30,6 @@ class BootFlags:
     machine: Annotated[
         str | None,
         typer.Option(
-            "--machine",
             metavar="M",
             help="The board: a machine description's name, or its FILE.toml.",
             autocompletion=completion.machines,
@@ -38,51 +37,36 @@ class BootFlags:
     ] = None
     kernel: Annotated[
         Path | None,
-        typer.Option(
-            "--kernel", metavar="FILE", help="Boot this kernel: ELF, Mach-O, gzip, uImage, cuImage or zImage."
-        ),
+        typer.Option(metavar="FILE", help="Boot this kernel: ELF, Mach-O, gzip, uImage, cuImage or zImage."),
     ] = None
-    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="The initial RAM disk.")] = (
+    initrd: Annotated[Path | None, typer.Option(metavar="FILE", help="The initial RAM disk.")] = None
+    append: Annotated[str | None, typer.Option(metavar="TEXT", help="The kernel's command line.")] = None
+    memory: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="How much memory QEMU gives.")] = (
         None
     )
-    append: Annotated[
-        str | None, typer.Option("--append", metavar="TEXT", help="The kernel's command line.")
-    ] = None
-    memory: Annotated[
-        int | None, typer.Option("--memory", metavar="MIB", min=1, help="How much memory QEMU gives.")
-    ] = None
     announced: Annotated[
         int | None,
         typer.Option(
-            "--announced",
-            metavar="MIB",
-            min=1,
-            help="How much of it the kernel uses, where its command line does not say.",
+            metavar="MIB", min=1, help="How much of it the kernel uses, where its command line does not say."
         ),
     ] = None
-    smp: Annotated[int | None, typer.Option("--smp", metavar="N", min=1, help="How many CPUs.")] = None
+    smp: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many CPUs.")] = None
     cpu: Annotated[
-        str | None,
-        typer.Option("--cpu", metavar="C", help="QEMU's name of the CPU, not the board's usual one."),
+        str | None, typer.Option(metavar="C", help="QEMU's name of the CPU, not the board's usual one.")
     ] = None
     drive: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--drive", metavar="FILE", help="A disk image, which is never written; may be repeated."
-        ),
+        typer.Option(metavar="FILE", help="A disk image, which is never written; may be repeated."),
     ] = None
     ready: Annotated[
-        str | None,
-        typer.Option("--ready", metavar="REGEX", help="The guest is ready when a console line matches."),
+        str | None, typer.Option(metavar="REGEX", help="The guest is ready when a console line matches.")
     ] = None
     timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="S", min=0, help="How many seconds that may take; 60 by default."),
+        float | None, typer.Option(metavar="S", min=0, help="How many seconds that may take; 60 by default.")
     ] = None
     loader: Annotated[
         str | None,
         typer.Option(
-            "--loader",
             metavar="HOW",
             help="qemu: by -kernel, unpacked; as-is: not unpacked; bootx; device: placed, started at its "
             "entry; firmware: it lies on a disk.",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, matching, naming
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, function_at, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, table
 from kgdbpatch.cli.waiting import progress
-from kgdbpatch.errors import Misuse, Refused
+from kgdbpatch.errors import Refused
 from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def check(
         if summary:
             _summary(loaded, checker, site, as_json)
             return
-        if is_glob(site):
-            sites = [function.address for function in matching(loaded, site)]
-        else:
-            sites = [loaded.resolve(site)]
+        named = [one.address for one in matching(loaded, site)] if is_glob(site) else None
+        sites = named or [loaded.resolve(site)]
         good = False
         with progress(f"analysing {loaded.path.name}"):
             first = checker.check(sites[0])
@@ -72,7 +70,7 @@ def check(
             good |= found.ok
             if as_json:
                 json_line(asdict(found))
-            elif is_glob(site):
+            elif named:
                 _line(found)
             else:
                 _show(found)
@@ -104,13 +102,7 @@ def _line(found: Check) -> None:
 def _summary(image: Image, checker: Checker, site: str, as_json: bool) -> None:
     from kgdbpatch.kernel.checks import Summary
 
-    if is_glob(site):
-        functions = matching(image, site)
-    else:
-        function = image.function_at(image.resolve(site))
-        if function is None:
-            raise Misuse(f"'{site}' is in no function of {image.path.name}")
-        functions = [function]
+    functions = matching(image, site) if is_glob(site) else [function_at(image, site)]
     with progress(f"judging {image.path.name}") as say:
         found = checker.summary(functions, say)
     total = Summary()

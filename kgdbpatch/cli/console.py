@@ -27,10 +27,10 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 def console(
     name: Name,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="REGEX", help="End at a printed line that matches.")
+        str | None, typer.Option(metavar="REGEX", help="End at a printed line that matches.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, metavar="S", help="How long the guest has to answer.")
+        float, typer.Option(min=0, metavar="S", help="How long the guest has to answer.")
     ] = 10.0,
     wait: Wait = 1.0,
 ) -> None:

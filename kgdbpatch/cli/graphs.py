@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgdbpatch.cli import completion, picture
-from kgdbpatch.cli.options import AsJson, ImageOrName
+from kgdbpatch.cli import completion
+from kgdbpatch.cli.options import AsJson, ImageOrName, function_at
 from kgdbpatch.cli.output import colours, hexadecimal, json_line, with_symbols
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
     from kgdbpatch.analysis.call_graph import Call, CallGraph
-    from kgdbpatch.image import Function, Image
+    from kgdbpatch.image import Image
     from kgdbpatch.isa.decode import Instruction
     from kgdbpatch.kernel.analyses import Flow
 
@@ -23,14 +26,15 @@ __all__ = ["callgraph", "cfg"]
 AsDot = Annotated[bool, typer.Option("--dot", help="Print it in graphviz's language.")]
 AsSvg = Annotated[bool, typer.Option("--svg", help="Print a drawing (needs graphviz).")]
 _COLOURS = {"taken": "32", "table": "35", "hidden": "31", "tail": "32", "address": "90", "fall": "90"}
-
-
-def _function(image: Image, name: str) -> Function:
-    address = image.resolve(name)
-    function = image.function_at(address)
-    if function is None:
-        raise Misuse(f"'{name}' is in no function of {image.path.name}")
-    return function
+_STYLES = {
+    "fall": 'color="gray40"',
+    "taken": 'color="forestgreen"',
+    "table": 'color="purple"',
+    "hidden": 'color="red" style="dashed"',
+    "call": 'color="black"',
+    "tail": 'color="forestgreen"',
+    "address": 'color="gray60" style="dashed"',
+}
 
 
 def _paint(text: str, colour: str | None) -> str:
@@ -38,8 +42,36 @@ def _paint(text: str, colour: str | None) -> str:
 
 
 def _emit(name: str, nodes: dict[int, str], edges: list[tuple[int, int, str]], as_svg: bool) -> None:
-    text = picture.dot(name, nodes, edges)
-    print(picture.svg(text) if as_svg else text)
+    text = _dot(name, nodes, edges)
+    print(_svg(text) if as_svg else text)
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\n", "\\l") + '"'
+
+
+def _dot(name: str, nodes: Mapping[int, str], edges: Iterable[tuple[int, int, str]]) -> str:
+    """Return the text of a graph; a node's text may have many lines, each set to the left."""
+    lines = [
+        f"digraph {_quote(name)} {{",
+        '  node [shape=box fontname="monospace" fontsize=9];',
+        '  edge [fontname="monospace" fontsize=8];',
+    ]
+    lines += [f"  n{number} [label={_quote(text)}];" for number, text in nodes.items()]
+    for source, target, kind in edges:
+        lines.append(f'  n{source} -> n{target} [label="{kind}" {_STYLES.get(kind, "")}];')
+    return "\n".join([*lines, "}"])
+
+
+def _svg(text: str) -> str:
+    """Have graphviz draw a graph; raise `Misuse` where it is not installed."""
+    if shutil.which("dot") is None:
+        raise Misuse("graphviz's 'dot' is not installed: apt-get install graphviz (or use --dot)")
+    done = subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Misuse(f"graphviz's 'dot' ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def cfg(
@@ -65,7 +97,7 @@ def cfg(
 
     with progress(f"analysing {image}"):
         loaded = catalog.open_image(image)
-        chosen = _function(loaded, function)
+        chosen = function_at(loaded, function)
         found = analyses.flow(loaded, chosen)
     blocks = found.graph.blocks
     edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
@@ -159,7 +191,7 @@ def callgraph(
         calls = _chain(loaded, graph, source, target)
     elif function is not None:
         place = loaded.resolve(function)
-        here = place if place in graph.objects else _function(loaded, function).address
+        here = place if place in graph.objects else function_at(loaded, function).address
         calls = [*graph.callers(here), *(call for call in graph.callees(here) if call.target != here)]
         functions = [here]
     if function is not None or source is not None:
@@ -169,13 +201,8 @@ def callgraph(
     if as_json:
         data = set(graph.objects)
         nodes = [
-            {
-                "address": place,
-                "name": loaded.symbolize(place),
-                "leaf": graph.is_leaf(place),
-                "data": place in data,
-            }
-            for place in functions
+            {"address": at, "name": loaded.symbolize(at), "leaf": graph.is_leaf(at), "data": at in data}
+            for at in functions
         ]
         json_line(with_symbols({"nodes": nodes, "edges": _edges(edges)}, loaded.symbolize))
     elif as_dot or as_svg:
@@ -187,7 +214,7 @@ def callgraph(
 
 
 def _chain(image: Image, graph: CallGraph, source: str, target: str) -> list[Call]:
-    begin, end = _function(image, source), _function(image, target)
+    begin, end = function_at(image, source), function_at(image, target)
     chain = graph.chain(begin.address, end.address) or graph.chain(begin.address, end.address, addresses=True)
     if chain is None:
         raise Misuse(f"no chain of calls leads from {begin.name} to {end.name}")

@@ -8,16 +8,19 @@ from collections import deque
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson, Name, Profile
-from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.output import json_line, table, told_of
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.catalog import Guest
 
 __all__ = ["boot", "image", "log", "ps", "shutdown"]
 
@@ -37,7 +40,7 @@ def boot(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Call the guest NAME, not as its recipe.")
+        str | None, typer.Option(metavar="NAME", help="Call the guest NAME, not as its recipe.")
     ] = None,
     *,
     flags: BootFlags,
@@ -76,16 +79,7 @@ def boot(
     seconds = round(time.monotonic() - start, 3)
     booted.close()
     if as_json:
-        json_line(
-            {
-                "name": booted.name,
-                "pid": booted.pid,
-                "state": "running",
-                "kernel": str(booted.image.path),
-                "boot_seconds": seconds,
-                **({} if booted.unpatchable is None else {"unpatchable": booted.unpatchable}),
-            }
-        )
+        json_line(told_of(booted, "running", boot_seconds=seconds))
         return
     print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
     if booted.unpatchable is not None:
@@ -95,10 +89,10 @@ def boot(
 boot.command_class = WithDashes  # type: ignore[attr-defined]
 
 
-def _guest(guest: object) -> dict[str, object]:
-    fields = asdict(guest)  # type: ignore[call-overload]
-    told = ("name", "pid", "state", "kernel", *(["reason"] if fields["reason"] else []))
-    return {key: fields[key] for key in told}
+def _guest(guest: Guest) -> dict[str, object]:
+    return {
+        key: value for key, value in asdict(guest).items() if key != "profile" and (key != "reason" or value)
+    }
 
 
 def ps(
@@ -196,24 +190,21 @@ def log(
     last: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
     ] = None,
-    grep: Annotated[
-        str, typer.Option("--grep", metavar="REGEX", help="Only lines whose message matches.")
-    ] = "",
+    grep: Annotated[str, typer.Option(metavar="REGEX", help="Only lines whose message matches.")] = "",
     until: Annotated[
-        int | None, typer.Option("--until", min=1, metavar="N", help="Follow, and end after N lines more.")
+        int | None, typer.Option(min=1, metavar="N", help="Follow, and end after N lines more.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, metavar="S", help="Follow, and end after S seconds.")
+        float | None, typer.Option(min=0, metavar="S", help="Follow, and end after S seconds.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--console", help="All lines of the console, not only the syslog's.")
     ] = False,
     source: Annotated[
-        str | None, typer.Option("--source", metavar="S", help="Only lines of this source; a glob.")
+        str | None, typer.Option(metavar="S", help="Only lines of this source; a glob.")
     ] = None,
     since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="T", help="Only from the time T on, as the guest prints it."),
+        str | None, typer.Option(metavar="T", help="Only from the time T on, as the guest prints it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

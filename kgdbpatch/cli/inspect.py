@@ -54,8 +54,8 @@ def functions(
     if as_json:
         for f in found:
             guessed = {"guessed": True} if f.guessed else {}
-            known = {"name": f.name, "address": f.address, "size": f.size}
-            json_line({**known, "aliases": f.aliases, "section": f.section, "symbol": f.name, **guessed})
+            known = {"name": f.name, "address": f.address, "size": f.size, "aliases": f.aliases}
+            json_line({**known, "section": f.section, "symbol": f.name, **guessed})
     else:
         rows = [
             (hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases)) + "?" * f.guessed)
@@ -142,8 +142,7 @@ def evaluate(
     name: Name,
     expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
     symbols: Annotated[
-        Path | None,
-        typer.Option("--symbols", metavar="FILE", help="The file with the kernel's debug information."),
+        Path | None, typer.Option(metavar="FILE", help="The file with the kernel's debug information.")
     ] = None,
     file: ImageFile = None,
     wait: Wait = 10.0,

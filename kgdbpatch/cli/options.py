@@ -26,6 +26,7 @@ __all__ = [
     "Site",
     "Wait",
     "attach",
+    "function_at",
     "matching",
     "naming",
 ]
@@ -34,9 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME",
-        help="A running guest, as 'kgdbpatch ps' lists it.",
-        autocompletion=completion.guests,
+        metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.", autocompletion=completion.guests
     ),
 ]
 Profile = Annotated[
@@ -104,3 +103,11 @@ def matching(image: Image, pattern: str) -> list[Function]:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Misuse(f"no function of {image.path.name} is like '{pattern}'{hint}")
     return found
+
+
+def function_at(image: Image, site: str) -> Function:
+    """Return the function that a site is in; raise `Misuse` when it is in none."""
+    function = image.function_at(image.resolve(site))
+    if function is None:
+        raise Misuse(f"'{site}' is in no function of {image.path.name}")
+    return function

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["colours", "hexadecimal", "json_line", "table", "with_symbols"]
+if TYPE_CHECKING:
+    from kgdbpatch.kernel import Kernel
+
+__all__ = ["colours", "hexadecimal", "json_line", "table", "told_of", "with_symbols"]
 
 _GAP = "  "  # between columns
 _ADDRESSES = {"address", "site", "nearest", "springboard", "source", "target", "end", "at", "mismatched"}
@@ -28,6 +31,12 @@ def json_line(record: Mapping[str, Any]) -> None:
     if any("\ud800" <= character <= "\udfff" for character in text):
         text = json.dumps(record)  # bytes of a file's name that are no UTF-8: JSON can only escape them
     print(text, flush=True)
+
+
+def told_of(guest: Kernel, state: str, **more: object) -> dict[str, object]:
+    """Return what is told to programs of a guest that was booted or attached to."""
+    found = {"name": guest.name, "pid": guest.pid, "state": state, "kernel": str(guest.image.path), **more}
+    return found if guest.unpatchable is None else {**found, "unpatchable": guest.unpatchable}
 
 
 def with_symbols(record: Any, symbolize: Callable[[int], str]) -> Any:

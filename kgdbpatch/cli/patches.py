@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 from kgdbpatch.patch.request import PatchRequest
 
 _NAMED = 5  # sites of a rule that are named
+_TOLD = ("site", "entry", "springboard", "saved", "body_words", "forced", "guarded", "warnings")
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
 
 __all__ = ["apply", "list_patches", "remove", "verify"]
@@ -35,17 +36,13 @@ def _place(kernel: Kernel, address: int) -> str:
 def apply(
     name: Name,
     site: Site,
-    asm: Annotated[
-        Path | None, typer.Option("--asm", metavar="FILE", help="Insert these instructions.")
-    ] = None,
+    asm: Annotated[Path | None, typer.Option(metavar="FILE", help="Insert these instructions.")] = None,
     c: Annotated[
-        Path | None, typer.Option("--c", metavar="FILE", help="Call a function compiled from this C file.")
+        Path | None, typer.Option(metavar="FILE", help="Call a function compiled from this C file.")
     ] = None,
-    call: Annotated[
-        str | None, typer.Option("--call", metavar="FUNC", help="Call a function of the kernel.")
-    ] = None,
+    call: Annotated[str | None, typer.Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
     entry: Annotated[
-        str | None, typer.Option("--entry", metavar="FUNC", help="The function of the C file to call.")
+        str | None, typer.Option(metavar="FUNC", help="The function of the C file to call.")
     ] = None,
     count: Annotated[
         bool, typer.Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
@@ -54,8 +51,7 @@ def apply(
         bool, typer.Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
     via: Annotated[
-        str,
-        typer.Option("--via", metavar="auto|trap|tails", help="How the site leads to the code: see below."),
+        str, typer.Option(metavar="auto|trap|tails", help="How the site leads to the code: see below.")
     ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
@@ -159,18 +155,7 @@ def _show_applied(
     for warning in patch.warnings:
         print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
     if as_json:
-        record = {
-            "id": patch_id,
-            "site": patch.site,
-            "entry": patch.entry,
-            "springboard": patch.springboard,
-            "saved": patch.saved,
-            "body_words": patch.body_words,
-            "forced": patch.forced,
-            "guarded": patch.guarded,
-            "warnings": patch.warnings,
-            "pause_us": pause,
-        }
+        record = {"id": patch_id, **{key: getattr(patch, key) for key in _TOLD}, "pause_us": pause}
         if patch_id is None and patch.springboard is not None:
             record["springboard_symbol"] = "springboard"
         json_line(with_symbols(record, _symbolize(kernel)))

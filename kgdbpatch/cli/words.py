@@ -49,25 +49,21 @@ def _unlimited(info: Any) -> bool:
     return any_file and not any(getattr(info, name, False) for name in _MORE_LIMITS)
 
 
-def _spared(parameters: list[Any]) -> list[Any]:
-    """Return parameters, which take what needs no conversion as it is from now on."""
-    for parameter in parameters:
-        if getattr(parameter, "_runtime_param", ...) is None and hasattr(parameter, "type_descriptor"):
-            parameter._runtime_param = _Word(parameter)
-    return parameters
+class _Spared:
+    """What takes the words of its parameters as they are."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, that for help included."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "_runtime_param", ...) is None and hasattr(parameter, "type_descriptor"):
+                parameter._runtime_param = _Word(parameter)
+        return parameters
 
 
-class Group(TyperGroup):
+class Group(_Spared, TyperGroup):
     """A group of commands, whose own words are taken as they are."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, that for help included."""
-        return _spared(super().get_params(ctx))
 
-
-class Command(TyperCommand):
+class Command(_Spared, TyperCommand):
     """A command whose words are taken as they are."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, that for help included."""
-        return _spared(super().get_params(ctx))

@@ -35,7 +35,6 @@ def recipe_for(kind: Personality) -> Recipe:
         cpu="",
         architecture="powerpc:common",
         max_memory_mib=kind.memory.memory,
-        timebase_hz=0,
         args=(),
         console=(),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.image.uimage import MAGIC as _UIMAGE
-from kgdbpatch.image.unwrap import Unwrapped, unwrap
+from kgdbpatch.image.unwrap import unwrap
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm.disks import overlay
 
@@ -77,18 +76,6 @@ def _flat(kernel: Path) -> bytes:
     return bytes(memory)
 
 
-def _by_qemu(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    return _linux_style(recipe, _fitting(recipe, kernel, directory), command_line)
-
-
-def _as_is(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    return _linux_style(recipe, kernel, command_line)
-
-
-def _by_firmware(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    return []
-
-
 def _linux_style(recipe: Recipe, kernel: Path, command_line: str) -> list[str]:
     initrd = recipe.initrd()
     given = []
@@ -123,23 +110,13 @@ def _loaded(kernel: Path) -> int:
         return 0
 
 
-def _by_bootx(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
-    from kgdbpatch.guests import booter
-
-    return booter.loader_args(kernel, directory, recipe.memory.memory * MIB, command_line)
-
-
-def _by_device(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
+def _by_device(kernel: Path, directory: Path) -> list[str]:
     data = _read(kernel)
     inner = unwrap(kernel, data)
     path = kernel if inner.data == data else _placed(directory, inner.data)
     name = str(path).replace(",", ",,")
     if _kind(inner.data) == "elf":
         return ["-device", f"loader,file={name},cpu-num=0"]
-    return _raw(kernel, name, inner)
-
-
-def _raw(kernel: Path, name: str, inner: Unwrapped) -> list[str]:
     if inner.load is None or inner.entry is None:
         raise BadImage(kernel, "nothing says where it is to be loaded; an ELF file or a uImage does")
     return [
@@ -150,7 +127,19 @@ def _raw(kernel: Path, name: str, inner: Unwrapped) -> list[str]:
 
 def loader_args(recipe: Recipe, kernel: Path, directory: Path, command_line: str) -> list[str]:
     """Return QEMU's arguments that boot ``kernel`` as the recipe says; or raise `BadImage`."""
-    return _LOADERS[recipe.boot.loader](recipe, kernel, directory, command_line)
+    match recipe.boot.loader:
+        case "qemu":
+            return _linux_style(recipe, _fitting(recipe, kernel, directory), command_line)
+        case "as-is":
+            return _linux_style(recipe, kernel, command_line)
+        case "bootx":
+            from kgdbpatch.guests import booter
+
+            return booter.loader_args(kernel, directory, recipe.memory.memory * MIB, command_line)
+        case "device":
+            return _by_device(kernel, directory)
+        case _:  # firmware, which has its kernel on a disk
+            return []
 
 
 def drive_args(recipe: Recipe, directory: Path) -> list[str]:
@@ -162,12 +151,3 @@ def drive_args(recipe: Recipe, directory: Path) -> list[str]:
         how = recipe.machine.drive
         words += ["-drive", ",".join(filter(None, [f"file={name}", "format=qcow2", how]))]
     return words
-
-
-_LOADERS: dict[str, Callable[[Recipe, Path, Path, str], list[str]]] = {
-    "qemu": _by_qemu,
-    "as-is": _as_is,
-    "bootx": _by_bootx,
-    "device": _by_device,
-    "firmware": _by_firmware,
-}

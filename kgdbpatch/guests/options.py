@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgdbpatch.errors import BadImage, Misuse
 from kgdbpatch.guests.hidden import LEAST, comfortable, fits, hiding, told
-from kgdbpatch.guests.known import is_recipe, path_of
+from kgdbpatch.guests.known import is_recipe
 from kgdbpatch.guests.recipe import LOADERS, STARTING, Recipe
 from kgdbpatch.guests.written import written
 from kgdbpatch.personality import MemoryPlan, detect
@@ -78,10 +78,8 @@ def ordered(guest: str | None, options: BootOptions, name: str | None = None) ->
 
 
 def _found(guest: str) -> Recipe:
-    if guest.endswith(".toml"):
-        return Recipe.find(guest)
     try:
-        return Recipe.load(path_of(guest))
+        return Recipe.find(guest)
     except Misuse as error:
         if is_recipe(guest):
             raise
@@ -118,24 +116,18 @@ def _loader(image: Image, board: MachineDescription) -> str:
 
 
 def _merged(table: dict[str, Any], options: BootOptions, path: Path, image: Image | None) -> Recipe:
-    boot = dict(table.get("boot", {}))
-    for key, value in (
-        ("kernel", _file(options.kernel)),
-        ("machine", _machine(options.machine)),
-        ("cpu", options.cpu),
-        ("smp", options.smp),
-        ("ready", options.ready),
-        ("boot_deadline", options.timeout),
-    ):
-        if value is not None:
-            table[key] = value
-    for key, value in (
-        ("initrd", _file(options.initrd)),
-        ("command_line", options.append),
-        ("loader", options.loader),
-    ):
-        if value is not None:
-            boot[key] = value
+    table |= _given(
+        kernel=_file(options.kernel),
+        machine=_machine(options.machine),
+        cpu=options.cpu,
+        smp=options.smp,
+        ready=options.ready,
+        boot_deadline=options.timeout,
+    )
+    boot = {
+        **table.get("boot", {}),
+        **_given(initrd=_file(options.initrd), command_line=options.append, loader=options.loader),
+    }
     _check_handed_over(str(boot.get("loader", "qemu")), options)
     boot["drives"] = [*boot.get("drives", ()), *map(_file, options.drives)]
     boot["args"] = [*boot.get("args", ()), *options.qemu]
@@ -152,6 +144,11 @@ def _merged(table: dict[str, Any], options: BootOptions, path: Path, image: Imag
         return Recipe.parse(text, path)
     except Misuse as error:  # there is no such file
         raise Misuse(str(error).removeprefix(f"recipe {path}: ")) from error
+
+
+def _given(**values: object) -> dict[str, Any]:
+    """Return the values that were given: all but None."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _check_handed_over(loader: str, options: BootOptions) -> None:

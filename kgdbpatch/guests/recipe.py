@@ -82,7 +82,7 @@ class Recipe:
     text: str
     machine: MachineDescription
     personality: Personality
-    ready: str
+    ready: str = r"\S"
     heartbeat: float | None = None
     beat: str = r"$^"
     boot_deadline: float = 60.0
@@ -148,43 +148,31 @@ class Recipe:
                 "'memory_mib' less 'announced_mib' (patches lie between) must be a power of two, "
                 f"{LEAST} or more, and 'announced_mib' a multiple of that; or both the same: no patches"
             )
-        heartbeat = table.get("heartbeat")
         lines = {key: table[key] for key in ("panic", "oops", "log") if key in table}
-        for key, pattern in (*lines.items(), *((key, table.get(key, "")) for key in ("ready", "beat"))):
+        for key in (*lines, "ready", "beat"):
             try:
-                re.compile(pattern)
+                re.compile(table.get(key, ""))
             except re.error as error:
                 raise ValueError(f"'{key}' is no regex: {error}") from error
-        if not any(table.get(key) for key in ("kernel", "builder")):
+        if not (table.get("kernel") or table.get("builder")):
             raise ValueError("'kernel' is missing: the kernel's file, seen from the recipe's directory")
         if boot.get("loader", "qemu") not in LOADERS:
             raise ValueError("'boot.loader' is qemu, bootx or device, or as-is or firmware")
-        words = (("make", table.get("make", ())), *((f"boot.{key}", boot.get(key, ())) for key in _LISTS))
-        for key, value in words:
-            if not all(isinstance(word, str) for word in value):
-                raise ValueError(f"'{key}' must be a list of texts")
         check_arguments(boot.get("args", ()))
+        kept: dict[str, Any] = {
+            key: table[key] for key in ("ready", "beat", "kernel", "builder", "smp") if key in table
+        }
+        kept |= {key: float(table[key]) for key in ("heartbeat", "boot_deadline") if key in table}
+        order: dict[str, Any] = {key: tuple(boot[key]) if key in _LISTS else boot[key] for key in boot}
         return cls(
             name=path.stem,
             path=path.absolute(),
             text=text,
             machine=description,
             personality=personality(table.get("personality", "bare"), plan, **lines),
-            ready=table.get("ready", r"\S"),
-            heartbeat=None if heartbeat is None else float(heartbeat),
-            beat=table.get("beat", r"$^"),
-            boot_deadline=float(table.get("boot_deadline", 60.0)),
-            kernel=table.get("kernel", ""),
             make=tuple(table.get("make", ())),
-            builder=table.get("builder", ""),
-            boot=Boot(
-                boot.get("loader", "qemu"),
-                boot.get("command_line", ""),
-                tuple(boot.get("args", ())),
-                boot.get("initrd", ""),
-                tuple(boot.get("drives", ())),
-            ),
-            smp=table.get("smp", 1),
+            boot=Boot(**order),
+            **kept,
         )
 
     @classmethod
@@ -288,6 +276,8 @@ def _check(table: Mapping[str, Any], keys: Mapping[str, Any], prefix: str) -> No
             raise ValueError(f"'{prefix}{key}' is not known; known are {', '.join(prefix + k for k in keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool):
             raise ValueError(f"'{prefix}{key}' must be {_WORDS[keys[key]]}")
+        if isinstance(value, list) and not all(isinstance(word, str) for word in value):
+            raise ValueError(f"'{prefix}{key}' must be a list of texts")
 
 
 _WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "a table", (int, float): "a number"}

@@ -83,14 +83,11 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
         kind = "linux" if image.path.parent == qemu.directory else "bare"
     size = qemu.attachment.ram_size
     whole = MemoryPlan(size // MIB, size // MIB)
-    seen = Kernel(qemu, recipe_for(personality.personality(kind, whole)), image)
-    try:
+    with Kernel(qemu, recipe_for(personality.personality(kind, whole)), image) as seen:
         if not seen._text.pieces():
             raise BadImage(image.path, "nothing tells where in memory its code lies")
         checked(qemu, image, seen._text)
         plan, nothing = _plan(seen, arena)
-    finally:
-        seen.close()
     known = personality.personality(kind, plan or whole)
     metadata: dict[str, object] = {
         "profile": kind,
@@ -194,14 +191,12 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
     elif "personality" in record.metadata:
         qemu = AttachedQemu(record, record.process())
         recipe = Recipe.recorded(record.metadata)
-        kernel = Kernel(qemu, recipe, Image.load(str(record.metadata["kernel"])), wait=wait)
-        try:
-            if kernel.unpatchable is None:
-                told = replace(told, removed=_taken_out(kernel, force))
-        except DeadKernel as error:
-            told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
-        finally:
-            kernel.close()
+        with Kernel(qemu, recipe, Image.load(str(record.metadata["kernel"])), wait=wait) as kernel:
+            try:
+                if kernel.unpatchable is None:
+                    told = replace(told, removed=_taken_out(kernel, force))
+            except DeadKernel as error:
+                told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
     shutil.rmtree(record.directory, ignore_errors=True)
     return told
 

@@ -82,12 +82,11 @@ class Calls:
         self._component.prepare()
         place, gate = self.place(), self.gate()
         if place is None:
-            raise Refused(
-                "memory", "the kernel's functions cannot be called: its system calls' entry is not known"
-            )
+            raise _impossible("its system calls' entry is not known")
         if gate is None:
-            raise Refused(
-                "memory",
-                "the kernel's functions cannot be called: no words are unused behind its exception vectors",
-            )
+            raise _impossible("no words are unused behind its exception vectors")
         return self._component.call(address, arguments, place, gate, deadline, keeps)
+
+
+def _impossible(why: str) -> Refused:
+    return Refused("memory", f"the kernel's functions cannot be called: {why}")

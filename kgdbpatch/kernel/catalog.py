@@ -120,11 +120,8 @@ def _endless(qemu: Qemu, recipe: Recipe) -> str:
         header = Arena.header(qemu.ram, recipe.memory.announced << 20)
         if header is None or not header.slots:
             return ""
-        kernel = Kernel(qemu, recipe, _load(str(qemu.metadata["kernel"])))
-        try:
+        with Kernel(qemu, recipe, _load(str(qemu.metadata["kernel"]))) as kernel:
             return kernel.endless()
-        finally:
-            kernel.close()
     except KgdbPatchError:  # its memory is another's, its file has gone, another client is at work
         return ""
 
@@ -232,8 +229,5 @@ def _in_memory(name: str) -> Image:
         return image_from_memory(
             name, ((start, ram.read(start, end - start)) for start, end in ram.touched())
         )
-    kernel = Kernel.attach(name)
-    try:
+    with Kernel.attach(name) as kernel:
         return with_functions(kernel.with_extensions())
-    finally:
-        kernel.close()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "first_line"]
 
 _DEADLINE = 20.0  # seconds for a program to say its version
 
@@ -69,15 +69,15 @@ def _examined(name: str, needed: str, package: str, required: bool) -> Finding:
     path = shutil.which(name)
     if path is None:
         return Finding(name, None, "", "is not installed", needed, package, required)
-    version, problem = _ask(path, "-V" if name == "dot" else "--version")
+    version, problem = first_line(path, "-V" if name == "dot" else "--version")
     if not problem and name.startswith("gdb"):
-        said, problem = _ask(path, "-nx", "-batch", "-ex", "python print(6 * 7)")
+        said, problem = first_line(path, "-nx", "-batch", "-ex", "python print(6 * 7)")
         if not problem and said != "42":
             problem = "has no Python in it"
     return Finding(name, path, version, problem, needed, package, required)
 
 
-def _ask(*command: str) -> tuple[str, str]:
+def first_line(*command: str) -> tuple[str, str]:
     """Return the first line that a program says, and what is wrong with it."""
     try:
         done = subprocess.run(

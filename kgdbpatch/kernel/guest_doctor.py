@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from kgdbpatch.errors import KgdbPatchError
 from kgdbpatch.guests import Recipe
@@ -19,6 +18,7 @@ from kgdbpatch.vm.server import is_local
 
 __all__ = ["Trait", "examine"]
 
+_Answer = tuple[bool, str, str]  # of a `Trait`: works, found, reason
 _RAM = {
     "process": "read in QEMU's own memory, without a stop",
     "monitor": "read by QEMU's monitor (pmemsave)",
@@ -47,142 +47,136 @@ def examine(name: str) -> list[Trait]:
     qemu = Qemu.attach(name)
     recipe = Recipe.recorded(qemu.metadata)
     image = Image.load(str(qemu.metadata["kernel"]))
-    kernel = Kernel(qemu, recipe, image)
-    questions: list[tuple[str, Callable[[], Trait]]] = [
-        ("health", lambda: _health(qemu, recipe, image)),
-        ("debugger", lambda: _debugger(qemu)),
-        ("cpu", lambda: _cpu(kernel)),
-        ("kernel", lambda: _kernel(kernel)),
-        ("symbols", lambda: _symbols(image)),
-        ("ram", lambda: _ram(qemu)),
-        ("patches", lambda: _patches(kernel)),
-        ("threads", lambda: _threads(kernel)),
-        ("log", lambda: _log(qemu, recipe)),
-        ("paused", lambda: _paused(qemu)),
-        ("hangs", lambda: _hangs(qemu)),
-        ("resets", lambda: _resets(qemu)),
-        ("snapshots", lambda: _snapshots(qemu)),
-    ]
-    try:
+    with Kernel(qemu, recipe, image) as kernel:
+        questions: list[tuple[str, Callable[[], _Answer]]] = [
+            ("health", lambda: _health(qemu, recipe, image)),
+            ("debugger", lambda: _debugger(qemu)),
+            ("cpu", lambda: _cpu(kernel)),
+            ("kernel", lambda: _kernel(kernel)),
+            ("symbols", lambda: _symbols(image)),
+            ("ram", lambda: _ram(qemu)),
+            ("patches", lambda: _patches(kernel)),
+            ("threads", lambda: _threads(kernel)),
+            ("log", lambda: _log(qemu, recipe)),
+            ("paused", lambda: _paused(qemu)),
+            ("hangs", lambda: _hangs(qemu)),
+            ("resets", lambda: _resets(qemu)),
+            ("snapshots", lambda: _snapshots(qemu)),
+        ]
         return [_answered(topic, answer) for topic, answer in questions]
-    finally:
-        kernel.close()
 
 
-def _answered(topic: str, answer: Callable[[], Trait]) -> Trait:
+def _answered(topic: str, answer: Callable[[], _Answer]) -> Trait:
     try:
-        return answer()
+        return Trait(topic, *answer())
     except KgdbPatchError as error:
-        return Trait(topic, works=False, found="", reason=str(error))
+        return Trait(topic, *_no(str(error)))
 
 
-def _health(qemu: Qemu, recipe: Recipe, image: Image) -> Trait:
+def _yes(found: str, reason: str = "") -> _Answer:
+    return True, found, reason
+
+
+def _no(reason: str, found: str = "") -> _Answer:
+    return False, found, reason
+
+
+def _health(qemu: Qemu, recipe: Recipe, image: Image) -> _Answer:
     found = watch(qemu, recipe, lambda: image).examine()
-    return Trait("health", not found.dead, found.state, found.reason)
+    return not found.dead, found.state, found.reason
 
 
-def _debugger(qemu: Qemu) -> Trait:
-    if not qemu.foreign:
-        return Trait("debugger", works=True, found="a socket of this user's alone")
-    server = cast(AttachedQemu, qemu).attachment.gdb
+def _debugger(qemu: Qemu) -> _Answer:
+    if not isinstance(qemu, AttachedQemu):
+        return _yes("a socket of this user's alone")
+    server = qemu.attachment.gdb
     risk = "" if is_local(server) else "it is another host's: it asks nobody who he is, and all can be read"
-    return Trait("debugger", works=True, found=f"QEMU's GDB server at {server}", reason=risk)
+    return _yes(f"QEMU's GDB server at {server}", risk)
 
 
-def _cpu(kernel: Kernel) -> Trait:
+def _cpu(kernel: Kernel) -> _Answer:
     layout, cpus = Layout.load(kernel.qemu.directory), kernel.qemu.cpus()
     pvr = "not known" if layout is None else f"0x{layout.pvr:08x}"
     model = kernel._cpu.model or "its plain model"
-    found = f"family {kernel._cpu.name} ({model}), PVR {pvr}, {cpus} of them"
-    return Trait("cpu", works=True, found=found)
+    return _yes(f"family {kernel._cpu.name} ({model}), PVR {pvr}, {cpus} of them")
 
 
-def _kernel(kernel: Kernel) -> Trait:
+def _kernel(kernel: Kernel) -> _Answer:
     differ, pieces = kernel._text.differences(), kernel._text.pieces()
     if not pieces:
-        return Trait(
-            "kernel", works=False, found=kernel.profile, reason="it is not known where its code lies"
-        )
+        return _no("it is not known where its code lies", kernel.profile)
     found = f"{kernel._personality.name}, {sum(words.size for _, words in pieces)} words of code"
-    return Trait("kernel", works=True, found=f"{found}, {len(differ)} of them changed since it was built")
+    return _yes(f"{found}, {len(differ)} of them changed since it was built")
 
 
-def _symbols(image: Image) -> Trait:
+def _symbols(image: Image) -> _Answer:
     count = len(image.functions)
-    if not count:
-        return Trait("symbols", works=False, found="", reason=f"{image.path} names no functions")
-    return Trait("symbols", works=True, found=f"{count} functions, of {image.path}")
+    return _yes(f"{count} functions, of {image.path}") if count else _no(f"{image.path} names no functions")
 
 
-def _ram(qemu: Qemu) -> Trait:
+def _ram(qemu: Qemu) -> _Answer:
     size = f"{qemu.ram.size // MIB} MiB"
-    if not qemu.foreign:
-        return Trait("ram", works=True, found=f"{size}, read in a file that QEMU shares, without a stop")
-    known = cast(AttachedQemu, qemu).attachment
+    if not isinstance(qemu, AttachedQemu):
+        return _yes(f"{size}, read in a file that QEMU shares, without a stop")
     stops = "" if qemu.ram.live else "; each look stops the guest"
-    return Trait("ram", works=True, found=f"{size}, {_RAM[known.ram]}{stops}", reason=known.ram_reason)
+    return _yes(f"{size}, {_RAM[qemu.attachment.ram]}{stops}", qemu.attachment.ram_reason)
 
 
-def _patches(kernel: Kernel) -> Trait:
+def _patches(kernel: Kernel) -> _Answer:
     if kernel.unpatchable is not None:
-        return Trait("patches", works=False, found="", reason=kernel.unpatchable)
+        return _no(kernel.unpatchable)
     header = kernel._header()
     plan, arena = header.arena, kernel._component.arena(header.arena)
-    found = (
+    return _yes(
         f"in RAM that the kernel does not use: {plan.size // MIB} MiB at physical 0x{plan.physical:08x}, "
         f"seen at 0x{plan.virtual:08x}; {len(arena.table())} patches"
     )
-    return Trait("patches", works=True, found=found)
 
 
-def _threads(kernel: Kernel) -> Trait:
-    count = sum(1 for _ in kernel._threads.all())
-    if count:
-        return Trait("threads", works=True, found=f"{count} threads are known by name")
-    why = "the kernel's threads are not known: memory of patches stays until nothing in RAM points into it"
-    return Trait("threads", works=False, found="", reason=why)
-
-
-def _log(qemu: Qemu, recipe: Recipe) -> Trait:
-    console = qemu.console  # raises where nobody knows it
-    path = (
-        cast(AttachedQemu, qemu).attachment.console if qemu.foreign else console.size() and "QEMU's log of it"
+def _threads(kernel: Kernel) -> _Answer:
+    if count := sum(1 for _ in kernel._threads.all()):
+        return _yes(f"{count} threads are known by name")
+    return _no(
+        "the kernel's threads are not known: memory of patches stays until nothing in RAM points into it"
     )
-    found = f"the console, by {path or 'a log of it that is empty'}"
+
+
+def _log(qemu: Qemu, recipe: Recipe) -> _Answer:
+    path = "QEMU's log of it" if qemu.console.size() else ""  # raises where nobody knows the console
+    if isinstance(qemu, AttachedQemu):
+        path = qemu.attachment.console
     known = recipe.personality.name not in ("bare", "unknown")
-    return Trait(
-        "log", works=True, found=found, reason="" if known else "what its lines look like is not known"
+    found = f"the console, by {path or 'a log of it that is empty'}"
+    return _yes(found, "" if known else "what its lines look like is not known")
+
+
+def _paused(qemu: Qemu) -> _Answer:
+    if not isinstance(qemu, AttachedQemu):
+        return _yes("told by QEMU's events")
+    known = qemu.attachment
+    if known.qmp:
+        return _yes("told by QEMU's monitor")
+    if qemu.pid and known.threads:
+        return _yes("told by the processor time that the virtual CPUs use")
+    taken = "paused" if known.paused else "running"
+    return _no(
+        f"QEMU's process is not seen and there is no --qmp: it is taken for {taken}, as attach was told"
     )
 
 
-def _paused(qemu: Qemu) -> Trait:
-    if not qemu.foreign:
-        return Trait("paused", works=True, found="told by QEMU's events")
-    known = cast(AttachedQemu, qemu).attachment
-    if known.qmp:
-        return Trait("paused", works=True, found="told by QEMU's monitor")
-    if qemu.pid and known.threads:
-        return Trait("paused", works=True, found="told by the processor time that the virtual CPUs use")
-    taken = "paused" if known.paused else "running"
-    why = f"QEMU's process is not seen and there is no --qmp: it is taken for {taken}, as attach was told"
-    return Trait("paused", works=False, found="", reason=why)
-
-
-def _hangs(qemu: Qemu) -> Trait:
+def _hangs(qemu: Qemu) -> _Answer:
     if qemu.observable:
-        return Trait("hangs", works=True, found="told by looks at the CPUs while they run")
-    why = "attached to without --qmp: a kernel or patch that goes on for ever is not told"
-    return Trait("hangs", works=False, found="", reason=why)
+        return _yes("told by looks at the CPUs while they run")
+    return _no("attached to without --qmp: a kernel or patch that goes on for ever is not told")
 
 
-def _resets(qemu: Qemu) -> Trait:
+def _resets(qemu: Qemu) -> _Answer:
     if not qemu.foreign:
-        return Trait("resets", works=True, found="told by QEMU's events")
-    why = "nobody keeps a log of this QEMU's events: 'verify' finds the patches gone"
-    return Trait("resets", works=False, found="", reason=why)
+        return _yes("told by QEMU's events")
+    return _no("nobody keeps a log of this QEMU's events: 'verify' finds the patches gone")
 
 
-def _snapshots(qemu: Qemu) -> Trait:
-    if not qemu.foreign:
-        return Trait("snapshots", works=True, found="kept in a drive of the guest's")
-    return Trait("snapshots", works=False, found="", reason=str(cast(AttachedQemu, qemu).no_snapshots()))
+def _snapshots(qemu: Qemu) -> _Answer:
+    if not isinstance(qemu, AttachedQemu):
+        return _yes("kept in a drive of the guest's")
+    return _no(str(qemu.no_snapshots()))

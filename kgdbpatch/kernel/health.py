@@ -367,10 +367,9 @@ class Watch:
     # ---- a verdict stands as long as nothing is heard of the guest --------------------------------
 
     def _mark(self) -> list[int]:
-        return [self._qemu.heard.size(), self._qemu.events.position(), *self._words_of_counters()]
-
-    def _words_of_counters(self) -> list[int]:
-        return [int.from_bytes(word, "big") for word in self._counters()] if self._heartbeat is None else []
+        counters = self._counters() if self._heartbeat is None else ()
+        words = (int.from_bytes(word, "big") for word in counters)
+        return [self._qemu.heard.size(), self._qemu.events.position(), *words]
 
     def _verdict(self, reason: str) -> str:
         reason += f"; it had said '{self._oopses[0]}'" if self._oopses else ""

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused, TargetTimeout, WrongKernel
-from kgdbpatch.kernel.paging import page_entries
 
 if TYPE_CHECKING:
     from kgdbpatch.component import ComponentClient, Header
@@ -34,7 +33,7 @@ def install(
         raise Refused("mapping", f"the guest has {cpus} CPUs; the arena would be mapped for one only")
     try:
         arena = reservation.choose()
-        pages = page_entries(component, reservation, reservation.pager(), arena)
+        pages = reservation.page_entries(component, arena)
         return component.install(arena, image.sha256, differences, pages)
     except (Refused, TargetTimeout):
         with suppress(TargetTimeout):  # nobody makes a system call: the first error says so

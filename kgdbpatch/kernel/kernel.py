@@ -61,7 +61,7 @@ class Kernel(RunningGuest):
     def site_checker(self) -> SiteChecker:
         """What answers for the sites of this kernel."""
         from kgdbpatch.kernel import remembered
-        from kgdbpatch.kernel.off_limits import off_limits
+        from kgdbpatch.kernel.remembered import off_limits
         from kgdbpatch.patch.site_checker import SiteChecker
 
         limits = off_limits(self._personality, self.image, self.header.baseline, self._cpu)

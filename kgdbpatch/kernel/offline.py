@@ -11,8 +11,8 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
 from kgdbpatch.kernel.checks import Checker
-from kgdbpatch.kernel.off_limits import off_limits
 from kgdbpatch.kernel.planner import Planner
+from kgdbpatch.kernel.remembered import off_limits
 from kgdbpatch.patch.site_checker import SiteChecker
 
 __all__ = ["checker", "planner", "site_checker", "words"]

@@ -65,12 +65,13 @@ class Patch:
     def __hash__(self) -> int:
         return hash((self._kernel.name, self.id, self.site))
 
-    def _entry(self) -> PatchRow | None:
-        if self._row is not None:
-            return self._row
-        return next(
-            (row for row in self._kernel.patch_table() if (row.id, row.site) == (self.id, self.site)), None
-        )
+    def _now(self) -> PatchRow:
+        """Return the entry as it stands in the table now; where it is there no more, as removed."""
+        mine = (row for row in self._kernel.patch_table() if (row.id, row.site) == (self.id, self.site))
+        return next(mine, PatchRow(self.id, self.site, PatchState.REMOVED, None, self.entry, self.forced))
+
+    def _entry(self) -> PatchRow:
+        return self._row or self._now()
 
     def refresh(self) -> Patch:
         """Return the same patch as it stands in the table now; `Misuse` when it is there no more."""
@@ -79,26 +80,22 @@ class Patch:
     @property
     def state(self) -> PatchState:
         """How it stands; ``removed`` when the table has it no more."""
-        row = self._entry()
-        return PatchState.REMOVED if row is None else row.state
+        return self._entry().state
 
     @property
     def hits(self) -> int | None:
         """How often it ran; None when it does not count."""
-        row = self._entry()
-        return None if row is None else row.hits
+        return self._entry().hits
 
     @property
     def skipped(self) -> int | None:
         """How often a thread that was inside it passed its site; None when it is not guarded."""
-        row = self._entry()
-        return None if row is None else row.skipped
+        return self._entry().skipped
 
     @property
     def held_by(self) -> tuple[Holder, ...]:
         """What keeps a retired one's memory in use."""
-        row = self._entry()
-        return () if row is None else row.held_by
+        return self._entry().held_by
 
     @property
     def _made(self) -> Plan:
@@ -148,9 +145,7 @@ class Patch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        mine = (self.id, self.site)
-        here = (row for row in self._kernel.patch_table() if (row.id, row.site) == mine)
-        if any(row.state is not PatchState.RETIRED for row in here):
+        if self._now().state not in (PatchState.RETIRED, PatchState.REMOVED):
             self.remove()
 
 

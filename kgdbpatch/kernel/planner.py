@@ -294,22 +294,16 @@ class Planner:
         Raises `Refused` naming the nearest site that would do.
         """
         with self._reading():
-            return self._plan_site(address, payload)
-
-    def _plan_site(self, address: int, payload: Payload) -> tuple[int, Plan]:
-        try:
-            return self._placed(address, payload, quick=payload.counted)
-        except Refused as refused:
-            if refused.nearest is None and refused.rule not in ("memory", "unfinished"):
+            try:
+                return self._placed(address, payload, quick=payload.counted)
+            except Refused as refused:
+                if refused.nearest is not None or refused.rule in ("memory", "unfinished"):
+                    raise
                 nearest = self.nearest(address, refused)
-                if nearest is not None:
-                    raise Refused(
-                        refused.rule,
-                        f"{refused}; nearest site that would do: {self._image.symbolize(nearest)}",
-                        refused.address,
-                        nearest,
-                    ) from refused
-            raise
+                if nearest is None:
+                    raise
+                told = f"{refused}; nearest site that would do: {self._image.symbolize(nearest)}"
+                raise Refused(refused.rule, told, refused.address, nearest) from refused
 
     @contextmanager
     def _together(self, count: int) -> Iterator[None]:
@@ -336,29 +330,25 @@ class Planner:
         ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
         arena has no room for all, `Misuse` when an address is given twice.
         """
-        chosen = list(wanted)
-        with self._together(len(chosen)), uncollected():
-            return self._plan_sites(chosen, progress)
-
-    def _plan_sites(
-        self, wanted: list[tuple[int, Payload]], progress: Callable[[str], None]
-    ) -> tuple[Planned, list[Refused]]:
+        chosen, said = list(wanted), time.monotonic()
         planned, refusals, seen = [], [], set[int]()
-        said = time.monotonic()
-        for address, payload in wanted:
-            if address in seen:
-                where = self._image.symbolize(address)
-                raise Misuse(f"{where} is given twice; patches of one site are put in one after the other")
-            seen.add(address)
-            if time.monotonic() > said + _TELL:
-                said = time.monotonic()
-                progress(f"planned {len(seen):,} of {len(wanted):,} sites")
-            try:
-                planned.append(self._placed(address, payload))
-            except Refused as refused:
-                if refused.rule == "memory":
-                    raise
-                refusals.append(refused)
+        with self._together(len(chosen)), uncollected():
+            for address, payload in chosen:
+                if address in seen:
+                    where = self._image.symbolize(address)
+                    raise Misuse(
+                        f"{where} is given twice; patches of one site are put in one after the other"
+                    )
+                seen.add(address)
+                if time.monotonic() > said + _TELL:
+                    said = time.monotonic()
+                    progress(f"planned {len(seen):,} of {len(chosen):,} sites")
+                try:
+                    planned.append(self._placed(address, payload))
+                except Refused as refused:
+                    if refused.rule == "memory":
+                        raise
+                    refusals.append(refused)
         return planned, refusals
 
     def _placed(self, address: int, payload: Payload, *, quick: bool = False) -> tuple[int, Plan]:

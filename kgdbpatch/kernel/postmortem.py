@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import kgdbpatch
 from kgdbpatch.errors import KgdbPatchError
+from kgdbpatch.kernel import doctor
 from kgdbpatch.vm.cpus import glances
 from kgdbpatch.vm.launch import find_tool
 
@@ -86,7 +86,4 @@ def _versions(kernel: Kernel) -> str:
 
 
 def _version(name: str, package: str) -> str:
-    said = subprocess.run(
-        [find_tool(name, package), "--version"], capture_output=True, text=True, check=False
-    ).stdout
-    return f"{name}: {said.splitlines()[0] if said else 'unknown'}"
+    return f"{name}: {doctor.first_line(find_tool(name, package), '--version')[0] or 'unknown'}"

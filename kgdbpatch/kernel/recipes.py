@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from kgdbpatch.guests.written import written
 from kgdbpatch.vm import runtime
 
 __all__ = ["BootOptions", "as_row", "every", "find", "new", "ordered"]
-
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 def as_row(recipe: Recipe) -> dict[str, Any]:
@@ -66,7 +63,7 @@ def new(
     It goes to the user's recipes, or to the file ``output``. Raises `Misuse` where one is in the way, unless
     by ``force``, and whatever `ordered` does.
     """
-    if not _NAME.fullmatch(name) or name.endswith(".toml"):
+    if not runtime.NAME.fullmatch(name) or name.endswith(".toml"):
         raise Misuse(f"'{name}' cannot name a recipe: letters, digits, . _ -, and no .toml")
     if name in bundled() and output is None:
         raise Misuse(f"'{name}' is a bundled recipe; choose another name")

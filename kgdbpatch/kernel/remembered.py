@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import marshal
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch import store
+from kgdbpatch import cpu, store
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
+from kgdbpatch.component.ports import Cpu
 from kgdbpatch.image import Image
 from kgdbpatch.isa.fields import Words
-from kgdbpatch.patch.rewritten import Rewritten
+from kgdbpatch.patch.rewritten import CHANGED, Rewritten
+from kgdbpatch.patch.site_checker import OffLimits
 from kgdbpatch.personality import Personality
 
-__all__ = ["facts", "liveness_index"]
+__all__ = ["liveness_index", "off_limits"]
 
 _ALIGNMENT = 16
 
@@ -54,35 +56,48 @@ def _contents(image: Image) -> bytes:
 
 
 Edges = Mapping[int, Sequence[int]]
-Found = tuple[Edges | None, Edges, Mapping[int, int], Mapping[int, Rewritten], frozenset[int]]
 
 
-def facts(personality: Personality, image: Image) -> Found:
+def off_limits(
+    personality: Personality, image: Image, changed: Iterable[int] = (), on: Cpu | None = None
+) -> OffLimits:
+    """Return the rules of one kernel: where it may not be patched, what its words do unseen.
+
+    ``changed`` are words in which the running kernel was found to differ from its file, ``on`` is the CPU
+    that it runs on (default: one that its file is for).
+    """
+    exceptional, edges, reads, words, faults = _facts(personality, image)
+    rewritten = {at: Rewritten(CHANGED) for at in changed} | {
+        at: Rewritten(*what) for at, what in words.items()
+    }
+    return OffLimits(
+        untranslated_sections=personality.untranslated_sections,
+        vectors=(on or cpu.of_model(image.model)).vectors(personality, image),
+        discarded=tuple((window.start, window.end) for window in personality.discarded(image)),
+        fault_sites=frozenset(faults),
+        implicit=ImplicitEdges(exceptional, edges),
+        reads=reads,
+        rewritten=rewritten,
+    )
+
+
+def _facts(personality: Personality, image: Image) -> Any:
     """Return the exceptional edges, the edges, reads and kinds of rewritten words, and the fault sites."""
     code = _code("personality", "image", "isa", "patch")
     kind = f"rules {type(personality).__module__}.{type(personality).__qualname__}"
     key = hashlib.sha256(code + kind.encode() + _contents(image)).hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
-        exceptional, edges, reads, rewritten, faults = marshal.loads(body)
-        return (
-            exceptional,
-            edges,
-            reads,
-            {at: Rewritten(*what) for at, what in rewritten.items()},
-            frozenset(faults),
-        )
+        return marshal.loads(body)
+    exceptional, rewritten = personality.exceptional_edges(image), personality.rewritten(image)
     found = (
-        personality.exceptional_edges(image),
-        personality.rewritten_edges(image),
-        personality.rewritten_reads(image),
-        personality.rewritten(image),
-        personality.fault_sites(image),
+        None if exceptional is None else _plain(exceptional),
+        _plain(personality.rewritten_edges(image)),
+        dict(personality.rewritten_reads(image)),
+        {at: (what.kind, what.name, what.target) for at, what in rewritten.items()},
+        sorted(personality.fault_sites(image)),
     )
-    exceptional, edges, reads, words, faults = found
-    plain = {at: (what.kind, what.name, what.target) for at, what in words.items()}
-    tables = (None if exceptional is None else _plain(exceptional), _plain(edges), dict(reads))
-    store.save("analysis", key, _bytes((*tables, plain, sorted(faults))))
+    store.save("analysis", key, _bytes(found))
     return found
 
 
@@ -107,8 +122,7 @@ def liveness_index(
     key = digest.hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
-        arrays = {name: _array(body, *where) for name, where in _index(body).items()}
-        return LivenessIndex(arrays, image.model)
+        return LivenessIndex(_unpacked(body), image.model)
     from kgdbpatch.analysis.interprocedural import analyze_program
 
     data = [(section.address, section.data) for section in image.sections]
@@ -139,12 +153,11 @@ def _packed(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     return b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
 
 
-def _index(body: bytes) -> dict[str, tuple[str, tuple[int, ...], int]]:
+def _unpacked(body: bytes) -> dict[str, npt.NDArray[np.generic]]:
     size = int.from_bytes(body[:_ALIGNMENT], "big")
     start = -(-(_ALIGNMENT + size) // _ALIGNMENT) * _ALIGNMENT
     index = marshal.loads(body[_ALIGNMENT : _ALIGNMENT + size])
-    return {name: (kind, shape, start + at) for name, (kind, shape, at) in index.items()}
-
-
-def _array(body: bytes, kind: str, shape: tuple[int, ...], at: int) -> npt.NDArray[np.generic]:
-    return np.frombuffer(body, kind, math.prod(shape), at).reshape(shape)
+    return {
+        name: np.frombuffer(body, kind, math.prod(shape), start + at).reshape(shape)
+        for name, (kind, shape, at) in index.items()
+    }

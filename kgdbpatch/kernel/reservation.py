@@ -1,4 +1,7 @@
-"""Have the kernel keep the arena's addresses for us, where it might map something else there later."""
+"""Have the kernel keep the arena's addresses for us, where it might map something else there later.
+
+Its own page tables map the arena there, where it leaves the CPU's BATs to nobody else.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,21 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Pager, Window
 
 if TYPE_CHECKING:
+    from kgdbpatch.component import ComponentClient
     from kgdbpatch.image import Image
     from kgdbpatch.kernel.calls import Calls
     from kgdbpatch.kernel.running import RunningText
     from kgdbpatch.personality import Personality
     from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["PAGE", "Reservation"]
+__all__ = ["Reservation"]
 
-_ARENA, _NEAR, PAGE = 1, 2, 3  # the numbers under which the component notes what is kept
+_ARENA, _NEAR, _PAGE = 1, 2, 3  # the numbers under which the component notes what is kept
+
+
+_PAGE_SIZE = 4096
+
+Pages = list[tuple[int, bytes]]
 
 
 class Reservation:
@@ -28,7 +37,7 @@ class Reservation:
     ) -> None:
         self._qemu, self._personality, self._image = qemu, personality, image
         self._text = text
-        self.calls = calls
+        self._calls = calls
         self._physical = personality.memory.announced << 20
 
     def pager(self) -> Pager | None:
@@ -54,6 +63,34 @@ class Reservation:
         self.give_back()
         raise Refused("mapping", reason or "the kernel leaves no addresses for the arena")
 
+    def page_entries(self, component: ComponentClient, arena: ArenaPlan) -> Pages:
+        """Return what to write into the kernel's page tables (physical address, bytes) for an arena.
+
+        That is nothing where BATs map all of it. The kernel allocates the tables that it lacks, which it
+        keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
+        """
+        pager, windows = self.pager(), [Window(arena.virtual, arena.virtual + arena.size), arena.near]
+        if pager is None or not all(one is None or one in self.kept() for one in windows):
+            return []  # nothing has been called: no stub is there yet that could be asked
+        bats = component.bats(arena, paged=True)
+        blocks = [one for one, pair in zip(windows, bats, strict=False) if one and pair.data is None]
+        if not blocks:
+            return []
+        for window in blocks:
+            for call in pager.tables(window):
+                self._calls(call.function, *call.arguments)
+        sample = pager.sample()
+        page = self._calls(sample.function, *sample.arguments, keeps=(_PAGE, Window(0, _PAGE_SIZE)))
+        last = arena.physical + arena.size
+        found = [pager.entries(one, last - (one.end - one.start), page) for one in blocks]
+        free = pager.free(page)
+        self._calls(free.function, *free.arguments, keeps=(_PAGE, None))
+        if not all(found):
+            raise Refused(
+                "mapping", "no BAT is left for the arena, and the kernel's page tables are not understood"
+            )
+        return [piece for pieces in found for piece in pieces]
+
     def _keep(self, plan: ArenaPlan) -> str | None:
         """Have the kernel keep an arena's addresses; return why it does not, or None."""
         if not self._callable():
@@ -69,7 +106,7 @@ class Reservation:
                 continue
             call = self._personality.keep(self._image, window)
             assert call is not None  # as is known by `_callable`
-            if not self.calls(call.function, *call.arguments, keeps=(number, window)):
+            if not self._calls(call.function, *call.arguments, keeps=(number, window)):
                 return f"the kernel has given 0x{window.start:08x} to 0x{window.end:08x} to others"
         return None
 
@@ -79,14 +116,14 @@ class Reservation:
         if not self._personality.maps_later(self._image):
             return False
         known = self._personality.keep(self._image, window) is not None
-        return known and self.calls.possible()
+        return known and self._calls.possible()
 
     def _give_back(self, number: int) -> None:
         handle = next(one.handle for one in kept(self._qemu.ram, self._physical) if one.number == number)
-        pager = self.pager() if number == PAGE else None
+        pager = self.pager() if number == _PAGE else None
         call = pager.free(handle) if pager else self._personality.give_back(self._image, handle)
         if call is not None:
-            self.calls(call.function, *call.arguments, keeps=(number, None))
+            self._calls(call.function, *call.arguments, keeps=(number, None))
 
     def give_back(self) -> None:
         """Have the kernel use the addresses as it likes again; nothing may be mapped there by then."""

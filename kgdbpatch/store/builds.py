@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kgdbpatch.errors import BuildFailed
-from kgdbpatch.store.entries import directory
+from kgdbpatch.store.entries import directory, least_used
 
 __all__ = ["LIMIT", "content_key", "made_once"]
 
@@ -82,13 +82,8 @@ def _prune(root: Path, newest: Path) -> None:
         if _BUILT.fullmatch(entry.name) and entry.is_dir():
             size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
             held.append((entry.stat().st_mtime, size, entry))
-    total = sum(size for _, size, _ in held)
-    for _, size, entry in sorted(held):
-        if total <= LIMIT:
-            return
-        if entry != newest:
-            shutil.rmtree(entry, ignore_errors=True)
-            total -= size
+    for entry in least_used(held, LIMIT, newest):
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _roomy(cache: Path, size: int) -> Path:

@@ -11,9 +11,10 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-__all__ = ["LIMIT", "directory", "load", "save"]
+__all__ = ["LIMIT", "directory", "least_used", "load", "save"]
 
 LIMIT = 512 << 20  # bytes a room: some 40 analyses of Linux
 _DIGEST = 32
@@ -65,19 +66,23 @@ def save(room: str, key: str, body: bytes) -> None:
 
 def _prune(place: Path, newest: str) -> None:
     """Remove what nobody will finish, then the entries used longest ago, until the rest is within `LIMIT`."""
-    held: list[tuple[float, int, str]] = []
+    held: list[tuple[float, int, Path]] = []
     for entry in os.scandir(place):
         with contextlib.suppress(OSError):  # another client prunes, too
             status = entry.stat(follow_symlinks=False)
             if not entry.name.startswith(_NEW):
-                held.append((status.st_mtime, status.st_size, entry.path))
+                held.append((status.st_mtime, status.st_size, Path(entry.path)))
             elif status.st_mtime < time.time() - _ABANDONED:
                 os.unlink(entry.path)
+    for path in least_used(held, LIMIT, place / newest):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def least_used(held: Collection[tuple[float, int, Path]], limit: int, newest: Path) -> Iterator[Path]:
+    """Yield what was used longest ago of (time, bytes, path), until the rest is within ``limit`` bytes."""
     total = sum(size for _, size, _ in held)
     for _, size, path in sorted(held):
-        if total <= LIMIT:
-            return
-        if Path(path).name != newest:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        if total > limit and path != newest:
+            yield path
             total -= size

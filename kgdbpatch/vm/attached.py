@@ -4,57 +4,48 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import CommandFailed, Misuse, TargetLost
-from kgdbpatch.vm.activity import busy_threads
+from kgdbpatch.errors import CommandFailed, Misuse
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam, StoppedRam
 from kgdbpatch.vm.process import Process
 from kgdbpatch.vm.qemu import Qemu
-from kgdbpatch.vm.runtime import Attachment, GuestRecord
+from kgdbpatch.vm.runtime import GuestRecord
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kgdbpatch.vm.console import Console
     from kgdbpatch.vm.gdb import Debugger, Session
 
-__all__ = ["AttachedQemu"]
+__all__ = ["AttachedQemu", "busy_threads"]
 
 _LONGEST_NAP = 2.0  # seconds for which a CPU of a guest that runs may have nothing to do
 _FRESH = 1.0  # seconds for which it counts that it was seen to be paused
+_PIECE = 0.005  # seconds between two looks: nobody tells when a thread runs
+_ENOUGH = 3  # times that a thread is seen to have run; the last bit of one that is being paused is one
 _READER_WAITS = 10.0  # seconds for another debugger to let go
 
 
 class AttachedQemu(Qemu):
-    """A guest machine of somebody else's; nothing here ends it, and snapshots are not ours to make."""
+    """A guest machine of somebody else's; nothing here ends it, and snapshots are not ours to make.
+
+    ``attachment`` is how it is reached.
+    """
 
     foreign = True
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
         super().__init__(record, process)
+        assert record.attached is not None
+        self.attachment = record.attached
+        self.observable = bool(self.attachment.qmp)
         self._session: Session | None = None
         self._reader: Debugger | None = None
         self._seen_paused = -math.inf
-
-    @property
-    def record(self) -> GuestRecord:
-        """What is written down of it."""
-        return self._record
-
-    @property
-    def attachment(self) -> Attachment:
-        """How it is reached."""
-        assert self._record.attached is not None
-        return self._record.attached
-
-    @property
-    def observable(self) -> bool:  # type: ignore[override]
-        """Whether its CPUs can be looked at while they run: by a QMP monitor alone."""
-        return bool(self.attachment.qmp)
 
     @property
     def gdb_socket(self) -> Path:
@@ -62,20 +53,13 @@ class AttachedQemu(Qemu):
         address = self.attachment.address
         return self.directory / "gdb.sock" if address.is_absolute() else address
 
-    def alive(self) -> bool:
-        """Tell whether QEMU still runs, or at least its GDB server is there."""
-        return self._record.alive()
-
-    def lost(self) -> TargetLost:
-        """Return the error that says what is gone."""
-        return self._record.lost()
-
     # ---- the monitor ----------------------------------------------------------------------
 
-    def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
+    def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
+        """As `Qemu.qmp`; raise `Misuse` where no monitor of it is known."""
         if not self.attachment.qmp:
             raise Misuse(f"guest '{self.name}' was attached to without --qmp, which '{command}' needs")
-        return super()._execute(command, arguments, deadline)
+        return super().qmp(command, deadline=deadline, **arguments)
 
     @contextmanager
     def at_hand(self, session: Session) -> Iterator[None]:
@@ -194,3 +178,35 @@ class AttachedQemu(Qemu):
             return self.hmp(text) if self.attachment.qmp else self.hmp_while_stopped(text)
         except CommandFailed as error:
             raise CommandFailed(f"QEMU refuses '{text}': {error}") from error
+
+
+def busy_threads(pid: int, longest: float, threads: Collection[int] = ()) -> set[int]:
+    """Return which threads of a process use the processor again and again within ``longest`` seconds.
+
+    So it is told whether a QEMU without a monitor lets its guest run. A GDB server stops the guest before it
+    answers anything, and says the same of one that was paused before. But a guest that runs has a clock that
+    ticks, so that its virtual CPUs wake up and use some time again and again, if little; a paused one's use
+    none once they have come to rest. (QEMU's other threads have timers of their own.)
+
+    With ``threads``, only those are looked at, and not for longer than until one of them does.
+    """
+    end = time.monotonic() + longest
+    before, times = _used(pid, threads), Counter[int]()
+    while True:
+        busy = {thread for thread, count in times.items() if count >= _ENOUGH}
+        if time.monotonic() >= end or (threads and busy):
+            return busy
+        time.sleep(_PIECE)
+        now = _used(pid, threads)
+        times.update(thread for thread, used in now.items() if before.get(thread) != used)
+        before = now
+
+
+def _used(pid: int, threads: Collection[int]) -> dict[int, str]:
+    """Return what threads have used (ns) and how often they were put on a CPU (schedstat of proc(5))."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
+        if not threads or int(task.name) in threads:
+            with suppress(OSError):
+                found[int(task.name)] = (task / "schedstat").read_text()
+    return found

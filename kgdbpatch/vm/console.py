@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,10 @@ from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.vm.follow import Follower, Owner
-from kgdbpatch.vm.keyboard import Typing
 from kgdbpatch.vm.lock import locked
 from kgdbpatch.vm.peer import peer_of, wait_for_turn
 
-__all__ = ["Console", "Owner"]
+__all__ = ["Console", "Owner", "Typing"]
 
 _TAIL = 10  # lines that an error quotes
 _LONGEST_LINE = 1 << 16  # bytes
@@ -28,19 +28,12 @@ class Console:
 
     def __init__(self, path: Path, socket_path: Path, owner: Owner) -> None:
         self._path, self._socket, self._owner = path, socket_path, owner
+        self.guest = path.parent.name
         self._held = False
-
-    @property
-    def guest(self) -> str:
-        """The guest's name."""
-        return self._path.parent.name
 
     def position(self) -> int:
         """Return the place behind the last line printed so far; an unfinished line lies after it."""
-        try:
-            start = max(0, self._path.stat().st_size - _LONGEST_LINE)
-        except FileNotFoundError:
-            raise self._owner.lost() from None
+        start = max(0, self.size() - _LONGEST_LINE)
         return start + self.read(start).rfind(b"\n") + 1
 
     def lines(self, since: int = 0) -> list[str]:
@@ -50,15 +43,15 @@ class Console:
 
     def size(self) -> int:
         """Return how many bytes were printed so far."""
-        try:
-            return self._path.stat().st_size
-        except FileNotFoundError:
-            raise self._owner.lost() from None
+        return self._status().st_size
 
     def silent(self) -> float:
         """Return for how many seconds (of the host's) nothing has been printed."""
+        return max(0.0, time.time() - self._status().st_mtime)
+
+    def _status(self) -> os.stat_result:
         try:
-            return max(0.0, time.time() - self._path.stat().st_mtime)
+            return self._path.stat()
         except FileNotFoundError:
             raise self._owner.lost() from None
 
@@ -80,41 +73,13 @@ class Console:
 
         Raises `TargetLost` when QEMU ends, after its last line.
         """
-        return (line for line, complete in self._follow(since, deadline) if complete)
+        return (line for line, complete in self.growing(since, deadline) if complete)
 
     def growing(self, since: int = 0, deadline: float | None = None) -> Iterator[tuple[str, bool]]:
         """Yield (line, whether it is complete) as they come; an unfinished one comes again when it has grown.
 
         As `follow` otherwise.
         """
-        return self._follow(since, deadline)
-
-    def wait(
-        self, pattern: str, deadline: float = 10.0, since: int = 0, *, partial: bool = False
-    ) -> re.Match[str]:
-        """Return the match of regex ``pattern`` in the first line since ``since`` that has one.
-
-        Its ``string`` is the line. With ``partial`` a line not yet ended, such as a prompt,
-        may match too. Raises `TargetTimeout` with the last lines after ``deadline`` seconds,
-        `TargetLost` when QEMU ends.
-        """
-        wanted = re.compile(pattern)
-        for line, complete in self._follow(since, deadline):
-            found = wanted.search(line) if complete or partial else None
-            if found:
-                return found
-        raise self.timeout(pattern, deadline)
-
-    def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
-        """Return the error that says what did not come and what came last."""
-        printed = self.read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
-        last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
-        return TargetTimeout(
-            f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"
-        )
-
-    def _follow(self, since: int, deadline: float | None) -> Iterator[tuple[str, bool]]:
-        """Yield (line, whether it is complete); an unfinished line comes again when it has grown."""
         end = None if deadline is None else time.monotonic() + deadline
         with self.follower(since) as follower:
             rest = b""
@@ -127,6 +92,30 @@ class Console:
                         yield _text(rest), False
                 elif not follower.wait(end):
                     return
+
+    def wait(
+        self, pattern: str, deadline: float = 10.0, since: int = 0, *, partial: bool = False
+    ) -> re.Match[str]:
+        """Return the match of regex ``pattern`` in the first line since ``since`` that has one.
+
+        Its ``string`` is the line. With ``partial`` a line not yet ended, such as a prompt,
+        may match too. Raises `TargetTimeout` with the last lines after ``deadline`` seconds,
+        `TargetLost` when QEMU ends.
+        """
+        wanted = re.compile(pattern)
+        for line, complete in self.growing(since, deadline):
+            found = wanted.search(line) if complete or partial else None
+            if found:
+                return found
+        raise self.timeout(pattern, deadline)
+
+    def timeout(self, pattern: str, deadline: float) -> TargetTimeout:
+        """Return the error that says what did not come and what came last."""
+        printed = self.read(0).rstrip(b"\n").split(b"\n")[-_TAIL:] if self.size() else []
+        last = "".join(f"\n  {_text(line)}" for line in printed) or " nothing"
+        return TargetTimeout(
+            f"no line like /{pattern}/ on the console within {deadline:g} s; its last lines:{last}"
+        )
 
     # ---- typing ----------------------------------------------------------------------------
 
@@ -197,6 +186,64 @@ class Console:
         if self._owner.process.wait(0.2):
             return self._owner.lost()
         return TargetLost(f"the console cannot be written: {error.strerror}")
+
+
+class Typing:
+    """A text on its way to the guest's console, through QEMU's socket; a context manager.
+
+    It has a connection of its own, and only for as long as the guest takes it. QEMU (7.2, 10.0) writes the
+    guest's output to whoever is connected and waits when it is not read: 278 bytes later the guest stands
+    still, and QEMU's monitor with it. So nobody stays connected to read; `Follower` reads the log.
+
+    Errors are `OSError`. Connecting waits ``deadline`` seconds (`TimeoutError`) where very many others wait
+    already.
+    """
+
+    def __init__(self, path: Path, text: bytes, deadline: float) -> None:
+        self._rest = memoryview(text)
+        self._line = socket.socket(socket.AF_UNIX)
+        try:
+            self._line.settimeout(max(deadline, 0.001))
+            self._line.connect(os.fspath(path))
+        except BaseException:
+            self._line.close()
+            raise
+        self._line.setblocking(False)
+        self._finish()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._line.fileno()
+
+    @property
+    def events(self) -> int:
+        """What to poll the socket for."""
+        return select.POLLIN | (select.POLLOUT if self._rest else 0)
+
+    def step(self) -> bool:
+        """Pass on what can be, without waiting; tell whether the guest has taken all of it."""
+        try:
+            while self._rest:
+                self._rest = self._rest[self._line.send(self._rest) :]
+                self._finish()
+        except BlockingIOError:
+            pass
+        try:
+            while self._line.recv(1 << 16):  # the guest's output, which is in the log as well
+                pass
+        except BlockingIOError:
+            return False
+        return not self._rest  # QEMU hangs up once it has handed on the last byte
+
+    def _finish(self) -> None:
+        if not self._rest:
+            self._line.shutdown(socket.SHUT_WR)
+
+    def __enter__(self) -> Typing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
 
 
 def _text(line: bytes) -> str:

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from kgdbpatch.errors import KgdbPatchError, Misuse, TargetBusy, TargetLost
 from kgdbpatch.vm import runtime
-from kgdbpatch.vm.activity import busy_threads
-from kgdbpatch.vm.attached import AttachedQemu
+from kgdbpatch.vm.attached import AttachedQemu, busy_threads
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam
 from kgdbpatch.vm.gdb import Debugger, Session
 from kgdbpatch.vm.gdb_process import Gdb
@@ -134,7 +134,11 @@ def _met(record: GuestRecord, pids: list[int]) -> AttachedQemu:
     with _First(qemu, _GREETING) as debugger, debugger.stopped() as session:
         threads = tuple(int(thread) for thread in _THREAD.findall(_said(session, "info cpus")))
         cpus = max(1, len(threads))
-        pids = [pid for pid in pids if threads and all(_has(pid, thread) for thread in threads)]
+        pids = [
+            pid
+            for pid in pids
+            if threads and all(Path(f"/proc/{pid}/task/{one}").exists() for one in threads)
+        ]
         if not asks and pids and not busy.intersection(threads):
             session.stays_stopped = True
         if "prelaunch" in _said(session, "info status"):
@@ -161,10 +165,6 @@ def _said(session: Session, command: str) -> str:
     if not text.strip() or "unknown command" in text:
         raise TargetLost(f"the GDB server is not QEMU's: to 'monitor {command}' it says {text.strip()!r}")
     return text
-
-
-def _has(pid: int, thread: int) -> bool:
-    return Path(f"/proc/{pid}/task/{thread}").exists()
 
 
 def _memory(session: Session) -> tuple[int, int]:
@@ -227,12 +227,6 @@ class _First(Debugger):
             except TargetBusy:
                 raise
             except TargetLost as error:
-                raise TargetLost(
-                    f"no GDB server of a PowerPC QEMU answers at {self._server}: {error}"
-                ) from error
+                server = cast(AttachedQemu, self._qemu).attachment.gdb
+                raise TargetLost(f"no GDB server of a PowerPC QEMU answers at {server}: {error}") from error
             yield session
-
-    @property
-    def _server(self) -> str:
-        known = self._qemu
-        return known.attachment.gdb if isinstance(known, AttachedQemu) else str(known.gdb_socket)

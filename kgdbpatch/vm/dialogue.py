@@ -6,8 +6,7 @@ import codecs
 import io
 import re
 import time
-from contextlib import AbstractContextManager
-from types import TracebackType
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from pexpect.exceptions import TIMEOUT
@@ -44,7 +43,7 @@ class Dialogue:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._holding: AbstractContextManager[None] | None = None
+        self._holding = ExitStack()
         self.begin()
 
     def begin(self) -> None:
@@ -96,25 +95,20 @@ class Dialogue:
         start = self._sent[0][1]
         printed = self._console.read(start)
         ends = [at - start for _, at in self._sent[1:]] + [len(printed)]
-        decoded = []
-        for (sent, at), end in zip(self._sent, ends, strict=True):
-            decoded.append(Exchange(sent, _decoder().decode(printed[at - start : end], final=True)))
-        return decoded
+        return [
+            Exchange(sent, _decoder().decode(printed[at - start : end], final=True))
+            for (sent, at), end in zip(self._sent, ends, strict=True)
+        ]
 
     def __repr__(self) -> str:
         return f"Dialogue({self._console.guest!r}, {len(self._sent) - 1} sent)"
 
     def __enter__(self) -> Dialogue:
-        self._holding = self._console.held()
-        self._holding.__enter__()
+        self._holding.enter_context(self._console.held())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._holding is not None:
-            self._holding.__exit__(kind, value, trace)
-            self._holding = None
+    def __exit__(self, *_: object) -> None:
+        self._holding.close()
 
 
 def _decoder() -> io.IncrementalNewlineDecoder:

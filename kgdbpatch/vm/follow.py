@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from inotify_simple import INotify, flags
@@ -82,8 +81,6 @@ class Follower:
     def __enter__(self) -> Follower:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._changes.close()
         self._log.close()

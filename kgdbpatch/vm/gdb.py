@@ -113,7 +113,7 @@ class Debugger:
 
     @contextmanager
     def logged(self, path: Path) -> Iterator[None]:
-        """Have GDB log the packets of the connections made meanwhile (``packets.packets_sent``)."""
+        """Have GDB log the packets of the connections made meanwhile (``bench.packets.packets_sent``)."""
         self._gdb.ask(f":set remotelogfile {path}", deadline=_DEADLINE)
         try:
             yield
@@ -210,22 +210,15 @@ class Session:
         path = self._qemu.gdb_socket
         return path.name if path.parent == self._qemu.directory else str(path)
 
-    def detach(self) -> None:
-        """Disconnect; the guest goes on."""
-        self._disconnect(":detach")
-
-    def leave(self, *, paused: bool) -> None:
+    def leave(self, *, paused: bool = False) -> None:
         """Disconnect; the guest goes on, or stands still where it is to be ``paused``."""
         if paused and self._running:
             self._qemu.qmp("stop")
-        self._disconnect(":disconnect" if paused else ":detach")
-
-    def _disconnect(self, order: str) -> None:
         if self._running:
             return
         orders = [_PHYSICAL_OFF] if self._physical else []
         self._physical = False
-        self._ask(*orders, order)
+        self._ask(*orders, ":disconnect" if paused else ":detach")
         self._running = True
 
     # ---- registers -----------------------------------------------------------------------
@@ -382,7 +375,7 @@ class Session:
         """
         if self._running:
             raise Misuse("the guest runs already")
-        self.detach()
+        self.leave()
 
     def interrupt(self) -> None:
         """Stop the guest again after `resume`."""

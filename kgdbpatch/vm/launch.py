@@ -7,8 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from kgdbpatch.errors import MissingTool, Misuse
@@ -21,6 +21,7 @@ __all__ = ["find_tool", "make_snapshot_store", "spawn"]
 # Descriptors in the child. QEMU inherits listening sockets, so that a client can connect before
 # QEMU serves them, and notices at once when QEMU ends without doing so.
 _QMP, _GDB, _CONSOLE, _RAM, _ALIVE, _EVENTS = 10, 11, 12, 13, 14, 15
+_SERVERS = {"qmp.sock": _QMP, "gdb.sock": _GDB, "console.sock": _CONSOLE}
 _TOLD = 3  # where the watcher says QEMU's pid
 _MIB = 1 << 20
 _SHELL = "/bin/sh"
@@ -55,19 +56,25 @@ def spawn(
     binary = find_tool(machine.binary, machine.binary.replace("-system-ppc64", "-system-ppc"))
     command = [binary, *_arguments(name, machine, memory_mib, directory), *args]
     with ExitStack() as closing:
+
+        def kept(descriptor: int) -> int:
+            closing.callback(os.close, descriptor)
+            return descriptor
+
         orders, listening = events.prepared(directory)
-        closing.callback(os.close, orders)
         told, tell = os.pipe()
-        closing.callback(os.close, told)
-        passed = {
-            closing.enter_context(_listening(directory / "qmp.sock")): _QMP,
-            closing.enter_context(_listening(directory / "gdb.sock")): _GDB,
-            closing.enter_context(_listening(directory / "console.sock")): _CONSOLE,
-            closing.enter_context(_memory(name, memory_mib * _MIB)): _RAM,
-            closing.enter_context(_lock(directory / "alive")): _ALIVE,
-            orders: _EVENTS,
-            tell: _TOLD,
-        }
+        passed = {kept(orders): _EVENTS, tell: _TOLD}
+        kept(told)
+        for file, number in _SERVERS.items():
+            server = closing.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(str(directory / file))
+            server.listen(16)
+            passed[server.fileno()] = number
+        ram = kept(os.memfd_create(f"kgdbpatch-{name}", os.MFD_CLOEXEC))  # nothing is left when QEMU ends
+        os.ftruncate(ram, memory_mib * _MIB)
+        alive = kept(os.open(directory / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        passed |= {ram: _RAM, alive: _ALIVE}
         try:
             watcher = os.posix_spawn(
                 _SHELL,
@@ -114,33 +121,3 @@ def _arguments(name: str, machine: MachineDescription, memory_mib: int, director
         *(word.format(console="console") for word in machine.console),
         *("-drive", f"file={store},if=none,format=qcow2,id=snapshots"),
     ]
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[int]:
-    """Lock a new file for whoever gets its descriptor."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[int]:
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
-        made.listen(16)
-        yield made.fileno()
-
-
-@contextmanager
-def _memory(name: str, size: int) -> Iterator[int]:
-    """Make the RAM as a memory file: no directory holds it, so nothing is left when QEMU ends."""
-    descriptor = os.memfd_create(f"kgdbpatch-{name}", os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(descriptor, size)
-        yield descriptor
-    finally:
-        os.close(descriptor)

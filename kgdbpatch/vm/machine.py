@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from kgdbpatch.errors import Misuse
 
@@ -15,6 +16,12 @@ __all__ = ["MachineDescription", "machines"]
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DIRECTORIES = (_PACKAGE / "_data" / "qemu", _PACKAGE.parent / "qemu")
 _KERNELS = ("elf", "uimage", "raw")
+_KINDS: dict[object, tuple[type, str]] = {  # how the types of `MachineDescription` are written in TOML
+    "str": (str, "a text"),
+    "int": (int, "a number"),
+    "bool": (bool, "true or false"),
+    "tuple[str, ...]": (list, "a list of texts"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +38,14 @@ class MachineDescription:
     """
 
     name: str
+    max_memory_mib: int
     machine: str
     binary: str
     cpu: str
     architecture: str
-    max_memory_mib: int
-    timebase_hz: int
     args: tuple[str, ...]
     console: tuple[str, ...]
+    timebase_hz: int = 0
     kernels: tuple[str, ...] = ("elf",)
     drive: str = ""
     memory_step_mib: int = 1
@@ -62,40 +69,27 @@ class MachineDescription:
     @classmethod
     def _read(cls, path: Path) -> MachineDescription:
         try:
-            return cls._parse(path.stem, tomllib.loads(path.read_text()))
+            return cls._of(path.stem, tomllib.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise Misuse(f"machine description {path}: {error}") from error
 
     @classmethod
-    def _parse(cls, name: str, table: Mapping[str, object]) -> MachineDescription:
-        memory = table.get("max_memory_mib")
-        if not isinstance(memory, int):
-            raise ValueError("'max_memory_mib' must be a number")
-        unknown = table.keys() - {field.name for field in fields(cls)} | table.keys() & {"name"}
+    def _of(cls, name: str, table: Mapping[str, object]) -> MachineDescription:
+        known = {field.name: field for field in fields(cls) if field.name != "name"}
+        unknown = table.keys() - known.keys()
         if unknown:
             raise ValueError(f"'{min(unknown)}' is not known")
-        timebase = table.get("timebase_hz", 0)
-        if not isinstance(timebase, int):
-            raise ValueError("'timebase_hz' must be a number")
-        step = table.get("memory_step_mib", 1)
-        if not isinstance(step, int) or step < 1:
+        given = {
+            key: _checked(key, field.type, table.get(key))
+            for key, field in known.items()
+            if key in table or field.default is MISSING
+        }
+        made = cls(name, **given)
+        if made.memory_step_mib < 1:
             raise ValueError("'memory_step_mib' must be a number, 1 or more")
-        return cls(
-            name=name,
-            machine=_text(table, "machine"),
-            binary=_text(table, "binary"),
-            cpu=_text(table, "cpu"),
-            architecture=_text(table, "architecture"),
-            max_memory_mib=memory,
-            timebase_hz=timebase,
-            args=_texts(table, "args"),
-            console=_texts(table, "console"),
-            kernels=_kinds(table),
-            drive=_text(table, "drive") if "drive" in table else "",
-            memory_step_mib=step,
-            starts_at_first_byte=_flag(table, "starts_at_first_byte"),
-            smp_binary=_text(table, "smp_binary") if "smp_binary" in table else "",
-        )
+        if not made.kernels or not set(made.kernels) <= set(_KERNELS):
+            raise ValueError(f"'kernels' must list some of {', '.join(_KERNELS)}")
+        return made
 
 
 def machines() -> list[str]:
@@ -103,29 +97,11 @@ def machines() -> list[str]:
     return sorted({path.stem for directory in _DIRECTORIES for path in directory.glob("*.toml")})
 
 
-def _kinds(table: Mapping[str, object]) -> tuple[str, ...]:
-    kinds = _texts(table, "kernels") if "kernels" in table else ("elf",)
-    if not kinds or not set(kinds) <= set(_KERNELS):
-        raise ValueError(f"'kernels' must list some of {', '.join(_KERNELS)}")
-    return kinds
-
-
-def _flag(table: Mapping[str, object], key: str) -> bool:
-    value = table.get(key, False)
-    if not isinstance(value, bool):
-        raise ValueError(f"'{key}' must be true or false")
-    return value
-
-
-def _text(table: Mapping[str, object], key: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"'{key}' must be a text")
-    return value
-
-
-def _texts(table: Mapping[str, object], key: str) -> tuple[str, ...]:
-    value = table.get(key)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"'{key}' must be a list of texts")
-    return tuple(value)
+def _checked(key: str, declared: object, value: object) -> Any:
+    """Return a value of a table as a field that is ``declared`` so has it."""
+    kind, words = _KINDS[declared]
+    if not isinstance(value, kind) or (
+        isinstance(value, list) and not all(isinstance(item, str) for item in value)
+    ):
+        raise ValueError(f"'{key}' must be {words}")
+    return tuple(value) if isinstance(value, list) else value

@@ -78,7 +78,7 @@ def _bound_to(path: Path, state: int) -> list[tuple[int, dict[int, bytes]]]:
 def _peers(path: Path) -> list[int]:
     """Return the inodes of the sockets connected to the server at ``path``; none where that is not told."""
     if not path.is_absolute():
-        return _tcp_peers(str(path))
+        return [inode for _, other, inode in _tcp(_ESTABLISHED) if other == _port(path) and inode]
     told = (attributes.get(_PEER, b"") for _, attributes in _bound_to(path, _ESTABLISHED))
     return [inode for peer in told if (inode := int.from_bytes(peer, sys.byteorder))]
 
@@ -96,10 +96,9 @@ def _tcp(state: int) -> list[tuple[int, int, int]]:
     return rows
 
 
-def _tcp_peers(server: str) -> list[int]:
-    """Return the inodes of this machine's sockets that are connected to the port of ``HOST:PORT``."""
-    port = int(server.rpartition(":")[2])
-    return [inode for _, other, inode in _tcp(_ESTABLISHED) if other == port and inode]
+def _port(server: Path) -> int:
+    """Return the port of ``HOST:PORT``."""
+    return int(str(server).rpartition(":")[2])
 
 
 def listeners(path: Path) -> list[int]:
@@ -109,8 +108,7 @@ def listeners(path: Path) -> list[int]:
     """
     if path.is_absolute():
         return [inode for inode, _ in _bound_to(path, _LISTEN)]
-    port = int(str(path).rpartition(":")[2])
-    return [inode for ours, _, inode in _tcp(_LISTEN) if ours == port and inode]
+    return [inode for ours, _, inode in _tcp(_LISTEN) if ours == _port(path) and inode]
 
 
 def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:

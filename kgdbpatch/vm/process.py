@@ -152,18 +152,14 @@ class Process:
                 _ENDS[self.pid, self.started] = exit_words(status)
         watcher = _WATCHERS.pop((self.pid, self.started), None)
         if watcher is not None:
-            try:
+            with suppress(ChildProcessError):
                 os.waitpid(watcher, 0)
-            except ChildProcessError:
-                return
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal if the process still runs."""
         if self._fd >= 0:
-            try:
+            with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._fd, number)
-            except ProcessLookupError:
-                return
 
     def exit_text(self) -> str:
         """Return how the process ended: ``exit code 1``, ``killed by SIGKILL``."""

@@ -52,6 +52,10 @@ def _uninterrupted() -> Iterator[None]:
 class Qemu:
     """A running guest machine; as a context manager it is shut down at the end.
 
+    ``record`` is what is written down of it: its private ``directory``, what `start` was told to keep
+    (``metadata``), GDB's name of the CPU (``architecture``). ``pid`` is of QEMU's ``process``, on whose end
+    can be waited.
+
     >>> with Qemu.start("g", MachineDescription.load("g3beige"), 64, ["-kernel", "vmlinux"]) as q:
     ...     q.hmp("info status")
     'VM status: running'
@@ -61,7 +65,9 @@ class Qemu:
     observable = True  # its CPUs can be looked at while they run
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
-        self._record, self._process = record, process
+        self.record, self.process = record, process
+        self.name, self.directory, self.pid = record.name, record.directory, record.pid
+        self.architecture, self.metadata = record.architecture, record.metadata
 
     @classmethod
     def start(
@@ -124,10 +130,10 @@ class Qemu:
 
             greet(self.directory / "qmp.sock", _GREETING)
         except TargetLost as error:
-            if self._process.wait(1):
+            if self.process.wait(1):
                 words = runtime.last_words(self.directory)
                 raise TargetLost(
-                    f"QEMU exited immediately ({self._process.exit_text()}): {words or 'no message'}"
+                    f"QEMU exited immediately ({self.process.exit_text()}): {words or 'no message'}"
                 ) from error
             raise
 
@@ -148,47 +154,17 @@ class Qemu:
 
         return AttachedQemu(record, record.process())
 
-    @property
-    def name(self) -> str:
-        """The guest's name."""
-        return self._record.name
-
-    @property
-    def directory(self) -> Path:
-        """The guest's private directory."""
-        return self._record.directory
-
-    @property
-    def pid(self) -> int:
-        """QEMU's process id."""
-        return self._record.pid
-
-    @property
-    def metadata(self) -> dict[str, object]:
-        """What `start` was told to keep."""
-        return self._record.metadata
-
     def note(self, **more: object) -> None:
         """Keep more (JSON) of the guest, beside what `start` was told."""
-        self._record.metadata.update(more)
-        self._record.save()
-
-    @property
-    def architecture(self) -> str:
-        """GDB's name of the CPU."""
-        return self._record.architecture
+        self.record.metadata.update(more)
+        self.record.save()
 
     @property
     def binary(self) -> str:
         """The name of the program that runs the guest."""
         with suppress(OSError):
             return Path(f"/proc/{self.pid}/exe").readlink().name
-        return MachineDescription.load(self._record.machine).binary
-
-    @property
-    def process(self) -> Process:
-        """QEMU's process, for waiting on its end."""
-        return self._process
+        return MachineDescription.load(self.record.machine).binary
 
     @property
     def gdb_socket(self) -> Path:
@@ -197,11 +173,11 @@ class Qemu:
 
     def alive(self) -> bool:
         """Tell whether QEMU still runs."""
-        return self._process.alive()
+        return self.process.alive()
 
     def lost(self) -> TargetLost:
-        """Return the error that says how QEMU ended, in its own words."""
-        return runtime.lost(self.name, self._process, self.directory)
+        """Return the error that says how QEMU ended, in its own words, or what else is gone."""
+        return self.record.lost()
 
     def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
         """Execute a QMP command and return its answer.
@@ -209,9 +185,6 @@ class Qemu:
         Raises `CommandFailed` with QEMU's words, `TargetLost`, or `TargetTimeout` after
         ``deadline`` seconds.
         """
-        return self._execute(command, arguments, deadline)
-
-    def _execute(self, command: str, arguments: Mapping[str, object], deadline: float) -> object:
         from kgdbpatch.vm.qmp import qmp  # on use: asyncio is slow to import
 
         try:
@@ -219,13 +192,13 @@ class Qemu:
         except CommandFailed:
             raise
         except TargetLost as error:
-            if self._process.wait(0.2):
+            if self.process.wait(0.2):
                 raise self.lost() from error
             raise
 
     def hmp(self, text: str, *, deadline: float = 30.0) -> str:
         """Execute a command of the human monitor and return its text; errors as for `qmp`."""
-        answer = self._execute("human-monitor-command", {"command-line": text}, deadline)
+        answer = self.qmp("human-monitor-command", deadline=deadline, **{"command-line": text})
         return str(answer).replace("\r\n", "\n").rstrip("\n")
 
     def savevm(self, tag: str, *, deadline: float | None = None) -> None:
@@ -301,7 +274,7 @@ class Qemu:
         return EventLog(self.directory)
 
     def _snapshot(self, command: str, tag: str, deadline: float | None) -> None:
-        enough = _SNAPSHOT_BASE + self._record.memory_mib / _SNAPSHOT_RATE
+        enough = _SNAPSHOT_BASE + self.record.memory_mib / _SNAPSHOT_RATE
         words = self.hmp(f"{command} {tag}", deadline=enough if deadline is None else deadline).strip()
         if words:
             raise CommandFailed(f"QEMU refuses {command} {tag}: {words.removeprefix('Error: ')}")
@@ -310,7 +283,7 @@ class Qemu:
     def ram(self) -> Ram:
         """The guest's RAM, readable while it runs."""
         try:
-            return Ram(self._record.ram, self._record.memory_mib << 20)
+            return Ram(self.record.ram, self.record.memory_mib << 20)
         except TargetLost:
             if not self.alive():
                 raise self.lost() from None
@@ -342,10 +315,10 @@ class Qemu:
                 self.qmp("quit", deadline=_QUIT)
             except TargetLost:
                 polite = 0.0
-            if not self._process.wait(polite):
-                self._process.kill()
-                self._process.wait(_QUIT)
-        runtime.forget(self._record)
+            if not self.process.wait(polite):
+                self.process.kill()
+                self.process.wait(_QUIT)
+        runtime.forget(self.record)
 
     def __enter__(self) -> Qemu:
         return self

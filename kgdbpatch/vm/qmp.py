@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from qemu.qmp import (
-    ConnectError,
-    EventListener,
-    ExecInterruptedError,
-    ExecuteError,
-    Message,
-    QMPClient,
-    StateError,
-)
+from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, StateError
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 
-__all__ = ["greet", "qmp", "qmp_again", "stops_during"]
+__all__ = ["connected", "greet", "qmp", "qmp_again", "synchronously"]
 
 _T = TypeVar("_T")
 
@@ -31,83 +24,41 @@ def qmp(socket: Path, command: str, arguments: Mapping[str, object], deadline: f
     Raises `CommandFailed` with QEMU's words, `TargetLost` when nobody listens or QEMU ends
     meanwhile, `TargetTimeout` after ``deadline`` seconds.
     """
-    return _run(_execute(socket, command, arguments), command, deadline)
+    return qmp_again(socket, command, arguments, 1, deadline)[0]
 
 
 def qmp_again(
     socket: Path, command: str, arguments: Mapping[str, object], times: int, deadline: float
 ) -> list[object]:
     """Execute one command several times, one after the other; return the answers. Errors as for `qmp`."""
-    return _run(_execute_again(socket, command, arguments, times), command, deadline)
+
+    async def ask() -> list[object]:
+        async with connected(socket) as client:
+            return [await client.execute(command, dict(arguments)) for _ in range(times)]
+
+    return synchronously(ask(), command, deadline)
 
 
 def greet(socket: Path, deadline: float) -> None:
     """Wait until QEMU has come up and greets; errors as for `qmp`."""
-    _run(_execute(socket, None, {}), "the greeting", deadline)
+    qmp_again(socket, "the greeting", {}, 0, deadline)  # connecting is all
 
 
-def stops_during(socket: Path, work: Callable[[], object], deadline: float) -> list[float]:
-    """Do ``work`` and return how long (seconds) the guest stood still each time it was stopped.
-
-    The times are those of QEMU's own events. ``work`` runs in a thread and cannot use QMP.
-    Errors as for `qmp`, and what ``work`` raises.
-    """
-    return _run(_stops_during(socket, work), "events", deadline)
-
-
-async def _stops_during(socket: Path, work: Callable[[], object]) -> list[float]:
+@asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[QMPClient]:
+    """Yield a client that is connected to QEMU's monitor."""
     client = QMPClient()
     await client.connect(str(socket))
     try:
-        with client.listener(("STOP", "RESUME")) as listener:
-            await asyncio.to_thread(work)
-            await client.execute("query-status")  # its answer comes after all earlier events
-            return _pauses(listener)
+        yield client
     finally:
         await client.disconnect()
 
 
-def _pauses(listener: EventListener) -> list[float]:
-    found, since = [], None
-    for event in listener.clear():
-        now = _seconds(event)
-        if event["event"] == "STOP":
-            since = now
-        elif since is not None:
-            found.append(now - since)
-            since = None
-    return found
-
-
-def _seconds(event: Message) -> float:
-    stamp = event["timestamp"]
-    assert isinstance(stamp, dict)
-    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6
-
-
-async def _execute(socket: Path, command: str | None, arguments: Mapping[str, object]) -> object:
-    client = QMPClient()
-    await client.connect(str(socket))
+def synchronously(work: Coroutine[object, object, _T], what: str, deadline: float) -> _T:
+    """Return what ``work`` with a client returns; ``what`` it is, errors tell, which are as for `qmp`."""
     try:
-        return await client.execute(command, dict(arguments)) if command else None
-    finally:
-        await client.disconnect()
-
-
-async def _execute_again(
-    socket: Path, command: str, arguments: Mapping[str, object], times: int
-) -> list[object]:
-    client = QMPClient()
-    await client.connect(str(socket))
-    try:
-        return [await client.execute(command, dict(arguments)) for _ in range(times)]
-    finally:
-        await client.disconnect()
-
-
-def _run(work: Coroutine[object, object, _T], what: str, deadline: float) -> _T:
-    try:
-        return _synchronously(asyncio.wait_for(work, deadline))
+        return _run(asyncio.wait_for(work, deadline))
     except ExecuteError as error:
         raise CommandFailed(f"QEMU refuses {what}: {error}") from error
     except TimeoutError as error:
@@ -116,7 +67,7 @@ def _run(work: Coroutine[object, object, _T], what: str, deadline: float) -> _T:
         raise TargetLost(f"QEMU went away before it answered {what} ({error})") from error
 
 
-def _synchronously(work: Coroutine[object, object, _T]) -> _T:
+def _run(work: Coroutine[object, object, _T]) -> _T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from kgdbpatch.vm.console import Console
+from kgdbpatch.vm.console import Console, Typing
 from kgdbpatch.vm.follow import Follower
-from kgdbpatch.vm.keyboard import Typing
 
 __all__ = ["Relay"]
 

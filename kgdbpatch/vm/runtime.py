@@ -8,8 +8,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ from kgdbpatch.vm.peer import listeners
 from kgdbpatch.vm.process import Process, Unseen, boot_id, namespace, processes_with, start_time
 
 __all__ = [
+    "NAME",
     "Attachment",
     "GuestRecord",
     "checked_directory",
@@ -29,13 +29,12 @@ __all__ = [
     "forget",
     "guests",
     "last_words",
-    "lost",
     "private_directory",
     "record",
     "starting",
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
 _SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
 _TAIL = 2000  # characters of QEMU's stderr that an error quotes
@@ -117,11 +116,13 @@ class GuestRecord:
 
     def lost(self) -> TargetLost:
         """Return the error that says how the guest's QEMU ended."""
-        if self.attached is None:
-            return lost(self.name, self.process(), self.directory)
-        return TargetLost(
-            f"guest '{self.name}' is gone: {self.gone}; 'kgdbpatch detach {self.name}' forgets it"
-        )
+        if self.attached is not None:
+            why = f"{self.gone}; 'kgdbpatch detach {self.name}' forgets it"
+        elif (words := last_words(self.directory)) is None:
+            why = "it was shut down"
+        else:
+            why = f"QEMU ended ({self.process().exit_text()}); its last words: {words or 'none'}"
+        return TargetLost(f"guest '{self.name}' is gone: {why}")
 
     @property
     def gone(self) -> str:
@@ -163,10 +164,10 @@ def private_directory() -> Path:
 
 def checked_directory(name: str) -> Path:
     """Return the directory of a guest to be, once its name is fit for files and sockets."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise Misuse(f"guest name '{name}' is not of the form [A-Za-z0-9_.-]{{1,64}} (no leading '.')")
     directory = private_directory() / name
-    longest = max((len(os.fsencode(directory / socket)) for socket in _SOCKETS), default=0)
+    longest = max(len(os.fsencode(directory / socket)) for socket in _SOCKETS)
     if longest > _SOCKET_PATH_LIMIT:
         raise Misuse(
             f"the path of the sockets in {directory} would have {longest} bytes, the system's limit is "
@@ -175,14 +176,12 @@ def checked_directory(name: str) -> Path:
     return directory
 
 
-@contextmanager
-def starting(root: Path, wait: float = _WAIT) -> Iterator[None]:
+def starting(root: Path, wait: float = _WAIT) -> AbstractContextManager[bool]:
     """Hold the lock under which guests' directories in ``root`` are made and removed.
 
     Raises `TargetBusy` naming its holder after ``wait`` seconds.
     """
-    with locked(root / ".lock", f"a guest is being started or removed in {root}", wait):
-        yield
+    return locked(root / ".lock", f"a guest is being started or removed in {root}", wait)
 
 
 def _load(directory: Path) -> GuestRecord | None:
@@ -207,15 +206,10 @@ def _load(directory: Path) -> GuestRecord | None:
         )
 
 
-def _running(directory: Path) -> list[Process]:
-    """Return the running processes of the guest in ``directory``, whatever is written down of it."""
-    return processes_with(str(directory / "pid"))
-
-
 def end_all(directory: Path) -> None:
     """End the processes of the guest in ``directory``, QEMU's watcher too."""
     until = time.monotonic() + _WAIT
-    while (running := _running(directory)) and time.monotonic() < until:
+    while (running := processes_with(str(directory / "pid"))) and time.monotonic() < until:
         for process in running:
             process.kill()
         for process in running:
@@ -292,7 +286,7 @@ def record(name: str, *, dead: bool = False) -> GuestRecord:
     or when its QEMU is out of reach.
     """
     directory = private_directory() / name
-    if not _NAME.fullmatch(name) or not directory.is_dir():
+    if not NAME.fullmatch(name) or not directory.is_dir():
         raise _unknown(name, dead)
     found = _load(directory)
     if found is None:
@@ -326,13 +320,3 @@ def last_words(directory: Path) -> str | None:
         return (directory / "qemu.stderr").read_text(errors="replace").strip()[-_TAIL:]
     except OSError:
         return None
-
-
-def lost(name: str, process: Process, directory: Path) -> TargetLost:
-    """Return the error that says how QEMU ended, in its own words."""
-    words = last_words(directory)
-    if words is None:
-        return TargetLost(f"guest '{name}' is gone: it was shut down")
-    return TargetLost(
-        f"guest '{name}' is gone: QEMU ended ({process.exit_text()}); its last words: {words or 'none'}"
-    )

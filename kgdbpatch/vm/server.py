@@ -24,11 +24,11 @@ def gdb_server(text: str, *, remote: bool) -> str:
     >>> gdb_server("tcp::1234", remote=False)
     'localhost:1234'
     """
-    tcp = None if text.startswith(("unix:", "/", ".")) else _TCP.fullmatch(text)
-    if tcp is None:
-        if not text.startswith(("unix:", "/", ".")):
-            raise Misuse(f"--gdb '{text}' is neither unix:PATH nor HOST:PORT")
+    if text.startswith(("unix:", "/", ".")):
         return str(unix_socket(text, "--gdb"))
+    tcp = _TCP.fullmatch(text)
+    if tcp is None:
+        raise Misuse(f"--gdb '{text}' is neither unix:PATH nor HOST:PORT")
     host, port = tcp["six"] or tcp["host"] or "localhost", int(tcp["port"])
     if not 0 < port <= _MOST:
         raise Misuse(f"--gdb '{text}': {port} is no TCP port")

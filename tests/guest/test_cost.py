@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench import linux, patch
+from bench.breakpoint import breakpoint_with_commands
 from bench.cost import JOBS
 from bench.hit import ICOUNT, hit_cost
 from kgdbpatch.errors import Misuse
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.vm.breakpoint import breakpoint_with_commands
 from kgdbpatch.vm.qemu import Qemu
 
 NOPS = 40

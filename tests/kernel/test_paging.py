@@ -11,7 +11,6 @@ from component.fake import FakeMachine, Flat
 from kgdbpatch.component import ComponentClient
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.image import Image
-from kgdbpatch.kernel.paging import page_entries
 from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.personality.base import Pager
@@ -34,5 +33,5 @@ def test_nothing_is_called_before_there_is_a_stub(image: Image, system: type[Nea
     client = ComponentClient(machine, lambda: machine, Ppc6xx(), Flat(kind.memory.announced << 20))
     nobody: Any = None
     reservation = Reservation(cast("Any", machine), kind, image, nobody, text)
-    assert page_entries(client, reservation, reservation.pager(), text.arena) == []
+    assert reservation.page_entries(client, text.arena) == []
     assert (machine.stops, machine.obeyed) == (0, [])

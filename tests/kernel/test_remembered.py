@@ -12,7 +12,7 @@ import pytest
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog, offline, remembered
-from kgdbpatch.kernel.off_limits import off_limits
+from kgdbpatch.kernel.remembered import off_limits
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import detect
 
@@ -37,6 +37,12 @@ def _liveness(image: Image) -> LivenessIndex:
     return found[0]
 
 
+def _facts(image: Image) -> tuple[Any, ...]:
+    limits = off_limits(detect(image), image)
+    edges = limits.implicit
+    return edges.exceptional, edges.rewritten, limits.reads, limits.rewritten, limits.fault_sites
+
+
 @pytest.mark.parametrize("profile", ["darwin", "linux"])
 def test_rules_and_sites(profile: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as usual:
@@ -50,11 +56,11 @@ def test_rules_and_sites(profile: str, cache: Path, monkeypatch: pytest.MonkeyPa
         system.rewritten(image),
         system.fault_sites(image),
     )
-    assert remembered.facts(system, image) == found
+    assert _facts(image) == found
     first = _liveness(image)
     entries = sorted(cache.iterdir())
     assert len(entries) == 2
-    assert remembered.facts(system, image) == found
+    assert _facts(image) == found
     again = _liveness(image)
     assert sorted(cache.iterdir()) == entries
     assert first.arrays.keys() == again.arrays.keys()
@@ -69,5 +75,5 @@ def test_of_other_functions_other_rules_are_remembered(cache: Path, monkeypatch:
         image = Image.load(catalog.build_image("darwin"))
     other = image.with_guessed([(image.code_sections()[0].address, 4)])
     for number, one in enumerate((image, other, image), 1):
-        remembered.facts(detect(one), one)
+        _facts(one)
         assert len(list(cache.iterdir())) == min(number, 2)

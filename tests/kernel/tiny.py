@@ -17,8 +17,8 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.off_limits import off_limits
 from kgdbpatch.kernel.planner import Planned, Planner
+from kgdbpatch.kernel.remembered import off_limits
 from kgdbpatch.kernel.removal import Removal, take_out
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.patch.plan import Plan

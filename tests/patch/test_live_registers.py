@@ -8,7 +8,7 @@ from pathlib import Path
 from kgdbpatch.image import Image
 from kgdbpatch.isa.registers import ALL, names
 from kgdbpatch.kernel import offline, remembered
-from kgdbpatch.kernel.off_limits import off_limits
+from kgdbpatch.kernel.remembered import off_limits
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import personality
 

@@ -10,7 +10,7 @@ import pytest
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.off_limits import off_limits
+from kgdbpatch.kernel.remembered import off_limits
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import personality
 from kgdbpatch.personality.linux.rewritten import rewritten, rewritten_edges

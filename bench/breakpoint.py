@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import statistics
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qemu.qmp import EventListener, Message
+
+from bench.packets import PACKET
 from kgdbpatch.errors import CommandFailed, TargetTimeout
 from kgdbpatch.vm.launch import find_tool
-from kgdbpatch.vm.packets import PACKET
 from kgdbpatch.vm.qemu import Qemu
-from kgdbpatch.vm.qmp import stops_during
+from kgdbpatch.vm.qmp import connected, synchronously
 
 __all__ = ["Stops", "breakpoint_with_commands"]
 
@@ -108,3 +112,38 @@ def _packets(log: Path) -> int:
     if first is None:
         raise CommandFailed("GDB logged no packet that lets the guest run")
     return sum(len(PACKET.findall(line)) for line in sent[first:])
+
+
+def stops_during(socket: Path, work: Callable[[], object], deadline: float) -> list[float]:
+    """Do ``work`` and return how long (seconds) the guest stood still each time it was stopped.
+
+    The times are those of QEMU's own events. ``work`` runs in a thread and cannot use QMP.
+    Errors as for `qmp`, and what ``work`` raises.
+    """
+    return synchronously(_stops_during(socket, work), "events", deadline)
+
+
+async def _stops_during(socket: Path, work: Callable[[], object]) -> list[float]:
+    async with connected(socket) as client:
+        with client.listener(("STOP", "RESUME")) as listener:
+            await asyncio.to_thread(work)
+            await client.execute("query-status")  # its answer comes after all earlier events
+            return _pauses(listener)
+
+
+def _pauses(listener: EventListener) -> list[float]:
+    found, since = [], None
+    for event in listener.clear():
+        now = _seconds(event)
+        if event["event"] == "STOP":
+            since = now
+        elif since is not None:
+            found.append(now - since)
+            since = None
+    return found
+
+
+def _seconds(event: Message) -> float:
+    stamp = event["timestamp"]
+    assert isinstance(stamp, dict)
+    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6
