@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.request import PatchRequest
+from kgdbpatch.results import PatchState
 
 _NAMED = 5  # sites of a rule that are named
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
@@ -70,6 +71,7 @@ def apply(
     are: at a function's first instruction its parameters are that function's arguments.
     Assembler is GNU's. Names of the kernel may be used in both. A SITE with * ? or [ is a glob:
     the first instruction of every function of such a name, all in one stop of the guest.
+    Functions of loaded modules are sites too: func, module:func or 'func [module]'.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"
@@ -187,18 +189,30 @@ def _show_applied(
         print("guarded: a thread inside the payload passes the site without running it again")
 
 
+def _lost(patch: dict[str, Any]) -> dict[str, str]:
+    """Return how to call the site of a patch whose module was unloaded: others may be there by now."""
+    if patch["state"] != PatchState.UNLOADED:
+        return {}
+    return {"symbol": f"{hexadecimal(patch['site'])} [{patch['module']}]"}
+
+
+def _unloaded(patch_id: int, module: str | None) -> str:
+    told = f"patch {patch_id} went with its module: '{module}' was unloaded"
+    return f"{told} ('kgdbpatch remove' gives its memory back)"
+
+
 def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         symbolize = _symbolize(kernel)
         for patch in patches:
-            json_line(with_symbols(patch, symbolize))
+            json_line({**with_symbols(patch, symbolize), **_lost(patch)})
         return
     table(
         ("ID", "SITE", "STATE", "ENTRY", "HITS"),
         [
             (
                 p["id"],
-                _place(kernel, p["site"]),
+                _lost(p).get("symbol") or _place(kernel, p["site"]),
                 p["state"] + ", forced" * bool(p["forced"]),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
@@ -207,6 +221,8 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
         ],
     )
     for patch in patches:
+        if patch["state"] == PatchState.UNLOADED:
+            print(_unloaded(patch["id"], patch["module"]))
         if patch["skipped"]:
             print(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
         for holder in patch["held_by"]:
@@ -281,7 +297,8 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
     """Compare the running text with its file and the patches.
 
     The guest is not stopped. Exits with 3 when they differ. What the kernel itself has rewritten of
-    its own (jump labels, static calls, ftrace, feature fix-ups) is told by name and is no difference.
+    its own (jump labels, static calls, ftrace, feature fix-ups) is told by name and is no difference; so are
+    patches whose module was unloaded.
 
     \b
     Example:
@@ -299,5 +316,7 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
             print(f"{len(found.mismatched)} words differ: {places}")
         for change in () if as_json else found.kernel_changes:
             print(f"{change.text} ({hexadecimal(change.address)})")
+        for patch in () if as_json else found.unloaded:
+            print(_unloaded(patch.id, patch.module))
         if not found.ok:
             raise typer.Exit(Refused.exit_code)

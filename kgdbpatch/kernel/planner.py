@@ -84,7 +84,7 @@ class Planner:
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
-            if record.state is not PatchState.RETIRED:
+            if record.state not in (PatchState.RETIRED, PatchState.UNLOADED):
                 self._patched[record.site] = record  # the newest one's, where there are several
         self._allocator = arena.allocator(tails if via == "tails" else None)
 
@@ -364,6 +364,9 @@ class Planner:
     def _placed(self, address: int, payload: Payload, *, quick: bool = False) -> tuple[int, Plan]:
         """Plan and take a place; ``quick`` is not for many: each is a run of the table by itself."""
         site, warnings = self._once(self._site(address), payload)
+        module = self._image.module_at(address)
+        if module is not None:
+            warnings += (f"when the module '{module}' is unloaded, this patch goes with it",)
         first = self._allocator.peek(quick=quick)
         trial = self._plan_at(site, payload, first)  # to learn its size
         place = self._allocator.peek(len(trial.code), len(trial.springboard_code), quick=quick)

@@ -15,6 +15,7 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, RI
 from kgdbpatch.cpu.ppc6xx.state import STATE
+from kgdbpatch.personality.base import ModuleIdentity
 from kgdbpatch.vm.registers import GRegisters, Layout
 
 __all__ = ["KERNEL", "FakeMachine", "FakeRam", "Flat", "Killed"]
@@ -67,6 +68,12 @@ class Flat:
 
     def to_physical(self, address: int) -> int | None:
         return address if address < self._end else None
+
+    def module(self, address: int) -> ModuleIdentity | None:
+        return None
+
+    def loaded(self) -> frozenset[ModuleIdentity]:
+        return frozenset()
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         return [pc for at, pc in contexts if at not in self.dead]
