@@ -302,9 +302,9 @@ class ComponentClient:
         """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
 
         ``basis`` as for `apply`, also `Outdated`. Of damaged ones, and those whose module was unloaded,
-        the record is dropped and the site left alone. Retired patches of earlier removals are collected on the way. Raises `Refused` (rule
-        ``expected``) when a site holds neither the splice nor the original word by now; it says what is
-        out.
+        the record is dropped and the site left alone. Retired patches of earlier removals are collected
+        on the way. Raises `Refused` (rule ``expected``) when a site holds neither the splice nor the
+        original word by now; it says what is out.
         """
         arena = self.arena(header.arena)
         basis = arena.basis() if basis is None else basis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -70,9 +71,8 @@ class Sites:
         plans: Iterable[Plan],
         system: Personality,
     ) -> None:
-        self._system = system
-        found = ((one.site, system.module(one.site)) for one in plans)
-        self._modules = {site: module for site, module in found if module is not None}
+        self._loaded = system.loaded
+        self._modules = _inside([one.site for one in plans], system.loaded())
         taken = {_entry(ram, plan, number): number for number in _numbers(records)} if self._modules else {}
         free = (number for number in range(1, layout.MODULES + 1) if number not in taken.values())
         self._numbers: dict[ModuleIdentity, int] = {}
@@ -90,10 +90,21 @@ class Sites:
         return 0 if module is None else self._numbers[module]
 
     def check(self) -> None:
-        """Raise `Outdated` where a site is no longer in the module that it was in; the guest is stopped."""
-        for site, module in self._modules.items():
-            if self._system.module(site) != module:
-                raise Outdated(f"the module {module[0]} was unloaded; what was planned for it is outdated")
+        """Raise `Outdated` when a module that a site is in was unloaded; the guest is stopped."""
+        gone = self._numbers.keys() - self._loaded() if self._numbers else set[ModuleIdentity]()
+        for name, *_ in gone:
+            raise Outdated(f"the module {name} was unloaded; what was planned for it is outdated")
+
+
+def _inside(sites: Iterable[int], loaded: Collection[ModuleIdentity]) -> dict[int, ModuleIdentity]:
+    """Return the modules that sites are in, by site; those of the kernel itself are left out."""
+    modules = sorted(loaded, key=lambda module: module[1])
+    starts, found = [start for _, start, _, _ in modules], dict[int, ModuleIdentity]()
+    for site in sites if modules else ():
+        index = bisect_right(starts, site) - 1
+        if index >= 0 and site < modules[index][2]:
+            found[site] = modules[index]
+    return found
 
 
 def _packed(module: ModuleIdentity) -> bytes:

@@ -249,9 +249,6 @@ class Personality(Protocol):
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, a module's code included, or None."""
 
-    def module(self, address: int) -> base.ModuleIdentity | None:
-        """Return the module whose code an address is in now; None for the kernel itself."""
-
     def loaded(self) -> frozenset[base.ModuleIdentity]:
         """Return the modules that the kernel has now."""
 

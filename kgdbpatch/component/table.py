@@ -143,7 +143,11 @@ class Table:
                 word = original
             else:
                 states[index] = _UNFINISHED if word == original else _DAMAGED
-                if word == original and self.raw["module"][index] and self.raw["state"][index] == State.ACTIVE:
+                if (
+                    word == original
+                    and self.raw["module"][index]
+                    and self.raw["state"][index] == State.ACTIVE
+                ):
                     above = layers[: layers.index(index) + 1]
                     states[[other for other in above if states[other] != _ACTIVE]] = _UNLOADED
 

@@ -1,4 +1,4 @@
-"""What an operating system has loaded into its kernel's memory: read it, and ask it together with the kernel."""
+"""What a kernel has loaded into its memory: read it, and ask it together with the kernel."""
 
 from __future__ import annotations
 

@@ -184,8 +184,9 @@ def is_file(what: str) -> bool:
 def open_image(what: str) -> Image:
     """Return the image that ``what`` means: a file's path, or else the name of a running guest.
 
-    A guest's is its file's, and the modules that it has loaded. ``memory:NAME`` is the kernel as it lies in a running guest's memory: of Linux with what it knows
-    of its own symbols (its file is not looked at), of Darwin with the extensions that are loaded.
+    A guest's is its file's, and the modules that it has loaded. ``memory:NAME`` is the kernel as it lies
+    in a running guest's memory: of Linux with what it knows of its own symbols (its file is not looked
+    at), of Darwin with the extensions that are loaded.
     Functions of a file without symbols are guessed, and marked so.
     """
     if what.startswith("memory:"):

@@ -14,8 +14,8 @@ from kgdbpatch.errors import BadImage
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.image.loaded import ModuleImage
-    from kgdbpatch.personality.base import Module, ModuleIdentity, Modules, Personality
     from kgdbpatch.patch.site_checker import SiteChecker
+    from kgdbpatch.personality.base import Module, ModuleIdentity, Modules, Personality
 
 __all__ = ["ModuleImages", "ModuleList"]
 
@@ -69,9 +69,10 @@ class _Known(NamedTuple):
 
 
 class ModuleImages:
-    """The images of a running ``kernel`` and its modules; ``words(address, count)`` reads code, patches undone.
+    """The images of a running ``kernel`` and its modules.
 
-    What was made of a module is kept as long as that stays loaded.
+    ``words(address, count)`` reads code, patches undone. What was made of a module is kept as long as that
+    stays loaded.
     """
 
     def __init__(

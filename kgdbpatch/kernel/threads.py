@@ -38,13 +38,6 @@ class Threads:
         found = self._personality.to_physical(self._image, address)
         return self._modules.physical(address) if found is None else found
 
-    def module(self, address: int) -> ModuleIdentity | None:
-        """Return the module whose code an address is in now; None for the kernel itself."""
-        if self._personality.to_physical(self._image, address) is not None:
-            return None
-        module = self._modules.at(address)
-        return None if module is None else module.identity
-
     def loaded(self) -> frozenset[ModuleIdentity]:
         """Return the modules that the kernel has now."""
         return self._modules.loaded()

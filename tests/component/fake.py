@@ -69,9 +69,6 @@ class Flat:
     def to_physical(self, address: int) -> int | None:
         return address if address < self._end else None
 
-    def module(self, address: int) -> ModuleIdentity | None:
-        return None
-
     def loaded(self) -> frozenset[ModuleIdentity]:
         return frozenset()
 

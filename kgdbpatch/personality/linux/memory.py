@@ -40,7 +40,9 @@ class KernelMemory:
             return address - self._base
         if not 0 <= address < 1 << 32:
             return None
-        (frame,) = frames(self._read, self._directory, self._base, Window(address & -PAGE, (address | PAGE - 1) + 1))
+        (frame,) = frames(
+            self._read, self._directory, self._base, Window(address & -PAGE, (address | PAGE - 1) + 1)
+        )
         return None if not frame else int(frame) | address & PAGE - 1
 
     def read(self, address: int, size: int) -> bytes:

@@ -30,7 +30,12 @@ Addresses = npt.NDArray[np.int64]
 
 
 def module_tables(
-    code: Window, words: npt.NDArray[np.uint32], data: Iterable[tuple[int, bytes]], *, distances: bool, at: int
+    code: Window,
+    words: npt.NDArray[np.uint32],
+    data: Iterable[tuple[int, bytes]],
+    *,
+    distances: bool,
+    at: int,
 ) -> list[Section]:
     """Return sections with the tables of a module whose ``code`` has ``words``, called as Linux calls them.
 
@@ -45,8 +50,8 @@ def module_tables(
         inside = _inside(code, raw & 0xFFFF_FFFF)
         places.append((raw & 0xFFFF_FFFF)[inside])
         found = (raw + own if distances else raw) & 0xFFFF_FFFF
-        both = _inside(code, found)
-        both = np.flatnonzero(both[:-1] & both[1:])
+        good = _inside(code, found)
+        both = np.flatnonzero(good[:-1] & good[1:])
         pairs.append(np.stack((found[both], found[both + 1]), axis=1))
     named, two = np.unique(np.concatenate(places)), np.unique(np.concatenate(pairs), axis=0)
     kind = words & np.uint32(_OPCODE)

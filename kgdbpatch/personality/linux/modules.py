@@ -96,15 +96,13 @@ class LinuxModules:
         return list(found.values())
 
     def _links(self, head: int) -> Iterator[int]:
-        before, at = head, self._memory.word(head)
+        """Yield the links of the list in their order, which holds while the kernel changes it (RCU)."""
+        at = self._memory.word(head)
         for _ in range(_MOST):
             if at == head:
                 return
-            following, back = (self._memory.word(at + offset) for offset in (0, 4))
-            if back != before:
-                raise self._bad(f"what is at 0x{at:08x} does not lead back")
             yield at
-            before, at = at, following
+            at = self._memory.word(at)
         raise self._bad("it has no end")
 
     def _module(self, start: int) -> _Found | None:
@@ -165,7 +163,7 @@ class LinuxModules:
         return _Found(module, words, (piece, *others), tuple(symbols))
 
     def _code_end(self, words: Sequence[int], piece: Window, code: Sequence[Symbol]) -> int:
-        """Return the end of the code that a piece begins with: the least size said that holds all functions."""
+        """Return the end of the code in a piece: by the least size said that holds all functions."""
         least = max(symbol.address + max(symbol.size, 4) for symbol in code) - piece.start
         sizes = {
             size
