@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.kernel.planner import Planner
     from kgdbpatch.patch.plan import Payload, Plan
     from kgdbpatch.patch.site_checker import SiteChecker
+    from kgdbpatch.personality.base import Module
 
 __all__ = ["Kernel"]
 
@@ -33,6 +34,7 @@ Patches = list[Patch]
 Rows = list[PatchRow]
 Functions = list[Function]
 Extensions = list["Extension"]
+LoadedModules = list["Module"]
 Code = list[tuple[int, int, str]]
 
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
@@ -217,6 +219,10 @@ class Kernel(RunningGuest):
             for patch_id, (_, plan) in zip(ids, planned, strict=True)
         )
         return Batch(patches, tuple(refused), round(pause * 1e6))
+
+    def modules(self) -> LoadedModules:
+        """Return the modules that a Linux kernel has loaded; the guest is not stopped."""
+        return [*self._text.modules.all()]
 
     def extensions(self) -> Extensions:
         """Return the extensions that a Darwin kernel has loaded; the guest is stopped meanwhile."""

@@ -55,8 +55,8 @@ class RunningText:
         self._machine, self._personality, self._image = machine, personality, image
         self._cpu = on or cpu.of_model(image.model)
         self._held: _Undone | None = None
-        self._modules = ModuleList(personality, image, lambda at, size: machine.ram.read(at, size))
-        self.images = ModuleImages(self._modules, personality, image, self.words)
+        self.modules = ModuleList(personality, image, lambda at, size: machine.ram.read(at, size))
+        self.images = ModuleImages(self.modules, personality, image, self.words)
 
     @property
     def _ram(self) -> Traced:
@@ -92,7 +92,7 @@ class RunningText:
         return self._personality.to_physical(self._image, address)
 
     def _arena(self, header: Header) -> Arena:
-        return Arena(self._ram, header.arena, self._modules.loaded)
+        return Arena(self._ram, header.arena, self.modules.loaded)
 
     def raw_words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return words as they are now; raise `Refused` (rule ``memory``) where nothing is wired."""
@@ -107,7 +107,7 @@ class RunningText:
         """Return words of what the kernel maps page by page; as `raw_words`."""
         words, end = np.zeros(count, np.uint32), address + 4 * count
         for at in (address, *range((address | _PAGE - 1) + 1, end, _PAGE)):
-            physical, size = self._modules.physical(at), min((at | _PAGE - 1) + 1, end) - at
+            physical, size = self.modules.physical(at), min((at | _PAGE - 1) + 1, end) - at
             if physical is None or physical + size > self._ram.size:
                 raise Refused("memory", f"0x{at:08x} is not wired kernel memory", at)
             first = (at - address) // 4

@@ -64,13 +64,14 @@ class Flat:
 
     def __init__(self, end: int) -> None:
         self._end = end
+        self.modules: set[ModuleIdentity] = set()  # that are loaded
         self.dead: set[int] = set()  # places in stacks that no thread comes back to
 
     def to_physical(self, address: int) -> int | None:
         return address if address < self._end else None
 
     def loaded(self) -> frozenset[ModuleIdentity]:
-        return frozenset()
+        return frozenset(self.modules)
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         return [pc for at, pc in contexts if at not in self.dead]

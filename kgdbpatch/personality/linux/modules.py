@@ -97,13 +97,15 @@ class LinuxModules:
 
     def _links(self, head: int) -> Iterator[int]:
         """Yield the links of the list in their order, which holds while the kernel changes it (RCU)."""
-        at = self._memory.word(head)
-        for _ in range(_MOST):
-            if at == head:
-                return
+        at, seen = self._memory.word(head), {head}
+        while at not in seen:
+            if len(seen) == _MOST:
+                break
+            seen.add(at)
             yield at
             at = self._memory.word(at)
-        raise self._bad("it has no end")
+        if at != head:
+            raise self._bad("it has no end")
 
     def _module(self, start: int) -> _Found | None:
         """Return the module with the structure at an address; None for one that has no code, or none yet."""
