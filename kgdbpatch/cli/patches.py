@@ -18,6 +18,7 @@ from kgdbpatch.errors import ComponentDamaged, DeadKernel, Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
+    from kgdbpatch.image import Image
     from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.request import PatchRequest
@@ -29,8 +30,8 @@ _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "tr
 __all__ = ["apply", "list_patches", "remove", "verify"]
 
 
-def _place(kernel: Kernel, address: int) -> str:
-    return f"{kernel.image.symbolize(address)} ({hexadecimal(address)})"
+def _place(image: Image, address: int) -> str:
+    return f"{image.symbolize(address)} ({hexadecimal(address)})"
 
 
 def apply(
@@ -134,9 +135,9 @@ def _left_out(kernel: Kernel, refusals: Sequence[Refused]) -> list[str]:
     by_rule: dict[str, list[Refused]] = {}
     for refused in refusals:
         by_rule.setdefault(refused.rule, []).append(refused)
-    lines = []
+    lines, image = [], kernel.image
     for rule, group in sorted(by_rule.items(), key=lambda item: -len(item[1])):
-        names = [kernel.image.symbolize(one.address) for one in group[:_NAMED] if one.address is not None]
+        names = [image.symbolize(one.address) for one in group[:_NAMED] if one.address is not None]
         more = ", …" if len(group) > _NAMED else ""
         lines.append(f"{len(group)} by rule '{rule}' ({', '.join(names)}{more}): {group[0]}")
     return lines
@@ -144,13 +145,13 @@ def _left_out(kernel: Kernel, refusals: Sequence[Refused]) -> list[str]:
 
 def _symbolize(kernel: Kernel) -> Callable[[int], str]:
     """Return what names the kernel's addresses, and those of the patches' own code."""
-    pieces = kernel.code_of_patches()
+    pieces, image = kernel.code_of_patches(), kernel.image
 
     def symbolize(address: int) -> str:
         for start, end, name in pieces:
             if start <= address < end:
                 return f"{name}+0x{address - start:x}" if address > start else name
-        return kernel.image.symbolize(address)
+        return image.symbolize(address)
 
     return symbolize
 
@@ -178,7 +179,7 @@ def _show_applied(
         json_line(with_symbols(record, _symbolize(kernel)))
         return
     what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
-    print(f"{what} at {_place(kernel, patch.site)}, body at {hexadecimal(patch.body)}")
+    print(f"{what} at {_place(kernel.image, patch.site)}, body at {hexadecimal(patch.body)}")
     through = (
         f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
     )
@@ -207,12 +208,13 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
         for patch in patches:
             json_line({**with_symbols(patch, symbolize), **_lost(patch)})
         return
+    image = kernel.image
     table(
         ("ID", "SITE", "STATE", "ENTRY", "HITS"),
         [
             (
                 p["id"],
-                _lost(p).get("symbol") or _place(kernel, p["site"]),
+                _lost(p).get("symbol") or _place(image, p["site"]),
                 p["state"] + ", forced" * bool(p["forced"]),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
@@ -312,7 +314,8 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
         elif found.ok:
             print(f"the text is the image's; words patched: {found.patched}")
         else:
-            places = ", ".join(_place(kernel, at) for at in found.mismatched[:8])
+            image = kernel.image
+            places = ", ".join(_place(image, at) for at in found.mismatched[:8])
             print(f"{len(found.mismatched)} words differ: {places}")
         for change in () if as_json else found.kernel_changes:
             print(f"{change.text} ({hexadecimal(change.address)})")

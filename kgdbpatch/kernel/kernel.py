@@ -192,7 +192,8 @@ class Kernel(RunningGuest):
         def change(header: Header, basis: bytes) -> Batch:
             planner = self._planner(header, request)
             payload = planner.payload(request)
-            wanted = [(self.resolve(site), payload) for site in chosen]
+            resolve = self.image.resolve
+            wanted = [(site if isinstance(site, int) else resolve(site), payload) for site in chosen]
             return self._put_in(header, basis, planner, wanted, progress)
 
         return self._change(change)

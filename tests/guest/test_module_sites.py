@@ -1,4 +1,4 @@
-"""Functions of modules are patched while they are loaded and unloaded, in a kernel as distributions have it."""
+"""Functions of modules are patched while they are loaded and unloaded, in a kernel as distributions do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .test_modules import obeyed
 pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
 
 COUNT = PatchRequest(count=True)
-ROUNDS = 40
+ROUNDS = 20
 TOLD = re.compile(r"counter: (\d+) calls")
 
 
@@ -141,7 +141,8 @@ def test_a_payload_rests_on_no_module(kernel: Kernel) -> None:
 
 def test_c_code_runs_in_a_module(kernel: Kernel) -> None:
     obeyed(kernel, "insmod /lib/counter.ko")
-    source = 'int _printk(const char *, ...);\nvoid probe(unsigned long at) { if (at % 64 == 0) _printk("at %lu\\n", at); }'
+    source = """int _printk(const char *, ...);
+    void probe(unsigned long at) { if (at % 64 == 0) _printk("at %lu\\n", at); }"""
     position = kernel.log.position()
     with kernel.patch("counter:counter_tick", c=source):
         numbers = [int(kernel.log.wait(r"^at (\d+)$", since=position, deadline=60).message.split()[1])]

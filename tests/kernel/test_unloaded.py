@@ -164,4 +164,3 @@ def test_modules_are_numbered(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> 
     guest.apply("leaf3")
     assert guest.states[5] == "active"
     assert {record.module for record in guest.records} == {"leafy", None}
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from component.fake import FakeRam
@@ -99,8 +100,7 @@ class Loaded:
 
     def link(self, *links: int) -> None:
         """Let the list of modules be this."""
-        chain = (HEAD, *links, HEAD)
-        for at, following in zip(chain, chain[1:], strict=False):
+        for at, following in pairwise((HEAD, *links, HEAD)):
             self.write(at, words(following))
 
     def _tables(self, at: int) -> bytes:
@@ -136,7 +136,9 @@ class Loaded:
         self.write(self.structure, self._structure(len(names), symtab, strtab, typetab))
 
     def _structure(self, count: int, symtab: int, strtab: int, typetab: int) -> bytes:
-        head = words(self.state, 0, 0) + b"one".ljust(60, b"\0") + words(KERNEL + 0x8000, 0, 7, KERNEL + 0x9000)
+        head = (
+            words(self.state, 0, 0) + b"one".ljust(60, b"\0") + words(KERNEL + 0x8000, 0, 7, KERNEL + 0x9000)
+        )
         size, all_of_it, tree = len(_CODE) * 4, PAGE + 2 * PAGE, words(self.structure, *[0] * 6)
         description = self.structure + 0x300  # where something points at; nothing is there
         if self.layout == "2.6":

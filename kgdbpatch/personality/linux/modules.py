@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,20 +81,25 @@ class LinuxModules:
         return BadImage(self._image.path, reason)
 
     def _walk(self) -> list[_Found]:
-        heads = {symbol.address for symbol in self._image.symbols.called(_HEAD)}
-        if len(heads) != 1:
-            return []
-        (head,) = heads
-        if self._memory.word(head) == head or not self._understood():
+        if all(self._memory.word(head) == head for head in self._heads) or not self._understood():
             return []
         found: dict[int, _Found] = {}
-        for link in self._links(head):
-            start = link - _LINK
-            one = self._module(start)
-            if one is not None:
-                found[start] = one
+        for head in self._heads:
+            try:
+                found |= self._on_list(head)
+            except (BadImage, MemoryFault):
+                if len(self._heads) == 1:  # of several the others are something else
+                    raise
         self._known = found
         return list(found.values())
+
+    def _on_list(self, head: int) -> dict[int, _Found]:
+        modules = ((link - _LINK, self._module(link - _LINK)) for link in self._links(head))
+        return {start: module for start, module in modules if module is not None}
+
+    @cached_property
+    def _heads(self) -> tuple[int, ...]:
+        return tuple({symbol.address for symbol in self._image.symbols.called(_HEAD)})
 
     def _links(self, head: int) -> Iterator[int]:
         """Yield the links of the list in their order, which holds while the kernel changes it (RCU)."""
