@@ -208,13 +208,13 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
         for patch in patches:
             json_line({**with_symbols(patch, symbolize), **_lost(patch)})
         return
-    image = kernel.image
+    known = kernel.image
     table(
         ("ID", "SITE", "STATE", "ENTRY", "HITS"),
         [
             (
                 p["id"],
-                _lost(p).get("symbol") or _place(image, p["site"]),
+                _lost(p).get("symbol") or _place(known, p["site"]),
                 p["state"] + ", forced" * bool(p["forced"]),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
@@ -314,8 +314,8 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
         elif found.ok:
             print(f"the text is the image's; words patched: {found.patched}")
         else:
-            image = kernel.image
-            places = ", ".join(_place(image, at) for at in found.mismatched[:8])
+            known = kernel.image
+            places = ", ".join(_place(known, at) for at in found.mismatched[:8])
             print(f"{len(found.mismatched)} words differ: {places}")
         for change in () if as_json else found.kernel_changes:
             print(f"{change.text} ({hexadecimal(change.address)})")

@@ -17,7 +17,7 @@ from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import Bats, Op, State
-from kgdbpatch.component.modules import Sites
+from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
@@ -253,7 +253,7 @@ class ComponentClient:
             if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
         used = arena.table().raw
-        sites = Sites(self._guest.ram, arena.plan, used, (plan for _, plan in plans), self._personality)
+        sites = ModuleSites(self._guest.ram, arena.plan, used, (plan for _, plan in plans), self._personality)
         table_entries = records(ordered, ids, self._personality.to_physical, sites.number)
         spans = list(runs([slot for slot, _ in ordered]))
         next_id, slots = (

@@ -201,7 +201,7 @@ TRAP = np.dtype(_words("site", "body"))  # of the hash table (patch/trap.py)
 
 JOURNAL = np.dtype(_words("start", "end"))  # physical; start: a cache line, with the caches flushed in it
 
-MODULE = np.dtype([("name", "S64"), *_words("start", "end", "frames", "pad")])  # as `ModuleIdentity` has it
+MODULE = np.dtype([("name", "S64"), *_words("start", "end", "frames", "pad")])  # as `ModuleId` has it
 
 BASELINE = np.dtype(_words("address", "word"))
 

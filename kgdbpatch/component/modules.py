@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.errors import Outdated, Refused
-from kgdbpatch.personality.base import ArenaPlan, ModuleIdentity
+from kgdbpatch.personality.base import ArenaPlan, ModuleId
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Personality
     from kgdbpatch.patch.plan import Plan
 
-__all__ = ["Known", "Loaded", "Sites", "known"]
+__all__ = ["Known", "Loaded", "ModuleSites", "known"]
 
-Loaded = Callable[[], Collection[ModuleIdentity]]
+Loaded = Callable[[], Collection[ModuleId]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def _at(plan: ArenaPlan, number: int) -> int:
     return plan.physical + layout.MODULES_OFFSET + number * layout.MODULE.itemsize
 
 
-def _entry(ram: Readable, plan: ArenaPlan, number: int) -> ModuleIdentity:
+def _entry(ram: Readable, plan: ArenaPlan, number: int) -> ModuleId:
     raw = np.frombuffer(ram.read(_at(plan, number), layout.MODULE.itemsize), layout.MODULE)[0]
     name = bytes(raw["name"]).decode(errors="replace")
     return name, int(raw["start"]), int(raw["end"]), int(raw["frames"])
@@ -57,7 +57,7 @@ def _numbers(records: npt.NDArray[np.void]) -> list[int]:
     return sorted(set(numbers.tolist()) - {0}) if numbers.any() else []
 
 
-class Sites:
+class ModuleSites:
     """The modules that the sites of plans are in, as the kernel has them now.
 
     ``records`` are the table's entries in use.
@@ -75,7 +75,7 @@ class Sites:
         self._modules = _inside([one.site for one in plans], system.loaded())
         taken = {_entry(ram, plan, number): number for number in _numbers(records)} if self._modules else {}
         free = (number for number in range(1, layout.MODULES + 1) if number not in taken.values())
-        self._numbers: dict[ModuleIdentity, int] = {}
+        self._numbers: dict[ModuleId, int] = {}
         self.entries: list[tuple[int, bytes]] = []  # what to write, and where
         for module in dict.fromkeys(self._modules.values()):
             number = taken.get(module) or next(free, 0)
@@ -91,15 +91,15 @@ class Sites:
 
     def check(self) -> None:
         """Raise `Outdated` when a module that a site is in was unloaded; the guest is stopped."""
-        gone = self._numbers.keys() - self._loaded() if self._numbers else set[ModuleIdentity]()
+        gone = self._numbers.keys() - self._loaded() if self._numbers else set[ModuleId]()
         for name, *_ in gone:
             raise Outdated(f"the module {name} was unloaded; what was planned for it is outdated")
 
 
-def _inside(sites: Iterable[int], loaded: Collection[ModuleIdentity]) -> dict[int, ModuleIdentity]:
+def _inside(sites: Iterable[int], loaded: Collection[ModuleId]) -> dict[int, ModuleId]:
     """Return the modules that sites are in, by site; those of the kernel itself are left out."""
     modules = sorted(loaded, key=lambda module: module[1])
-    starts, found = [start for _, start, _, _ in modules], dict[int, ModuleIdentity]()
+    starts, found = [start for _, start, _, _ in modules], dict[int, ModuleId]()
     for site in sites if modules else ():
         index = bisect_right(starts, site) - 1
         if index >= 0 and site < modules[index][2]:
@@ -107,6 +107,6 @@ def _inside(sites: Iterable[int], loaded: Collection[ModuleIdentity]) -> dict[in
     return found
 
 
-def _packed(module: ModuleIdentity) -> bytes:
+def _packed(module: ModuleId) -> bytes:
     name, start, end, frames = module
     return np.array([(name.encode(), start, end, frames, 0)], layout.MODULE).tobytes()

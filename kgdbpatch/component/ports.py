@@ -249,7 +249,7 @@ class Personality(Protocol):
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, a module's code included, or None."""
 
-    def loaded(self) -> frozenset[base.ModuleIdentity]:
+    def loaded(self) -> frozenset[base.ModuleId]:
         """Return the modules that the kernel has now."""
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:

@@ -212,7 +212,7 @@ def _load(path: str) -> Image:
 
 def _with_modules(record: runtime.GuestRecord, image: Image) -> Image:
     """Return a running guest's image with the modules that it has loaded."""
-    from kgdbpatch.kernel.modules import ModuleList
+    from kgdbpatch.kernel.module_list import ModuleList
     from kgdbpatch.vm.qemu import Qemu
 
     qemu = Qemu.of(record)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,56 +13,21 @@ from kgdbpatch.errors import BadImage
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.image.loaded import ModuleImage
+    from kgdbpatch.kernel.module_list import ModuleList
     from kgdbpatch.patch.site_checker import SiteChecker
-    from kgdbpatch.personality.base import Module, ModuleIdentity, Modules, Personality
+    from kgdbpatch.personality.base import Module, ModuleId, Personality
 
-__all__ = ["ModuleImages", "ModuleList"]
+__all__ = ["ModuleImages"]
 
 _TRIES = 8  # at reading modules while they come and go
 
 Words = npt.NDArray[np.uint32]
 
 
-class ModuleList:
-    """The list of modules, read anew whenever it is asked; the guest need not stand still.
-
-    ``read(physical, size)`` reads its memory.
-    """
-
-    def __init__(self, personality: Personality, image: Image, read: Callable[[int, int], bytes]) -> None:
-        self._personality, self._image, self._read = personality, image, read
-
-    @cached_property
-    def _finder(self) -> Modules | None:
-        return self._personality.modules(self._image, self._read)
-
-    def all(self) -> Sequence[Module]:
-        """Return the modules; raise `BadImage` when the list is damaged."""
-        return () if self._finder is None else self._finder.loaded()
-
-    def loaded(self) -> frozenset[ModuleIdentity]:
-        """Return what tells each of them from others, and from another load of the same."""
-        return frozenset(module.identity for module in self.all())
-
-    def at(self, address: int) -> Module | None:
-        """Return the module whose code an address is in."""
-        inside = (one for one in self.all() if one.code.start <= address < one.code.end)
-        return next(inside, None)
-
-    def physical(self, address: int) -> int | None:
-        """Return where the memory of a module is by an address in it, or None."""
-        return None if self._finder is None else self._finder.physical(address)
-
-    def image(self, module: Module, words: Callable[[int, int], Words]) -> ModuleImage:
-        """Return the image of one of `all`; raise `BadImage` when it was unloaded meanwhile."""
-        assert self._finder is not None, "there are no modules then"
-        return self._finder.image(module, words)
-
-
 class _Known(NamedTuple):
     """A module as it was looked at; ``checker`` is what judges its sites, from when that is asked for."""
 
-    identity: ModuleIdentity
+    id: ModuleId
     image: ModuleImage
     checkers: list[SiteChecker]
 
@@ -85,7 +49,7 @@ class ModuleImages:
         self._modules, self._personality, self._kernel, self._words = modules, personality, kernel, words
         self._known: dict[str, _Known] = {}
         self._image: Image = kernel
-        self._made_of: frozenset[ModuleIdentity] = frozenset()
+        self._made_of: frozenset[ModuleId] = frozenset()
 
     def image(self) -> Image:
         """Return the kernel's image: that of its file, or where modules are loaded one that knows them.
@@ -101,22 +65,22 @@ class ModuleImages:
 
     def _current(self) -> Image:
         found = {module.name: module for module in self._modules.all()}
-        identities = frozenset(module.identity for module in found.values())
+        ids = frozenset(module.id for module in found.values())
         if not found:
             return self._kernel
-        if identities != self._made_of:
-            from kgdbpatch.image.loaded import ModularImage
+        if ids != self._made_of:
+            from kgdbpatch.image.modular import ModularImage
 
             self._known = {name: self._look_at(module) for name, module in found.items()}
             self._image = ModularImage(self._kernel, [one.image for one in self._known.values()])
-            self._made_of = identities
+            self._made_of = ids
         return self._image
 
     def _look_at(self, module: Module) -> _Known:
         known = self._known.get(module.name)
-        if known is not None and known.identity == module.identity:
+        if known is not None and known.id == module.id:
             return known
-        return _Known(module.identity, self._modules.image(module, self._words), [])
+        return _Known(module.id, self._modules.image(module, self._words), [])
 
     def site_checker(self, own: SiteChecker) -> SiteChecker:
         """Return what judges sites, ``own`` being what does so for the kernel's."""

@@ -20,7 +20,8 @@ from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
-from kgdbpatch.kernel.modules import ModuleImages, ModuleList
+from kgdbpatch.kernel.module_list import ModuleList
+from kgdbpatch.kernel.modules import ModuleImages
 from kgdbpatch.kernel.removal import as_patch
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification

@@ -13,8 +13,8 @@ from kgdbpatch.component.holders import holders
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
 from kgdbpatch.image import Image
-from kgdbpatch.kernel.modules import ModuleList
-from kgdbpatch.personality.base import ModuleIdentity, Personality, Thread
+from kgdbpatch.kernel.module_list import ModuleList
+from kgdbpatch.personality.base import ModuleId, Personality, Thread
 from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.qemu import Qemu
 
@@ -38,7 +38,7 @@ class Threads:
         found = self._personality.to_physical(self._image, address)
         return self._modules.physical(address) if found is None else found
 
-    def loaded(self) -> frozenset[ModuleIdentity]:
+    def loaded(self) -> frozenset[ModuleId]:
         """Return the modules that the kernel has now."""
         return self._modules.loaded()
 

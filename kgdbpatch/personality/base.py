@@ -25,7 +25,7 @@ __all__ = [
     "Memory",
     "MemoryPlan",
     "Module",
-    "ModuleIdentity",
+    "ModuleId",
     "Modules",
     "Pager",
     "Personality",
@@ -155,12 +155,12 @@ class Module:
     live: bool
 
     @property
-    def identity(self) -> ModuleIdentity:
+    def id(self) -> ModuleId:
         """What tells it from others, and from itself when it was loaded another time."""
         return self.name, self.code.start, self.code.end, self.frames
 
 
-ModuleIdentity = tuple[str, int, int, int]  # name, start and end of the code, frames
+ModuleId = tuple[str, int, int, int]  # name, start and end of the code, frames
 
 
 class Modules(Protocol):

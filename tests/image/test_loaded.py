@@ -9,7 +9,8 @@ import pytest
 from kgdbpatch.errors import MemoryFault, Misuse, UnknownSymbol
 from kgdbpatch.image import Image, Section, Segment, Symbol
 from kgdbpatch.image.contents import Contents
-from kgdbpatch.image.loaded import ModularImage, ModuleImage, present
+from kgdbpatch.image.loaded import ModuleImage, present
+from kgdbpatch.image.modular import ModularImage
 
 KERNEL, FIRST, SECOND = 0xC000_0000, 0xBE00_0000, 0xBE10_0000
 SIZE = 0x40

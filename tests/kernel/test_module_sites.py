@@ -10,8 +10,9 @@ import pytest
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.image.contents import Contents
-from kgdbpatch.image.loaded import ModularImage, ModuleImage
+from kgdbpatch.image.loaded import ModuleImage
 from kgdbpatch.image.model import Section, Segment
+from kgdbpatch.image.modular import ModularImage
 from kgdbpatch.kernel import catalog, module_sites, offline
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.personality import detect

@@ -56,7 +56,7 @@ class Guest(Tiny):
     def load(self, frames: int = 1) -> None:
         self.ram.write(self.code.start, self.own)
         module = Module("leafy", self.code, frames, True)
-        self.loads.now, self.threads.modules = [module], {module.identity}
+        self.loads.now, self.threads.modules = [module], {module.id}
 
     def unload(self) -> None:
         self.loads.now, self.threads.modules = [], set()

@@ -76,8 +76,8 @@ def test_another_load_is_another_module(memory: Loaded) -> None:
     memory.map(CODE, 1)  # other pages
     memory.write(CODE, words(*[0x6000_0000] * 11))
     (after,) = modules(memory)
-    assert before.identity != after.identity
-    assert before.identity[:3] == after.identity[:3]
+    assert before.id != after.id
+    assert before.id[:3] == after.id[:3]
 
 
 @pytest.mark.parametrize(("state", "live"), [(0, True), (1, False), (2, False), (3, None)])

@@ -187,7 +187,7 @@ class LinuxModules:
 
         Raises `BadImage` when it is loaded no more.
         """
-        found = next((one for one in self._found() if one.module.identity == module.identity), None)
+        found = next((one for one in self._found() if one.module.id == module.id), None)
         if found is None:
             raise self._bad(f"the module {module.name} was unloaded")
         code, (piece, *others) = module.code, found.pieces
