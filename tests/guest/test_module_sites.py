@@ -21,6 +21,7 @@ from .test_modules import obeyed
 
 pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
 
+PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 COUNT = PatchRequest(count=True)
 ROUNDS = 20
 TOLD = re.compile(r"counter: (\d+) calls")
@@ -32,8 +33,7 @@ def states(kernel: Kernel) -> dict[int, PatchState]:
 
 def program(*arguments: str, code: int = 0) -> list[dict[str, object]]:
     """Run the command line; return the objects that it prints."""
-    command = [sys.executable, "-m", "kgdbpatch", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*PROGRAM, *arguments, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
