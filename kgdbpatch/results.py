@@ -12,14 +12,16 @@ class PatchState(StrEnum):
     """How an entry of the patch table stands.
 
     Unfinished: its apply was cut off before the splice. Retired: removed, but something still refers to its
-    memory. Damaged: the site holds neither its word nor the original one. Removed and dropped are
-    answers of a removal: out, or only its record gone.
+    memory. Damaged: the site holds neither its word nor the original one. Unloaded: the module that it was
+    in is loaded no more, and the patch went with it. Removed and dropped are answers of a removal: out, or
+    only its record gone.
     """
 
     UNFINISHED = "unfinished"
     ACTIVE = "active"
     RETIRED = "retired"
     DAMAGED = "damaged"
+    UNLOADED = "unloaded"
     REMOVED = "removed"
     DROPPED = "dropped"
 
@@ -74,7 +76,8 @@ class PatchRow:
 
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
     ``forced`` are the rules that it goes against.
-    ``held_by`` is for retired ones; it is empty when their memory is free by now.
+    ``held_by`` is for retired ones; it is empty when their memory is free by now. ``module`` is what the
+    site is or was in, None for the kernel itself.
     """
 
     id: int
@@ -85,6 +88,7 @@ class PatchRow:
     forced: tuple[str, ...] = ()
     held_by: tuple[Holder, ...] = ()
     skipped: int | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,11 @@ class Verification:
     """Whether the running text is its image plus the recorded patches.
 
     ``mismatched`` are the addresses where it is not. What the kernel has rewritten of what is its own
-    to rewrite (``kernel_changes``) is no mismatch.
+    to rewrite (``kernel_changes``) is no mismatch, nor are patches whose modules were ``unloaded``.
     """
 
     ok: bool
     patched: int
     mismatched: tuple[int, ...]
     kernel_changes: tuple[KernelChange, ...] = ()
+    unloaded: tuple[PatchRow, ...] = ()

@@ -53,7 +53,7 @@ def functions(ctx: typer.Context, incomplete: str) -> list[str]:
         return []
     try:
         image = catalog.open_image(str(kernel))
-        names = {function.name for function in image.functions}
+        names = {function.name for function in image.all_functions()}
     except (KgdbPatchError, OSError):
         return []
     prefix = image.symbol_prefix

@@ -185,7 +185,9 @@ def callgraph(
         raise Misuse("give a function, or --from and --to, or nothing")
     with progress(f"analysing {image}"):
         loaded = catalog.open_image(image)
-        graph = analyses.call_graph(loaded)
+        named = function or source
+        part = loaded if named is None else loaded.part_at(loaded.resolve(named))
+        graph = analyses.call_graph(part)
     calls, functions = list(graph.calls), [*graph.functions, *graph.objects]
     if source is not None and target is not None:
         calls = _chain(loaded, graph, source, target)

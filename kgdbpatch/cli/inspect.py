@@ -50,7 +50,7 @@ def functions(
 
     with progress(f"reading {image}"):
         loaded = catalog.open_image(image)
-        found = loaded.functions if pattern is None else matching(loaded, pattern)
+        found = loaded.all_functions() if pattern is None else matching(loaded, pattern)
     if as_json:
         for f in found:
             guessed = {"guessed": True} if f.guessed else {}

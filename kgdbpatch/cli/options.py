@@ -79,8 +79,10 @@ def attach(name: str, image: Path | None, wait: float = 10.0, *, dead: bool = Fa
 
         kernel = Kernel.attach(name, image=image, wait=wait, dead=dead)
     try:
-        with naming(kernel.image):
-            yield kernel
+        yield kernel
+    except KgdbPatchError as error:
+        error.symbolize = lambda address: kernel.image.symbolize(address)
+        raise
     finally:
         kernel.close()
 

@@ -18,9 +18,11 @@ from kgdbpatch.errors import ComponentDamaged, DeadKernel, Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
 
 if TYPE_CHECKING:
+    from kgdbpatch.image import Image
     from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.plan import Plan
 from kgdbpatch.patch.request import PatchRequest
+from kgdbpatch.results import PatchState
 
 _NAMED = 5  # sites of a rule that are named
 _TOLD = ("site", "entry", "springboard", "saved", "body_words", "forced", "guarded", "warnings")
@@ -29,8 +31,8 @@ _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "tr
 __all__ = ["apply", "list_patches", "remove", "verify"]
 
 
-def _place(kernel: Kernel, address: int) -> str:
-    return f"{kernel.image.symbolize(address)} ({hexadecimal(address)})"
+def _place(image: Image, address: int) -> str:
+    return f"{image.symbolize(address)} ({hexadecimal(address)})"
 
 
 def apply(
@@ -66,6 +68,7 @@ def apply(
     are: at a function's first instruction its parameters are that function's arguments.
     Assembler is GNU's. Names of the kernel may be used in both. A SITE with * ? or [ is a glob:
     the first instruction of every function of such a name, all in one stop of the guest.
+    Functions of loaded modules are sites too: func, module:func or 'func [module]'.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"
@@ -128,9 +131,9 @@ def _left_out(kernel: Kernel, refusals: Sequence[Refused]) -> list[str]:
     by_rule: dict[str, list[Refused]] = {}
     for refused in refusals:
         by_rule.setdefault(refused.rule, []).append(refused)
-    lines = []
+    lines, image = [], kernel.image
     for rule, group in sorted(by_rule.items(), key=lambda item: -len(item[1])):
-        names = [kernel.image.symbolize(one.address) for one in group[:_NAMED] if one.address is not None]
+        names = [image.symbolize(one.address) for one in group[:_NAMED] if one.address is not None]
         more = ", …" if len(group) > _NAMED else ""
         lines.append(f"{len(group)} by rule '{rule}' ({', '.join(names)}{more}): {group[0]}")
     return lines
@@ -138,13 +141,13 @@ def _left_out(kernel: Kernel, refusals: Sequence[Refused]) -> list[str]:
 
 def _symbolize(kernel: Kernel) -> Callable[[int], str]:
     """Return what names the kernel's addresses, and those of the patches' own code."""
-    pieces = kernel.code_of_patches()
+    pieces, image = kernel.code_of_patches(), kernel.image
 
     def symbolize(address: int) -> str:
         for start, end, name in pieces:
             if start <= address < end:
                 return f"{name}+0x{address - start:x}" if address > start else name
-        return kernel.image.symbolize(address)
+        return image.symbolize(address)
 
     return symbolize
 
@@ -161,7 +164,7 @@ def _show_applied(
         json_line(with_symbols(record, _symbolize(kernel)))
         return
     what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
-    print(f"{what} at {_place(kernel, patch.site)}, body at {hexadecimal(patch.body)}")
+    print(f"{what} at {_place(kernel.image, patch.site)}, body at {hexadecimal(patch.body)}")
     through = (
         f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
     )
@@ -172,18 +175,31 @@ def _show_applied(
         print("guarded: a thread inside the payload passes the site without running it again")
 
 
+def _lost(patch: dict[str, Any]) -> dict[str, str]:
+    """Return how to call the site of a patch whose module was unloaded: others may be there by now."""
+    if patch["state"] != PatchState.UNLOADED:
+        return {}
+    return {"symbol": f"{hexadecimal(patch['site'])} [{patch['module']}]"}
+
+
+def _unloaded(patch_id: int, module: str | None) -> str:
+    told = f"patch {patch_id} went with its module: '{module}' was unloaded"
+    return f"{told} ('kgdbpatch remove' gives its memory back)"
+
+
 def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         symbolize = _symbolize(kernel)
         for patch in patches:
-            json_line(with_symbols(patch, symbolize))
+            json_line({**with_symbols(patch, symbolize), **_lost(patch)})
         return
+    known = kernel.image
     table(
         ("ID", "SITE", "STATE", "ENTRY", "HITS"),
         [
             (
                 p["id"],
-                _place(kernel, p["site"]),
+                _lost(p).get("symbol") or _place(known, p["site"]),
                 p["state"] + ", forced" * bool(p["forced"]),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
@@ -192,6 +208,8 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
         ],
     )
     for patch in patches:
+        if patch["state"] == PatchState.UNLOADED:
+            print(_unloaded(patch["id"], patch["module"]))
         if patch["skipped"]:
             print(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
         for holder in patch["held_by"]:
@@ -266,7 +284,8 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
     """Compare the running text with its file and the patches.
 
     The guest is not stopped. Exits with 3 when they differ. What the kernel itself has rewritten of
-    its own (jump labels, static calls, ftrace, feature fix-ups) is told by name and is no difference.
+    its own (jump labels, static calls, ftrace, feature fix-ups) is told by name and is no difference; so are
+    patches whose module was unloaded.
 
     \b
     Example:
@@ -280,9 +299,12 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
         elif found.ok:
             print(f"the text is the image's; words patched: {found.patched}")
         else:
-            places = ", ".join(_place(kernel, at) for at in found.mismatched[:8])
+            known = kernel.image
+            places = ", ".join(_place(known, at) for at in found.mismatched[:8])
             print(f"{len(found.mismatched)} words differ: {places}")
         for change in () if as_json else found.kernel_changes:
             print(f"{change.text} ({hexadecimal(change.address)})")
+        for patch in () if as_json else found.unloaded:
+            print(_unloaded(patch.id, patch.module))
         if not found.ok:
             raise typer.Exit(Refused.exit_code)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
+from kgdbpatch.component.modules import Known, Loaded, known
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
 from kgdbpatch.isa import encode
@@ -105,10 +106,13 @@ def _header(data: bytes, baseline: bytes) -> Header:
 
 
 class Arena:
-    """The arena that ``plan`` describes, read through the guest's mapped RAM."""
+    """The arena that ``plan`` describes, read through the guest's mapped RAM.
 
-    def __init__(self, ram: Readable, plan: ArenaPlan) -> None:
-        self._ram, self.plan = ram, plan
+    ``loaded`` returns the modules that the kernel has now.
+    """
+
+    def __init__(self, ram: Readable, plan: ArenaPlan, loaded: Loaded = frozenset) -> None:
+        self._ram, self.plan, self._loaded = ram, plan, loaded
 
     @classmethod
     def header(cls, ram: Readable, physical: int) -> Header | None:
@@ -168,7 +172,10 @@ class Arena:
         ]
 
     def basis(self) -> bytes:
-        """Return all that plans are made from, less what patches count: header, records, trapped sites."""
+        """Return all that plans are made from, less what patches count: header, records, trapped sites.
+
+        And which of the modules that have patches are loaded no more.
+        """
         physical = self.plan.physical
         header = self._ram.read(physical, layout.HEADER.itemsize)
         count = _word(header, "slots")
@@ -176,7 +183,12 @@ class Arena:
         counters = [field_offset(name, layout.RECORD) // 4 for name in ("hits", "exits")]
         kept = np.delete(records.reshape(count, layout.RECORD.itemsize // 4), counters, axis=1)
         size = layout.TRAP_ENTRIES * layout.TRAP.itemsize
-        return header + kept.tobytes() + self._ram.read(physical + layout.TRAPS_OFFSET, size)
+        traps = self._ram.read(physical + layout.TRAPS_OFFSET, size)
+        gone = self._modules(records.view(layout.RECORD)).gone
+        return header + kept.tobytes() + traps + bytes(sorted(gone))
+
+    def _modules(self, records: npt.NDArray[np.void]) -> Known:
+        return known(self._ram, self.plan, records[records["state"] != State.FREE], self._loaded)
 
     def check(self, basis: bytes) -> None:
         """Raise `Outdated` unless plans made from ``basis`` are good; the guest is stopped."""
@@ -196,7 +208,7 @@ class Arena:
         slots = np.flatnonzero(wanted)
         raw = live[slots]  # a copy: the guest goes on counting
         words = self._words(raw["site_physical"].astype(np.int64))
-        return Table(raw, slots, words)
+        return Table(raw, slots, words, self._modules(raw))
 
     @property
     def any_retired(self) -> bool:

@@ -17,6 +17,7 @@ from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import Bats, Op, State
+from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
@@ -64,7 +65,7 @@ class ComponentClient:
 
     def arena(self, plan: ArenaPlan) -> Arena:
         """Return the arena at ``plan``, for reading."""
-        return Arena(self._guest.ram, plan)
+        return Arena(self._guest.ram, plan, self._personality.loaded)
 
     @contextmanager
     def stop(self, arena: ArenaPlan, *, anywhere: bool = False) -> Iterator[Stop]:
@@ -251,7 +252,9 @@ class ComponentClient:
             for _, plan in ordered
             if plan.springboard is not None and not arena.in_tails(plan.springboard)
         )
-        table_entries = records(ordered, ids, self._personality.to_physical)
+        used = arena.table().raw
+        sites = ModuleSites(self._guest.ram, arena.plan, used, (plan for _, plan in plans), self._personality)
+        table_entries = records(ordered, ids, self._personality.to_physical, sites.number)
         spans = list(runs([slot for slot, _ in ordered]))
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
@@ -269,7 +272,8 @@ class ComponentClient:
         retired = arena.any_retired
         with self.stop(header.arena, anywhere=not retired) as stop:
             arena.check(basis)
-            for at, code in (*bodies, *boards):
+            sites.check()
+            for at, code in (*bodies, *boards, *sites.entries):
                 stop.write(at, code)
             done = 0
             for first, count in spans:
@@ -297,14 +301,15 @@ class ComponentClient:
     def remove(self, header: Header, table: Table, ids: set[int], basis: bytes | None = None) -> list[int]:
         """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
 
-        ``basis`` as for `apply`, also `Outdated`. Of damaged ones the record is dropped and the site left
-        alone. Retired patches of earlier removals are collected on the way. Raises `Refused` (rule
-        ``expected``) when a site holds neither the splice nor the original word by now; it says what is
-        out.
+        ``basis`` as for `apply`, also `Outdated`. Of damaged ones, and those whose module was unloaded,
+        the record is dropped and the site left alone. Retired patches of earlier removals are collected
+        on the way. Raises `Refused` (rule ``expected``) when a site holds neither the splice nor the
+        original word by now; it says what is out.
         """
         arena = self.arena(header.arena)
         basis = arena.basis() if basis is None else basis
-        damaged = table.states == STATES.index(PatchState.DAMAGED)
+        lost = [STATES.index(state) for state in (PatchState.DAMAGED, PatchState.UNLOADED)]
+        damaged = np.isin(table.states, lost)
         chosen = np.isin(table.raw["id"], list(ids)) & (table.raw["state"] != State.RETIRED)
         orders = [
             Command(Op.STORE, arena.slot(slot), State.RETIRED)

@@ -35,6 +35,9 @@ __all__ = [
     "KERNEL_CALL_OFFSET",
     "MAGIC",
     "MAX_COMMANDS",
+    "MODULE",
+    "MODULES",
+    "MODULES_OFFSET",
     "NO_BAT",
     "PAGE",
     "QUICK",
@@ -59,7 +62,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 11
+VERSION = 12
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -80,6 +83,8 @@ BASELINE_OFFSET = 0x50000
 BASELINE_ENTRIES = 0x8000
 TRAPS_OFFSET = 0x90000  # a multiple of 64 KiB
 TRAP_ENTRIES = 0x4000  # the last one stays empty
+MODULES_OFFSET = 0xB0000  # the modules that have patches: entry n is that of number n
+MODULES = 255  # numbers, from 1 on: 0 is the kernel itself
 # The hit counter of every QUICK-th record stands at a multiple of 64 KiB: `lis` alone makes its address.
 TABLE_OFFSET = 0xC0000 - 44
 QUICK = 0x10000 // 64
@@ -196,6 +201,8 @@ TRAP = np.dtype(_words("site", "body"))  # of the hash table (patch/trap.py)
 
 JOURNAL = np.dtype(_words("start", "end"))  # physical; start: a cache line, with the caches flushed in it
 
+MODULE = np.dtype([("name", "S64"), *_words("start", "end", "frames", "pad")])  # as `ModuleId` has it
+
 BASELINE = np.dtype(_words("address", "word"))
 
 RECORD = np.dtype(
@@ -207,7 +214,7 @@ RECORD = np.dtype(
         ("guard_end", ">u2"),
         ("flags", ">u2"),  # Flag
         ("springboard_slots", "u1"),
-        ("pad", "u1"),
+        ("module", "u1"),  # the number of the module that the site is in
         ("glue_words", ">u2"),  # the body without a C blob
         ("tail", ">u2"),  # words: where the body's payload is over and the moved instruction begins,
     ]
@@ -221,7 +228,8 @@ assert (TABLE_OFFSET + RECORD.fields["hits"][1]) % 0x10000 == 0
 assert TABLE_OFFSET + RECORDS * RECORD.itemsize <= BODIES_OFFSET
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
-assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= TABLE_OFFSET
+assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= MODULES_OFFSET
+assert MODULES_OFFSET + (1 + MODULES) * MODULE.itemsize <= TABLE_OFFSET
 assert KEPT_OFFSET + KEPT_ENTRIES * KEPT.itemsize <= KERNEL_CALL_OFFSET
 assert KERNEL_CALL_OFFSET + KERNEL_CALL.itemsize <= KERNEL_CALL_CODE_OFFSET < JOURNAL_COUNT_OFFSET
 assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= JOURNAL_OFFSET

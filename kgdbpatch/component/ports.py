@@ -247,7 +247,10 @@ class Personality(Protocol):
     """The running kernel's OS, as the client needs it."""
 
     def to_physical(self, address: int) -> int | None:
-        """Return the physical address of wired kernel memory, or None."""
+        """Return the physical address of wired kernel memory, a module's code included, or None."""
+
+    def loaded(self) -> frozenset[base.ModuleId]:
+        """Return the modules that the kernel has now."""
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         """Return the pcs of those interrupted contexts (physical address, pc) that a thread may come back to.

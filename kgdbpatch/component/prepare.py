@@ -12,6 +12,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import checksum, header_checksum
 from kgdbpatch.component.layout import NO_BAT, Bats, Flag
 from kgdbpatch.component.table import forced_flags
+from kgdbpatch.errors import Outdated
 from kgdbpatch.personality.base import ArenaPlan
 
 if TYPE_CHECKING:
@@ -43,17 +44,26 @@ def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha
 
 
 def records(
-    ordered: Sequence[tuple[int, Plan]], ids: dict[int, int], to_physical: Callable[[int], int | None]
+    ordered: Sequence[tuple[int, Plan]],
+    ids: dict[int, int],
+    to_physical: Callable[[int], int | None],
+    module: Callable[[int], int],
 ) -> npt.NDArray[np.void]:
-    """Return the table's records of plans, each with its table slot; ``ids`` by slot."""
+    """Return the table's records of plans, each with its table slot; ``ids`` by slot.
+
+    ``module`` returns the number of the module that a site is in. Raises `Outdated` where a site has no
+    memory any more.
+    """
     found = np.zeros(len(ordered), layout.RECORD)
     for record, (slot, plan) in zip(found, ordered, strict=True):
         physical = to_physical(plan.site)
-        assert physical is not None
+        if physical is None:
+            raise Outdated(f"there is no memory any more at 0x{plan.site:08x}; what was planned is outdated")
         record["id"], record["site"], record["site_physical"] = ids[slot], plan.site, physical
         record["original"], record["splice"] = plan.original, plan.splice
         record["body"], record["body_size"] = plan.body, len(plan.code)
         record["constant_size"] = plan.constant_size
+        record["module"] = module(plan.site)
         record["flags"] = Flag.COUNTED * plan.counted | forced_flags(plan.forced)
         record["flags"] |= Flag.ONWARD * bool(plan.onward) | Flag.GUARDED * plan.guarded
         record["glue_words"] = plan.body_words

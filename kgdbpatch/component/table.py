@@ -10,15 +10,22 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Flag, State
+from kgdbpatch.component.modules import Known
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
 from kgdbpatch.results import PatchState
 
 __all__ = ["STATES", "Record", "Table", "forced_flags", "runs"]
 
-STATES = (PatchState.UNFINISHED, PatchState.ACTIVE, PatchState.RETIRED, PatchState.DAMAGED)
+STATES = (
+    PatchState.UNFINISHED,
+    PatchState.ACTIVE,
+    PatchState.RETIRED,
+    PatchState.DAMAGED,
+    PatchState.UNLOADED,
+)
 assert Flag.FORCED << len(FORCEABLE) <= Flag.ONWARD, "a bit for each rule"
-_UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED = range(4)
+_UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
 
 def forced_flags(rules: Collection[str]) -> int:
@@ -35,7 +42,8 @@ class Record:
     """One entry of the patch table.
 
     Unfinished: its apply was cut off before the splice. Retired: removed, but something
-    still refers to its memory. Damaged: the site holds neither of its two words.
+    still refers to its memory. Damaged: the site holds neither of its two words. Unloaded: the module that
+    it was in is loaded no more, or again.
     """
 
     slot: int
@@ -56,6 +64,7 @@ class Record:
     tail: int
     onward: int
     calls: bool  # its payload calls code of the kernel's
+    module: str | None  # that the site is in
     guarded: bool  # a thread inside the payload passes the site without it
 
     @property
@@ -73,13 +82,20 @@ class Table:
     """The used entries of the patch table, as they were at one moment.
 
     ``raw`` are the records (layout.RECORD), ``slots`` their numbers, ``words`` what their sites
-    hold, ``states`` indices into `STATES`; all of one length, in the order of slots.
+    hold, ``states`` indices into `STATES`; all of one length, in the order of slots. ``modules`` are those
+    that sites are in.
     """
 
     def __init__(
-        self, raw: npt.NDArray[np.void], slots: npt.NDArray[np.int64], words: npt.NDArray[np.uint32]
+        self,
+        raw: npt.NDArray[np.void],
+        slots: npt.NDArray[np.int64],
+        words: npt.NDArray[np.uint32],
+        modules: Known | None = None,
     ) -> None:
         self.raw, self.slots, self.words = raw, slots, words
+        self._modules = modules or Known()
+        self._gone = np.isin(raw["module"], list(self._modules.gone))
         self.states = self._states_of_all()
 
     def __len__(self) -> int:
@@ -97,6 +113,8 @@ class Table:
         states = np.full(len(self), _DAMAGED, np.uint8)
         states[self.words == original] = _UNFINISHED
         states[self.words == splice] = _ACTIVE
+        again = (self.raw["module"] > 0) & (self.raw["state"] == State.ACTIVE) & (self.words == original)
+        states[again | self._gone] = _UNLOADED
         states[self.raw["state"] == State.RETIRED] = _RETIRED
         for layers in self.layers():
             self._judge_layers(layers, states)
@@ -104,7 +122,7 @@ class Table:
 
     def layers(self) -> list[list[int]]:
         """Return the indexes of patches not retired that share a site, newest first."""
-        live = np.flatnonzero(self.raw["state"] != State.RETIRED)
+        live = np.flatnonzero((self.raw["state"] != State.RETIRED) & ~self._gone)
         if live.size < 2:
             return []
         _, group, count = np.unique(self.raw["site"][live], return_inverse=True, return_counts=True)
@@ -112,7 +130,11 @@ class Table:
         return [sorted(layers, key=lambda index: -int(self.raw["id"][index])) for layers in members]
 
     def _judge_layers(self, layers: list[int], states: npt.NDArray[np.uint8]) -> None:
-        """Follow the words from the site down: each patch was put over what the next one left."""
+        """Follow the words from the site down: each patch was put over what the next one left.
+
+        One that was spliced and whose site holds the original word is of a module that was loaded again
+        at the same place. So are those above it that are not in.
+        """
         word = int(self.words[layers[0]])
         for index in layers:
             splice, original = (int(self.raw[name][index]) for name in ("splice", "original"))
@@ -121,6 +143,13 @@ class Table:
                 word = original
             else:
                 states[index] = _UNFINISHED if word == original else _DAMAGED
+                if (
+                    word == original
+                    and self.raw["module"][index]
+                    and self.raw["state"][index] == State.ACTIVE
+                ):
+                    above = layers[: layers.index(index) + 1]
+                    states[[other for other in above if states[other] != _ACTIVE]] = _UNLOADED
 
     def originals(self) -> dict[int, int]:
         """Return site ─► the kernel's own word, for every site that a patch is spliced at."""
@@ -130,8 +159,8 @@ class Table:
         return dict(zip(sites.tolist(), words.tolist(), strict=True))  # the oldest wins
 
     def tops(self) -> dict[int, int]:
-        """Return site ─► the splice word that stands there."""
-        active = np.flatnonzero((self.states == _ACTIVE) & (self.words == self.raw["splice"]))
+        """Return site ─► the splice word that stands there, of the kernel itself."""
+        active = (self.states == _ACTIVE) & (self.words == self.raw["splice"]) & (self.raw["module"] == 0)
         return dict(zip(self.raw["site"][active].tolist(), self.words[active].tolist(), strict=True))
 
     def trapped(self) -> npt.NDArray[np.bool_]:
@@ -163,7 +192,7 @@ class Table:
 
     def select(self, wanted: npt.NDArray[np.bool_]) -> Table:
         """Return the entries of which ``wanted`` is true; layers are judged again by what is left."""
-        return Table(self.raw[wanted], self.slots[wanted], self.words[wanted])
+        return Table(self.raw[wanted], self.slots[wanted], self.words[wanted], self._modules)
 
     def record(self, index: int) -> Record:
         """Return one entry."""
@@ -187,6 +216,7 @@ class Table:
             tail=int(raw["tail"]),
             onward=int(raw["tail"]) if raw["flags"] & Flag.ONWARD else 0,
             calls=bool(raw["guard_end"]),
+            module=self._modules.names.get(int(raw["module"])),
             guarded=bool(raw["flags"] & Flag.GUARDED),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from fnmatch import translate
@@ -124,6 +124,14 @@ class Image:
         data = section.data
         return np.frombuffer(data, dtype=">u4", count=len(data) // 4).astype(np.uint32)
 
+    def module_at(self, address: int) -> str | None:
+        """Return the name of the module that ``address`` is in, where an image knows of modules."""
+        return None
+
+    def part_at(self, address: int) -> Image:
+        """Return the image of what ``address`` is in: of the kernel, or of a module."""
+        return self
+
     def section_at(self, address: int) -> Section | None:
         """Return the section that ``address`` lies in."""
         return next((section for section in self.sections if address in section), None)
@@ -132,6 +140,10 @@ class Image:
         """Return the functions of which a name is like a glob, with or without the symbol prefix."""
         globs = (translate(pattern), translate(self.symbol_prefix + pattern))
         return self.functions.named(re.compile("|".join(globs)))
+
+    def all_functions(self) -> Sequence[Function]:
+        """Return the functions of all that is asked as one."""
+        return self.functions
 
     def function_at(self, address: int) -> Function | None:
         """Return the innermost function that ``address`` lies in."""
@@ -214,14 +226,20 @@ class Image:
     def _base(self, name: str, module: str | None) -> int:
         """Return the address of a symbol, of a module's symbol, or that a number is."""
         symbols = self._candidates(name)
+        if module is None and not symbols and ":" in name:
+            module, _, name = name.partition(":")
         if module is not None:
-            if not any(section.name.startswith(f"{module},") for section in self.sections):
-                raise Misuse(f"'{name}' is of the module '{module}', which is not part of {self.path.name}")
-            symbols = [s for s in symbols if s.section.startswith(f"{module},")]
+            symbols = self._of_module(name, module)
         number = spelling.address_of(name)
         if symbols or module is not None or number is None:
             return self._address(name, symbols)
         return number
+
+    def _of_module(self, name: str, module: str) -> list[Symbol]:
+        """Return what a name may mean in one module."""
+        if not any(section.name.startswith(f"{module},") for section in self.sections):
+            raise Misuse(f"'{name}' is of the module '{module}', which is not part of {self.path.name}")
+        return [s for s in self._candidates(name) if s.section.startswith(f"{module},")]
 
     def symbolize(self, address: int) -> str:
         """Return ``func+0x18``, or ``object+0x4`` for data, or ``0x…`` where nothing is near."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from kgdbpatch.errors import BadImage, MemoryFault
 from kgdbpatch.image.contents import Contents, plainness
 from kgdbpatch.image.image import Image
+from kgdbpatch.image.loaded import present
 from kgdbpatch.image.model import Section, Segment, Symbol
 
 __all__ = ["Extension", "loaded_extensions", "with_extensions"]
@@ -29,7 +30,6 @@ _INFO = struct.Struct(">3I64s64s2I3I2I")
 _MORE = struct.Struct(">5I")  # symbol_count, symbols, strings, table_size, text_size
 _MOST = 1024  # extensions: more is no list
 _LARGEST = 16 << 20
-_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _walk(image: Image, read: Read) -> Iterator[Extension]:
             if not 8 * count <= strings - table <= table_size <= _LARGEST or not 0 < text <= size:
                 raise BadImage(image.path, f"the symbols of the extension at 0x{at:08x} are damaged")
             symbols = tuple(_symbols(read(table, table_size), count, table))
-        data = _present(read, address, size)
+        data = present(read, address, size)
         yield Extension(_text(name), _text(version), address, size, text, symbols, data)
         at = following
 
@@ -93,19 +93,6 @@ def _symbols(raw: bytes, count: int, table: int) -> Iterator[tuple[int, str]]:
     for address, name in struct.iter_unpack(">2I", raw[: 8 * count]):
         if table <= name < table + len(raw):
             yield address, _text(raw[name - table :])
-
-
-def _present(read: Read, address: int, size: int) -> bytes:
-    """Return memory, page by page: what is not mapped (paged out, never touched) is zero."""
-    data, end = b"", address + size
-    while address < end:
-        count = min(end, (address | _PAGE - 1) + 1) - address
-        try:
-            data += read(address, count)
-        except MemoryFault:
-            data += bytes(count)
-        address += count
-    return data
 
 
 def with_extensions(image: Image, extensions: list[Extension]) -> Image:

@@ -4,7 +4,7 @@ All of these mean a place::
 
     udp_sendmsg   udp_sendmsg+0x18   0xc0392000   c0392000   00018600   [<c0392000>]
     udp_sendmsg+0x18/0x8f0   [c0392018] udp_sendmsg+0x18/0x8f0   run+0x4/0x10 [module]
-    <udp_sendmsg+24>   0xc0392018 <udp_sendmsg+24>
+    <udp_sendmsg+24>   0xc0392018 <udp_sendmsg+24>   module:run+0x4
 
 A number that begins with 0 is never decimal, and eight digits are an address as ``nm`` prints it.
 """

@@ -84,6 +84,7 @@ def flow(image: Image, function: Function) -> Flow:
     from kgdbpatch.analysis.regset import to_mask
     from kgdbpatch.isa.registers import names
 
+    image = image.part_at(function.address)
     found = liveness(image)
     blocks, program = found.blocks, found.program
     final = (blocks.callee >= 0) & found.summaries.no_return[blocks.callee]

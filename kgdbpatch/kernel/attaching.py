@@ -115,7 +115,7 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
 def _plan(kernel: Kernel, arena: str) -> tuple[MemoryPlan | None, Refused | None]:
     """Return where patches are to lie, or why nothing is known to be free for them."""
     qemu = cast(AttachedQemu, kernel.qemu)
-    size, used = qemu.attachment.ram_size, kernel._personality.used_memory(kernel.image, qemu.ram.read)
+    size, used = qemu.attachment.ram_size, kernel._personality.used_memory(kernel._image, qemu.ram.read)
     if arena:
         plan = named_arena(arena, size)
         if used is not None and used > plan.announced * MIB:

@@ -181,15 +181,17 @@ def is_file(what: str) -> bool:
 def open_image(what: str) -> Image:
     """Return the image that ``what`` means: a file's path, or else the name of a running guest.
 
-    ``memory:NAME`` is the kernel as it lies in a running guest's memory: of Linux with what it knows
-    of its own symbols (its file is not looked at), of Darwin with the extensions that are loaded.
+    A guest's is its file's, and the modules that it has loaded. ``memory:NAME`` is the kernel as it lies
+    in a running guest's memory: of Linux with what it knows of its own symbols (its file is not looked
+    at), of Darwin with the extensions that are loaded.
     Functions of a file without symbols are guessed, and marked so.
     """
     if what.startswith("memory:"):
         return _in_memory(what.removeprefix("memory:"))
     if not is_file(what):
         try:
-            return _load(str(runtime.record(what).metadata["kernel"]))
+            record = runtime.record(what)
+            return _with_modules(record, _load(str(record.metadata["kernel"])))
         except UnknownGuest as error:
             if "." not in what:
                 raise UnknownGuest(f"'{what}' is no file, and {error}") from error
@@ -203,6 +205,23 @@ def _load(path: str) -> Image:
         image = Image.load(path)
         _ = image.functions
     return image
+
+
+def _with_modules(record: runtime.GuestRecord, image: Image) -> Image:
+    """Return a running guest's image with the modules that it has loaded."""
+    from kgdbpatch.kernel.module_list import ModuleList
+    from kgdbpatch.vm.qemu import Qemu
+
+    qemu = Qemu.of(record)
+    personality = Recipe.recorded(qemu.metadata).personality
+    try:
+        if not ModuleList(personality, image, qemu.ram.read).all():
+            return image
+    except BadImage:  # a damaged list: nothing on it is known
+        return image
+    from kgdbpatch.kernel.running import RunningText
+
+    return RunningText(qemu, personality, image).images.image()
 
 
 def with_functions(image: Image) -> Image:

@@ -56,7 +56,7 @@ class RunningGuest:
         self._closing.callback(qemu.close)
         known = self.unpatchable is None
         self._cpu = family.found(qemu, self._awake, wait) if known else family.noted(qemu.directory)
-        self.image = image = image.on(self._cpu.model)
+        self._image = image = image.on(self._cpu.model)
         self._text = RunningText(qemu, personality, image, self._cpu)
         base = image.code_sections()[0].address
         shift = base - (self._text.to_physical(base) or 0)  # of the linear map
@@ -136,6 +136,11 @@ class RunningGuest:
         return Log(self._qemu.console, self._personality)
 
     @property
+    def image(self) -> Image:
+        """The kernel's image; it knows the modules that are loaded now."""
+        return self._text.images.image()
+
+    @property
     def name(self) -> str:
         """The guest's name."""
         return self._qemu.name
@@ -185,7 +190,7 @@ class RunningGuest:
         self._qemu.shutdown()
 
     def __repr__(self) -> str:
-        return f"Kernel({self.name!r}, {self.profile}, {str(self.image.path)!r}, QEMU process {self.pid})"
+        return f"Kernel({self.name!r}, {self.profile}, {str(self._image.path)!r}, QEMU process {self.pid})"
 
     def __enter__(self) -> Self:
         return self
@@ -316,7 +321,7 @@ class RunningGuest:
         from kgdbpatch.image.debug import debug_file
         from kgdbpatch.vm.inspection import Inspector
 
-        path = debug_file(self.image, None if symbols is None else Path(symbols))
+        path = debug_file(self._image, None if symbols is None else Path(symbols))
         self._assure_answers()
         with (
             Inspector(self._qemu, path, self._wait) as inspector,
@@ -364,7 +369,7 @@ class RunningGuest:
         hidden = self._recipe.nothing_hidden
         if hidden is not None:
             raise Refused("mapping", hidden)
-        return install(self._qemu, self.image, self._text, self._component, self._reservation)
+        return install(self._qemu, self._image, self._text, self._component, self._reservation)
 
     @property
     def header(self) -> Header:
@@ -389,6 +394,6 @@ class RunningGuest:
         if header is None:
             self.assure_alive()
             raise unpatched.error(self._qemu)
-        if header.image_sha256 != self.image.sha256:
-            raise wrong_kernel(self.image, self.name, "it was booted from a file with other contents")
+        if header.image_sha256 != self._image.sha256:
+            raise wrong_kernel(self._image, self.name, "it was booted from a file with other contents")
         return header

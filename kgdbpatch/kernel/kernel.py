@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.kernel.planner import Planner
     from kgdbpatch.patch.plan import Payload, Plan
     from kgdbpatch.patch.site_checker import SiteChecker
+    from kgdbpatch.personality.base import Module
 
 __all__ = ["Kernel"]
 
@@ -33,6 +34,7 @@ Patches = list[Patch]
 Rows = list[PatchRow]
 Functions = list[Function]
 Extensions = list["Extension"]
+LoadedModules = list["Module"]
 Code = list[tuple[int, int, str]]
 
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
@@ -57,22 +59,26 @@ class Kernel(RunningGuest):
             raise Misuse(f"'{site}' is no function")
         return function
 
-    @cached_property
+    @property
     def site_checker(self) -> SiteChecker:
-        """What answers for the sites of this kernel."""
+        """What answers for the sites of this kernel, and of the modules that are loaded now."""
+        return self._text.images.site_checker(self._own_checker)
+
+    @cached_property
+    def _own_checker(self) -> SiteChecker:
         from kgdbpatch.kernel import remembered
         from kgdbpatch.kernel.remembered import off_limits
         from kgdbpatch.patch.site_checker import SiteChecker
 
-        limits = off_limits(self._personality, self.image, self.header.baseline, self._cpu)
-        return SiteChecker(self.image, limits, self.words, remembered.liveness_index)
+        limits = off_limits(self._personality, self._image, self.header.baseline, self._cpu)
+        return SiteChecker(self._image, limits, self.words, remembered.liveness_index)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
         return site if isinstance(site, int) else self.image.resolve(site)
 
     def functions(self, pattern: str = "*") -> Functions:
-        """Return the functions that a glob names, with or without Darwin's ``_``.
+        """Return the functions that a glob names, with or without Darwin's ``_``, and of loaded modules.
 
         >>> kernel.patch_all([function.address for function in kernel.functions("tcp_*")], count=True)
         """
@@ -120,7 +126,7 @@ class Kernel(RunningGuest):
             via=via,
             force=request is not None and request.force,
             tails=tails,
-            stack=self._personality.stack_size(self.image),
+            stack=self._personality.stack_size(self._image),
             reading=self._text.at_once,
             target=self._cpu.target,
         )
@@ -186,7 +192,8 @@ class Kernel(RunningGuest):
         def change(header: Header, basis: bytes) -> Batch:
             planner = self._planner(header, request)
             payload = planner.payload(request)
-            wanted = [(self.resolve(site), payload) for site in chosen]
+            resolve = self.image.resolve
+            wanted = [(site if isinstance(site, int) else resolve(site), payload) for site in chosen]
             return self._put_in(header, basis, planner, wanted, progress)
 
         return self._change(change)
@@ -214,18 +221,22 @@ class Kernel(RunningGuest):
         )
         return Batch(patches, tuple(refused), round(pause * 1e6))
 
+    def modules(self) -> LoadedModules:
+        """Return the modules that a Linux kernel has loaded; the guest is not stopped."""
+        return [*self._text.modules.all()]
+
     def extensions(self) -> Extensions:
         """Return the extensions that a Darwin kernel has loaded; the guest is stopped meanwhile."""
         from kgdbpatch.image.kmods import loaded_extensions
 
         with self._exclusive(), self._component.view(self.header) as read:
-            return loaded_extensions(self.image, read)
+            return loaded_extensions(self._image, read)
 
     def with_extensions(self) -> Image:
         """Return the kernel's image with the code of its loaded extensions."""
         from kgdbpatch.image.kmods import with_extensions
 
-        return with_extensions(self.image, self.extensions())
+        return with_extensions(self._image, self.extensions())
 
     # ---- the patch table ---------------------------------------------------------------------
 
@@ -266,7 +277,7 @@ class Kernel(RunningGuest):
             lambda: [*self._threads.all()],
             lambda records: self._component.contexts(header, records),
             self.stopped,
-            self.image.abi.lr_offset,
+            self._image.abi.lr_offset,
             self._cpu,
         )
 
@@ -345,7 +356,7 @@ class Kernel(RunningGuest):
             self._component.restore(self._personality.memory.announced << 20, tag)
             self._qemu.qmp("cont")
         self._paused = False
-        self.__dict__.pop("site_checker", None)
+        self.__dict__.pop("_own_checker", None)
         self.__dict__.pop("console", None)
 
     # ---- what is executed ----------------------------------------------------------------------

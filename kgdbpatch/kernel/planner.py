@@ -84,7 +84,7 @@ class Planner:
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
-            if record.state is not PatchState.RETIRED:
+            if record.state not in (PatchState.RETIRED, PatchState.UNLOADED):
                 self._patched[record.site] = record  # the newest one's, where there are several
         self._allocator = arena.allocator(tails if via == "tails" else None)
 
@@ -96,9 +96,9 @@ class Planner:
     def payload(self, request: PatchRequest) -> Payload:
         """Return the payload that a user asks for."""
         call = request.call
-        abi, lookup = self._image.abi, self._image.lookup
+        abi, lookup = self._image.abi, self._lookup
         if call is not None:
-            target = call if isinstance(call, int) else self._image.resolve(call)
+            target = self._lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
             return call_payload(target, abi)
         if request.c is not None:
@@ -129,6 +129,18 @@ class Planner:
             placed, origin, abi, counted=request.count, stack=self._stack, model=self._image.model
         )
 
+    def _lookup(self, name: str) -> int:
+        """Return the address of one of the kernel's names, for a payload."""
+        return self._lasting(self._image.lookup(name))
+
+    def _lasting(self, address: int) -> int:
+        """Return an address of the kernel's; raise `Refused` (rule ``module``) for what may be unloaded."""
+        module = self._image.module_at(address)
+        if module is None:
+            return address
+        what = self._image.symbolize(address)
+        raise Refused("module", f"the payload uses {what}: it stays when that module is unloaded", address)
+
     def _origin(self, words: Callable[[int], list[int]]) -> int:
         """Return where a payload in assembler can stand: in the arena or in its near window.
 
@@ -151,7 +163,7 @@ class Planner:
 
         name = "the C text" if isinstance(source, str) else str(source)
         compiled = compile_c(source, entry=entry, target=self._target)
-        abi, lookup = self._image.abi, self._image.lookup
+        abi, lookup = self._image.abi, self._lookup
         trial = link(compiled, self._allocator.peek().body, lookup, abi=abi)
 
         @cache
@@ -354,6 +366,9 @@ class Planner:
     def _placed(self, address: int, payload: Payload, *, quick: bool = False) -> tuple[int, Plan]:
         """Plan and take a place; ``quick`` is not for many: each is a run of the table by itself."""
         site, warnings = self._once(self._site(address), payload)
+        module = self._image.module_at(address)
+        if module is not None:
+            warnings += (f"when the module '{module}' is unloaded, this patch goes with it",)
         first = self._allocator.peek(quick=quick)
         trial = self._plan_at(site, payload, first)  # to learn its size
         place = self._allocator.peek(len(trial.code), len(trial.springboard_code), quick=quick)

@@ -33,7 +33,9 @@ class Removal:
 def as_patch(record: Record) -> PatchRow:
     """Return an entry of the patch table as users see it."""
     hits = record.hits if record.counted else None
-    return PatchRow(record.id, record.site, record.state, hits, record.entry, record.forced)
+    return PatchRow(
+        record.id, record.site, record.state, hits, record.entry, record.forced, module=record.module
+    )
 
 
 def take_out(

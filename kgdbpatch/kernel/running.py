@@ -20,6 +20,9 @@ from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.module_list import ModuleList
+from kgdbpatch.kernel.modules import ModuleImages
+from kgdbpatch.kernel.removal import as_patch
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification
 from kgdbpatch.vm.ram import Machine, Traced
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningText"]
 
+_PAGE = 4096
 _TRIES = 5  # at reading patch table and text while nobody changes patches
 
 
@@ -52,6 +56,8 @@ class RunningText:
         self._machine, self._personality, self._image = machine, personality, image
         self._cpu = on or cpu.of_model(image.model)
         self._held: _Undone | None = None
+        self.modules = ModuleList(personality, image, lambda at, size: machine.ram.read(at, size))
+        self.images = ModuleImages(self.modules, personality, image, self.words)
 
     @property
     def _ram(self) -> Traced:
@@ -86,12 +92,28 @@ class RunningText:
         """Return the physical address of wired kernel memory, or None."""
         return self._personality.to_physical(self._image, address)
 
+    def _arena(self, header: Header) -> Arena:
+        return Arena(self._ram, header.arena, self.modules.loaded)
+
     def raw_words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return words as they are now; raise `Refused` (rule ``memory``) where nothing is wired."""
         physical = self.to_physical(address)
+        if physical is None:
+            return self._words_of_module(address, count)
         if physical is None or physical + 4 * count > self._ram.size:
             raise Refused("memory", f"0x{address:08x} is not wired kernel memory", address)
         return self._ram.array(physical, 4 * count).view(">u4").astype(np.uint32)
+
+    def _words_of_module(self, address: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return words of what the kernel maps page by page; as `raw_words`."""
+        words, end = np.zeros(count, np.uint32), address + 4 * count
+        for at in (address, *range((address | _PAGE - 1) + 1, end, _PAGE)):
+            physical, size = self.modules.physical(at), min((at | _PAGE - 1) + 1, end) - at
+            if physical is None or physical + size > self._ram.size:
+                raise Refused("memory", f"0x{at:08x} is not wired kernel memory", at)
+            first = (at - address) // 4
+            words[first : first + size // 4] = self._ram.array(physical, size).view(">u4")
+        return words
 
     def words(self, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
@@ -114,7 +136,7 @@ class RunningText:
         """Return what patches and the component have changed in the kernel's text."""
         header, found = self.header(), dict[int, int]()
         if header is not None and header.slots:
-            found = Arena(self._ram, header.arena).table().originals()
+            found = self._arena(header).table().originals()
         if header is not None and self._vector_shift is not None:
             found |= self._vector_words(header, self._vector_shift)
         if header is not None:
@@ -131,7 +153,7 @@ class RunningText:
         """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
         found = {} if header.hook is None else header.hook.originals()
         if header.arena.tails is not None and header.slots:
-            arena = Arena(self._ram, header.arena)
+            arena = self._arena(header)
             found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
         return found
 
@@ -193,20 +215,20 @@ class RunningText:
             header = self.header()
             if header is None:
                 return None
-            table = Arena(self._ram, header.arena).table()
+            table = self._arena(header).table()
             found = self._compare(header, table)
             again = self.header()
-            if again == header and table.same(Arena(self._ram, header.arena).table()):
+            if again == header and table.same(self._arena(header).table()):
                 return found
         return None
 
     def _compare(self, header: Header, table: Table) -> Verification:
-        arena = Arena(self._ram, header.arena)
-        tops = table.tops()
+        arena = self._arena(header)
+        tops, records = table.tops(), table.records()
         expected = header.baseline | tops
         mismatched = set(arena.damaged_bodies(table))
         damaged: dict[int, list[int]] = {}
-        for record in table.records():
+        for record in records:
             if record.state is PatchState.DAMAGED:
                 damaged.setdefault(record.site, []).append(record.id)
         differences, ours = self.differences(), set[int]()
@@ -224,7 +246,9 @@ class RunningText:
         changes = [self._change(address, tuple(damaged.get(address, ()))) for address in sorted(wrong)]
         own = tuple(change for change in changes if change is not None)
         mismatched |= wrong - {change.address for change in own}
-        return Verification(not mismatched, len(tops), tuple(sorted(mismatched)), own)
+        unloaded = tuple(as_patch(record) for record in records if record.state is PatchState.UNLOADED)
+        patched = len({record.site for record in records if record.state is PatchState.ACTIVE})
+        return Verification(not mismatched, patched, tuple(sorted(mismatched)), own, unloaded)
 
     def _change(self, address: int, patches: tuple[int, ...]) -> KernelChange | None:
         """Return what to tell of a word that is not as expected, if the kernel itself may have written it."""

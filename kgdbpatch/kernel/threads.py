@@ -13,7 +13,8 @@ from kgdbpatch.component.holders import holders
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
 from kgdbpatch.image import Image
-from kgdbpatch.personality.base import Personality, Thread
+from kgdbpatch.kernel.module_list import ModuleList
+from kgdbpatch.personality.base import ModuleId, Personality, Thread
 from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.qemu import Qemu
 
@@ -30,10 +31,16 @@ class Threads:
         """``shift`` is what kernel virtual addresses of its stacks are more than physical ones."""
         self._qemu, self._personality, self._image, self._shift = qemu, personality, image, shift
         self._cpu = cpu
+        self._modules = ModuleList(personality, image, qemu.ram.read)
 
     def to_physical(self, address: int) -> int | None:
-        """Return the physical address of wired kernel memory, or None."""
-        return self._personality.to_physical(self._image, address)
+        """Return the physical address of wired kernel memory, a module's code included, or None."""
+        found = self._personality.to_physical(self._image, address)
+        return self._modules.physical(address) if found is None else found
+
+    def loaded(self) -> frozenset[ModuleId]:
+        """Return the modules that the kernel has now."""
+        return self._modules.loaded()
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return bytes at a kernel virtual address that stacks can be at, or None."""

@@ -120,9 +120,13 @@ class SiteChecker:
             self._image, self._sections(), self._functions(), off_limits.implicit, off_limits.reads
         )
 
-    def direct_calls(self) -> DirectCalls:
-        """Return which of this kernel's functions call which directly."""
-        return DirectCalls(self._sections(), self._functions(), self._off_limits.fault_sites)
+    def direct_calls(self, *others: SiteChecker) -> DirectCalls:
+        """Return which functions call which directly, of this kernel and of what ``others`` judge."""
+        sections, functions, faults = self._sections(), self._functions(), {*self._off_limits.fault_sites}
+        for one in others:
+            sections, functions = [*sections, *one._sections()], [*functions, *one._functions()]
+            faults |= one._off_limits.fault_sites
+        return DirectCalls(sections, functions, faults)
 
     def _functions(self) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions that stay in memory after boot."""

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from kgdbpatch.errors import BadImage
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from kgdbpatch.image import Image
+    from kgdbpatch.image.loaded import ModuleImage
     from kgdbpatch.patch.rewritten import Rewritten
 
 __all__ = [
@@ -20,6 +24,9 @@ __all__ = [
     "LogLine",
     "Memory",
     "MemoryPlan",
+    "Module",
+    "ModuleId",
+    "Modules",
     "Pager",
     "Personality",
     "Thread",
@@ -131,6 +138,44 @@ class Pager(Protocol):
         """Return what to write where (physical) so that a window shows memory from ``physical`` on.
 
         It is mapped as ``page`` is. Empty where that cannot be done.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module that a running kernel has loaded: its name, where its code is, which pages that takes.
+
+    ``frames`` is the CRC-32 of the pages' physical addresses. ``live`` ones are neither about to be loaded
+    nor to be unloaded.
+    """
+
+    name: str
+    code: Window
+    frames: int
+    live: bool
+
+    @property
+    def id(self) -> ModuleId:
+        """What tells it from others, and from itself when it was loaded another time."""
+        return self.name, self.code.start, self.code.end, self.frames
+
+
+ModuleId = tuple[str, int, int, int]  # name, start and end of the code, frames
+
+
+class Modules(Protocol):
+    """Finds what a running kernel has loaded, in its memory; the guest need not stand still."""
+
+    def physical(self, address: int) -> int | None:
+        """Return where the memory at an address of the kernel's is, None where there is none."""
+
+    def loaded(self) -> Sequence[Module]:
+        """Return the modules that have code; raise `BadImage` for a damaged list."""
+
+    def image(self, module: Module, words: Callable[[int, int], npt.NDArray[np.uint32]]) -> ModuleImage:
+        """Return a module's code, data and symbols; ``words(address, count)`` reads its code.
+
+        Raises `BadImage` when it is loaded no more.
         """
 
 
@@ -291,6 +336,13 @@ class Personality(ABC):
 
     def pager(self, image: Image, read: Callable[[int, int], bytes]) -> Pager | None:
         """Return what fills the kernel's own page tables, for want of BATs; None where that is not known."""
+        return None
+
+    def modules(self, image: Image, read: Callable[[int, int], bytes]) -> Modules | None:
+        """Return what finds the kernel's modules; None where it has none, or nothing is known of them.
+
+        ``read`` as for `arena_conflict`.
+        """
         return None
 
     # ---- calls of the kernel's own functions -------------------------------------------------

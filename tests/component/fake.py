@@ -15,6 +15,7 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, RI
 from kgdbpatch.cpu.ppc6xx.state import STATE
+from kgdbpatch.personality.base import ModuleId
 from kgdbpatch.vm.registers import GRegisters, Layout
 
 __all__ = ["KERNEL", "FakeMachine", "FakeRam", "Flat", "Killed"]
@@ -63,10 +64,14 @@ class Flat:
 
     def __init__(self, end: int) -> None:
         self._end = end
+        self.modules: set[ModuleId] = set()  # that are loaded
         self.dead: set[int] = set()  # places in stacks that no thread comes back to
 
     def to_physical(self, address: int) -> int | None:
         return address if address < self._end else None
+
+    def loaded(self) -> frozenset[ModuleId]:
+        return frozenset(self.modules)
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         return [pc for at, pc in contexts if at not in self.dead]

@@ -11,7 +11,9 @@ from kgdbpatch.results import PatchState
 
 pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
 ROUNDS, FUNCTIONS = 20, 1000
+MIB = 1 << 20
 LINE = re.compile(r"read: (\w+) (\d+) .* 0x([0-9a-f]+)")
+ROOM = re.compile(r"sized: at ([0-9a-f]+)")
 
 
 def obeyed(kernel: Kernel, command: str) -> list[str]:
@@ -23,10 +25,10 @@ def obeyed(kernel: Kernel, command: str) -> list[str]:
     return [line.message for line in kernel.log.lines(since=position)]
 
 
-def modules(kernel: Kernel) -> dict[str, tuple[int, int]]:
-    """Return (start, end) of what is loaded, by name."""
+def modules(kernel: Kernel) -> dict[str, int]:
+    """Return where the code of what is loaded begins, by name, as the kernel itself says."""
     found = (LINE.match(line) for line in obeyed(kernel, "read /proc/modules"))
-    return {match[1]: (int(match[3], 16), int(match[3], 16) + int(match[2])) for match in found if match}
+    return {match[1]: int(match[3], 16) for match in found if match}
 
 
 def test_modules_come_and_go(kernel: Kernel) -> None:
@@ -39,10 +41,12 @@ def test_modules_come_and_go(kernel: Kernel) -> None:
     windows = [(arena.virtual, arena.virtual + arena.size), (arena.near.start, arena.near.end)]
     for _ in range(ROUNDS):
         obeyed(kernel, "insmod /lib/counter.ko")
-        obeyed(kernel, "insmod /lib/sized.ko")
-        loaded = modules(kernel)
-        assert loaded.keys() == {"counter", "sized"}
-        for low, high in loaded.values():
+        told = next(filter(None, map(ROOM.search, obeyed(kernel, "insmod /lib/sized.ko"))))
+        found = {module.name: module.code for module in kernel.modules()}
+        assert {name: code.start for name, code in found.items()} == modules(kernel)
+        assert found.keys() == {"counter", "sized"}
+        room = int(told[1], 16)
+        for low, high in ((room, room + 16 * MIB), *((code.start, code.end) for code in found.values())):
             assert not any(low < end and start < high for start, end in windows), hex(low)
         assert "sized: 0 words of 4194304 are wrong" in obeyed(kernel, "rmmod sized")
         obeyed(kernel, "rmmod counter")

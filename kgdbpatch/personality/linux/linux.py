@@ -15,6 +15,7 @@ from kgdbpatch.personality.base import (
     KernelCall,
     LogLine,
     Memory,
+    Modules,
     Pager,
     Personality,
     Thread,
@@ -188,6 +189,21 @@ class Linux(Personality):
         if directory is None or kernel_option(image, "PTE_64BIT") == "y":
             return None
         return LinuxPager.of(image, read, directory, _linear_offset(image))
+
+    def modules(self, image: Image, read: Callable[[int, int], bytes]) -> Modules | None:
+        """Return what finds modules: by the kernel's list of them and its page tables, of 32-bit entries."""
+        from kgdbpatch.personality.linux.memory import KernelMemory
+        from kgdbpatch.personality.linux.modules import LinuxModules
+
+        known = image.symbols.last(("modules", "swapper_pg_dir"))
+        if len(known) < 2:
+            return None
+        directory = self.to_physical(image, known["swapper_pg_dir"].address)
+        if directory is None:
+            return None
+        size = self.memory.announced * MIB
+        memory = KernelMemory(read, directory, _linear_offset(image), size)
+        return LinuxModules(image, memory, lambda: kernel_option(image, "PTE_64BIT") != "y")
 
     def system_call_entries(self, image: Image) -> Sequence[Window]:
         """Return the C entry of system calls, or what led to them before there was one."""

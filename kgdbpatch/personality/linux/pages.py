@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.personality.base import KernelCall, Window
 from kgdbpatch.personality.linux.reserve import function
@@ -14,7 +15,7 @@ from kgdbpatch.personality.linux.reserve import function
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["LinuxPager", "first_mapped"]
+__all__ = ["LinuxPager", "first_mapped", "frames"]
 
 _PAGE_SHIFT = 12
 _PAGE = 1 << _PAGE_SHIFT
@@ -41,6 +42,26 @@ def first_mapped(read: Read, directory: int, base: int, window: Window, *, exact
             if window.start <= at + (page << _PAGE_SHIFT) < window.end:
                 return int(at + (page << _PAGE_SHIFT))
     return None
+
+
+def frames(read: Read, directory: int, base: int, window: Window) -> npt.NDArray[np.uint32]:
+    """Return the physical addresses of the pages of a window, 0 of those that are not mapped.
+
+    ``directory`` and ``base`` as for `first_mapped`. What the kernel maps for itself is never at 0, which
+    is its own text: an entry that has lost its page may keep some bits.
+    """
+    found = np.zeros((window.end - window.start) >> _PAGE_SHIFT, np.uint32)
+    at = window.start
+    while at < window.end:
+        end = min((at | (1 << _PGDIR_SHIFT) - 1) + 1, window.end)
+        entry = int.from_bytes(read(directory + 4 * (at >> _PGDIR_SHIFT), 4), "big")
+        if entry:
+            first = at >> _PAGE_SHIFT & (1 << _PGDIR_SHIFT - _PAGE_SHIFT) - 1
+            raw = read(_table(entry, base) + 4 * first, 4 * ((end - at) >> _PAGE_SHIFT))
+            begin = (at - window.start) >> _PAGE_SHIFT
+            found[begin : begin + len(raw) // 4] = np.frombuffer(raw, ">u4") & np.uint32(~_BITS & 0xFFFF_FFFF)
+        at = end
+    return found
 
 
 def _table(entry: int, base: int) -> int:

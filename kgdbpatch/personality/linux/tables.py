@@ -19,7 +19,15 @@ from kgdbpatch.personality.base import Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["Table", "exception_entries", "exception_table", "init_memory", "jump_entries", "table"]
+__all__ = [
+    "Table",
+    "exception_entries",
+    "exception_table",
+    "has_distances",
+    "init_memory",
+    "jump_entries",
+    "table",
+]
 
 Addresses = npt.NDArray[np.int64]
 
@@ -37,13 +45,23 @@ class Table:
         They do where the columns ``code`` are instructions of the image. Distances count from the
         word itself, or with ``by_entry`` from its entry's first word.
         """
+        return self._read(image, width, code, by_entry=by_entry)[1]
+
+    def has_distances(self, image: Image, width: int, code: Sequence[int]) -> bool:
+        """Tell whether the entries of such a table are distances, not addresses."""
+        return self._read(image, width, code)[0] == 0
+
+    def _read(
+        self, image: Image, width: int, code: Sequence[int], *, by_entry: bool = False
+    ) -> tuple[int, Addresses]:
+        """Return whether the entries are distances (0) or addresses (1), and those that make sense."""
         count = self.words.size // width
         raw = self.words[: count * width].reshape(count, width)
         own = self.address + 4 * np.arange(count * width, dtype=np.int64).reshape(count, width)
         read = [(base + raw) & 0xFFFF_FFFF for base in (own[:, :1] if by_entry else own, np.zeros_like(own))]
         sound = [_is_code(image, rows[:, list(code)]).all(axis=1) for rows in read]
         best = max(range(len(read)), key=lambda way: (int(sound[way].sum()), -way))
-        return read[best][sound[best]]
+        return best, read[best][sound[best]]
 
 
 def _is_code(image: Image, places: Addresses) -> npt.NDArray[np.bool_]:
@@ -80,9 +98,19 @@ def _table(address: int, data: bytes) -> Table:
     return Table(address, words.astype(np.int64))
 
 
+def has_distances(image: Image) -> bool:
+    """Tell whether the kernel's tables hold distances: as its ``__ex_table`` does."""
+    found = _exceptions(image)
+    return found is None or found.has_distances(image, 2, (0, 1))
+
+
+def _exceptions(image: Image) -> Table | None:
+    return table(image, "__ex_table", ("__start___ex_table", "__stop___ex_table"))
+
+
 def exception_entries(image: Image) -> Addresses:
     """Return the pairs (instruction, fix-up) of ``__ex_table``."""
-    found = table(image, "__ex_table", ("__start___ex_table", "__stop___ex_table"))
+    found = _exceptions(image)
     return np.zeros((0, 2), np.int64) if found is None else found.rows(image, 2, (0, 1))
 
 

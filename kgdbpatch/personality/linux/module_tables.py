@@ -1,0 +1,80 @@
+"""Find what a kernel looks up or rewrites in a loaded module's code: in its data, by the looks of the tables.
+
+Where they begin and end is not known. Whatever could be an entry of one counts as one: a pair of places in
+the module's code is a fix-up or a jump label, as the first of them holds an instruction that may fault or
+one that is switched; a place with a nop or a call is an entry of ftrace's where the data names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.analysis.effects import may_fault
+from kgdbpatch.image import Section
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.decode import decode_array
+
+if TYPE_CHECKING:
+    from kgdbpatch.personality.base import Window
+
+__all__ = ["module_tables"]
+
+_NOP, _JUMP, _CALL = encode.nop(), 0x4800_0000, 0x4800_0001
+_OPCODE = 0xFC00_0003
+
+Addresses = npt.NDArray[np.int64]
+
+
+def module_tables(
+    code: Window,
+    words: npt.NDArray[np.uint32],
+    data: Iterable[tuple[int, bytes]],
+    *,
+    distances: bool,
+    at: int,
+) -> list[Section]:
+    """Return sections with the tables of a module whose ``code`` has ``words``, called as Linux calls them.
+
+    ``data`` is (address, bytes) of its other memory; ``distances`` tells whether the kernel's tables hold
+    distances from where they stand, or else addresses. The sections are made up: they lie at ``at``.
+    """
+    places, pairs = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+    for address, held in data:
+        skipped = -address % 4
+        raw = np.frombuffer(held, ">i4", (len(held) - skipped) // 4, skipped).astype(np.int64)
+        own = address + skipped + 4 * np.arange(raw.size, dtype=np.int64)
+        inside = _inside(code, raw & 0xFFFF_FFFF)
+        places.append((raw & 0xFFFF_FFFF)[inside])
+        found = (raw + own if distances else raw) & 0xFFFF_FFFF
+        good = _inside(code, found)
+        both = np.flatnonzero(good[:-1] & good[1:])
+        pairs.append(np.stack((found[both], found[both + 1]), axis=1))
+    named, two = np.unique(np.concatenate(places)), np.unique(np.concatenate(pairs), axis=0)
+    kind = words & np.uint32(_OPCODE)
+    switched = (words == _NOP) | (kind == _JUMP)
+    faulting = may_fault(decode_array(words)) & (words != _NOP)
+    first = (two[:, 0] - code.start) // 4
+    faults, labels = two[faulting[first]], two[switched[first]]
+    traced = named[((words == _NOP) | (kind == _CALL))[(named - code.start) // 4]]
+    keys = np.zeros((len(labels), 1), np.int64)
+    tables: dict[str, Addresses] = {
+        "__ex_table": faults,
+        "__jump_table": np.concatenate((labels, keys), axis=1),
+        "__mcount_loc": traced.reshape(-1, 1),
+    }
+    sections = []
+    for name, rows in tables.items():
+        stands = at + 4 * np.arange(rows.size, dtype=np.int64)
+        held = (rows.reshape(-1) - stands).astype(">i4").tobytes()
+        sections.append(Section(name, at, len(held), held, False, False))
+        at += len(held)
+    return sections
+
+
+def _inside(code: Window, places: Addresses) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = (places >= code.start) & (places < code.end) & (places & 3 == 0)
+    return found
