@@ -85,7 +85,14 @@ class Row:
 
 
 _ENCODING = re.compile(r"(\d+)(?:([/avcme])(\d+))?")
-_EXTENDED = {"/": (0x3FF, 1), "a": (0x1F, 1), "v": (0x7FF, 0), "c": (0x3FF, 0), "m": (0x3F, 0), "e": (0xFF, 3)}
+_EXTENDED = {
+    "/": (0x3FF, 1),
+    "a": (0x1F, 1),
+    "v": (0x7FF, 0),
+    "c": (0x3FF, 0),
+    "m": (0x3F, 0),
+    "e": (0xFF, 3),
+}
 _VECTOR_RECORD = 0x400
 
 

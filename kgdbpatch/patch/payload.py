@@ -169,8 +169,8 @@ def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int)
     if instruction.spe:
         raise Refused(
             "vector",
-            f"{where} uses SPE: kernel code runs with MSR[SPE] off, and where it is on nobody keeps the upper "
-            "halves of the registers",
+            f"{where} uses SPE: kernel code runs with MSR[SPE] off, and where it is on nobody keeps the "
+            "upper halves of the registers",
         )
     if not instruction.known:
         raise BadPatch(

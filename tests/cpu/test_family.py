@@ -61,7 +61,7 @@ def started(machine: str, model: str, program: Path, binary: str = "qemu-system-
     """Start a QEMU whose CPU stands still."""
     board = replace(
         MachineDescription.load("g3beige"),
-        **{"machine": machine, "cpu": model, "architecture": "powerpc:common", "binary": binary},
+        machine=machine, cpu=model, architecture="powerpc:common", binary=binary,
     )
     return Qemu.start(f"cpu-{model}", board, 128, ["-S", "-kernel", str(program)])
 
@@ -132,7 +132,10 @@ def test_a_cpu_of_32_bits_is_known_where_registers_are_shown_with_64(
 @needs_qemu
 @pytest.mark.parametrize(
     ("machine", "model"),
-    [("mac99", "970"), *(pytest.param("ppce500", model, marks=pytest.mark.soak) for model in ("e5500", "e6500"))],
+    [
+        ("mac99", "970"),
+        *(pytest.param("ppce500", model, marks=pytest.mark.soak) for model in ("e5500", "e6500")),
+    ],
 )
 def test_a_cpu_of_64_bits_is_refused(runtime: None, program: Path, machine: str, model: str) -> None:
     with started(machine, model, program, "qemu-system-ppc64") as qemu, Debugger(qemu) as debugger:
@@ -156,7 +159,9 @@ def test_a_cpu_of_no_family_is_refused_by_its_name(
 ) -> None:
     with started(machine, model, program) as qemu:
         debugger = Debugger(qemu)
-        with pytest.raises(Refused, match=rf"^this CPU \({name}\) is of no family .* ppc6xx, e500$") as refused:
+        with pytest.raises(
+            Refused, match=rf"^this CPU \({name}\) is of no family .* ppc6xx, e500$"
+        ) as refused:
             family.found(qemu, lambda: debugger, 10)
         assert (refused.value.rule, refused.value.exit_code) == ("cpu", 3)
         with pytest.raises(ProcessLookupError):  # it left no GDB behind

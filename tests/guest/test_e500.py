@@ -1,4 +1,4 @@
-"""A kernel of one's own on an e500: mapped by TLB1, no real mode; booted, patched, read and left as it was."""
+"""A kernel of one's own on an e500, mapped by TLB1, no real mode: booted, patched, read."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ __attribute__((noinline)) u32 step(u32 value)
 __attribute__((noinline)) u32 mixed(u32 low, u32 high)
 {
     u32 is;
-    __asm__ volatile("wrteei 0; cmplw %1,%2; isel %0,%1,%2,0; wrteei 1" : "=r"(is) : "b"(low), "r"(high) : "cr0");
+    __asm__ volatile("wrteei 0; cmplw %1,%2; isel %0,%1,%2,0; wrteei 1"
+                     : "=r"(is) : "b"(low), "r"(high) : "cr0");
     return is;
 }
 
@@ -136,8 +137,25 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("own")
     for name, text in (("start.s", START), ("main.c", MAIN), ("script", SCRIPT)):
         (place / name).write_text(text)
-    flags = ["-mcpu=8540", "-msoft-float", "-mno-altivec", "-O2", "-ffreestanding", "-fno-pic", "-no-pie", "-G0"]
-    command = ["powerpc-linux-gnu-gcc", *flags, "-Wa,-me500", "-nostdlib", "-static", "-Wl,--build-id=none", "-T"]
+    flags = [
+        "-mcpu=8540",
+        "-msoft-float",
+        "-mno-altivec",
+        "-O2",
+        "-ffreestanding",
+        "-fno-pic",
+        "-no-pie",
+        "-G0",
+    ]
+    command = [
+        "powerpc-linux-gnu-gcc",
+        *flags,
+        "-Wa,-me500",
+        "-nostdlib",
+        "-static",
+        "-Wl,--build-id=none",
+        "-T",
+    ]
     subprocess.run([*command, "script", "-o", "own.elf", "start.s", "main.c"], cwd=place, check=True)
     return place / "own.elf"
 
