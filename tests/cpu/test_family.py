@@ -61,7 +61,10 @@ def started(machine: str, model: str, program: Path, binary: str = "qemu-system-
     """Start a QEMU whose CPU stands still."""
     board = replace(
         MachineDescription.load("g3beige"),
-        machine=machine, cpu=model, architecture="powerpc:common", binary=binary,
+        machine=machine,
+        cpu=model,
+        architecture="powerpc:common",
+        binary=binary,
     )
     return Qemu.start(f"cpu-{model}", board, 128, ["-S", "-kernel", str(program)])
 
