@@ -175,7 +175,7 @@ def test_patches_count_and_nothing_is_left_behind(guest: Qemu, debugger: Debugge
     }
     place = Entry(0, 0, 1 << 30, other_space=True)  # where the component runs
     assert wired(guest) == before | ours | {place}
-    for _ in range(3):
+    for _ in range(2):
         ids = client.apply(header, planned(guest, client, LOOP, LOOP + 4))
         grows(guest, TICKS)
         taken_out(client, header, set(ids))

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kgdbpatch.component.kernel_calls import Gate, KernelCalls
+from kgdbpatch.cpu.booke import E500
 from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.guests.options import BootOptions, ordered
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.personality.base import Window
 
 # It maps itself at 0xc0000000 and the serial port at 0xe0000000, and drops what QEMU mapped for its start.
 START = """
@@ -78,6 +81,8 @@ tick:
     mfspr 3,272
     rfi
     .size tick,.-tick
+    .globl unused
+unused: .space 64
     .bss
     .balign 16
     .space 0x2000
@@ -245,3 +250,17 @@ def test_what_is_not_there_yet_is_refused_by_name(own: Kernel) -> None:
 def test_memory_is_read_as_the_cpu_maps_it(own: Kernel) -> None:
     at = own.image.lookup("step")
     assert own.read_virtual(at, 8) == own.image.read(at, 8)
+
+
+def test_the_kernels_own_functions_can_be_called(own: Kernel) -> None:
+    """The thread that is lent comes back through the component's address space, every register as it was."""
+    step, unused = own["step"], own.image.lookup("unused")
+    calls = KernelCalls(own.qemu, lambda: own.debugger, E500(), 96 << 20, lambda at: at - 0xC000_0000)
+    gate, place = Gate(unused, unused - 0xC000_0000), Window(step.address, step.end)
+    with own.qemu.exclusive(10):
+        calls.prepare()
+        values = [calls.call(step.address, (number,), place, gate, 30) for number in (5, 0xFFFF_FFFF)]
+    assert values == [(number * 1664525 + 1013904223) & 0xFFFF_FFFF for number in (5, 0xFFFF_FFFF)]
+    assert not any(own.qemu.ram.read(unused - 0xC000_0000, 64))
+    goes_on(own)
+    assert own.verify().ok
