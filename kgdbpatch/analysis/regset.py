@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kgdbpatch.isa.decode import Decoded, Kind
 from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.match import rows
-from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, STATE, VECTORS, mask
+from kgdbpatch.isa.registers import ALL, CRS, FPRS, GPRS, SPE, STATE, VECTORS, mask
 
 __all__ = [
     "ALWAYS",
@@ -38,7 +38,7 @@ _LEFT_OUT = frozenset({"fD", "fS", "fA", "fB", "fC", "vD", "vS", "vA", "vB", "vC
 
 def from_mask(mask: int) -> int:
     """Return the set that has the registers of a mask, floating point and AltiVec left out."""
-    return (mask & _LOW32) | ((mask & ~VECTORS) >> 64) << 32
+    return (mask & _LOW32) | ((mask & ~(VECTORS | SPE)) >> 64) << 32
 
 
 def to_mask(regset: int) -> int:

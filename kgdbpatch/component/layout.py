@@ -108,6 +108,7 @@ class Op(IntEnum):
     APPLY = 8
     WITHDRAW = 9
     MARK = 10
+    TLB = 11
 
 
 class Bats(NamedTuple):

@@ -39,6 +39,12 @@ class Session(Protocol):
     def register(self, name: str) -> int:
         """Return one register, special ones included."""
 
+    def set_register(self, name: str, value: int, *, later: bool = False) -> None:
+        """Set one register, special ones included; ``later`` as for `write_all`."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return memory as the CPU maps it now; `MemoryFault` where it maps nothing."""
+
     def read_physical(self, address: int, size: int) -> bytes:
         """Return physical memory."""
 
@@ -136,6 +142,9 @@ class Cpu(Protocol):
 
     def call(self, session: Session, arena: int, commands: Sequence[Command]) -> list[int]:
         """Have the component at physical ``arena`` obey; return results, or raise `StubFailed`."""
+
+    def release(self, session: Session, arena: int) -> None:
+        """Undo what calls have set up in the CPU so that they can be made; the next one does so anew."""
 
     def in_call(self, registers: GRegisters, arena: int) -> bool:
         """Tell whether the CPU was left inside a call."""

@@ -13,6 +13,8 @@ from kgdbpatch.vm.registers import GRegisters
 
 __all__ = ["Stop"]
 
+_INTERRUPTED = ("srr0", "csrr0", "mcsrr0")  # where exceptions of each kind keep the interrupted pc
+
 
 class Stop:
     """A stopped guest, ready for calls of the stub."""
@@ -37,12 +39,13 @@ class Stop:
         return GRegisters(self._session.read_all())
 
     def program_counters(self, tails: Window | None) -> list[int]:
-        """Return every register of the CPU that can hold where code goes on: srr0 and the general ones.
+        """Return every register of the CPU that can hold where code goes on: srr0, its like, general ones.
 
         An exception's first instructions hold the interrupted pc in one of r0 to r31. Addresses in the
         vectors are given as they are in the window ``tails``, too.
         """
-        found = [*self.registers().as_dict().values(), self._session.register("srr0")]
+        kept = (name for name in _INTERRUPTED if name in self._session.layout.places)
+        found = [*self.registers().as_dict().values(), *map(self._session.register, kept)]
         if tails is not None:
             found += [tails.start + pc for pc in found if pc < tails.end - tails.start]
         return found

@@ -8,17 +8,20 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa import altivec
+from kgdbpatch.isa import altivec, e500
 from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.library import library_text
-from kgdbpatch.isa.match import Forms, find_form, find_forms, first_altivec, rows
+from kgdbpatch.isa.match import Forms, extension_of, find_form, find_forms, first_altivec, rows
 from kgdbpatch.isa.models import is_of_models, text_of_model
 from kgdbpatch.isa.operands import signed
-from kgdbpatch.isa.registers import ALL, VECTORS
+from kgdbpatch.isa.registers import ALL, SPE, VECTORS
 from kgdbpatch.isa.table import TABLE, Kind, Row
 from kgdbpatch.isa.text import text
 
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
+
+
+_EXTENDED = (altivec.MODEL, e500.MODEL)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Instruction:
         return bool((self.defs | self.uses) & VECTORS) and self.mnemonic not in ("mfvrsave", "mtvrsave")
 
     @property
+    def spe(self) -> bool:
+        """Whether it reads or changes SPE's part of the registers, for which MSR[SPE] must be set."""
+        return bool((self.defs | self.uses) & SPE)
+
+    @property
     def links(self) -> bool:
         """Whether it leaves the address after itself in LR."""
         return self.kind is Kind.CALL
@@ -90,8 +98,9 @@ class Instruction:
 
     def written_for(self, model: str) -> str:
         """Return the text on a model of the family (one of `models.MODELS`, "" for none in particular)."""
-        if self.form >= first_altivec():
-            model = altivec.MODEL
+        own = extension_of(self.form)
+        if own:
+            model = own
         elif altivec.has_altivec(model) and not self.foreign:
             model = ""  # what a 74xx shares with the plain table it calls by the same names
         found = text_of_model(self.word, model) if model or self.foreign else None
@@ -156,10 +165,9 @@ def _fields_of(word: int, model: str = "") -> dict[str, object]:
 def decode(word: int, address: int = 0, model: str = "") -> Instruction:
     """Decode one word that stands at an address, as a model (of `kgdbpatch.isa.models`) has it.
 
-    Models differ by AltiVec alone here; "" has none.
+    Models differ by AltiVec and by what the e500 has; "" has neither.
     """
-    vector = model and altivec.has_altivec(model)
-    fields = _fields_of(word, altivec.MODEL) if vector else _fields_of(word)
+    fields = _fields_of(word, model) if model in _EXTENDED else _fields_of(word)
     found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
     found.__dict__.update(fields, address=address)
     primary = word >> 26

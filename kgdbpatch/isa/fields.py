@@ -134,6 +134,8 @@ FIELDS: dict[str, Field] = {
     "bD": _single(_CR, 23, 3),
     "bA": _single(_CR, 18, 3),
     "bB": _single(_CR, 13, 3),
+    "cE": _single(_CR, 8, 3),
+    "cO": _single(_CR, 0, 3),
     "range": _range(),
     "count": _count(),
     "fxm": _fxm(),

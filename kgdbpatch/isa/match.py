@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa import altivec
+from kgdbpatch.isa import altivec, e500
+from kgdbpatch.isa.extension import Extension
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.foreign import foreign_rows
 from kgdbpatch.isa.table import TABLE, Row
 
-__all__ = ["Forms", "find_form", "find_forms", "first_altivec", "rows"]
+__all__ = ["Forms", "extension_of", "find_form", "find_forms", "first_altivec", "rows"]
 
 Forms = npt.NDArray[np.int16]
 
@@ -33,14 +34,33 @@ class _Dispatch(NamedTuple):
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[Row, ...]:
-    """Return every row: the exact ones, the foreign, AltiVec's; a form is an index into it, 0 is unknown."""
-    return TABLE + foreign_rows() + altivec.ROWS
+    """Return every row: the exact ones, the foreign, AltiVec's, the e500's.
+
+    A form is an index into it, 0 is unknown.
+    """
+    return TABLE + foreign_rows() + altivec.ROWS + e500.ROWS
 
 
 @lru_cache(maxsize=1)
 def first_altivec() -> int:
-    """Return the first form of AltiVec."""
+    """Return the first form of AltiVec, and of all extensions."""
     return len(TABLE) + len(foreign_rows())
+
+
+def _extension(model: str) -> tuple[Extension, int] | None:
+    """Return what a model has besides the plain table, and the first form of that."""
+    if altivec.has_altivec(model):
+        return altivec.UNIT, first_altivec()
+    if model == e500.MODEL:
+        return e500.UNIT, first_altivec() + len(altivec.ROWS)
+    return None
+
+
+def extension_of(form: int) -> str:
+    """Return the model whose extension a form is of, "" for one of none."""
+    if form < first_altivec():
+        return ""
+    return altivec.MODEL if form < first_altivec() + len(altivec.ROWS) else e500.MODEL
 
 
 @lru_cache(maxsize=1)
@@ -74,9 +94,11 @@ def _keys(words: Words) -> npt.NDArray[np.uint32]:
 def find_forms(words: Words, model: str = "") -> Forms:
     """Return the form of each word on a model, 0 where none matches."""
     result = _find_forms(words)
-    if altivec.has_altivec(model):
-        at, numbers = altivec.row_numbers(words)
-        result[at] = numbers + np.int16(first_altivec())
+    extension = _extension(model)
+    if extension is not None:
+        unit, first = extension
+        at, numbers = unit.row_numbers(words)
+        result[at] = numbers + np.int16(first)
     return result
 
 
@@ -104,10 +126,12 @@ def _find_forms(words: Words) -> Forms:
 
 def find_form(word: int, model: str = "") -> int:
     """Return the form of one word on a model, 0 where none matches."""
-    if altivec.has_altivec(model):
-        number = altivec.row_of(word)
+    extension = _extension(model)
+    if extension is not None:
+        unit, first = extension
+        number = unit.row_of(word)
         if number is not None:
-            return first_altivec() + number
+            return first + number
     table, every = _dispatch(), rows()
     key = word >> 26 << _LOW_BITS | word & _LOW
     for level in table.levels:

@@ -16,6 +16,7 @@ __all__ = [
     "FPRS",
     "GPRS",
     "REGISTERS",
+    "SPE",
     "STATE",
     "TRACKED",
     "VECTORS",
@@ -44,7 +45,11 @@ _STATE_NAMES: tuple[str, ...] = ("string", "msr", "srr0", "srr1", "sr", "spr", "
 # known reads `ALL`, and no patch ever uses them (see `patch.payload`).
 _VECTOR_NAMES: tuple[str, ...] = (*(f"v{n}" for n in range(32)), "vscr", "vrsave")
 
-REGISTERS: tuple[str, ...] = _TRACKED_NAMES + _STATE_NAMES + _VECTOR_NAMES
+# SPE's, which the e500 alone has: the upper halves of r0 to r31, the accumulator and SPEFSCR, all in one.
+# It stands where AltiVec's do, for the same reasons.
+_SPE_NAMES: tuple[str, ...] = ("spe",)
+
+REGISTERS: tuple[str, ...] = _TRACKED_NAMES + _STATE_NAMES + _VECTOR_NAMES + _SPE_NAMES
 
 _BIT = {name: index for index, name in enumerate(REGISTERS)}
 
@@ -83,3 +88,4 @@ TRACKED: int = mask(*_TRACKED_NAMES)
 STATE: int = mask(*_STATE_NAMES)
 ALL: int = TRACKED | STATE
 VECTORS: int = mask(*_VECTOR_NAMES)
+SPE: int = mask(*_SPE_NAMES)

@@ -4,7 +4,8 @@ A row reads ``name encoding options defs <- uses memory`` under a ``[kind]`` hea
 
 * encoding: ``32`` primary opcode; ``31/23`` with a 10-bit extended opcode in bits 21-30;
   ``63a18`` with a 5-bit one in bits 26-30; of AltiVec ``4v64`` with an 11-bit one in bits 21-31, ``4c6`` with
-  a 10-bit one and the record bit before it, ``4m42`` with a 6-bit one in bits 26-31.
+  a 10-bit one and the record bit before it, ``4m42`` with a 6-bit one in bits 26-31; of SPE ``4e79`` with
+  an 8-bit one in bits 21-28.
 * options: ``rc`` and ``oe`` make further rows for the record and overflow forms; ``-A`` says that
   the whole field is reserved (zero), ``0:HEX`` and ``1:HEX`` name bits that must be zero or one,
   ``spr:N`` the special register (``~M``: the bits of M are free); ``A!0`` and ``A!D`` what a valid
@@ -83,8 +84,15 @@ class Row:
     width: int = 0
 
 
-_ENCODING = re.compile(r"(\d+)(?:([/avcm])(\d+))?")
-_EXTENDED = {"/": (0x3FF, 1), "a": (0x1F, 1), "v": (0x7FF, 0), "c": (0x3FF, 0), "m": (0x3F, 0)}
+_ENCODING = re.compile(r"(\d+)(?:([/avcme])(\d+))?")
+_EXTENDED = {
+    "/": (0x3FF, 1),
+    "a": (0x1F, 1),
+    "v": (0x7FF, 0),
+    "c": (0x3FF, 0),
+    "m": (0x3F, 0),
+    "e": (0xFF, 3),
+}
 _VECTOR_RECORD = 0x400
 
 

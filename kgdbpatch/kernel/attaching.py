@@ -153,6 +153,7 @@ def _install(kernel: Kernel) -> None:
             if pending(qemu.ram, kernel._text.arena.physical) is not None:
                 raise  # a thread comes back to what was written there
             with kernel._awake().stopped() as session:
+                kernel._cpu.release(session, kernel._text.arena.physical)
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
             if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):
                 raise
@@ -222,6 +223,7 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
             unmap(kernel._component, kernel._cpu, ram, header, before)
             kernel._reservation.give_back()
         with kernel._awake().stopped() as session:
+            kernel._cpu.release(session, kernel._text.arena.physical)
             write_back(session.write_physical, changed(ram, kernel._text.arena, before))
     return removed
 

@@ -94,6 +94,8 @@ class Reservation:
     def _keep(self, plan: ArenaPlan) -> str | None:
         """Have the kernel keep an arena's addresses; return why it does not, or None."""
         if not self._callable():
+            if self._personality.must_keep(self._image, plan):
+                return "the kernel may map something there, and cannot be asked to keep it for us"
             return None
         windows = {_ARENA: Window(plan.virtual, plan.virtual + plan.size)}
         if plan.near is not None:

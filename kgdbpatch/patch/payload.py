@@ -166,6 +166,12 @@ def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int)
             f"{where} uses AltiVec: kernel code runs with MSR[VEC] off, and where it is on nobody keeps the "
             "vector registers",
         )
+    if instruction.spe:
+        raise Refused(
+            "vector",
+            f"{where} uses SPE: kernel code runs with MSR[SPE] off, and where it is on nobody keeps the "
+            "upper halves of the registers",
+        )
     if not instruction.known:
         raise BadPatch(
             f"{where}: not a known instruction; every word of an assembler payload is run, a C payload "

@@ -358,6 +358,10 @@ class Personality(ABC):
         """Tell whether the kernel may come to map the arena's addresses unless it keeps them for us."""
         return False
 
+    def must_keep(self, image: Image, plan: ArenaPlan) -> bool:
+        """Tell whether an arena's addresses are the kernel's to give: it must keep them for us, or none."""
+        return False
+
     def keep(self, image: Image, window: Window) -> KernelCall | None:
         """Return the call by which the kernel keeps addresses for us; its value is 0 if they are taken.
 

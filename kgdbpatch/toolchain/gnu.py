@@ -90,5 +90,5 @@ def link_script(address: int, symbols: Mapping[str, int], body: Iterable[str]) -
     """Return a linker script that defines ``symbols`` and lays ``body`` out from ``address`` on."""
     lines = [f'"{name}" = 0x{value:x};' for name, value in symbols.items()]
     lines += ["SECTIONS", "{", f". = 0x{address:x};", *body]
-    discarded = "*(.comment .note* .eh_frame* .gnu.attributes .debug_*)"
+    discarded = "*(.comment .note* .PPC.EMB.apuinfo .eh_frame* .gnu.attributes .debug_*)"
     return "\n".join([*lines, f"/DISCARD/ : {{ {discarded} }}", "}", ""])

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kgdbpatch.errors import BadPatch
-from kgdbpatch.isa import encode
-from kgdbpatch.isa.altivec import has_altivec
+from kgdbpatch.isa import altivec, e500, encode
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
 from kgdbpatch.toolchain.objects import undefined
 from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
@@ -29,6 +28,7 @@ __all__ = ["assemble_gnu"]
 
 # 603/604 is the 750's instruction set; a wrong kind of register is only a warning to GNU as.
 _OPTIONS = ("-mbig-endian", "-a32", "-mppc", "-mregnames", "--fatal-warnings", "-g")
+_UNITS = {altivec.MODEL: ("-maltivec",), e500.MODEL: ("-me500",)}  # what else such a model has
 # the plan knows of code only
 _ONLY_TEXT = "a payload in assembler may use the section .text only"
 _MADE_UP = (
@@ -58,7 +58,7 @@ def assemble_gnu(
     ``resolve(name, source)`` gives the address of a name that the source leaves undefined.
     Raises `BadPatch` with the assembler's or linker's own message.
     """
-    blob, names, built = _object(source, filename, ("-maltivec",) if has_altivec(model) else ())
+    blob, names, built = _object(source, filename, _UNITS.get(model, ()))
     linked = _linked(blob, origin, tuple((name, resolve(name, source)) for name in names), filename)
     size = int.from_bytes(linked[-4:], "big")
     if size % 4:

@@ -14,14 +14,14 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadPatch, Misuse, UnknownSymbol
-from kgdbpatch.isa import altivec, encode
+from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
 from kgdbpatch.toolchain.objects import without_calls
 from kgdbpatch.toolchain.relocate import Relocation, moved, relocations
-from kgdbpatch.toolchain.support import ALTIVEC_TARGETS, SUPPORTED, library, of_the_library, support_object
+from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_library, support_object
 
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
@@ -207,15 +207,14 @@ def _take(
 
 
 def _check(compiled: CObject, symbols: dict[str, int], word: int, address: int) -> None:
-    instruction = decode(word, address)
-    if instruction.known and not instruction.foreign:
+    instruction = decode(word, address, MODELS.get(compiled.target, ""))
+    if instruction.vector or instruction.spe:
+        what = f"uses {'SPE' if instruction.spe else 'AltiVec'}, which is off in kernel code"
+    elif instruction.known and not instruction.foreign:
         moves_data = instruction.kind in (Kind.ARITHMETIC, Kind.LOAD, Kind.STORE)
         if not (moves_data and (instruction.defs | instruction.uses) & (FPRS | mask("fpscr"))):
             return
         what = "uses floating point, which is off in kernel code"
-    elif compiled.target in ALTIVEC_TARGETS and decode(word, address, altivec.MODEL).vector:
-        instruction = decode(word, address, altivec.MODEL)
-        what = "uses AltiVec, which is off in kernel code"
     else:
         what = "is no instruction of this CPU"
     function = max((at, name) for name, at in symbols.items() if at <= address)[1]

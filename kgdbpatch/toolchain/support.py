@@ -10,11 +10,12 @@ from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from kgdbpatch.isa import altivec, e500
 from kgdbpatch.toolchain.gnu import complaint, run
 
 __all__ = [
-    "ALTIVEC_TARGETS",
     "FLAGS",
+    "MODELS",
     "SUPPORTED",
     "TARGET",
     "header_options",
@@ -24,7 +25,8 @@ __all__ = [
     "target_options",
 ]
 
-ALTIVEC_TARGETS = ("7400",)  # those that have vector registers
+MODELS = {"7400": altivec.MODEL, "8540": e500.MODEL}  # those with more instructions than the others
+_OPTIONS = {"8540": ("-mno-isel",)}
 TARGET = "750"  # the CPU that is compiled for where nobody says another
 
 FLAGS = (
@@ -47,7 +49,9 @@ _HELPER = re.compile(r"_(?:save|rest)gpr_\d+(?:_x)?")
 
 def target_options(target: str) -> tuple[str, ...]:
     """Return the options to compile for a CPU (``-mcpu=``), to follow `FLAGS`: no unit of it that is off."""
-    return () if target == TARGET else (f"-mcpu={target}", "-msoft-float", "-mno-altivec")
+    if target == TARGET:
+        return ()
+    return (f"-mcpu={target}", "-msoft-float", "-mno-altivec", *_OPTIONS.get(target, ()))
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from kgdbpatch.errors import CommandFailed, Misuse, Refused, TargetLost, TargetTimeout
+from kgdbpatch.errors import CommandFailed, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.vm.answers import block, memory, ok
 from kgdbpatch.vm.gdb_process import Gdb
 from kgdbpatch.vm.peer import wait_for_turn
 from kgdbpatch.vm.qemu import Qemu
-from kgdbpatch.vm.registers import GRegisters, Layout
+from kgdbpatch.vm.registers import WIDE_SIZE, GRegisters, Layout, narrowed, widened
 
 __all__ = ["Debugger", "GRegisters", "Session"]
 
@@ -101,14 +101,7 @@ class Debugger:
         if layout is None:
             layout = Layout.read(session.packet)
             layout.save(self._qemu.directory)
-        for name, offset in GRegisters.OFFSETS.items():
-            if layout.places[name][2] > 4:
-                bits = 8 * layout.places[name][2]
-                raise Refused("cpu", f"this CPU (PVR 0x{layout.pvr:08x}) has registers of {bits} bits")
-            if layout.places[name][1:] != (offset, 4):
-                raise TargetLost(
-                    f"QEMU describes register {name} at {layout.places[name]}: an unknown layout"
-                )
+        layout.check()
         return layout
 
     @contextmanager
@@ -150,6 +143,7 @@ class Session:
         self._running = False
         self.stays_stopped = False  # it was paused, and is to be so afterwards
         self._general: bytes | None = None  # the general registers, as far as they are known
+        self._wide = False  # QEMU shows them with 64 bits
         self._later: list[tuple[str, Callable[[str], None]]] = []  # orders put off, checks of their answers
         self._shared = 0  # bytes of the shared file that orders put off still need
 
@@ -203,7 +197,7 @@ class Session:
         self._running = False
         _, reset, state = self._ask(f":target remote {self._socket()}", _PHYSICAL_OFF, "g")
         ok("virtual addresses", reset)
-        self._general = block(state)
+        self._know(state)
 
     def _socket(self) -> str:
         """Return the path of QEMU's GDB server as seen from GDB, which takes one with a colon for TCP."""
@@ -226,7 +220,14 @@ class Session:
     def read_all(self) -> bytes:
         """Return all general registers as one block (see `GRegisters`)."""
         if self._general is None:
-            self._general = block(self.packet("g"))
+            self._know(self.packet("g"))
+        assert self._general is not None
+        return self._general
+
+    def _know(self, state: str) -> bytes:
+        """Note the general registers by the answer to ``g``; return them."""
+        raw = block(state)
+        self._wide, self._general = len(raw) == WIDE_SIZE, narrowed(raw)
         return self._general
 
     def forget(self) -> None:
@@ -235,7 +236,8 @@ class Session:
 
     def write_all(self, raw: bytes, *, later: bool = False) -> None:
         """Set all general registers at once, in one packet; ``later`` as for `write_physical`."""
-        self._later.append((f"G{GRegisters(raw).raw.hex()}", partial(ok, "the registers")))
+        raw = GRegisters(raw).raw
+        self._later.append((f"G{(widened(raw) if self._wide else raw).hex()}", partial(ok, "the registers")))
         self._general = None
         if not later:
             self._ask()
@@ -248,9 +250,17 @@ class Session:
         """Return one register, special ones (``srr0``, ``dbat0u``) included, as QEMU names it."""
         answer = self.packet(f"p{self.layout.number(name):x}")
         try:
-            return int(answer, 16)
+            return int(answer, 16) & (0xFFFF_FFFF if self._wide else -1)
         except ValueError:
             raise CommandFailed(f"QEMU refuses to read register {name} (answer {answer!r})") from None
+
+    def set_register(self, name: str, value: int, *, later: bool = False) -> None:
+        """Set one register, special ones included; ``later`` as for `write_physical`."""
+        number, _, size = self.layout.places[name]
+        self._later.append((f"P{number:x}={value:0{2 * size}x}", partial(ok, f"register {name}")))
+        self._general = None
+        if not later:
+            self._ask()
 
     # ---- memory --------------------------------------------------------------------------
 
@@ -354,8 +364,7 @@ class Session:
         set_, stop, cleared, state = answers[1:-1]
         ok(f"a breakpoint at 0x{address:08x}", set_)
         ok("to remove a breakpoint", cleared)
-        self._general = block(state)
-        registers = GRegisters(self._general)
+        registers = GRegisters(self._know(state))
         where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
         if stop.startswith(_INTERRUPTED):
             raise TargetTimeout(f"the guest did not reach 0x{address:08x} within {seconds} s; {where}")

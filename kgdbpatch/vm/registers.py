@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from kgdbpatch.errors import Misuse, TargetLost
+from kgdbpatch.errors import Misuse, Refused, TargetLost
 from kgdbpatch.vm.description import described_registers, read_document
 
-__all__ = ["GENERAL", "GRegisters", "Layout"]
+__all__ = ["GENERAL", "WIDE_SIZE", "GRegisters", "Layout", "narrowed", "widened"]
 
 _NOTE = "registers.json"
 GENERAL = (*(f"r{number}" for number in range(32)), "pc", "msr", "cr", "lr", "ctr", "xer")
+# qemu-system-ppc64 shows the registers of every CPU with 64 bits, but for these two.
+_WIDTHS = tuple(4 if name in ("cr", "xer") else 8 for name in GENERAL)
+WIDE_SIZE = sum(_WIDTHS)  # bytes of such a block
+_OF_64_BITS = ("ctrl", "spr_ctrl", "mas7_mas3")  # registers that every CPU has some of which has 64 bits
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,24 @@ class Layout:
         draft = (directory / _NOTE).with_suffix(".new")
         draft.write_text(json.dumps({"pvr": self.pvr, "places": dict(self.places)}))
         draft.rename(directory / _NOTE)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the general registers are shown with 64 bits."""
+        return self.places["r0"][2] > 4
+
+    def check(self) -> None:
+        """Raise `Refused` (rule ``cpu``) for a CPU with 64 bits, `TargetLost` for a layout that is not known.
+
+        A description that shows a CPU of 32 bits with 64 is no obstacle.
+        """
+        if self.wide and any(name in self.places for name in _OF_64_BITS):
+            raise Refused("cpu", f"this CPU (PVR 0x{self.pvr:08x}) has registers of 64 bits")
+        at = 0
+        for name, width in zip(GENERAL, _WIDTHS if self.wide else [4] * len(GENERAL), strict=True):
+            if self.places[name][1:] != (at, width):
+                raise TargetLost(f"QEMU describes register {name} at {self.places[name]}: an unknown layout")
+            at += width
 
     @cached_property
     def size(self) -> int:
@@ -108,3 +130,20 @@ class GRegisters:
     def as_dict(self) -> dict[str, int]:
         """Return all registers by name."""
         return {name: self[name] for name in GENERAL}
+
+
+def narrowed(raw: bytes) -> bytes:
+    """Return a block of `WIDE_SIZE` bytes as a CPU with 32 bits has it; another one as it is."""
+    if len(raw) != WIDE_SIZE:
+        return raw
+    found, at = b"", 0
+    for width in _WIDTHS:
+        at += width
+        found += raw[at - 4 : at]
+    return found
+
+
+def widened(raw: bytes) -> bytes:
+    """Return the block of `WIDE_SIZE` bytes that `narrowed` makes ``raw`` of; the upper halves are 0."""
+    words = (raw[at : at + 4] for at in range(0, len(raw), 4))
+    return b"".join(word.rjust(width, b"\0") for word, width in zip(words, _WIDTHS, strict=True))

@@ -41,7 +41,6 @@ _LEAVING = [
 _OTHERS = [
     *_LEAVING,
     ("wrteei 0", "e500"),
-    ("evmergelo r3,r4,r5", "e500"),
     ("dssall", "7400"),
     (".long 0x4e800460 # bctar", "power8"),
 ]
@@ -83,6 +82,18 @@ def test_they_are_no_sites(tmp_path: Path, name: str, machine: str) -> None:
         site_checker.site(kernel.entry + 4, force=True)
     assert refused.value.rule == "foreign"
     assert refused.value.address == kernel.entry + 4
+
+
+@needs_as
+@pytest.mark.parametrize("name", ["evmergelo r3,r4,r5", "wrteei 0", "tlbwe", "rfci"])
+def test_they_are_sites_where_they_are_the_cpus_own(tmp_path: Path, name: str) -> None:
+    """A file that uses SPE says that it is for an e500."""
+    source = f'.globl _start\n_start: .machine "e500"\n evor r3,r3,r3\n {name}\n blr\n'
+    kernel = _kernel(tmp_path, source)
+    assert kernel.model == "e500"
+    site = offline.site_checker(kernel).site(kernel.entry + 4)
+    assert not site.instruction.foreign
+    assert name == "rfci" or site.free >= {"r11", "r12"}  # what an interrupted context needs is not known
 
 
 @needs_as

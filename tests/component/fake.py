@@ -188,6 +188,12 @@ class FakeMachine:
     def register(self, name: str) -> int:
         return self.special[name]
 
+    def set_register(self, name: str, value: int, *, later: bool = False) -> None:
+        raise AssertionError("the 6xx is called without")
+
+    def read(self, address: int, size: int) -> bytes:
+        raise AssertionError("nothing is mapped here")
+
     def read_physical(self, address: int, size: int) -> bytes:
         self._flush()
         return self.ram.read(address, size)

@@ -8,7 +8,7 @@ import pytest
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.cpu.ppc6xx import stub
+from kgdbpatch.cpu.ppc6xx import Ppc6xx, stub
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.gdb import GRegisters, Session
 
@@ -23,13 +23,13 @@ EE, RI = 0x8000, 0x2
 def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU stopped at a vector's first instruction has its way back in SRR0 and SRR1 alone."""
     called: list[int] = []
-    call = stub.call
+    call = stub.STUB.call
 
     def watched(session: Session, arena: int, commands: Sequence[Command]) -> list[int]:
         called.append(GRegisters(session.read_all())["msr"])
         return call(session, arena, commands)
 
-    monkeypatch.setattr(stub, "call", watched)
+    monkeypatch.setattr(Ppc6xx, "call", staticmethod(watched))
     arena = kernel.header.arena
     for _ in range(5):
         with kernel.stopped() as session:
@@ -39,7 +39,7 @@ def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: 
             left = GRegisters(session.read_all())
             assert left["msr"] & RI
             state = Command(layout.Op.STATE, arena.physical + layout.STATE_OFFSET)
-            stub.call(session, arena.physical, [state])
+            watched(session, arena.physical, [state])
         kernel.patch(SITE, asm="nop").remove()
     assert called
     assert all(msr & (EE | RI) for msr in called)
@@ -74,10 +74,10 @@ def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel) -> None:
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(session, "run_to_physical", cut)
                 with pytest.raises(Died):
-                    stub.call(session, at, commands)
-            if not stub.in_stub(GRegisters(session.read_all()), at):
+                    stub.STUB.call(session, at, commands)
+            if not stub.STUB.inside(GRegisters(session.read_all()), at):
                 break
-            stub.finish(session, at)
+            stub.STUB.finish(session, at)
             assert session.read_all() == before, count
             assert arena.flush_count == flushes + 2, count
     assert 60 < count < 200

@@ -15,7 +15,7 @@ from kgdbpatch.analysis import regset
 from kgdbpatch.isa.altivec import MODEL, ROWS, has_altivec
 from kgdbpatch.isa.decode import Kind, decode, decode_array
 from kgdbpatch.isa.fields import Words
-from kgdbpatch.isa.match import find_forms, first_altivec, rows
+from kgdbpatch.isa.match import extension_of, find_forms, first_altivec, rows
 from kgdbpatch.isa.models import MODELS
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, names
 from kgdbpatch.isa.table import TABLE
@@ -111,10 +111,12 @@ def test_the_assembler_makes_the_same_words_of_the_text(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 0xFFFFFFFF), st.sampled_from(["", *MODELS]))
-def test_models_differ_by_altivec_alone(word: int, model: str) -> None:
+def test_models_differ_by_their_extensions_alone(word: int, model: str) -> None:
     found, plain = decode(word, 0x1000, model), decode(word, 0x1000)
-    if not has_altivec(model) or found.form < first_altivec():
+    if not extension_of(found.form):
         assert found == plain
+    elif not has_altivec(model):
+        assert extension_of(found.form) == model
     else:
         assert found.mnemonic in OURS
         assert plain.foreign or found.mnemonic in RAW

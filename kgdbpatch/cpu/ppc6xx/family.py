@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu.ppc6xx import kernel_call, msr, stub, translate
+from kgdbpatch.cpu import kernel_call
+from kgdbpatch.cpu.kernel_call import LentThread
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
+from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
 
@@ -29,6 +31,7 @@ _NEEDED = ("ibat0u", "dbat0u", "sdr1")
 _MORE_BATS = tuple(f"{kind}bat{number}u" for kind in "id" for number in range(4, 8))
 _MPC601 = 0x0001  # of PVR's upper half
 _MODELS = ("", "7450", "750cl", "e300")
+_THREAD = LentThread(space=0)  # real mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,17 @@ class Ppc6xx:
     code = stub.CODE
     state = STATE
 
-    call = staticmethod(stub.call)
-    in_call = staticmethod(stub.in_stub)
-    finish_call = staticmethod(stub.finish)
+    call = staticmethod(stub.STUB.call)
+    in_call = staticmethod(stub.STUB.inside)
+    finish_call = staticmethod(stub.STUB.finish)
     leave_exception = staticmethod(stub.leave_exception)
 
     call_code = kernel_call.CODE
-    gate = staticmethod(kernel_call.gate)
-    note_call = staticmethod(kernel_call.note)
-    enter_call = staticmethod(kernel_call.enter)
-    in_kernel_call = staticmethod(kernel_call.inside)
-    leave_kernel_call = staticmethod(kernel_call.leave)
+    gate = staticmethod(_THREAD.gate)
+    note_call = staticmethod(_THREAD.note)
+    enter_call = staticmethod(_THREAD.enter)
+    in_kernel_call = staticmethod(_THREAD.inside)
+    leave_kernel_call = staticmethod(_THREAD.leave)
 
     interruptible = staticmethod(msr.interruptible)
     napping = staticmethod(msr.napping)
@@ -67,6 +70,9 @@ class Ppc6xx:
     tails_mapping = staticmethod(mmu.tails_mapping)
     unmapping = staticmethod(mmu.unmapping)
     translate = staticmethod(translate.translate)
+
+    def release(self, session: Session, arena: int) -> None:
+        """Do nothing: real mode needs no preparation."""
 
     @classmethod
     def of(cls, layout: Layout) -> Ppc6xx | None:

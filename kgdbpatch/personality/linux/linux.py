@@ -23,7 +23,13 @@ from kgdbpatch.personality.base import (
     Window,
 )
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
-from kgdbpatch.personality.linux.reserve import give_back, keep, maps_later, system_call_entries
+from kgdbpatch.personality.linux.reserve import (
+    function,
+    give_back,
+    keep,
+    maps_later,
+    system_call_entries,
+)
 from kgdbpatch.personality.linux.tables import exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
 
@@ -36,11 +42,14 @@ __all__ = ["Linux", "kernel_option"]
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _KNOWN_BY = ("linux_banner", "__start___ex_table")
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
+_HUGE_PAGES = "book3e_hugetlb_preload"
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
 _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
 _NEAR = 16 * MIB
 _REACH = 32 * MIB  # of a branch, either way
+_GUARD = 16 * MIB  # behind the linear map, which nothing maps (VMALLOC_OFFSET)
+_SLOTS = 16 * MIB  # the last of all addresses, where the kernel has slots that it fills without asking
 _PAGE_SHIFT = 12
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
@@ -153,6 +162,16 @@ class Linux(Personality):
             for virtual in blocks:
                 if near is None or virtual + usual.size <= near.start:
                     yield replace(usual, virtual=virtual, near=near)
+        if not blocks and kernel_option(image, "BOOKE") == "y":  # processes reach up to the linear map
+            yield from self._above(usual, base)
+
+    def _above(self, usual: ArenaPlan, base: int) -> Iterator[ArenaPlan]:
+        """Yield arenas above the linear map, code where an absolute branch reaches it from anywhere."""
+        top, low = (1 << 32) - _REACH, base + self.memory.announced * MIB + _GUARD
+        for size in (_NEAR >> shift for shift in range(5)):
+            for at in range((1 << 32) - _SLOTS - size, top - 1, -size):
+                for virtual in range(top - usual.size, low - 1, -usual.size):
+                    yield replace(usual, virtual=virtual, near=Window(at, at + size))
 
     def arena_conflict(
         self,
@@ -167,15 +186,19 @@ class Linux(Personality):
         where = _outside_of_all(image, read, windows, self.memory.announced * MIB, self.to_physical)
         if where is not None:
             return where
+        if function(image, _HUGE_PAGES) is not None:
+            return "the kernel takes the CPU's wired TLB entries in turns, for huge pages (CONFIG_HUGETLBFS)"
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
         if directory is None:
             return "the kernel's page directory is not in its linear map"
         exactly = keep(image, windows[0]) is not None  # what grows can be told not to grow there
+        wide = kernel_option(image, "PTE_64BIT") == "y"
         for window in windows:
+            surely = exactly and window.start < (1 << 32) - _REACH
             at = (
                 None
                 if window in kept
-                else first_mapped(read, directory, _linear_offset(image), window, exactly=exactly)
+                else first_mapped(read, directory, _linear_offset(image), window, exactly=surely, wide=wide)
             )
             if at is not None and exactly:
                 return f"the kernel has mapped 0x{at:08x} (modules lie there)"
@@ -211,7 +234,11 @@ class Linux(Personality):
 
     def maps_later(self, image: Image) -> bool:
         """Tell whether the kernel loads modules, or makes code in other ways."""
-        return maps_later(image)
+        return maps_later(image) or self.arena_virtual(image) >= _linear_offset(image)
+
+    def must_keep(self, image: Image, plan: ArenaPlan) -> bool:
+        """Tell whether an arena lies where the kernel maps memory and devices as they come."""
+        return plan.virtual >= _linear_offset(image)
 
     def keep(self, image: Image, window: Window) -> KernelCall | None:
         """Return the call that takes a range of addresses from the kernel's own maps."""

@@ -25,19 +25,23 @@ _BITS = _PAGE - 1
 Read = Callable[[int, int], bytes]
 
 
-def first_mapped(read: Read, directory: int, base: int, window: Window, *, exactly: bool) -> int | None:
+def first_mapped(
+    read: Read, directory: int, base: int, window: Window, *, exactly: bool, wide: bool = False
+) -> int | None:
     """Return the first address in a window that the kernel's page directory maps, or None.
 
     ``directory`` is its physical address, ``base`` what addresses of the linear map are more than physical
-    ones. Unless ``exactly``, a page table will do although it is empty.
+    ones. Unless ``exactly``, a page table will do although it is empty. Pages' entries have 64 bits where
+    they are ``wide``.
     """
-    first, behind = window.start >> _PGDIR_SHIFT, -(-window.end >> _PGDIR_SHIFT)
+    shift, kind = (_PGDIR_SHIFT - 1, ">u8") if wide else (_PGDIR_SHIFT, ">u4")
+    first, behind = window.start >> shift, -(-window.end >> shift)
     entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
     for index, entry in enumerate(entries, start=first):
-        at = index << _PGDIR_SHIFT
+        at = index << shift
         if entry and not exactly:
             return at
-        pages = np.frombuffer(read(_table(entry, base), _PAGE), ">u4") if entry else np.zeros(0)
+        pages = np.frombuffer(read(_table(entry, base), _PAGE), kind) if entry else np.zeros(0)
         for page in np.flatnonzero(pages).tolist():
             if window.start <= at + (page << _PAGE_SHIFT) < window.end:
                 return int(at + (page << _PAGE_SHIFT))

@@ -4,7 +4,7 @@
 # stands BLOCK bytes before this code, and sets the pc to `enter`, in real mode with interrupts off.
 # From there on the call is completed without it: the function runs as if the thread had called it
 # (translated, interrupts on, it may sleep), returns to the gate (a few words of the kernel's own
-# vector page, `gate` in kernel_call.py), which leads to `returned` here. That notes the result and
+# text, `gate` in kernel_call.py), which leads to `returned` here. That notes the result and
 # goes back to where the thread was, every register as it was there.
 
         .set    BLOCK, 0x100            # layout.py: KERNEL_CALL_CODE_OFFSET less KERNEL_CALL_OFFSET
