@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import rustworkx
 
-from kgdbpatch.analysis.arrays import distinct, ranges
+from kgdbpatch.analysis.arrays import Grouped, distinct, joined
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Indices
 
@@ -26,16 +26,9 @@ class Levels:
 
 def call_edges(blocks: Blocks) -> tuple[Indices, Indices]:
     """Return the distinct pairs (function, function that control goes to from it), direct edges only."""
-    pairs = [blocks.across]
-    for sources, targets in (blocks.table_edges, blocks.implicit_edges):
-        owner, other = blocks.owner[sources], blocks.owner[targets]
-        elsewhere = np.flatnonzero(owner != other)
-        pairs.append((owner[elsewhere], other[elsewhere]))
-    for called in (blocks.callee, blocks.tail):
-        at = np.flatnonzero(called >= 0)
-        pairs.append((blocks.owner[at], called[at]))
+    source, target = joined((blocks.between_functions(blocks.edges), blocks.calls, blocks.tail_calls))
     count = max(len(blocks.program.entry), 1)
-    keys = distinct(np.concatenate([source * count + target for source, target in pairs]))
+    keys = distinct(source * count + target)
     return keys // count, keys % count
 
 
@@ -83,16 +76,13 @@ def _components(sources: Indices, targets: Indices, count: int) -> tuple[Indices
 
 def _waves(sources: Indices, targets: Indices, count: int) -> Indices:
     """Return how many edges lead on from each of ``count`` places at most, -1 where there is no end of it."""
-    order = np.argsort(targets, kind="stable")
-    before = sources[order]
-    many = np.bincount(targets, minlength=count)
-    first = np.cumsum(many) - many
+    before = Grouped(targets, sources, count)
     left = np.bincount(sources, minlength=count)
     wave = np.full(count, -1, dtype=np.int64)
     front, number = np.flatnonzero(left == 0), 0
     while len(front):
         wave[front] = number
-        freed = before[ranges(first[front], many[front])]
+        freed = before.of(front)
         np.subtract.at(left, freed, 1)
         front, number = distinct(freed[left[freed] == 0]), number + 1
     return wave

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import Grouped
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.symbolic import Expression, State, terms
@@ -72,9 +73,7 @@ class Resolver:
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
         self._fallen_from[blocks.fall[falls]] = falls
         jumps = np.flatnonzero(blocks.taken >= 0)
-        count = max(len(blocks.first), 1)
-        keys = np.sort(blocks.taken[jumps] * count + jumps)
-        self._targets, self._by_target = keys // count, keys % count
+        self._jumps = Grouped(blocks.taken[jumps], jumps, len(blocks.first))
         self._direct: dict[int, list[tuple[int, bool]]] = {}
         self._branches: dict[int, list[tuple[int, bool]]] = {}
         for block in np.flatnonzero(blocks.indirect).tolist():
@@ -108,8 +107,7 @@ class Resolver:
         """
         direct = self._direct.get(block)
         if direct is None:
-            first, last = self._targets.searchsorted((block, block + 1)).tolist()
-            direct = [(source, True) for source in self._by_target[first:last].tolist()]
+            direct = [(source, True) for source in self._jumps.one(block).tolist()]
             if self._fallen_from[block] >= 0:
                 direct.insert(0, (int(self._fallen_from[block]), False))
             self._direct[block] = direct

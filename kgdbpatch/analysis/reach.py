@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.address_taken import references
-from kgdbpatch.analysis.arrays import ranges, runs
+from kgdbpatch.analysis.arrays import Grouped, joined, ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
@@ -117,11 +117,7 @@ class _Edges:
         for targets in (np.where(falls_on, -1, falls), blocks.taken):
             some = np.flatnonzero(targets >= 0)
             pairs.append((some, targets[some]))
-        sources, targets = (np.concatenate([pair[n] for pair in pairs]) for n in (0, 1))
-        order = np.argsort(sources, kind="stable")
-        self._targets = targets[order]
-        self._count = np.bincount(sources, minlength=count)
-        self._first = np.cumsum(self._count) - self._count
+        self._targets = Grouped(*joined(pairs), count)
 
     def spread(self, reached: Flags, start: Indices) -> None:
         """Mark what is reached from blocks, themselves included."""
@@ -132,7 +128,7 @@ class _Edges:
             run = ranges(front, self._run_end.take(front) + 1 - front)
             run = run[~reached[run]]
             reached[run] = True
-            front = self._targets[ranges(self._first.take(run), self._count.take(run))]
+            front = self._targets.of(run)
             front = front[~reached[front]]
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import distinct, runs
+from kgdbpatch.analysis.arrays import distinct, joined, spread, union
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
@@ -95,40 +95,11 @@ def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
     return compiled, size
 
 
-def _sum_up(count: int, owner: Indices, values: RegSet) -> RegSet:
-    total = np.zeros(count, dtype=np.uint64)
-    order = np.argsort(owner, kind="stable")
-    if len(order):
-        owner = owner[order]
-        starts = runs(owner)
-        total[owner[starts]] = np.bitwise_or.reduceat(values[order], starts)
-    return total
-
-
-def _entered_from(blocks: Blocks) -> tuple[Indices, Indices]:
-    """Return (function, function that it calls, jumps to or runs into)."""
-    pairs = [blocks.across]
-    for target in (blocks.callee, blocks.tail):
-        at = np.flatnonzero(target >= 0)
-        pairs.append((blocks.owner[at], target[at]))
-    return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
-
-
 def _put_back(blocks: Blocks, restored: RegSet, compiled: Flags) -> RegSet:
     """Add what routines without a frame (``_restgpr_N``) put back for those that go to them."""
-    sources, targets = _entered_from(blocks)
+    sources, targets = joined((blocks.across, blocks.calls, blocks.tail_calls))
     useful = np.flatnonzero(~compiled[targets])
-    useful = useful[np.argsort(sources[useful], kind="stable")]
-    sources, targets = sources[useful], targets[useful]
-    restored, starts = restored.copy(), runs(sources)
-    sources = sources[starts]
-    while len(starts):
-        before = restored[sources]
-        after = before | np.bitwise_or.reduceat(restored[targets], starts)
-        if (after == before).all():
-            break
-        restored[sources] = after
-    return restored
+    return spread(restored, sources[useful], targets[useful])
 
 
 def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: RegSet) -> np.uint64:
@@ -178,9 +149,9 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     framed = _may_restore(words[written])
     written, loads = written[~framed], written[framed & reached[written]]
     compiled, size = _frames(blocks, reached)
-    own = _sum_up(count, program.function[loads], defs[loads])
+    own = union(program.function[loads], defs[loads], count)
     restored = _put_back(blocks, own, compiled)
-    keeps = PRESERVED & ~(_sum_up(count, program.function[written], defs[written]) & ~restored)
+    keeps = PRESERVED & ~(union(program.function[written], defs[written], count) & ~restored)
 
     stores = np.flatnonzero(((program.primary == _STW) | (program.primary == _STMW)) & inside)
     stores = stores[may_save(words[stores])]
@@ -205,7 +176,7 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     good &= (stored & ~restored[owner]) == 0
     result = np.zeros(len(words), dtype=np.bool_)
     result[stores[good]] = True
-    saved = _sum_up(count, owner[good], stored[good])
+    saved = union(owner[good], stored[good], count)
     mfcr = distinct(program.function[program.having(0xFC1FFFFF, 0x7C000026)])
     saved[mfcr] |= restored[mfcr] & _SAVED_CRS
     return Saves(result, compiled, keeps, restored & PRESERVED, saved)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import runs
+from kgdbpatch.analysis.arrays import Grouped, spread
 from kgdbpatch.analysis.call_order import call_edges, levels
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import BlockTransfer
@@ -131,16 +131,7 @@ class _Summing:
         np.bitwise_or.at(total, blocks.owner, self.transfer.kill & volatile)
         unknown = blocks.links & (blocks.callee < 0) | self.escapes | self.pointers
         total[blocks.owner[unknown]] |= volatile
-        sources, targets = self.calls  # by source
-        if not len(sources):
-            return total
-        starts = runs(sources)
-        while True:
-            before = total[sources[starts]]
-            after = before | np.bitwise_or.reduceat(total[targets], starts)
-            if (before == after).all():
-                return total
-            total[sources[starts]] = after
+        return spread(total, *self.calls)
 
     def run(self) -> None:
         """Sum up all functions, those called before those that call."""
@@ -158,15 +149,16 @@ class _Summing:
         self._keep = [~self.transfer.kill for _ in range(3)]
         self._gen = [self.zero.copy(), self.transfer.proven.copy(), self.transfer.wanted.copy()]
         self._constant()
-        calls_by_level = _grouped(order.level[blocks.owner[self.call]], self.call)
-        tails_by_level = _grouped(order.level[blocks.owner[self.tail]], self.tail)
+        count = len(order.functions)
+        calls, tails = (
+            Grouped(order.level[blocks.owner[some]], some, count) for some in (self.call, self.tail)
+        )
         groups = []
         for number, functions in enumerate(order.functions):
             some = self.dataflow.part(functions)
-            calls = calls_by_level.get(number, self.call[:0])
-            tails = tails_by_level.get(number, self.tail[:0])
             if len(some.blocks):
-                groups.append((functions, some, calls, tails, order.recursive[number]))
+                again = order.recursive[number]
+                groups.append((functions, some, calls.one(number), tails.one(number), again))
         for group in groups:
             self._survival(*group)
             self._proof(*group)
@@ -292,17 +284,6 @@ class _Summing:
                 self.reads[functions] = found
                 return
             self.reads[functions] = found
-
-
-def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
-    """Return values by their keys."""
-    if not len(keys):
-        return {}
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    starts = runs(keys)
-    ends = np.append(starts[1:], len(keys))
-    return {int(keys[s]): values[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)}
 
 
 def summarize(
