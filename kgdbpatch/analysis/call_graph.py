@@ -13,7 +13,7 @@ import rustworkx
 
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.program import Indices, Program
+from kgdbpatch.analysis.program import Indices, Program, aligned_words
 from kgdbpatch.analysis.regset import RegSet
 
 __all__ = ["Call", "CallGraph", "CallKind"]
@@ -56,12 +56,7 @@ def _held(program: Program, objects: Sequence[tuple[int, bytes]]) -> tuple[Indic
     """Return (object, function whose address it holds), both by number."""
     owners, targets = [], []
     for number, (address, data) in enumerate(objects):
-        skipped = -address % 4
-        count = (len(data) - skipped) // 4
-        if count <= 0:
-            continue
-        words = np.frombuffer(data, ">u4", count, skipped).astype(np.int64)
-        index = program.index_of(words)
+        index = program.index_of(aligned_words(address, data).astype(np.int64))
         index = index[index >= 0]
         found = np.unique(program.function[index[program.is_entry[index]]])
         owners.append(np.full(len(found), number))

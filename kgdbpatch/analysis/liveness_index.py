@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LivenessIndex"]
 
 Array = npt.NDArray[Any]
-_TOGETHER = 64  # blocks decoded at once
+_TOGETHER = 512  # blocks decoded at once
 
 
 class LivenessIndex:
@@ -38,11 +38,8 @@ class LivenessIndex:
 
     def __init__(self, arrays: Mapping[str, Array], model: str = "") -> None:
         self.arrays, self._model = dict(arrays), model
-        self.together = _TOGETHER
         self._known: dict[int, tuple[list[int], list[int]]] = {}
-        self._firsts: list[int] = []  # blocks with which pieces begin
-        self._lasts: list[int] = []
-        self._pieces: list[tuple[int, Array, Array]] = []
+        self._pieces: dict[int, tuple[int, Array, Array]] = {}
 
     @classmethod
     def of(cls, liveness: ProgramLiveness, found: BlockLiveness) -> LivenessIndex:
@@ -140,26 +137,30 @@ class LivenessIndex:
         length = (self.arrays["end"][some] - self.arrays["start"][some]) // 4 + 1
         uses |= np.where(may_fault(decoded), np.repeat(self.arrays["fixups"][some], length), np.uint64(0))
 
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """The blocks with which pieces begin, of blocks that stand one behind the other; the last is none."""
+        start, end = self.arrays["start"], self.arrays["end"]
+        begins = np.arange(len(start) + 1) % _TOGETHER == 0
+        begins[1:-1] |= start[1:] != end[:-1] + 4
+        begins[-1] = True
+        firsts: list[int] = np.flatnonzero(begins).tolist()
+        return firsts
+
     def _piece(self, block: int, read: Callable[[int, int], Words]) -> tuple[int, Array, Array]:
         """Return an address, and what the words from there on change and read: those of a block, and more."""
-        known = bisect_right(self._firsts, block) - 1
-        if known >= 0 and block <= self._lasts[known]:
-            return self._pieces[known]
-        start, end = self.arrays["start"], self.arrays["end"]
-        behind = min(block + self.together, len(start))
-        gaps = np.flatnonzero(start[block + 1 : behind] != end[block : behind - 1] + 4)
-        last = block + int(gaps[0]) if gaps.size else behind - 1
-        at = int(start[block])
-        decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1), self._model)
-        effects = words_of(decoded)
-        if len(self.arrays["fixups"]):
-            self._add_fixups(effects.uses, decoded, block, last)
-        for address in self._reads.keys() & range(at, int(end[last]) + 1, 4):
-            effects.uses[(address - at) // 4] |= np.uint64(self._reads[address])
-        self._firsts.insert(known + 1, block)
-        self._lasts.insert(known + 1, last)
-        self._pieces.insert(known + 1, (at, effects.defs, effects.uses))
-        return self._pieces[known + 1]
+        number = bisect_right(self._firsts, block) - 1
+        if number not in self._pieces:
+            first, last = self._firsts[number], self._firsts[number + 1] - 1
+            at, end = self._set("start", first), self._set("end", last)
+            decoded = decode_array(read(at, (end - at) // 4 + 1), self._model)
+            effects = words_of(decoded)
+            if len(self.arrays["fixups"]):
+                self._add_fixups(effects.uses, decoded, first, last)
+            for address in self._reads.keys() & range(at, end + 1, 4):
+                effects.uses[(address - at) // 4] |= np.uint64(self._reads[address])
+            self._pieces[number] = at, effects.defs, effects.uses
+        return self._pieces[number]
 
     def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
         """Return, by bit of the set, the nearest instruction that makes a register live.

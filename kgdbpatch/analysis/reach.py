@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kgdbpatch.analysis.address_taken import references
 from kgdbpatch.analysis.arrays import Grouped, joined, ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.program import Flags, Indices, aligned_words
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.tables import Indirect
 from kgdbpatch.isa.decode import Kind
@@ -224,10 +224,8 @@ def _distant(starts: Indices, data: Sequence[tuple[int, bytes]]) -> Flags:
     if not len(starts):
         return found
     for address, part in data:
-        skipped = -address % 4
-        size = max(len(part) - skipped, 0) // 4
-        words = np.frombuffer(part, ">i4", size, skipped).astype(np.int64)
-        targets = (address + skipped + 4 * np.arange(size) + words) & 0xFFFFFFFF
+        words = aligned_words(address, part).astype(np.int64)
+        targets = ((address + 3 & ~3) + 4 * np.arange(len(words)) + words) & 0xFFFFFFFF
         targets = targets[(targets >= starts[0]) & (targets <= starts[-1])]
         at = np.searchsorted(starts, targets)
         found[at[starts[at] == targets]] = True

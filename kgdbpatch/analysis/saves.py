@@ -24,7 +24,7 @@ from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["PRESERVED", "Saves", "find_saves", "may_be_framed", "may_save"]
+__all__ = ["PRESERVED", "Saves", "field", "find_saves", "may_be_framed", "may_save"]
 
 _FRAME_BASES = np.zeros(32, dtype=np.bool_)
 _FRAME_BASES[[1, 11, 12, 30, 31]] = True
@@ -51,14 +51,15 @@ class Saves:
     saved: RegSet
 
 
-def _field(words: Words, shift: int) -> Words:
+def field(words: Words, shift: int) -> Words:
+    """Return what stands in the 5-bit fields of words."""
     result: Words = words >> np.uint32(shift) & np.uint32(31)
     return result
 
 
 def may_be_framed(words: Words) -> Flags:
     """Tell which loads and stores go to what may be a stack frame."""
-    result: Flags = _FRAME_BASES.take(_field(words, 16))
+    result: Flags = _FRAME_BASES.take(field(words, 16))
     return result
 
 
@@ -68,7 +69,7 @@ def may_save(words: Words) -> Flags:
     result: Flags = (major == _STW) | (major == _STMW)
     at = np.flatnonzero(result)
     stores = words[at]
-    result[at] = may_be_framed(stores) & (_field(stores, 21) >= 14)
+    result[at] = may_be_framed(stores) & (field(stores, 21) >= 14)
     return result
 
 
@@ -128,7 +129,7 @@ def _made_of_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> F
         pending, place = pending[inside], place[inside]
         register = base[pending]
         written = (defs[place] >> register.astype(np.uint64) & np.uint64(1)).astype(np.bool_)
-        word, d, a = words[place], _field(words[place], 21), _field(words[place], 16)
+        word, d, a = words[place], field(words[place], 21), field(words[place], 16)
         added = (word >> np.uint32(26) == 14) & (d == register) & (a == 1)
         moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == register)
         chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == register)
@@ -155,8 +156,8 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
 
     stores = np.flatnonzero(((program.primary == _STW) | (program.primary == _STMW)) & inside)
     stores = stores[may_save(words[stores])]
-    owner, register = program.function[stores], _field(words[stores], 21).astype(np.uint64)
-    base = _field(words[stores], 16)
+    owner, register = program.function[stores], field(words[stores], 21).astype(np.uint64)
+    base = field(words[stores], 16)
     stored = np.where(
         words[stores] >> np.uint32(26) == _STW, np.uint64(1) << register, _GPRS >> register << register
     )

@@ -223,10 +223,8 @@ class _Summing:
             found = self._entries(functions, self.survives, _ONES)
             comes_back = (found & np.uint64(RETURNS)) != 0
             found = np.where(comes_back, found | self.keeps[functions], found)
-            if not again or (found == self.cleared[functions]).all():
-                self.cleared[functions] = found
+            if _settled(self.cleared, functions, found) or not again:
                 return
-            self.cleared[functions] = found
 
     def _proof(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[1], self._keep[1], self._exits[1]
@@ -240,10 +238,8 @@ class _Summing:
             self.dataflow.solve(self.evidence, some, gen, keep, exits)
             found = self._entries(functions, self.evidence, np.uint64(0))
             found = self._by_convention(functions, found)
-            if not again or (found == self.proven[functions]).all():
-                self.proven[functions] = found
-                break
-            self.proven[functions] = found
+            if _settled(self.proven, functions, found) or not again:
+                return
 
     def _undefined(self) -> None:
         """Find what calls leave undefined and nothing behind them reads.
@@ -280,10 +276,15 @@ class _Summing:
             found = self._by_convention(functions, found)
             # preserved registers that the function does not put back were read when it saved them
             found |= PRESERVED & ~self.keeps[functions]
-            if not again or (found == self.reads[functions]).all():
-                self.reads[functions] = found
+            if _settled(self.reads, functions, found) or not again:
                 return
-            self.reads[functions] = found
+
+
+def _settled(known: RegSet, functions: Indices, found: RegSet) -> bool:
+    """Make ``found`` what is known of functions; tell whether it was already."""
+    same = bool((known[functions] == found).all())
+    known[functions] = found
+    return same
 
 
 def summarize(

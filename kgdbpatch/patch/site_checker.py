@@ -48,7 +48,6 @@ Analysis = Callable[
 ]
 
 _FREEABLE = to_mask(int(FREEABLE))
-_TOGETHER = 4096  # blocks decoded at once where many sites are judged
 
 _NO_CODE = {
     Reach.TABLE: "is an entry of a jump table",
@@ -188,12 +187,11 @@ class SiteChecker:
     @contextmanager
     def in_bulk(self) -> Iterator[None]:
         """Judge many sites meanwhile: what is common to them is found out once, of the words now."""
-        before = self._index.together
-        self._hazardous, self._index.together = HazardousWords(self._sections()), _TOGETHER
+        self._hazardous = HazardousWords(self._sections())
         try:
             yield
         finally:
-            self._hazardous, self._index.together = None, before
+            self._hazardous = None
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
