@@ -43,12 +43,14 @@ def first_altivec() -> int:
     return len(TABLE) + len(foreign_rows())
 
 
-@lru_cache(maxsize=1)
-def _dispatch() -> _Dispatch:
+@lru_cache(maxsize=2)
+def _dispatch(*, vectors: bool) -> _Dispatch:
     low = np.arange(_LOW + 1, dtype=np.uint32)
     depth = np.zeros(64 << _LOW_BITS, dtype=np.int16)
     levels: list[Forms] = []
-    for form, row in enumerate(rows()[1 : first_altivec()], 1):
+    every, plain = rows(), first_altivec()
+    for form in (*(range(plain, len(every)) if vectors else ()), *range(1, plain)):
+        row = every[form]
         primary, match = row.match >> 26 << _LOW_BITS, row.match & _LOW
         if row.mask & _LOW == _LOW:  # as nearly all rows have it
             keys = np.array([primary | match])
@@ -61,8 +63,8 @@ def _dispatch() -> _Dispatch:
             levels[level][keys[used == level]] = form
         depth[keys] = used + 1
     return _Dispatch(
-        np.array([row.mask for row in rows()], dtype=np.uint32),
-        np.array([row.match for row in rows()], dtype=np.uint32),
+        np.array([row.mask for row in every], dtype=np.uint32),
+        np.array([row.match for row in every], dtype=np.uint32),
         levels,
     )
 
@@ -73,15 +75,7 @@ def _keys(words: Words) -> npt.NDArray[np.uint32]:
 
 def find_forms(words: Words, model: str = "") -> Forms:
     """Return the form of each word on a model, 0 where none matches."""
-    result = _find_forms(words)
-    if altivec.has_altivec(model):
-        at, numbers = altivec.row_numbers(words)
-        result[at] = numbers + np.int16(first_altivec())
-    return result
-
-
-def _find_forms(words: Words) -> Forms:
-    table = _dispatch()
+    table = _dispatch(vectors=altivec.has_altivec(model))
     result = np.zeros(len(words), dtype=np.int16)
     for start in range(0, len(words), 1 << 16):  # a chunk and its temporaries stay in the cache
         chunk = words[start : start + (1 << 16)]
@@ -104,11 +98,7 @@ def _find_forms(words: Words) -> Forms:
 
 def find_form(word: int, model: str = "") -> int:
     """Return the form of one word on a model, 0 where none matches."""
-    if altivec.has_altivec(model):
-        number = altivec.row_of(word)
-        if number is not None:
-            return first_altivec() + number
-    table, every = _dispatch(), rows()
+    table, every = _dispatch(vectors=altivec.has_altivec(model)), rows()
     key = word >> 26 << _LOW_BITS | word & _LOW
     for level in table.levels:
         form = int(level[key])
