@@ -70,9 +70,7 @@ class Allocator:
             return []
         held = {
             start + size * number
-            for start, slots in zip(
-                table.raw["springboard"].tolist(), table.raw["springboard_slots"].tolist(), strict=True
-            )
+            for start, slots in table.raw[["springboard", "springboard_slots"]].tolist()
             for number in range(slots)
         }
         return [at for at in range(window.start, window.end, size) if at not in held]
