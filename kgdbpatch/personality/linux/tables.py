@@ -19,7 +19,15 @@ from kgdbpatch.personality.base import Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["Table", "exception_entries", "exception_table", "init_memory", "jump_entries", "table"]
+__all__ = [
+    "Table",
+    "address_of",
+    "exception_entries",
+    "exception_table",
+    "init_memory",
+    "jump_entries",
+    "table",
+]
 
 Addresses = npt.NDArray[np.int64]
 
@@ -73,6 +81,12 @@ def table(image: Image, name: str, *marks: tuple[str, str]) -> Table | None:
         except Misuse:  # no such symbols, or they are not what we think
             continue
     return None
+
+
+def address_of(image: Image, *names: str) -> int | None:
+    """Return the address of the first of these symbols that the kernel has."""
+    known = image.symbols.last(names)
+    return next((known[name].address for name in names if name in known), None)
 
 
 def _table(address: int, data: bytes) -> Table:
