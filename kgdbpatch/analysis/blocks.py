@@ -141,8 +141,8 @@ class Blocks:
         escapes |= self.resumes | (kind == Kind.UNKNOWN)
         self.conditional_call: Flags = calls & conditional | self.resumes
         self.unknown_call: Flags = calls & (self.callee < 0) & ~internal_call & ~self.conditional_call
-        # calls of any kind
-        self.links: Flags = internal_call | self.conditional_call | self.unknown_call | known
+        self.plain_call: Flags = known | self.unknown_call | internal_call  # calls that are surely made
+        self.links: Flags = self.plain_call | self.conditional_call  # calls of any kind
         self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
         self.rfi: Flags = np.equal(kind, Kind.RFI)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -58,8 +60,7 @@ class Resolver:
     def __init__(self, blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]]) -> None:
         self._blocks, self._program, self._defs = blocks, blocks.program, changes
         self._memory = _Memory(data)
-        self._numbers: dict[tuple[int, int], tuple[int | None, frozenset[int]]] = {}
-        self._throughout: dict[tuple[int, int], int | None] = {}
+        self._number, self._always = cache(self._find_number), cache(self._find_always)
         starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)
         self._kills = np.bitwise_or.reduceat(changes, starts) if len(starts) else changes
         self._learnt: list[tuple[int, set[int]]] = []
@@ -67,8 +68,7 @@ class Resolver:
         self.places: dict[int, set[tuple[int, int]]] = {}
         # tables of which the address is loaded from memory, as position-independent code does it
         self.loaded: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
-        self._by_table: dict[int, set[tuple[int, bool]]] = {}
-        self._forgot = True
+        self._by_table = defaultdict[int, set[tuple[int, bool]]](set)
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
         self._fallen_from[blocks.fall[falls]] = falls
@@ -88,17 +88,11 @@ class Resolver:
 
     def forget(self) -> None:
         """Drop what was found out before the last edges were learnt."""
-        self._numbers.clear()
-        self._forgot = True
-
-    def _table_edges(self, block: int) -> list[tuple[int, bool]]:
-        if self._forgot:
-            for source, targets in self._learnt:
-                for target in targets:
-                    self._by_table.setdefault(target, set()).add((source, True))
-            self._learnt.clear()
-            self._forgot = False
-        return sorted(self._by_table.get(block, ()))
+        self._number.cache_clear()
+        for source, targets in self._learnt:
+            for target in targets:
+                self._by_table[target].add((source, True))
+        self._learnt.clear()
 
     def _predecessors(self, block: int) -> list[tuple[int, bool]]:
         """Return the blocks from which control comes within the function, and whether by a branch.
@@ -111,27 +105,16 @@ class Resolver:
             if self._fallen_from[block] >= 0:
                 direct.insert(0, (int(self._fallen_from[block]), False))
             self._direct[block] = direct
-        known = self._table_edges(block) + direct
+        known = sorted(self._by_table.get(block, ())) + direct
         return known if known else self._branches.get(int(self._blocks.owner[block]), [])
 
     def number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
         """Return the number that a register holds whenever a block begins, and the blocks asked about."""
         everywhere = self._always(int(self._blocks.owner[block]), register) if register >= 14 else None
-        if everywhere is not None:
-            return everywhere, frozenset()
-        key = block, register
-        if key not in self._numbers:
-            self._numbers[key] = self._find_number(block, register)
-        return self._numbers[key]
-
-    def _always(self, function: int, register: int) -> int | None:
-        """Return the only number that a function puts into a preserved register."""
-        key = function, register
-        if key not in self._throughout:
-            self._throughout[key] = self._find_always(function, register)
-        return self._throughout[key]
+        return self._number(block, register) if everywhere is None else (everywhere, frozenset())
 
     def _find_always(self, function: int, register: int) -> int | None:
+        """Return the only number that a function puts into a preserved register."""
         first, end = int(self._program.entry[function]), int(self._program.end[function])
         at = first + np.flatnonzero(self._defs[first:end] >> np.uint64(register) & np.uint64(1))
         # what is loaded from the frame is the caller's value, put back
@@ -167,8 +150,7 @@ class Resolver:
         """Return what a block leaves in a register; None when it leaves the register alone."""
         blocks = self._blocks
         last = int(blocks.last[block])
-        called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]
-        if called and register < 14:
+        if blocks.plain_call[block] and register < 14:
             return ("at", last << 6 | register, _TOP)
         if not int(self._kills[block]) >> register & 1:
             return None
@@ -190,7 +172,7 @@ class Resolver:
             if number < len(path.branched):
                 if blocks.kind[block] in (Kind.BRANCH, Kind.RETURN):
                     state.branch(words[-1], path.branched[number])
-                elif blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
+                elif blocks.plain_call[block]:
                     state.call(last)
         return state
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -42,15 +43,10 @@ class _Links:
 
     def __init__(self, blocks: Blocks, defs: RegSet) -> None:
         self._blocks, self._defs = blocks, defs
-        self._known: dict[int, bool] = {}
-
-    def come_back(self, block: int) -> bool:
-        """Tell whether code that is called at a block's start returns right behind the call."""
-        if block not in self._known:
-            self._known[block] = self._follow(block)
-        return self._known[block]
+        self.come_back = cache(self._follow)
 
     def _follow(self, start: int) -> bool:
+        """Tell whether code that is called at a block's start returns right behind the call."""
         blocks = self._blocks
         pending = [(start, True, 0)]
         seen = set(pending)
@@ -90,7 +86,7 @@ class _Links:
                 holders |= 1 << copied
         if in_lr and (blocks.returns[block] or blocks.tail[block] >= 0 or blocks.escapes[block]):
             return None
-        if blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
+        if blocks.plain_call[block]:
             return False, holders & ~_VOLATILE
         return in_lr, holders
 
