@@ -8,7 +8,7 @@ from kgdbpatch.analysis.arrays import distinct, equal_pairs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import RegSet
-from kgdbpatch.analysis.saves import may_be_framed
+from kgdbpatch.analysis.saves import field, may_be_framed
 from kgdbpatch.isa.fields import Words
 
 __all__ = ["address_taken", "made_by_halves", "makes_return_address", "references"]
@@ -61,7 +61,7 @@ def makes_return_address(blocks: Blocks, changes: RegSet) -> Flags:
     program = blocks.program
     words = program.words
     sets = program.having(0xFC1FFFFF, 0x7C0803A6)
-    register = (words[sets] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
+    register = field(words[sets], 21).astype(np.uint64)
     good = np.zeros(len(sets), dtype=np.bool_)
     pending, back = np.arange(len(sets)), 1
     while len(pending):

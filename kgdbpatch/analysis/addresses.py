@@ -13,6 +13,7 @@ from kgdbpatch.analysis.arrays import Grouped, distinct
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
+from kgdbpatch.analysis.saves import field
 
 __all__ = ["made_addresses"]
 
@@ -25,7 +26,8 @@ def made_addresses(blocks: Blocks, changes: RegSet, places: Indices) -> tuple[In
     ``changes`` are the sets of what the words change.
     """
     program = blocks.program
-    low, number, high, register = _candidates(blocks, places)
+    low, number, high = made_by_halves(program, places)
+    register = field(program.words[low], np.where(program.primary[low] == 14, 16, 21))
     kept: Flags = np.zeros(len(low), dtype=np.bool_)
     search = _Search(blocks, changes)
     rows = (column.tolist() for column in (low, high, register))
@@ -33,15 +35,6 @@ def made_addresses(blocks: Blocks, changes: RegSet, places: Indices) -> tuple[In
         kept[index] = search.comes_from(word, base, 15 << 26 | base << 21 | half)
     keys = distinct(program.function[low[kept]] * max(len(places), 1) + number[kept])
     return keys // max(len(places), 1), keys % max(len(places), 1)
-
-
-def _candidates(blocks: Blocks, places: Indices) -> tuple[Indices, Indices, Indices, Indices]:
-    """Return the immediates that may complete an address: word, place, high half wanted, register."""
-    program = blocks.program
-    low, number, high = made_by_halves(program, places)
-    words = program.words[low]
-    base = words >> np.where(program.primary[low] == 14, 16, 21).astype(np.uint32) & np.uint32(31)
-    return low, number, high, base.astype(np.int64)
 
 
 class _Search:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -217,6 +217,16 @@ class FlowGraph:
         if address != block.end - 4:
             return [address + 4]
         return [edge.target for edge in block.successors]
+
+    def onward(self, starts: Iterable[int], ends: Callable[[Instruction], bool]) -> set[int]:
+        """Return what may run from some addresses on, up to what ``ends`` it, that included."""
+        found, pending = set[int](), list(starts)
+        while pending:
+            here = pending.pop()
+            if here not in found:
+                found.add(here)
+                pending += () if ends(self.at(here)) else self.successors(here)
+        return found
 
     @cached_property
     def unreached(self) -> tuple[Block, ...]:

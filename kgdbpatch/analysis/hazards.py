@@ -86,7 +86,6 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
         value = values.get(site, Translation.UNKNOWN)
         return value is Translation.OFF or (value is Translation.UNKNOWN and has_rfi)
 
-    off: set[int] = set()
     turning: set[int] = set()
     pending: list[int] = []
     for instruction in graph.instructions:
@@ -95,14 +94,7 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
             pending += graph.successors(instruction.address)
         elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
             pending += [block.start for block in graph.unreached]
-    while pending:
-        here = pending.pop()
-        if here in off:
-            continue
-        off.add(here)
-        if graph.at(here).mnemonic == "mtmsr" and not turns_off(here):
-            continue
-        pending += graph.successors(here)
+    off = graph.onward(pending, lambda i: i.mnemonic == "mtmsr" and not turns_off(i.address))
     return off, turning
 
 

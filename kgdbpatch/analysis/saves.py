@@ -51,9 +51,9 @@ class Saves:
     saved: RegSet
 
 
-def field(words: Words, shift: int) -> Words:
-    """Return what stands in the 5-bit fields of words."""
-    result: Words = words >> np.uint32(shift) & np.uint32(31)
+def field(words: Words, shift: int | Indices) -> Words:
+    """Return what stands in the 5-bit fields of words, so many bits above their lowest."""
+    result: Words = words >> np.asarray(shift, np.uint32) & np.uint32(31)
     return result
 
 

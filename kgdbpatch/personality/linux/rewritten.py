@@ -7,6 +7,7 @@ flushes are switched while it runs, and nothing in an image tells which of the t
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -59,9 +60,9 @@ def rewritten(image: Image) -> Mapping[int, Rewritten]:
 
 def exceptional_edges(image: Image) -> dict[int, tuple[int, ...]]:
     """Return where control goes on when an instruction faults, by its address: at its fix-up."""
-    edges: dict[int, set[int]] = {}
+    edges = defaultdict[int, set[int]](set)
     for site, fixup in exception_entries(image).tolist():
-        edges.setdefault(site, set()).add(fixup)
+        edges[site].add(fixup)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
@@ -73,19 +74,19 @@ def rewritten_edges(image: Image) -> dict[int, tuple[int, ...]]:
     nop goes on behind it, and so does control from any word of a feature section: what the kernel puts
     there ends at the section's end.
     """
-    edges: dict[int, set[int]] = {}
+    edges = defaultdict[int, set[int]](set)
     for site, target, _ in jump_entries(image).tolist():
-        edges.setdefault(site, set()).update((target, site + 4))
+        edges[site].update((target, site + 4))
     trampolines = _trampolines(image)
     for site in trampolines:
-        edges.setdefault(site, set()).update(_ways_of_trampoline(image, site))
+        edges[site].update(_ways_of_trampoline(image, site))
     for site, what in rewritten(image).items():
         switched = what.kind in (FTRACE, STATIC_CALL, PATCH_SITE) and site not in trampolines
         if switched and _word(image, site) >> 26 == _BRANCH:
-            edges.setdefault(site, set()).add(site + 4)
+            edges[site].add(site + 4)
     for start, end, _, _ in _feature_sections(image):
         for site in range(start, end, 4):
-            edges.setdefault(site, set()).add(end)
+            edges[site].add(end)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
