@@ -26,7 +26,7 @@ __all__ = ["Reach", "ReachFinder"]
 
 _MOST = 400  # blocks followed to see what becomes of a return address
 _VOLATILE = 0x1FF9  # r0, r3-r12
-_MFLR, _MTLR, _MTCTR, _MR, _BCLRL = 0x7C0802A6, 0x7C0803A6, 0x7C0903A6, 0x7C000378, 0x4C000021
+_MFLR, _MTLR, _MR = 0x7C0802A6, 0x7C0803A6, 0x7C000378
 
 
 class Reach(enum.IntEnum):

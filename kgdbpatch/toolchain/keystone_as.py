@@ -123,14 +123,10 @@ def _plain_text(program: Program, statement: Statement) -> str:
             operand, tail = displacement(statement, operand, where)
             base, kind = f"({_number(program, statement, 'a' if kind == 'd' else 'e', tail)})", "s"
         out.append(f"{_number(program, statement, kind, operand)}{base}")
-    if form in {"rer", "rw"} and "st" not in statement.mnemonic and _base(out) == out[0]:
+    loads = form in {"rer", "rw"} and "st" not in statement.mnemonic
+    if loads and out[1].rpartition("(")[2].rstrip(")") == out[0]:
         raise BadPatch(f"{where}: {written}: the base that is written back is also the target")
     return f"{statement.mnemonic} {','.join(out)}".strip()
-
-
-def _base(out: list[str]) -> str:
-    """Return the base register's number in the operands of a load with update."""
-    return out[1].rpartition("(")[2].rstrip(")")
 
 
 def _number(program: Program, statement: Statement, kind: str, text: str) -> int:
