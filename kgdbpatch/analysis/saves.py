@@ -24,7 +24,7 @@ from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["PRESERVED", "Saves", "field", "find_saves", "may_be_framed", "may_save"]
+__all__ = ["PRESERVED", "Saves", "field", "find_saves", "last_setters", "may_be_framed", "may_save"]
 
 _FRAME_BASES = np.zeros(32, dtype=np.bool_)
 _FRAME_BASES[[1, 11, 12, 30, 31]] = True
@@ -55,6 +55,18 @@ def field(words: Words, shift: int | Indices) -> Words:
     """Return what stands in the 5-bit fields of words, so many bits above their lowest."""
     result: Words = words >> np.asarray(shift, np.uint32) & np.uint32(31)
     return result
+
+
+def last_setters(changes: RegSet, places: Indices, registers: Words, first: Indices) -> Indices:
+    """Return the last word before each place, but from ``first`` on, that changes a register; -1: none."""
+    found, pending, back = np.full(len(places), -1), np.arange(len(places)), 1
+    while len(pending):
+        at = places[pending] - back
+        pending, at = pending[at >= first[pending]], at[at >= first[pending]]
+        changed = (changes[at] >> registers[pending].astype(np.uint64) & np.uint64(1)).astype(np.bool_)
+        found[pending[changed]] = at[changed]
+        pending, back = pending[~changed], back + 1
+    return found
 
 
 def may_be_framed(words: Words) -> Flags:
@@ -119,24 +131,13 @@ def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: Reg
 
 def _made_of_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> Flags:
     """Tell of stores whether their base was made of r1 in the same block: mr, addi, or the back chain."""
-    words, first = blocks.program.words, blocks.first[blocks.of_word[stores]]
-    good = np.zeros(len(stores), dtype=np.bool_)
-    pending = np.arange(len(stores))
-    back = 1
-    while len(pending):
-        place = stores[pending] - back
-        inside = place >= first[pending]
-        pending, place = pending[inside], place[inside]
-        register = base[pending]
-        written = (defs[place] >> register.astype(np.uint64) & np.uint64(1)).astype(np.bool_)
-        word, d, a = words[place], field(words[place], 21), field(words[place], 16)
-        added = (word >> np.uint32(26) == 14) & (d == register) & (a == 1)
-        moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == register)
-        chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == register)
-        good[pending[written & (added | moved | chained)]] = True
-        pending = pending[~written]
-        back += 1
-    return good
+    setter = last_setters(defs, stores, base, blocks.first[blocks.of_word[stores]])
+    word = blocks.program.words[setter]
+    d, a = field(word, 21), field(word, 16)
+    added = (word >> np.uint32(26) == 14) & (d == base) & (a == 1)
+    moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == base)
+    chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == base)
+    return (setter >= 0) & (added | moved | chained)
 
 
 def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:

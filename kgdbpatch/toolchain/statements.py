@@ -39,7 +39,13 @@ _TOKEN = re.compile(
 _REGISTERS = {
     f"{kind}{n}": n for kind, count in (("r", 32), ("f", 32), ("v", 32), ("cr", 8)) for n in range(count)
 }
-_OPERATORS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.UAdd: add, ast.USub: sub}
+_OPERATORS: dict[type[ast.AST], Callable[[int, int], int]] = {
+    ast.Add: add,
+    ast.Sub: sub,
+    ast.Mult: mul,
+    ast.UAdd: add,
+    ast.USub: sub,
+}
 _NAMES = {**_REGISTERS, "sp": 1, "lt": 0, "gt": 1, "eq": 2, "so": 3, "un": 3}
 
 
