@@ -18,12 +18,11 @@ from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import Bats, Op, State
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
-from kgdbpatch.component.prepare import header_of, pieces, records
+from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
-from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from kgdbpatch.isa import altivec
 from kgdbpatch.isa.fields import FIELDS, Words
-from kgdbpatch.isa.library import library_text
 from kgdbpatch.isa.match import Forms, find_form, find_forms, first_altivec, rows
-from kgdbpatch.isa.models import is_of_models, text_of_model
+from kgdbpatch.isa.models import is_of_models, library_text, text_of_model
 from kgdbpatch.isa.operands import signed
 from kgdbpatch.isa.registers import ALL, VECTORS
 from kgdbpatch.isa.table import TABLE, Kind, Row

@@ -226,9 +226,9 @@ def _features(image: Image) -> dict[int, Rewritten]:
     """Return the words that tables called ``…_fixup`` name, in the forms that such tables have."""
     found: dict[int, Rewritten] = {}
     for name, entries in _fixup_tables(image).items():
-        read = _sections if "ftr" in name else _pairs if "btb" in name else _single
-        what = Rewritten(FEATURE, name)
-        for first, behind in read(image, entries):
+        sections = [(row[at], row[at + 1]) for row in _sections(image, name, entries) for at in (0, 2)]
+        what, whole = Rewritten(FEATURE, name), "ftr" in name or "btb" in name
+        for first, behind in sections if whole else _single(image, entries):
             words = range(first, behind, 4)
             found |= {place: what for place in words if _in_code(image, place)}
     return found
@@ -250,29 +250,28 @@ def _fixup_tables(image: Image) -> dict[str, Table]:
     return found
 
 
-Ranges = Iterator[tuple[int, int]]
+Sections = Iterator[tuple[int, int, int, int]]
 
 
-def _sections(image: Image, entries: Table) -> Ranges:
-    """Yield the sections, and their alternatives, of entries."""
-    for row in _alternatives(image, entries):
-        yield row[0], row[1]
-        yield row[2], row[3]
+def _feature_sections(image: Image) -> Sections:
+    """Yield the sections of all tables."""
+    for name, entries in _fixup_tables(image).items():
+        yield from _sections(image, name, entries)
 
 
-def _feature_sections(image: Image) -> Iterator[tuple[int, int, int, int]]:
+def _sections(image: Image, name: str, entries: Table) -> Sections:
     """Yield start and end of what the kernel rewrites as a whole, and start and end of what comes there.
 
-    What is filled up with nops has an empty alternative.
+    What is filled up with nops has an empty alternative. Other tables have no sections.
     """
-    for name, entries in _fixup_tables(image).items():
-        if "ftr" in name:
-            yield from _alternatives(image, entries)
-        elif "btb" in name:
-            yield from ((start, end, end, end) for start, end in _pairs(image, entries))
+    if "ftr" in name:
+        yield from _alternatives(image, entries)
+    elif "btb" in name:  # each entry says where a range begins and ends
+        rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
+        yield from ((start, end, end, end) for start, end in rows if start <= end)
 
 
-def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int, int]]:
+def _alternatives(image: Image, entries: Table) -> Sections:
     """Yield sections and alternatives of entries: mask, value, start, end, start, end.
 
     Old kernels had no alternatives: four words.
@@ -290,13 +289,7 @@ def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int,
         yield start[0], end[0], *other
 
 
-def _pairs(image: Image, entries: Table) -> Ranges:
-    """Yield the ranges of entries that say where each begins and ends."""
-    rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
-    yield from ((start, end) for start, end in rows if start <= end)
-
-
-def _single(image: Image, entries: Table) -> Ranges:
+def _single(image: Image, entries: Table) -> Iterator[tuple[int, int]]:
     """Yield what entries name that say only where something begins: a word, and the fillers behind it."""
     for (start,) in entries.rows(image, 1, (0,)).tolist():
         end = start + 4
