@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kgdbpatch.analysis.arrays import distinct, equal_pairs, runs
+from kgdbpatch.analysis.arrays import distinct, equal_pairs, marked, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import RegSet
@@ -66,6 +66,4 @@ def makes_return_address(blocks: Blocks, changes: RegSet) -> Flags:
         changes, sets, field(words[sets], 21), starts[starts.searchsorted(sets, "right") - 1]
     )
     good = (setter >= 0) & _is_saved_lr(words[setter])
-    result = np.zeros(len(program.entry), dtype=np.bool_)
-    result[program.function[sets[~good]]] = True
-    return result
+    return marked(len(program.entry), program.function[sets[~good]])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Grouped", "distinct", "equal_pairs", "joined", "ranges", "runs", "spread", "union"]
+__all__ = ["Grouped", "distinct", "equal_pairs", "joined", "marked", "ranges", "runs", "spread", "union"]
 
 _Indices = npt.NDArray[np.int64]
 _Sets = npt.NDArray[np.uint64]
@@ -37,6 +37,13 @@ def distinct(values: _Indices) -> _Indices:
     """Return the distinct values, ascending (faster than `numpy.unique`, which hashes)."""
     ordered = np.sort(values)
     return ordered[runs(ordered)]
+
+
+def marked(count: int, places: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return ``count`` flags of which those at ``places`` are set."""
+    flags = np.zeros(count, dtype=np.bool_)
+    flags[places] = True
+    return flags
 
 
 def joined(pairs: Iterable[tuple[_Indices, _Indices]]) -> tuple[_Indices, _Indices]:

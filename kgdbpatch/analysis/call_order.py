@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import rustworkx
 
-from kgdbpatch.analysis.arrays import Grouped, distinct, joined
+from kgdbpatch.analysis.arrays import Grouped, distinct, joined, marked
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Indices
 
@@ -38,10 +38,8 @@ def levels(edges: tuple[Indices, Indices], count: int) -> Levels:
     own, other = component[edges[0]], component[edges[1]]
     within = own == other
     level = _waves(own[~within], other[~within], components)
-    looped = np.zeros(components, dtype=np.bool_)
-    looped[own[within]] = True
     # the components that loop come after the others of their level, so as not to hold those up
-    rank = 2 * level + looped
+    rank = 2 * level + marked(components, own[within])
     many = np.bincount(rank)
     ranks = np.flatnonzero(many)
     group = (np.cumsum(many > 0) - 1)[rank[component]]

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kgdbpatch.analysis.arrays import Grouped, distinct, joined, runs
+from kgdbpatch.analysis.arrays import Grouped, distinct, joined, marked, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
@@ -129,8 +129,7 @@ class BackwardDataflow:
         """
         blocks = self.blocks
         sources, targets = blocks.edges
-        crossing = np.zeros(len(blocks.first), dtype=np.bool_)
-        crossing[sources[blocks.owner[sources] != blocks.owner[targets]]] = True
+        crossing = marked(len(blocks.first), sources[blocks.owner[sources] != blocks.owner[targets]])
         return crossing, distinct(np.concatenate(blocks.between_functions(blocks.edges)))
 
     @cached_property
@@ -186,8 +185,7 @@ class BackwardDataflow:
 
     def _still(self, owner: Indices, moved: Flags) -> Flags:
         """Tell which blocks may yet change: those of functions with a block that did, if alone or not."""
-        still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
-        still[owner.compress(moved)] = True
+        still = marked(len(self.blocks.program.entry), owner.compress(moved))
         if still[self._entangled].any():
             still[self._entangled] = True
         return still.take(owner)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import ranges, runs
+from kgdbpatch.analysis.arrays import marked, ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import EVERYTHING, RegSet
@@ -159,7 +159,6 @@ class _Pieces:
 
 def may_fault(decoded: Decoded) -> Flags:
     """Tell from which words control may go to a fix-up, or where a kernel may patch a branch in."""
-    flags = np.zeros(len(Kind), dtype=np.bool_)
-    flags[[Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM]] = True
+    flags = marked(len(Kind), [Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM])
     result: Flags = flags.take(decoded.kind) | (decoded.words == _NOP)
     return result

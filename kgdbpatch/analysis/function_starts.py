@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kgdbpatch.analysis.arrays import distinct
+from kgdbpatch.analysis.arrays import distinct, marked
 from kgdbpatch.analysis.effects import words_of
 from kgdbpatch.analysis.no_return import final_calls
 from kgdbpatch.analysis.program import Flags, Indices, Program
@@ -83,8 +83,7 @@ class _Search:
         calls = kind[source] == Kind.CALL
         called = self._within(target[calls & (address != program.address[source] + 4)])
         jumps = ~calls & (self._section[source] == self._section[target])
-        jumped = np.zeros(len(self._words), np.bool_)
-        jumped[self._within(target[jumps])] = True
+        jumped = marked(len(self._words), self._within(target[jumps]))
         pointed = self._within(program.index_of(pointers))
         pointed = self._standing_alone(pointed[~jumped[pointed]])
         starts = np.concatenate([self._within(program.firsts[:-1]), called, self._prologues(jumped), pointed])

@@ -15,7 +15,7 @@ import numpy as np
 
 from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.address_taken import address_taken, makes_return_address
-from kgdbpatch.analysis.arrays import joined, spread
+from kgdbpatch.analysis.arrays import joined, marked, spread, union
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import (
@@ -88,9 +88,8 @@ class ProgramLiveness:
         self.word_effects.wanted[places] |= more
         self.transfer: BlockTransfer = blockwise(self.blocks, self.word_effects)
         self.dataflow = BackwardDataflow(self.blocks)
-        self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
-        pointers = np.array(sorted(self.indirect.pointers), dtype=np.int64)
-        self.pointers[self.blocks.of_word[program.index_of(pointers)]] = True
+        pointers = program.index_of(np.array(sorted(found.pointers), dtype=np.int64))
+        self.pointers: Flags = marked(len(self.blocks.first), self.blocks.of_word[pointers])
         self.summaries: Summaries = summarize(
             self.dataflow, saves, self.transfer, abi, self.pointers, self.forges_return
         )
@@ -102,9 +101,7 @@ class ProgramLiveness:
     @property
     def entered_inside(self) -> Flags:
         """Whether each function is called at another place than its start."""
-        result = np.zeros(len(self.program.entry), dtype=np.bool_)
-        result[self.blocks.entered] = True
-        return result
+        return marked(len(self.program.entry), self.blocks.entered)
 
     @property
     def conforming(self) -> Flags:
@@ -175,24 +172,19 @@ class ProgramLiveness:
     def _at_return(self, at_end_needs: RegSet) -> RegSet:
         """Return what is live where functions return, given what is live behind their callers' calls."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
-        total = np.zeros(len(self.program.entry), dtype=np.uint64)
         calls = np.flatnonzero(blocks.callee >= 0)
         used = convention.returns | convention.volatile & ~found.dead_behind[calls]
-        np.bitwise_or.at(total, blocks.callee[calls], at_end_needs[calls] & used)
-        return total
+        return union(blocks.callee[calls], at_end_needs[calls] & used, len(self.program.entry))
 
     def solve(self) -> BlockLiveness:
         """Solve with summaries of callees, and with what callers in sight look at after a call."""
         blocks, convention, count = self.blocks, self.convention, len(self.program.entry)
-        called = np.zeros(count, dtype=np.bool_)
-        called[blocks.calls[1]] = called[blocks.tail_calls[1]] = True
-        unseen = self.address_taken | ~called
+        unseen = self.address_taken | ~marked(count, joined((blocks.calls, blocks.tail_calls))[1])
         # the first result register is live for the sake of callers that are yet to come
         first = np.uint64(regset.from_mask(mask("r3")))
         at_return = np.full(count, convention.preserved | first)
         at_return[unseen] |= convention.returns
-        inside = np.zeros(count, dtype=np.bool_)
-        inside[blocks.owner[blocks.internal_call]] = True
+        inside = marked(count, blocks.owner[blocks.internal_call])
         at_return[self.entered_inside | self.forges_return | inside] = _ALL
         at_return[unseen & ~self.conforming] = _ALL
         jumping, jumped_to = joined((blocks.tail_calls, blocks.across))

@@ -38,7 +38,6 @@ class LivenessIndex:
 
     def __init__(self, arrays: Mapping[str, Array], model: str = "") -> None:
         self.arrays, self._model = dict(arrays), model
-        self._known: dict[int, tuple[list[int], list[int]]] = {}
         self._pieces: dict[int, tuple[int, Array, Array]] = {}
 
     @classmethod
@@ -124,12 +123,9 @@ class LivenessIndex:
 
     def _effects(self, block: int, read: Callable[[int, int], Words]) -> tuple[list[int], list[int]]:
         """Return what each word of a block changes and reads."""
-        if block not in self._known:
-            at, defs, uses = self._piece(block, read)
-            start, end = self._set("start", block), self._set("end", block)
-            words = slice((start - at) // 4, (end - at) // 4 + 1)
-            self._known[block] = defs[words].tolist(), uses[words].tolist()
-        return self._known[block]
+        at, defs, uses = self._piece(block, read)
+        words = slice((self._set("start", block) - at) // 4, (self._set("end", block) - at) // 4 + 1)
+        return defs[words].tolist(), uses[words].tolist()
 
     def _add_fixups(self, uses: RegSet, decoded: Decoded, first: int, last: int) -> None:
         """Add what fix-ups read to what the words of some blocks in a row do."""

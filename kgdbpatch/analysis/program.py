@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.analysis.arrays import distinct
+from kgdbpatch.analysis.arrays import distinct, marked
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.fields import Words
 
@@ -77,8 +77,7 @@ class Program:
         self.entry_address: Indices = table[:, 0]
         self.end = np.minimum(self.entry + table[:, 1] // 4, self._section_end(self.entry))
         self.function: Indices = self._innermost()
-        self.is_entry: Flags = np.zeros(len(self.words) + 1, dtype=np.bool_)
-        self.is_entry[self.entry[self.end > self.entry]] = True
+        self.is_entry: Flags = marked(len(self.words) + 1, self.entry[self.end > self.entry])
 
     def _innermost(self) -> Indices:
         """Return for each word which of the functions around it begins last."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import distinct, joined, spread, union
+from kgdbpatch.analysis.arrays import distinct, joined, marked, spread, union
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
@@ -26,8 +26,7 @@ from kgdbpatch.isa.registers import mask
 
 __all__ = ["PRESERVED", "Saves", "field", "find_saves", "last_setters", "may_be_framed", "may_save"]
 
-_FRAME_BASES = np.zeros(32, dtype=np.bool_)
-_FRAME_BASES[[1, 11, 12, 30, 31]] = True
+_FRAME_BASES = marked(32, [1, 11, 12, 30, 31])
 _SAVED_CRS = np.uint64(regset.from_mask(mask("cr2", "cr3", "cr4")))
 PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
 _GPRS = np.uint64(0xFFFFC000)
@@ -176,9 +175,7 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     others = np.flatnonzero(~by_stack)
     good[others] = _made_of_r1(blocks, stores[others], base[others], defs)
     good &= (stored & ~restored[owner]) == 0
-    result = np.zeros(len(words), dtype=np.bool_)
-    result[stores[good]] = True
     saved = union(owner[good], stored[good], count)
     mfcr = distinct(program.function[program.having(0xFC1FFFFF, 0x7C000026)])
     saved[mfcr] |= restored[mfcr] & _SAVED_CRS
-    return Saves(result, compiled, keeps, restored & PRESERVED, saved)
+    return Saves(marked(len(words), stores[good]), compiled, keeps, restored & PRESERVED, saved)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import Grouped, spread
+from kgdbpatch.analysis.arrays import Grouped, marked, spread, union
 from kgdbpatch.analysis.call_order import call_edges, levels
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import BlockTransfer
@@ -127,8 +127,7 @@ class _Summing:
 
     def _may_change(self) -> RegSet:
         blocks, volatile = self.blocks, self.convention.volatile
-        total = np.zeros(len(blocks.program.entry), dtype=np.uint64)
-        np.bitwise_or.at(total, blocks.owner, self.transfer.kill & volatile)
+        total = union(blocks.owner, self.transfer.kill & volatile, len(blocks.program.entry))
         unknown = blocks.links & (blocks.callee < 0) | self.escapes | self.pointers
         total[blocks.owner[unknown]] |= volatile
         return spread(total, *self.calls)
@@ -203,8 +202,7 @@ class _Summing:
         keep[self.opaque_call] = 0
         own = self.dataflow.empty()
         self.dataflow.solve(own, self.dataflow.everything, transfer.proven, keep, self.zero)
-        jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
-        jumped_to[blocks.tail[self.tail]] = True
+        jumped_to = marked(len(self.compiled), blocks.tail[self.tail])
         functions = np.arange(len(self.compiled))
         read = self._entries(functions, own, _ALL) & np.where(
             jumped_to, _ALL & ~self.saved, _CHAIN | self.convention.preserved
@@ -254,9 +252,7 @@ class _Summing:
         behind = self.dataflow.after(self.evidence, self._exits[1])
         left_alone = convention.arguments & ~self.may_change
         relied_on = behind[calls] & left_alone[callee] != 0
-        relying = np.zeros(len(left_alone), dtype=np.bool_)
-        relying[callee[relied_on]] = True
-        left_alone = np.where(relying, left_alone, np.uint64(0))
+        left_alone = np.where(marked(len(left_alone), callee[relied_on]), left_alone, np.uint64(0))
         undefined = convention.volatile & ~convention.returns
         self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee]
         self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
