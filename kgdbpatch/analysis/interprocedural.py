@@ -15,7 +15,7 @@ import numpy as np
 
 from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.address_taken import address_taken, makes_return_address
-from kgdbpatch.analysis.arrays import joined, marked, spread, union
+from kgdbpatch.analysis.arrays import joined, marked, spread
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import (
@@ -174,7 +174,9 @@ class ProgramLiveness:
         blocks, found, convention = self.blocks, self.summaries, self.convention
         calls = np.flatnonzero(blocks.callee >= 0)
         used = convention.returns | convention.volatile & ~found.dead_behind[calls]
-        return union(blocks.callee[calls], at_end_needs[calls] & used, len(self.program.entry))
+        total = np.zeros(len(self.program.entry), dtype=np.uint64)
+        np.bitwise_or.at(total, blocks.callee[calls], at_end_needs[calls] & used)
+        return total
 
     def solve(self) -> BlockLiveness:
         """Solve with summaries of callees, and with what callers in sight look at after a call."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LivenessIndex"]
 
 Array = npt.NDArray[Any]
-_TOGETHER = 512  # blocks decoded at once
+_TOGETHER = 64  # blocks decoded at once
 
 
 class LivenessIndex:
@@ -38,7 +38,11 @@ class LivenessIndex:
 
     def __init__(self, arrays: Mapping[str, Array], model: str = "") -> None:
         self.arrays, self._model = dict(arrays), model
-        self._pieces: dict[int, tuple[int, Array, Array]] = {}
+        self.together = _TOGETHER
+        self._known: dict[int, tuple[list[int], list[int]]] = {}
+        self._firsts: list[int] = []  # blocks with which pieces begin
+        self._lasts: list[int] = []
+        self._pieces: list[tuple[int, Array, Array]] = []
 
     @classmethod
     def of(cls, liveness: ProgramLiveness, found: BlockLiveness) -> LivenessIndex:
@@ -123,9 +127,12 @@ class LivenessIndex:
 
     def _effects(self, block: int, read: Callable[[int, int], Words]) -> tuple[list[int], list[int]]:
         """Return what each word of a block changes and reads."""
-        at, defs, uses = self._piece(block, read)
-        words = slice((self._set("start", block) - at) // 4, (self._set("end", block) - at) // 4 + 1)
-        return defs[words].tolist(), uses[words].tolist()
+        if block not in self._known:
+            at, defs, uses = self._piece(block, read)
+            start, end = self._set("start", block), self._set("end", block)
+            words = slice((start - at) // 4, (end - at) // 4 + 1)
+            self._known[block] = defs[words].tolist(), uses[words].tolist()
+        return self._known[block]
 
     def _add_fixups(self, uses: RegSet, decoded: Decoded, first: int, last: int) -> None:
         """Add what fix-ups read to what the words of some blocks in a row do."""
@@ -133,30 +140,26 @@ class LivenessIndex:
         length = (self.arrays["end"][some] - self.arrays["start"][some]) // 4 + 1
         uses |= np.where(may_fault(decoded), np.repeat(self.arrays["fixups"][some], length), np.uint64(0))
 
-    @cached_property
-    def _firsts(self) -> list[int]:
-        """The blocks with which pieces begin, of blocks that stand one behind the other; the last is none."""
-        start, end = self.arrays["start"], self.arrays["end"]
-        begins = np.arange(len(start) + 1) % _TOGETHER == 0
-        begins[1:-1] |= start[1:] != end[:-1] + 4
-        begins[-1] = True
-        firsts: list[int] = np.flatnonzero(begins).tolist()
-        return firsts
-
     def _piece(self, block: int, read: Callable[[int, int], Words]) -> tuple[int, Array, Array]:
         """Return an address, and what the words from there on change and read: those of a block, and more."""
-        number = bisect_right(self._firsts, block) - 1
-        if number not in self._pieces:
-            first, last = self._firsts[number], self._firsts[number + 1] - 1
-            at, end = self._set("start", first), self._set("end", last)
-            decoded = decode_array(read(at, (end - at) // 4 + 1), self._model)
-            effects = words_of(decoded)
-            if len(self.arrays["fixups"]):
-                self._add_fixups(effects.uses, decoded, first, last)
-            for address in self._reads.keys() & range(at, end + 1, 4):
-                effects.uses[(address - at) // 4] |= np.uint64(self._reads[address])
-            self._pieces[number] = at, effects.defs, effects.uses
-        return self._pieces[number]
+        known = bisect_right(self._firsts, block) - 1
+        if known >= 0 and block <= self._lasts[known]:
+            return self._pieces[known]
+        start, end = self.arrays["start"], self.arrays["end"]
+        behind = min(block + self.together, len(start))
+        gaps = np.flatnonzero(start[block + 1 : behind] != end[block : behind - 1] + 4)
+        last = block + int(gaps[0]) if gaps.size else behind - 1
+        at = int(start[block])
+        decoded = decode_array(read(at, (int(end[last]) - at) // 4 + 1), self._model)
+        effects = words_of(decoded)
+        if len(self.arrays["fixups"]):
+            self._add_fixups(effects.uses, decoded, block, last)
+        for address in self._reads.keys() & range(at, int(end[last]) + 1, 4):
+            effects.uses[(address - at) // 4] |= np.uint64(self._reads[address])
+        self._firsts.insert(known + 1, block)
+        self._lasts.insert(known + 1, last)
+        self._pieces.insert(known + 1, (at, effects.defs, effects.uses))
+        return self._pieces[known + 1]
 
     def why(self, address: int, read: Callable[[int, int], Words]) -> dict[int, int]:
         """Return, by bit of the set, the nearest instruction that makes a register live.

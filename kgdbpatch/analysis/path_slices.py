@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -60,7 +59,8 @@ class Resolver:
     def __init__(self, blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]]) -> None:
         self._blocks, self._program, self._defs = blocks, blocks.program, changes
         self._memory = _Memory(data)
-        self._number, self._always = cache(self._find_number), cache(self._find_always)
+        self._numbers: dict[tuple[int, int], tuple[int | None, frozenset[int]]] = {}
+        self._throughout: dict[tuple[int, int], int | None] = {}
         starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)
         self._kills = np.bitwise_or.reduceat(changes, starts) if len(starts) else changes
         self._learnt: list[tuple[int, set[int]]] = []
@@ -88,7 +88,7 @@ class Resolver:
 
     def forget(self) -> None:
         """Drop what was found out before the last edges were learnt."""
-        self._number.cache_clear()
+        self._numbers.clear()
         for source, targets in self._learnt:
             for target in targets:
                 self._by_table[target].add((source, True))
@@ -111,10 +111,21 @@ class Resolver:
     def number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
         """Return the number that a register holds whenever a block begins, and the blocks asked about."""
         everywhere = self._always(int(self._blocks.owner[block]), register) if register >= 14 else None
-        return self._number(block, register) if everywhere is None else (everywhere, frozenset())
+        if everywhere is not None:
+            return everywhere, frozenset()
+        key = block, register
+        if key not in self._numbers:
+            self._numbers[key] = self._find_number(block, register)
+        return self._numbers[key]
+
+    def _always(self, function: int, register: int) -> int | None:
+        """Return the only number that a function puts into a preserved register."""
+        key = function, register
+        if key not in self._throughout:
+            self._throughout[key] = self._find_always(function, register)
+        return self._throughout[key]
 
     def _find_always(self, function: int, register: int) -> int | None:
-        """Return the only number that a function puts into a preserved register."""
         first, end = int(self._program.entry[function]), int(self._program.end[function])
         at = first + np.flatnonzero(self._defs[first:end] >> np.uint64(register) & np.uint64(1))
         # what is loaded from the frame is the caller's value, put back

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +42,15 @@ class _Links:
 
     def __init__(self, blocks: Blocks, defs: RegSet) -> None:
         self._blocks, self._defs = blocks, defs
-        self.come_back = cache(self._follow)
+        self._known: dict[int, bool] = {}
+
+    def come_back(self, block: int) -> bool:
+        """Tell whether code that is called at a block's start returns right behind the call."""
+        if block not in self._known:
+            self._known[block] = self._follow(block)
+        return self._known[block]
 
     def _follow(self, start: int) -> bool:
-        """Tell whether code that is called at a block's start returns right behind the call."""
         blocks = self._blocks
         pending = [(start, True, 0)]
         seen = set(pending)

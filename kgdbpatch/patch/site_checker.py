@@ -48,6 +48,7 @@ Analysis = Callable[
 ]
 
 _FREEABLE = to_mask(int(FREEABLE))
+_TOGETHER = 4096  # blocks decoded at once where many sites are judged
 
 _NO_CODE = {
     Reach.TABLE: "is an entry of a jump table",
@@ -187,11 +188,12 @@ class SiteChecker:
     @contextmanager
     def in_bulk(self) -> Iterator[None]:
         """Judge many sites meanwhile: what is common to them is found out once, of the words now."""
-        self._hazardous = HazardousWords(self._sections())
+        before = self._index.together
+        self._hazardous, self._index.together = HazardousWords(self._sections()), _TOGETHER
         try:
             yield
         finally:
-            self._hazardous = None
+            self._hazardous, self._index.together = None, before
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
