@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ def distinct(values: _Indices) -> _Indices:
     return ordered[runs(ordered)]
 
 
-def marked(count: int, places: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def marked(count: int, places: npt.NDArray[np.int64] | Sequence[int]) -> npt.NDArray[np.bool_]:
     """Return ``count`` flags of which those at ``places`` are set."""
     flags = np.zeros(count, dtype=np.bool_)
     flags[places] = True

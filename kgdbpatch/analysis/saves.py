@@ -136,7 +136,8 @@ def _made_of_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) -> F
     added = (word >> np.uint32(26) == 14) & (d == base) & (a == 1)
     moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == base)
     chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == base)
-    return (setter >= 0) & (added | moved | chained)
+    good: Flags = (setter >= 0) & (added | moved | chained)
+    return good
 
 
 def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
