@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -113,7 +112,6 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
         value = values.get(site, Translation.UNKNOWN)
         return value is Translation.OFF or (value is Translation.UNKNOWN and has_rfi)
 
-    off: set[int] = set()
     turning: set[int] = set()
     pending: list[int] = []
     for instruction in graph.instructions:
@@ -122,34 +120,15 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
             pending += graph.successors(instruction.address)
         elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
             pending += [block.start for block in graph.unreached]
-    while pending:
-        here = pending.pop()
-        if here in off:
-            continue
-        off.add(here)
-        if graph.at(here).mnemonic == "mtmsr" and not turns_off(here):
-            continue
-        pending += graph.successors(here)
+    off = graph.onward(pending, lambda i: i.mnemonic == "mtmsr" and not turns_off(i.address))
     return off, turning
 
 
-class _Code(NamedTuple):
-    start: int
-    end: int
-    words: Words
-
-
-def _reader(sections: Sequence[tuple[int, Words]]) -> Callable[[int], Instruction | None]:
-    code = sorted(_Code(address, address + 4 * len(words), words) for address, words in sections)
-    starts = [part.start for part in code]
-
-    def read(address: int) -> Instruction | None:
-        part = int(np.searchsorted(starts, address, "right")) - 1
-        if part < 0 or address >= code[part].end or address & 3:
-            return None
-        return decode(int(code[part].words[(address - code[part].start) // 4]), address)
-
-    return read
+def _word_at(sections: Sequence[tuple[int, Words]], address: int) -> int | None:
+    for start, words in sections:
+        if 0 <= address - start < 4 * len(words) and not address & 3:
+            return int(words[(address - start) // 4])
+    return None
 
 
 def _enables(recent: Sequence[Instruction], mtmsr: Instruction) -> bool:
@@ -168,15 +147,14 @@ def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) 
     ``sections`` are (address, words). Branches, calls and what follows them are entered; a path
     ends at rfi, at a return, at an indirect branch and where mtmsr sets IR and DR.
     """
-    read = _reader(sections)
     found: set[int] = set()
     pending = list(vectors)
     while pending:
         address = pending.pop()
         recent: list[Instruction] = []
         while address not in found:
-            instruction = read(address)
-            if instruction is None or instruction.kind is Kind.UNKNOWN:
+            word = _word_at(sections, address)
+            if word is None or (instruction := decode(word, address)).kind is Kind.UNKNOWN:
                 break
             found.add(address)
             if instruction.target is not None:

@@ -6,7 +6,8 @@ import enum
 
 from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
-from kgdbpatch.isa.registers import GPRS, names
+from kgdbpatch.isa.operands import rotation_mask
+from kgdbpatch.isa.registers import GPRS
 
 __all__ = ["Translation", "sets_translation"]
 
@@ -40,12 +41,6 @@ def _merge(old: _Value, *, ones: int = 0, zeros: int = 0) -> _Value:
     )
 
 
-def _rotate_mask(word: int) -> int:
-    begin, end = word >> 6 & 31, word >> 1 & 31
-    ones = 0xFFFFFFFF >> begin, 0xFFFFFFFF << (31 - end) & 0xFFFFFFFF
-    return ones[0] & ones[1] if begin <= end else ones[0] | ones[1]
-
-
 def _result(instruction: Instruction, state: _State) -> _Value:
     """Return what the instruction leaves in the register it writes."""
     word = instruction.word
@@ -71,7 +66,7 @@ def _result(instruction: Instruction, state: _State) -> _Value:
         case "or" if source == word >> 11 & 31:
             return old
         case "rlwinm" if word >> 11 & 31 == 0:
-            return _merge(old, zeros=~_rotate_mask(word))
+            return _merge(old, zeros=~rotation_mask(word))
     return _UNKNOWN
 
 
@@ -83,7 +78,7 @@ def _step(instruction: Instruction, state: _State) -> _State:
         return state
     result = _result(instruction, state)
     changed = {r: value for r, value in state.items() if not written >> r & 1}
-    if len(names(written)) == 1 and result != _UNKNOWN:
+    if written.bit_count() == 1 and result != _UNKNOWN:
         changed[written.bit_length() - 1] = result
     return changed
 

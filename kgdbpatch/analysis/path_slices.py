@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import Grouped
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.symbolic import Expression, State, terms
@@ -70,15 +72,12 @@ class Resolver:
         self.loaded: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
         # tables of addresses, by branch
         self.absolute: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
-        self._by_table: dict[int, set[tuple[int, bool]]] = {}
-        self._forgot = True
+        self._by_table = defaultdict[int, set[tuple[int, bool]]](set)
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
         self._fallen_from[blocks.fall[falls]] = falls
         jumps = np.flatnonzero(blocks.taken >= 0)
-        count = max(len(blocks.first), 1)
-        keys = np.sort(blocks.taken[jumps] * count + jumps)
-        self._targets, self._by_target = keys // count, keys % count
+        self._jumps = Grouped(blocks.taken[jumps], jumps, len(blocks.first))
         self._direct: dict[int, list[tuple[int, bool]]] = {}
         self._branches: dict[int, list[tuple[int, bool]]] = {}
         for block in np.flatnonzero(blocks.indirect).tolist():
@@ -94,16 +93,10 @@ class Resolver:
     def forget(self) -> None:
         """Drop what was found out before the last edges were learnt."""
         self._numbers.clear()
-        self._forgot = True
-
-    def _table_edges(self, block: int) -> list[tuple[int, bool]]:
-        if self._forgot:
-            for source, targets in self._learnt:
-                for target in targets:
-                    self._by_table.setdefault(target, set()).add((source, True))
-            self._learnt.clear()
-            self._forgot = False
-        return sorted(self._by_table.get(block, ()))
+        for source, targets in self._learnt:
+            for target in targets:
+                self._by_table[target].add((source, True))
+        self._learnt.clear()
 
     def _predecessors(self, block: int) -> list[tuple[int, bool]]:
         """Return the blocks from which control comes within the function, and whether by a branch.
@@ -112,12 +105,11 @@ class Resolver:
         """
         direct = self._direct.get(block)
         if direct is None:
-            first, last = self._targets.searchsorted((block, block + 1)).tolist()
-            direct = [(source, True) for source in self._by_target[first:last].tolist()]
+            direct = [(source, True) for source in self._jumps.one(block).tolist()]
             if self._fallen_from[block] >= 0:
                 direct.insert(0, (int(self._fallen_from[block]), False))
             self._direct[block] = direct
-        known = self._table_edges(block) + direct
+        known = sorted(self._by_table.get(block, ())) + direct
         return known if known else self._branches.get(int(self._blocks.owner[block]), [])
 
     def number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
@@ -173,8 +165,7 @@ class Resolver:
         """Return what a block leaves in a register; None when it leaves the register alone."""
         blocks = self._blocks
         last = int(blocks.last[block])
-        called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]
-        if called and register < 14:
+        if blocks.plain_call[block] and register < 14:
             return ("at", last << 6 | register, _TOP)
         if not int(self._kills[block]) >> register & 1:
             return None
@@ -196,7 +187,7 @@ class Resolver:
             if number < len(path.branched):
                 if blocks.kind[block] in (Kind.BRANCH, Kind.RETURN):
                     state.branch(words[-1], path.branched[number])
-                elif blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
+                elif blocks.plain_call[block]:
                     state.call(last)
         return state
 

@@ -70,9 +70,7 @@ class Allocator:
             return []
         held = {
             start + size * number
-            for start, slots in zip(
-                table.raw["springboard"].tolist(), table.raw["springboard_slots"].tolist(), strict=True
-            )
+            for start, slots in table.raw[["springboard", "springboard_slots"]].tolist()
             for number in range(slots)
         }
         return [at for at in range(window.start, window.end, size) if at not in held]
@@ -123,10 +121,8 @@ class Allocator:
 
     def trapped(self, place: Place) -> Place:
         """Return the same place entered by a trap, near the text where it can be: for the way back."""
-        return replace(self.near(place) or place, springboard=None, trap=trap_word(self._slot(place)))
-
-    def _slot(self, place: Place) -> int:
-        return (place.counter - self._counter - self._first) // layout.RECORD.itemsize
+        slot = (place.counter - self._counter - self._first) // layout.RECORD.itemsize
+        return replace(self.near(place) or place, springboard=None, trap=trap_word(slot))
 
     def _choose(self, *, quick: bool) -> _Slots:
         """Return the free slots to take the first one of: the lowest, that a batch's be adjacent."""

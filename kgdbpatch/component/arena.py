@@ -163,10 +163,9 @@ class Arena:
 
     def tail_words(self, records: npt.NDArray[np.void]) -> list[int]:
         """Return the physical addresses of the words of the records' springboards in vector tails."""
-        pairs = zip(records["springboard"].tolist(), records["springboard_slots"].tolist(), strict=True)
         return [
             self.springboard(board) + offset
-            for board, slots in pairs
+            for board, slots in records[["springboard", "springboard_slots"]].tolist()
             if self.in_tails(board)
             for offset in range(0, slots * layout.SPRINGBOARD_SIZE, 4)
         ]
@@ -197,10 +196,7 @@ class Arena:
 
     def table(self, start: int = 0, end: int = 1 << 32) -> Table:
         """Return the table's used entries with sites in ``[start, end)``."""
-        at = self.plan.physical + field_offset("slots", layout.HEADER)
-        count = int.from_bytes(self._ram.read(at, 4), "big")
-        size = count * layout.RECORD.itemsize
-        live = self._ram.array(self.slot(0), size).view(layout.RECORD)
+        live = self._live
         wanted = live["state"] != State.FREE
         if (start, end) != (0, 1 << 32):
             sites = live["site"].astype(np.int64)
@@ -213,10 +209,14 @@ class Arena:
     @property
     def any_retired(self) -> bool:
         """Whether the table has retired entries."""
+        return bool((self._live["state"] == State.RETIRED).any())
+
+    @property
+    def _live(self) -> npt.NDArray[np.void]:
+        """The table's records, used or not, as the guest has them: hits are counted on."""
         at = self.plan.physical + field_offset("slots", layout.HEADER)
         count = int.from_bytes(self._ram.read(at, 4), "big")
-        live = self._ram.array(self.slot(0), count * layout.RECORD.itemsize).view(layout.RECORD)
-        return bool((live["state"] == State.RETIRED).any())
+        return self._ram.array(self.slot(0), count * layout.RECORD.itemsize).view(layout.RECORD)
 
     def _words(self, physical: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         if physical.size and int(physical.max()) + 4 > self._ram.size:
@@ -259,15 +259,11 @@ class Arena:
 
     def damaged_bodies(self, table: Table) -> list[int]:
         """Return the sites of those patches whose code (body and springboard) is not as it was written."""
-        raw = table.raw
-        bodies, sizes = raw["body"].tolist(), raw["constant_size"].tolist()
-        boards = zip(raw["springboard"].tolist(), raw["springboard_slots"].tolist(), strict=True)
-        crcs = raw["crc"].tolist()
-        found = []
-        for index, (body, size, board, crc) in enumerate(zip(bodies, sizes, boards, crcs, strict=True)):
+        names, found = ["site", "body", "constant_size", "springboard", "springboard_slots", "crc"], []
+        for site, body, size, board, slots, crc in table.raw[names].tolist():
             code = self._ram.read(self.inside(body), size)
-            if crc != checksum(code, self.springboard_code(*board)):
-                found.append(int(raw["site"][index]))
+            if crc != checksum(code, self.springboard_code(board, slots)):
+                found.append(site)
         return found
 
     @property

@@ -19,12 +19,11 @@ from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import Bats, Op, State
 from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
-from kgdbpatch.component.prepare import header_of, pieces, records
+from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
-from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
@@ -105,8 +104,7 @@ class ComponentClient:
     def bats(self, arena: ArenaPlan, *, paged: bool) -> tuple[Bats, ...]:
         """Return what `Cpu.free_bats` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
         with self.stop(arena) as stop:
-            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            return self._cpu.free_bats(arena, self._state(arena), paged=paged)
+            return self._cpu.free_bats(arena, self.state(arena, stop), paged=paged)
 
     def install(
         self,
@@ -135,8 +133,7 @@ class ComponentClient:
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
-            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            state = self._state(arena)
+            state = self.state(arena, stop)
             self._cpu.check_unmapped(arena, state, self._guest.ram)
             bats = self._cpu.free_bats(arena, state, paged=bool(pages))
             for at, words in pages:
@@ -165,8 +162,7 @@ class ComponentClient:
         """
         ram = self._guest.ram
         with self.stop(header.arena) as stop:
-            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-            state = self._state(header.arena)
+            state = self.state(header.arena, stop)
 
             def read(virtual: int, size: int) -> bytes:
                 data = b""
@@ -184,7 +180,7 @@ class ComponentClient:
     def snapshot(self, header: Header, tag: str) -> None:
         """Save the guest's whole state under ``tag``, the decrementer's in the arena."""
         with self.stop(header.arena) as stop:
-            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
+            self.state(header.arena, stop)
             self._guest.savevm(tag)
 
     def restore(self, physical: int, tag: str) -> None:
@@ -201,7 +197,7 @@ class ComponentClient:
         header = self.header(physical)
         if header is None:
             return
-        value = int(self._state(header.arena)["dec"])
+        value = int(self.state(header.arena)["dec"])
         value = 1 if value & 0x8000_0000 else value
         commands = [Command(Op.DECREMENTER, value)]
         if before is not None and before.next_id > header.next_id:  # an id is never given twice
@@ -210,7 +206,10 @@ class ComponentClient:
         with self.stop(header.arena) as stop:
             stop.call(commands)
 
-    def _state(self, arena: ArenaPlan) -> np.void:
+    def state(self, arena: ArenaPlan, stop: Stop | None = None) -> np.void:
+        """Return the CPU's state (`Cpu.state`): as it is now where the guest is stopped, else as noted."""
+        if stop is not None:
+            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
         raw = self._guest.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
         state: np.void = np.frombuffer(raw, self._cpu.state)[0]
         return state

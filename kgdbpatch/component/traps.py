@@ -82,14 +82,11 @@ class Traps:
 def _hook_in(arena: Arena, hook: Hook) -> list[Command]:
     """Return the commands that write the hook, record it in the header and lead the vector to it."""
     fields = {
-        "hook_vector": hook.vector,
-        "hook_original": hook.original,
-        "hook_shift": hook.shift,
-        "hook_at": hook.at,
-    }
+        name: getattr(hook, name) for name in ("vector", "original", "shift", "at")
+    }  # the last tells of a hook
     commands = [Command(Op.STORE, at - hook.shift, word) for at, word in hook.words().items()]
     commands.append(Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE))
-    commands += [Command(Op.STORE, _header(arena, name), value) for name, value in fields.items()]
+    commands += [Command(Op.STORE, _header(arena, f"hook_{name}"), value) for name, value in fields.items()]
     return [*commands, Command(Op.SPLICE, hook.vector - hook.shift, hook.original, hook.splice)]
 
 

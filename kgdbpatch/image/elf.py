@@ -97,7 +97,7 @@ def _sections(path: object, data: bytes, headers: _Headers, names: int) -> list[
     strings = _content(data, headers[names]) if names < len(headers) else b"\0"
     sections: list[Section | None] = []
     for title, kind, flags, address, offset, size, *_ in headers.tolist():
-        name = _string(strings, title)
+        name = strings[title : strings.find(b"\0", title)].decode("utf-8", "replace")
         no_bits = kind in (_SHT_NULL, _SHT_NOBITS)
         if not no_bits and size and offset + size > len(data):
             raise BadImage(path, f"truncated: section {name!r} ends beyond the end of the file")
@@ -115,10 +115,6 @@ def _sections(path: object, data: bytes, headers: _Headers, names: int) -> list[
 def _content(data: bytes, header: np.void) -> bytes:
     offset = int(header["offset"])
     return data[offset : offset + int(header["size"])] + b"\0"
-
-
-def _string(strings: bytes, at: int) -> str:
-    return strings[at : strings.find(b"\0", at)].decode("utf-8", "replace")
 
 
 def _symbols(

@@ -75,11 +75,7 @@ def _in_section(symbols: list[Symbol], section: Section) -> Iterator[Function]:
     for (address, size, names), following in zip(starts, ends, strict=True):
         end = min(address + size, behind) if size else following
         end -= (end - address) & 3
-        if end <= address or (not size and _only_zeros(section, address, end)):
+        if end <= address or (not size and not any(section.data[address - first : end - first])):
             continue
         aliases = tuple(dict.fromkeys(names[1:])) if len(names) > 1 else ()
         yield Function(names[0], address, end - address, aliases, section.name)
-
-
-def _only_zeros(section: Section, start: int, end: int) -> bool:
-    return not any(section.data[start - section.address : end - section.address])

@@ -260,27 +260,27 @@ def _delimited(kind: str, symbols: Iterable[Symbol], sections: tuple[Section, ..
 def _inside(path: Path, file: KernelFile) -> Callable[[int, int], bytes]:
     """Return what reads the kernel in a file that holds more than it, or it in another form."""
 
-    @once
-    def kernel() -> bytes:
-        from kgdbpatch.image.sniff import kernel_slice
-        from kgdbpatch.image.unwrap import unwrap
-
-        inner = unwrap(path, file.read())
-        return kernel_slice(path, inner.data, placed=inner.load is not None)[1]
-
+    kernel = once(lambda: _unwrapped(path, file.read())[1].data)
     return lambda begin, end: kernel()[begin:end]
+
+
+def _unwrapped(path: Path, whole: bytes) -> tuple[str, Unwrapped]:
+    """Return the kernel in a file and its format."""
+    from kgdbpatch.image.sniff import kernel_slice
+    from kgdbpatch.image.unwrap import unwrap
+
+    inner = unwrap(path, whole)
+    kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
+    return kind, replace(inner, data=data)
 
 
 def _read(path: Path, file: KernelFile) -> cache.Known:
     """Take a file apart, and remember what is in it."""
     from kgdbpatch.image.cpu import model_of
-    from kgdbpatch.image.sniff import kernel_slice
-    from kgdbpatch.image.unwrap import Unwrapped, unwrap
 
     whole = file.read()
-    inner = unwrap(path, whole)
-    kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
-    contents = _parse(path, kind, Unwrapped(data, inner.load, inner.entry))
+    kind, kernel = _unwrapped(path, whole)
+    data, contents = kernel.data, _parse(path, kind, kernel)
     functions = _delimited(kind, contents.symbols, contents.sections)
     symbols = SymbolTable.of(contents.symbols)
     contents = replace(contents, symbols=symbols)

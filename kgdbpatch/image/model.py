@@ -11,6 +11,7 @@ from kgdbpatch.image.source import Held
 __all__ = ["Function", "Section", "Segment", "Symbol"]
 
 
+@dataclass(frozen=True, repr=False)
 class _Part:
     """A range of addresses and what is ``held`` of it: bytes, or where in the file they come from."""
 
@@ -43,10 +44,6 @@ class Section(_Part):
     ``data`` is what the file holds, from ``offset`` on, of its ``size`` bytes.
     """
 
-    name: str
-    address: int
-    size: int
-    held: bytes | Held
     executable: bool
     writable: bool
     offset: int = 0
@@ -59,10 +56,6 @@ class Segment(_Part):
     ``physical`` is where it is loaded, None where the file does not say.
     """
 
-    name: str
-    address: int
-    size: int
-    held: bytes | Held
     offset: int = 0
     physical: int | None = None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["BadRelocation", "Relocation", "apply", "read_relocations"]
 
@@ -65,16 +65,7 @@ def read_relocations(data: bytes) -> Iterator[Relocation]:
             if entry.kind in _DIFFERENCES and not (entry.scattered and pair.scattered):
                 raise BadRelocation(f"the difference at 0x{entry.address:x} is not scattered")
             other = pair.refers if entry.kind in _DIFFERENCES else pair.address & 0xFFFF
-            entry = Relocation(
-                entry.address,
-                entry.kind,
-                entry.length,
-                entry.relative,
-                entry.external,
-                entry.scattered,
-                entry.refers,
-                other,
-            )
+            entry = replace(entry, other=other)
         yield entry
 
 

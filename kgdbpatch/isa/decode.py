@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.isa import altivec, e500
 from kgdbpatch.isa.fields import FIELDS, Words
-from kgdbpatch.isa.library import library_text
 from kgdbpatch.isa.match import Forms, extension_of, find_form, find_forms, first_altivec, rows
-from kgdbpatch.isa.models import is_of_models, text_of_model
+from kgdbpatch.isa.models import is_of_models, library_text, text_of_model
 from kgdbpatch.isa.operands import signed
 from kgdbpatch.isa.registers import ALL, SPE, VECTORS
 from kgdbpatch.isa.table import TABLE, Kind, Row
@@ -179,20 +179,13 @@ def decode(word: int, address: int = 0, model: str = "") -> Instruction:
     return found
 
 
-@lru_cache(maxsize=1)
-def _kinds() -> npt.NDArray[np.uint8]:
-    return np.array([row.kind for row in rows()], dtype=np.uint8)
-
-
 @lru_cache(maxsize=8)
-def _flags(name: str) -> npt.NDArray[np.bool_]:
-    return np.array([getattr(row, name) for row in rows()], dtype=np.bool_)
-
-
-@lru_cache(maxsize=1)
-def _cancelling() -> npt.NDArray[np.uint8]:
-    """Return by form where the operand stands that the B operand may cancel, 0 where none may."""
-    return np.array([{"A": 16, None: 0}.get(row.cancels, 21) for row in rows()], dtype=np.uint8)
+def _column(name: str) -> npt.NDArray[Any]:
+    """Return what the rows say, by form; of ``cancels`` where the operand stands, 0 where none may be."""
+    if name == "cancels":
+        return np.array([{"A": 16, None: 0}.get(row.cancels, 21) for row in rows()], dtype=np.uint8)
+    values = [getattr(row, name) for row in rows()]
+    return np.array(values, dtype=np.uint8 if name == "kind" else np.bool_)
 
 
 class Decoded:
@@ -207,7 +200,7 @@ class Decoded:
     @cached_property
     def kind(self) -> npt.NDArray[np.uint8]:
         """The `Kind` of each word."""
-        return _kinds().take(self.form)
+        return _column("kind").take(self.form)
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -217,12 +210,12 @@ class Decoded:
     @cached_property
     def conditional(self) -> npt.NDArray[np.bool_]:
         """Whether each word is a branch that may fall through."""
-        return _flags("conditional").take(self.form)
+        return _column("conditional").take(self.form)
 
     @cached_property
     def privileged(self) -> npt.NDArray[np.bool_]:
         """Whether each word may be run in supervisor state only."""
-        return _flags("privileged").take(self.form)
+        return _column("privileged").take(self.form)
 
     def branches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return indices of direct branches, their displacements or targets, and which are absolute."""
@@ -238,7 +231,7 @@ class Decoded:
     def cancelled(self) -> npt.NDArray[np.bool_]:
         """Whether each word has two operands that are the same register and cancel each other."""
         result = np.zeros(len(self.words), dtype=np.bool_)
-        shifts = _cancelling().take(self.form)
+        shifts = _column("cancels").take(self.form)
         at = np.flatnonzero(shifts)
         words = self.words[at]
         result[at] = ((words >> shifts[at] ^ words >> np.uint32(11)) & np.uint32(31)) == 0
@@ -248,8 +241,8 @@ class Decoded:
     def invalid(self) -> npt.NDArray[np.bool_]:
         """Whether each word is an invalid form, such as an update of r0."""
         a, d = (self.words >> np.uint32(16)) & np.uint32(31), (self.words >> np.uint32(21)) & np.uint32(31)
-        invalid: npt.NDArray[np.bool_] = _flags("not_zero").take(self.form) & (a == 0)
-        invalid |= _flags("not_target").take(self.form) & (a == d)
+        invalid: npt.NDArray[np.bool_] = _column("not_zero").take(self.form) & (a == 0)
+        invalid |= _column("not_target").take(self.form) & (a == d)
         return invalid
 
 

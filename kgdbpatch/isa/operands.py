@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-__all__ = ["OPERANDS", "condition_bit", "operands", "signed"]
+__all__ = ["OPERANDS", "condition_bit", "operands", "rotation_mask", "signed"]
 
 _CONDITIONS = ("lt", "gt", "eq", "so")
 
@@ -19,6 +19,13 @@ def signed(value: int, bits: int) -> int:
     """Return the low ``bits`` of a value as a signed number."""
     sign = 1 << (bits - 1)
     return (value & (sign - 1)) - (value & sign)
+
+
+def rotation_mask(word: int) -> int:
+    """Return the bits that a rotation (rlwinm and its like) keeps: MB to ME, round the word's end perhaps."""
+    begin, end = word >> 6 & 31, word >> 1 & 31
+    ones = 0xFFFFFFFF >> begin, 0xFFFFFFFF << (31 - end) & 0xFFFFFFFF
+    return ones[0] & ones[1] if begin <= end else ones[0] | ones[1]
 
 
 def condition_bit(number: int) -> str:

@@ -26,16 +26,8 @@ _TAKEN = 12  # the register taken where none is free
 
 def plain(instruction: Instruction) -> bool:
     """Tell whether an instruction always goes on to the next word."""
-    return instruction.kind not in (
-        Kind.BRANCH,
-        Kind.JUMP,
-        Kind.CALL,
-        Kind.RETURN,
-        Kind.INDIRECT,
-        Kind.SYSCALL,
-        Kind.RFI,
-        Kind.TRAP,
-    )
+    kind = instruction.kind
+    return not kind.transfers and kind not in (Kind.CALL, Kind.SYSCALL, Kind.TRAP)
 
 
 def immovable(instruction: Instruction) -> Refused | None:

@@ -150,21 +150,19 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         return _body(site, payload, place, entrance, blob, area)
 
     body = build(place.body, place.body)
-    code = _bytes(body.words)
-    constant = len(code)
-    if payload.blob is not None:  # sizes do not depend on where it is: it is near
-        blob_at = place.body + -(-len(code) // 16) * 16
-        body = build(blob_at, place.body)
-        code = _bytes(body.words)
+    size = constant = 4 * len(body.words)  # does not depend on where the rest is: it is near
+    blob_at, blob, guarded = place.body, b"", bool(site.once and payload.calls)
+    if payload.blob is not None:
+        blob_at += -(-size // 16) * 16
         blob, blob_constant = payload.blob(blob_at)
-        code = code.ljust(blob_at - place.body, b"\0")
-        constant = len(code) + blob_constant
-        code += blob
-    guarded = bool(site.once and payload.calls)
+        size, constant = blob_at - place.body + len(blob), blob_at - place.body + blob_constant
+    area = place.body + -(-size // 16) * 16
+    if guarded or payload.blob is not None:
+        body = build(blob_at, area)
+    code = _bytes(body.words)
+    if payload.blob is not None:
+        code = code.ljust(blob_at - place.body, b"\0") + blob
     if guarded:
-        area = place.body + -(-len(code) // 16) * 16
-        body = build(place.body if payload.blob is None else blob_at, area)
-        code = _bytes(body.words) + code[4 * len(body.words) :]
         code = code.ljust(area - place.body, b"\0") + bytes(AREA)
     return Plan(
         site=site.address,

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.arrays import Grouped, distinct
+
 __all__ = ["DirectCalls", "Reached"]
 
 _Indices = npt.NDArray[np.int64]
@@ -61,10 +63,9 @@ class DirectCalls:
             pairs.append(self._branches(address, words))
         self._unknown[self._owner(np.array(list(faults), np.int64))] = True
         source, target = np.concatenate(pairs, axis=1)
-        keys = np.sort(source * len(self._unknown) + target)  # np.unique imports numpy.ma
-        keys = keys[np.diff(keys, prepend=-1) != 0]
-        sources, self._targets = keys // len(self._unknown), keys % len(self._unknown)
-        self._first = np.searchsorted(sources, np.arange(len(self._starts) + 2))
+        count = len(self._unknown)
+        keys = distinct(source * count + target)
+        self._targets = Grouped(keys // count, keys % count, count)
 
     def _owner(self, addresses: _Indices) -> _Indices:
         """Return the numbers of the functions that addresses lie in, -1 for none."""
@@ -108,7 +109,7 @@ class DirectCalls:
         pending = deque(came)
         while pending:
             here = pending.popleft()
-            for other in self._targets[self._first[here] : self._first[here + 1]].tolist():
+            for other in self._targets.one(here).tolist():
                 if other not in came:
                     came[other] = here
                     pending.append(other)

@@ -136,7 +136,9 @@ def _in_frame(
             items = [f"r{registers[0]}"]
         scratch = registers[0]
     # the last word is nobody's: for who needs one
-    frame = site.spill(*(int(name[1:]) for name in items), *(scratch for _ in special), *_spare(site))
+    frame = site.spill(
+        *(int(name[1:]) for name in items), *(scratch for _ in special), *([0] if site.once else [])
+    )
     enter = [frame.enter(), *(frame.keep(position) for position in range(len(items)))]
     leave: list[int] = []
     for position, name in enumerate(special, start=len(items)):
@@ -148,7 +150,3 @@ def _in_frame(
     leave += [frame.reload(position) for position in range(len(items))]
     slots = {name: frame.slot(position) for position, name in enumerate([*items, *special])}
     return Saves((), enter, [*leave, frame.leave()], slots, frame.slot(len(slots)))
-
-
-def _spare(site: Site) -> list[int]:
-    return [0] if site.once else []

@@ -259,12 +259,11 @@ class SiteChecker:
         hazards = self._hazards(function)
         untranslated = self._runs_untranslated(function, address)
         after = address + 4
-        free_after = self._free(after) if after < function.address + function.size else 0
+        free_after = self._free(after) if after < function.end else 0
         # at the branch's target the same holds only for what is free there too
         if instruction.kind in (Kind.BRANCH, Kind.JUMP) and instruction.target not in (None, after):
             assert instruction.target is not None
-            inside = function.address <= instruction.target < function.address + function.size
-            free_after &= self._free(instruction.target) if inside else 0
+            free_after &= self._free(instruction.target) if instruction.target in function else 0
         return Site(
             instruction=instruction,
             free=_named(self._free(address)),
@@ -346,5 +345,5 @@ class SiteChecker:
         if function is None:
             return
         here = address & ~3
-        inside = [at for at in range(function.address, function.address + function.size, 4) if at != address]
+        inside = [at for at in range(function.address, function.end, 4) if at != address]
         yield from sorted(inside, key=lambda at: (abs(at - here), at))

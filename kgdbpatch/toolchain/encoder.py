@@ -13,7 +13,14 @@ from kgdbpatch.isa.models import syntax_of_model
 from kgdbpatch.isa.sprs import special_registers
 from kgdbpatch.isa.table import TABLE
 from kgdbpatch.isa.text import TRAPS, syntax
-from kgdbpatch.toolchain.statements import Program, Statement, out_of_reach
+from kgdbpatch.toolchain.statements import (
+    Program,
+    Statement,
+    checked,
+    displacement,
+    no_base_r0,
+    out_of_reach,
+)
 
 __all__ = ["encoded"]
 
@@ -97,39 +104,20 @@ def encoded(program: Program, statement: Statement, model: str = "") -> int | No
         return None
     word = form[0]
     for letters, operand in zip(form[1], statement.operands, strict=True):
-        texts = _apart(letters, operand, where, statement)
+        texts = displacement(statement, operand, where) if "(" in letters else (operand,)
         for letter, text in zip(letters.replace("(", "").replace(")", ""), texts, strict=True):
-            word |= _field(letter, text, value(text), where, name)
+            word |= _field(letter, text, value(text), where, statement)
     made = decode(word, at, model)
     if made.foreign or made.text.startswith(".long"):
-        raise BadPatch(f"{where}: {_written(statement)} is no valid form")
+        raise BadPatch(f"{where}: {statement.written} is no valid form")
     return word
 
 
-def _written(statement: Statement) -> str:
-    return f"'{statement.mnemonic} {', '.join(statement.operands)}'".replace(" '", "'")
-
-
-def _apart(letters: str, operand: str, where: str, statement: Statement) -> list[str]:
-    """Return the texts of an operand's parts: of ``8(r1)`` the displacement and the base."""
-    if "(" not in letters:
-        return [operand]
-    head, _, tail = operand.rstrip().rpartition("(")
-    if not operand.rstrip().endswith(")") or not tail:
-        raise BadPatch(f"{where}: {_written(statement)}: displacement(register) is missing")
-    return [head or "0", tail[:-1]]
-
-
-def _field(letter: str, text: str, value: int, where: str, name: str) -> int:
+def _field(letter: str, text: str, value: int, where: str, statement: Statement) -> int:
     shift, low, high = _PLACES[letter]
-    if letter == "Z" and text.strip().lower().removeprefix("%") == "r0":
-        raise BadPatch(f"{where}: r0 as the base of '{name}' means the number 0; write 0")
-    if not low <= value <= high:
-        raise BadPatch(
-            f"{where}: operand {text.strip()} of '{name}' is out of range "
-            f"({value} is not between {low} and {high})"
-        )
-    field = (value & _WIDTHS.get(letter, 0xFFFF)) << shift
+    if letter == "Z":
+        no_base_r0(statement, text, where)
+    field = (checked(statement, text, value, low, high, where) & _WIDTHS.get(letter, 0xFFFF)) << shift
     return field | value << 11 if letter == "=" else field
 
 

@@ -16,12 +16,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import altivec, e500, encode
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
-from kgdbpatch.toolchain.objects import undefined
+from kgdbpatch.toolchain.objects import entries, undefined
 from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
 
 __all__ = ["assemble_gnu"]
@@ -98,10 +97,8 @@ def _no_other_branch(code: bytearray, known: set[int], blob: bytes, filename: st
     """Refuse relative branches that stand in no table and have no relocation: their meaning is not known."""
     from elftools.elf.elffile import ELFFile
 
-    section: Any = ELFFile(io.BytesIO(blob)).get_section_by_name(".rela.text")
-    known = known | (
-        {int(entry["r_offset"]) & ~3 for entry in section.iter_relocations()} if section else set()
-    )
+    found = entries(ELFFile(io.BytesIO(blob)))
+    known = known | {int(one["r_offset"]) & ~3 for table, _, one, _ in found if table.name == ".rela.text"}
     for offset in range(0, len(code), 4):
         word = int.from_bytes(code[offset : offset + 4], "big")
         if word >> 26 in (16, 18) and not word & 2 and offset not in known:

@@ -102,17 +102,8 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
         done = run(
             "ld",
-            *(
-                "-melf32ppc",
-                "-N",
-                "--no-relax",
-                "--emit-relocs",
-                "--no-warn-rwx-segments",
-                "-z",
-                "noexecstack",
-                "-e",
-                "0",
-            ),
+            *("-melf32ppc", "-N", "-e", "0", "--no-relax", "--emit-relocs"),
+            *("--no-warn-rwx-segments", "-z", "noexecstack"),
             *("-z", "nodynamic-undefined-weak"),  # a weak name that nobody has is 0
             *("--orphan-handling=error", "--no-warn-mismatch"),
             *("-T", place / "script", "-o", place / "payload"),

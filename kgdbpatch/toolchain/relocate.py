@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
+
+from kgdbpatch.toolchain.objects import entries
 
 __all__ = ["Relocation", "moved", "relocations"]
 
@@ -36,15 +37,10 @@ class Relocation(NamedTuple):
 
 def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
     """Yield the relocations of code linked for ``address`` with ``ld --emit-relocs``."""
-    for section in file.iter_sections():
-        if not isinstance(section, RelocationSection):
-            continue
-        symbols: Any = file.get_section(section["sh_link"])
-        for entry in section.iter_relocations():
-            symbol = symbols.get_symbol(entry["r_info_sym"])
-            own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
-            target = symbol["st_value"] + entry["r_addend"] & _U32
-            yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
+    for _, _, entry, symbol in entries(file):
+        own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
+        target = symbol["st_value"] + entry["r_addend"] & _U32
+        yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
 
 
 def moved(code: bytes, places: Sequence[Relocation], old: int, new: int) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import as_file, files
@@ -98,14 +98,11 @@ def support_object(names: frozenset[str], target: str = TARGET) -> bytes:
         made = Path(directory) / "support.o"
         done = run(
             "gcc",
-            *(*FLAGS, *target_options(target), "-fno-tree-loop-distribute-patterns", *_needs(names)),
+            *(*FLAGS, *target_options(target), "-fno-tree-loop-distribute-patterns"),
+            *(f"-DNEED_{name}" for name in sorted(names)),
             *("-c", "-o", made, source),
             about=source.name,
         )
         if done.returncode:
             raise complaint(done.stderr, source.name, "gcc")
         return made.read_bytes()
-
-
-def _needs(names: Iterable[str]) -> list[str]:
-    return [f"-DNEED_{name}" for name in sorted(names)]

@@ -7,6 +7,7 @@ flushes are switched while it runs, and nothing in an image tells which of the t
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -59,9 +60,9 @@ def rewritten(image: Image) -> Mapping[int, Rewritten]:
 
 def exceptional_edges(image: Image) -> dict[int, tuple[int, ...]]:
     """Return where control goes on when an instruction faults, by its address: at its fix-up."""
-    edges: dict[int, set[int]] = {}
+    edges = defaultdict[int, set[int]](set)
     for site, fixup in exception_entries(image).tolist():
-        edges.setdefault(site, set()).add(fixup)
+        edges[site].add(fixup)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
@@ -73,19 +74,19 @@ def rewritten_edges(image: Image) -> dict[int, tuple[int, ...]]:
     nop goes on behind it, and so does control from any word of a feature section: what the kernel puts
     there ends at the section's end.
     """
-    edges: dict[int, set[int]] = {}
+    edges = defaultdict[int, set[int]](set)
     for site, target, _ in jump_entries(image).tolist():
-        edges.setdefault(site, set()).update((target, site + 4))
+        edges[site].update((target, site + 4))
     trampolines = _trampolines(image)
     for site in trampolines:
-        edges.setdefault(site, set()).update(_ways_of_trampoline(image, site))
+        edges[site].update(_ways_of_trampoline(image, site))
     for site, what in rewritten(image).items():
         switched = what.kind in (FTRACE, STATIC_CALL, PATCH_SITE) and site not in trampolines
         if switched and _word(image, site) >> 26 == _BRANCH:
-            edges.setdefault(site, set()).add(site + 4)
+            edges[site].add(site + 4)
     for start, end, _, _ in _feature_sections(image):
         for site in range(start, end, 4):
-            edges.setdefault(site, set()).add(end)
+            edges[site].add(end)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
@@ -225,9 +226,9 @@ def _features(image: Image) -> dict[int, Rewritten]:
     """Return the words that tables called ``…_fixup`` name, in the forms that such tables have."""
     found: dict[int, Rewritten] = {}
     for name, entries in _fixup_tables(image).items():
-        read = _sections if "ftr" in name else _pairs if "btb" in name else _single
-        what = Rewritten(FEATURE, name)
-        for first, behind in read(image, entries):
+        sections = [(row[at], row[at + 1]) for row in _sections(image, name, entries) for at in (0, 2)]
+        what, whole = Rewritten(FEATURE, name), "ftr" in name or "btb" in name
+        for first, behind in sections if whole else _single(image, entries):
             words = range(first, behind, 4)
             found |= {place: what for place in words if _in_code(image, place)}
     return found
@@ -249,29 +250,28 @@ def _fixup_tables(image: Image) -> dict[str, Table]:
     return found
 
 
-Ranges = Iterator[tuple[int, int]]
+Sections = Iterator[tuple[int, int, int, int]]
 
 
-def _sections(image: Image, entries: Table) -> Ranges:
-    """Yield the sections, and their alternatives, of entries."""
-    for row in _alternatives(image, entries):
-        yield row[0], row[1]
-        yield row[2], row[3]
+def _feature_sections(image: Image) -> Sections:
+    """Yield the sections of all tables."""
+    for name, entries in _fixup_tables(image).items():
+        yield from _sections(image, name, entries)
 
 
-def _feature_sections(image: Image) -> Iterator[tuple[int, int, int, int]]:
+def _sections(image: Image, name: str, entries: Table) -> Sections:
     """Yield start and end of what the kernel rewrites as a whole, and start and end of what comes there.
 
-    What is filled up with nops has an empty alternative.
+    What is filled up with nops has an empty alternative. Other tables have no sections.
     """
-    for name, entries in _fixup_tables(image).items():
-        if "ftr" in name:
-            yield from _alternatives(image, entries)
-        elif "btb" in name:
-            yield from ((start, end, end, end) for start, end in _pairs(image, entries))
+    if "ftr" in name:
+        yield from _alternatives(image, entries)
+    elif "btb" in name:  # each entry says where a range begins and ends
+        rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
+        yield from ((start, end, end, end) for start, end in rows if start <= end)
 
 
-def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int, int]]:
+def _alternatives(image: Image, entries: Table) -> Sections:
     """Yield sections and alternatives of entries: mask, value, start, end, start, end.
 
     Old kernels had no alternatives: four words.
@@ -289,13 +289,7 @@ def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int,
         yield start[0], end[0], *other
 
 
-def _pairs(image: Image, entries: Table) -> Ranges:
-    """Yield the ranges of entries that say where each begins and ends."""
-    rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
-    yield from ((start, end) for start, end in rows if start <= end)
-
-
-def _single(image: Image, entries: Table) -> Ranges:
+def _single(image: Image, entries: Table) -> Iterator[tuple[int, int]]:
     """Yield what entries name that say only where something begins: a word, and the fillers behind it."""
     for (start,) in entries.rows(image, 1, (0,)).tolist():
         end = start + 4
