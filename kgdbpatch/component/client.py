@@ -106,7 +106,7 @@ class ComponentClient:
         """Return what `Cpu.free_bats` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
         with self.stop(arena) as stop:
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            return self._cpu.free_bats(arena, self._state(arena), paged=paged)
+            return self._cpu.free_bats(arena, self.state(arena), paged=paged)
 
     def install(
         self,
@@ -136,7 +136,7 @@ class ComponentClient:
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            state = self._state(arena)
+            state = self.state(arena)
             self._cpu.check_unmapped(arena, state, self._guest.ram)
             bats = self._cpu.free_bats(arena, state, paged=bool(pages))
             for at, words in pages:
@@ -166,7 +166,7 @@ class ComponentClient:
         ram = self._guest.ram
         with self.stop(header.arena) as stop:
             stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-            state = self._state(header.arena)
+            state = self.state(header.arena)
 
             def read(virtual: int, size: int) -> bytes:
                 data = b""
@@ -201,7 +201,7 @@ class ComponentClient:
         header = self.header(physical)
         if header is None:
             return
-        value = int(self._state(header.arena)["dec"])
+        value = int(self.state(header.arena)["dec"])
         value = 1 if value & 0x8000_0000 else value
         commands = [Command(Op.DECREMENTER, value)]
         if before is not None and before.next_id > header.next_id:  # an id is never given twice
@@ -210,7 +210,8 @@ class ComponentClient:
         with self.stop(header.arena) as stop:
             stop.call(commands)
 
-    def _state(self, arena: ArenaPlan) -> np.void:
+    def state(self, arena: ArenaPlan) -> np.void:
+        """Return the registers that `Op.STATE` wrote down last, as `Cpu.state` has them."""
         raw = self._guest.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
         state: np.void = np.frombuffer(raw, self._cpu.state)[0]
         return state
