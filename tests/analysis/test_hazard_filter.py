@@ -11,6 +11,7 @@ from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.analysis.hazard_filter import hazard, may_have_hazard, surely_harmless
 from kgdbpatch.analysis.hazards import reservation_window, translation
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
+from kgdbpatch.cpu.ppc6xx.msr import KERNEL_SPACE
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
 
@@ -39,7 +40,8 @@ def test_nothing_is_the_matter_with_functions_without_hazards(profile: str) -> N
         found += 1
         graph, at = FlowGraph(words, function.address), function.address
         assert not reservation_window(words, at), function.name
-        assert not translation(words, at)[0] | translation(words, at)[1], function.name
+        off, turning = translation(words, at, KERNEL_SPACE)
+        assert not off | turning, function.name
         assert not no_stack(graph) | exception_return(graph), function.name
         assert not reads_exception(graph), function.name
     assert found > 0.8 * len(functions)
