@@ -16,7 +16,7 @@ from kgdbpatch.isa.decode import Kind, decode, decode_array
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["Hazard", "HazardousWords", "may_have_hazard", "possible_hazards"]
+__all__ = ["Hazard", "HazardousWords", "hazard", "may_have_hazard", "possible_hazards", "surely_harmless"]
 
 _R1, _SRR = mask("r1"), mask("srr0", "srr1")
 
@@ -43,7 +43,7 @@ _IS_HAZARDOUS, _IS_MOVE, _IS_SRR = (
 )
 
 
-def _surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
+def surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
     """Return which words are of the common ones that neither change r1, nor hold reservations, nor switch."""
     primary = words >> np.uint32(26)
     d, a = words >> np.uint32(21) & np.uint32(31), words >> np.uint32(16) & np.uint32(31)
@@ -75,7 +75,8 @@ _BY_NAME = {"lwarx": Hazard.RESERVES, "stwcx.": Hazard.RESERVES, "mtmsr": Hazard
 
 
 @lru_cache(maxsize=1 << 14)
-def _hazard(word: int) -> int:
+def hazard(word: int) -> int:
+    """Return what an instruction does of what `Hazard` names."""
     instruction = decode(word)
     found = _BY_NAME.get(instruction.mnemonic, 0)
     if instruction.kind is Kind.RFI:
@@ -90,7 +91,7 @@ def _hazard(word: int) -> int:
 def possible_hazards(words: Words) -> Hazard:
     """Return what some of the words do; what may be no instructions counts as such, as it does elsewhere."""
     words = np.asarray(words, np.uint32)
-    return Hazard(reduce(or_, map(_hazard, words[~_surely_harmless(words)].tolist()), 0))
+    return Hazard(reduce(or_, map(hazard, words[~surely_harmless(words)].tolist()), 0))
 
 
 def may_have_hazard(words: Words) -> bool:
@@ -105,8 +106,8 @@ class HazardousWords:
         found: list[tuple[int, int]] = []
         for address, words in sections:
             words = np.asarray(words, np.uint32)
-            at = np.flatnonzero(~_surely_harmless(words))
-            pairs = zip((address + 4 * at).tolist(), map(_hazard, words[at].tolist()), strict=True)
+            at = np.flatnonzero(~surely_harmless(words))
+            pairs = zip((address + 4 * at).tolist(), map(hazard, words[at].tolist()), strict=True)
             found += [pair for pair in pairs if pair[1]]
         found.sort()
         self._places, self._what = [place for place, _ in found], [what for _, what in found]

@@ -16,7 +16,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
-from kgdbpatch.component.layout import Bats, Op, State
+from kgdbpatch.component.layout import BlockEntries, Op, State
 from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, pieces, records
@@ -102,11 +102,11 @@ class ComponentClient:
         with self.stop(arena, anywhere=True):
             pass
 
-    def bats(self, arena: ArenaPlan, *, paged: bool) -> tuple[Bats, ...]:
-        """Return what `Cpu.free_bats` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
+    def free_entries(self, arena: ArenaPlan, *, paged: bool) -> tuple[BlockEntries, ...]:
+        """Return what `Cpu.free_entries` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
         with self.stop(arena) as stop:
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            return self._cpu.free_bats(arena, self._state(arena), paged=paged)
+            return self._cpu.free_entries(arena, self.state(arena), paged=paged)
 
     def install(
         self,
@@ -118,8 +118,9 @@ class ComponentClient:
         """Write the component into hidden RAM, map the arena and its springboard window.
 
         ``baseline`` are the words in which the running kernel differs from its image. ``pages`` (physical
-        address, bytes) go into the kernel's page tables, for the blocks that no BAT is left for. Raises
-        `Refused` (rule ``mapping``) when no BAT pair is free, or the kernel maps those addresses itself.
+        address, bytes) go into the kernel's page tables, for the blocks that no entry of the MMU is left for.
+        Raises `Refused` (rule ``mapping``) when too few of those are free, or the kernel maps those addresses
+        itself.
         """
         if len(baseline) > layout.BASELINE_ENTRIES:
             raise Refused("memory", f"{len(baseline)} words of the running kernel differ from its image")
@@ -136,16 +137,16 @@ class ComponentClient:
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
             stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            state = self._state(arena)
+            state = self.state(arena)
             self._cpu.check_unmapped(arena, state, self._guest.ram)
-            bats = self._cpu.free_bats(arena, state, paged=bool(pages))
+            mapped = self._cpu.free_entries(arena, state, paged=bool(pages))
             for at, words in pages:
                 stop.write(at, words)
             try:
-                stop.obey(self._cpu.mapping(arena, bats))
+                stop.obey(self._cpu.mapping(arena, mapped))
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
-            header = header_of(arena, bats, entries.tobytes(), image_sha256)
+            header = header_of(arena, mapped, entries.tobytes(), image_sha256)
             stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)
@@ -166,7 +167,7 @@ class ComponentClient:
         ram = self._guest.ram
         with self.stop(header.arena) as stop:
             stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-            state = self._state(header.arena)
+            state = self.state(header.arena)
 
             def read(virtual: int, size: int) -> bytes:
                 data = b""
@@ -201,7 +202,7 @@ class ComponentClient:
         header = self.header(physical)
         if header is None:
             return
-        value = int(self._state(header.arena)["dec"])
+        value = int(self.state(header.arena)["dec"])
         value = 1 if value & 0x8000_0000 else value
         commands = [Command(Op.DECREMENTER, value)]
         if before is not None and before.next_id > header.next_id:  # an id is never given twice
@@ -210,7 +211,8 @@ class ComponentClient:
         with self.stop(header.arena) as stop:
             stop.call(commands)
 
-    def _state(self, arena: ArenaPlan) -> np.void:
+    def state(self, arena: ArenaPlan) -> np.void:
+        """Return the registers that `Op.STATE` wrote down last, as `Cpu.state` has them."""
         raw = self._guest.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
         state: np.void = np.frombuffer(raw, self._cpu.state)[0]
         return state
@@ -259,12 +261,14 @@ class ComponentClient:
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
         )
-        commands = self._cpu.mapping(header.arena, header.bats)
+        commands = self._cpu.mapping(header.arena, header.entries)
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
-        commands += trap_sites(self._guest.ram, arena, trapped, None if header.hook else hook)
+        commands += trap_sites(
+            self._guest.ram, arena, trapped, None if header.hook else hook, self._cpu.hook_words
+        )
         boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
         commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
         prepared = len(commands)

@@ -159,7 +159,7 @@ def _install(kernel: Kernel) -> None:
                 raise
             unpatched.note(qemu, error)
         else:
-            before.keep_state(component._state(header.arena).tobytes())
+            before.keep_state(component.state(header.arena).tobytes())
 
 
 @dataclass(frozen=True, slots=True)

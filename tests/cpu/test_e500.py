@@ -167,7 +167,7 @@ def test_patches_count_and_nothing_is_left_behind(guest: Qemu, debugger: Debugge
         kept.keep(guest.ram, ARENA, cpu.page_table(session))
     client = ComponentClient(guest, lambda: debugger, cpu, Flat(ARENA.physical))
     header = client.install(ARENA, "00" * 32, {})
-    kept.keep_state(client._state(header.arena).tobytes())
+    kept.keep_state(client.state(header.arena).tobytes())
     ours = {
         Entry(0xD200_0000, 96 * MIB, 16 * MIB),
         Entry(0xD300_0000, 112 * MIB, 16 * MIB),
