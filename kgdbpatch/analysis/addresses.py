@@ -59,7 +59,7 @@ class _Search:
                 if int(self._words[setter]) == wanted:
                     return True
                 continue
-            for before in self._before.one(block).tolist():
+            for before in self._before.at(block).tolist():
                 if before not in seen and not (self._blocks.links[before] and register in _VOLATILE):
                     seen.add(before)
                     pending.append((before, int(self._blocks.last[before])))

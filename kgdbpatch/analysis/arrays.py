@@ -64,7 +64,7 @@ class Grouped:
         """Return the values of some keys, key by key."""
         return self._values[ranges(self._first.take(keys), self.count.take(keys))]
 
-    def one(self, key: int) -> _Indices:
+    def at(self, key: int) -> _Indices:
         """Return the values of one key."""
         first = self._first[key]
         return self._values[first : first + self.count[key]]

@@ -17,14 +17,14 @@ from kgdbpatch.isa.decode import Kind, decode, decode_array
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["Hazard", "HazardousWords", "may_have_hazard", "possible_hazards"]
+__all__ = ["Hazard", "HazardousWords", "hazard", "may_have_hazard", "possible_hazards", "surely_harmless"]
 
 _R1, _SRR = mask("r1"), mask("srr0", "srr1")
 _CHANGED = np.uint64(from_mask(_R1 | _SRR | mask("msr", "reservation")))
 _READ = np.uint64(from_mask(_SRR))
 
 
-def _surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
+def surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
     """Return which words neither change r1, nor hold reservations, nor switch, nor touch SRR0 or SRR1."""
     changed, read = effects(decode_array(words))
     return np.equal(changed & _CHANGED | read & _READ, 0)
@@ -44,7 +44,8 @@ _BY_NAME = {"lwarx": Hazard.RESERVES, "stwcx.": Hazard.RESERVES, "mtmsr": Hazard
 
 
 @lru_cache(maxsize=1 << 14)
-def _hazard(word: int) -> int:
+def hazard(word: int) -> int:
+    """Return what an instruction does of what `Hazard` names."""
     instruction = decode(word)
     found = _BY_NAME.get(instruction.mnemonic, 0)
     if instruction.kind is Kind.RFI:
@@ -59,7 +60,7 @@ def _hazard(word: int) -> int:
 def possible_hazards(words: Words) -> Hazard:
     """Return what some of the words do; what may be no instructions counts as such, as it does elsewhere."""
     words = np.asarray(words, np.uint32)
-    return Hazard(reduce(or_, map(_hazard, words[~_surely_harmless(words)].tolist()), 0))
+    return Hazard(reduce(or_, map(hazard, words[~surely_harmless(words)].tolist()), 0))
 
 
 def may_have_hazard(words: Words) -> bool:
@@ -74,8 +75,8 @@ class HazardousWords:
         found: list[tuple[int, int]] = []
         for address, words in sections:
             words = np.asarray(words, np.uint32)
-            at = np.flatnonzero(~_surely_harmless(words))
-            pairs = zip((address + 4 * at).tolist(), map(_hazard, words[at].tolist()), strict=True)
+            at = np.flatnonzero(~surely_harmless(words))
+            pairs = zip((address + 4 * at).tolist(), map(hazard, words[at].tolist()), strict=True)
             found += [pair for pair in pairs if pair[1]]
         found.sort()
         self._places, self._what = [place for place, _ in found], [what for _, what in found]

@@ -9,6 +9,7 @@ import numpy as np
 from kgdbpatch.analysis.cfg import FlowGraph, Words
 from kgdbpatch.analysis.msr import Translation, sets_translation
 from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
+from kgdbpatch.isa.msr import KernelSpace
 
 __all__ = ["reservation_window", "translation", "untranslated"]
 
@@ -94,7 +95,7 @@ def reservation_window(words: Words, address: int) -> set[int]:
     return window
 
 
-def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
+def translation(words: Words, address: int, space: KernelSpace) -> tuple[set[int], set[int]]:
     """Return where in a function address translation may be off, and the mtmsr that may turn it off.
 
     An MSR value that cannot be told counts as off only in functions with an rfi. What follows such
@@ -106,7 +107,7 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
         return set(), set()
     graph = FlowGraph(words, address)
     has_rfi = bool((decoded.kind == Kind.RFI).any())
-    values = sets_translation(graph)
+    values = sets_translation(graph, space)
 
     def turns_off(site: int) -> bool:
         value = values.get(site, Translation.UNKNOWN)
@@ -131,21 +132,23 @@ def _word_at(sections: Sequence[tuple[int, Words]], address: int) -> int | None:
     return None
 
 
-def _enables(recent: Sequence[Instruction], mtmsr: Instruction) -> bool:
-    """Tell whether the value given to mtmsr surely has both translation bits set."""
+def _enables(recent: Sequence[Instruction], mtmsr: Instruction, space: KernelSpace) -> bool:
+    """Tell whether the value given to mtmsr surely turns translation on: by setting both bits."""
     register = mtmsr.word >> 21 & 31
     for instruction in reversed(recent):
         if instruction.defs >> register & 1:
             is_immediate = instruction.mnemonic in ("ori", "addi")
-            return is_immediate and instruction.word & 0x30 == 0x30
+            return is_immediate and all(instruction.word & bit & space.on for bit in space.bits)
     return False
 
 
-def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) -> set[int]:
+def untranslated(
+    sections: Sequence[tuple[int, Words]], vectors: Iterable[int], space: KernelSpace
+) -> set[int]:
     """Return the addresses reached from exception vectors before translation is surely on again.
 
     ``sections`` are (address, words). Branches, calls and what follows them are entered; a path
-    ends at rfi, at a return, at an indirect branch and where mtmsr sets IR and DR.
+    ends at rfi, at a return, at an indirect branch and where mtmsr turns it on.
     """
     found: set[int] = set()
     pending = list(vectors)
@@ -159,7 +162,7 @@ def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) 
             found.add(address)
             if instruction.target is not None:
                 pending.append(instruction.target)
-            if instruction.mnemonic == "mtmsr" and _enables(recent, instruction):
+            if instruction.mnemonic == "mtmsr" and _enables(recent, instruction, space):
                 break
             if instruction.kind.transfers and not instruction.conditional:
                 break

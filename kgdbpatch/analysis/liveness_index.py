@@ -86,7 +86,7 @@ class LivenessIndex:
         return {name: Grouped(one, other, len(self._starts)) for name, (one, other) in edges.items()}
 
     def _targets(self, name: str, block: int) -> list[int]:
-        targets: list[int] = self._edges[name].one(block).tolist()
+        targets: list[int] = self._edges[name].at(block).tolist()
         return targets
 
     @cached_property

@@ -105,7 +105,7 @@ class Resolver:
         """
         direct = self._direct.get(block)
         if direct is None:
-            direct = [(source, True) for source in self._jumps.one(block).tolist()]
+            direct = [(source, True) for source in self._jumps.at(block).tolist()]
             if self._fallen_from[block] >= 0:
                 direct.insert(0, (int(self._fallen_from[block]), False))
             self._direct[block] = direct

@@ -159,7 +159,7 @@ class _Summing:
             some = self.dataflow.part(functions)
             if len(some.blocks):
                 again = order.recursive[number]
-                groups.append((functions, some, calls.one(number), tails.one(number), again))
+                groups.append((functions, some, calls.at(number), tails.at(number), again))
         for group in groups:
             self._survival(*group)
             self._proof(*group)

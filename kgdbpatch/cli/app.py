@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import kgdbpatch
+from kgdbpatch.cli.output import tell
 from kgdbpatch.cli.words import Command, Group
 
 __all__ = ["application", "asked"]
@@ -70,7 +71,7 @@ def application(only: str | None = None) -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"kgdbpatch {kgdbpatch.__version__}")
+        tell(f"kgdbpatch {kgdbpatch.__version__}")
         raise typer.Exit
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli.options import AsJson, Name, Wait
-from kgdbpatch.cli.output import json_line, told_of
+from kgdbpatch.cli.output import json_line, tell, told_of
 from kgdbpatch.cli.waiting import progress
 
 __all__ = ["attach", "detach"]
@@ -77,9 +77,9 @@ def attach(
         json_line(told_of(found, state))
     else:
         process = f"QEMU process {found.pid}" if found.pid else "its QEMU's process is not seen from here"
-        print(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")
+        tell(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")
         if found.unpatchable is not None:
-            print(f"nothing can be patched in it: {found.unpatchable}")
+            tell(f"nothing can be patched in it: {found.unpatchable}")
 
 
 def detach(
@@ -107,6 +107,6 @@ def detach(
     if as_json:
         json_line({key: value for key, value in asdict(done).items() if key != "reason" or value})
     elif done.restored:
-        print(f"{name} is let go of, as it was ({done.removed} patches were taken out)")
+        tell(f"{name} is let go of, as it was ({done.removed} patches were taken out)")
     else:
-        print(f"{name} is forgotten" + (f": {done.reason}" if done.reason else ""))
+        tell(f"{name} is forgotten" + (f": {done.reason}" if done.reason else ""))

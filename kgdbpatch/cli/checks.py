@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, function_at, matching, naming
-from kgdbpatch.cli.output import hexadecimal, json_line, table
+from kgdbpatch.cli.output import hexadecimal, json_line, table, tell
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Refused
 from kgdbpatch.image.spelling import is_glob
@@ -85,18 +85,18 @@ def _place(address: int, symbol: str) -> str:
 def _show(found: Check) -> None:
     if found.ok:
         ways = {"springboard": "through a springboard", "trap": "by a trap"}
-        print(f"{_place(found.site, found.symbol)}: yes, {ways.get(found.entry or '', 'by a direct branch')}")
-        print(f"saved: {' '.join(found.saved) or 'nothing'}; {found.body_words} words around the payload")
+        tell(f"{_place(found.site, found.symbol)}: yes, {ways.get(found.entry or '', 'by a direct branch')}")
+        tell(f"saved: {' '.join(found.saved) or 'nothing'}; {found.body_words} words around the payload")
         return
-    print(f"{_place(found.site, found.symbol)}: no")
-    print(f"reason: {found.reason}")
+    tell(f"{_place(found.site, found.symbol)}: no")
+    tell(f"reason: {found.reason}")
     if found.nearest is not None and found.nearest_symbol is not None:
-        print(f"nearest site that would do: {_place(found.nearest, found.nearest_symbol)}")
+        tell(f"nearest site that would do: {_place(found.nearest, found.nearest_symbol)}")
 
 
 def _line(found: Check) -> None:
     word = "yes" if found.ok else f"no, {found.rule}: {found.reason}"
-    print(f"{_place(found.site, found.symbol)}: {word}")
+    tell(f"{_place(found.site, found.symbol)}: {word}")
 
 
 def _summary(image: Image, checker: Checker, site: str, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from kgdbpatch.cli.options import Name, Wait
+from kgdbpatch.cli.output import tell
 from kgdbpatch.errors import Misuse, TargetBusy
 
 __all__ = ["console"]
@@ -66,13 +67,13 @@ def console(
         if not interactive:
             relay.feed(wanted, timeout)
             return
-        print(f"kgdbpatch: the console of '{name}'; Ctrl-] leaves", file=sys.stderr, flush=True)
+        tell(f"kgdbpatch: the console of '{name}'; Ctrl-] leaves", err=True, flush=True)
         try:
             with _raw(0):
                 relay.talk(_LEAVE)
         finally:
-            print(file=sys.stderr)  # the guest's last line may have no end
-        print(f"kgdbpatch: left '{name}', which goes on", file=sys.stderr)
+            tell(err=True)  # the guest's last line may have no end
+        tell(f"kgdbpatch: left '{name}', which goes on", err=True)
 
 
 @contextmanager

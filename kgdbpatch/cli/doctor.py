@@ -9,7 +9,7 @@ import typer
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.options import AsJson
-from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.output import json_line, table, tell
 from kgdbpatch.errors import MissingTool
 
 __all__ = ["doctor"]
@@ -48,7 +48,7 @@ def doctor(
         table(("PROGRAM", "FOUND"), rows)
         packages = sorted({one.package for one in found if not one.ok})
         if packages:
-            print(f"to install what is missing, on Debian: apt-get install {' '.join(packages)}")
+            tell(f"to install what is missing, on Debian: apt-get install {' '.join(packages)}")
     missing = [one for one in found if one.required and not one.ok]
     if missing:
         told = ", ".join(f"{one.name} {one.problem}" for one in missing)

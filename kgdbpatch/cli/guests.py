@@ -15,7 +15,7 @@ import typer
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson, Name, Profile
-from kgdbpatch.cli.output import json_line, table, told_of
+from kgdbpatch.cli.output import json_line, table, tell, told_of
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
 
@@ -81,9 +81,9 @@ def boot(
     if as_json:
         json_line(told_of(booted, "running", boot_seconds=seconds))
         return
-    print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
+    tell(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
     if booted.unpatchable is not None:
-        print(f"nothing can be patched in it: {booted.unpatchable}")
+        tell(f"nothing can be patched in it: {booted.unpatchable}")
 
 
 boot.command_class = WithDashes  # type: ignore[attr-defined]
@@ -124,7 +124,7 @@ def ps(
     table(("NAME", "PID", "STATE", "KERNEL"), rows)
     for guest in found:
         if "reason" in guest:
-            print(f"{guest['name']} {guest['state']}: {guest['reason']}")
+            tell(f"{guest['name']} {guest['state']}: {guest['reason']}")
 
 
 def shutdown(name: Name, as_json: AsJson = False) -> None:
@@ -141,7 +141,7 @@ def shutdown(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         json_line(ended)
     else:
-        print(f"{name} has ended")
+        tell(f"{name} has ended")
 
 
 image = typer.Typer(
@@ -229,9 +229,9 @@ def log(
         if as_json:
             json_line({"time": line.time, "source": line.source, "message": line.message})
         elif not line.time:
-            print(line.message, flush=True)
+            tell(line.message, keep="\t", flush=True)
         else:
-            print(f"{line.time} {line.source}: {line.message}", flush=True)
+            tell(f"{line.time} {line.source}: {line.message}", keep="\t", flush=True)
 
     try:
         wanted = re.compile(grep)

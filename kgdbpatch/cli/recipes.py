@@ -10,7 +10,7 @@ import typer
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson
-from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.output import json_line, printable, table, tell
 
 __all__ = ["recipe"]
 
@@ -51,13 +51,13 @@ def show(
             table(("NAME", "MACHINE", "PERSONALITY", "FILE"), told)
             for row in rows:
                 if "wrong" in row:
-                    print(f"{row['name']}: {row['wrong']}")
+                    tell(f"{row['name']}: {row['wrong']}")
         return
     found = recipes.find(name)
     if as_json:
         json_line(recipes.as_row(found))
     else:
-        print(found.text, end="")
+        print(printable(found.text, "\n\t"), end="")
 
 
 @recipe.command("new", cls=WithDashes)
@@ -101,6 +101,6 @@ def new(
     if as_json:
         json_line(recipes.as_row(kept))
     else:
-        print(f"{kept.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
+        tell(f"{kept.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
         if kept.nothing_hidden is not None:
-            print(f"nothing could be patched in it: {kept.nothing_hidden}")
+            tell(f"nothing could be patched in it: {kept.nothing_hidden}")

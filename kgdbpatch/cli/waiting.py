@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kgdbpatch.cli.output import printable, tell
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.spinner import Spinner
@@ -42,7 +44,7 @@ class _Progress:
         self._what = what
         if self._timer is None:
             if time.monotonic() - self._said >= _SIGN_OF_LIFE:
-                print(f"kgdbpatch: {what}", file=sys.stderr, flush=True)
+                tell(f"kgdbpatch: {what}", err=True, flush=True)
                 self._said = time.monotonic()
         elif self._live is not None:
             self._live.update(self._picture())
@@ -51,7 +53,7 @@ class _Progress:
         from rich.spinner import Spinner
         from rich.text import Text
 
-        return Spinner("dots", Text(self._what))
+        return Spinner("dots", Text(printable(self._what)))
 
     def _begin(self) -> None:
         from rich.console import Console

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
+from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flushed, State
 from kgdbpatch.component.modules import Known, Loaded, known
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
@@ -35,7 +35,7 @@ class Header:
     """The arena's header: its place, the mapping in use and the identity of the patched kernel."""
 
     arena: ArenaPlan
-    bats: tuple[Bats, ...]  # of the arena, and of its near window where there is one
+    entries: tuple[BlockEntries, ...]  # of the arena, and of its near window where there is one
     next_id: int
     slots: int  # of the table, up to the last one ever used
     hook: Hook | None  # of the program exception, while patches are entered by traps
@@ -62,9 +62,9 @@ def _hook(raw: np.void) -> Hook | None:
     return Hook(vector, original, at, shift, table) if at else None
 
 
-def _bats(raw: np.void, prefix: str) -> Bats:
-    instruction, data = int(raw[f"{prefix}ibat"]), int(raw[f"{prefix}dbat"])
-    return Bats(None if instruction == NO_BAT else instruction, None if data == NO_BAT else data)
+def _entries(raw: np.void, prefix: str) -> BlockEntries:
+    instruction, data = int(raw[f"{prefix}code_entry"]), int(raw[f"{prefix}data_entry"])
+    return BlockEntries(None if instruction == NO_ENTRY else instruction, None if data == NO_ENTRY else data)
 
 
 def field_offset(name: str, dtype: np.dtype[np.void]) -> int:
@@ -81,11 +81,11 @@ def _word(header: bytes, name: str) -> int:
 
 @lru_cache(maxsize=8)
 def _header(data: bytes, baseline: bytes) -> Header:
-    raw, entries = np.frombuffer(data, layout.HEADER)[0], np.frombuffer(baseline, layout.BASELINE)
+    raw, own = np.frombuffer(data, layout.HEADER)[0], np.frombuffer(baseline, layout.BASELINE)
     springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
     tails = Window(int(raw["tails"]), int(raw["tails_end"]))
     near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
-    bats = (_bats(raw, ""), *([_bats(raw, "near_")] if near.end else []))
+    entries = (_entries(raw, ""), *([_entries(raw, "near_")] if near.end else []))
     return Header(
         arena=ArenaPlan(
             int(raw["physical"]),
@@ -94,14 +94,14 @@ def _header(data: bytes, baseline: bytes) -> Header:
             springboards if springboards.end else None,
             near if near.end else None,
             tails if tails.end else None,
-            paged=any(pair.data is None for pair in bats),
+            paged=any(pair.data is None for pair in entries),
         ),
-        bats=bats,
+        entries=entries,
         next_id=int(raw["next_id"]),
         slots=int(raw["slots"]),
         hook=_hook(raw),
         image_sha256=bytes(raw["image_sha256"]).hex(),
-        baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
+        baseline=dict(zip(own["address"].tolist(), own["word"].tolist(), strict=True)),
     )
 
 

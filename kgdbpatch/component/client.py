@@ -16,7 +16,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
-from kgdbpatch.component.layout import Bats, Op, State
+from kgdbpatch.component.layout import BlockEntries, Op, State
 from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
@@ -101,10 +101,10 @@ class ComponentClient:
         with self.stop(arena, anywhere=True):
             pass
 
-    def bats(self, arena: ArenaPlan, *, paged: bool) -> tuple[Bats, ...]:
-        """Return what `Cpu.free_bats` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
+    def free_entries(self, arena: ArenaPlan, *, paged: bool) -> tuple[BlockEntries, ...]:
+        """Return what `Cpu.free_entries` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
         with self.stop(arena) as stop:
-            return self._cpu.free_bats(arena, self.state(arena, stop), paged=paged)
+            return self._cpu.free_entries(arena, self.state(arena, stop), paged=paged)
 
     def install(
         self,
@@ -116,8 +116,9 @@ class ComponentClient:
         """Write the component into hidden RAM, map the arena and its springboard window.
 
         ``baseline`` are the words in which the running kernel differs from its image. ``pages`` (physical
-        address, bytes) go into the kernel's page tables, for the blocks that no BAT is left for. Raises
-        `Refused` (rule ``mapping``) when no BAT pair is free, or the kernel maps those addresses itself.
+        address, bytes) go into the kernel's page tables, for the blocks that no entry of the MMU is left for.
+        Raises `Refused` (rule ``mapping``) when too few of those are free, or the kernel maps those addresses
+        itself.
         """
         if len(baseline) > layout.BASELINE_ENTRIES:
             raise Refused("memory", f"{len(baseline)} words of the running kernel differ from its image")
@@ -135,14 +136,14 @@ class ComponentClient:
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
             state = self.state(arena, stop)
             self._cpu.check_unmapped(arena, state, self._guest.ram)
-            bats = self._cpu.free_bats(arena, state, paged=bool(pages))
+            mapped = self._cpu.free_entries(arena, state, paged=bool(pages))
             for at, words in pages:
                 stop.write(at, words)
             try:
-                stop.obey(self._cpu.mapping(arena, bats))
+                stop.obey(self._cpu.mapping(arena, mapped))
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
-            header = header_of(arena, bats, entries.tobytes(), image_sha256)
+            header = header_of(arena, mapped, entries.tobytes(), image_sha256)
             stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)
@@ -258,12 +259,14 @@ class ComponentClient:
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
         )
-        commands = self._cpu.mapping(header.arena, header.bats)
+        commands = self._cpu.mapping(header.arena, header.entries)
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
-        commands += trap_sites(self._guest.ram, arena, trapped, None if header.hook else hook)
+        commands += trap_sites(
+            self._guest.ram, arena, trapped, None if header.hook else hook, self._cpu.hook_words
+        )
         boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
         commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
         prepared = len(commands)

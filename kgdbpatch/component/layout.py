@@ -38,7 +38,7 @@ __all__ = [
     "MODULE",
     "MODULES",
     "MODULES_OFFSET",
-    "NO_BAT",
+    "NO_ENTRY",
     "PAGE",
     "QUICK",
     "RECORD",
@@ -53,7 +53,7 @@ __all__ = [
     "TRAPS_OFFSET",
     "TRAP_ENTRIES",
     "VERSION",
-    "Bats",
+    "BlockEntries",
     "CallStatus",
     "Flag",
     "Flushed",
@@ -91,7 +91,7 @@ QUICK = 0x10000 // 64
 RECORDS = 0x40000
 BODIES_OFFSET = 0xC0000 + RECORDS * 64
 BODY_ALIGNMENT = 16
-NO_BAT = 0xFFFF_FFFF  # in the header: of instructions for a block of data, both for one in pages
+NO_ENTRY = 0xFFFF_FFFF  # in the header, see `BlockEntries`
 PAGE = 4096  # bytes
 
 
@@ -111,19 +111,14 @@ class Op(IntEnum):
     TLB = 11
 
 
-class Bats(NamedTuple):
-    """The numbers of the BATs that map a block: instructions' (None: the block is data), and data's.
+class BlockEntries(NamedTuple):
+    """The MMU's entries that map a block, as the CPU's family numbers them: for instructions, and for data.
 
-    Where the latter is None, it is the kernel's own page tables that map the block's data.
+    The former is None for a block of data, the latter where the kernel's own page tables map the data.
     """
 
     instruction: int | None
     data: int | None
-
-    def numbers(self) -> list[int]:
-        """Return them as the stub counts: data BATs follow the four for instructions."""
-        found = [] if self.instruction is None else [self.instruction]
-        return found if self.data is None else [*found, 4 + self.data]
 
 
 class Flushed(IntEnum):
@@ -167,8 +162,17 @@ def _words(*names: str) -> list[tuple[str, str]]:
 HEADER = np.dtype(
     [
         ("magic", "V8"),
-        *_words("version", "physical", "size", "virtual", "ibat", "dbat", "springboards", "springboards_end"),
-        *_words("near", "near_size", "near_ibat", "near_dbat", "tails", "tails_end"),
+        *_words(
+            "version",
+            "physical",
+            "size",
+            "virtual",
+            "code_entry",
+            "data_entry",
+            "springboards",
+            "springboards_end",
+        ),
+        *_words("near", "near_size", "near_code_entry", "near_data_entry", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),

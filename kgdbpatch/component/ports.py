@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.component.layout import Bats
+from kgdbpatch.component.layout import BlockEntries
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Machine, Readable
@@ -17,6 +17,7 @@ from kgdbpatch.vm.ram import Machine, Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.uninstall import Before
     from kgdbpatch.image import Image
+    from kgdbpatch.isa.msr import KernelSpace
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
@@ -175,6 +176,8 @@ class Cpu(Protocol):
 
     # ---- what a stopped CPU and saved contexts say ----------------------------------------------
 
+    kernel_space: KernelSpace  # what the MSR says where the kernel is mapped
+
     def in_process(self, msr: int) -> bool:
         """Tell whether the CPU runs a process, not the kernel."""
 
@@ -192,20 +195,22 @@ class Cpu(Protocol):
     def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Readable) -> None:
         """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take."""
 
-    def free_bats(self, arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
+    def free_entries(
+        self, arena: ArenaPlan, state: np.void, *, paged: bool = False
+    ) -> tuple[BlockEntries, ...]:
         """Return what maps each block of the arena; raise `Refused` when the kernel leaves too little.
 
         ``paged``: the kernel's own page tables can map a block, too.
         """
 
-    def mapping(self, arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
+    def mapping(self, arena: ArenaPlan, entries: Sequence[BlockEntries]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""
 
     def page_table(self, session: Session) -> range:
         """Return the physical addresses of the page table that `mapping` may write to."""
 
     def unmapping(
-        self, arena: ArenaPlan, bats: Sequence[Bats], state: np.void, ram: Readable, before: Before
+        self, arena: ArenaPlan, entries: Sequence[BlockEntries], state: np.void, ram: Readable, before: Before
     ) -> list[Command]:
         """Return the commands that undo `mapping` and `tails_mapping`: to what was ``before``."""
 
@@ -249,6 +254,12 @@ class Cpu(Protocol):
 
         ``table`` is the physical address of the hash table of trapped sites, ``words(address, count)`` gives
         the running kernel's words.
+        """
+
+    def hook_words(self, hook: Hook) -> dict[int, int]:
+        """Return virtual address ─► word of a hook's code, within its span; the rest of that it may write to.
+
+        Raises `Refused` (rule ``trap``) where it cannot be had.
         """
 
 

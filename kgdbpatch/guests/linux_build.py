@@ -18,6 +18,8 @@ from kgdbpatch.guests.cpio import device, directory, file, newc
 from kgdbpatch.guests.sources import guest_sources, output
 
 __all__ = [
+    "SCRATCH",
+    "SOURCES",
     "build",
     "build_initramfs",
     "build_kernel",
@@ -30,13 +32,13 @@ __all__ = [
     "with_options",
 ]
 
-_SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
+SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
 _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
 _PREFERRED = (6, 1)
 _PREFIX = "powerpc-linux-gnu-"
 _CC = f"{_PREFIX}gcc"
 _INIT_FLAGS = ("-O2", "-std=gnu11", "-mcpu=750", "-static", "-s", "-Wall", "-Wextra", "-Werror")
-_SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
+SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
 _DEFINED = re.compile(r"^\s*(?:menu)?config (\w+)", re.MULTILINE)
 _STEPS_PER_LINE = 250  # of make's output, for each line of progress
 
@@ -73,11 +75,11 @@ def source() -> Path:
     """
     found = {
         tuple(map(int, match[1].split("."))): path
-        for path in _SOURCES.glob("linux-source-*")
+        for path in SOURCES.glob("linux-source-*")
         if (match := _ARCHIVE.fullmatch(path.name)) and path.is_file()
     }
     if not found:
-        where = f"{_SOURCES}/linux-source-*.tar.*"
+        where = f"{SOURCES}/linux-source-*.tar.*"
         raise BuildFailed(f"no {where}: install Debian's package linux-source-6.1 or a later one")
     return found.get(_PREFERRED) or found[max(found)]
 
@@ -135,7 +137,7 @@ def build_kernel(
             shutil.copyfile(module, result / module.name)
         progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
 
-    return store.made_once(_kernel_entry(config, *more), make, progress, _SCRATCH) / "vmlinux"
+    return store.made_once(_kernel_entry(config, *more), make, progress, SCRATCH) / "vmlinux"
 
 
 def with_options(config: str, changed: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch import cpu
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.errors import Refused
@@ -35,6 +36,7 @@ def site_checker(personality: Personality, image: Image, words: Callable[[int, i
     """Return what answers for the sites of one module, which has this image."""
     edges = ImplicitEdges(personality.exceptional_edges(image), personality.rewritten_edges(image))
     limits = OffLimits(
+        space=cpu.of_model(image.model).kernel_space,
         untranslated_sections=frozenset(),
         vectors=(),
         discarded=(),

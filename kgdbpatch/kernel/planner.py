@@ -41,11 +41,12 @@ from kgdbpatch.results import PatchState
 if TYPE_CHECKING:  # on use: compiler and linker take time to import
     from kgdbpatch.toolchain.compile import Linked
 
-__all__ = ["Planned", "Planner"]
+__all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner"]
+
+PROGRESS_INTERVAL = 1.0  # seconds between two words of progress
 
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
-_TELL = 1.0  # seconds between two words of progress
-_MANY = 500  # sites for which it pays to look at the whole kernel first
+MANY = 500  # sites for which it pays to look at the whole kernel first
 _NEAR = 128  # sites looked at for one that would do
 
 Planned = list[tuple[int, Plan]]  # table slot and plan
@@ -320,7 +321,7 @@ class Planner:
     @contextmanager
     def _together(self, count: int) -> Iterator[None]:
         """Judge so many sites meanwhile, of one moment's words."""
-        with self._reading(), self._site_checker.in_bulk() if count > _MANY else nullcontext():
+        with self._reading(), self._site_checker.in_bulk() if count > MANY else nullcontext():
             yield
 
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
@@ -352,7 +353,7 @@ class Planner:
                         f"{where} is given twice; patches of one site are put in one after the other"
                     )
                 seen.add(address)
-                if time.monotonic() > said + _TELL:
+                if time.monotonic() > said + PROGRESS_INTERVAL:
                     said = time.monotonic()
                     progress(f"planned {len(seen):,} of {len(chosen):,} sites")
                 try:

@@ -70,9 +70,11 @@ def off_limits(
     rewritten = {at: Rewritten(CHANGED) for at in changed} | {
         at: Rewritten(*what) for at, what in words.items()
     }
+    family = on or cpu.of_model(image.model)
     return OffLimits(
+        space=family.kernel_space,
         untranslated_sections=personality.untranslated_sections,
-        vectors=(on or cpu.of_model(image.model)).vectors(personality, image),
+        vectors=family.vectors(personality, image),
         discarded=tuple((window.start, window.end) for window in personality.discarded(image)),
         fault_sites=frozenset(faults),
         implicit=ImplicitEdges(exceptional, edges),

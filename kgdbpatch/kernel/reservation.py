@@ -1,6 +1,6 @@
 """Have the kernel keep the arena's addresses for us, where it might map something else there later.
 
-Its own page tables map the arena there, where it leaves the CPU's BATs to nobody else.
+Its own page tables map the arena there, where it leaves the CPU's own entries (BATs) to nobody else.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class Reservation:
     def page_entries(self, component: ComponentClient, arena: ArenaPlan) -> Pages:
         """Return what to write into the kernel's page tables (physical address, bytes) for an arena.
 
-        That is nothing where BATs map all of it. The kernel allocates the tables that it lacks, which it
-        keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
+        That is nothing where the CPU's entries map all of it. The kernel allocates the tables that it lacks,
+        which it keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
         """
         pager, windows = self.pager(), [Window(arena.virtual, arena.virtual + arena.size), arena.near]
         if pager is None or not all(one is None or one in self.kept() for one in windows):
             return []  # nothing has been called: no stub is there yet that could be asked
-        bats = component.bats(arena, paged=True)
-        blocks = [one for one, pair in zip(windows, bats, strict=False) if one and pair.data is None]
+        entries = component.free_entries(arena, paged=True)
+        blocks = [one for one, pair in zip(windows, entries, strict=False) if one and pair.data is None]
         if not blocks:
             return []
         for window in blocks:

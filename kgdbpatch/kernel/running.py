@@ -184,12 +184,10 @@ class RunningText:
 
     def free_tails(self) -> list[int]:
         """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
-        from kgdbpatch.patch.trap import HOOK_SIZE
-
         window, shift = self.arena.tails, self._vector_shift
         if window is None or shift is None:
             return []
-        hooked = range(self.hook.at, self.hook.at + HOOK_SIZE) if self.hook else range(0)
+        hooked = self.hook.span if self.hook else range(0)
         start = window.start - shift
         return [
             start + at
@@ -233,8 +231,9 @@ class RunningText:
                 damaged.setdefault(record.site, []).append(record.id)
         differences, ours = self.differences(), set[int]()
         if header.hook is not None:
-            expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
-            ours = set(header.hook.kept())
+            hook = self._cpu.hook_words(header.hook)
+            expected |= hook | {header.hook.vector: header.hook.splice}
+            ours = set(header.hook.span) - hook.keys()
         shift = self._vector_shift
         if shift is not None:  # judged by their patches' checksums
             ours |= {at + shift for at in arena.tail_words(table.raw)}

@@ -109,7 +109,7 @@ class DirectCalls:
         pending = deque(came)
         while pending:
             here = pending.popleft()
-            for other in self._targets.one(here).tolist():
+            for other in self._targets.at(here).tolist():
                 if other not in came:
                     came[other] = here
                     pending.append(other)

@@ -27,6 +27,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import Instruction, Kind, decode
+from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
 from kgdbpatch.patch.reentry import DirectCalls
 from kgdbpatch.patch.rewritten import Rewritten
@@ -60,13 +61,14 @@ _NO_CODE = {
 
 @dataclass(frozen=True, slots=True)
 class OffLimits:
-    """What the guest's personality knows of places that must not be patched.
+    """What the guest's personality and its CPU's family know of places that must not be patched.
 
-    ``vectors`` are addresses at which the CPU enters untranslated; ``discarded`` are address
-    ranges given up after boot; ``fault_sites`` are looked up by their address when they fault;
-    ``rewritten`` are words that the kernel itself rewrites.
+    ``vectors`` are addresses at which the CPU enters untranslated, ``space`` is what its MSR says elsewhere;
+    ``discarded`` are address ranges given up after boot; ``fault_sites`` are looked up by their address when
+    they fault; ``rewritten`` are words that the kernel itself rewrites.
     """
 
+    space: KernelSpace
     untranslated_sections: frozenset[str]
     vectors: tuple[int, ...]
     discarded: tuple[tuple[int, int], ...]
@@ -176,7 +178,9 @@ class SiteChecker:
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
         words, at = self._function_words(function), function.address
         switched = found & (Hazard.SWITCHES | Hazard.RETURNS)
-        off, turning = translation(words, at) if switched else (set[int](), set[int]())
+        off, turning = (
+            translation(words, at, self._off_limits.space) if switched else (set[int](), set[int]())
+        )
         graph = None
         if found & (Hazard.STACK | Hazard.RETURNS | Hazard.EXCEPTION):
             graph = FlowGraph(words, at, self._off_limits.implicit.all, model=self._image.model)
@@ -201,7 +205,7 @@ class SiteChecker:
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
-        return frozenset(untranslated(self._sections(), self._off_limits.vectors))
+        return frozenset(untranslated(self._sections(), self._off_limits.vectors, self._off_limits.space))
 
     def _discarded(self, address: int) -> bool:
         return any(start <= address < end for start, end in self._off_limits.discarded)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EventLog", "prepared"]
+__all__ = ["PIECE", "EventLog", "prepared"]
 
 _IN, _OUT = "events.in", "events.out"
 _GREETING = b'{"execute": "qmp_capabilities"}\n'
-_PIECE = 1 << 20  # bytes taken at once of what has not been read yet
+PIECE = 1 << 20  # bytes taken at once of what has not been read yet
 
 
 def prepared(directory: Path) -> tuple[int, list[str]]:
@@ -61,7 +61,7 @@ class EventLog:
         try:
             with self._path.open("rb") as log:
                 log.seek(self._read)
-                while more := log.read(_PIECE):
+                while more := log.read(PIECE):
                     self._add(more)
         except OSError:
             pass

@@ -19,10 +19,10 @@ from kgdbpatch.vm.peer import wait_for_turn
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import WIDE_SIZE, GRegisters, Layout, narrowed, widened
 
-__all__ = ["Debugger", "GRegisters", "Session"]
+__all__ = ["DEADLINE", "Debugger", "GRegisters", "Session"]
 
 _PATIENCE = 10  # seconds GDB waits for an answer of QEMU, which most often comes within microseconds
-_DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
+DEADLINE = 40.0  # seconds we wait for GDB, which tries three times
 _PIECE = 1920  # bytes of memory in one packet
 _BULK = 1 << 15  # bytes from which on GDB itself takes them from a file that we share
 _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
@@ -63,7 +63,7 @@ class Debugger:
         if not self._gdb.alive():
             self._gdb.close()
             self._gdb = self._new_gdb()
-        self._gdb.start(_DEADLINE)
+        self._gdb.start(DEADLINE)
         wait_for_turn(
             self._qemu.gdb_socket, f"guest '{self._qemu.name}' is held by another debugger", self._wait
         )
@@ -107,7 +107,7 @@ class Debugger:
     @contextmanager
     def logged(self, path: Path) -> Iterator[None]:
         """Have GDB log the packets of the connections made meanwhile (``bench.packets.packets_sent``)."""
-        self._gdb.ask(f":set remotelogfile {path}", deadline=_DEADLINE)
+        self._gdb.ask(f":set remotelogfile {path}", deadline=DEADLINE)
         try:
             yield
         finally:
@@ -180,7 +180,7 @@ class Session:
         if not row:
             return []
         overdue = (deadline, self._stop) if deadline else None
-        answers = self._gdb.ask(*row, deadline=deadline + _DEADLINE, overdue=overdue)
+        answers = self._gdb.ask(*row, deadline=deadline + DEADLINE, overdue=overdue)
         for (_, check), answer in zip(later, answers, strict=False):
             check(answer or "")
         if None in answers:

@@ -244,19 +244,29 @@ class Gdb:
         """GDB's process id."""
         return self._process.pid
 
+    @property
+    def orders(self) -> int:
+        """The descriptor that rows of orders are written to."""
+        return self._in
+
+    def hang_up(self) -> None:
+        """Let go of GDB, as this process's death would: it carries out what it was given, and ends."""
+        if self._closed:
+            return
+        self._closed = True
+        for end in (self._in, self._out, self._last_words):
+            os.close(end)
+        for pipe in self._pipes:
+            with suppress(OSError):
+                pipe.close()
+
     def close(self) -> None:
         """End GDB by the end of its orders; a guest it holds goes on."""
         if self._closed:
             return
-        self._closed = True
-        os.close(self._in)
-        os.close(self._out)
-        for pipe in self._pipes:
-            with suppress(OSError):
-                pipe.close()
+        self.hang_up()
         try:
             self._process.wait(_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        os.close(self._last_words)

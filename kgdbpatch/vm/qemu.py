@@ -24,10 +24,10 @@ from kgdbpatch.vm.runtime import GuestRecord
 if TYPE_CHECKING:
     from kgdbpatch.vm.gdb import Session
 
-__all__ = ["Qemu", "Ram", "Since"]
+__all__ = ["QUIT", "Qemu", "Ram", "Since"]
 
 _GREETING = 20.0  # seconds for QEMU to come up; 0.1 are usual
-_QUIT = 3.0  # seconds a polite end may take
+QUIT = 3.0  # seconds a polite end may take
 _SNAPSHOT_BASE, _SNAPSHOT_RATE = 30.0, 4.0  # seconds, and MiB a second that the slowest disk takes
 
 
@@ -310,14 +310,14 @@ class Qemu:
     def shutdown(self) -> None:
         """End the guest, by force if need be, and remove its directory."""
         if self.alive():
-            polite = _QUIT
+            polite = QUIT
             try:
-                self.qmp("quit", deadline=_QUIT)
+                self.qmp("quit", deadline=QUIT)
             except TargetLost:
                 polite = 0.0
             if not self.process.wait(polite):
                 self.process.kill()
-                self.process.wait(_QUIT)
+                self.process.wait(QUIT)
         runtime.forget(self.record)
 
     def __enter__(self) -> Qemu:

@@ -20,6 +20,7 @@ from kgdbpatch.vm.process import Process, Unseen, boot_id, namespace, processes_
 
 __all__ = [
     "NAME",
+    "WAIT",
     "Attachment",
     "GuestRecord",
     "checked_directory",
@@ -38,7 +39,7 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
 _SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
 _TAIL = 2000  # characters of QEMU's stderr that an error quotes
-_WAIT = 10.0  # seconds for another client to finish making or removing a guest's directory
+WAIT = 10.0  # seconds for another client to finish making or removing a guest's directory
 # What a dead guest leaves is of use, but for its RAM's size on disk.
 _DROPPED = ("snapshots.qcow2", "disk*.qcow2", "boot-*.bin", *_SOCKETS)
 
@@ -176,7 +177,7 @@ def checked_directory(name: str) -> Path:
     return directory
 
 
-def starting(root: Path, wait: float = _WAIT) -> AbstractContextManager[bool]:
+def starting(root: Path, wait: float = WAIT) -> AbstractContextManager[bool]:
     """Hold the lock under which guests' directories in ``root`` are made and removed.
 
     Raises `TargetBusy` naming its holder after ``wait`` seconds.
@@ -208,7 +209,7 @@ def _load(directory: Path) -> GuestRecord | None:
 
 def end_all(directory: Path) -> None:
     """End the processes of the guest in ``directory``, QEMU's watcher too."""
-    until = time.monotonic() + _WAIT
+    until = time.monotonic() + WAIT
     while (running := processes_with(str(directory / "pid"))) and time.monotonic() < until:
         for process in running:
             process.kill()

@@ -248,10 +248,10 @@ class Poison:
 
 @pytest.fixture
 def poison(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Poison:
-    judge, free_memory = Poison(kernel), Allocator._free_memory
+    judge, free_memory = Poison(kernel), Allocator.free_memory
     judged(monkeypatch, judge.poison)
     monkeypatch.setattr(
-        Allocator, "_free_memory", lambda self, table: judge.free_memory(free_memory(self, table))
+        Allocator, "free_memory", lambda self, table: judge.free_memory(free_memory(self, table))
     )
     return judge
 

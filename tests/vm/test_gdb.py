@@ -256,7 +256,7 @@ def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch) -
     with Debugger(qemu) as debugger:
         with debugger.stopped():
             pass
-        monkeypatch.setattr(gdb, "_DEADLINE", 1.0)
+        monkeypatch.setattr(gdb, "DEADLINE", 1.0)
         os.kill(qemu.pid, signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(TargetTimeout, match="GDB did not answer"), debugger.stopped():

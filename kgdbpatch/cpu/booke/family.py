@@ -56,6 +56,7 @@ class E500:
     in_kernel_call = staticmethod(_THREAD.inside)
     leave_kernel_call = staticmethod(_THREAD.leave)
 
+    kernel_space = msr.KERNEL_SPACE
     interruptible = staticmethod(msr.interruptible)
     napping = staticmethod(msr.napping)
     in_process = staticmethod(msr.in_process)
@@ -64,7 +65,7 @@ class E500:
 
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
-    free_bats = staticmethod(mmu.free_entries)
+    free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
     tails_mapping = staticmethod(mmu.tails_mapping)
     page_table = staticmethod(mmu.page_table)
@@ -120,5 +121,9 @@ class E500:
         table: int,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
-        """Return None: the hook of `kgdbpatch.patch.trap` needs real mode."""
+        """Return None: there is no hook's code for this family yet."""
         return None
+
+    def hook_words(self, hook: Hook) -> dict[int, int]:
+        """Return nothing, as there is no hook."""
+        return {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.component.layout import Bats, Op
+from kgdbpatch.component.layout import BlockEntries, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.booke.state import ENTRIES
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, PAGE, Entry, entries, pieces
@@ -76,15 +76,15 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
                 )
 
 
-def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
-    """Return the first and the last entry of TLB1 for each block of the arena.
+def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[BlockEntries, ...]:
+    """Return the first entry of TLB1 for each block of the arena: its code and its data are mapped together.
 
     They are free ones in a row, the highest, since kernels take them from the first on, or such as were
     given to it already. Raises `Refused` (rule ``mapping``) when the kernel leaves too few.
     """
     known = entries(state)
     free = {number for number, page in enumerate(known) if page is None}
-    found: list[Bats] = []
+    found: list[BlockEntries] = []
     for block in _blocks(arena):
         size = len(block)
         rows = range(ENTRIES - size, -1, -1)
@@ -99,11 +99,11 @@ def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tu
                 f"the kernel leaves no {size} entries of TLB1 in a row; the arena cannot be mapped",
             )
         free -= set(range(first, first + size))
-        found.append(Bats(first, first + size - 1))
+        found.append(BlockEntries(first, first))
     return tuple(found)
 
 
-def mapping(arena: ArenaPlan, numbers: Sequence[Bats]) -> list[Command]:
+def mapping(arena: ArenaPlan, numbers: Sequence[BlockEntries]) -> list[Command]:
     """Return the commands that map the arena."""
     return [
         page.command(number)
@@ -123,7 +123,7 @@ def page_table(session: Session) -> range:
 
 
 def unmapping(
-    arena: ArenaPlan, numbers: Sequence[Bats], state: np.void, ram: Readable, before: Before
+    arena: ArenaPlan, numbers: Sequence[BlockEntries], state: np.void, ram: Readable, before: Before
 ) -> list[Command]:
     """Return the commands that give the entries of TLB1 back what was in them ``before``."""
     kept = before.state(state.dtype)["tlb1"].tolist()

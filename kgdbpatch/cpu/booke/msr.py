@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.errors import TargetTimeout
+from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "DS",
     "EE",
     "IS",
+    "KERNEL_SPACE",
     "ME",
     "PR",
     "WE",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 WE, CE, EE, PR, ME, IS, DS = 0x4_0000, 0x2_0000, 0x8000, 0x4000, 0x1000, 0x20, 0x10
+KERNEL_SPACE = KernelSpace((IS, DS), on=0)  # the other address space is the component's alone
 _KNOWN = 0x0606_FF36  # UCLE, SPE, WE, CE, EE ... FE1, IS, DS, PMM, and RI, which kernels may set; not more
 _STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
 

@@ -57,6 +57,7 @@ class Ppc6xx:
     in_kernel_call = staticmethod(_THREAD.inside)
     leave_kernel_call = staticmethod(_THREAD.leave)
 
+    kernel_space = msr.KERNEL_SPACE
     interruptible = staticmethod(msr.interruptible)
     napping = staticmethod(msr.napping)
     in_process = staticmethod(msr.in_process)
@@ -65,7 +66,7 @@ class Ppc6xx:
 
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
-    free_bats = staticmethod(mmu.free_bats)
+    free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
     tails_mapping = staticmethod(mmu.tails_mapping)
     unmapping = staticmethod(mmu.unmapping)
@@ -156,6 +157,12 @@ class Ppc6xx:
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
         return self._vectors.hook(personality, image, table, words)
+
+    def hook_words(self, hook: Hook) -> dict[int, int]:
+        """Return virtual address ─► word of a hook's code."""
+        from kgdbpatch.cpu.ppc6xx.hook import hook_words  # on use, as few patches are entered by a trap
+
+        return hook_words(hook)
 
 
 def _missing(layout: Layout) -> list[str]:

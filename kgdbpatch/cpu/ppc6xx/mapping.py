@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import Bats, Op
+from kgdbpatch.component.layout import BlockEntries, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages, page_entry
 from kgdbpatch.errors import Refused
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "check_blocks",
     "check_unmapped",
-    "free_bats",
+    "free_entries",
     "mapping",
     "page_table",
     "tails_mapping",
     "unmapping",
 ]
 
+_DATA = 4  # the number of the first BAT for data (stub.S)
 _GIVEN_BACK = 8  # added to the number of a BAT pair (stub.S)
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
@@ -115,7 +116,7 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
             )
 
 
-def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
+def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[BlockEntries, ...]:
     """Return the BATs for each block of the arena: such as are free or were given to it already.
 
     ``state`` is the CPU's. Raises `Refused` (rule ``mapping``) when the kernel uses them all; with ``paged``
@@ -144,16 +145,16 @@ def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple
             return None
 
     return tuple(
-        Bats(free("ibat", block) if block.executed else None, data(block)) for block in _blocks(arena)
+        BlockEntries(free("ibat", block) if block.executed else None, data(block)) for block in _blocks(arena)
     )
 
 
-def mapping(arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
+def mapping(arena: ArenaPlan, bats: Sequence[BlockEntries]) -> list[Command]:
     """Return the commands that map the arena (BATs) and its springboard page (PTE, PEM 7.6)."""
     commands = [
         Command(Op.BAT, number, block.upper, block.lower)
         for pair, block in zip(bats, _blocks(arena), strict=True)
-        for number in pair.numbers()
+        for number in _numbers(pair)
     ]
     if arena.springboards is not None:
         page = arena.physical + layout.SPRINGBOARD_OFFSET
@@ -181,8 +182,14 @@ def page_table(sdr1: int) -> range:
     return range(start, start + ((sdr1 & 0x1FF) + 1 << 16))
 
 
+def _numbers(pair: BlockEntries) -> list[int]:
+    """Return BATs as the stub counts: data BATs follow the four for instructions."""
+    found = [] if pair.instruction is None else [pair.instruction]
+    return found if pair.data is None else [*found, _DATA + pair.data]
+
+
 def unmapping(
-    arena: ArenaPlan, bats: Sequence[Bats], state: np.void, ram: Readable, before: Before
+    arena: ArenaPlan, bats: Sequence[BlockEntries], state: np.void, ram: Readable, before: Before
 ) -> list[Command]:
     """Return the commands that give BATs and page table entries back what was in them ``before``.
 
@@ -192,7 +199,7 @@ def unmapping(
     kept = before.state(state.dtype)
     old = [*kept["ibat"].tolist(), *kept["dbat"].tolist()]
     commands = [
-        Command(Op.BAT, _GIVEN_BACK + number, *old[number]) for pair in bats for number in pair.numbers()
+        Command(Op.BAT, _GIVEN_BACK + number, *old[number]) for pair in bats for number in _numbers(pair)
     ]
     table = page_table(int(state["sdr1"]))
     ours = [command for command in (*mapping(arena, bats), *tails_mapping(arena)) if command.op is Op.MAP]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.isa.msr import KernelSpace
+
 __all__ = [
     "DR",
     "EE",
     "IR",
+    "KERNEL_SPACE",
     "ME",
     "POW",
     "PR",
@@ -21,6 +24,7 @@ __all__ = [
 ]
 
 POW, EE, PR, ME, IR, DR, RI = 0x4_0000, 0x8000, 0x4000, 0x1000, 0x20, 0x10, 0x2
+KERNEL_SPACE = KernelSpace((IR, DR), on=IR | DR)
 _KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
 
 
