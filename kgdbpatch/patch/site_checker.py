@@ -224,6 +224,8 @@ class SiteChecker:
         section = self._image.section_at(address)
         if function is None or section is None or not section.executable:
             what = f"section {section.name}" if section else "no section of the kernel"
+            if section and not any(address in segment for segment in self._image.segments):
+                what += ", which is not loaded"
             raise Refused("data", f"0x{address:08x} ({place(address)}) is not in a function: {what}", address)
         if self._discarded(address):
             raise Refused(
