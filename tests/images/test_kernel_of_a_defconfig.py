@@ -15,16 +15,16 @@ _KCONFIG = "config NET\nconfig SOUND\nconfig IPV6\nconfig HIBERNATION\n"
 # The real one's target, which gives every option that is not named its default: here IPV6 and HIBERNATION.
 _MAKEFILE = r"""
 alldefconfig:
-	@{ printf 'CONFIG_IPV6=y\nCONFIG_HIBERNATION=y\n'; cat $(KCONFIG_ALLCONFIG); } | grep -v GONE | tac \
-	    | awk -F'[= ]' '{ name = $$1 == "#" ? $$2 : $$1 } !seen[name]++' > .config
+>@{ printf 'CONFIG_IPV6=y\nCONFIG_HIBERNATION=y\n'; cat $(KCONFIG_ALLCONFIG); } | grep -v GONE | tac \
+>    | awk -F'[= ]' '{ name = $$1 == "#" ? $$2 : $$1 } !seen[name]++' > .config
 vmlinux:
-	@cp .config vmlinux
-"""
+>@cp .config vmlinux
+""".replace(">@", "\t@").replace(">    ", "\t    ")
 
 
 @pytest.fixture
 def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Return where the packages of kernel sources put theirs; a small one of 6.12 is there, and one of 6.1."""
+    """Return where the packages of kernel sources put theirs; of 6.12 there is a small one."""
     place, tree = tmp_path / "sources", tmp_path / "tree" / "linux"
     (tree / "arch/powerpc/configs").mkdir(parents=True)
     place.mkdir()

@@ -18,7 +18,7 @@ needs_binutils = pytest.mark.skipif(shutil.which(_LD) is None, reason=f"{_LD} is
 
 
 def put_together(directory: Path, source: str, *options: str, strip: bool = False) -> Image:
-    """Return the image of an assembler source; its text begins at 0xc0000000. ``options`` are the linker's."""
+    """Return the image of an assembler source; text from 0xc0000000. ``options`` are the linker's."""
     thing, whole = directory / "x.o", directory / "vmlinux"
     command = [_AS, "-mregnames", "-mppc", "-o", str(thing)]
     subprocess.run(command, input=source, text=True, check=True)

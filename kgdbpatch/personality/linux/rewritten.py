@@ -207,7 +207,7 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
 
 
 def _room_for_two(first: int, second: int) -> bool:
-    """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has, in one read from RAM."""
+    """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has (one read from RAM)."""
     return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and second >> 26 == _BRANCH)
 
 
