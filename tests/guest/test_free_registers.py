@@ -79,13 +79,13 @@ def _reached(kernel: Kernel) -> int:
     return sum(1 for patch in kernel.patches if patch.hits)
 
 
-def random_site(rng: random.Random, function: Function) -> int:
+def _random_site(rng: random.Random, function: Function) -> int:
     return function.address + 4 * rng.randrange(function.size // 4)
 
 
 def _overwrite_some(kernel: Kernel, functions: Sequence[str | int], least: int) -> None:
     rng = random.Random(1)
-    batch = _overwrite(kernel, {random_site(rng, kernel[rng.choice(functions)]) for _ in range(SITES)})
+    batch = _overwrite(kernel, {_random_site(rng, kernel[rng.choice(functions)]) for _ in range(SITES)})
     _selfchecks(kernel, 2, lambda: _named(kernel, batch))
     assert _reached(kernel) >= least
     kernel.remove_all()
@@ -103,7 +103,7 @@ def test_free_registers_of_linux(kernel: Kernel) -> None:
     _overwrite_some(kernel, LINUX, least=10)
 
 
-def overwrite_everywhere(kernel: Kernel, sites: Iterator[int], total: int) -> tuple[int, int]:
+def _overwrite_everywhere(kernel: Kernel, sites: Iterator[int], total: int) -> tuple[int, int]:
     """Overwrite free registers at ``total`` sites or all, batch by batch; return (sites, sites reached)."""
     done = reached = 0
     while done < total and (drawn := list(itertools.islice(sites, min(BATCH, total - done)))):
@@ -119,7 +119,7 @@ def overwrite_everywhere(kernel: Kernel, sites: Iterator[int], total: int) -> tu
     return done, reached
 
 
-def drawing() -> random.Random:
+def _rng() -> random.Random:
     return random.Random(int(os.environ.get("KGDBPATCH_SEED", "1")))
 
 
@@ -129,25 +129,25 @@ def test_free_registers_everywhere_in_darwin(kernel: Kernel) -> None:
     """Every site that may be patched: the kernel has fewer than 20,000."""
     functions = [f for f in kernel.image.functions if f.section == "__TEXT,__text"]
     every = [f.address + 4 * n for f in functions for n in range(f.size // 4)]
-    drawing().shuffle(every)
-    done, reached = overwrite_everywhere(kernel, iter(every), EVERYWHERE)
+    _rng().shuffle(every)
+    done, reached = _overwrite_everywhere(kernel, iter(every), EVERYWHERE)
     assert done > 0.95 * len(every)
     assert reached > 0.5 * done
 
 
-def running_sites(kernel: Kernel) -> list[int]:
+def _running_sites(kernel: Kernel) -> list[int]:
     """Return the instructions of the basic blocks that the workload runs: functions first, then blocks."""
-    run = hit_sites(kernel, [f.address for f in kernel.image.functions if f.section == ".text"])
+    run = _hit(kernel, [f.address for f in kernel.image.functions if f.section == ".text"])
     liveness = analyses.liveness(kernel.image)
     first, last = (
         liveness.program.address[at].tolist() for at in (liveness.blocks.first, liveness.blocks.last)
     )
     ends = dict(zip(first, last, strict=True))
     inside = [at for f in map(kernel.__getitem__, run) for at in range(f.address, f.end, 4) if at in ends]
-    return [at for first in hit_sites(kernel, inside) for at in range(first, ends[first] + 4, 4)]
+    return [at for first in _hit(kernel, inside) for at in range(first, ends[first] + 4, 4)]
 
 
-def hit_sites(kernel: Kernel, sites: Sequence[int]) -> list[int]:
+def _hit(kernel: Kernel, sites: Sequence[int]) -> list[int]:
     """Return those of ``sites`` that a workload of some seconds comes by."""
     kernel.patch_all(sites, count=True)
     _selfchecks(kernel, 5, lambda: "while counting")
@@ -162,13 +162,13 @@ def hit_sites(kernel: Kernel, sites: Sequence[int]) -> list[int]:
 @pytest.mark.kernel("linux")
 def test_free_registers_everywhere_in_linux(kernel: Kernel) -> None:
     """One half of the sites in blocks that the workload runs, one in functions drawn from all."""
-    rng = drawing()
-    running = running_sites(kernel)
+    rng = _rng()
+    running = _running_sites(kernel)
     rng.shuffle(running)
     functions = [f for f in kernel.image.functions if f.section == ".text"]
-    others = list({random_site(rng, rng.choice(functions)) for _ in range(EVERYWHERE)} - set(running))
+    others = list({_random_site(rng, rng.choice(functions)) for _ in range(EVERYWHERE)} - set(running))
     rng.shuffle(others)
     drawn = itertools.chain.from_iterable(zip(running, others, strict=False))
-    done, reached = overwrite_everywhere(kernel, drawn, EVERYWHERE)
+    done, reached = _overwrite_everywhere(kernel, drawn, EVERYWHERE)
     assert done == EVERYWHERE
     assert reached > 0.4 * done
