@@ -112,6 +112,10 @@ class ModularSiteChecker(SiteChecker):
         """Return which registers are live and which are free before ``address``, or raise `Refused`."""
         return self._of(address).live(address)
 
+    def entry(self, address: int) -> int:
+        """Return where a patch for a function's first instruction stands."""
+        return self._of(address).entry(address)
+
     def site(self, address: int, *, force: bool = False) -> Site:
         """Return the site at ``address``; raise `Refused` where a rule forbids it.
 
