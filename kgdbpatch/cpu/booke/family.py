@@ -57,6 +57,7 @@ class E500(KernelCaller, Status):
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
+    remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
     page_table = staticmethod(mmu.page_table)
     unmapping = staticmethod(mmu.unmapping)
