@@ -17,6 +17,7 @@ from kgdbpatch.vm.ram import Machine, Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.uninstall import Before
     from kgdbpatch.image import Image
+    from kgdbpatch.isa.decode import Instruction
     from kgdbpatch.isa.msr import KernelSpace
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality import base
@@ -216,6 +217,9 @@ class Cpu(Protocol):
 
     def tails_mapping(self, arena: ArenaPlan) -> list[Command]:
         """Return the commands that map the vectors' pages into the window for their tails."""
+
+    def remaps(self, instruction: Instruction) -> bool:
+        """Tell whether an instruction changes what memory is mapped, a patch's perhaps."""
 
     def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""

@@ -35,8 +35,10 @@ Words = npt.NDArray[np.uint32]
 def site_checker(personality: Personality, image: Image, words: Callable[[int, int], Words]) -> SiteChecker:
     """Return what answers for the sites of one module, which has this image."""
     edges = ImplicitEdges(personality.exceptional_edges(image), personality.rewritten_edges(image))
+    family = cpu.of_model(image.model)
     limits = OffLimits(
-        space=cpu.of_model(image.model).kernel_space,
+        space=family.kernel_space,
+        remaps=family.remaps,
         untranslated_sections=frozenset(),
         vectors=(),
         discarded=(),

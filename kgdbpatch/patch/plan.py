@@ -187,7 +187,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
 
 def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
     """Yield what forbids this payload, or any, at a site."""
-    objection = immovable(site.instruction)
+    objection = immovable(site)
     if objection is not None:
         yield objection
     if payload.calls and site.untranslated:

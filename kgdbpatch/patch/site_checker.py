@@ -64,11 +64,13 @@ class OffLimits:
     """What the guest's personality and its CPU's family know of places that must not be patched.
 
     ``vectors`` are addresses at which the CPU enters untranslated, ``space`` is what its MSR says elsewhere;
+    ``remaps`` tells of an instruction whether it changes what memory is mapped;
     ``discarded`` are address ranges given up after boot; ``fault_sites`` are looked up by their address when
     they fault; ``rewritten`` are words that the kernel itself rewrites.
     """
 
     space: KernelSpace
+    remaps: Callable[[Instruction], bool]
     untranslated_sections: frozenset[str]
     vectors: tuple[int, ...]
     discarded: tuple[tuple[int, int], ...]
@@ -298,6 +300,7 @@ class SiteChecker:
             returning=address in hazards.returning,
             trappable=address not in hazards.returning and not hazards.entered,
             untranslated=untranslated,
+            remaps=self._off_limits.remaps(instruction),
             force=force,
             forced=tuple(forced),
         )

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import Op, State
+from kgdbpatch.cpu.msr import EE, ME
 from kgdbpatch.cpu.ppc6xx import stub
-from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, RI
+from kgdbpatch.cpu.ppc6xx.msr import DR, IR, RI
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.personality.base import ModuleId
 from kgdbpatch.vm.registers import GRegisters, Layout

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu import kernel_call
 from kgdbpatch.cpu.booke import mapping as mmu
 from kgdbpatch.cpu.booke import msr, stub
 from kgdbpatch.cpu.booke.state import ENTRIES, STATE
 from kgdbpatch.cpu.booke.window import SPACE
-from kgdbpatch.cpu.kernel_call import LentThread
+from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.msr import Status
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ __all__ = ["E500"]
 
 _NEEDED = ("ivpr", "csrr0", "csrr1", "mas0", "mas1", "mas2", "mas3", "mas7", "tlb1cfg", "l1cfg0", "acc")
 _BLOCK_SIZE = 0x0180_0000  # L1CFG0[CBSIZE]: 0 for 32 bytes
-_THREAD = LentThread(SPACE)
 
 
 @dataclass(frozen=True, slots=True)
-class E500:
+class E500(KernelCaller, Status):
     """The e500v1 and e500v2, by the registers of Freescale's Book E MMU and of SPE."""
 
     name = "e500"
@@ -42,6 +41,7 @@ class E500:
     line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
     code = stub.CODE
     state = STATE
+    space = SPACE
 
     call = staticmethod(stub.call)
     release = staticmethod(stub.release)
@@ -49,17 +49,7 @@ class E500:
     finish_call = staticmethod(stub.STUB.finish)
     leave_exception = staticmethod(msr.leave_exception)
 
-    call_code = kernel_call.CODE
-    gate = staticmethod(_THREAD.gate)
-    note_call = staticmethod(_THREAD.note)
-    enter_call = staticmethod(_THREAD.enter)
-    in_kernel_call = staticmethod(_THREAD.inside)
-    leave_kernel_call = staticmethod(_THREAD.leave)
-
     kernel_space = msr.KERNEL_SPACE
-    interruptible = staticmethod(msr.interruptible)
-    napping = staticmethod(msr.napping)
-    in_process = staticmethod(msr.in_process)
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
@@ -67,6 +57,7 @@ class E500:
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
+    remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
     page_table = staticmethod(mmu.page_table)
     unmapping = staticmethod(mmu.unmapping)

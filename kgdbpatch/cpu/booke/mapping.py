@@ -18,6 +18,7 @@ from kgdbpatch.vm.ram import Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.component.uninstall import Before
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = [
     "check_blocks",
@@ -25,6 +26,7 @@ __all__ = [
     "free_entries",
     "mapping",
     "page_table",
+    "remaps",
     "tails_mapping",
     "translate",
     "unmapping",
@@ -115,6 +117,14 @@ def mapping(arena: ArenaPlan, numbers: Sequence[BlockEntries]) -> list[Command]:
 def tails_mapping(arena: ArenaPlan) -> list[Command]:
     """Return nothing: the vectors of this family have no tails."""
     return []
+
+
+def remaps(instruction: Instruction) -> bool:
+    """Tell whether an instruction writes an entry of the TLB: over a wired one, for all that is known.
+
+    The component also executes the kernel's own `tlbwe` where it stands (window.py).
+    """
+    return instruction.mnemonic == "tlbwe"
 
 
 def page_table(session: Session) -> range:

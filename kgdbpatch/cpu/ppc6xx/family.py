@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu import kernel_call
-from kgdbpatch.cpu.kernel_call import LentThread
+from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.msr import Status
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
 from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.cpu.ppc6xx.state import STATE
@@ -31,11 +31,10 @@ _NEEDED = ("ibat0u", "dbat0u", "sdr1")
 _MORE_BATS = tuple(f"{kind}bat{number}u" for kind in "id" for number in range(4, 8))
 _MPC601 = 0x0001  # of PVR's upper half
 _MODELS = ("", "7450", "750cl", "e300")
-_THREAD = LentThread(space=0)  # real mode
 
 
 @dataclass(frozen=True, slots=True)
-class Ppc6xx:
+class Ppc6xx(KernelCaller, Status):
     """601-less 6xx, 7xx and 74xx; ``altivec`` tells whether the CPU has vector registers."""
 
     altivec: bool = False
@@ -44,23 +43,14 @@ class Ppc6xx:
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     code = stub.CODE
     state = STATE
+    space = 0  # real mode
 
     call = staticmethod(stub.STUB.call)
     in_call = staticmethod(stub.STUB.inside)
     finish_call = staticmethod(stub.STUB.finish)
-    leave_exception = staticmethod(stub.leave_exception)
-
-    call_code = kernel_call.CODE
-    gate = staticmethod(_THREAD.gate)
-    note_call = staticmethod(_THREAD.note)
-    enter_call = staticmethod(_THREAD.enter)
-    in_kernel_call = staticmethod(_THREAD.inside)
-    leave_kernel_call = staticmethod(_THREAD.leave)
+    leave_exception = staticmethod(msr.leave_exception)
 
     kernel_space = msr.KERNEL_SPACE
-    interruptible = staticmethod(msr.interruptible)
-    napping = staticmethod(msr.napping)
-    in_process = staticmethod(msr.in_process)
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
@@ -68,6 +58,7 @@ class Ppc6xx:
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
+    remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
     unmapping = staticmethod(mmu.unmapping)
     translate = staticmethod(translate.translate)

@@ -17,6 +17,7 @@ from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
     from kgdbpatch.component.uninstall import Before
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = [
     "check_blocks",
@@ -24,12 +25,14 @@ __all__ = [
     "free_entries",
     "mapping",
     "page_table",
+    "remaps",
     "tails_mapping",
     "unmapping",
 ]
 
 _DATA = 4  # the number of the first BAT for data (stub.S)
 _GIVEN_BACK = 8  # added to the number of a BAT pair (stub.S)
+_MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
 
@@ -174,6 +177,12 @@ def tails_mapping(arena: ArenaPlan) -> list[Command]:
         return []
     pages = range(arena.tails.start, arena.tails.end, PAGE)
     return [Command(Op.MAP, page, _page(page - arena.tails.start)) for page in pages]
+
+
+def remaps(instruction: Instruction) -> bool:
+    """Tell whether an instruction writes SDR1 or a BAT."""
+    number = instruction.word >> 16 & 31 | instruction.word >> 6 & 0x3E0
+    return instruction.mnemonic == "mtspr" and number in _MAPPING_SPRS
 
 
 def page_table(sdr1: int) -> range:
