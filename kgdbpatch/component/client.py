@@ -140,7 +140,7 @@ class ComponentClient:
             for at, words in pages:
                 stop.write(at, words)
             try:
-                stop.obey(self._cpu.mapping(arena, mapped))
+                stop.obey([*self._cpu.make_room(arena, state), *self._cpu.mapping(arena, mapped)])
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
             header = header_of(arena, mapped, entries.tobytes(), image_sha256)

@@ -204,6 +204,9 @@ class Cpu(Protocol):
         ``paged``: the kernel's own page tables can map a block, too.
         """
 
+    def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
+        """Return the commands without which what `free_entries` names is not free."""
+
     def mapping(self, arena: ArenaPlan, entries: Sequence[BlockEntries]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""
 

@@ -260,10 +260,10 @@ class FakeMachine:
         if op in (Op.APPLY, Op.WITHDRAW):
             return self._records(op, a, b)
         if op is Op.BAT:
-            found = self.bats[a][0]
-            well = found & 3 == 0 or found == b
+            found = self.bats[a % 8][0]
+            well = a >= 8 or found & 3 == 0 or found == b
             if well:
-                self.bats[a] = [b, c]
+                self.bats[a % 8] = [b, c]
             return found, 0, well
         if op is Op.MAP:
             if not self.no_pages:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kgdbpatch.component.ports import Session
+    from kgdbpatch.component.protocol import Command
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.personality.base import Personality, Window
+    from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["E500"]
@@ -80,6 +81,10 @@ class E500(KernelCaller, Status):
             raise Refused("mapping", f"TLB1 of this CPU has {count} entries, not {ENTRIES}")
         if session.register("l1cfg0") & _BLOCK_SIZE:
             raise Refused("mapping", f"this CPU's cache lines have more than {self.line} bytes (L1CFG0)")
+
+    def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
+        """Return none: entries of TLB1 are free, or they are not."""
+        return []
 
     def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
         """Return nothing: exceptions enter the kernel translated, wherever IVPR and the IVORs say."""

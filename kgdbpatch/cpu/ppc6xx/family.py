@@ -57,6 +57,7 @@ class Ppc6xx(KernelCaller, Status):
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_entries = staticmethod(mmu.free_entries)
+    make_room = staticmethod(mmu.make_room)
     mapping = staticmethod(mmu.mapping)
     remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
