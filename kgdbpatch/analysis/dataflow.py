@@ -160,6 +160,10 @@ class BackwardDataflow:
         """Return the blocks of functions, to be solved for."""
         return Part(self, self._by_function.of(functions))
 
+    def closed(self, functions: Indices) -> Part:
+        """Return the blocks of functions, and of all from which edges lead to others or to which they do."""
+        return self.part(distinct(np.append(functions, self._entangled)))
+
     def solve(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> None:
         """Make ``value`` hold before the blocks of ``part``; others stay as they are."""
         keep = keep.take(part.blocks)
@@ -171,6 +175,7 @@ class BackwardDataflow:
         for number, block in zip(*part.escaping, strict=True):
             least[number] |= value[block]
         before = _ended(value, part.blocks)
+        before[:-1] |= least
         while True:
             moved = _rounds(before, part, keep, least)
             if moved is None:

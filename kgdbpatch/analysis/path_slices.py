@@ -12,9 +12,10 @@ import numpy as np
 
 from kgdbpatch.analysis.arrays import Grouped
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.regset import RegSet
+from kgdbpatch.analysis.regset import RegSet, from_mask
 from kgdbpatch.analysis.symbolic import Expression, State, terms
 from kgdbpatch.isa.decode import Kind
+from kgdbpatch.isa.registers import mask
 
 __all__ = ["Path", "Resolver", "Search"]
 
@@ -27,6 +28,8 @@ _CALL_PATHS = 8  # paths to a call that are looked at
 _CALL_DEPTH = 4  # blocks of one, the call's aside
 _LEAST = 3  # entries of what may be a table
 _TOP = 0xFFFFFFFF
+_LR, _CTR = from_mask(mask("lr")), from_mask(mask("ctr"))
+_FIELDS = from_mask(mask(*(f"cr{n}" for n in range(8))))
 
 
 class _Memory:
@@ -78,6 +81,7 @@ class Resolver:
         self._fallen_from[blocks.fall[falls]] = falls
         jumps = np.flatnonzero(blocks.taken >= 0)
         self._jumps = Grouped(blocks.taken[jumps], jumps, len(blocks.first))
+        self._alone: dict[int, State] = {}  # what single blocks leave in CTR and LR
         self._direct: dict[int, list[tuple[int, bool]]] = {}
         self._branches: dict[int, list[tuple[int, bool]]] = {}
         for block in np.flatnonzero(blocks.indirect).tolist():
@@ -138,7 +142,7 @@ class Resolver:
         home = self._blocks.of_word[at]
         if not 1 <= len(at) <= 4 or (home != home[0]).any():
             return None
-        value = self._run(Path((int(home[0]),), ()), int(at[-1]) + 1).get(register)
+        value = self._run(Path((int(home[0]),), ()), int(at[-1]) + 1, 1 << register).get(register)
         return int(value[1]) if value[0] == "const" else None  # type: ignore[call-overload]
 
     def _find_number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
@@ -169,31 +173,46 @@ class Resolver:
             return ("at", last << 6 | register, _TOP)
         if not int(self._kills[block]) >> register & 1:
             return None
-        return self._run(Path((block,), ()), last + 1).get(register)
+        return self._run(Path((block,), ()), last + 1, 1 << register).get(register)
 
-    def _run(self, path: Path, end: int) -> State:
-        """Evaluate a path up to a word."""
+    def _run(self, path: Path, end: int, wanted: int) -> State:
+        """Evaluate a path up to a word, as far as a set of ``wanted`` registers depends on it."""
         program, blocks = self._program, self._blocks
-        state = State()
-        for number, block in enumerate(path.blocks):
+        pieces: list[tuple[int, int, list[tuple[int, int, int]]]] = []
+        wanted |= _LR  # which mflr reads
+        for block in reversed(path.blocks):
             first, last = int(blocks.first[block]), int(blocks.last[block])
-            if number == len(path.blocks) - 1:
-                last = end - 1
-            words = program.words[first : last + 1].tolist()
-            changes = self._defs[first : last + 1].tolist()
+            behind = last + 1 if pieces else end
+            words, changes = program.words[first:behind].tolist(), self._defs[first:behind].tolist()
+            steps = []
+            for offset in range(behind - first - 1, -1, -1):
+                word, defs = words[offset], changes[offset]
+                if defs & wanted:
+                    steps.append((offset, word, defs))
+                    wanted |= 1 << (word >> 21 & 31) | 1 << (word >> 16 & 31) | 1 << (word >> 11 & 31)
+            pieces.append((first, last, steps))
+        state = State()
+        for number, (block, (first, last, steps)) in enumerate(
+            zip(path.blocks, reversed(pieces), strict=True)
+        ):
             address = int(program.address[first])
-            for offset, (word, defs) in enumerate(zip(words, changes, strict=True)):
+            for offset, word, defs in reversed(steps):
                 state.step(word, first + offset, address + 4 * offset, defs)
             if number < len(path.branched):
                 if blocks.kind[block] in (Kind.BRANCH, Kind.RETURN):
-                    state.branch(words[-1], path.branched[number])
+                    state.branch(int(program.words[last]), path.branched[number])
                 elif blocks.plain_call[block]:
                     state.call(last)
         return state
 
     def value(self, path: Path) -> tuple[Expression | None, State]:
         """Return what CTR holds at the end of a path."""
-        state = self._run(path, int(self._blocks.last[path.blocks[-1]]))
+        state = self._alone.get(path.blocks[0]) if len(path.blocks) == 1 else None
+        if state is None:
+            wanted = _CTR | _FIELDS if path.branched else _CTR
+            state = self._run(path, int(self._blocks.last[path.blocks[-1]]), wanted)
+            if not path.branched:
+                self._alone[path.blocks[0]] = state
         return state.ctr, state
 
     def _sum(self, head: int, expression: Expression, asked: set[int]) -> tuple[int, list[Expression]]:

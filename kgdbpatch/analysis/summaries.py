@@ -154,18 +154,20 @@ class _Summing:
         calls, tails = (
             Grouped(order.level[blocks.owner[some]], some, count) for some in (self.call, self.tail)
         )
-        groups = []
+        at, target = (Grouped(order.level[blocks.owner[self.likely[0]]], part, count) for part in self.likely)
+        groups, likely = [], []
         for number, functions in enumerate(order.functions):
             some = self.dataflow.part(functions)
             if len(some.blocks):
                 again = order.recursive[number]
                 groups.append((functions, some, calls.at(number), tails.at(number), again))
+                likely.append((at.at(number), target.at(number)))
         for group in groups:
             self._survival(*group)
             self._proof(*group)
         self._undefined()
-        for group in groups:
-            self._reading(*group)
+        for group, pairs in zip(groups, likely, strict=True):
+            self._reading(*group, *pairs)
 
     def _constant(self) -> None:
         """Enter what calls of unknown code do."""
@@ -252,9 +254,11 @@ class _Summing:
         left_alone = convention.arguments & ~self.may_change
         relied_on = behind[calls] & left_alone[callee] != 0
         left_alone = np.where(marked(len(left_alone), callee[relied_on]), left_alone, np.uint64(0))
-        passed = self._passed_on()[calls] & convention.arguments & ~self.may_change[callee]
         undefined = convention.volatile & ~convention.returns
-        self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee] & ~passed
+        dead = undefined & ~behind[calls] & ~left_alone[callee]
+        asked = dead & convention.arguments & ~self.may_change[callee]
+        passed = self._passed_on(blocks.owner[calls[asked != 0]])
+        self.dead_behind[calls] = dead & ~(asked & passed[calls])
         self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
 
     def _behind_calls(self) -> RegSet:
@@ -281,8 +285,8 @@ class _Summing:
                 self.evidence, self.dataflow.part(changed), self._gen[1], self._keep[1], exits
             )
 
-    def _passed_on(self) -> RegSet:
-        """Return, per block, the arguments that later calls of known functions take from what comes after it.
+    def _passed_on(self, functions: Indices) -> RegSet:
+        """Return, per block of functions, the arguments that later calls of known ones take from behind it.
 
         An argument that no call in between changes may have been set for the later one.
         """
@@ -294,7 +298,7 @@ class _Summing:
         keep[calls] = ~transfer.kill[calls] & ~(self.convention.volatile & self.may_change[callee])
         exits[self.tail] |= given[blocks.tail[self.tail]]
         value = self.dataflow.empty()
-        self.dataflow.solve(value, self.dataflow.everything, gen, keep, exits)
+        self.dataflow.solve(value, self.dataflow.closed(functions), gen, keep, exits)
         return self.dataflow.after(value, exits)
 
     def _variadic(self) -> Flags:
@@ -307,14 +311,22 @@ class _Summing:
         result: Flags = (stored & _LAST_ARGUMENTS) == _LAST_ARGUMENTS
         return result
 
-    def _reading(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
+    def _reading(
+        self,
+        functions: Indices,
+        some: Part,
+        calls: Indices,
+        tails: Indices,
+        again: bool,
+        block: Indices,
+        target: Indices,
+    ) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
         callee = blocks.callee[calls]
         keep[calls] = ~self.transfer.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]
         unknown = some.blocks[blocks.unknown_call[some.blocks]]
         keep[unknown] = ~self.transfer.kill[unknown] & ~self.dead_behind[unknown]
         constant = self._exits[2][tails].copy()
-        block, target = (part[np.isin(blocks.owner[self.likely[0]], functions)] for part in self.likely)
         through = self.pointers[block]
         calling, called = block[~through], target[~through]
         while True:

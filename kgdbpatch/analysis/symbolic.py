@@ -113,6 +113,8 @@ class State:
             elif word & 0x1FF800 == 8 << 16:
                 self.lr = value
         changed = defs & _TOP
+        if result is not None:
+            changed &= ~(1 << result[0])
         while changed:
             register = (changed & -changed).bit_length() - 1
             changed &= changed - 1
@@ -132,7 +134,7 @@ class State:
         """Return the register that an instruction writes and what, where that can be told."""
         major, d, a, b = word >> 26, word >> 21 & 31, word >> 16 & 31, word >> 11 & 31
         low = word & 0xFFFF
-        offset = signed(low, 16)
+        offset = (low ^ 0x8000) - 0x8000
         if major in (14, 15):  # addi, addis
             step = offset << (16 if major == 15 else 0)
             return d, _add(self.get(a), constant(step)) if a else constant(step)
