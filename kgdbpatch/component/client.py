@@ -277,6 +277,8 @@ class ComponentClient:
         with self.stop(header.arena, anywhere=not retired) as stop:
             arena.check(basis)
             sites.check()
+            if trapped and hook is not None and header.hook is None:
+                stop.check_hook(hook)
             for at, code in (*bodies, *boards, *sites.entries):
                 stop.write(at, code)
             done = 0

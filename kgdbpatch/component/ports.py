@@ -247,14 +247,17 @@ class Cpu(Protocol):
         self,
         personality: base.Personality,
         image: Image,
-        table: int,
+        arena: base.ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None.
 
-        ``table`` is the physical address of the hash table of trapped sites, ``words(address, count)`` gives
-        the running kernel's words.
+        The hash table of trapped sites lies in the ``arena``; ``words(address, count)`` gives the running
+        kernel's words.
         """
+
+    def check_hook(self, session: Session, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where the CPU's program exception is not what ``hook`` is for."""
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
         """Return virtual address ─► word of a hook's code, within its span; the rest of that it may write to.

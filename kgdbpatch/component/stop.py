@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kgdbpatch.component import layout
 from kgdbpatch.component.ports import Cpu, Session
 from kgdbpatch.component.protocol import Command, StubFailed
-from kgdbpatch.patch.trap import HOOK_SIZE, Hook
+from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import Window
 from kgdbpatch.vm.registers import GRegisters
 
@@ -34,6 +34,10 @@ class Stop:
         """Raise `Refused` (rule ``mapping``) for a CPU that the component's code is not for."""
         self._cpu.check(self._session)
 
+    def check_hook(self, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where the CPU's program exception is not what ``hook`` is for."""
+        self._cpu.check_hook(self._session, hook)
+
     def registers(self) -> GRegisters:
         """Return the general registers as the guest left them."""
         return GRegisters(self._session.read_all())
@@ -53,11 +57,8 @@ class Stop:
     def trapped(self, hook: Hook) -> int | None:
         """Return the site whose trap the CPU is about to look up, or None."""
         registers = self.registers()
-        start = hook.at - hook.shift
-        inside = registers["pc"] == hook.vector - hook.shift or start <= registers["pc"] < start + HOOK_SIZE
-        return (
-            self._session.register("srr0") if inside and not self._cpu.translated(registers["msr"]) else None
-        )
+        same_mode = self._cpu.translated(registers["msr"]) == hook.translated
+        return self._session.register("srr0") if same_mode and hook.inside(registers["pc"]) else None
 
     def obey(self, commands: Sequence[Command]) -> None:
         """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""

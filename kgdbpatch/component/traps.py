@@ -13,7 +13,7 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
-from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
+from kgdbpatch.patch.trap import HOMES, Hook
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
@@ -85,10 +85,12 @@ def _hook_in(arena: Arena, hook: Hook, words: Mapping[int, int]) -> list[Command
         "hook_vector": hook.vector,
         "hook_original": hook.original,
         "hook_shift": hook.shift,
+        "hook_scratch": hook.scratch,
+        "hook_size": hook.size,
         "hook_at": hook.at,
     }
     commands = [Command(Op.STORE, at - hook.shift, word) for at, word in words.items()]
-    commands.append(Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE))
+    commands.append(Command(Op.FLUSH, hook.at - hook.shift, hook.size))
     commands += [Command(Op.STORE, _header(arena, name), value) for name, value in fields.items()]
     return [*commands, Command(Op.SPLICE, hook.vector - hook.shift, hook.original, hook.splice)]
 
@@ -103,7 +105,7 @@ def _hook_out(ram: Readable, arena: Arena, hook: Hook) -> list[Command]:
     return [
         *([Command(Op.SPLICE, vector, hook.splice, hook.original)] if ours else []),
         *(Command(Op.STORE, at - hook.shift, 0) for at in hook.span),
-        Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE),
+        Command(Op.FLUSH, hook.at - hook.shift, hook.size),
         Command(Op.STORE, _header(arena, "hook_at"), 0),
     ]
 

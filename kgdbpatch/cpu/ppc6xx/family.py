@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.personality.base import Personality, Window
+    from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["Ppc6xx"]
@@ -152,11 +152,14 @@ class Ppc6xx:
         self,
         personality: Personality,
         image: Image,
-        table: int,
+        arena: ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
-        return self._vectors.hook(personality, image, table, words)
+        return self._vectors.hook(personality, image, arena, words)
+
+    def check_hook(self, session: Session, hook: Hook) -> None:
+        """Do nothing: where the vectors are the architecture says."""
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
         """Return virtual address ─► word of a hook's code."""
