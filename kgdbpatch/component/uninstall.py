@@ -107,7 +107,9 @@ def unmap(client: ComponentClient, cpu: Cpu, ram: Readable, header: Header, befo
         stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
         raw = ram.read(header.arena.physical + layout.STATE_OFFSET, cpu.state.itemsize)
         state: np.void = np.frombuffer(raw, cpu.state)[0]
-        stop.obey(cpu.unmapping(header.arena, header.entries, state, ram, before))
+        commands = cpu.unmapping(header.arena, header.entries, state, ram, before)
+        stop.elsewhere(commands)
+        stop.obey(commands)
 
 
 def write_back(write: Callable[[int, bytes], None], pieces: list[tuple[int, bytes]]) -> None:

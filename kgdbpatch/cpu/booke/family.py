@@ -37,6 +37,7 @@ class E500:
     """The e500v1 and e500v2, by the registers of Freescale's Book E MMU and of SPE."""
 
     name = "e500"
+    several = True
     model = "e500"
     target = "8540"  # of GCC, which knows no later one without SPE
     line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
@@ -65,6 +66,7 @@ class E500:
 
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
+    merged = staticmethod(mmu.merged)
     free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
     tails_mapping = staticmethod(mmu.tails_mapping)

@@ -13,7 +13,7 @@ from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -41,6 +41,7 @@ class Ppc6xx:
     altivec: bool = False
 
     name = "ppc6xx"
+    several = False
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     code = stub.CODE
     state = STATE
@@ -119,6 +120,11 @@ class Ppc6xx:
     def page_table(self, session: Session) -> range:
         """Return where the hashed page table is: SDR1 (PEM 7.6.1.1)."""
         return mmu.page_table(session.register("sdr1"))
+
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return the only one: several CPUs are not served."""
+        (state,) = states
+        return state
 
     @property
     def _vectors(self) -> Vectors:
