@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 
 from kgdbpatch import store
@@ -37,7 +38,7 @@ _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
 _PREFERRED = "6.1"
 _PREFIX = "powerpc-linux-gnu-"
 _CC = f"{_PREFIX}gcc"
-_INIT_FLAGS = ("-O2", "-std=gnu11", "-mcpu=750", "-static", "-s", "-Wall", "-Wextra", "-Werror")
+_INIT_FLAGS = ("-O2", "-std=gnu11", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
 _DEFINED = re.compile(r"^\s*(?:menu)?config (\w+)", re.MULTILINE)
 _STEPS_PER_LINE = 250  # of make's output, for each line of progress
@@ -111,7 +112,7 @@ def cached_kernel(*more: Path, defconfig: str = "", version: str = "") -> Path |
 
 def build_kernel(
     progress: Callable[[str], None],
-    changed: Path | None = None,
+    changed: Sequence[Path] = (),
     modules: Sequence[Path] = (),
     *,
     defconfig: str = "",
@@ -119,12 +120,12 @@ def build_kernel(
 ) -> Path:
     """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached.
 
-    ``changed`` holds options that are to be otherwise than the bundled guest's, or than in ``defconfig``,
-    one of the source's own configurations. Of each of ``modules`` (C files) a kernel module is made, beside
-    ``vmlinux``. ``version`` is the source's, where not any will do.
+    ``changed`` are files of options that are to be otherwise than the bundled guest's, or than in
+    ``defconfig`` (one of the source's own configurations), or than in the files before. Of each of
+    ``modules`` (C files) a kernel module is made, beside ``vmlinux``. ``version`` is the source's, where not any will do.
     """
     archive, base = source(version), _base(defconfig)
-    more = [*([] if changed is None else [changed]), *modules]
+    more = [*changed, *modules]
 
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
@@ -134,7 +135,7 @@ def build_kernel(
             "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
         )
         progress("linux: configuring")
-        ours = "" if changed is None else changed.read_text()
+        ours = reduce(with_options, (part.read_text() for part in changed), "")
         given = base if isinstance(base, Path) else scratch / "arch/powerpc/configs" / base
         wanted = with_options(given.read_text(), ours)
         (scratch / "kgdbpatch.config").write_text(wanted)
@@ -194,18 +195,22 @@ def unknown_options(tree: Path, options: Sequence[str]) -> list[str]:
     return [option for option in options if option.partition("=")[0].removeprefix("CONFIG_") not in known]
 
 
-def build_initramfs(progress: Callable[[str], None], modules: Sequence[Path] = ()) -> Path:
-    """Return the path of the initramfs (init, device nodes, ``modules``), built when not cached."""
+def build_initramfs(progress: Callable[[str], None], modules: Sequence[Path] = (), cpu: str = "750") -> Path:
+    """Return the path of the initramfs (init, device nodes, ``modules``), built when not cached.
+
+    ``cpu`` is what GCC calls the one that init runs on.
+    """
     sources = guest_sources("linux")
     programs = sorted(sources.glob("*.c"))
-    parts: list[str | bytes | Path] = [output(_CC, "--version"), " ".join(_INIT_FLAGS)]
+    flags = [*_INIT_FLAGS, f"-mcpu={cpu}"]
+    parts: list[str | bytes | Path] = [output(_CC, "--version"), " ".join(flags)]
     parts += [Path(__file__), Path(__file__).with_name("cpio.py"), *programs, *sorted(sources.glob("*.h"))]
     parts += modules
 
     def make(result: Path, scratch: Path) -> None:
         progress("linux: building init")
         init = scratch / "init"
-        output(_CC, *_INIT_FLAGS, "-o", str(init), *map(str, programs))
+        output(_CC, *flags, "-o", str(init), *map(str, programs))
         archive = newc(
             [
                 *(directory(name) for name in ("dev", "proc", "sys", "tmp", *(["lib"] if modules else []))),

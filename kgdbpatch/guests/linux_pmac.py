@@ -14,9 +14,9 @@ _VERSION = "6.12"
 _DEFCONFIG = "pmac32_defconfig"
 
 
-def _parts() -> tuple[Path, list[Path]]:
+def _parts() -> tuple[list[Path], list[Path]]:
     sources = guest_sources("linux")
-    return sources / "pmac" / "config", sorted((sources / "modules").glob("*.c"))
+    return [sources / "pmac" / "config"], sorted((sources / "modules").glob("*.c"))
 
 
 def _kernel(progress: Callable[[str], None]) -> Path:
@@ -40,4 +40,4 @@ def build_initramfs(progress: Callable[[str], None]) -> Path:
 def built() -> Path | None:
     """Return the cached kernel's path, or None when it is not built."""
     changed, modules = _parts()
-    return linux_build.cached_kernel(changed, *modules, defconfig=_DEFCONFIG, version=_VERSION)
+    return linux_build.cached_kernel(*changed, *modules, defconfig=_DEFCONFIG, version=_VERSION)

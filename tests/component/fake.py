@@ -92,6 +92,7 @@ class FakeMachine:
     def __init__(self, size: int) -> None:
         self.ram = FakeRam(size)
         self.stays_stopped = False
+        self.cpus, self.cpu = 1, 0
         self.layout = Layout({name: (number, 0, 4) for number, name in enumerate(_SPECIAL)})
         self.special = dict.fromkeys(_SPECIAL, 0)
         self.special["sdr1"] = 0x2_0000  # a hashed page table of 64 KiB, empty
@@ -121,6 +122,9 @@ class FakeMachine:
             self.ram.write(start, bytes(end - start))
         for start, data in self._saved[tag]:
             self.ram.write(start, data)
+
+    def select(self, number: int) -> None:
+        assert number == 0
 
     @contextmanager
     def stopped(self) -> Iterator[FakeMachine]:

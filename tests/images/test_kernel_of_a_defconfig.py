@@ -41,7 +41,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def _built(ours: Path) -> Path:
-    return linux_build.build_kernel(lambda line: None, ours, defconfig="x_defconfig", version="6.12")
+    return linux_build.build_kernel(lambda line: None, [ours], defconfig="x_defconfig", version="6.12")
 
 
 def test_options_of_ours_go_before_those_of_the_source(sources: Path, tmp_path: Path) -> None:

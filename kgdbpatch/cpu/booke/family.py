@@ -37,6 +37,7 @@ class E500(KernelCaller, Status):
     """The e500v1 and e500v2, by the registers of Freescale's Book E MMU and of SPE."""
 
     name = "e500"
+    several = True
     model = "e500"
     target = "8540"  # of GCC, which knows no later one without SPE
     line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
@@ -56,6 +57,7 @@ class E500(KernelCaller, Status):
 
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
+    merged = staticmethod(mmu.merged)
     free_entries = staticmethod(mmu.free_entries)
     mapping = staticmethod(mmu.mapping)
     remaps = staticmethod(mmu.remaps)
@@ -114,12 +116,27 @@ class E500(KernelCaller, Status):
         self,
         personality: Personality,
         image: Image,
-        table: int,
+        arena: ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
-        """Return None: there is no hook's code for this family yet."""
-        return None
+        """Return where the program exception can be hooked, or None."""
+        from kgdbpatch.cpu.booke.vectors import trap_hook  # on use, as most commands need none
+
+        return trap_hook(personality, image, arena, words)
+
+    def check_hook(self, session: Session, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where IVPR and IVOR6 are not what the kernel's code says."""
+        from kgdbpatch.cpu.booke.vectors import IVOR_BITS, IVPR_BITS
+
+        at = session.register("ivpr") & IVPR_BITS | session.register("ivor6") & IVOR_BITS
+        if at != hook.vector:
+            raise Refused(
+                "trap",
+                f"the program exception enters at 0x{at:08x} (IVPR, IVOR6), not at 0x{hook.vector:08x}",
+            )
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
-        """Return nothing, as there is no hook."""
-        return {}
+        """Return virtual address ─► word of a hook's code."""
+        from kgdbpatch.cpu.booke.hook import hook_words  # on use, as few patches are entered by a trap
+
+        return hook_words(hook)

@@ -25,6 +25,7 @@ __all__ = [
     "check_unmapped",
     "free_entries",
     "mapping",
+    "merged",
     "page_table",
     "remaps",
     "tails_mapping",
@@ -76,6 +77,16 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
                     "mapping",
                     f"an entry of TLB1 of the kernel maps 0x{page.virtual:08x}, where the arena is to be",
                 )
+
+
+def merged(states: Sequence[np.void]) -> np.void:
+    """Return the first CPU's state, with the entries that are valid on others where it has none."""
+    state = states[0].copy()
+    for other in states[1:]:
+        for number, page in enumerate(entries(state)):
+            if page is None:
+                state["tlb1"][number] = other["tlb1"][number]
+    return state
 
 
 def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[BlockEntries, ...]:

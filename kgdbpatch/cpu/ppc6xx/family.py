@@ -13,7 +13,7 @@ from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.personality.base import Personality, Window
+    from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["Ppc6xx"]
@@ -40,6 +40,7 @@ class Ppc6xx(KernelCaller, Status):
     altivec: bool = False
 
     name = "ppc6xx"
+    several = False
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     code = stub.CODE
     state = STATE
@@ -112,6 +113,11 @@ class Ppc6xx(KernelCaller, Status):
         """Return where the hashed page table is: SDR1 (PEM 7.6.1.1)."""
         return mmu.page_table(session.register("sdr1"))
 
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return the only one: several CPUs are not served."""
+        (state,) = states
+        return state
+
     @property
     def _vectors(self) -> Vectors:
         from kgdbpatch.cpu.ppc6xx.vectors import ALTIVEC, VECTORS  # on use: it decodes
@@ -144,11 +150,14 @@ class Ppc6xx(KernelCaller, Status):
         self,
         personality: Personality,
         image: Image,
-        table: int,
+        arena: ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
-        return self._vectors.hook(personality, image, table, words)
+        return self._vectors.hook(personality, image, arena, words)
+
+    def check_hook(self, session: Session, hook: Hook) -> None:
+        """Do nothing: where the vectors are the architecture says."""
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
         """Return virtual address ─► word of a hook's code."""
