@@ -122,7 +122,8 @@ def build_kernel(
 
     ``changed`` are files of options that are to be otherwise than the bundled guest's, or than in
     ``defconfig`` (one of the source's own configurations), or than in the files before. Of each of
-    ``modules`` (C files) a kernel module is made, beside ``vmlinux``. ``version`` is the source's, where not any will do.
+    ``modules`` (C files) a kernel module is made, beside ``vmlinux``. ``version`` is the source's, where
+    not any will do.
     """
     archive, base = source(version), _base(defconfig)
     more = [*changed, *modules]
