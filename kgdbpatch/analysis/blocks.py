@@ -192,7 +192,7 @@ class Blocks:
 
     @cached_property
     def edges(self) -> tuple[Indices, Indices]:
-        """All edges between blocks (source, target), `fall` and `taken` first; calls and tail calls are none."""
+        """All edges between blocks (source, target), `fall` and `taken` first; no calls, no tail calls."""
         near = ((np.flatnonzero(target >= 0), target[target >= 0]) for target in (self.fall, self.taken))
         return joined((*near, self.table_edges, self.implicit_edges))
 
