@@ -191,15 +191,10 @@ class Blocks:
         return np.flatnonzero(self.returns)
 
     @cached_property
-    def _near(self) -> tuple[Indices, Indices]:
-        """The edges (source, target) that `fall` and `taken` are."""
-        pairs = ((np.flatnonzero(target >= 0), target[target >= 0]) for target in (self.fall, self.taken))
-        return joined(pairs)
-
-    @cached_property
     def edges(self) -> tuple[Indices, Indices]:
-        """All edges between blocks (source, target); calls and tail calls are none."""
-        return joined((self._near, self.table_edges, self.implicit_edges))
+        """All edges between blocks (source, target), `fall` and `taken` first; no calls, no tail calls."""
+        near = ((np.flatnonzero(target >= 0), target[target >= 0]) for target in (self.fall, self.taken))
+        return joined((*near, self.table_edges, self.implicit_edges))
 
     def between_functions(self, edges: tuple[Indices, Indices]) -> tuple[Indices, Indices]:
         """Return the functions that those of some edges between blocks connect that leave one (from, to)."""
@@ -210,7 +205,9 @@ class Blocks:
     @cached_property
     def across(self) -> tuple[Indices, Indices]:
         """Pairs of functions (from, to) between which control goes otherwise than by a call or tail call."""
-        return self.between_functions(self._near)
+        sources, targets = self.edges
+        near = len(sources) - len(self.table_edges[0]) - len(self.implicit_edges[0])
+        return self.between_functions((sources[:near], targets[:near]))
 
     @cached_property
     def calls(self) -> tuple[Indices, Indices]:

@@ -61,29 +61,27 @@ class Part:
         number[blocks] = np.arange(len(blocks))
         number[-1] = len(blocks)
         crossing = np.flatnonzero(dataflow.crossing.take(blocks))
-        near, leaving = [], list[tuple[Indices, Indices]]()
-        for target in (dataflow.fall, dataflow.taken):
-            numbers = number.take(target.take(blocks))
+        more = np.flatnonzero(dataflow.more.take(blocks))
+        self.fall, self.taken = (number.take(target.take(blocks)) for target in dataflow.near)
+        self.tables = self.implicit = _Joined(more[:0], more[:0])
+        self.leaving = self.escaping = crossing[:0], crossing[:0]
+        if not len(crossing) and not len(more):
+            return
+        leaving = list[tuple[Indices, Indices]]()
+        for target, numbers in zip(dataflow.near, (self.fall, self.taken), strict=True):
             targets = target[blocks[crossing]]
             out = self._outside(number, targets)
             leaving.append((crossing[out], targets[out]))
             numbers[crossing[out]] = len(blocks)
-            near.append(numbers)
-        self.fall, self.taken = near
-        more = np.flatnonzero(dataflow.more.take(blocks))
         far = []
         for edges in (dataflow.tables, dataflow.implicit):
             targets = edges.of(blocks[more])
             sources, numbers = np.repeat(more, edges.count.take(blocks[more])), number.take(targets)
-            if len(crossing):
-                out = self._outside(number, targets)
-                leaving.append((sources[out], targets[out]))
-                sources, numbers = np.delete(sources, out), np.delete(numbers, out)
-            far.append(_Joined(sources, numbers))
+            out = self._outside(number, targets) if len(crossing) else targets[:0]
+            leaving.append((sources[out], targets[out]))
+            far.append(_Joined(np.delete(sources, out), np.delete(numbers, out)))
         self.tables, self.implicit = far
-        fall, taken, *others = leaving
-        tables, self.escaping = others or [(crossing, crossing)] * 2
-        ends = fall, taken, tables
+        *ends, self.escaping = leaving
         self.leaving = joined(ends)
 
     def _outside(self, number: Indices, targets: Indices) -> Indices:
@@ -112,8 +110,7 @@ class BackwardDataflow:
         self.blocks = blocks
         count = len(blocks.first)
         self._none = count  # a block that does not exist: nothing holds before it
-        self.fall = np.where(blocks.fall >= 0, blocks.fall, count)
-        self.taken = np.where(blocks.taken >= 0, blocks.taken, count)
+        self.near = [np.where(target >= 0, target, count) for target in (blocks.fall, blocks.taken)]
         self.tables = Grouped(*blocks.table_edges, count)  # targets, by source
         self.implicit = Grouped(*blocks.implicit_edges, count)
         self.more = (self.tables.count > 0) | (self.implicit.count > 0)
@@ -144,8 +141,8 @@ class BackwardDataflow:
 
     def after(self, value: RegSet, exits: RegSet) -> RegSet:
         """Return what holds after every block, implicit edges left aside."""
-        out = value.take(self.fall)
-        out |= value.take(self.taken)
+        out = value.take(self.near[0])
+        out |= value.take(self.near[1])
         out |= exits
         if self._table_edges:
             self._table_edges.join(out, value)
@@ -205,21 +202,19 @@ def _ended(value: RegSet, blocks: Indices) -> RegSet:
 
 def _rounds(before: RegSet, part: Part, keep: RegSet, least: RegSet) -> Flags | None:
     """Go round a few times; return which blocks the last round changed, None if there were none."""
-    fall, taken, tables, implicit = part.fall, part.taken, part.tables, part.implicit
-    old = before[:-1]
-    new, other = np.empty_like(old), np.empty_like(old)
-    for number in range(_ROUNDS):
-        if number:
-            old[:] = new
-        before.take(fall, out=new, mode="clip")
-        before.take(taken, out=other, mode="clip")
+    fall, taken, tables, implicit = part.fall, part.taken, part.tables or None, part.implicit or None
+    after, other = before.copy(), np.empty_like(least)
+    new, old = before[:-1], after[:-1]
+    for _ in range(_ROUNDS):  # an even number: the last result is in ``before``
+        before, after, new, old = after, before, old, new
+        after.take(fall, out=new, mode="clip")
+        after.take(taken, out=other, mode="clip")
         new |= other
-        if tables:
-            tables.join(new, before)
+        if tables is not None:
+            tables.join(new, after)
         new &= keep
         new |= least
-        if implicit:
-            implicit.join(new, before)
+        if implicit is not None:
+            implicit.join(new, after)
     moved: Flags = np.not_equal(new, old)
-    old[:] = new
     return moved if moved.any() else None

@@ -71,12 +71,12 @@ def words_of(decoded: Decoded) -> WordEffects:
 
 
 def without_saves(words: WordEffects, program: Program, saves: Saves) -> WordEffects:
-    """Leave out of ``wanted`` and ``proven`` what words read only to save it.
+    """Leave out of ``wanted`` and ``proven`` what words read only to save it; the given ``proven`` changes.
 
     mfcr reads all of CR for the sake of a bit or of the fields to be put back: it wants what a
     compiler may keep in no field across a call only of functions that no compiler made.
     """
-    wanted, proven = words.wanted.copy(), words.proven.copy()
+    wanted, proven = words.wanted.copy(), words.proven
     every_field = np.flatnonzero(((wanted & _CRS) == _CRS) & program.inside)
     every_field = every_field[wanted[every_field] != _ALL]
     owner = program.function[every_field]

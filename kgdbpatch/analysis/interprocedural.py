@@ -69,10 +69,10 @@ class ProgramLiveness:
         reads: Mapping[int, int],
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
-        plain = Blocks(program, implicit)
+        self.blocks = Blocks(program, implicit)
         self.reads = {at: np.uint64(regset.from_mask(registers)) for at, registers in reads.items()}
         # a fix-up that is no code of ours may read what the faulting instruction did not overwrite
-        self.reads |= dict.fromkeys(plain.implicit_escapes.tolist(), _ALL)
+        self.reads |= dict.fromkeys(self.blocks.implicit_escapes.tolist(), _ALL)
         words = words_of(program.decoded)
         places = program.index_of(np.array(list(self.reads), dtype=np.int64))
         more = np.array(list(self.reads.values()), dtype=np.uint64)[places >= 0]
@@ -80,10 +80,10 @@ class ProgramLiveness:
         words.uses[places] |= more
         stored = stored_addresses(program, data)
         made = references(program)
-        self.indirect: Indirect = resolve(plain, words.defs, data, stored, made[0])
+        self.indirect: Indirect = resolve(self.blocks, words.defs, data, stored, made[0])
         found = self.indirect
-        self.blocks = plain
         if found.places or found.constants:
+            del self.blocks  # ahead of those that come instead: they are large
             self.blocks = Blocks(program, implicit, found.tables, found.bounds, found.constants)
         self.forges_return = makes_return_address(self.blocks, words.defs)
         reach = ReachFinder(self.blocks, found, words.defs, self.forges_return, data, stored)
