@@ -105,6 +105,15 @@ class LivenessIndex:
         block = self._block(address)
         return None if block is None else Reach(self._set("reach", block))
 
+    def entered_beside(self, address: int) -> bool:
+        """Tell whether control may come to an instruction otherwise than from the one before it."""
+        block = self._block(address)
+        if block is None or address != self._set("start", block):
+            return block is None
+        sources = [np.flatnonzero(self.arrays["taken"] == block)]
+        sources += [self.arrays[name][0][self.arrays[name][1] == block] for name in ("more", "implicit")]
+        return bool((self.arrays["end"][np.concatenate(sources)] != address - 4).any())
+
     def live(self, address: int, read: Callable[[int, int], Words]) -> int | None:
         """Return the set of what is live before an instruction; None where no function is.
 

@@ -57,9 +57,10 @@ def header_checksum(header: bytes, baseline: bytes) -> int:
 
 
 def _hook(raw: np.void) -> Hook | None:
-    vector, original, at, shift = (int(raw[f"hook_{name}"]) for name in ("vector", "original", "at", "shift"))
-    table = int(raw["physical"]) + layout.TRAPS_OFFSET
-    return Hook(vector, original, at, shift, table) if at else None
+    names = ("vector", "original", "at", "shift", "scratch", "size")
+    vector, original, at, shift, scratch, size = (int(raw[f"hook_{name}"]) for name in names)
+    table = int(raw["virtual" if scratch else "physical"]) + layout.TRAPS_OFFSET
+    return Hook(vector, original, at, shift, table, scratch, size) if at else None
 
 
 def _entries(raw: np.void, prefix: str) -> BlockEntries:

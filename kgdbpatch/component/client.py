@@ -29,15 +29,12 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
-from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.patch.plan import Plan
 
 
 __all__ = ["ComponentClient"]
-
-_TRIES = 16  # attempts to stop the CPU where interrupts are on
 
 
 class ComponentClient:
@@ -57,6 +54,11 @@ class ComponentClient:
         self._guest, self._debugger = guest, debugger
         self._cpu, self._personality = cpu, personality
         self.pause = 0.0  # seconds the last operation stopped the guest
+
+    @property
+    def several(self) -> bool:
+        """Whether a guest with several CPUs of this kind is served."""
+        return self._cpu.several
 
     def header(self, physical: int) -> Header | None:
         """Return the header of the arena at ``physical``, or None when nothing is installed there."""
@@ -78,21 +80,7 @@ class ComponentClient:
         debugger = self._debugger()
         try:
             with debugger.stopped() as session:
-                registers = GRegisters(session.read_all())
-                if self._cpu.in_call(registers, arena.physical):
-                    self._cpu.finish_call(session, arena.physical)
-                    registers = GRegisters(session.read_all())
-                for _ in range(_TRIES):
-                    msr = registers["msr"]
-                    if session.stays_stopped or (
-                        not self._cpu.napping(msr) and (anywhere or self._cpu.interruptible(msr))
-                    ):
-                        break
-                    session.resume()
-                    session.interrupt()
-                    registers = GRegisters(session.read_all())
-                self._cpu.leave_exception(session)
-                yield Stop(session, arena.physical, self._cpu)
+                yield Stop.begun(session, arena.physical, self._cpu, anywhere=anywhere)
         finally:
             self.pause = debugger.pause
 
@@ -104,7 +92,7 @@ class ComponentClient:
     def free_entries(self, arena: ArenaPlan, *, paged: bool) -> tuple[BlockEntries, ...]:
         """Return what `Cpu.free_entries` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
         with self.stop(arena) as stop:
-            return self._cpu.free_entries(arena, self.state(arena, stop), paged=paged)
+            return self._cpu.free_entries(arena, self._cpu.merged(self._states(stop, arena)), paged=paged)
 
     def install(
         self,
@@ -134,13 +122,17 @@ class ComponentClient:
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
-            state = self.state(arena, stop)
-            self._cpu.check_unmapped(arena, state, self._guest.ram)
-            mapped = self._cpu.free_entries(arena, state, paged=bool(pages))
+            states = self._states(stop, arena)
+            for state in states:
+                self._cpu.check_unmapped(arena, state, self._guest.ram)
+            merged = self._cpu.merged(states)
+            mapped = self._cpu.free_entries(arena, merged, paged=bool(pages))
             for at, words in pages:
                 stop.write(at, words)
             try:
-                stop.obey(self._cpu.mapping(arena, mapped))
+                commands = [*self._cpu.make_room(arena, merged), *self._cpu.mapping(arena, mapped)]
+                stop.elsewhere(commands)
+                stop.obey(commands)
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
             header = header_of(arena, mapped, entries.tobytes(), image_sha256)
@@ -149,6 +141,15 @@ class ComponentClient:
         installed = self.header(arena.physical)
         assert installed is not None
         return installed
+
+    def _states(self, stop: Stop, arena: ArenaPlan) -> list[np.void]:
+        """Return every CPU's state; the one that is lent comes last, as it is in the arena then."""
+        found, order = [], [Command(Op.STATE, arena.physical + layout.STATE_OFFSET)]
+        for _ in stop.each():
+            stop.ready()
+            stop.call(order)
+            found.append(self.state(arena))
+        return found
 
     def read(self, header: Header, virtual: int, size: int) -> bytes:
         """Read memory as the CPU maps it for the kernel, whatever runs now; as `view`'s function."""
@@ -205,6 +206,7 @@ class ComponentClient:
             at = physical + field_offset("next_id", layout.HEADER)
             commands.append(Command(Op.STORE, at, before.next_id))
         with self.stop(header.arena) as stop:
+            stop.elsewhere(commands[:1])
             stop.call(commands)
 
     def state(self, arena: ArenaPlan, stop: Stop | None = None) -> np.void:
@@ -275,12 +277,18 @@ class ComponentClient:
         with self.stop(header.arena, anywhere=not retired) as stop:
             arena.check(basis)
             sites.check()
+            if trapped and hook is not None and header.hook is None:
+                stop.check_hook(hook)
             for at, code in (*bodies, *boards, *sites.entries):
                 stop.write(at, code)
             done = 0
             for first, count in spans:
                 stop.write(arena.slot(first), table_entries[done : done + count].tobytes())
                 done += count
+            try:
+                stop.elsewhere(self._cpu.mapping(header.arena, header.entries))
+            except StubFailed as error:
+                raise apply_error(error, header.arena.virtual, 0) from error
             try:
                 stop.obey(commands)
             except StubFailed as error:
@@ -340,7 +348,7 @@ class ComponentClient:
     def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
         header = self.header(arena.plan.physical)
         assert header is not None
-        busy = header.hook is not None and stop.trapped(header.hook) is not None
+        busy = header.hook is not None and bool(stop.trapped(header.hook))
         return lead_traps(self._guest.ram, arena, left, sites, None if busy else header.hook)
 
     def _uncover(
@@ -363,12 +371,13 @@ class ComponentClient:
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
-        resumed = self._personality.may_resume(contexts, stop.registers())
+        found = (self._personality.may_resume(contexts, registers) for registers in stop.registers_of_all())
+        resumed = [pc for pcs in found for pc in pcs]
         for pc in (*stop.program_counters(header.arena.tails), *resumed):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
         if header.hook is not None:
-            pinned |= trapped & (table.raw["site"] == (stop.trapped(header.hook) or 0))
+            pinned |= trapped & np.isin(table.raw["site"], stop.trapped(header.hook))
         pin_led_on_to(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()

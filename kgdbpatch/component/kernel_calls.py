@@ -95,11 +95,16 @@ class KernelCalls:
         if all(self._guest.ram.read(self._arena + at, len(part)) == part for at, part in code):
             return
         with self._debugger().stopped() as session:
-            self._cpu.check(session)
-            self._cpu.leave_exception(session)
+            numbers = range(session.cpus)
+            for number in numbers:
+                session.select(number)
+                self._cpu.check(session)
             for at, part in code:
                 session.write_physical(self._arena + at, part)
-            self._flush(session, *((self._arena + at, len(part)) for at, part in code))
+            for number in numbers:  # a thread may come back on another CPU
+                session.select(number)
+                self._cpu.leave_exception(session)
+                self._flush(session, *((self._arena + at, len(part)) for at, part in code))
 
     def call(
         self,
@@ -186,8 +191,10 @@ class KernelCalls:
 
         Raises `TargetBusy` when the function has not returned yet.
         """
-        if self._cpu.in_kernel_call(GRegisters(session.read_all()), self._arena):
-            self._cpu.leave_kernel_call(session, self._arena)
+        for number in range(session.cpus):
+            session.select(number)
+            if self._cpu.in_kernel_call(GRegisters(session.read_all()), self._arena):
+                self._cpu.leave_kernel_call(session, self._arena)
         block = _block(self._guest.ram, self._arena)
         status, number, gate = int(block["status"]), int(block["keeps"]), int(block["gate"])
         if status == CallStatus.NONE:

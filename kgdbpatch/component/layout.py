@@ -23,6 +23,7 @@ __all__ = [
     "COMMAND",
     "COMMANDS_OFFSET",
     "HEADER",
+    "HOOK_OFFSET",
     "JOURNAL",
     "JOURNAL_COUNT_OFFSET",
     "JOURNAL_ENTRIES",
@@ -62,8 +63,9 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 12
+VERSION = 13
 
+HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
 SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
@@ -174,13 +176,15 @@ HEADER = np.dtype(
         ),
         *_words("near", "near_size", "near_code_entry", "near_data_entry", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
+        *_words("hook_scratch", "hook_size"),
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
         *_words("crc"),  # of what stays as it is: the baseline, and the header but for `CHANGING`
     ]
 )
 
-CHANGING = ("magic", "hook_vector", "hook_original", "hook_at", "hook_shift", "next_id", "slots", "crc")
+_HOOK = tuple(f"hook_{name}" for name in ("vector", "original", "at", "shift", "scratch", "size"))
+CHANGING = ("magic", *_HOOK, "next_id", "slots", "crc")
 
 CALL_BLOCK = np.dtype(
     [
@@ -225,7 +229,7 @@ RECORD = np.dtype(
     ]
 )
 
-assert HEADER.itemsize <= STUB_OFFSET
+assert HEADER.itemsize <= HOOK_OFFSET
 assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
 assert RECORD.fields is not None

@@ -17,6 +17,7 @@ from kgdbpatch.vm.ram import Machine, Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.uninstall import Before
     from kgdbpatch.image import Image
+    from kgdbpatch.isa.decode import Instruction
     from kgdbpatch.isa.msr import KernelSpace
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality import base
@@ -26,10 +27,24 @@ __all__ = ["Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
 
 
 class Session(Protocol):
-    """A guest that stands still, its CPU and its memory; `kgdbpatch.vm.gdb.Session` is one."""
+    """A guest that stands still, its CPUs and its memory; `kgdbpatch.vm.session.Session` is one.
+
+    One of the CPUs is meant by what is said of "the CPU".
+    """
 
     layout: Layout  # of the CPU's registers: which there are
     stays_stopped: bool  # the guest was paused before, and is not to run in between
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the guest has."""
+
+    @property
+    def cpu(self) -> int:
+        """The number of the one that is meant."""
+
+    def select(self, number: int) -> None:
+        """Mean another one from now on."""
 
     def read_all(self) -> bytes:
         """Return the general registers as one block (see `GRegisters`)."""
@@ -53,10 +68,10 @@ class Session(Protocol):
         """Write physical memory; ``later`` as for `write_all`."""
 
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
-        """Let the CPU run until its pc is ``address``; return its registers there, or `TargetTimeout`."""
+        """Let the CPU alone run until its pc is ``address``; return its registers, or `TargetTimeout`."""
 
     def run_to(self, address: int, deadline: float) -> GRegisters:
-        """Let the guest run until its pc is ``address``, translated or not; as `run_to_physical`."""
+        """Let the guest run until a CPU's pc is ``address``, which is meant then; as `run_to_physical`."""
 
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""
@@ -123,6 +138,7 @@ class Cpu(Protocol):
     def target(self) -> str:
         """What the compiler calls the CPU (``-mcpu=``)."""
 
+    several: bool  # whether guests with more than one such CPU are served
     line: int  # bytes of a cache line, or fewer
     code: bytes  # the component's, position-independent
     state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped, and ``dec``
@@ -195,6 +211,9 @@ class Cpu(Protocol):
     def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Readable) -> None:
         """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take."""
 
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return what to ask `free_entries` with for several CPUs: what any of them maps by is taken."""
+
     def free_entries(
         self, arena: ArenaPlan, state: np.void, *, paged: bool = False
     ) -> tuple[BlockEntries, ...]:
@@ -202,6 +221,9 @@ class Cpu(Protocol):
 
         ``paged``: the kernel's own page tables can map a block, too.
         """
+
+    def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
+        """Return the commands without which what `free_entries` names is not free."""
 
     def mapping(self, arena: ArenaPlan, entries: Sequence[BlockEntries]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""
@@ -216,6 +238,9 @@ class Cpu(Protocol):
 
     def tails_mapping(self, arena: ArenaPlan) -> list[Command]:
         """Return the commands that map the vectors' pages into the window for their tails."""
+
+    def remaps(self, instruction: Instruction) -> bool:
+        """Tell whether an instruction changes what memory is mapped, a patch's perhaps."""
 
     def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""
@@ -247,14 +272,17 @@ class Cpu(Protocol):
         self,
         personality: base.Personality,
         image: Image,
-        table: int,
+        arena: base.ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None.
 
-        ``table`` is the physical address of the hash table of trapped sites, ``words(address, count)`` gives
-        the running kernel's words.
+        The hash table of trapped sites lies in the ``arena``; ``words(address, count)`` gives the running
+        kernel's words.
         """
+
+    def check_hook(self, session: Session, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where the CPU's program exception is not what ``hook`` is for."""
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
         """Return virtual address ─► word of a hook's code, within its span; the rest of that it may write to.

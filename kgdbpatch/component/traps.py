@@ -13,7 +13,7 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
-from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
+from kgdbpatch.patch.trap import HOMES, Hook
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class Traps:
 def _hook_in(arena: Arena, hook: Hook, words: Mapping[int, int]) -> list[Command]:
     """Return the commands that write the hook, record it in the header and lead the vector to it."""
     # the last tells of a hook
-    fields = {name: getattr(hook, name) for name in ("vector", "original", "shift", "at")}
+    fields = {name: getattr(hook, name) for name in ("vector", "original", "shift", "scratch", "size", "at")}
     commands = [Command(Op.STORE, at - hook.shift, word) for at, word in words.items()]
-    commands.append(Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE))
+    commands.append(Command(Op.FLUSH, hook.at - hook.shift, hook.size))
     commands += [Command(Op.STORE, _header(arena, f"hook_{name}"), value) for name, value in fields.items()]
     return [*commands, Command(Op.SPLICE, hook.vector - hook.shift, hook.original, hook.splice)]
 
@@ -99,7 +99,7 @@ def _hook_out(ram: Readable, arena: Arena, hook: Hook) -> list[Command]:
     return [
         *([Command(Op.SPLICE, vector, hook.splice, hook.original)] if ours else []),
         *(Command(Op.STORE, at - hook.shift, 0) for at in hook.span),
-        Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE),
+        Command(Op.FLUSH, hook.at - hook.shift, hook.size),
         Command(Op.STORE, _header(arena, "hook_at"), 0),
     ]
 

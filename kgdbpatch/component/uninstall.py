@@ -103,7 +103,9 @@ def unmap(client: ComponentClient, cpu: Cpu, ram: Readable, header: Header, befo
         if len(arena.table()):
             raise Refused("memory", "patches are still in the guest")
         state = client.state(header.arena, stop)
-        stop.obey(cpu.unmapping(header.arena, header.entries, state, ram, before))
+        commands = cpu.unmapping(header.arena, header.entries, state, ram, before)
+        stop.elsewhere(commands)
+        stop.obey(commands)
 
 
 def write_back(write: Callable[[int, bytes], None], pieces: list[tuple[int, bytes]]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.image.model import Section, Segment, Symbol
 
-__all__ = ["Contents", "plainest_first", "plainness"]
+__all__ = ["Contents", "loaded_code", "plainest_first", "plainness"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,26 @@ class Contents:
     sections: tuple[Section, ...]
     segments: tuple[Segment, ...]
     symbols: Sequence[Symbol]
+
+
+def loaded_code(sections: Sequence[Section], segments: Sequence[Segment]) -> tuple[Section, ...]:
+    """Return sections of which that alone is code which a segment loads, from their beginnings on.
+
+    Linkers can leave sections out of all segments, and damaged files have any: nobody ever executes those.
+    """
+    return tuple(_as_loaded(one, segments) if one.executable else one for one in sections)
+
+
+def _as_loaded(section: Section, segments: Sequence[Segment]) -> Section:
+    end = section.address
+    while end < section.end and (segment := next((one for one in segments if end in one), None)):
+        end = min(section.end, segment.end)
+    size = end - section.address
+    if size == section.size:
+        return section
+    return (
+        replace(section, size=size, held=section.data[:size]) if size else replace(section, executable=False)
+    )
 
 
 def plainest_first(names: list[str], rank: npt.NDArray[np.int64]) -> list[int]:

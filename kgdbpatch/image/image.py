@@ -18,7 +18,7 @@ import numpy as np
 
 from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
 from kgdbpatch.image import cache, spelling
-from kgdbpatch.image.contents import Contents
+from kgdbpatch.image.contents import Contents, loaded_code
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
@@ -281,9 +281,10 @@ def _read(path: Path, file: KernelFile) -> cache.Known:
     whole = file.read()
     kind, kernel = _unwrapped(path, whole)
     data, contents = kernel.data, _parse(path, kind, kernel)
-    functions = _delimited(kind, contents.symbols, contents.sections)
+    sections = loaded_code(contents.sections, contents.segments)
+    functions = _delimited(kind, contents.symbols, sections)
     symbols = SymbolTable.of(contents.symbols)
-    contents = replace(contents, symbols=symbols)
+    contents = replace(contents, sections=sections, symbols=symbols)
     known = cache.Known(kind, model_of(kind, data), data == whole, contents, symbols, functions)
     cache.save(file.sha256, data, known)
     return known

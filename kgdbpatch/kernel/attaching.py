@@ -25,6 +25,7 @@ from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
 from kgdbpatch.vm.attached import AttachedQemu
 from kgdbpatch.vm.contact import meet
+from kgdbpatch.vm.session import Session
 
 __all__ = ["Detached", "attach", "detach"]
 
@@ -153,7 +154,7 @@ def _install(kernel: Kernel) -> None:
             if pending(qemu.ram, kernel._text.arena.physical) is not None:
                 raise  # a thread comes back to what was written there
             with kernel._awake().stopped() as session:
-                kernel._cpu.release(session, kernel._text.arena.physical)
+                _release(kernel, session)
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
             if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):
                 raise
@@ -223,9 +224,16 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
             unmap(kernel._component, kernel._cpu, ram, header, before)
             kernel._reservation.give_back()
         with kernel._awake().stopped() as session:
-            kernel._cpu.release(session, kernel._text.arena.physical)
+            _release(kernel, session)
             write_back(session.write_physical, changed(ram, kernel._text.arena, before))
     return removed
+
+
+def _release(kernel: Kernel, session: Session) -> None:
+    """Have no CPU keep anything that calls of the stub needed."""
+    for number in range(session.cpus):
+        session.select(number)
+        kernel._cpu.release(session, kernel._text.arena.physical)
 
 
 def _why(kernel: Kernel, id: int) -> str:

@@ -12,6 +12,7 @@ from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, TargetLost, Unkno
 from kgdbpatch.garbage import uncollected
 from kgdbpatch.guests import Recipe, recipes
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.guessed import with_functions
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime
 
@@ -33,7 +34,6 @@ __all__ = [
     "profiles",
     "running",
     "shutdown",
-    "with_functions",
 ]
 
 profiles = recipes
@@ -191,7 +191,7 @@ def open_image(what: str) -> Image:
     if not is_file(what):
         try:
             record = runtime.record(what)
-            return _with_modules(record, _load(str(record.metadata["kernel"])))
+            return _with_modules(record, with_functions(_load(str(record.metadata["kernel"]))))
         except UnknownGuest as error:
             if "." not in what:
                 raise UnknownGuest(f"'{what}' is no file, and {error}") from error
@@ -222,19 +222,6 @@ def _with_modules(record: runtime.GuestRecord, image: Image) -> Image:
     from kgdbpatch.kernel.running import RunningText
 
     return RunningText(qemu, personality, image).images.image()
-
-
-def with_functions(image: Image) -> Image:
-    """Return the image with what seems to be functions in the code sections that name none."""
-    named = image.functions.sections
-    bare = [section for section in image.code_sections() if section.name not in named]
-    if not bare:
-        return image
-    from kgdbpatch.analysis.function_starts import guess_functions
-
-    code = [(section.address, image.words(section)) for section in bare]
-    data = [(section.address, image.words(section)) for section in image.sections if not section.executable]
-    return image.with_guessed(guess_functions(code, data, image.model))
 
 
 def _in_memory(name: str) -> Image:

@@ -75,14 +75,18 @@ class Checker:
         return f"Checker({self._image!r})"
 
     def check(self, address: int) -> Check:
-        """Say whether the payload could be put at an address, at what cost, and if not where else."""
-        symbol = self._image.symbolize(address)
+        """Say whether the payload could be put at an address, at what cost, and if not where else.
+
+        The answer is of the site where a patch would stand: see `Planner.plan_site`.
+        """
         try:
             plan = self._planner.plan_site(address, self._payload)[1]
         except Refused as no:
+            symbol = self._image.symbolize(address)
             nearest = None if no.nearest is None else self._image.symbolize(no.nearest)
             return Check(address, symbol, False, no.rule, str(no), no.nearest, nearest, False, None, (), 0)
-        board = plan.springboard_used
+        board, address = plan.springboard_used, plan.site
+        symbol = self._image.symbolize(address)
         return Check(
             address, symbol, True, None, None, None, None, board, plan.entry, plan.saved, plan.body_words
         )

@@ -70,8 +70,9 @@ class Kernel(RunningGuest):
         from kgdbpatch.kernel.remembered import off_limits
         from kgdbpatch.patch.site_checker import SiteChecker
 
-        limits = off_limits(self._personality, self._image, self.header.baseline, self._cpu)
-        return SiteChecker(self._image, limits, self.words, remembered.liveness_index)
+        image = self._text.images.kernel
+        limits = off_limits(self._personality, image, self.header.baseline, self._cpu)
+        return SiteChecker(image, limits, self.words, remembered.liveness_index)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""

@@ -195,6 +195,10 @@ class Planner:
 
     # ---- sites -----------------------------------------------------------------------------
 
+    def _entry(self, address: int) -> int:
+        """Return where a patch for a function's first instruction stands; with ``force`` nowhere else."""
+        return address if self._force else self._site_checker.entry(address)
+
     def _site(self, address: int) -> Site:
         site = self._site_checker.site(address, force=self._force)
         below = self._patched.get(address)
@@ -304,9 +308,11 @@ class Planner:
     def plan_site(self, address: int, payload: Payload) -> tuple[int, Plan]:
         """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory.
 
-        Raises `Refused` naming the nearest site that would do.
+        For a function's first instruction that may be behind what its kernel traces it by. Raises `Refused`
+        naming the nearest site that would do.
         """
         with self._reading():
+            address = self._entry(address)
             try:
                 return self._placed(address, payload, quick=payload.counted)
             except Refused as refused:
@@ -338,7 +344,7 @@ class Planner:
     def plan_sites(
         self, wanted: Iterable[tuple[int, Payload]], progress: Callable[[str], None] = lambda _: None
     ) -> tuple[Planned, list[Refused]]:
-        """Plan each (address, payload); return the plans, and the refusals of the others.
+        """Plan each (address, payload), as `plan_site`; return the plans, and the refusals of the others.
 
         ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
         arena has no room for all, `Misuse` when an address is given twice.
@@ -346,7 +352,8 @@ class Planner:
         chosen, said = list(wanted), time.monotonic()
         planned, refusals, seen = [], [], set[int]()
         with self._together(len(chosen)), uncollected():
-            for address, payload in chosen:
+            for wanted_at, payload in chosen:
+                address = self._entry(wanted_at)
                 if address in seen:
                     where = self._image.symbolize(address)
                     raise Misuse(

@@ -73,6 +73,7 @@ def off_limits(
     family = on or cpu.of_model(image.model)
     return OffLimits(
         space=family.kernel_space,
+        remaps=family.remaps,
         untranslated_sections=personality.untranslated_sections,
         vectors=family.vectors(personality, image),
         discarded=tuple((window.start, window.end) for window in personality.discarded(image)),

@@ -20,7 +20,6 @@ from kgdbpatch.patch.site import Site
 __all__ = ["displace", "immovable", "plain"]
 
 _ALWAYS, _NO_COUNT = 0x14, 0x04  # bits of BO: taken always; CTR left alone (PEM, table 8-4)
-_MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
 _TAKEN = 12  # the register taken where none is free
 
 
@@ -30,9 +29,9 @@ def plain(instruction: Instruction) -> bool:
     return not kind.transfers and kind not in (Kind.CALL, Kind.SYSCALL, Kind.TRAP)
 
 
-def immovable(instruction: Instruction) -> Refused | None:
-    """Return why an instruction has its effect at its own address only, or None."""
-    here = instruction.address
+def immovable(site: Site) -> Refused | None:
+    """Return why a site's instruction has its effect at its own address only, or None."""
+    instruction, here = site.instruction, site.address
     if instruction.kind is Kind.TRAP:
         return Refused(
             "trap",
@@ -40,8 +39,7 @@ def immovable(instruction: Instruction) -> Refused | None:
             "address it ran at",
             here,
         )
-    number = instruction.word >> 16 & 31 | instruction.word >> 6 & 0x3E0
-    if instruction.mnemonic == "mtspr" and number in _MAPPING_SPRS:
+    if site.remaps:
         return Refused(
             "mapping",
             f"'{instruction.text}' at 0x{here:08x} changes what memory is mapped, the patch's perhaps",
@@ -80,7 +78,7 @@ def displace(site: Site, at: int) -> list[int]:
     Raises `Refused`, by the rules ``trap``, ``mapping``, ``reach``, ``registers`` and ``stack``.
     """
     instruction = site.instruction
-    objection = immovable(instruction)
+    objection = immovable(site)
     if objection is not None and not site.force:
         raise objection
     word, opcode = instruction.word, instruction.word >> 26

@@ -187,7 +187,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
 
 def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
     """Yield what forbids this payload, or any, at a site."""
-    objection = immovable(site.instruction)
+    objection = immovable(site)
     if objection is not None:
         yield objection
     if payload.calls and site.untranslated:
@@ -245,17 +245,18 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
 def _tail(site: Site, at: int) -> list[int]:
     """Return what follows the payload: the moved instruction, or the older patch of the site.
 
-    An older patch that returns by LR is called, and comes back to the second word.
+    An older patch that returns by LR is called, and comes back to the second word. Where nothing is free by
+    which one out of a branch's reach would come back, there is no such patch (`_returned_by`).
     """
     if site.under is None:
         return displace(site, at)
-    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, frozenset())
+    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
     moved = at if site.under_moved is None else site.under_moved
-    if on is None or back is None or jump(at, moved, frozenset()) is None:
+    if on is None or jump(at, moved, frozenset()) is None or (back is None and site.under & 1):
         raise Refused(
             "reach", f"the older patch of 0x{site.address:08x} is out of reach of a new one", site.address
         )
-    return [on[0] | site.under & 1, *back]
+    return [on[0] | site.under & 1, *(back or [])]
 
 
 def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] | None:

@@ -40,9 +40,10 @@ class Site:
     over, ``under_at`` where it leads, ``under_moved`` where the instruction that it displaced stands: the
     new one leads there when the other is taken out. ``trappable`` tells whether SRR0 and SRR1 hold nothing
     that is still to be read, so that a trap may be taken. ``untranslated``: the CPU comes here with address
-    translation off, and r1 is anybody's. ``force`` lifts the rules of `FORCEABLE`; ``forced`` are those
-    that would have forbidden the site. ``once``, not 0, is the size of the kernel's stacks, bytes: who is
-    inside the payload passes the site without it.
+    translation off, and r1 is anybody's. ``remaps``: the instruction changes what memory is mapped.
+    ``force`` lifts the rules of `FORCEABLE`; ``forced`` are those that would have forbidden the site.
+    ``once``, not 0, is the size of the kernel's stacks, bytes: who is inside the payload passes the site
+    without it.
     """
 
     instruction: Instruction
@@ -56,6 +57,7 @@ class Site:
     under_moved: int | None = None
     trappable: bool = True
     untranslated: bool = False
+    remaps: bool = False
     force: bool = False
     forced: tuple[str, ...] = ()
     once: int = 0

@@ -30,7 +30,7 @@ from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
 from kgdbpatch.patch.reentry import DirectCalls
-from kgdbpatch.patch.rewritten import Rewritten
+from kgdbpatch.patch.rewritten import FTRACE, Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 from kgdbpatch.results import LiveRegisters
 
@@ -64,11 +64,13 @@ class OffLimits:
     """What the guest's personality and its CPU's family know of places that must not be patched.
 
     ``vectors`` are addresses at which the CPU enters untranslated, ``space`` is what its MSR says elsewhere;
+    ``remaps`` tells of an instruction whether it changes what memory is mapped;
     ``discarded`` are address ranges given up after boot; ``fault_sites`` are looked up by their address when
     they fault; ``rewritten`` are words that the kernel itself rewrites.
     """
 
     space: KernelSpace
+    remaps: Callable[[Instruction], bool]
     untranslated_sections: frozenset[str]
     vectors: tuple[int, ...]
     discarded: tuple[tuple[int, int], ...]
@@ -224,6 +226,8 @@ class SiteChecker:
         section = self._image.section_at(address)
         if function is None or section is None or not section.executable:
             what = f"section {section.name}" if section else "no section of the kernel"
+            if section and not any(address in segment for segment in self._image.segments):
+                what += ", which is not loaded"
             raise Refused("data", f"0x{address:08x} ({place(address)}) is not in a function: {what}", address)
         if self._discarded(address):
             raise Refused(
@@ -248,6 +252,25 @@ class SiteChecker:
             raise refused
         live, free = (tuple(names(mask)) for mask in (self._live(address), self._free(address)))
         return LiveRegisters(address, instruction.written_for(self._image.model), live, free)
+
+    def entry(self, address: int) -> int:
+        """Return where a patch for a function's first instruction stands, another address as it is.
+
+        That is behind the words at which the kernel traces the function (nops, or a call of its tracer),
+        where control comes there from these alone: once a call, with all registers as the caller left them
+        but r0.
+        """
+        function = self._image.function_at(address)
+        behind = address
+        while self._traced(behind) and function is not None and behind < function.end:
+            behind += 4
+        if function is None or address != function.address or behind in (address, function.end):
+            return address
+        return address if self._index.entered_beside(behind) else behind
+
+    def _traced(self, address: int) -> bool:
+        own = self._off_limits.rewritten.get(address)
+        return own is not None and own.kind == FTRACE
 
     def site(self, address: int, *, force: bool = False) -> Site:
         """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it.
@@ -277,6 +300,7 @@ class SiteChecker:
             returning=address in hazards.returning,
             trappable=address not in hazards.returning and not hazards.entered,
             untranslated=untranslated,
+            remaps=self._off_limits.remaps(instruction),
             force=force,
             forced=tuple(forced),
         )

@@ -19,7 +19,7 @@ HOMES = 0x2000  # entries (site, body) of the hash table by bits 2 to 14 of the 
 
 TWI = 3  # the primary opcode of our traps
 _ALWAYS = 31
-HOOK_SIZE = 140  # bytes that a family's hook takes at most, with what it keeps there
+HOOK_SIZE = 140  # bytes that a hook takes in real mode, with what it keeps there
 
 
 def trap_word(number: int) -> int:
@@ -39,8 +39,9 @@ def is_trap(splice: int) -> bool:
 class Hook:
     """Where the hook is: the vector's and the code's kernel virtual addresses, the vector's own word.
 
-    ``shift`` is what physical addresses are less than virtual ones, ``table`` the physical address of
-    the hash table, a multiple of 64 KiB.
+    ``shift`` is what physical addresses are less than virtual ones, ``table`` the hash table's address, a
+    multiple of 64 KiB, as the hook's loads have it. ``scratch`` is the SPR that a hook keeps its first
+    register in, 0 for one that runs in real mode and needs none. It takes ``size`` bytes.
     """
 
     vector: int
@@ -48,6 +49,8 @@ class Hook:
     at: int
     shift: int
     table: int
+    scratch: int = 0
+    size: int = HOOK_SIZE
 
     @property
     def splice(self) -> int:
@@ -57,7 +60,17 @@ class Hook:
     @property
     def span(self) -> range:
         """The virtual addresses of the words that the hook takes: its code, and what it keeps behind that."""
-        return range(self.at, self.at + HOOK_SIZE, 4)
+        return range(self.at, self.at + self.size, 4)
+
+    @property
+    def translated(self) -> bool:
+        """Whether it runs translated, not in real mode."""
+        return bool(self.scratch)
+
+    def inside(self, pc: int) -> bool:
+        """Tell whether a CPU in the mode that exceptions enter has begun with the hook, by its pc."""
+        address = pc if self.translated else pc + self.shift
+        return address == self.vector or self.at <= address < self.at + self.size
 
     def originals(self) -> dict[int, int]:
         """Return virtual address ─► the kernel's own word, for every word that the hook changes."""

@@ -36,6 +36,7 @@ WATCHED = 1.0  # seconds in which a guest that runs is seen to do something
 _PATIENCE = 1  # seconds that GDB waits for an answer; it asks three times
 _HEAD = 8 << 20  # bytes of RAM in which a kernel leaves something
 _SAMPLES, _SAMPLE = 32, 256  # places of it that are compared, and bytes of each
+_SYSTEM = 'AS "memory"'  # the CPUs' address space; devices see RAM through windows of their own
 _RAM = re.compile(
     r"^ +([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): (\S+)(?: @([0-9a-f]+))?", re.MULTILINE
 )
@@ -170,7 +171,9 @@ def _said(session: Session, command: str) -> str:
 def _memory(session: Session) -> tuple[int, int]:
     """Return the size of the RAM from physical address 0 on, and where QEMU's process has it."""
     size, name = 0, ""
-    for start, last, region, offset in _RAM.findall(_said(session, "info mtree -f")):
+    views = _said(session, "info mtree -f").split("\nFlatView ")
+    seen = next((view for view in views if _SYSTEM in view), "".join(views))
+    for start, last, region, offset in _RAM.findall(seen):
         if int(start, 16) == size == int(offset or "0", 16) and name in ("", region):
             size, name = int(last, 16) + 1, region
     if not size:

@@ -30,7 +30,7 @@ def _carry_out(order: str) -> str | None:
     try:
         answer = gdb.selected_inferior().connection.send_packet(order)
     except gdb.error:
-        if order != _RUN or gdb.selected_inferior().connection is None:
+        if not order.startswith(_RUN) or gdb.selected_inferior().connection is None:
             raise
         return _NO_STOP
     return None if answer is None else answer.decode("latin-1")

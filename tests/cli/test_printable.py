@@ -90,7 +90,7 @@ def test_no_command_prints_it(cli: Cli, kernel: Path, command: list[str]) -> Non
 def test_it_is_shown_escaped(cli: Cli, kernel: Path) -> None:
     for command in ("functions", "callgraph"):
         assert SHOWN in cli(command, kernel).out
-    assert f" {SHOWN}+0x4: " in cli("live", kernel, f"{NAME}+0x4").out
+    assert f" {SHOWN}+0x4: " in cli("live", kernel, "0xc0001004").out
     names = [json.loads(line)["name"] for line in cli("functions", kernel, "--json").out.splitlines()]
     assert names[0] == NAME
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from kgdbpatch.component.layout import BlockEntries, Op
 from kgdbpatch.component.uninstall import Before
 from kgdbpatch.cpu.booke import E500
-from kgdbpatch.cpu.booke.msr import CE, DS, EE, IS, ME, PR
+from kgdbpatch.cpu.booke.msr import CE, DS, IS
 from kgdbpatch.cpu.booke.state import STATE
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, Entry, entries, largest, pieces
+from kgdbpatch.cpu.msr import EE, ME, PR
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality import personality
 from kgdbpatch.personality.base import ArenaPlan, Window

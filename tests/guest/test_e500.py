@@ -51,6 +51,9 @@ begin:
     mtspr 63,3                  # IVPR
     li 3,0x800
     mtspr 410,3                 # IVOR10: the decrementer
+    lis 4,program@h
+    ori 4,4,program@l
+    mtspr 406,4                 # IVOR6: the program exception
     lis 3,1
     mtspr 54,3
     mtspr 22,3
@@ -81,6 +84,23 @@ tick:
     mfspr 3,272
     rfi
     .size tick,.-tick
+    .balign 16
+    .globl program
+    .type program,@function
+program:
+    mtspr 272,3
+    mtspr 273,4
+    lis 4,traps@ha
+    lwz 3,traps@l(4)
+    addi 3,3,1
+    stw 3,traps@l(4)
+    mfspr 3,26
+    addi 3,3,4
+    mtspr 26,3
+    mfspr 4,273
+    mfspr 3,272
+    rfi
+    .size program,.-program
     .globl unused
 unused: .space 64
     .bss
@@ -92,7 +112,7 @@ stack:
 """
 MAIN = """
 typedef unsigned u32;
-volatile u32 ticks, steps, seen;
+volatile u32 ticks, traps, steps, seen;
 static volatile unsigned char *const uart = (unsigned char *)0xe0004500;
 
 __attribute__((noinline)) void put(const char *text)
@@ -119,6 +139,7 @@ void main(void)
     put("own: ready\\n");
     for (u32 value = 0;; steps++) {
         value = step(value);
+        __asm__ volatile("trap");
         __asm__ volatile("" : : "r"(value));
         if (mixed(steps & 7, 4) > 4)
             put("own: wrong\\n");
@@ -131,6 +152,7 @@ SCRIPT = """
 SECTIONS {
     . = 0xc0000000;
     .text : AT(0) { *(.start) *(.text*) *(.rodata*) }
+    . = ALIGN(4096);
     .data : AT(ADDR(.data) - 0xc0000000) { *(.data*) *(.sdata*) }
     .bss : AT(ADDR(.bss) - 0xc0000000) { *(.bss*) *(.sbss*) }
 }
@@ -149,6 +171,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-O2",
         "-ffreestanding",
         "-fno-pic",
+        "-fno-asynchronous-unwind-tables",
         "-no-pie",
         "-G0",
     ]
@@ -238,13 +261,46 @@ def test_instructions_of_book_e_are_sites(own: Kernel) -> None:
 
 
 def test_what_is_not_there_yet_is_refused_by_name(own: Kernel) -> None:
-    with pytest.raises(Refused, match="the program exception of this kernel cannot be hooked"):
-        own.patch("step", count=True, via="trap")
     with pytest.raises(Refused, match="uses SPE"):
         own.patch("step", asm="evor r12,r12,r12")
     with pytest.raises(BadPatch, match="may not return or jump away"):
         own.patch("step", asm="rfci")
     assert own.verify().ok
+
+
+def test_a_trap_leads_to_the_patch_and_leaves_no_trace(own: Kernel) -> None:
+    """The kernel's own traps, one for each step, are its own all the time."""
+    with own.stopped():
+        text = own.qemu.ram.read(0, 0x2000)
+    first, second = (own.patch("step", count=True, via="trap") for _ in range(2))
+    assert [patch.entry for patch in (first, second)] == ["trap", "trap"]
+
+    def counts() -> tuple[int, ...]:
+        goes_on(own)
+        with own.stopped():
+            return first.hits or 0, second.hits or 0, word(own, "traps"), word(own, "steps")
+
+    before, after = counts(), counts()
+    *counted, steps = (new - old for new, old in zip(after, before, strict=True))
+    assert steps > 0
+    assert all(abs(one - steps) <= 1 for one in counted), (counted, steps)
+    assert own.verify().ok
+    second.remove()
+    goes_on(own)
+    first.remove()
+    goes_on(own)
+    own.remove_all()
+    assert own.qemu.ram.read(0, 0x2000) == text
+    assert own.verify().ok
+
+
+def test_every_register_arrives_as_it_was(own: Kernel) -> None:
+    with own.patch("step", asm="nop", via="trap") as patch, own.stopped() as session:
+        for _ in range(3):
+            before = session.run_to(own.image.lookup("step"), 30)
+            after = session.run_to(patch.body, 30)
+            before["pc"] = patch.body
+            assert after.raw == before.raw
 
 
 def test_memory_is_read_as_the_cpu_maps_it(own: Kernel) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kgdbpatch.component.layout import BlockEntries
-from kgdbpatch.cpu.ppc6xx.msr import EE
+from kgdbpatch.cpu.msr import EE
 from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import Kernel
 

@@ -18,13 +18,16 @@ from kgdbpatch.vm.ram import Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.component.uninstall import Before
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = [
     "check_blocks",
     "check_unmapped",
     "free_entries",
     "mapping",
+    "merged",
     "page_table",
+    "remaps",
     "tails_mapping",
     "translate",
     "unmapping",
@@ -76,6 +79,16 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
                 )
 
 
+def merged(states: Sequence[np.void]) -> np.void:
+    """Return the first CPU's state, with the entries that are valid on others where it has none."""
+    state = states[0].copy()
+    for other in states[1:]:
+        for number, page in enumerate(entries(state)):
+            if page is None:
+                state["tlb1"][number] = other["tlb1"][number]
+    return state
+
+
 def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[BlockEntries, ...]:
     """Return the first entry of TLB1 for each block of the arena: its code and its data are mapped together.
 
@@ -115,6 +128,14 @@ def mapping(arena: ArenaPlan, numbers: Sequence[BlockEntries]) -> list[Command]:
 def tails_mapping(arena: ArenaPlan) -> list[Command]:
     """Return nothing: the vectors of this family have no tails."""
     return []
+
+
+def remaps(instruction: Instruction) -> bool:
+    """Tell whether an instruction writes an entry of the TLB: over a wired one, for all that is known.
+
+    The component also executes the kernel's own `tlbwe` where it stands (window.py).
+    """
+    return instruction.mnemonic == "tlbwe"
 
 
 def page_table(session: Session) -> range:

@@ -18,9 +18,10 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.cpu.booke.msr import DS, IS, ME
+from kgdbpatch.cpu.booke.msr import DS, IS
 from kgdbpatch.cpu.booke.state import ENTRIES, STATE
 from kgdbpatch.cpu.booke.tlb import PAGE, Entry, entries, largest
+from kgdbpatch.cpu.msr import ME
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.vm.registers import GRegisters
 

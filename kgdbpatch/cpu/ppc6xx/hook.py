@@ -6,6 +6,7 @@ It keeps three registers and CR in words behind its code. Exceptions are off fro
 
 from __future__ import annotations
 
+from kgdbpatch.cpu.hook import onward
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
@@ -46,8 +47,8 @@ def _code(hook: Hook) -> list[int]:
         encode.rlwimi(pointer, key, 1, 16, 28),
     ]
     loop = len(words)
-    onward = _onward(hook, start + 4 * (loop + 6 + len(restore)))
-    hit = loop + 6 + len(restore) + len(onward)
+    on = onward(hook, start + 4 * (loop + 6 + len(restore)), hook.vector - hook.shift)
+    hit = loop + 6 + len(restore) + len(on)
     words += [
         encode.lwz(entry, 0, pointer),
         encode.cmplw(entry, key),
@@ -56,7 +57,7 @@ def _code(hook: Hook) -> list[int]:
         encode.cmpwi(entry, 0),
         encode.bc(4, 2, 4 * (loop + 5), 4 * loop),  # bne
         *restore,
-        *onward,
+        *on,
         encode.lwz(pointer, 4, pointer),
         encode.mtspr(_SRR0, pointer),
         *restore,
@@ -64,19 +65,3 @@ def _code(hook: Hook) -> list[int]:
     ]
     assert len(words) <= _CODE_WORDS
     return words + [_NOP] * (_CODE_WORDS - len(words))
-
-
-def _onward(hook: Hook, at: int) -> list[int]:
-    """Return what goes on in the kernel's own handler: its first instruction, and on behind it."""
-    from kgdbpatch.isa.decode import Kind, decode  # on use: a patch table is listed without it
-    from kgdbpatch.patch.displace import plain
-
-    vector = hook.vector - hook.shift
-    first = decode(hook.original, vector)
-    if plain(first):
-        return [hook.original, encode.b(at + 4, vector + 4)]
-    if first.kind is Kind.JUMP and first.target is not None:
-        return [encode.b(at, first.target)]
-    raise Refused(
-        "trap", f"'{first.text}', the first word of the exception vector, cannot be moved", hook.vector
-    )

@@ -41,6 +41,7 @@ _TRAMPOLINE_DATA = 28
 _RETURN_0 = 5  # which of the words that is
 _BRANCH = 18
 _BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
+_MFLR_R0 = 0x7C08_02A6
 _FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
 _PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
 _FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
@@ -201,9 +202,14 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
             continue
         what = Rewritten(FTRACE, image.symbolize(place))
         found[place] = what
-        if _word(image, place) == _NOP and _in_code(image, place + 4) and _word(image, place + 4) == _NOP:
-            found[place + 4] = what  # room for two: mflr r0 and a call
+        if _in_code(image, place + 4) and _room_for_two(_word(image, place), _word(image, place + 4)):
+            found[place + 4] = what
     return found
+
+
+def _room_for_two(first: int, second: int) -> bool:
+    """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has (one read from RAM)."""
+    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and second >> 26 == _BRANCH)
 
 
 def _patch_sites(image: Image) -> dict[int, Rewritten]:
