@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import numpy as np
 
 from kgdbpatch.analysis.arrays import Grouped
 from kgdbpatch.analysis.blocks import Blocks
+from kgdbpatch.analysis.memory import Memory
 from kgdbpatch.analysis.regset import RegSet, from_mask
 from kgdbpatch.analysis.symbolic import Expression, State, terms
 from kgdbpatch.isa.decode import Kind
@@ -32,24 +31,6 @@ _LR, _CTR = from_mask(mask("lr")), from_mask(mask("ctr"))
 _FIELDS = from_mask(mask(*(f"cr{n}" for n in range(8))))
 
 
-class _Memory:
-    """The contents of the image, by address."""
-
-    def __init__(self, data: Sequence[tuple[int, bytes]]) -> None:
-        self._parts = sorted((part for part in data if part[1]), key=lambda part: part[0])
-        self._starts = [address for address, _ in self._parts]
-
-    def words(self, address: int, count: int) -> tuple[int, ...] | None:
-        """Return words in the order of addresses; None where the image has none."""
-        part = bisect_right(self._starts, address) - 1
-        if part < 0:
-            return None
-        start, data = self._parts[part]
-        if address - start + 4 * count > len(data):
-            return None
-        return struct.unpack_from(f">{count}I", data, address - start)
-
-
 @dataclass(frozen=True)
 class Path:
     """A path to a block's end: the blocks run in order, and whether each but the last branched."""
@@ -63,7 +44,7 @@ class Resolver:
 
     def __init__(self, blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]]) -> None:
         self._blocks, self._program, self._defs = blocks, blocks.program, changes
-        self._memory = _Memory(data)
+        self._memory = Memory(data)
         self._numbers: dict[tuple[int, int], tuple[int | None, frozenset[int]]] = {}
         self._throughout: dict[tuple[int, int], int | None] = {}
         starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
+
+import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.image.model import Section, Segment, Symbol
 
@@ -45,14 +47,17 @@ def _as_loaded(section: Section, segments: Sequence[Segment]) -> Section:
     )
 
 
-def plainest_first(symbols: list[Symbol]) -> list[Symbol]:
-    """Return symbols by `plainness`; in two passes, as Linux has 50,000 of them."""
-
-    def rank(symbol: Symbol) -> int:
-        name = symbol[0]
-        return (len(name) - len(name.lstrip("_")) << 32 if name.startswith("_") else 0) | len(name)
-
-    return sorted(sorted(symbols, key=itemgetter(0)), key=rank)
+def plainest_first(names: list[str], rank: npt.NDArray[np.int64]) -> list[int]:
+    """Return the numbers of names by ``rank`` and `plainness`; by columns, as Linux has 50,000 of them."""
+    ordered = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+    length = np.fromiter(map(len, names), np.int64, len(names))
+    underscores = np.zeros(len(names), np.int64)
+    for number, name in enumerate(names):
+        if name.startswith("_"):
+            underscores[number] = len(name) - len(name.lstrip("_"))
+    keys = (length[ordered], underscores[ordered], rank[ordered])
+    found: list[int] = ordered[np.lexsort(keys)].tolist()
+    return found
 
 
 def plainness(name: str) -> tuple[int, int, str]:

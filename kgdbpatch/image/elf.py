@@ -122,21 +122,26 @@ def _symbols(
 ) -> tuple[Symbol, ...]:
     """Return the symbols of the file's table, in the order of `Contents`."""
     entries, places, names = _symbol_table(path, data, headers)
-    kinds, bindings = entries["info"] & 15, entries["info"] >> 4
+    kinds, exported = entries["info"] & 15, entries["info"] >> 4 != _STB_LOCAL
     wanted = (places != _SHN_UNDEF) & ~np.isin(kinds, (_STT_SECTION, _STT_FILE)) & (entries["name"] > 0)
-    ranked: tuple[list[Symbol], ...] = tuple([] for _ in range(5))
-    kinds_in = [section and (section.name, _kinds(section)) for section in sections]
-    columns = (entries["name"], entries["value"], entries["size"], places, kinds, bindings != _STB_LOCAL)
-    for at, address, size, index, kind, exported in zip(*(c[wanted].tolist() for c in columns), strict=True):
-        name = names[at : names.find(b"\0", at)].decode("utf-8", "replace")
-        if not name:
-            continue
-        if index == _ABSOLUTE:
-            ranked[4].append(Symbol(name, address, size, "", "absolute", exported))
-        elif 0 < index < len(sections) and (found := kinds_in[index]):
-            rank = 2 * (kind not in _FUNCTIONS) + (not exported)
-            ranked[rank].append(Symbol(name, address, size, found[0], found[1][kind], exported))
-    return tuple(symbol for part in ranked for symbol in plainest_first(part))
+    loaded = [number for number, section in enumerate(sections) if section is not None]
+    (rows,) = np.nonzero(wanted & np.isin(places, [_ABSOLUTE, *loaded]))
+    starts = entries["name"][rows].tolist()
+    texts = [names[at : names.find(b"\0", at)].decode("utf-8", "replace") for at in starts]
+    typed = np.isin(kinds[rows], [*_FUNCTIONS])
+    rank = np.where(places[rows] == _ABSOLUTE, 4, 2 * ~typed + ~exported[rows])
+    order = [at for at in plainest_first(texts, rank) if texts[at]]
+    rows = rows[order]
+    kinds_in = {_ABSOLUTE: ("", ["absolute"] * 16)}
+    kinds_in |= {at: (section.name, _kinds(section)) for at, section in enumerate(sections) if section}
+    columns = (entries["value"], entries["size"], places, kinds, exported)
+    found = zip((texts[at] for at in order), *(column[rows].tolist() for column in columns), strict=True)
+    return tuple(
+        [
+            Symbol(name, address, size, kinds_in[index][0], kinds_in[index][1][kind], public)
+            for name, address, size, index, kind, public in found
+        ]
+    )
 
 
 def _symbol_table(
