@@ -145,7 +145,7 @@ class ComponentClient:
     def _states(self, stop: Stop, arena: ArenaPlan) -> list[np.void]:
         """Return every CPU's state; the one that is lent comes last, as it is in the arena then."""
         found, order = [], [Command(Op.STATE, arena.physical + layout.STATE_OFFSET)]
-        for _ in stop.each():
+        for _ in stop.every_cpu():
             stop.ready()
             stop.call(order)
             found.append(self.state(arena))

@@ -53,7 +53,7 @@ class Stop:
         cpu.leave_exception(session)
         return cls(session, arena, cpu)
 
-    def each(self) -> Iterator[int]:
+    def every_cpu(self) -> Iterator[int]:
         """Mean one CPU after the other, and yield its number; the one that was meant before comes last."""
         others = [number for number in range(self._session.cpus) if number != self._home]
         for number in (*others, self._home):
@@ -66,7 +66,7 @@ class Stop:
 
     def elsewhere(self, commands: Sequence[Command]) -> None:
         """Have the stub obey on all other CPUs: what each of them has for itself is changed on each."""
-        for number in self.each():
+        for number in self.every_cpu():
             if number != self._home:
                 self.ready()
                 self.obey(commands)
@@ -81,12 +81,12 @@ class Stop:
 
     def check_cpu(self) -> None:
         """Raise `Refused` (rule ``mapping``) for a CPU that the component's code is not for."""
-        for _ in self.each():
+        for _ in self.every_cpu():
             self._cpu.check(self._session)
 
     def check_hook(self, hook: Hook) -> None:
         """Raise `Refused` (rule ``trap``) where the CPU's program exception is not what ``hook`` is for."""
-        for _ in self.each():
+        for _ in self.every_cpu():
             self._cpu.check_hook(self._session, hook)
 
     def registers(self) -> GRegisters:
@@ -95,7 +95,7 @@ class Stop:
 
     def registers_of_all(self) -> list[GRegisters]:
         """Return every CPU's general registers."""
-        return [self.registers() for _ in self.each()]
+        return [self.registers() for _ in self.every_cpu()]
 
     def program_counters(self, tails: Window | None) -> list[int]:
         """Return every CPU's registers that can hold where code goes on: srr0, its like, general ones.
@@ -105,7 +105,7 @@ class Stop:
         """
         kept = [name for name in _INTERRUPTED if name in self._session.layout.places]
         found = [value for registers in self.registers_of_all() for value in registers.as_dict().values()]
-        found += [self._session.register(name) for _ in self.each() for name in kept]
+        found += [self._session.register(name) for _ in self.every_cpu() for name in kept]
         if tails is not None:
             found += [tails.start + pc for pc in found if pc < tails.end - tails.start]
         return found
@@ -113,7 +113,7 @@ class Stop:
     def trapped(self, hook: Hook) -> list[int]:
         """Return the sites whose traps the CPUs are about to look up."""
         found = []
-        for _ in self.each():
+        for _ in self.every_cpu():
             registers = self.registers()
             if hook.inside(registers["pc"]) and self._cpu.translated(registers["msr"]) == hook.translated:
                 found.append(self._session.register("srr0"))
