@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.kernel.attaching import attach, detach
 from kgdbpatch.kernel.guest_doctor import examine
 
 from .by_hand import ByHand, started
+from .junk import junk
 from .work import beat, empty, hits
 
 pytestmark = [pytest.mark.soak, pytest.mark.linux, pytest.mark.timeout(1800)]
@@ -94,6 +98,35 @@ def test_patches_come_and_go_under_load(kernel: Kernel, profile: str) -> None:
         kernel.remove_all()
     beat(kernel, 2)
     empty(kernel)
+
+
+@every
+def test_free_registers_are_free(kernel: Kernel, profile: str) -> None:
+    """Junk in all of them, at 2,000 places of functions that the workload runs."""
+    kernel.patch_all(functions(kernel, 8000), count=True)
+    beat(kernel, 3)
+    ran = [kernel[patch.site] for patch in kernel.patches if patch.hits]
+    empty(kernel)
+    chosen = random.Random(7)
+    every_site = [one.address + 4 * word for one in ran for word in range(one.size // 4)]
+    chosen.shuffle(every_site)
+    payloads = {}
+    for site in every_site:
+        with suppress(Refused):
+            payload = junk(kernel.live(site).free, kernel.image.abi)
+            if payload:
+                payloads[site] = payload
+        if len(payloads) == 2000:
+            break
+    batch = kernel.patch_each(payloads)
+    beat(kernel, 5)
+    reached = sum(1 for patch in kernel.patches if patch.hits)
+    print(f"{len(batch.patches)} sites of {len(ran)} functions, {reached} of them reached")
+    assert len(batch.patches) > 1800
+    assert reached > 300
+    assert kernel.verify().ok
+    empty(kernel)
+    beat(kernel, 2)
 
 
 @pytest.fixture(params=["linux-e500", "linux-e500-smp"])
