@@ -199,9 +199,8 @@ def program(place: Path) -> Path:
 
 def booted(name: str, kernel: Path, cpus: int) -> Recipe:
     """Return the recipe that boots it."""
-    memory = {"memory": 128, "announced": 96}
     options = BootOptions(
-        machine="ppce500", kernel=kernel, ready="own: ready", timeout=60, smp=cpus, **memory
+        machine="ppce500", kernel=kernel, memory=128, announced=96, ready="own: ready", timeout=60, smp=cpus
     )
     return ordered(name, options)
 

@@ -11,6 +11,7 @@ from kgdbpatch.component.kernel_calls import Gate, KernelCalls
 from kgdbpatch.cpu.booke import E500
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.personality.base import Window
+from kgdbpatch.vm.qmp import qmp
 
 from .own_e500 import booted, goes_on, program, word
 
@@ -42,9 +43,12 @@ def emptied(kernel: Kernel) -> None:
 
 def wired(kernel: Kernel) -> list[str]:
     """Return what QEMU says that TLB1 holds, of every CPU."""
-    arguments = [{"command-line": "info tlb", "cpu-index": number} for number in CPUS]
-    told = [str(kernel.qemu.qmp("human-monitor-command", **one)) for one in arguments]
-    return [one[one.index("TLB1") :] for one in told]
+    found = []
+    for number in CPUS:
+        arguments = {"command-line": "info tlb", "cpu-index": number}
+        told = qmp(kernel.qemu.directory / "qmp.sock", "human-monitor-command", arguments, 30)
+        found.append(str(told).partition("TLB1")[2])
+    return found
 
 
 def test_every_cpu_is_mapped(both: Kernel) -> None:
