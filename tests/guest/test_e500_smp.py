@@ -9,7 +9,7 @@ import pytest
 
 from kgdbpatch.component.kernel_calls import Gate, KernelCalls
 from kgdbpatch.cpu.booke import E500
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.personality.base import Window
 from kgdbpatch.vm.qmp import qmp
 
@@ -51,6 +51,27 @@ def wired(kernel: Kernel) -> list[str]:
     return found
 
 
+def test_one_cpu_is_meant_and_moved_at_a_time(both: Kernel) -> None:
+    with both.stopped() as session:
+        assert (session.cpus, session.cpu) == (2, 0)
+        places = []
+        for number in CPUS:
+            session.select(number)
+            assert session.register("pir") == number
+            assert session.register("tlb1cfg") & 0xFFF == 16
+            assert session.register("r1") < both.image.lookup("stack") - 0x1000 * number
+            places.append(session.read_all())
+        session.step(3)
+        assert session.read_all() != places[1]
+        session.select(0)
+        assert session.read_all() == places[0]
+        registers = session.run_to(both.image.lookup("step"), 30)
+        assert registers["r1"] < both.image.lookup("stack") - 0x1000 * session.cpu
+        session.select(1 - session.cpu)
+        assert session.read_all() != registers.raw
+    goes_on(both, 2)
+
+
 def test_every_cpu_is_mapped(both: Kernel) -> None:
     first, second = wired(both)
     arena = both.header.arena
@@ -88,6 +109,28 @@ def test_patches_come_and_go_while_both_are_inside(both: Kernel) -> None:
         both.remove_all()
     emptied(both)
     assert both.qemu.ram.read(0, 0x2000) == text
+    assert both.verify().ok
+    goes_on(both, 2)
+    assert "own: wrong" not in "".join(both.qemu.console.lines())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_rounds_of_counting_on_both(both: Kernel) -> None:
+    """Each patch counts exactly what both CPUs do, and is taken out with both inside."""
+    for number in range(500):
+        patch = both.patch("step", count=True, via=("auto", "trap")[number % 2])
+
+        def counts(hits: Patch = patch) -> tuple[int, int]:
+            with both.stopped():
+                return hits.hits or 0, sum(steps(both))
+
+        before = counts()
+        goes_on(both, 2)
+        hits, made = (new - old for new, old in zip(counts(), before, strict=True))
+        assert abs(hits - made) <= 2, number
+        both.remove(patch.id)
+    emptied(both)
     assert both.verify().ok
     goes_on(both, 2)
     assert "own: wrong" not in "".join(both.qemu.console.lines())
