@@ -244,6 +244,10 @@ class Personality(ABC):
     def parse_log(self, line: str) -> LogLine | None:
         """Parse one console line, or None when it is no syslog line."""
 
+    def parse_untimed(self, line: str) -> LogLine | None:
+        """Parse one console line of a guest none of whose lines is as `parse_log` wants it; or None."""
+        return None
+
     def log_seconds(self, time: str) -> float | None:
         """Return a line's time in seconds, to compare with others of the same boot; None if it is no time."""
         try:
