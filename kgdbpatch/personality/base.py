@@ -91,7 +91,7 @@ def below_sleepers(threads: Iterable[Thread], sp: int | None) -> list[Window]:
 class ArenaPlan:
     """Where hidden RAM lies and where patched code shall see it.
 
-    ``physical`` and ``size`` in bytes; ``virtual`` is a multiple of ``size`` (one BAT block). ``springboards``
+    ``physical`` and ``size`` in bytes; ``virtual`` is a multiple of ``size`` (a BAT block). ``springboards``
     is a page-aligned virtual window within reach of ``ba`` that the kernel leaves unmapped, or None where the
     arena itself is. ``near`` is a window within reach of ``ba`` through which the arena's last bytes are seen
     a second time, and ``tails`` one through which the exception vectors are, from physical address 0 on.
