@@ -84,10 +84,7 @@ class _Progress:
 
 @contextmanager
 def progress(what: str) -> Iterator[_Progress]:
-    """Show ``what`` is being done, or what the yielded callable is told, if it takes over a second.
-
-    Nothing may be printed meanwhile.
-    """
+    """Show what is done, or told to what is yielded, if it takes over a second; print nothing meanwhile."""
     shown = _Progress(what)
     try:
         yield shown

@@ -1,7 +1,6 @@
-"""Turn operand fields of instruction words into register masks, one word or an array at a time.
+"""Turn operand fields of words, or arrays of words, into register masks.
 
-A mask has more bits than a ``uint64``: a field of an array gives that half of it in which its registers
-are, bits 0-63 (r and f registers) or bits 64 upwards.
+Of an array a field gives that half of the mask in which its registers are: bits 0-63 (r, f) or those upwards.
 """
 
 from __future__ import annotations
@@ -25,10 +24,7 @@ _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 
 @dataclass(frozen=True)
 class Field:
-    """One way in which a word names registers; ``bits`` are those of the word that say which.
-
-    ``registers`` gives their half of the mask, of an ``int`` as of an array of ``uint64``.
-    """
+    """One way in which a word names registers; ``bits`` say which; ``registers`` gives half of the mask."""
 
     half: int
     bits: int

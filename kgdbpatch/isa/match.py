@@ -1,8 +1,4 @@
-"""Find the table row of instruction words: one at a time, or whole arrays at array speed.
-
-Words are looked up by primary opcode and bits 21-31; rows that share such a key are tried in
-table order, the exact rows before the foreign ones.
-"""
+"""Find table rows of words, one or an array at a time: by primary opcode and bits 21-31, exact rows first."""
 
 from __future__ import annotations
 
@@ -34,10 +30,7 @@ class _Dispatch(NamedTuple):
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[Row, ...]:
-    """Return every row: the exact ones, the foreign, AltiVec's, the e500's.
-
-    A form is an index into it, 0 is unknown.
-    """
+    """Return every row: exact ones, foreign, AltiVec's, the e500's; a form is an index into it, 0 unknown."""
     return TABLE + foreign_rows() + altivec.ROWS + e500.ROWS
 
 

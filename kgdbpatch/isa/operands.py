@@ -1,8 +1,4 @@
-"""Write the operands of instruction words as GNU objdump does.
-
-A syntax is what objdump prints with letters for operands: ``D,i(Z)`` gives ``r3,8(r1)``.
-A number behind a letter scales it (``U8``).
-"""
+"""Write operands as GNU objdump does: ``D,i(Z)`` gives ``r3,8(r1)``; a number behind a letter scales it."""
 
 from __future__ import annotations
 

@@ -55,10 +55,9 @@ Planned = list[tuple[int, Plan]]  # table slot and plan
 class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
-    ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
-    vector tails; ``via`` and ``force`` are as of `PatchRequest`; ``stack`` is the size of the kernel's
-    stacks, bytes; ``target`` is the CPU that C is compiled for. Sites are judged within ``reading()``, in
-    which the kernel's words may be taken to be those of one moment.
+    ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in vector tails;
+    ``stack`` the size of the kernel's stacks, bytes; ``target`` the CPU that C is compiled for. Within
+    ``reading()`` the kernel's words are those of one moment.
     """
 
     def __init__(
@@ -143,10 +142,7 @@ class Planner:
         raise Refused("module", f"the payload uses {what}: it stays when that module is unloaded", address)
 
     def _origin(self, words: Callable[[int], list[int]]) -> int:
-        """Return where a payload in assembler can stand: in the arena or in its near window.
-
-        Raises `OutOfReach` where its branches get to their targets from neither.
-        """
+        """Return where assembler can stand: in the arena, else near; or raise `OutOfReach`."""
         place = self._allocator.peek()
         try:
             words(place.body)
@@ -221,8 +217,7 @@ class Planner:
     def _once(self, site: Site, payload: Payload) -> tuple[Site, tuple[str, ...]]:
         """Return a site as ``payload`` is to be planned at it, and a warning where that comes back to it.
 
-        The payload is guarded unless the kernel's direct calls prove that it cannot come back: what it
-        calls may go anywhere through a pointer, or to another patch.
+        It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
         if not payload.calls:
             return site, ()
@@ -291,8 +286,8 @@ class Planner:
     def _branching(self, site: Site, payload: Payload, place: Place) -> Plan:
         """Plan within reach where the guest has a window for that, or through a springboard.
 
-        A springboard costs a hit four instructions: little for a payload that calls the kernel,
-        which leaves the window to others as long as there are springboards.
+        That costs a hit four instructions: little for a payload that calls, which leaves the window to
+        others.
         """
         near = self._allocator.near(place)
         if near is None:
@@ -306,10 +301,9 @@ class Planner:
             return plan(site, payload, second)
 
     def plan_site(self, address: int, payload: Payload) -> tuple[int, Plan]:
-        """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory.
+        """Return a table slot and the plan of ``payload`` at ``address``, or behind its tracing.
 
-        For a function's first instruction that may be behind what its kernel traces it by. Raises `Refused`
-        naming the nearest site that would do.
+        Raises `Refused` naming the nearest site that would do.
         """
         with self._reading():
             address = self._entry(address)
@@ -344,10 +338,9 @@ class Planner:
     def plan_sites(
         self, wanted: Iterable[tuple[int, Payload]], progress: Callable[[str], None] = lambda _: None
     ) -> tuple[Planned, list[Refused]]:
-        """Plan each (address, payload), as `plan_site`; return the plans, and the refusals of the others.
+        """Plan each (address, payload), as `plan_site`; return plans, and the others' refusals.
 
-        ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
-        arena has no room for all, `Misuse` when an address is given twice.
+        Raises `Refused` (rule ``memory``) when not all have room, `Misuse` when an address is given twice.
         """
         chosen, said = list(wanted), time.monotonic()
         planned, refusals, seen = [], [], set[int]()

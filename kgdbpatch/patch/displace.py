@@ -1,12 +1,8 @@
 """Move an instruction into a patch body with its effect unchanged (paper 3.2.4, 3.3.1).
 
-The paper refuses every PC-relative instruction. Here a branch is rewritten to reach its old
-target from its new place, and a displaced call leaves the original return address in LR, so
-that back-traces stay true. What cannot be moved is refused with the reason.
-
-``sc`` and ``rfi`` are moved as they are: a system call returns into the body and goes on behind
-the site; its handler sees the body's address in SRR0. Traps are not: kernels look the address
-of a taken one up in tables (BUG and WARN of Linux).
+A branch is rewritten to reach its old target, a displaced call leaves the original return address in LR, so
+that back-traces stay true; the paper refuses both. ``sc`` returns into the body and goes on behind the site;
+its handler sees the body's address in SRR0. Traps are refused: kernels look up the address of one.
 """
 
 from __future__ import annotations
@@ -73,10 +69,7 @@ def _back(site: Site, at: int) -> list[int]:
 
 
 def displace(site: Site, at: int) -> list[int]:
-    """Return the words that do at address ``at`` what the site's instruction does, and what follows it.
-
-    Raises `Refused`, by the rules ``trap``, ``mapping``, ``reach``, ``registers`` and ``stack``.
-    """
+    """Return the words that do at ``at`` what the site's instruction does and what follows; or `Refused`."""
     instruction = site.instruction
     objection = immovable(site)
     if objection is not None and not site.force:

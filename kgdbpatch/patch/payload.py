@@ -22,12 +22,11 @@ _MOST_WORDS = 60_000  # instructions in line: the patch table counts a body's in
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What a user wants to run at a site.
+    """What a user wants to run at a site; it changes the registers of the mask ``clobbers``.
 
-    ``emit(at, blob)`` returns the inline words for address ``at`` (always as many). ``blob(at)``
-    returns code and data placed behind the body and the size of its constant part.
-    ``clobbers`` is a register mask. ``calls`` tells that it calls kernel code, so may sleep;
-    ``frame`` that it wants a stack frame of its own.
+    ``emit(at, blob)`` returns the inline words (always as many), ``blob(at)`` what is placed behind the body
+    and the size of its constant part. ``calls``: kernel code, so it may sleep; ``frame``: it wants a stack
+    frame.
     """
 
     emit: Callable[[int, int], list[int]]  # (address of the words, address of the blob)
@@ -75,10 +74,9 @@ def blob_payload(
     strays: bool = True,
     warnings: tuple[str, ...] = (),
 ) -> Payload:
-    """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry).
+    """Return a payload that calls linked code; ``link(at)`` returns (bytes, constant size, entry).
 
-    ``text`` are the code's instructions, where they are known: code that calls nothing of the
-    kernel cannot sleep, and has only what it changes itself kept.
+    Where its instructions (``text``) call nothing of the kernel, only what they change is kept.
     """
     clobbers, frame = _own_effects(text, abi) if text is not None else (None, True)
     return Payload(
@@ -126,9 +124,8 @@ def asm_payload(
 ) -> Payload:
     """Return a payload of user-written instructions; ``assemble(at)`` gives their words.
 
-    Its clobbers are derived from its own decode; ``stack`` is the size of a kernel stack, bytes, ``model``
-    the CPU's, as for `decode`. Raises `BadPatch` when it does not end at its end (returns, branches out),
-    leaves r1 changed or is too long, `Refused` when it takes too much stack or uses vector registers.
+    ``stack`` is the size of a kernel stack, bytes. Raises `BadPatch` when it does not run to its end, leaves
+    r1 changed or is too long, `Refused` when it takes too much stack or uses vector registers.
     """
     words = assemble(origin)
     if not words:

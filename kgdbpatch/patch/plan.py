@@ -1,8 +1,7 @@
 """Plan a patch: what to write where, of which exactly one word is the splice (paper 3.2.4, 3.3).
 
-A body is: saves, payload, restores, the displaced instruction, the way back. It is entered by
-the one word written over the site: a relative branch, an absolute one, or a branch to a
-springboard. Pure: addresses and words in, a `Plan` out.
+A body is: saves, payload, restores, the displaced instruction, the way back; a branch over the site enters
+it. Pure: addresses and words in, a `Plan` out.
 """
 
 from __future__ import annotations
@@ -42,10 +41,9 @@ _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
 class Place:
     """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter.
 
-    With a ``trap`` the site is entered by that word. ``real`` is where the springboard and the body
-    are with address translation off: the springboard at that address, the body at its usual one;
-    None where they are not to be had so. ``paged``: any access to body or counter may take an exception,
-    from which the kernel comes back.
+    With a ``trap`` the site is entered by that word. ``real`` is where the springboard is with translation
+    off (the body is at its usual address then). ``paged``: an access to body or counter may take an
+    exception.
     """
 
     body: int
@@ -118,10 +116,7 @@ def _springboard_code(words: tuple[int, ...]) -> bytes:
 
 
 def plan(site: Site, payload: Payload, place: Place) -> Plan:
-    """Plan ``payload`` at ``site`` with the body at ``place``.
-
-    Raises `Refused` by the rules of `displace`, `saves.save` and the springboard.
-    """
+    """Plan ``payload`` at ``site`` with the body at ``place``; or `Refused`, by many rules."""
     if place.paged and not site.trappable:
         raise Refused(
             "exception return",
@@ -262,8 +257,7 @@ def _tail(site: Site, at: int) -> list[int]:
 def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] | None:
     """Return the registers of a patch that counts behind the displaced instruction and returns by LR.
 
-    Where LR is free the splice can be a ``bl``; ``beqlr`` is then both the count's test and the
-    way back, one word less. None where that cannot be.
+    The splice is a ``bl`` then, ``beqlr`` both test and way back, one word less. None where that cannot be.
     """
     free = site.free_after
     if place.trap is not None:

@@ -78,10 +78,7 @@ _COUNTED = {"dnz": 16, "dz": 18, "dnzt": 8, "dnzf": 0, "dzt": 10, "dzf": 2, "t":
 
 
 def encoded(program: Program, statement: Statement, model: str = "") -> int | None:
-    """Return the word of ``.long``, a branch or an instruction of the table; None for any other mnemonic.
-
-    Raises `BadPatch` for operands that do not fit.
-    """
+    """Return the word of ``.long``, a branch or a table's instruction, else None; or raise `BadPatch`."""
     name, at = statement.mnemonic, statement.address
     where = f"{program.filename}:{statement.line}"
 

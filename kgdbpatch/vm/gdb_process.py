@@ -95,10 +95,9 @@ class Gdb:
     ) -> list[str | None]:
         """Have GDB's Python carry out a row of orders; return the answers, None for a packet that got none.
 
-        ``overdue`` are seconds, and what to do whenever so many have passed without the answers.
-        Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
-        (GDB is ended then), `CommandFailed` with GDB's words about the first order that fails; those
-        after it are not begun.
+        ``overdue``: what to do whenever so many seconds have passed. Raises `TargetLost` when GDB or its
+        target ends, `TargetTimeout` after ``deadline`` seconds (GDB is ended then), `CommandFailed` with
+        GDB's words about the first order that fails; those after it are not begun.
         """
         answers: list[str | None]
         if not self._serves:
@@ -110,10 +109,7 @@ class Gdb:
         return answers
 
     def command(self, *commands: str, deadline: float) -> list[Result]:
-        """Have GDB execute MI commands; return their results.
-
-        Errors as for `ask`, but that all commands are executed.
-        """
+        """Have GDB execute MI commands, all of them; return their results. Errors as for `ask`."""
         if self._serves:
             self._serves = False
             self._unsent += b"\n"
@@ -126,10 +122,7 @@ class Gdb:
         return results
 
     def run(self, seconds: int, deadline: float) -> Record:
-        """Let the target run until it stops; return GDB's record ``stopped``.
-
-        GDB itself stops it after so many ``seconds``, by SIGINT; it must say so before the ``deadline``.
-        """
+        """Let the target run until it stops, of itself or by GDB's SIGINT; return the record ``stopped``."""
         self._mi.told.clear()
         self.command(_console(f"python run({seconds})"), deadline=deadline)
         while True:
