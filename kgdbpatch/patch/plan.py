@@ -240,8 +240,7 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
 def _tail(site: Site, at: int) -> list[int]:
     """Return what follows the payload: the moved instruction, or the older patch of the site.
 
-    An older patch that returns by LR is called, and comes back to the second word. Where nothing is free by
-    which one out of a branch's reach would come back, there is no such patch (`_returned_by`).
+    One that returns by LR is called, and comes back to the second word; `_returned_by` says where it can.
     """
     if site.under is None:
         return displace(site, at)

@@ -31,11 +31,11 @@ def is_trap(splice: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The hook: virtual addresses of the vector and of its code, the vector's own word.
+    """The hook: virtual addresses of the vector and of its code, the vector's own word; ``size`` in bytes.
 
     ``shift`` is what physical addresses are less than virtual ones, ``table`` the hash table's address, a
-    multiple of 64 KiB, as the hook's loads have it. ``scratch`` is the SPR that a hook keeps its first
-    register in, 0 for one that runs in real mode and needs none. It takes ``size`` bytes.
+    multiple of 64 KiB, as the hook's loads have it; ``scratch`` the SPR for its first register, 0 in real
+    mode.
     """
 
     vector: int
