@@ -109,11 +109,6 @@ class Instruction:
         return found or f".long 0x{self.word:08x}"
 
 
-def _is_valid(row: Row, word: int) -> bool:
-    a, d = word >> 16 & 31, word >> 21 & 31
-    return not ((row.not_zero and a == 0) or (row.not_target and a == d))
-
-
 def _cancelled(row: Row, word: int) -> tuple[str, ...]:
     """Return the operands that are not read because both are the same register (xor r3,r3,r3)."""
     if row.cancels is None:
@@ -127,7 +122,9 @@ def _effects(word: int, model: str = "") -> tuple[int, int, int]:
     """Return form, defs and uses of a word; an invalid or unknown one reads all and writes nothing."""
     form = find_form(word, model)
     row = rows()[form]
-    if row.kind is Kind.UNKNOWN or row.kind is Kind.FOREIGN or not _is_valid(row, word):
+    a, d = word >> 16 & 31, word >> 21 & 31
+    invalid = (row.not_zero and a == 0) or (row.not_target and a == d)
+    if row.kind in (Kind.UNKNOWN, Kind.FOREIGN) or invalid:
         return form, 0, ALL
     defs, uses = row.defs, row.uses
     for name in row.def_fields:

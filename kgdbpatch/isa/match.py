@@ -80,10 +80,6 @@ def _dispatch() -> _Dispatch:
     )
 
 
-def _keys(words: Words) -> npt.NDArray[np.uint32]:
-    return words >> np.uint32(26) << np.uint32(_LOW_BITS) | words & np.uint32(_LOW)
-
-
 def find_forms(words: Words, model: str = "") -> Forms:
     """Return the form of each word on a model, 0 where none matches."""
     result = _find_forms(words)
@@ -100,7 +96,7 @@ def _find_forms(words: Words) -> Forms:
     result = np.zeros(len(words), dtype=np.int16)
     for start in range(0, len(words), 1 << 16):  # a chunk and its temporaries stay in the cache
         chunk = words[start : start + (1 << 16)]
-        keys = _keys(chunk)
+        keys = chunk >> np.uint32(26) << np.uint32(_LOW_BITS) | chunk & np.uint32(_LOW)
         forms = table.levels[0].take(keys)
         wrong = np.nonzero((chunk & table.masks.take(forms)) != table.matches.take(forms))[0]
         result[start : start + len(chunk)] = forms

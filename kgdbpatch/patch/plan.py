@@ -110,11 +110,6 @@ def _bytes(words: Sequence[int]) -> bytes:
     return b"".join(word.to_bytes(4, "big") for word in words)
 
 
-def _springboard_code(words: tuple[int, ...]) -> bytes:
-    """Return a springboard's code, in whole slots."""
-    return _bytes([*words, *[encode.nop()] * (-len(words) % _SLOT_WORDS)])
-
-
 def plan(site: Site, payload: Payload, place: Place) -> Plan:
     """Plan ``payload`` at ``site`` with the body at ``place``; or `Refused`, by many rules."""
     if place.paged and not site.trappable:
@@ -159,6 +154,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         code = code.ljust(blob_at - place.body, b"\0") + blob
     if guarded:
         code = code.ljust(area - place.body, b"\0") + bytes(AREA)
+    board, nop = entrance.words, encode.nop()
     return Plan(
         site=site.address,
         original=site.word,
@@ -169,7 +165,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         body_words=len(body.words),
         saved=tuple(dict.fromkeys((*entrance.saved, *body.saved))),
         springboard=entrance.springboard,
-        springboard_code=_springboard_code(entrance.words),
+        springboard_code=_bytes([*board, *[nop] * (-len(board) % _SLOT_WORDS)]),
         guard=body.guard,
         counted=payload.counted,
         tail=body.tail,

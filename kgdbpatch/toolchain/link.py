@@ -30,6 +30,8 @@ __all__ = ["Linked", "link"]
 
 _ALIGNMENT = 16
 _MARKS = ("__kgdbpatch_text_end", "__kgdbpatch_constant_end", "__kgdbpatch_end")
+# The routines of soft floating point: ``__adddf3``, ``__floatsidf``, …
+_FLOATING = re.compile(r"__[a-z]+([sdt]f[23]?|[sdt]f[sd]i|[sd]i[sdt]f|[sdt]f[sdt]f2)")
 _REACH_MARGIN = 1 << 20  # a payload larger than that is refused by the linker, not miscompiled
 
 
@@ -77,7 +79,7 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         try:
             found[name] = resolve(name)
         except (UnknownSymbol, Misuse) as error:
-            if _is_floating(name):
+            if _FLOATING.fullmatch(name):
                 raise BadPatch(
                     f"{about}: floating-point arithmetic ({name}), which is off in kernel code"
                 ) from error
@@ -113,11 +115,6 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
             output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
             raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
         return _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
-
-
-def _is_floating(name: str) -> bool:
-    """Tell the routines of soft floating point by their names: ``__adddf3``, ``__floatsidf``, …"""
-    return bool(re.fullmatch(r"__[a-z]+([sdt]f[23]?|[sdt]f[sd]i|[sd]i[sdt]f|[sdt]f[sdt]f2)", name))
 
 
 def _far(target: int, address: int, abi: ABI) -> bool:

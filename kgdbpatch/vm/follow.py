@@ -16,11 +16,11 @@ __all__ = ["Follower", "Owner"]
 
 
 class Owner(Protocol):
-    """Who writes: something that can end, and says how it did."""
+    """Who writes a file, or is debugged: something that can end, and says how it did."""
 
     @property
     def process(self) -> Process:
-        """The process that writes the file."""
+        """The process at the other end."""
 
     def lost(self) -> TargetLost:
         """Return the error that says how it ended."""

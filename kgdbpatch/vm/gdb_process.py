@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
+from kgdbpatch.vm.follow import Owner
 from kgdbpatch.vm.launch import find_tool
 from kgdbpatch.vm.mi import Dialogue, Record, Result, quoted
-from kgdbpatch.vm.process import Process
 
-__all__ = ["Gdb", "Target"]
+__all__ = ["Gdb"]
 
 _SETTINGS = (
     "confirm off",
@@ -41,21 +40,10 @@ def _console(command: str) -> str:
     return f"-interpreter-exec console {quoted(command)}"
 
 
-class Target(Protocol):
-    """What GDB is connected to: something that can end, and says how it did."""
-
-    @property
-    def process(self) -> Process:
-        """The process at the other end."""
-
-    def lost(self) -> TargetLost:
-        """Return the error that says how it ended."""
-
-
 class Gdb:
     """A running GDB with further ``settings``, in ``directory``; it has ``shared`` as the same descriptor."""
 
-    def __init__(self, target: Target, settings: Sequence[str], shared: int, directory: Path) -> None:
+    def __init__(self, target: Owner, settings: Sequence[str], shared: int, directory: Path) -> None:
         self._target = target
         self._closed = False
         self._unsent, self._unread = b"", b""

@@ -249,7 +249,9 @@ def ended() -> list[GuestRecord]:
     found = [found for found in _known() if not found.alive()]
     for dead in found:
         dead.process().settle()
-        _prune(dead.directory)
+        for pattern in _DROPPED:
+            for path in dead.directory.glob(pattern):
+                path.unlink(missing_ok=True)
     return found
 
 
@@ -264,13 +266,6 @@ def _known() -> list[GuestRecord]:
                 if _load(directory) is None:
                     clean(directory.name)
     return [known for known in found.values() if known is not None]
-
-
-def _prune(directory: Path) -> None:
-    """Remove what is large of what a dead guest left; its console, record and last words stay."""
-    for pattern in _DROPPED:
-        for path in directory.glob(pattern):
-            path.unlink(missing_ok=True)
 
 
 def record(name: str, *, dead: bool = False) -> GuestRecord:
