@@ -27,29 +27,25 @@ def plain(instruction: Instruction) -> bool:
 
 def immovable(site: Site) -> Refused | None:
     """Return why a site's instruction has its effect at its own address only, or None."""
-    instruction, here = site.instruction, site.address
+    instruction = site.instruction
     if instruction.kind is Kind.TRAP:
-        return Refused(
+        return site.refused(
             "trap",
-            f"'{instruction.mnemonic}' at 0x{here:08x} cannot be moved: the kernel looks a trap up by the "
+            f"'{instruction.mnemonic}' at {site.at} cannot be moved: the kernel looks a trap up by the "
             "address it ran at",
-            here,
         )
     if site.remaps:
-        return Refused(
-            "mapping",
-            f"'{instruction.text}' at 0x{here:08x} changes what memory is mapped, the patch's perhaps",
-            here,
+        return site.refused(
+            "mapping", f"'{instruction.text}' at {site.at} changes what memory is mapped, the patch's perhaps"
         )
     return None
 
 
 def _far(site: Site, what: str, to: int) -> Refused:
-    return Refused(
+    return site.refused(
         "reach",
-        f"{what} of the patch at 0x{site.address:08x} to 0x{to:08x} is out of branch reach, "
+        f"{what} of the patch at {site.at} to 0x{to:08x} is out of branch reach, "
         "and no registers are free to go there",
-        site.address,
     )
 
 
@@ -126,11 +122,10 @@ def _indirect(site: Site, at: int) -> list[int]:
     if word & 1:
         by_lr = word >> 1 & 0x3FF == 16
         if by_lr and ("ctr" not in site.free or not bo & _NO_COUNT):
-            raise Refused(
+            raise site.refused(
                 "registers",
-                f"'{site.instruction.text}' at 0x{site.address:08x} cannot be moved: it reads and writes LR, "
+                f"'{site.instruction.text}' at {site.at} cannot be moved: it reads and writes LR, "
                 "and CTR is not free to hold its target",
-                site.address,
             )
         words = [*_return_address(site, target_in_ctr=by_lr), encode.bcctr(bo, bi)]
     if bo & _ALWAYS == _ALWAYS:

@@ -113,11 +113,10 @@ def _bytes(words: Sequence[int]) -> bytes:
 def plan(site: Site, payload: Payload, place: Place) -> Plan:
     """Plan ``payload`` at ``site`` with the body at ``place``; or `Refused`, by many rules."""
     if place.paged and not site.trappable:
-        raise Refused(
+        raise site.refused(
             "exception return",
-            f"0x{site.address:08x} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
+            f"{site.at} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
             "tables map the patches' memory: to find a page takes an exception, which overwrites both",
-            site.address,
         )
     forced = [*site.forced]
     for refused in _objections(site, payload):
@@ -125,11 +124,10 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             raise refused
         forced.append(refused.rule)
     if payload.counted and "reservation" in forced:
-        raise Refused(
+        raise site.refused(
             "reservation",
-            f"a patch at 0x{site.address:08x} cannot count, forced or not: that takes the reservation "
+            f"a patch at {site.at} cannot count, forced or not: that takes the reservation "
             "which is held there each time, and the kernel would try for ever",
-            site.address,
         )
     registers = _returned_by(site, payload, place)
     entrance = _entrance(site, place, linked=registers is not None)
@@ -182,17 +180,14 @@ def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
     if objection is not None:
         yield objection
     if payload.calls and site.untranslated:
-        raise Refused(
-            "untranslated",
-            f"0x{site.address:08x} runs with address translation off: nothing can be called there",
-            site.address,
+        raise site.refused(
+            "untranslated", f"{site.at} runs with address translation off: nothing can be called there"
         )
     if payload.calls and site.returning:
-        yield Refused(
+        yield site.refused(
             "exception return",
-            f"0x{site.address:08x} lies between the setting of SRR0 or SRR1 and the rfi that needs them: "
+            f"{site.at} lies between the setting of SRR0 or SRR1 and the rfi that needs them: "
             "nothing that can fault or sleep may be called there",
-            site.address,
         )
 
 
@@ -243,9 +238,7 @@ def _tail(site: Site, at: int) -> list[int]:
     on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
     moved = at if site.under_moved is None else site.under_moved
     if on is None or jump(at, moved, frozenset()) is None or (back is None and site.under & 1):
-        raise Refused(
-            "reach", f"the older patch of 0x{site.address:08x} is out of reach of a new one", site.address
-        )
+        raise site.refused("reach", f"the older patch of {site.at} is out of reach of a new one")
     return [on[0] | site.under & 1, *(back or [])]
 
 
@@ -289,33 +282,27 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
     """Return how the body is entered; ``linked`` leaves the address behind the site in LR."""
     if place.trap is not None:
         if not site.trappable or site.untranslated:
-            raise Refused(
+            raise site.refused(
                 "exception return",
-                f"0x{site.address:08x} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
-                site.address,
+                f"{site.at} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
             )
         return _Entrance(place.trap)
     if site.untranslated and place.real is None:
-        raise Refused(
+        raise site.refused(
             "untranslated",
-            f"0x{site.address:08x} runs with address translation off: only a springboard in a vector's tail "
+            f"{site.at} runs with address translation off: only a springboard in a vector's tail "
             "leads to a patch from there (--via tails; not on every kernel)",
-            site.address,
         )
     link = int(linked)
     direct = jump(site.address, place.body, frozenset())
     if direct is not None:
         return _Entrance(direct[0] | link)
     if place.springboard is None:
-        raise Refused(
-            "springboard", f"no springboard is left within reach of 0x{site.address:08x}", site.address
-        )
+        raise site.refused("springboard", f"no springboard is left within reach of {site.at}")
     entered_at = place.real if site.untranslated and place.real is not None else place.springboard
     to_springboard = jump(site.address, entered_at, frozenset())
     if to_springboard is None:
-        raise Refused(
-            "reach", f"the springboards are out of branch reach of 0x{site.address:08x}", site.address
-        )
+        raise site.refused("reach", f"the springboards are out of branch reach of {site.at}")
     free = site.free - {"lr"} if linked else site.free
     board = springboard(place.springboard, place.body, site, free)
     return _Entrance(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.registers import names
 from kgdbpatch.patch.reach import free_gprs
@@ -53,11 +52,10 @@ def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
     saved = [name for name in changed if name not in site.free]
     floating = [name for name in saved if name[0] == "f"]
     if floating:
-        raise Refused(
+        raise site.refused(
             "floating point",
-            f"the payload changes {', '.join(floating)}, live at 0x{site.address:08x}; "
+            f"the payload changes {', '.join(floating)}, live at {site.at}; "
             "kernel code runs with floating point off",
-            site.address,
         )
     items = [name for name in saved if name[0] == "r"]
     fields = [int(name[2:]) for name in saved if name.startswith("cr")]

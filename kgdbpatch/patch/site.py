@@ -69,14 +69,20 @@ class Site:
         """The site's virtual address."""
         return self.instruction.address
 
+    @property
+    def at(self) -> str:
+        """The address as people read it."""
+        return f"0x{self.address:08x}"
+
+    def refused(self, rule: str, why: str) -> Refused:
+        """Return the error that says that a rule forbids a patch here."""
+        return Refused(rule, why, self.address)
+
     def spill(self, *registers: int) -> Spill:
         """Return a frame that keeps general-purpose registers; raise `Refused` where r1 is no stack."""
         if not self.stack:
-            raise Refused(
-                "stack",
-                f"at 0x{self.address:08x} too few registers are free, and r1 is not the kernel's stack there",
-                self.address,
-            )
+            told = f"at {self.at} too few registers are free, and r1 is not the kernel's stack there"
+            raise self.refused("stack", told)
         return Spill(self.abi, registers)
 
 

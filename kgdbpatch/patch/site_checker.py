@@ -307,41 +307,31 @@ class SiteChecker:
         place = partial(self._image.symbolize, address)  # told of few sites
         section = self._image.section_at(address)
         hazards = self._hazards(function)
+
+        def no(rule: str, why: str) -> Refused:
+            return Refused(rule, why, address)
+
         if self._runs_untranslated(function, address):
             way = " is reached from an exception vector and" if address in self._untranslated else ""
-            yield Refused("untranslated", f"{place()}{way} may run with address translation off", address)
+            yield no("untranslated", f"{place()}{way} may run with address translation off")
         elif section is not None and section.name in self._off_limits.untranslated_sections:
-            yield Refused(
-                "exception code",
-                f"{place()} is in {section.name}: code of which some runs with address translation off",
-                address,
-            )
+            what = f"is in {section.name}: code of which some runs with address translation off"
+            yield no("exception code", f"{place()} {what}")
         yield from self._data(instruction)
         own = self._off_limits.rewritten.get(address)
         if own is not None:
-            yield Refused("rewritten", f"{place()} is no place for a patch: {own.why}", address)
+            yield no("rewritten", f"{place()} is no place for a patch: {own.why}")
+        text = partial(instruction.written_for, self._image.model)
         if instruction.foreign:
-            text = instruction.written_for(self._image.model)
-            yield Refused("foreign", f"'{text}' at {place()} is an instruction of other CPUs only", address)
+            yield no("foreign", f"'{text()}' at {place()} is an instruction of other CPUs only")
         if address in hazards.window:
-            yield Refused(
-                "reservation",
-                f"{place()} lies between lwarx and stwcx.: a patch would lose the reservation",
-                address,
-            )
+            what = "lies between lwarx and stwcx.: a patch would lose the reservation"
+            yield no("reservation", f"{place()} {what}")
         if address in hazards.turning:
-            yield Refused(
-                "translation switch",
-                f"{place()} turns address translation off: what follows it must lie where it lies physically",
-                address,
-            )
+            what = "turns address translation off: what follows it must lie where it lies physically"
+            yield no("translation switch", f"{place()} {what}")
         if address in self._off_limits.fault_sites:
-            yield Refused(
-                "fault table",
-                f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place()} up "
-                "by their address",
-                address,
-            )
+            yield no("fault table", f"the kernel looks faults of '{text()}' at {place()} up by their address")
 
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""
