@@ -21,17 +21,8 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
-from kgdbpatch.patch.plan import (
-    Payload,
-    Place,
-    Plan,
-    Site,
-    asm_payload,
-    blob_payload,
-    call_payload,
-    count_payload,
-    plan,
-)
+from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
+from kgdbpatch.patch.plan import Place, Plan, Site, plan
 from kgdbpatch.patch.reentry import DirectCalls, Reached
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker

@@ -157,18 +157,13 @@ def asm_payload(
 def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int) -> None:
     """Raise `BadPatch` when an instruction of a payload, which stands in [start, end), may leave it."""
     where = f"payload instruction {index + 1} ({instruction.text})"
-    if instruction.vector:
-        raise Refused(
-            "vector",
-            f"{where} uses AltiVec: kernel code runs with MSR[VEC] off, and where it is on nobody keeps the "
-            "vector registers",
-        )
-    if instruction.spe:
-        raise Refused(
-            "vector",
-            f"{where} uses SPE: kernel code runs with MSR[SPE] off, and where it is on nobody keeps the "
-            "upper halves of the registers",
-        )
+    for used, unit, bit, lost in (
+        (instruction.vector, "AltiVec", "VEC", "vector registers"),
+        (instruction.spe, "SPE", "SPE", "upper halves of the registers"),
+    ):
+        if used:
+            told = f"kernel code runs with MSR[{bit}] off, and where it is on nobody keeps the {lost}"
+            raise Refused("vector", f"{where} uses {unit}: {told}")
     if not instruction.known:
         raise BadPatch(
             f"{where}: not a known instruction; every word of an assembler payload is run, a C payload "
@@ -176,17 +171,13 @@ def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int)
         )
     if instruction.foreign:
         raise BadPatch(f"{where}: no instruction of this CPU")
-    target = instruction.target
+    target, way = instruction.target, f"{where}: a payload must run to its end, it may not"
     early = "to end early, branch to a label behind its last instruction"
     if instruction.kind is Kind.INDIRECT:
-        raise BadPatch(
-            f"{where}: a payload must run to its end, it may not jump away; call with bctrl, and {early}"
-        )
+        raise BadPatch(f"{way} jump away; call with bctrl, and {early}")
     if instruction.kind is Kind.RETURN:
-        raise BadPatch(f"{where}: a payload must run to its end, it may not return; {early}")
+        raise BadPatch(f"{way} return; {early}")
     if instruction.kind in (Kind.RFI, Kind.SYSCALL):
-        raise BadPatch(f"{where}: a payload must run to its end, it may not return or jump away")
+        raise BadPatch(f"{way} return or jump away")
     if instruction.kind in (Kind.JUMP, Kind.BRANCH) and (target is None or not start <= target <= end):
-        raise BadPatch(
-            f"{where}: a payload must run to its end, it may not branch away; call with bl, and {early}"
-        )
+        raise BadPatch(f"{way} branch away; call with bl, and {early}")
