@@ -60,8 +60,7 @@ class UImage:
         found = zlib.crc32(data)
         if found != data_crc:
             raise BadImage(
-                path,
-                f"the U-Boot image's data are damaged: their CRC is {found:08x}, not {data_crc:08x}",
+                path, f"the U-Boot image's data are damaged: their CRC is {found:08x}, not {data_crc:08x}"
             )
         if architecture != _POWERPC:
             name = _ARCHITECTURES.get(architecture, f"architecture {architecture}")

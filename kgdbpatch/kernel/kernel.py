@@ -125,23 +125,13 @@ class Kernel(RunningGuest):
             target=self._cpu.target,
         )
 
-    def plan(
-        self,
-        site: str | int,
-        request: PatchRequest | None = None,
-        **asked: Unpack[Asked],
-    ) -> Plan:
+    def plan(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""
         request = request or PatchRequest(**asked)
         planner = self._planner(self.header, request)
         return planner.plan_site(self.resolve(site), planner.payload(request))[1]
 
-    def patch(
-        self,
-        site: str | int,
-        request: PatchRequest | None = None,
-        **asked: Unpack[Asked],
-    ) -> Patch:
+    def patch(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Patch:
         """Put code at a site of the running kernel: one stop, one splice word.
 
         What is asked for is a `PatchRequest`, or its fields by name. A function of ``c`` is called with

@@ -34,13 +34,7 @@ __all__ = ["OffLimits", "SiteChecker"]
 
 Words = npt.NDArray[np.uint32]
 Analysis = Callable[
-    [
-        Image,
-        Sequence[tuple[int, Words]],
-        Sequence[tuple[int, int]],
-        ImplicitEdges,
-        Mapping[int, int],
-    ],
+    [Image, Sequence[tuple[int, Words]], Sequence[tuple[int, int]], ImplicitEdges, Mapping[int, int]],
     LivenessIndex,
 ]
 

@@ -39,11 +39,7 @@ class CObject:
 
 
 def compile_c(
-    source: str | Path,
-    *,
-    entry: str | None = None,
-    include_dirs: Sequence[Path] = (),
-    target: str = TARGET,
+    source: str | Path, *, entry: str | None = None, include_dirs: Sequence[Path] = (), target: str = TARGET
 ) -> CObject:
     """Compile C, text or a file; raise `BadPatch` with the compiler's message or about the entry function.
 

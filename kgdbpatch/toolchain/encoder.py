@@ -13,14 +13,7 @@ from kgdbpatch.isa.models import syntax_of_model
 from kgdbpatch.isa.sprs import special_registers
 from kgdbpatch.isa.table import TABLE
 from kgdbpatch.isa.text import TRAPS, syntax
-from kgdbpatch.toolchain.statements import (
-    Program,
-    Statement,
-    checked,
-    displacement,
-    no_base_r0,
-    out_of_reach,
-)
+from kgdbpatch.toolchain.statements import Program, Statement, checked, displacement, no_base_r0, out_of_reach
 
 __all__ = ["encoded"]
 
