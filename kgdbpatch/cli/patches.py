@@ -163,9 +163,7 @@ def _show_applied(
         return
     what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
     tell(f"{what} at {_place(kernel.image, patch.site)}, body at {hexadecimal(patch.body)}")
-    through = (
-        f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
-    )
+    through = _ENTRIES[patch.entry] + (f" at {hexadecimal(patch.springboard)}" if patch.springboard else "")
     tell(f"{through}; saved: {' '.join(patch.saved) or 'nothing'}; {patch.body_words} words")
     if patch.forced:
         tell(f"forced, against: {', '.join(patch.forced)}")

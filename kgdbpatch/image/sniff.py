@@ -84,9 +84,8 @@ def _check_macho(path: object, data: bytes, magic: int) -> None:
     little = magic in {_MACHO_LITTLE, 0xCFFAEDFE}
     cpu, _, filetype, _, commands_size = struct.unpack_from("<5I" if little else ">5I", data, 4)
     if cpu != _CPU_POWERPC:
-        raise BadImage(
-            path, f"a Mach-O file for {_CPU_NAMES.get(cpu, f'CPU type {cpu}')}, not 32-bit PowerPC"
-        )
+        name = _CPU_NAMES.get(cpu, f"CPU type {cpu}")
+        raise BadImage(path, f"a Mach-O file for {name}, not 32-bit PowerPC")
     if magic in _MACHO64:
         raise BadImage(path, "a 64-bit Mach-O file; 32-bit is needed")
     if little:

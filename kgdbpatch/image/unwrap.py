@@ -36,8 +36,6 @@ _ELSEWHERE = {  # what Python cannot unpack: who can
 _TOOLS = dict(_ELSEWHERE.values())
 _STRIPPED = ".kernel:vmlinux.strip"
 _EXECINSTR, _NOBITS, _LOAD = 4, 8, 1
-
-
 _Test = Callable[[bytes], bool]
 
 

@@ -208,9 +208,7 @@ def cpus_inside(
         return {}
     table = arena.table()
     entered = set(table.raw["id"][table.entered()].tolist())
-    records = [
-        record for record in table.records() if record.state in (PatchState.ACTIVE, PatchState.RETIRED)
-    ]
+    records = [one for one in table.records() if one.state in (PatchState.ACTIVE, PatchState.RETIRED)]
     if not records:
         return {}
     eyes, spent = _Eyes(read, threads(), lr_offset, cpu), qemu.process.cpu_seconds()

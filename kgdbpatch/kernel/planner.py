@@ -86,8 +86,8 @@ class Planner:
 
     def payload(self, request: PatchRequest) -> Payload:
         """Return the payload that a user asks for."""
-        call = request.call
-        abi, lookup = self._image.abi, self._lookup
+        call, lookup = request.call, self._lookup
+        abi, model = self._image.abi, self._image.model
         if call is not None:
             target = self._lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
@@ -102,9 +102,7 @@ class Planner:
 
         @cache
         def words(address: int) -> list[int]:
-            code = assemble(
-                source, origin=address, symbols=lookup, filename=filename, model=self._image.model
-            )
+            code = assemble(source, origin=address, symbols=lookup, filename=filename, model=model)
             return [int(word) for word in np.frombuffer(code, ">u4")]
 
         origin = self._origin(words)
@@ -116,9 +114,7 @@ class Planner:
             except OutOfReach as error:
                 raise Refused("reach", str(error)) from error
 
-        return asm_payload(
-            placed, origin, abi, counted=request.count, stack=self._stack, model=self._image.model
-        )
+        return asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
 
     def _lookup(self, name: str) -> int:
         """Return the address of one of the kernel's names, for a payload."""
