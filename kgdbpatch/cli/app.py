@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import kgdbpatch
 from kgdbpatch.cli.output import tell
@@ -77,10 +78,10 @@ def _version(wanted: bool) -> None:
 
 def _options(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from (or set KGDBPATCH_DEBUG=1).")
+        bool, Option("--debug", help="Show where an error comes from (or set KGDBPATCH_DEBUG=1).")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Change a PowerPC kernel while it runs in qemu-system-ppc.

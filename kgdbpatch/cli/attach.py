@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, Name, Wait
 from kgdbpatch.cli.output import json_line, tell, told_of
@@ -13,36 +13,30 @@ from kgdbpatch.cli.waiting import progress
 
 __all__ = ["attach", "detach"]
 
-NewName = Annotated[
-    str, typer.Argument(metavar="NAME", help="What the guest is to be called.", show_default=False)
-]
+NewName = Annotated[str, Argument(metavar="NAME", help="What the guest is to be called.", show_default=False)]
 
 
 def attach(
     name: NewName,
     gdb: Annotated[
         str,
-        typer.Option(metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."),
+        Option(metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."),
     ],
     kernel: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."
-        ),
+        Option(metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."),
     ] = None,
-    qmp: Annotated[str, typer.Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
-    console: Annotated[
-        str, typer.Option(metavar="FILE", help="The file that its console is written to.")
-    ] = "",
+    qmp: Annotated[str, Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
+    console: Annotated[str, Option(metavar="FILE", help="The file that its console is written to.")] = "",
     arena: Annotated[
-        str, typer.Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
+        str, Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
     ] = "",
     paused: Annotated[
-        bool, typer.Option("--paused", help="The guest stands still, where that cannot be seen.")
+        bool, Option("--paused", help="The guest stands still, where that cannot be seen.")
     ] = False,
     remote_host: Annotated[
         bool,
-        typer.Option("--remote-host", help="The GDB server may be another host's: it asks nobody who he is."),
+        Option("--remote-host", help="The GDB server may be another host's: it asks nobody who he is."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -85,7 +79,7 @@ def attach(
 def detach(
     name: Name,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop the records of damaged patches, and leave their sites.")
+        bool, Option("--force", help="Drop the records of damaged patches, and leave their sites.")
     ] = False,
     wait: Wait = 10.0,
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, function_at, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, table, tell
@@ -27,10 +28,10 @@ def check(
     site: Site,
     file: ImageFile = None,
     count: Annotated[
-        bool, typer.Option("--count", help="Judge by a patch that only counts, not by one that calls.")
+        bool, Option("--count", help="Judge by a patch that only counts, not by one that calls.")
     ] = False,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Judge every instruction; print shares refused, by rule.")
+        bool, Option("--summary", help="Judge every instruction; print shares refused, by rule.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from kgdbpatch.cli.options import Name, Wait
 from kgdbpatch.cli.output import tell
@@ -27,12 +27,8 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 def console(
     name: Name,
-    until: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="End at a printed line that matches.")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0, metavar="S", help="How long the guest has to answer.")
-    ] = 10.0,
+    until: Annotated[str | None, Option(metavar="REGEX", help="End at a printed line that matches.")] = None,
+    timeout: Annotated[float, Option(min=0, metavar="S", help="How long the guest has to answer.")] = 10.0,
     wait: Wait = 1.0,
 ) -> None:
     """Talk with a guest on its console; Ctrl-] leaves, and the guest goes on.

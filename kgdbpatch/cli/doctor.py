@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.options import AsJson
@@ -18,7 +18,7 @@ __all__ = ["doctor"]
 def doctor(
     name: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="NAME", help="A running guest.", show_default=False, autocompletion=completion.guests
         ),
     ] = None,

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.options import AsJson, ImageOrName, function_at
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["callgraph", "cfg"]
 
-AsDot = Annotated[bool, typer.Option("--dot", help="Print it in graphviz's language.")]
-AsSvg = Annotated[bool, typer.Option("--svg", help="Print a drawing (needs graphviz).")]
+AsDot = Annotated[bool, Option("--dot", help="Print it in graphviz's language.")]
+AsSvg = Annotated[bool, Option("--svg", help="Print a drawing (needs graphviz).")]
 _COLOURS = {"taken": "32", "table": "35", "hidden": "31", "tail": "32", "address": "90", "fall": "90"}
 _STYLES = {
     "fall": 'color="gray40"',
@@ -74,9 +74,7 @@ def cfg(
     image: ImageOrName,
     function: Annotated[
         str,
-        typer.Argument(
-            metavar="FUNC", help="A function, or a place in one.", autocompletion=completion.functions
-        ),
+        Argument(metavar="FUNC", help="A function, or a place in one.", autocompletion=completion.functions),
     ],
     as_dot: AsDot = False,
     as_svg: AsSvg = False,
@@ -150,16 +148,14 @@ def callgraph(
     image: ImageOrName,
     function: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[FUNC]",
             help="Only what leads to this function, or data, and from it.",
             autocompletion=completion.functions,
         ),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="FUNC", help="Where a chain begins.")
-    ] = None,
-    target: Annotated[str | None, typer.Option("--to", metavar="FUNC", help="Where it ends.")] = None,
+    source: Annotated[str | None, Option("--from", metavar="FUNC", help="Where a chain begins.")] = None,
+    target: Annotated[str | None, Option("--to", metavar="FUNC", help="Where it ends.")] = None,
     as_dot: AsDot = False,
     as_svg: AsSvg = False,
     as_json: AsJson = False,

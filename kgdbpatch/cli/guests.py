@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
@@ -32,7 +33,7 @@ def boot(
     ctx: typer.Context,
     guest: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="GUEST",
             show_default=False,
             help="A recipe's name, or its FILE.toml; with --machine any name.",
@@ -40,12 +41,12 @@ def boot(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Call the guest NAME, not as its recipe.")
+        str | None, Option(metavar="NAME", help="Call the guest NAME, not as its recipe.")
     ] = None,
     *,
     flags: BootFlags,
     icount: Annotated[
-        bool, typer.Option("--icount", help="Count instructions: time runs with them, the same every time.")
+        bool, Option("--icount", help="Count instructions: time runs with them, the same every time.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -96,9 +97,7 @@ def _guest(guest: Guest) -> dict[str, object]:
 
 
 def ps(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default=False, help="Only this guest.")
-    ] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", show_default=False, help="Only this guest.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the guests and how they are: running, paused, panicked, hung, reset or ended.
@@ -186,25 +185,23 @@ def _print_path(path: Path, as_json: bool) -> None:
 
 def log(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with lines as they come.")] = False,
+    follow: Annotated[bool, Option("--follow", "-f", help="Go on with lines as they come.")] = False,
     last: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
+        int | None, Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
     ] = None,
-    grep: Annotated[str, typer.Option(metavar="REGEX", help="Only lines whose message matches.")] = "",
+    grep: Annotated[str, Option(metavar="REGEX", help="Only lines whose message matches.")] = "",
     until: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Follow, and end after N lines more.")
+        int | None, Option(min=1, metavar="N", help="Follow, and end after N lines more.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, metavar="S", help="Follow, and end after S seconds.")
+        float | None, Option(min=0, metavar="S", help="Follow, and end after S seconds.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--console", help="All lines of the console, not only the syslog's.")
+        bool, Option("--console", help="All lines of the console, not only the syslog's.")
     ] = False,
-    source: Annotated[
-        str | None, typer.Option(metavar="S", help="Only lines of this source; a glob.")
-    ] = None,
+    source: Annotated[str | None, Option(metavar="S", help="Only lines of this source; a glob.")] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="T", help="Only from the time T on, as the guest prints it.")
+        str | None, Option(metavar="T", help="Only from the time T on, as the guest prints it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

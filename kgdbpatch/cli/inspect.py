@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Name, Site, Wait, attach, matching, naming
 from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
@@ -29,7 +29,7 @@ _REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr", "vscr", "vrsave"}
 def functions(
     image: ImageOrName,
     pattern: Annotated[
-        str | None, typer.Argument(metavar="[PATTERN]", help="Only names like this: 'udp_*'.")
+        str | None, Argument(metavar="[PATTERN]", help="Only names like this: 'udp_*'.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,9 +140,9 @@ def _show_live(found: LiveRegisters, site_checker: SiteChecker, image: Image, as
 
 def evaluate(
     name: Name,
-    expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
+    expressions: Annotated[list[str], Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
     symbols: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The file with the kernel's debug information.")
+        Path | None, Option(metavar="FILE", help="The file with the kernel's debug information.")
     ] = None,
     file: ImageFile = None,
     wait: Wait = 10.0,

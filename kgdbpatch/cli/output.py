@@ -39,8 +39,8 @@ def hexadecimal(address: int | None) -> str:
 def printable(text: str, keep: str = "") -> str:
     """Return a text of which a terminal obeys nothing: control characters are escaped as Python does it.
 
-    Names of symbols and files, and what a guest prints, can hold anything. ``keep`` is left as it is, and
-    so are the bytes of files' names that are no UTF-8, but for those that control 8-bit terminals.
+    ``keep`` is left as it is, and so are bytes of names that are no UTF-8, unless they control 8-bit
+    terminals.
     """
     if text.isprintable():
         return text
@@ -87,10 +87,7 @@ def told_of(guest: Kernel, state: str, **more: object) -> dict[str, object]:
 
 
 def with_symbols(record: Any, symbolize: Callable[[int], str]) -> Any:
-    """Return a record with the symbol beside each address in it.
-
-    It is called ``symbol`` for ``address`` and ``site``, otherwise ``nearest_symbol`` and so on.
-    """
+    """Return a record with the symbol beside each address: ``symbol``, ``nearest_symbol`` and so on."""
     if isinstance(record, (list, tuple)):
         return [with_symbols(part, symbolize) for part in record]
     if not isinstance(record, Mapping):

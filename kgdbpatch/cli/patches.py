@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
 from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
@@ -37,25 +38,23 @@ def _place(image: Image, address: int) -> str:
 def apply(
     name: Name,
     site: Site,
-    asm: Annotated[Path | None, typer.Option(metavar="FILE", help="Insert these instructions.")] = None,
+    asm: Annotated[Path | None, Option(metavar="FILE", help="Insert these instructions.")] = None,
     c: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Call a function compiled from this C file.")
+        Path | None, Option(metavar="FILE", help="Call a function compiled from this C file.")
     ] = None,
-    call: Annotated[str | None, typer.Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
-    entry: Annotated[
-        str | None, typer.Option(metavar="FUNC", help="The function of the C file to call.")
-    ] = None,
+    call: Annotated[str | None, Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
+    entry: Annotated[str | None, Option(metavar="FUNC", help="The function of the C file to call.")] = None,
     count: Annotated[
-        bool, typer.Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
+        bool, Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go against rules that you know better; see below.")
+        bool, Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
     via: Annotated[
-        str, typer.Option(metavar="auto|trap|tails", help="How the site leads to the code: see below.")
+        str, Option(metavar="auto|trap|tails", help="How the site leads to the code: see below.")
     ] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
+        bool, Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
     image: ImageFile = None,
     wait: Wait = 10.0,
@@ -164,9 +163,7 @@ def _show_applied(
         return
     what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
     tell(f"{what} at {_place(kernel.image, patch.site)}, body at {hexadecimal(patch.body)}")
-    through = (
-        f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
-    )
+    through = _ENTRIES[patch.entry] + (f" at {hexadecimal(patch.springboard)}" if patch.springboard else "")
     tell(f"{through}; saved: {' '.join(patch.saved) or 'nothing'}; {patch.body_words} words")
     if patch.forced:
         tell(f"forced, against: {', '.join(patch.forced)}")
@@ -247,10 +244,10 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
 
 def remove(
     name: Name,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Patches, as listed.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Take all patches out.")] = False,
+    ids: Annotated[list[int] | None, Argument(metavar="ID...", help="Patches, as listed.")] = None,
+    everything: Annotated[bool, Option("--all", help="Take all patches out.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop the records of damaged patches; their sites are left alone.")
+        bool, Option("--force", help="Drop the records of damaged patches; their sites are left alone.")
     ] = False,
     image: ImageFile = None,
     wait: Wait = 10.0,

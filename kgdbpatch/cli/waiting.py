@@ -23,11 +23,6 @@ _SIGN_OF_LIFE = 30.0  # seconds between lines in a log
 _A_SECOND = 8  # pictures
 
 
-def _animated() -> bool:
-    """Tell whether stderr is a terminal that can move its cursor."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-
-
 class _Progress:
     """Told what is being done, shows it where it is worth it."""
 
@@ -35,7 +30,8 @@ class _Progress:
         self._what, self._said = what, time.monotonic()
         self._live: Live | None = None
         self._ended, self._turn = False, threading.Lock()
-        self._timer = threading.Timer(_PATIENCE, self._begin) if _animated() else None
+        animated = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        self._timer = threading.Timer(_PATIENCE, self._begin) if animated else None
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
@@ -84,10 +80,7 @@ class _Progress:
 
 @contextmanager
 def progress(what: str) -> Iterator[_Progress]:
-    """Show ``what`` is being done, or what the yielded callable is told, if it takes over a second.
-
-    Nothing may be printed meanwhile.
-    """
+    """Show what is done, or told to what is yielded, if it takes over a second; print nothing meanwhile."""
     shown = _Progress(what)
     try:
         yield shown

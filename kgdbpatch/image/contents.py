@@ -17,8 +17,7 @@ __all__ = ["Contents", "loaded_code", "plainest_first", "plainness"]
 class Contents:
     """A kernel file taken apart.
 
-    ``symbols`` are in the order in which they name functions: typed before untyped, exported
-    before local, then as `plainest_first` has them.
+    ``symbols`` name functions in their order: typed ones, exported ones, then as `plainest_first`.
     """
 
     entry: int
@@ -28,10 +27,7 @@ class Contents:
 
 
 def loaded_code(sections: Sequence[Section], segments: Sequence[Segment]) -> tuple[Section, ...]:
-    """Return sections of which that alone is code which a segment loads, from their beginnings on.
-
-    Linkers can leave sections out of all segments, and damaged files have any: nobody ever executes those.
-    """
+    """Return sections of which that alone is code which a segment loads; nobody executes the rest."""
     return tuple(_as_loaded(one, segments) if one.executable else one for one in sections)
 
 

@@ -1,8 +1,4 @@
-"""Read a big-endian PowerPC ELF executable.
-
-Its tables are read as the arrays that they are: Linux has 50,000 symbols, and a file may have as
-many sections.
-"""
+"""Read a big-endian PowerPC ELF executable; its tables as arrays: Linux has 50,000 symbols."""
 
 from __future__ import annotations
 
@@ -37,8 +33,7 @@ _SYMBOL = np.dtype(  # Elf32_Sym
 def read_elf(path: object, data: bytes) -> Contents:
     """Take apart the ELF file ``data``; raise `BadImage` where it is none that we can patch.
 
-    Where no section holds code, as in files without section headers, the segments serve as sections. Of a
-    Linux without a symbol table, as boot wrappers hold it, the symbols are those that it keeps of itself.
+    Without sections of code the segments serve; a Linux without a symbol table has those of its own.
     """
     header = ElfHeader.read(path, data)
     programs, sections = header.program_headers(data), header.section_headers(data)
@@ -147,10 +142,7 @@ def _symbols(
 def _symbol_table(
     path: object, data: bytes, headers: _Headers
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], bytes]:
-    """Return the entries of the symbol table, the section index of each, and their strings.
-
-    The index is `_ABSOLUTE` of absolute symbols, and 0 for what is not defined here.
-    """
+    """Return the symbols' entries, their sections (`_ABSOLUTE`; 0: not defined here), strings."""
     (tables,) = np.nonzero(headers["type"] == _SHT_SYMTAB)
     if not len(tables):
         return np.zeros(0, _SYMBOL), np.zeros(0, np.int64), b""

@@ -37,8 +37,7 @@ def delimit(
 ) -> tuple[Function, ...]:
     """Return the functions, sorted by address, that the symbols of kind ``function`` delimit.
 
-    With ``labels``, labels outside sized functions count as well (ELF). Where several symbols
-    share an address, the first one given names the function.
+    With ``labels`` also those outside sized functions (ELF). The first symbol of an address names it.
     """
     by_section: defaultdict[str, list[Symbol]] = defaultdict(list)
     for symbol in symbols:

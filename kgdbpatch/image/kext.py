@@ -1,7 +1,6 @@
 """Read a big-endian PowerPC Mach-O object file, which a Darwin kernel extension is, and link it.
 
-LIEF misreads the relocations of big-endian object files, so this is read here, strictly: header,
-one segment, sections, symbol table, relocations ("Mac OS X ABI Mach-O File Format Reference").
+LIEF misreads its relocations, so it is read here, strictly ("Mac OS X ABI Mach-O File Format Reference").
 """
 
 from __future__ import annotations
@@ -131,10 +130,7 @@ class Kext:
         return tuple(dict.fromkeys(s.name for s in self._symbols if _is_undefined(s) and not s.value))
 
     def link(self, base: int, names: Mapping[str, int]) -> Contents:
-        """Return the extension as it lies at ``base``, its undefined symbols being where ``names`` says.
-
-        Raises `BadImage` for a name that is missing, and for relocations that cannot be.
-        """
+        """Return the extension at ``base``, what it lacks being where ``names`` says; or `BadImage`."""
         missing = [name for name in self.undefined if name not in names]
         if missing:
             raise self._bad(f"undefined symbols: {', '.join(missing[:5])}")
@@ -216,10 +212,7 @@ def _is_undefined(symbol: _Entry) -> bool:
 
 
 def read_kext(path: object, data: bytes) -> Contents:
-    """Take apart an extension as it lies in its file: at 0, what it lacks at made-up places behind it.
-
-    So a branch to a kernel function is seen to leave the extension, for a place that bears its name.
-    """
+    """Take apart an extension in its file: at 0, what it lacks at made-up places behind it."""
     kext = Kext(path, data)
     first = -(-kext.size // 0x1000) * 0x1000
     if first + _STUB * len(kext.undefined) > 1 << 32:

@@ -29,7 +29,9 @@ _PPC_THREAD_STATE = 1
 
 def read_macho(path: object, data: bytes) -> Contents:
     """Take apart the Mach-O file ``data``; raise `BadImage` when a part lies beyond its end."""
-    fat: Any = lief.MachO.parse(data, _quick())
+    quick: Any = lief.MachO.ParserConfig.quick
+    quick.fix_from_memory = False
+    fat: Any = lief.MachO.parse(data, quick)
     if fat is None or not len(fat):
         raise BadImage(path, "LIEF cannot read this Mach-O file (truncated?)")
     binary = fat.at(0)
@@ -42,12 +44,6 @@ def read_macho(path: object, data: bytes) -> Contents:
         segments=tuple(segments),
         symbols=_symbols(path, data, binary, sections),
     )
-
-
-def _quick() -> Any:
-    config = lief.MachO.ParserConfig.quick
-    config.fix_from_memory = False
-    return config
 
 
 def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], list[Segment]]:

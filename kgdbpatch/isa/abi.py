@@ -1,8 +1,4 @@
-"""Describe the two calling conventions: Darwin's and System V's for 32-bit PowerPC.
-
-Sources: "Mac OS X ABI Function Call Guide", 32-bit PowerPC, and "System V ABI, PowerPC
-Processor Supplement", chapter 3. Masks are over `kgdbpatch.isa.registers`.
-"""
+"""The calling conventions: Darwin's (Mac OS X ABI Function Call Guide) and System V's (PowerPC, 3)."""
 
 from __future__ import annotations
 
@@ -15,12 +11,10 @@ __all__ = ["ABI", "DARWIN", "SYSV"]
 
 @dataclass(frozen=True)
 class ABI:
-    """What a function may change, what it is given and what it must leave alone.
+    """Masks of what a function may change, is given, returns and keeps; sizes of its frames in bytes.
 
-    ``volatile``, ``args``, ``returns`` and ``preserved`` are register masks; ``red_zone``,
-    ``linkage`` (the smallest legal frame) and ``lr_offset`` (the place of the saved LR in the
-    caller's frame) are bytes. ``indirect`` holds what a callee reached through a pointer may
-    expect besides its arguments.
+    ``linkage`` is the smallest legal frame, ``lr_offset`` where LR is saved in the caller's, ``indirect``
+    what a callee reached through a pointer may expect besides its arguments.
     """
 
     name: str

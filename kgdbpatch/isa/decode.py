@@ -36,13 +36,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction word at its address.
+    """One instruction word at its address; ``defs`` and ``uses`` are masks.
 
-    ``defs`` is the mask of what it may change and ``uses`` of what its outcome depends on; what
-    is changed only in part is in both. ``target`` is where a direct branch goes. ``conditional``
-    tells whether a branch may also fall through. ``pc_relative`` means that the *effect* depends
-    on where the word stands by way of a relative displacement. ``foreign`` tells that only other
-    models of the family have it: where control goes is known, what it does besides is not.
+    What is changed only in part is in both. ``target`` is where a direct branch goes; ``conditional``: a
+    branch may also fall through; ``pc_relative``: the *effect* depends on where the word stands; ``foreign``:
+    only other models of the family have it, and but for where control goes nothing is known of it.
     """
 
     word: int
@@ -111,11 +109,6 @@ class Instruction:
         return found or f".long 0x{self.word:08x}"
 
 
-def _is_valid(row: Row, word: int) -> bool:
-    a, d = word >> 16 & 31, word >> 21 & 31
-    return not ((row.not_zero and a == 0) or (row.not_target and a == d))
-
-
 def _cancelled(row: Row, word: int) -> tuple[str, ...]:
     """Return the operands that are not read because both are the same register (xor r3,r3,r3)."""
     if row.cancels is None:
@@ -129,7 +122,9 @@ def _effects(word: int, model: str = "") -> tuple[int, int, int]:
     """Return form, defs and uses of a word; an invalid or unknown one reads all and writes nothing."""
     form = find_form(word, model)
     row = rows()[form]
-    if row.kind is Kind.UNKNOWN or row.kind is Kind.FOREIGN or not _is_valid(row, word):
+    a, d = word >> 16 & 31, word >> 21 & 31
+    invalid = (row.not_zero and a == 0) or (row.not_target and a == d)
+    if row.kind in (Kind.UNKNOWN, Kind.FOREIGN) or invalid:
         return form, 0, ALL
     defs, uses = row.defs, row.uses
     for name in row.def_fields:
@@ -163,10 +158,7 @@ def _fields_of(word: int, model: str = "") -> dict[str, object]:
 
 
 def decode(word: int, address: int = 0, model: str = "") -> Instruction:
-    """Decode one word that stands at an address, as a model (of `kgdbpatch.isa.models`) has it.
-
-    Models differ by AltiVec and by what the e500 has; "" has neither.
-    """
+    """Decode a word at an address as a model (of `isa.models`) has it; "" has no AltiVec, no e500's."""
     fields = _fields_of(word, model) if model in _EXTENDED else _fields_of(word)
     found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
     found.__dict__.update(fields, address=address)

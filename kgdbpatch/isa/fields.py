@@ -1,7 +1,6 @@
-"""Turn operand fields of instruction words into register masks, one word or an array at a time.
+"""Turn operand fields of words, or arrays of words, into register masks.
 
-A mask has more bits than a ``uint64``: a field of an array gives that half of it in which its registers
-are, bits 0-63 (r and f registers) or bits 64 upwards.
+Of an array a field gives that half of the mask in which its registers are: bits 0-63 (r, f) or those upwards.
 """
 
 from __future__ import annotations
@@ -25,10 +24,7 @@ _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 
 @dataclass(frozen=True)
 class Field:
-    """One way in which a word names registers; ``bits`` are those of the word that say which.
-
-    ``registers`` gives their half of the mask, of an ``int`` as of an array of ``uint64``.
-    """
+    """One way in which a word names registers; ``bits`` say which; ``registers`` gives half of the mask."""
 
     half: int
     bits: int
@@ -82,21 +78,12 @@ def _fxm(word: Any) -> Any:
 _R, _F, _CR, _V = bit("r0"), bit("f0"), bit("cr0"), bit("v0")
 
 FIELDS: dict[str, Field] = {
-    "D": _single(_R, 21, 5),
-    "S": _single(_R, 21, 5),
-    "A": _single(_R, 16, 5),
+    **{
+        f"{kind}{letter}": _single(first, shift, 5)
+        for kind, first in (("", _R), ("f", _F), ("v", _V))
+        for letter, shift in {**_SHIFTS, "S": 21}.items()
+    },
     "A0": _base_register(),
-    "B": _single(_R, 11, 5),
-    "fD": _single(_F, 21, 5),
-    "fS": _single(_F, 21, 5),
-    "fA": _single(_F, 16, 5),
-    "fB": _single(_F, 11, 5),
-    "fC": _single(_F, 6, 5),
-    "vD": _single(_V, 21, 5),
-    "vS": _single(_V, 21, 5),
-    "vA": _single(_V, 16, 5),
-    "vB": _single(_V, 11, 5),
-    "vC": _single(_V, 6, 5),
     "cD": _single(_CR, 23, 3),
     "cS": _single(_CR, 18, 3),
     "bD": _single(_CR, 23, 3),

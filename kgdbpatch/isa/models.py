@@ -1,13 +1,9 @@
 """Write the instructions of other models as ``objdump -M MODEL`` writes them.
 
-The same word is one instruction of an e500 (SPE) and another of a 7450 (AltiVec). So a word is
-written only where its model is known, or where all models that have it write it alike.
-``models.txt`` holds ``mask match models name operands`` lines, ``-`` for no operands and ``?``
-where the name alone is known.
-
-None of these models has the instructions of the rest of the family (64-bit, POWER, VSX), so a kernel holds
-those only by mistake or for a CPU that it does not run on. They are shown as capstone writes them, where it
-and the table of names agree.
+The same word is one instruction of an e500 (SPE) and another of a 7450 (AltiVec), so it is written where its
+model is known, or where all that have it agree. ``models.txt`` holds ``mask match models name operands``
+lines: ``-`` for no operands, ``?`` where the name alone is known. What none of these models has (64-bit,
+POWER, VSX) is shown as capstone writes it, where the table of names agrees.
 """
 
 from __future__ import annotations
@@ -62,10 +58,7 @@ def _rows() -> dict[int, list[_Row]]:
 
 @lru_cache(maxsize=1 << 12)
 def text_of_model(word: int, model: str = "") -> str | None:
-    """Return the text of a word on a model, None where it has none or the words of objdump are not known.
-
-    Without a model it is what all models agree on that have the word.
-    """
+    """Return the text of a word on a model ("": what all models agree on); None where it has none."""
     texts: set[str] = set()
     undecided = {model} if model else set(MODELS)
     for row in _rows()[word >> 26]:

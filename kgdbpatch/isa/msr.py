@@ -8,10 +8,7 @@ __all__ = ["KernelSpace"]
 
 
 class KernelSpace(NamedTuple):
-    """The bits of the MSR that choose how addresses are translated, as they are where the kernel is mapped.
-
-    They are two of its lower 16: for instructions, and for data. Which, only the CPU's family knows.
-    """
+    """The bits of the MSR that choose the translation of instructions and of data, as the kernel has them."""
 
     bits: tuple[int, int]
     on: int

@@ -1,8 +1,6 @@
-"""Name the machine state that instructions read and write, one bit each.
+"""Name the machine state that instructions read and write: bit *i* of a mask stands for ``REGISTERS[i]``.
 
-A set of registers is an ``int`` mask: bit *i* stands for ``REGISTERS[i]``. The tracked registers
-come first (the names of the public interface), then the coarse privileged and system state,
-which is never handed out as free.
+First those of the public interface, then coarse privileged state, which is never handed out as free.
 """
 
 from __future__ import annotations

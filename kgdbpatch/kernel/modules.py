@@ -42,11 +42,7 @@ class ModuleImages:
     """
 
     def __init__(
-        self,
-        modules: ModuleList,
-        personality: Personality,
-        kernel: Image,
-        words: Callable[[int, int], Words],
+        self, modules: ModuleList, personality: Personality, kernel: Image, words: Callable[[int, int], Words]
     ) -> None:
         self._modules, self._personality, self._file, self._words = modules, personality, kernel, words
         self._known: dict[str, _Known] = {}

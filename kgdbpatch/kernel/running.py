@@ -45,10 +45,7 @@ class _Undone:
 
 
 class RunningText:
-    """Read a kernel's text in a guest's RAM, which goes on running.
-
-    ``on`` is the CPU that it runs on (default: one that its file is for).
-    """
+    """Read a kernel's text in a guest's RAM, which goes on running ``on`` a CPU (default: its file's)."""
 
     def __init__(
         self, machine: Machine, personality: Personality, image: Image, on: Cpu | None = None
@@ -69,10 +66,7 @@ class RunningText:
         return self._personality.arena(self._image)
 
     def conflict(self, arena: ArenaPlan) -> str | None:
-        """Return why the kernel itself uses an arena's addresses, or None.
-
-        Raises `Misuse` where the guest has no memory for it.
-        """
+        """Return why the kernel itself uses an arena's addresses, or None; `Misuse` without memory."""
         if arena.physical + arena.size > self._ram.size:
             raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
         windows = [one.window for one in kept(self._ram, arena.physical)]
@@ -206,10 +200,7 @@ class RunningText:
         return self._cpu.trap_hook(self._personality, self._image, arena, self.words)
 
     def verify(self) -> Verification | None:
-        """Compare the running text with image and patch table; the guest is not stopped.
-
-        Returns None when other clients changed patches meanwhile, each of a few times.
-        """
+        """Compare text, image and table; None when others changed patches during each of a few tries."""
         for _ in range(_TRIES):
             header = self.header()
             if header is None:

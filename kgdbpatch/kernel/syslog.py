@@ -52,8 +52,7 @@ class Log:
     def _parser(self, everything: bool) -> Callable[[str], LogLine | None]:
         """Return what makes log lines of the console's, one after the other.
 
-        Lines that are no syslog lines, of the source ``panic`` from a panic on and ``console`` before,
-        have no time; the latter only count with ``everything``.
+        Others than the syslog's have no time, and the source ``panic`` from one on, else ``console``.
         """
         dead = False
 
@@ -76,11 +75,7 @@ class Log:
         return [line for line in parsed if line is not None]
 
     def late(self, time: str) -> Callable[[LogLine], bool]:
-        """Return what tells, of one line after the other, whether it is of ``time`` or later.
-
-        A line without a time is as late as the one before it. Raises `Misuse` when ``time`` is not as
-        this guest prints it.
-        """
+        """Return what tells, line after line, whether it is of ``time`` or later; `Misuse` for no time."""
         start = self._personality.log_seconds(time)
         if start is None:
             raise Misuse(f"'{time}' is no time as this guest prints it")
@@ -107,10 +102,7 @@ class Log:
                 yield parsed
 
     def wait(self, pattern: str, *, deadline: float = 10.0, since: int = 0) -> LogLine:
-        """Return the first line, as of `lines`, whose message matches the regex ``pattern``.
-
-        Raises `TargetTimeout` with the console's last lines after ``deadline`` seconds.
-        """
+        """Return the first of `lines` that matches; `TargetTimeout` with the console's last lines."""
         wanted = re.compile(pattern)
         for line in self.follow(since, deadline):
             if wanted.search(line.message):

@@ -1,7 +1,6 @@
-"""Tell whether a payload that calls the kernel may come back to its own site.
+"""Tell whether a payload that calls the kernel may come back to its own site, by the kernel's branches.
 
-Over the direct branches of the whole kernel; what is not known counts as a way back: calls through
-pointers, system calls and traps, faults that the kernel resolves, branches to no known function.
+What is not known counts as a way back: calls through pointers, system calls, traps, resolved faults.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ _Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What can be reached from some functions: each by its start, with the one that leads to it.
-
-    ``unknown`` tells that more may be.
-    """
+    """What can be reached from some functions, each with what leads to it; ``unknown``: more may be."""
 
     came_from: dict[int, int | None] = field(default_factory=dict)
     unknown: bool = False
@@ -41,11 +37,7 @@ class Reached:
 
 
 class DirectCalls:
-    """The direct calls and jumps between the functions of a kernel.
-
-    ``sections`` are (address, words) of its code, ``functions`` (address, bytes), ``faults`` the
-    addresses of instructions whose faults the kernel resolves.
-    """
+    """The direct calls between functions; instructions at ``faults`` have theirs resolved by the kernel."""
 
     def __init__(
         self,

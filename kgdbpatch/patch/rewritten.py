@@ -50,10 +50,7 @@ _CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """One such word: its ``kind``, and the ``name`` of what it belongs to (a key, a call, a table).
-
-    ``target`` is where a jump label leads.
-    """
+    """One such word: its ``kind``, the ``name`` of what it belongs to, a jump label's ``target``."""
 
     kind: str
     name: str = ""

@@ -1,8 +1,4 @@
-"""Judge sites: which instructions of a kernel may carry a patch, and what is free there.
-
-A refusal names the rule, the address and the nearest place that would do (DESIGN.md, rule 5).
-The words judged are those of the running kernel, not of its file: kernels modify themselves.
-"""
+"""Judge sites: which instructions of a running kernel may carry a patch, and what is free there."""
 
 from __future__ import annotations
 
@@ -38,13 +34,7 @@ __all__ = ["OffLimits", "SiteChecker"]
 
 Words = npt.NDArray[np.uint32]
 Analysis = Callable[
-    [
-        Image,
-        Sequence[tuple[int, Words]],
-        Sequence[tuple[int, int]],
-        ImplicitEdges,
-        Mapping[int, int],
-    ],
+    [Image, Sequence[tuple[int, Words]], Sequence[tuple[int, int]], ImplicitEdges, Mapping[int, int]],
     LivenessIndex,
 ]
 
@@ -63,10 +53,9 @@ _NO_CODE = {
 class OffLimits:
     """What the guest's personality and its CPU's family know of places that must not be patched.
 
-    ``vectors`` are addresses at which the CPU enters untranslated, ``space`` is what its MSR says elsewhere;
-    ``remaps`` tells of an instruction whether it changes what memory is mapped;
-    ``discarded`` are address ranges given up after boot; ``fault_sites`` are looked up by their address when
-    they fault; ``rewritten`` are words that the kernel itself rewrites.
+    At ``vectors`` the CPU enters untranslated, ``space`` is what its MSR says elsewhere; ``remaps`` tells of
+    an instruction whether it changes what is mapped; ``discarded`` ranges are given up after boot; faults at
+    ``fault_sites`` are looked up by address; the kernel itself rewrites the words ``rewritten``.
     """
 
     space: KernelSpace
@@ -99,12 +88,9 @@ class _Hazards(NamedTuple):
 class SiteChecker:
     """Answer what may be done at a site of one kernel.
 
-    ``words(address, count)`` returns the running kernel's instructions, patches undone.
-    ``analysis`` analyses the whole kernel, or remembers having done so.
-
-    Floating-point and vector registers are reserved: they count as live everywhere, since no patch may use
-    them (MSR[FP] and MSR[VEC] may be 0 in kernel code). So is every register where the analysis knows of no
-    code.
+    ``words(address, count)`` returns its instructions, patches undone; ``analysis`` analyses it, or
+    remembers. Floating-point and vector registers are live everywhere (MSR[FP], MSR[VEC] may be 0), all where
+    no code is known.
     """
 
     def __init__(
@@ -150,10 +136,9 @@ class SiteChecker:
         return _FREEABLE & ~self._live(address)
 
     def why(self, address: int) -> dict[str, int | None]:
-        """Return, for every live register, the nearest instruction that may read it.
+        """Return for each live register the nearest instruction that may read it, None: it is reserved.
 
-        A call or an exit of the function stands for what lies behind it; None is for registers
-        that are reserved. Raises `Refused` where no code is.
+        A call or an exit of the function stands for what lies behind it. Raises `Refused` where no code is.
         """
         self.function(address)
         readers = self._index.why(address, self._words)
@@ -256,9 +241,7 @@ class SiteChecker:
     def entry(self, address: int) -> int:
         """Return where a patch for a function's first instruction stands, another address as it is.
 
-        That is behind the words at which the kernel traces the function (nops, or a call of its tracer),
-        where control comes there from these alone: once a call, with all registers as the caller left them
-        but r0.
+        That is behind the words by which the kernel traces the function, where control comes only from them.
         """
         function = self._image.function_at(address)
         behind = address
@@ -273,10 +256,7 @@ class SiteChecker:
         return own is not None and own.kind == FTRACE
 
     def site(self, address: int, *, force: bool = False) -> Site:
-        """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it.
-
-        With ``force`` the rules of `FORCEABLE` do not.
-        """
+        """Return the site at ``address``; or `Refused`, with ``force`` not by rules of `FORCEABLE`."""
         function, forced = self.function(address), list[str]()
         instruction = self._decoded(address)
         for refused in self._objections(function, instruction):
@@ -321,41 +301,31 @@ class SiteChecker:
         place = partial(self._image.symbolize, address)  # told of few sites
         section = self._image.section_at(address)
         hazards = self._hazards(function)
+
+        def no(rule: str, why: str) -> Refused:
+            return Refused(rule, why, address)
+
         if self._runs_untranslated(function, address):
             way = " is reached from an exception vector and" if address in self._untranslated else ""
-            yield Refused("untranslated", f"{place()}{way} may run with address translation off", address)
+            yield no("untranslated", f"{place()}{way} may run with address translation off")
         elif section is not None and section.name in self._off_limits.untranslated_sections:
-            yield Refused(
-                "exception code",
-                f"{place()} is in {section.name}: code of which some runs with address translation off",
-                address,
-            )
+            what = f"is in {section.name}: code of which some runs with address translation off"
+            yield no("exception code", f"{place()} {what}")
         yield from self._data(instruction)
         own = self._off_limits.rewritten.get(address)
         if own is not None:
-            yield Refused("rewritten", f"{place()} is no place for a patch: {own.why}", address)
+            yield no("rewritten", f"{place()} is no place for a patch: {own.why}")
+        text = partial(instruction.written_for, self._image.model)
         if instruction.foreign:
-            text = instruction.written_for(self._image.model)
-            yield Refused("foreign", f"'{text}' at {place()} is an instruction of other CPUs only", address)
+            yield no("foreign", f"'{text()}' at {place()} is an instruction of other CPUs only")
         if address in hazards.window:
-            yield Refused(
-                "reservation",
-                f"{place()} lies between lwarx and stwcx.: a patch would lose the reservation",
-                address,
-            )
+            what = "lies between lwarx and stwcx.: a patch would lose the reservation"
+            yield no("reservation", f"{place()} {what}")
         if address in hazards.turning:
-            yield Refused(
-                "translation switch",
-                f"{place()} turns address translation off: what follows it must lie where it lies physically",
-                address,
-            )
+            what = "turns address translation off: what follows it must lie where it lies physically"
+            yield no("translation switch", f"{place()} {what}")
         if address in self._off_limits.fault_sites:
-            yield Refused(
-                "fault table",
-                f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place()} up "
-                "by their address",
-                address,
-            )
+            yield no("fault table", f"the kernel looks faults of '{text()}' at {place()} up by their address")
 
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""

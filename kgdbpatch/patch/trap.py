@@ -1,10 +1,7 @@
 """Enter a body by a trap: the splice word, and the hook of the program exception (paper 3.3.2).
 
-Where no branch gets from a site to a body, the site gets a trap. The CPU then goes to the vector
-of the program exception with the site in SRR0; the word at the vector's start leads to the hook,
-which looks SRR0 up in a hash table of the arena, puts the body's address into SRR0 instead and
-returns: every register is as it was at the site. Traps of anybody else go on in the kernel's own
-handler. What the hook's machine code is, the CPU's family knows (`kgdbpatch.component.ports.Cpu`).
+The hook, to which the vector's first word leads, looks SRR0 up in a hash table, puts the body's address there
+and returns: every register is as at the site. Traps of anybody else go on in the kernel's handler.
 """
 
 from __future__ import annotations
@@ -23,10 +20,7 @@ HOOK_SIZE = 140  # bytes that a hook takes in real mode, with what it keeps ther
 
 
 def trap_word(number: int) -> int:
-    """Return the trap that enters patch ``number``, below 2^18; no two are alike, and none is the kernel's.
-
-    Compilers and kernels write ``twi 31,0,0``; this one names r16 and above. Its last bit is 0.
-    """
+    """Return the trap that enters patch ``number``, below 2^18; unlike compilers' it names r16 or above."""
     return encode.twi(_ALWAYS, 16 | number >> 14, (number & 0x3FFF) << 1)
 
 
@@ -37,11 +31,11 @@ def is_trap(splice: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where the hook is: the vector's and the code's kernel virtual addresses, the vector's own word.
+    """The hook: virtual addresses of the vector and of its code, the vector's own word; ``size`` in bytes.
 
     ``shift`` is what physical addresses are less than virtual ones, ``table`` the hash table's address, a
-    multiple of 64 KiB, as the hook's loads have it. ``scratch`` is the SPR that a hook keeps its first
-    register in, 0 for one that runs in real mode and needs none. It takes ``size`` bytes.
+    multiple of 64 KiB, as the hook's loads have it; ``scratch`` the SPR for its first register, 0 in real
+    mode.
     """
 
     vector: int

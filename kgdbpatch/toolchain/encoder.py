@@ -13,14 +13,7 @@ from kgdbpatch.isa.models import syntax_of_model
 from kgdbpatch.isa.sprs import special_registers
 from kgdbpatch.isa.table import TABLE
 from kgdbpatch.isa.text import TRAPS, syntax
-from kgdbpatch.toolchain.statements import (
-    Program,
-    Statement,
-    checked,
-    displacement,
-    no_base_r0,
-    out_of_reach,
-)
+from kgdbpatch.toolchain.statements import Program, Statement, checked, displacement, no_base_r0, out_of_reach
 
 __all__ = ["encoded"]
 
@@ -28,39 +21,27 @@ _CONDITIONAL_REACH = 0x8000
 
 # Where an operand stands (a letter of `kgdbpatch.isa.operands`): shift, least and greatest value.
 _PLACES = {
-    **dict.fromkeys("DFd", (21, 0, 31)),
-    **dict.fromkeys("AGaZ", (16, 0, 31)),
-    **dict.fromkeys("BHs", (11, 0, 31)),
-    **dict.fromkeys("CJb", (6, 0, 31)),
+    **dict.fromkeys("DFdpV", (21, 0, 31)),
+    **dict.fromkeys("AGaZqW=", (16, 0, 31)),  # =: a vector register that is both sources
+    **dict.fromkeys("BHsrX", (11, 0, 31)),
+    **dict.fromkeys("CJbY", (6, 0, 31)),
     "e": (1, 0, 31),
     "i": (0, -0x8000, 0x7FFF),
     "u": (0, 0, 0xFFFF),
     "n": (11, 1, 32),
     "c": (23, 0, 7),
     "x": (18, 0, 7),
-    "p": (21, 0, 31),
-    "q": (16, 0, 31),
-    "r": (11, 0, 31),
     "f": (12, 0, 0xFF),
     "w": (17, 0, 0xFF),
     "t": (23, 0, 7),
     "v": (12, 0, 15),
     "g": (16, 0, 15),
-    "V": (21, 0, 31),
-    "W": (16, 0, 31),
-    "X": (11, 0, 31),
-    "Y": (6, 0, 31),
     "z": (16, -16, 15),
     "T": (21, 0, 3),
-    "=": (16, 0, 31),  # a vector register that is both sources
     "N": (16, 0, 3),  # of a register that there are several of: SPRG0
     "2": (17, 0, 3),  # IBAT0U, whose neighbour is IBAT0L
 }
-_WIDTHS = {
-    "i": 0xFFFF,
-    "n": 31,
-    "z": 31,
-}  # masks of values that are written otherwise than they stand in the word
+_WIDTHS = {"i": 0xFFFF, "n": 31, "z": 31}  # masks of values written otherwise than they stand in the word
 _SEVERAL = {
     "sprg": (272, "N"),
     **{f"{kind}bat{half}": (528 + 8 * (kind == "d") + (half == "l"), "2") for kind in "id" for half in "ul"},
@@ -78,10 +59,7 @@ _COUNTED = {"dnz": 16, "dz": 18, "dnzt": 8, "dnzf": 0, "dzt": 10, "dzf": 2, "t":
 
 
 def encoded(program: Program, statement: Statement, model: str = "") -> int | None:
-    """Return the word of ``.long``, a branch or an instruction of the table; None for any other mnemonic.
-
-    Raises `BadPatch` for operands that do not fit.
-    """
+    """Return the word of ``.long``, a branch or a table's instruction, else None; or raise `BadPatch`."""
     name, at = statement.mnemonic, statement.address
     where = f"{program.filename}:{statement.line}"
 

@@ -1,9 +1,8 @@
 """Assemble with keystone, fenced in: for machines without GNU as.
 
-keystone 0.9.2 truncates branches and large operands silently, gives no bytes for some spellings
-and hangs on others. So it is asked only for instructions whose operand forms are listed here (the
-tests compare each with GNU as), with plain numbers in range, in a process of its own; the rest is
-encoded from the instruction table (`encoder`); and every word must decode to what was written.
+keystone 0.9.2 truncates silently, gives no bytes for some spellings and hangs on others. So it is asked only
+for the forms listed here, with plain numbers in range, in a process of its own; `encoder` does the rest; and
+every word must decode to what was written.
 """
 
 from __future__ import annotations

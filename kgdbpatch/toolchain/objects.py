@@ -70,9 +70,8 @@ def undefined(data: bytes) -> list[str]:
 def without_calls(data: bytes, names: Set[str]) -> bytes:
     """Return an object file in which nothing calls or jumps to any of ``names``.
 
-    A weak name that the kernel lacks is 0, and code asks for that before it calls; ld encodes the
-    call all the same, as a branch to anywhere. As ld does for other processors, it becomes a nop,
-    and a branch in place of a call and a return becomes the return.
+    Code asks whether a weak name is 0 before it calls; ld encodes the call all the same, to anywhere. As ld
+    does for other processors, it becomes a nop, and a jump in place of call and return the return.
     """
     if not names:
         return data

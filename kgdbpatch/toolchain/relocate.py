@@ -1,7 +1,4 @@
-"""Move linked code: put in the addresses that it has elsewhere.
-
-Source: System V ABI, PowerPC processor supplement, chapter 4, "Relocation".
-"""
+"""Move linked code: System V ABI, PowerPC processor supplement, chapter 4, "Relocation"."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ _U32 = 0xFFFF_FFFF
 
 
 class Relocation(NamedTuple):
-    """A place in linked code that depends on where the code is: its offset, R_PPC_… and what it leads to.
-
-    ``target`` is an address; ``own`` tells that it moves with the code.
-    """
+    """A place in linked code: its offset, R_PPC_…, the address it leads to, whether that moves too."""
 
     offset: int
     kind: int
@@ -44,10 +38,7 @@ def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
 
 
 def moved(code: bytes, places: Sequence[Relocation], old: int, new: int) -> bytes | None:
-    """Return code that was linked for ``old`` as it is at ``new``.
-
-    None where it cannot be moved so: a branch gets out of reach, or a relocation is of an unknown kind.
-    """
+    """Return code linked for ``old`` as at ``new``; None for a branch out of reach, an odd relocation."""
     out = bytearray(code)
     for offset, kind, target, own in places:
         to = target + (new - old if own else 0) & _U32

@@ -1,8 +1,4 @@
-"""Take assembler source apart for an engine that knows single instructions only.
-
-Labels, local labels (``1:``, ``1b``, ``1f``), ``.set``, ``.long`` and expressions with ``@ha``
-``@h`` ``@l`` are worked out here; what is left are instructions with plain numbers.
-"""
+"""Take assembler source apart for an engine that knows single instructions with plain numbers only."""
 
 from __future__ import annotations
 

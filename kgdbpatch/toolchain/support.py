@@ -56,11 +56,7 @@ def target_options(target: str) -> tuple[str, ...]:
 
 @contextmanager
 def header_options() -> Iterator[list[str]]:
-    """Yield the options by which a compiler finds its own headers, and nobody else's.
-
-    Where its ``limits.h`` goes on to the C library's, it finds an empty one. Without a prefix of ours
-    ``-iwithprefix`` means the compiler's own directory.
-    """
+    """Yield options by which a compiler finds its own headers alone, and an empty C ``limits.h``."""
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last:
         Path(last, "limits.h").touch()
         yield ["-iwithprefix", "include", "-iwithprefix", "include-fixed", "-idirafter", last]

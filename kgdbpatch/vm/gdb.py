@@ -42,9 +42,8 @@ class Debugger:
     def stopped(self) -> Iterator[Session]:
         """Stop the guest, yield a session, resume the guest, also on errors.
 
-        A guest that was paused is so afterwards. One that a killed debugger left stopped goes on;
-        breakpoints that it left are gone. Raises `TargetLost` quoting QEMU or GDB when one of them ends,
-        `TargetBusy` naming another debugger that does not let go in time.
+        One that was paused is so afterwards; one that a killed debugger left stopped goes on, less its
+        breakpoints. Raises `TargetLost` quoting QEMU or GDB, `TargetBusy` naming another debugger.
         """
         if not self._qemu.alive():
             raise self._qemu.lost()

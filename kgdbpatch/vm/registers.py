@@ -69,10 +69,7 @@ class Layout:
         return self.places["r0"][2] > 4
 
     def check(self) -> None:
-        """Raise `Refused` (rule ``cpu``) for a CPU with 64 bits, `TargetLost` for a layout that is not known.
-
-        A description that shows a CPU of 32 bits with 64 is no obstacle.
-        """
+        """Raise `Refused` (``cpu``) for a CPU with 64 bits, `TargetLost` for a layout that is not known."""
         if self.wide and any(name in self.places for name in _OF_64_BITS):
             raise Refused("cpu", f"this CPU (PVR 0x{self.pvr:08x}) has registers of 64 bits")
         at = 0

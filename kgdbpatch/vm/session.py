@@ -281,18 +281,16 @@ class Session:
     # ---- running -------------------------------------------------------------------------
 
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
-        """Let one CPU run untranslated code until it reaches ``address``; return its registers there.
+        """As `run_to`, but of one CPU, untranslated, the others standing still.
 
-        The others stand still. Its pc and msr must have been set so that it gets there. A CPU that naps runs
-        nothing before its next interrupt. Errors as for `run_to`.
+        Its pc and msr are set so that it gets there; one that naps runs nothing before its next interrupt.
         """
         return self._run_to(address, deadline, self._alone(_RUN))
 
     def run_to(self, address: int, deadline: float) -> GRegisters:
-        """Let the guest run until the pc of a CPU is ``address``; return the registers there.
+        """Let the guest run until a CPU's pc is ``address``; return its registers; it is meant then.
 
-        That CPU is the one that is meant then. ``deadline`` is rounded up to whole seconds; then the guest
-        is stopped where it is and `TargetTimeout` raised.
+        After ``deadline`` (whole seconds) the guest is stopped where it is, and `TargetTimeout` raised.
         """
         return self._run_to(address, deadline, _RUN)
 
@@ -323,10 +321,7 @@ class Session:
         self._general = None
 
     def resume(self) -> None:
-        """Let the guest run until `interrupt`.
-
-        GDB is disconnected meanwhile: one that is ended while its guest runs can leave it stopped.
-        """
+        """Let the guest run until `interrupt`, without GDB: one that is ended could leave it stopped."""
         if self._running:
             raise Misuse("the guest runs already")
         self.leave()
