@@ -26,12 +26,12 @@ __all__ = ["CELLS", "Cell", "Guest", "running"]
 _HIDING = re.compile(r"(?:max)?mem=\S+\s*")  # what leaves RAM that the kernel is not told of
 _BOARDS = (
     ("linux", "g3beige", "750", 1),
-    ("linux", "mac99", "7400", 1),
+    ("linux-modules", "g3beige", "750", 1),
+    ("linux-modules", "mac99", "7400", 1),
     ("linux-6.12-pmac", "g3beige", "750", 1),
     ("linux-6.12-pmac", "mac99", "7400", 1),
     ("linux-e500", "ppce500", "e500v2", 1),
-    ("linux-e500", "ppce500", "e500v2", 2),
-    ("linux-440", "bamboo", "440epb", 1),
+    ("linux-e500-smp", "ppce500", "e500v2", 2),
     ("darwin", "g3beige", "750", 1),
 )
 
@@ -40,8 +40,8 @@ _BOARDS = (
 class Cell:
     """One kind of guest.
 
-    ``found`` is one that was started by hand with nothing but a GDB server, all of whose RAM the kernel
-    uses; ``stripped`` one whose kernel file has no symbols.
+    ``way`` is ``booted``, ``attached`` (started by hand, with a GDB server and a file for the console;
+    the kernel uses all of its RAM), or ``stripped`` (booted, and its kernel's file has no symbols).
     """
 
     guest: str
