@@ -278,7 +278,8 @@ class ComponentClient:
             arena.check(basis)
             sites.check()
             if trapped and hook is not None and header.hook is None:
-                stop.check_hook(hook)
+                for state in self._states(stop, header.arena):
+                    self._cpu.check_hook(state, hook)
             for at, code in (*bodies, *boards, *sites.entries):
                 stop.write(at, code)
             done = 0
@@ -366,6 +367,8 @@ class ComponentClient:
     def collect(self, header: Header, stop: Stop) -> list[int]:
         """Free the memory of the retired patches that nothing refers to; return the ids of the others."""
         arena = self.arena(header.arena)
+        if header.hook is not None:
+            stop.leave_hook(header.hook)
         everything = arena.table()
         table = everything.select(everything.raw["state"] == State.RETIRED)
         pinned = table.entered()

@@ -95,13 +95,10 @@ class KernelCalls:
         if all(self._guest.ram.read(self._arena + at, len(part)) == part for at, part in code):
             return
         with self._debugger().stopped() as session:
-            numbers = range(session.cpus)
-            for number in numbers:
-                session.select(number)
-                self._cpu.check(session)
+            self._cpu.check(session)
             for at, part in code:
                 session.write_physical(self._arena + at, part)
-            for number in numbers:  # a thread may come back on another CPU
+            for number in range(session.cpus):  # a thread may come back on another CPU
                 session.select(number)
                 self._cpu.leave_exception(session)
                 self._flush(session, *((self._arena + at, len(part)) for at, part in code))

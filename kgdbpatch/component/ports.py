@@ -58,6 +58,9 @@ class Session(Protocol):
     def set_register(self, name: str, value: int, *, later: bool = False) -> None:
         """Set one register, special ones included; ``later`` as for `write_all`."""
 
+    def settable(self, name: str) -> bool:
+        """Tell whether `set_register` serves for this register of the CPU."""
+
     def read(self, address: int, size: int) -> bytes:
         """Return memory as the CPU maps it now; `MemoryFault` where it maps nothing."""
 
@@ -281,8 +284,8 @@ class Cpu(Protocol):
         kernel's words.
         """
 
-    def check_hook(self, session: Session, hook: Hook) -> None:
-        """Raise `Refused` (rule ``trap``) where the CPU's program exception is not what ``hook`` is for."""
+    def check_hook(self, state: np.void, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where a CPU's program exception is not what ``hook`` is for."""
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
         """Return virtual address ─► word of a hook's code, within its span; the rest of that it may write to.

@@ -14,6 +14,7 @@ from kgdbpatch.vm.registers import GRegisters
 __all__ = ["Stop"]
 
 _TRIES = 16  # attempts to stop a CPU where interrupts are on
+_HOOK_STEPS = 4096  # instructions: the hook's own, and six for each entry of its table that it reads
 _INTERRUPTED = ("srr0", "csrr0", "mcsrr0")  # where exceptions of each kind keep the interrupted pc
 
 
@@ -80,14 +81,10 @@ class Stop:
         return self._cpu.call(self._session, self._arena, commands)
 
     def check_cpu(self) -> None:
-        """Raise `Refused` (rule ``mapping``) for a CPU that the component's code is not for."""
-        for _ in self.every_cpu():
-            self._cpu.check(self._session)
-
-    def check_hook(self, hook: Hook) -> None:
-        """Raise `Refused` (rule ``trap``) where the CPU's program exception is not what ``hook`` is for."""
-        for _ in self.every_cpu():
-            self._cpu.check_hook(self._session, hook)
+        """Raise `Refused` (rule ``mapping``) for CPUs, all alike, that the component's code is not for."""
+        self._session.select(0)
+        self._cpu.check(self._session)
+        self._session.select(self._home)
 
     def registers(self) -> GRegisters:
         """Return the CPU's general registers as the guest left them."""
@@ -110,14 +107,21 @@ class Stop:
             found += [tails.start + pc for pc in found if pc < tails.end - tails.start]
         return found
 
+    def _in_hook(self, hook: Hook) -> bool:
+        registers = self.registers()
+        return hook.inside(registers["pc"]) and self._cpu.translated(registers["msr"]) == hook.translated
+
     def trapped(self, hook: Hook) -> list[int]:
         """Return the sites whose traps the CPUs are about to look up."""
-        found = []
+        return [self._session.register("srr0") for _ in self.every_cpu() if self._in_hook(hook)]
+
+    def leave_hook(self, hook: Hook) -> None:
+        """Let CPUs that are in the hook go on into the body or the kernel's handler, if they do soon."""
         for _ in self.every_cpu():
-            registers = self.registers()
-            if hook.inside(registers["pc"]) and self._cpu.translated(registers["msr"]) == hook.translated:
-                found.append(self._session.register("srr0"))
-        return found
+            steps = 0
+            while steps < _HOOK_STEPS and self._in_hook(hook):
+                self._session.step()
+                steps += 1
 
     def obey(self, commands: Sequence[Command]) -> None:
         """Call the stub as often as ``commands`` need; a failure's index counts from the first of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import TargetTimeout
@@ -35,15 +36,17 @@ class Status:
         return bool(msr & PR)
 
 
-def until_saved(session: Session, bit: int, nap: str, where: str) -> None:
+def until_saved(
+    session: Session, bit: int, nap: str, where: str, saved: Callable[[], bool] = lambda: False
+) -> None:
     """Let the CPU go on until MSR has ``bit`` or EE: what an exception left in registers is dead then.
 
-    ``nap`` is what the family calls the bit of a napping CPU, ``where`` what to say of a CPU that does not
-    get there. Raises `TargetTimeout` for either.
+    ``saved`` tells whether it is dead for another reason. ``nap`` is what the family calls the bit of a
+    napping CPU, ``where`` what to say of a CPU that does not get there. Raises `TargetTimeout` for either.
     """
     for _ in range(_STEPS // _STRIDE):
         registers = GRegisters(session.read_all())
-        if registers["msr"] & (EE | bit | NAP):
+        if registers["msr"] & (EE | bit | NAP) or saved():
             break
         session.step(_STRIDE)
     else:
@@ -51,7 +54,7 @@ def until_saved(session: Session, bit: int, nap: str, where: str) -> None:
     place = f"pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
     if registers["msr"] & NAP:
         raise TargetTimeout(f"the CPU naps (MSR[{nap}]) and runs nothing before its next interrupt: {place}")
-    if not registers["msr"] & (EE | bit):
+    if not registers["msr"] & (EE | bit) and not saved():
         raise TargetTimeout(
             f"the CPU is where {where} and does not leave it within {_STEPS} instructions: {place}"
         )

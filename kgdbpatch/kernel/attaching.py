@@ -216,6 +216,8 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
     with kernel._exclusive():
         header = kernel._text.header()
         if header is not None:  # else somebody died when it had come so far
+            if header.hook is not None:
+                raise Refused("memory", "a CPU is where traps are looked up; detach again")
             if kernel._reservation.kept() and not kernel.qemu.runs():
                 told = (
                     "the kernel keeps addresses for us, which one that is paused cannot take back; let it run"

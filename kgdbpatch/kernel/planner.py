@@ -330,10 +330,11 @@ class Planner:
         Raises `Refused` (rule ``memory``) when not all have room, `Misuse` when an address is given twice.
         """
         chosen, said = list(wanted), time.monotonic()
-        planned, refusals, seen = [], [], set[int]()
+        planned, refusals, seen, given = [], [], set[int](), {address for address, _ in chosen}
         with self._together(len(chosen)), uncollected():
-            for wanted_at, payload in chosen:
-                address = self._entry(wanted_at)
+            for address, payload in chosen:
+                behind = self._entry(address)
+                address = address if behind in given else behind  # the site, from here on
                 if address in seen:
                     where = self._image.symbolize(address)
                     raise Misuse(

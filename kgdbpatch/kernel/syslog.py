@@ -22,7 +22,8 @@ class Log:
 
     def __init__(self, console: Console, personality: Personality) -> None:
         self._console, self._personality = console, personality
-        self._begin = 0
+        self._begin = self._looked = 0
+        self._usual = False  # some line so far
 
     def __repr__(self) -> str:
         return f"Log({self._personality.name}, from byte {self._begin})"
@@ -35,6 +36,19 @@ class Log:
         """Return the place behind the last line printed so far, for ``since``."""
         return self._console.position()
 
+    @property
+    def _timed(self) -> bool:
+        """Whether the guest prints lines as kernels of its kind usually do: others are not its log's then.
+
+        It is looked for where it has said something since the last time, and until it is found.
+        """
+        end = self._console.position()
+        if not self._usual and end > self._looked:
+            lines = self._console.lines(self._looked)
+            self._usual = any(self._personality.parse_log(line) is not None for line in lines)
+            self._looked = end
+        return self._usual
+
     def _parser(self, everything: bool) -> Callable[[str], LogLine | None]:
         """Return what makes log lines of the console's, one after the other.
 
@@ -46,6 +60,8 @@ class Log:
             nonlocal dead
             dead = dead or re.search(self._personality.panic, line) is not None
             parsed = self._personality.parse_log(line)
+            if parsed is None and not dead and not self._timed:
+                parsed = self._personality.parse_untimed(line)
             if parsed is None and (dead or everything) and line:
                 return LogLine("", "panic" if dead else "console", line)
             return parsed

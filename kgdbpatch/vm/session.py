@@ -28,6 +28,8 @@ _PHYSICAL_ON, _PHYSICAL_OFF = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
 _LOOKS = "gmpq"  # what packets begin with that change nothing
 _RAW = re.compile(r"(?!:)[!-~ ]+")
 _RUN = "vCont;c"
+_CPU = re.compile(r"^CPU#\d+\s*$", re.MULTILINE)
+_REFUSAL = re.compile(r"E[0-9a-f]{2}")
 _INTERRUPTED = "T02"  # SIGINT: nothing in the guest but somebody outside stopped it
 
 
@@ -171,10 +173,27 @@ class Session:
     def register(self, name: str) -> int:
         """Return one register, special ones (``srr0``, ``dbat0u``) included, as QEMU names it."""
         answer = self.packet(f"p{self.layout.number(name):x}")
+        if _REFUSAL.fullmatch(answer) and self._cpu:
+            return self._told(name)
         try:
-            return int(answer, 16) & (0xFFFF_FFFF if self._wide else -1)
+            return int(_REFUSAL.sub("none", answer), 16) & (0xFFFF_FFFF if self._wide else -1)
         except ValueError:
             raise CommandFailed(f"QEMU refuses to read register {name} (answer {answer!r})") from None
+
+    def settable(self, name: str) -> bool:
+        """Tell whether `set_register` serves for a register of the CPU that is meant."""
+        return not _REFUSAL.fullmatch(self.packet(f"p{self.layout.number(name):x}"))
+
+    def _told(self, name: str) -> int:
+        """Return a register of another CPU than the first, by what QEMU's monitor says.
+
+        QEMU's GDB server (7.2) knows special registers of the first one alone.
+        """
+        parts = _CPU.split(self.monitor("info registers -a"))[1:]
+        match = re.search(rf"\b{name.upper()} +([0-9a-f]+)", (parts + [""] * self.cpus)[self._cpu])
+        if match is None:
+            raise CommandFailed(f"QEMU does not tell register {name} of CPU {self._cpu}")
+        return int(match[1], 16) & 0xFFFF_FFFF
 
     def set_register(self, name: str, value: int, *, later: bool = False) -> None:
         """Set one register, special ones included; ``later`` as for `write_physical`."""

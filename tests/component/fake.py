@@ -126,6 +126,9 @@ class FakeMachine:
     def select(self, number: int) -> None:
         assert number == 0
 
+    def settable(self, name: str) -> bool:
+        return name in self.special
+
     @contextmanager
     def stopped(self) -> Iterator[FakeMachine]:
         self.stops += 1

@@ -98,6 +98,17 @@ def test_the_first_instruction_is_the_one_behind(tmp_path: Path, head: str, many
     assert [plan.site for _, plan in planned] == [at + 8 for at in wanted]
 
 
+def test_who_asks_for_both_gets_each_by_itself(tmp_path: Path) -> None:
+    """In either order."""
+    image = image_of(tmp_path, (OFF, PLAIN))
+    planner, first = offline.planner(image), image.lookup("made0")
+    payload = planner.payload(PatchRequest(count=True))
+    for wanted in ([first, first + 8], [first + 8, first]):
+        planned, refused = planner.plan_sites((at, payload) for at in wanted)
+        assert [plan.site for _, plan in planned] == [first + 8]
+        assert [(one.rule, one.address) for one in refused] == [("rewritten", first)]
+
+
 def test_what_is_there_is_asked_for_by_its_own_address(tmp_path: Path) -> None:
     image = image_of(tmp_path, (OFF, PLAIN))
     planner, first = offline.planner(image), image.lookup("made0")

@@ -124,11 +124,11 @@ class E500(KernelCaller, Status):
 
         return trap_hook(personality, image, arena, words)
 
-    def check_hook(self, session: Session, hook: Hook) -> None:
+    def check_hook(self, state: np.void, hook: Hook) -> None:
         """Raise `Refused` (rule ``trap``) where IVPR and IVOR6 are not what the kernel's code says."""
         from kgdbpatch.cpu.booke.vectors import IVOR_BITS, IVPR_BITS
 
-        at = session.register("ivpr") & IVPR_BITS | session.register("ivor6") & IVOR_BITS
+        at = int(state["ivpr"]) & IVPR_BITS | int(state["ivor6"]) & IVOR_BITS
         if at != hook.vector:
             raise Refused(
                 "trap",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CE", "DS", "IS", "KERNEL_SPACE", "kernel_status", "leave_exception", "translated"]
 
-CE, IS, DS = 0x2_0000, 0x20, 0x10
+CE, DE, IS, DS = 0x2_0000, 0x200, 0x20, 0x10
 KERNEL_SPACE = KernelSpace((IS, DS), on=0)  # the other address space is the component's alone
 _KNOWN = 0x0606_FF36  # UCLE, SPE, WE, CE, EE ... FE1, IS, DS, PMM, and RI, which kernels may set; not more
 
@@ -36,11 +36,17 @@ def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     return np.asarray(wanted & ((words & np.uint32(~_KNOWN & 0xFFFF_FFFF)) == 0))
 
 
-def leave_exception(session: Session) -> None:
-    """Let the CPU go on where CSRR0 and CSRR1 may be live, until they are dead: MSR[CE] or MSR[EE] is set.
+def _critical(session: Session) -> bool:
+    """Tell whether CSRR1 can be what a critical interrupt has left there."""
+    return bool(session.register("csrr1") & (CE | DE))
 
-    The stub goes home by these two. What is in SRR0 and SRR1 it leaves alone. Raises `TargetTimeout` when
-    the CPU naps or does not get there.
+
+def leave_exception(session: Session) -> None:
+    """Let the CPU go on where CSRR0 and CSRR1 may be live, until they are dead.
+
+    That is so where MSR[CE] or MSR[EE] is set, and where what CSRR1 holds allows no critical interrupt: it is
+    of none then, as in a kernel that never lets them in. The stub goes home by these two. What is in SRR0
+    and SRR1 it leaves alone. Raises `TargetTimeout` when the CPU naps or does not get there.
     """
     where = "critical interrupts are off (MSR[CE] and MSR[EE] are 0)"
-    until_saved(session, CE, "WE", where)
+    until_saved(session, CE, "WE", where, lambda: not _critical(session))

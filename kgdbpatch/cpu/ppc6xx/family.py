@@ -156,7 +156,7 @@ class Ppc6xx(KernelCaller, Status):
         """Return where the program exception can be hooked, or None."""
         return self._vectors.hook(personality, image, arena, words)
 
-    def check_hook(self, session: Session, hook: Hook) -> None:
+    def check_hook(self, state: np.void, hook: Hook) -> None:
         """Do nothing: where the vectors are the architecture says."""
 
     def hook_words(self, hook: Hook) -> dict[int, int]:

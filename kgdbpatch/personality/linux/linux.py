@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Linux", "kernel_option"]
 
+_INIT = "init: "
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _KNOWN_BY = ("linux_banner", "__start___ex_table")
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
@@ -75,6 +76,13 @@ class Linux(Personality):
         if match is None:
             return None
         return LogLine(match["time"], match["source"] or "kernel", match["message"])
+
+    def parse_untimed(self, line: str) -> LogLine | None:
+        """Parse a line of a kernel that prints no times (CONFIG_PRINTK_TIME): any may be its own."""
+        message = line.rstrip("\r\n")
+        told = message.removeprefix(_INIT)
+        source = "kernel" if told == message else "init"
+        return LogLine("", source, told) if told else None
 
     def vitals(self, image: Image) -> Vitals:
         """Return the clock's ticks, the idle thread, and the CPU that panicked (-1 as long as none has)."""
