@@ -302,30 +302,32 @@ class SiteChecker:
         section = self._image.section_at(address)
         hazards = self._hazards(function)
 
-        def no(rule: str, why: str) -> Refused:
+        def refused(rule: str, why: str) -> Refused:
             return Refused(rule, why, address)
 
         if self._runs_untranslated(function, address):
             way = " is reached from an exception vector and" if address in self._untranslated else ""
-            yield no("untranslated", f"{place()}{way} may run with address translation off")
+            yield refused("untranslated", f"{place()}{way} may run with address translation off")
         elif section is not None and section.name in self._off_limits.untranslated_sections:
             what = f"is in {section.name}: code of which some runs with address translation off"
-            yield no("exception code", f"{place()} {what}")
+            yield refused("exception code", f"{place()} {what}")
         yield from self._data(instruction)
         own = self._off_limits.rewritten.get(address)
         if own is not None:
-            yield no("rewritten", f"{place()} is no place for a patch: {own.why}")
+            yield refused("rewritten", f"{place()} is no place for a patch: {own.why}")
         text = partial(instruction.written_for, self._image.model)
         if instruction.foreign:
-            yield no("foreign", f"'{text()}' at {place()} is an instruction of other CPUs only")
+            yield refused("foreign", f"'{text()}' at {place()} is an instruction of other CPUs only")
         if address in hazards.window:
             what = "lies between lwarx and stwcx.: a patch would lose the reservation"
-            yield no("reservation", f"{place()} {what}")
+            yield refused("reservation", f"{place()} {what}")
         if address in hazards.turning:
             what = "turns address translation off: what follows it must lie where it lies physically"
-            yield no("translation switch", f"{place()} {what}")
+            yield refused("translation switch", f"{place()} {what}")
         if address in self._off_limits.fault_sites:
-            yield no("fault table", f"the kernel looks faults of '{text()}' at {place()} up by their address")
+            yield refused(
+                "fault table", f"the kernel looks faults of '{text()}' at {place()} up by their address"
+            )
 
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""
