@@ -388,10 +388,9 @@ class ComponentClient:
         if freed or header.hook is not None:  # which a trap on its way has kept
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._lead_traps(arena, stop, left, freed)
-        commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
-        stop.obey(commands)
-        held: list[int] = table.raw["id"][pinned].tolist()
-        return held
+        marks = (Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free))
+        stop.obey([*commands, *marks])
+        return [*map(int, table.raw["id"][pinned])]
 
     def contexts(self, header: Header, records: Iterable[Record]) -> list[tuple[int, int]]:
         """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""
