@@ -74,8 +74,7 @@ class ComponentClient:
 
         ``anywhere``: the first place will do where SRR0 and SRR1 are dead and the CPU is awake. What dead
         clients ordered is over then: QEMU serves one debugger after the other, and a call of the stub
-        that was left behind is brought to its end first. Raises `TargetTimeout` when the CPU never gets
-        to such a place.
+        that was left behind is brought to its end first. Raises `TargetTimeout` where no such place comes.
         """
         debugger = self._debugger()
         try:
