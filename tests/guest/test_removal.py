@@ -287,6 +287,17 @@ def test_rounds_with_sleepers_on_linux(kernel: Kernel, poison: Poison, tmp_path:
     assert sleeping > count / 2
 
 
+@pytest.mark.linux
+@pytest.mark.soak
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize(
+    "guest", [pytest.param(name, marks=pytest.mark.kernel(name)) for name in ("linux-e500", "linux-e500-smp")]
+)
+def test_rounds_with_sleepers_on_e500s(kernel: Kernel, poison: Poison, tmp_path: Path, guest: str) -> None:
+    """Threads that slept on one CPU wake up on another; what is freed is looked for on both."""
+    test_rounds_with_sleepers_on_linux(kernel, poison, tmp_path, ALL // 50)
+
+
 LONG_NAP = """
 extern void {sleep};
 void nap(void) {{ static int once; if (!once++) {call}; }}
