@@ -59,8 +59,16 @@ hit6: mflr r0
 hit7: bl {caller}
     blr
     .size traced, . - traced
+    .type booted, @function
+booted:                 /* as newer kernels leave it once they are up */
+hit8: mflr r0
+hit9: nop
+    stwu r1, -16(r1)
+    blr
+    .size booted, . - booted
     .type plain, @function
-plain: mflr r0
+plain: stwu r1, -16(r1)
+    mflr r0
     nop
     nop
     blr

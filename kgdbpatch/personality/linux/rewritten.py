@@ -225,9 +225,10 @@ def _traced_by_looks(image: Image) -> set[int]:
         ended = (words == _BLR) | (words == _BCTR) | ((words >> 26 == _BRANCH) & (words & 1 == 0))
         here = np.union1d((inside - section.address) // 4, np.flatnonzero(ended[:-3]) + 1)
         first, second, third = (words[here + number] for number in range(3))
-        room = (first == _NOP) & (second == _NOP)
-        room |= (first == _MFLR_R0) & (second >> 26 == _BRANCH) & (second & 3 == 1)
-        called = (third == _NOP) | ((third >> 26 == _BRANCH) & (third & 3 == 1))
+        room, called = (  # a nop, or a call of the tracer
+            (one == _NOP) | ((one >> 26 == _BRANCH) & (one & 3 == 1)) for one in (second, third)
+        )
+        room &= (first == _MFLR_R0) | ((first == _NOP) & (second == _NOP))
         called &= (first == _MFLR_R0) & (second == _STW_R0)
         found |= set((section.address + 4 * here[room]).tolist())
         found |= set((section.address + 4 * (here[called] + 2)).tolist())
@@ -240,7 +241,8 @@ def _may_trace(word: int) -> bool:
 
 def _room_for_two(first: int, second: int) -> bool:
     """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has (one read from RAM)."""
-    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and second >> 26 == _BRANCH)
+    switched = second == _NOP or second >> 26 == _BRANCH
+    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and switched)
 
 
 def _patch_sites(image: Image) -> dict[int, Rewritten]:
