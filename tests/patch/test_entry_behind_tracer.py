@@ -17,7 +17,8 @@ from .elf import needs_binutils, put_together
 pytestmark = needs_binutils
 
 # Room for two instructions, as gcc leaves it with -fpatchable-function-entry=2; an old kernel's call.
-OFF, ON, OLD = "nop\n    nop", "mflr r0\n    bl _mcount", "mflr r0\n    stw r0, 4(r1)\n    bl _mcount"
+OFF, UP, ON = "nop\n    nop", "mflr r0\n    nop", "mflr r0\n    bl _mcount"
+OLD = "mflr r0\n    stw r0, 4(r1)\n    bl _mcount"
 PLAIN = """
     addi r3, r3, 1
     cmpwi r3, 7
@@ -83,7 +84,7 @@ _mcount: mtlr r0
     return Image.load(directory / "low")
 
 
-@pytest.mark.parametrize("head", [OFF, ON])
+@pytest.mark.parametrize("head", [OFF, UP, ON])
 @pytest.mark.parametrize("many", [False, True])
 def test_the_first_instruction_is_the_one_behind(tmp_path: Path, head: str, many: bool) -> None:
     """Asked for the function, not for a word of it."""

@@ -41,7 +41,7 @@ _TRAMPOLINE_DATA = 28
 _RETURN_0 = 5  # which of the words that is
 _BRANCH = 18
 _BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
-_MFLR_R0 = 0x7C08_02A6
+_MFLR_R0, _STW_R0 = 0x7C08_02A6, 0x9001_0004  # mflr r0; stw r0,4(r1)
 _FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
 _PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
 _FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
@@ -193,9 +193,13 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
         function = image.function_at(symbol.address) if _FTRACE_STUBS.fullmatch(symbol.name) else None
         if function is not None:
             places.update(range(symbol.address, function.end, 4))
+    listed = set[int]()
     for name in _FTRACE_TABLES:
         entries = table(image, name, _FTRACE_MARKS)
-        places.update(entries.rows(image, 1, (0,))[:, 0].tolist() if entries is not None else ())
+        listed.update(entries.rows(image, 1, (0,))[:, 0].tolist() if entries is not None else ())
+    listed = {place for place in listed if _in_code(image, place) and _may_trace(_word(image, place))}
+    looks = _traced_by_looks(image) if places else set()
+    places |= listed if 2 * len(listed) > len(looks) else looks
     found = {}
     for place in places:
         if not _in_code(image, place):
@@ -207,9 +211,38 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
     return found
 
 
+def _traced_by_looks(image: Image) -> set[int]:
+    """Return where functions begin as those that are traced do: with room, or what compilers put at ``-pg``.
+
+    The kernel gives its table of them up when it has booted: one read from RAM has none. Functions
+    begin where symbols say, and behind what never goes on.
+    """
+    found = set[int]()
+    starts = np.array([start for start, _ in image.functions.spans()], np.int64)
+    for section in image.code_sections():
+        words = np.append(image.words(section), np.zeros(3, np.uint32))
+        inside = starts[(starts >= section.address) & (starts + 4 <= section.end)]
+        ended = (words == _BLR) | (words == _BCTR) | ((words >> 26 == _BRANCH) & (words & 1 == 0))
+        here = np.union1d((inside - section.address) // 4, np.flatnonzero(ended[:-3]) + 1)
+        first, second, third = (words[here + number] for number in range(3))
+        room, called = (  # a nop, or a call of the tracer
+            (one == _NOP) | ((one >> 26 == _BRANCH) & (one & 3 == 1)) for one in (second, third)
+        )
+        room &= (first == _MFLR_R0) | ((first == _NOP) & (second == _NOP))
+        called &= (first == _MFLR_R0) & (second == _STW_R0)
+        found |= set((section.address + 4 * here[room]).tolist())
+        found |= set((section.address + 4 * (here[called] + 2)).tolist())
+    return found
+
+
+def _may_trace(word: int) -> bool:
+    return word in (_NOP, _MFLR_R0) or (word >> 26 == _BRANCH and word & 3 == 1)
+
+
 def _room_for_two(first: int, second: int) -> bool:
     """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has (one read from RAM)."""
-    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and second >> 26 == _BRANCH)
+    switched = second == _NOP or second >> 26 == _BRANCH
+    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and switched)
 
 
 def _patch_sites(image: Image) -> dict[int, Rewritten]:
