@@ -270,10 +270,18 @@ def linux_sites(kernel: Kernel) -> list[int]:
     return called
 
 
+LONG = (pytest.mark.soak, pytest.mark.timeout(2400))
+
+
 @pytest.mark.linux
-@pytest.mark.kernel("linux")
 @pytest.mark.parametrize(
-    "count", [SOME, pytest.param(ALL // 10, marks=[pytest.mark.soak, pytest.mark.timeout(2400)])]
+    "count",
+    [
+        pytest.param(SOME, marks=pytest.mark.kernel("linux")),
+        pytest.param(ALL // 10, marks=(*LONG, pytest.mark.kernel("linux"))),
+        pytest.param(ALL // 50, marks=(*LONG, pytest.mark.kernel("linux-e500"))),
+        pytest.param(ALL // 50, marks=(*LONG, pytest.mark.kernel("linux-e500-smp"))),
+    ],
 )
 def test_rounds_with_sleepers_on_linux(kernel: Kernel, poison: Poison, tmp_path: Path, count: int) -> None:
     sites = linux_sites(kernel)
@@ -285,17 +293,6 @@ def test_rounds_with_sleepers_on_linux(kernel: Kernel, poison: Poison, tmp_path:
     empty(kernel)
     beat(kernel)
     assert sleeping > count / 2
-
-
-@pytest.mark.linux
-@pytest.mark.soak
-@pytest.mark.timeout(2400)
-@pytest.mark.parametrize(
-    "guest", [pytest.param(name, marks=pytest.mark.kernel(name)) for name in ("linux-e500", "linux-e500-smp")]
-)
-def test_rounds_with_sleepers_on_e500s(kernel: Kernel, poison: Poison, tmp_path: Path, guest: str) -> None:
-    """Threads that slept on one CPU wake up on another; what is freed is looked for on both."""
-    test_rounds_with_sleepers_on_linux(kernel, poison, tmp_path, ALL // 50)
 
 
 LONG_NAP = """
