@@ -9,37 +9,26 @@ writes before it reads it, so that nothing is lost. The others are kept in the a
 from __future__ import annotations
 
 from kgdbpatch.component.layout import HOOK_OFFSET, STUB_OFFSET, TRAPS_OFFSET
-from kgdbpatch.cpu.hook import onward
+from kgdbpatch.cpu.hook import lookup
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
 
 __all__ = ["SIZE", "hook_words"]
 
-_SRR0, _SRR1, _PIR = 26, 27, 286
+_PIR = 286
 _CPUS, _KEPT = 32, 16  # how many there may be; bytes that each has
 _CODE_WORDS = 37
 SIZE = 4 * _CODE_WORDS
-_NOP = 0x6000_0000
 
 assert HOOK_OFFSET + _CPUS * _KEPT <= STUB_OFFSET
 
 
 def hook_words(hook: Hook) -> dict[int, int]:
     """Return virtual address ─► word of the hook's code, as `kgdbpatch.component.ports.Cpu.hook_words`."""
-    return {hook.at + 4 * index: word for index, word in enumerate(_code(hook))}
-
-
-def _code(hook: Hook) -> list[int]:
     base, key, pointer, entry = 12, 11, 10, 9
     kept = [(register, HOOK_OFFSET + 4 * n) for n, register in enumerate((key, pointer, entry))]
     kept_cr = HOOK_OFFSET + 4 * len(kept)
-    restore = [
-        encode.lwz(entry, kept_cr, base),
-        encode.mtcrf(0xFF, entry),
-        *(encode.lwz(register, at, base) for register, at in kept),
-        encode.mfspr(base, hook.scratch),
-    ]
-    words = [
+    save = [
         encode.mtspr(hook.scratch, base),
         encode.mfspr(base, _PIR),
         encode.rlwinm(base, base, 4, 23, 27),
@@ -47,28 +36,11 @@ def _code(hook: Hook) -> list[int]:
         *(encode.stw(register, at, base) for register, at in kept),
         encode.mfcr(entry),
         encode.stw(entry, kept_cr, base),
-        encode.mfspr(key, _SRR0),
-        encode.mfspr(entry, _SRR1),
-        encode.rlwimi(key, entry, 18, 31, 31),  # user mode (PR): no site has bit 31
-        encode.lis(pointer, hook.table >> 16),
-        encode.rlwimi(pointer, key, 1, 16, 28),
     ]
-    loop = len(words)
-    on = onward(hook, hook.at + 4 * (loop + 6 + len(restore)), hook.vector)
-    hit = loop + 6 + len(restore) + len(on)
-    words += [
-        encode.lwz(entry, 0, pointer),
-        encode.cmplw(entry, key),
-        encode.bc(12, 2, 4 * (loop + 2), 4 * hit),  # beq
-        encode.addi(pointer, pointer, 8),
-        encode.cmpwi(entry, 0),
-        encode.bc(4, 2, 4 * (loop + 5), 4 * loop),  # bne
-        *restore,
-        *on,
-        encode.lwz(entry, 4, pointer),
-        encode.mtspr(_SRR0, entry),
-        *restore,
-        encode.rfi(),
+    restore = [
+        encode.lwz(entry, kept_cr, base),
+        encode.mtcrf(0xFF, entry),
+        *(encode.lwz(register, at, base) for register, at in kept),
+        encode.mfspr(base, hook.scratch),
     ]
-    assert len(words) <= _CODE_WORDS
-    return words + [_NOP] * (_CODE_WORDS - len(words))
+    return lookup(hook, hook.at, save, restore, (key, entry, pointer), _CODE_WORDS)

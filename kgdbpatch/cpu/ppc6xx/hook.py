@@ -6,62 +6,34 @@ It keeps three registers and CR in words behind its code. Exceptions are off fro
 
 from __future__ import annotations
 
-from kgdbpatch.cpu.hook import onward
+from kgdbpatch.cpu.hook import lookup
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
 
 __all__ = ["hook_words"]
 
-_SRR0, _SRR1 = 26, 27
-_WORK = (10, 11, 12)
+_KEY, _ENTRY, _POINTER = 11, 10, 12
+_WORK = (_ENTRY, _KEY, _POINTER)
 _CODE_WORDS = 31
-_NOP = 0x6000_0000
 _LOW = 0x8000  # real-mode addresses that a displacement alone reaches
 
 
 def hook_words(hook: Hook) -> dict[int, int]:
     """Return virtual address ─► word of the hook's code, as `kgdbpatch.component.ports.Cpu.hook_words`."""
-    return {hook.at + 4 * index: word for index, word in enumerate(_code(hook))}
-
-
-def _code(hook: Hook) -> list[int]:
     start = hook.at - hook.shift
     if not 0 <= start < _LOW - HOOK_SIZE:
         raise Refused("trap", f"the hook at 0x{hook.at:08x} lies too high in memory for real mode")
     keep = start + 4 * _CODE_WORDS
-    key, entry, pointer = 11, 10, 12
+    keep_cr = keep + 4 * len(_WORK)
+    save = [
+        *(encode.stw(register, keep + 4 * n, 0) for n, register in enumerate(_WORK)),
+        encode.mfcr(_ENTRY),
+        encode.stw(_ENTRY, keep_cr, 0),
+    ]
     restore = [
-        encode.lwz(entry, keep + 4 * len(_WORK), 0),
-        encode.mtcrf(0xFF, entry),
+        encode.lwz(_ENTRY, keep_cr, 0),
+        encode.mtcrf(0xFF, _ENTRY),
         *(encode.lwz(register, keep + 4 * n, 0) for n, register in enumerate(_WORK)),
     ]
-    words = [
-        *(encode.stw(register, keep + 4 * n, 0) for n, register in enumerate(_WORK)),
-        encode.mfcr(entry),
-        encode.stw(entry, keep + 4 * len(_WORK), 0),
-        encode.mfspr(key, _SRR0),
-        encode.mfspr(entry, _SRR1),
-        encode.rlwimi(key, entry, 18, 31, 31),  # user mode (PR): no site has bit 31
-        encode.lis(pointer, hook.table >> 16),
-        encode.rlwimi(pointer, key, 1, 16, 28),
-    ]
-    loop = len(words)
-    on = onward(hook, start + 4 * (loop + 6 + len(restore)), hook.vector - hook.shift)
-    hit = loop + 6 + len(restore) + len(on)
-    words += [
-        encode.lwz(entry, 0, pointer),
-        encode.cmplw(entry, key),
-        encode.bc(12, 2, 4 * (loop + 2), 4 * hit),  # beq
-        encode.addi(pointer, pointer, 8),
-        encode.cmpwi(entry, 0),
-        encode.bc(4, 2, 4 * (loop + 5), 4 * loop),  # bne
-        *restore,
-        *on,
-        encode.lwz(pointer, 4, pointer),
-        encode.mtspr(_SRR0, pointer),
-        *restore,
-        encode.rfi(),
-    ]
-    assert len(words) <= _CODE_WORDS
-    return words + [_NOP] * (_CODE_WORDS - len(words))
+    return lookup(hook, start, save, restore, (_KEY, _ENTRY, _POINTER), _CODE_WORDS)
