@@ -104,7 +104,7 @@ def test_patches_come_and_go_while_both_are_inside(both: Kernel) -> None:
     emptied(both)
     text = both.qemu.ram.read(0, 0x2000)
     sites = [both.image.lookup(name) + 4 * n for name in ("step", "mixed") for n in range(2)]
-    for number in range(10):
+    for number in range(6):
         both.patch_all(sites, count=True, via="trap" if number % 3 == 2 else "auto")
         both.remove_all()
     emptied(both)
@@ -112,6 +112,25 @@ def test_patches_come_and_go_while_both_are_inside(both: Kernel) -> None:
     assert both.verify().ok
     goes_on(both, 2)
     assert "own: wrong" not in "".join(both.qemu.console.lines())
+
+
+def test_both_come_back_with_a_snapshot(both: Kernel) -> None:
+    emptied(both)
+    with both.patch("step", count=True) as patch:
+        goes_on(both, 2)
+        both.snapshot("inside")
+        before = patch.hits
+        goes_on(both, 2)
+        both.restore("inside")
+        goes_on(both, 2)
+        assert patch.hits is not None
+        assert before is not None
+        assert patch.hits > before
+        ticks = word(both, "ticks")
+        while word(both, "ticks") < ticks + 4:
+            assert both.alive
+    goes_on(both, 2)
+    assert both.verify().ok
 
 
 @pytest.mark.soak

@@ -101,9 +101,10 @@ class _Writer:
         self._session, self._places = session, _places(session)
         if _TLBWE not in self._places:
             start = session.register("ivpr") & -_NEAR & 0xFFFF_FFFF
+            whose = f"IVPR of CPU {session.cpu}" if session.cpu else "IVPR"
             raise Refused(
                 "mapping",
-                f"the kernel has no tlbwe from 0x{start:08x} on (IVPR), where its handlers of TLB misses "
+                f"the kernel has no tlbwe from 0x{start:08x} on ({whose}), where its handlers of TLB misses "
                 "are: nobody can map the component's memory",
             )
 
