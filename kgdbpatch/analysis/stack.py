@@ -52,5 +52,9 @@ def exception_return(graph: FlowGraph) -> set[int]:
 
 
 def reads_exception(graph: FlowGraph) -> bool:
-    """Tell whether a function reads SRR0 or SRR1 otherwise than by rfi: it may be entered with both set."""
-    return any(i.uses & _SRR and i.kind is not Kind.RFI for i in graph.instructions)
+    """Tell whether a function reads SRR0 or SRR1 otherwise than by rfi: it may be entered with both set.
+
+    A word that is no instruction of this CPU reads neither.
+    """
+    ours = (i for i in graph.instructions if i.known and not i.foreign)
+    return any(i.uses & _SRR and i.kind is not Kind.RFI for i in ours)

@@ -157,10 +157,7 @@ class ComponentClient:
 
     @contextmanager
     def view(self, header: Header) -> Iterator[Callable[[int, int], bytes]]:
-        """Stop the guest and yield a function that reads bytes at a virtual address of the kernel's.
-
-        It raises `MemoryFault` with the first address that is not mapped to RAM.
-        """
+        """Stop the guest, yield what reads bytes at a virtual address of the kernel's; or `MemoryFault`."""
         ram = self._guest.ram
         with self.stop(header.arena) as stop:
             state = self.state(header.arena, stop)
@@ -171,6 +168,7 @@ class ComponentClient:
                     address = virtual + len(data)
                     wanted = min(size - len(data), layout.PAGE - address % layout.PAGE)
                     physical = self._cpu.translate(state, ram, address) if address < 1 << 32 else None
+                    physical = self._personality.mapped(address) if physical is None else physical
                     if physical is None or physical + wanted > ram.size:
                         raise MemoryFault(f"the kernel has no memory mapped at 0x{address:08x}", address)
                     data += ram.read(physical, wanted)

@@ -300,6 +300,9 @@ class Personality(Protocol):
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, a module's code included, or None."""
 
+    def mapped(self, address: int) -> int | None:
+        """Return where the kernel's own page tables map an address, whatever the MMU has of them; or None."""
+
     def loaded(self) -> frozenset[base.ModuleId]:
         """Return the modules that the kernel has now."""
 

@@ -1,4 +1,4 @@
-"""Build the Linux guest: an unmodified kernel from Debian's source package, and our initramfs."""
+"""Build Linux guests: an unmodified kernel from Debian's source package, modules of ours, our initramfs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ from kgdbpatch.guests.sources import guest_sources, output
 __all__ = [
     "SCRATCH",
     "SOURCES",
-    "build",
     "build_initramfs",
     "build_kernel",
-    "built",
     "cached_kernel",
     "missing_options",
     "reason",
@@ -38,8 +36,9 @@ _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
 _PREFERRED = "6.1"
 _PREFIX = "powerpc-linux-gnu-"
 _CC = f"{_PREFIX}gcc"
+_OBJCOPY = f"{_PREFIX}objcopy"
 _INIT_FLAGS = ("-O2", "-std=gnu11", "-static", "-s", "-Wall", "-Wextra", "-Werror")
-SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
+SCRATCH = 4096 << 20  # bytes: the unpacked source and the objects
 _DEFINED = re.compile(r"^\s*(?:menu)?config (\w+)", re.MULTILINE)
 _STEPS_PER_LINE = 250  # of make's output, for each line of progress
 
@@ -120,6 +119,7 @@ def build_kernel(
 ) -> Path:
     """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached.
 
+    Where it is configured to have debug information, that is in ``vmlinux.debug`` beside it.
     ``changed`` are files of options that are to be otherwise than the bundled guest's, or than in
     ``defconfig`` (one of the source's own configurations), or than in the files before. Of each of
     ``modules`` (C files) a kernel module is made, beside ``vmlinux``. ``version`` is the source's, where
@@ -150,13 +150,23 @@ def build_kernel(
             raise BuildFailed(f"the kernel's configuration did not take {', '.join(missing)}")
         _make(scratch, [f"-j{len(os.sched_getaffinity(0))}", "vmlinux"], progress)
         shutil.copyfile(scratch / ".config", result / "config")
-        shutil.copyfile(scratch / "vmlinux", result / "vmlinux")
-        for module in _make_modules(scratch, modules, progress):
-            shutil.copyfile(module, result / module.name)
+        made = [scratch / "vmlinux", *_make_modules(scratch, modules, progress)]
+        for one in made:
+            shutil.copyfile(one, result / one.name)
+        if "CONFIG_DEBUG_INFO=y" in (result / "config").read_text().splitlines():
+            _part_debug_information([result / one.name for one in made])
         progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
 
     entry = _kernel_entry(archive, [base, *more])
     return store.made_once(entry, make, progress, SCRATCH) / "vmlinux"
+
+
+def _part_debug_information(files: Sequence[Path]) -> None:
+    """Take the debug information out of files; put that of the first one beside it, in its ``.debug``."""
+    apart = ("--only-keep-debug", "--compress-debug-sections")
+    output(_OBJCOPY, *apart, str(files[0]), f"{files[0]}.debug")
+    for one in files:
+        output(_OBJCOPY, "--strip-debug", str(one))
 
 
 def with_options(config: str, changed: str) -> str:
@@ -264,14 +274,3 @@ def reason(said: Sequence[str]) -> str:
     ours = [line for line in said if not re.match(r"make(\[\d+\])?: .*\bError \d+", line)]
     named = (line for line in ours if re.search(r"\berror\b|\*\*\*", line, re.IGNORECASE))
     return next(named, ours[-1] if ours else "no output")
-
-
-def build(progress: Callable[[str], None]) -> Path:
-    """Build kernel and initramfs when the cache has none and return the kernel's path."""
-    build_initramfs(progress)
-    return build_kernel(progress)
-
-
-def built() -> Path | None:
-    """Return the cached kernel's path, or None when it is not built."""
-    return cached_kernel()

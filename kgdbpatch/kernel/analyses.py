@@ -13,6 +13,7 @@ from kgdbpatch.analysis import statistics
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.fields import Words
+from kgdbpatch.kernel.remembered import pointing_data
 
 if TYPE_CHECKING:  # on use: each command needs one of these
     from kgdbpatch.analysis.call_graph import CallGraph
@@ -28,7 +29,7 @@ _Parts = tuple[list[tuple[int, Words]], list[tuple[int, int]], list[tuple[int, b
 def _parts(image: Image) -> _Parts:
     """Return (address, words) of the code, (address, size) of the functions, (address, bytes) of all."""
     code = [(section.address, image.words(section)) for section in image.code_sections()]
-    return code, image.functions.spans(), [(section.address, section.data) for section in image.sections]
+    return code, image.functions.spans(), pointing_data(image)[0]
 
 
 def analyze(image: Image) -> statistics.Figures:

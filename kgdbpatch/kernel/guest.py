@@ -305,6 +305,7 @@ class RunningGuest:
         `BadImage` where there is none, `WrongKernel` when it is another kernel's.
         """
         from kgdbpatch.image.debug import debug_file
+        from kgdbpatch.kernel.inspecting import leave_process
         from kgdbpatch.vm.inspection import Inspector
 
         path = debug_file(self._image, None if symbols is None else Path(symbols))
@@ -314,6 +315,7 @@ class RunningGuest:
             self._exclusive(),
             inspector.inspected() as inspection,
         ):
+            leave_process(self._cpu, inspection.session)
             yield inspection
 
     def evaluate(self, expression: str, *, symbols: str | Path | None = None) -> Value:

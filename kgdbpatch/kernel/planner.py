@@ -183,16 +183,16 @@ class Planner:
         return address if self._force else self._site_checker.entry(address)
 
     def _site(self, address: int) -> Site:
-        site = self._site_checker.site(address, force=self._force)
         below = self._patched.get(address)
-        if below is None:
-            return site
-        what = f"0x{address:08x} ({self._image.symbolize(address)})"
-        if below.state is not PatchState.ACTIVE:
+        if below is not None and below.state is not PatchState.ACTIVE:
+            what = f"0x{address:08x} ({self._image.symbolize(address)})"
             cut = "whose apply was cut off" if below.state is PatchState.UNFINISHED else "which is damaged"
             raise Refused(
                 "unfinished", f"{what} belongs to patch {below.id}, {cut}; remove {below.id} first", address
             )
+        site = self._site_checker.site(address, force=self._force)
+        if below is None:
+            return site
         leads = encode.branch_target(address, below.splice)
         return replace(
             site,

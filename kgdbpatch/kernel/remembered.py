@@ -24,9 +24,9 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.site_checker import OffLimits
-from kgdbpatch.personality import Personality
+from kgdbpatch.personality import Personality, detect
 
-__all__ = ["liveness_index", "off_limits"]
+__all__ = ["liveness_index", "off_limits", "pointing_data"]
 
 _ALIGNMENT = 16
 
@@ -99,6 +99,20 @@ def _facts(personality: Personality, image: Image) -> Any:
     return found
 
 
+def pointing_data(image: Image) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]]]:
+    """Return (address, bytes) of all that may hold addresses to branch to, (start, end) of what does not."""
+    out = [(window.start, window.end) for window in detect(image).looked_up(image)]
+    data = []
+    for section in image.sections:
+        held = section.data
+        for start, end in out:
+            if section.address <= start < end <= section.address + len(held):
+                at = start - section.address
+                held = bytes(held[:at]) + bytes(end - start) + bytes(held[at + end - start :])
+        data.append((section.address, held))
+    return data, out
+
+
 def liveness_index(
     image: Image,
     sections: Sequence[tuple[int, Words]],
@@ -107,10 +121,12 @@ def liveness_index(
     reads: Mapping[int, int],
 ) -> LivenessIndex:
     """Return the live registers of a kernel's (address, words); the rest as `analyze_program`."""
+    data, looked_up = pointing_data(image)
     digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image) + image.model.encode())
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
     digest.update(_bytes(sorted(reads.items())))
+    digest.update(_bytes(looked_up))
     for address, words in sections:
         digest.update(address.to_bytes(8, "big"))
         digest.update(np.ascontiguousarray(words).data)
@@ -120,7 +136,6 @@ def liveness_index(
         return LivenessIndex(_unpacked(body), image.model)
     from kgdbpatch.analysis.interprocedural import analyze_program
 
-    data = [(section.address, section.data) for section in image.sections]
     liveness = analyze_program(sections, functions, image.abi, data, implicit, reads, image.model)
     found = LivenessIndex.of(liveness, liveness.solve())
     store.save("analysis", key, _packed(found.arrays))

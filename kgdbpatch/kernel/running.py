@@ -23,6 +23,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel.module_list import ModuleList
 from kgdbpatch.kernel.modules import ModuleImages
 from kgdbpatch.kernel.removal import as_patch
+from kgdbpatch.patch.rewritten import DETOUR, PROBED, Rewritten
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification
 from kgdbpatch.vm.ram import Machine, Traced
@@ -237,6 +238,10 @@ class RunningText:
         changes = [self._change(address, tuple(damaged.get(address, ()))) for address in sorted(wrong)]
         own = tuple(change for change in changes if change is not None)
         mismatched |= wrong - {change.address for change in own}
+        slots = {change.address for change in own if change.kind == DETOUR}
+        own = tuple(
+            change for change in own if change.address not in slots or change.address - 4 not in slots
+        )
         unloaded = tuple(as_patch(record) for record in records if record.state is PatchState.UNLOADED)
         patched = len({record.site for record in records if record.state is PatchState.ACTIVE})
         return Verification(not mismatched, patched, tuple(sorted(mismatched)), own, unloaded)
@@ -244,9 +249,11 @@ class RunningText:
     def _change(self, address: int, patches: tuple[int, ...]) -> KernelChange | None:
         """Return what to tell of a word that is not as expected, if the kernel itself may have written it."""
         what = self._personality.rewritten(self._image).get(address)
+        word = int(self.raw_words(address, 1)[0])
+        if what is None and self._personality.is_probed(self._image, self._ram.read, address, word):
+            what = Rewritten(PROBED)
         if what is None:
             return None
-        word = int(self.raw_words(address, 1)[0])
         if not what.may_hold(address, word):
             return None
         text = what.change(address, word, self._image.symbolize)

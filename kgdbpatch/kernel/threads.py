@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.module_list import ModuleList
-from kgdbpatch.personality.base import ModuleId, Personality, Thread
+from kgdbpatch.personality.base import ModuleId, PageTables, Personality, Thread
 from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.qemu import Qemu
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kgdbpatch.vm.registers import GRegisters
 
 __all__ = ["Threads"]
+
+_PAGE = 4096  # bytes, the least of any kernel
 
 
 class Threads:
@@ -33,10 +35,18 @@ class Threads:
         self._cpu = cpu
         self._modules = ModuleList(personality, image, qemu.ram.read)
 
+    @cached_property
+    def _pages(self) -> PageTables | None:
+        return self._personality.page_tables(self._image, self._qemu.ram.read)
+
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, a module's code included, or None."""
         found = self._personality.to_physical(self._image, address)
         return self._modules.physical(address) if found is None else found
+
+    def mapped(self, address: int) -> int | None:
+        """Return where the kernel's own page tables map an address; None where that is not known."""
+        return None if self._pages is None else self._pages.physical(address)
 
     def loaded(self) -> frozenset[ModuleId]:
         """Return the modules that the kernel has now."""
@@ -44,8 +54,25 @@ class Threads:
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return bytes at a kernel virtual address that stacks can be at, or None."""
-        ram, physical = self._qemu.ram, self._personality.stack_physical(self._image, address)
-        return ram.read(physical, size) if physical is not None and physical + size <= ram.size else None
+        pieces: list[bytes] = []
+        while size > 0:
+            physical = self.physical(address)
+            count = min(size, _PAGE - address % _PAGE)
+            if physical is None or physical + count > self._qemu.ram.size:
+                return None
+            pieces.append(self._qemu.ram.read(physical, count))
+            address, size = address + count, size - count
+        return b"".join(pieces)
+
+    def physical(self, address: int) -> int | None:
+        """Return the physical address of memory that stacks can be at, or None."""
+        physical = self._personality.stack_physical(self._image, address)
+        return self.mapped(address) if physical is None else physical
+
+    def _addresses(self, physical: int) -> list[int]:
+        """Return the kernel virtual addresses of a byte of RAM, as far as stacks can be at them."""
+        mapped = [] if self._pages is None else self._pages.addresses(physical)
+        return [physical + self._shift, *mapped]
 
     def find(self, word: int) -> Sequence[int]:
         """Return the kernel virtual addresses at which a word stands, in all memory that was ever used."""
@@ -69,11 +96,15 @@ class Threads:
     ) -> dict[int, tuple[Holder, ...]]:
         """Return what holds the retired ones of ``records``, by id."""
         retired = [record for record in records if record.state is PatchState.RETIRED]
-        contexts = [(at + self._shift, pc) for at, pc in component.contexts(header, retired)]
+        contexts = [
+            (address, pc)
+            for at, pc in component.contexts(header, retired)
+            for address in self._addresses(at)[-1:]
+        ]
         return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         """Return the pcs of contexts that threads may come back to; the guest stands still."""
         sp = None if self._cpu.in_process(registers["msr"]) else registers["r1"]
-        live = cache(lambda at: self._personality.may_resume(self._image, self, at + self._shift, sp))
-        return [pc for at, pc in contexts if live(at)]
+        live = cache(lambda address: self._personality.may_resume(self._image, self, address, sp))
+        return [pc for at, pc in contexts if any(map(live, self._addresses(at)))]

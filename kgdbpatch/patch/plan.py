@@ -112,7 +112,7 @@ def _bytes(words: Sequence[int]) -> bytes:
 
 def plan(site: Site, payload: Payload, place: Place) -> Plan:
     """Plan ``payload`` at ``site`` with the body at ``place``; or `Refused`, by many rules."""
-    if place.paged and not site.trappable:
+    if place.paged and not site.trappable and not _unreachable(site, place):
         raise site.refused(
             "exception return",
             f"{site.at} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
@@ -278,6 +278,10 @@ def _linked_body(
     return _Body(words, saves.registers, tail)
 
 
+def _unreachable(site: Site, place: Place) -> bool:
+    return site.untranslated and place.real is None
+
+
 def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
     """Return how the body is entered; ``linked`` leaves the address behind the site in LR."""
     if place.trap is not None:
@@ -287,7 +291,7 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
                 f"{site.at} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
             )
         return _Entrance(place.trap)
-    if site.untranslated and place.real is None:
+    if _unreachable(site, place):
         raise site.refused(
             "untranslated",
             f"{site.at} runs with address translation off: only a springboard in a vector's tail "

@@ -16,6 +16,7 @@ __all__ = [
     "FTRACE",
     "JUMP_LABEL",
     "PATCH_SITE",
+    "PROBED",
     "STATIC_CALL",
     "Rewritten",
 ]
@@ -29,6 +30,7 @@ JUMP_LABEL, STATIC_CALL, CALL_TARGET, FTRACE = (
 _BLR, _MFLR_R0, _BRANCH = 0x4E80_0020, 0x7C08_02A6, 18
 FEATURE, PATCH_SITE, CHANGED = "feature fix-up", "patch site", "changed word"
 DETOUR = "kprobe detour"
+PROBED = "kprobe"
 
 _WHY = {
     JUMP_LABEL: "the kernel turns it from nop to branch and back when it switches {0.name}",
@@ -39,6 +41,7 @@ _WHY = {
     PATCH_SITE: "the kernel rewrites it as {0.name}",
     CHANGED: "the kernel has rewritten it since it was loaded",
     DETOUR: "the kernel puts code of its kprobes there ({0.name})",
+    PROBED: "the kernel has a kprobe there",
 }
 _CHANGE = {
     JUMP_LABEL: "the kernel switched jump label {0.name} at {1}",
@@ -49,6 +52,7 @@ _CHANGE = {
     PATCH_SITE: "the kernel rewrote {0.name} at {1}",
     CHANGED: "the kernel rewrote {1} again",
     DETOUR: "the kernel put code of a kprobe at {1}",
+    PROBED: "the kernel put a kprobe at {1}",
 }
 
 
@@ -67,7 +71,7 @@ class Rewritten:
 
     def may_hold(self, address: int, word: int) -> bool:
         """Tell whether the kernel itself may have written ``word`` at ``address``; damage is all else."""
-        if self.kind == DETOUR:
+        if self.kind in (DETOUR, PROBED):
             return True
         if self.kind == CALL_TARGET:
             return word & 3 == 0

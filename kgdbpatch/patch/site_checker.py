@@ -26,7 +26,7 @@ from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
 from kgdbpatch.patch.reentry import DirectCalls
-from kgdbpatch.patch.rewritten import FTRACE, Rewritten
+from kgdbpatch.patch.rewritten import CHANGED, FTRACE, Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 from kgdbpatch.results import LiveRegisters
 
@@ -313,6 +313,8 @@ class SiteChecker:
             yield refused("exception code", f"{place()} {what}")
         yield from self._data(instruction)
         own = self._off_limits.rewritten.get(address)
+        if own is None and self._image.read(address, 4) != instruction.word.to_bytes(4, "big"):
+            own = Rewritten(CHANGED)
         if own is not None:
             yield refused("rewritten", f"{place()} is no place for a patch: {own.why}")
         text = partial(instruction.written_for, self._image.model)

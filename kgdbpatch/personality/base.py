@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kgdbpatch.errors import BadImage
+from kgdbpatch.personality.stacks import Memory, PageTables, Thread, Window, below_sleepers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "Module",
     "ModuleId",
     "Modules",
+    "PageTables",
     "Pager",
     "Personality",
     "Thread",
@@ -45,46 +47,6 @@ class LogLine:
     time: str
     source: str
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A range of guest virtual addresses, ``start`` inclusive, ``end`` exclusive."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """A thread of the kernel's: its name, its kernel stack, the stack pointer it left when it last slept."""
-
-    name: str
-    stack: Window
-    sp: int
-
-
-class Memory(Protocol):
-    """The running kernel's memory by kernel virtual address, as far as its stacks can be in it."""
-
-    def read(self, address: int, size: int) -> bytes | None:
-        """Return bytes, or None where there is no such memory."""
-
-    def find(self, word: int) -> Sequence[int]:
-        """Return all addresses at which a word stands, multiples of 4."""
-
-
-def below_sleepers(threads: Iterable[Thread], sp: int | None) -> list[Window]:
-    """Return the parts of kernel stacks below what each thread left its stack at when it last slept.
-
-    The running thread may have got deeper since: it is the one whose stack the CPU's ``sp`` is in. Where that
-    is in none (the kernel is about to change stacks), nothing is known. A CPU in a process has left them all.
-    """
-    known = [thread for thread in threads if thread.stack.start < thread.sp <= thread.stack.end]
-    if sp is not None:
-        sleeping = [thread for thread in known if not thread.stack.start <= sp < thread.stack.end]
-        known = sleeping if len(sleeping) < len(known) else []
-    return [Window(thread.stack.start, thread.sp) for thread in known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +227,13 @@ class Personality(ABC):
         """Return the physical address of memory that kernel stacks and threads can be in, or None."""
         return self.to_physical(image, address)
 
+    def page_tables(self, image: Image, read: Callable[[int, int], bytes]) -> PageTables | None:
+        """Return what else kernel stacks can be in, mapped page by page; None where that is not known.
+
+        ``read`` as for `arena_conflict`.
+        """
+        return None
+
     def stack_size(self, image: Image) -> int:
         """Return the size of a kernel stack in bytes; the least that any kernel has where it is not known."""
         return 0x2000
@@ -391,9 +360,20 @@ class Personality(ABC):
         """Return which registers (a mask) words may read when the kernel has rewritten them, by address."""
         return {}
 
+    def looked_up(self, image: Image) -> Sequence[Window]:
+        """Return data that names places in the code for the kernel to find, not to branch to."""
+        return ()
+
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of code that the kernel itself may rewrite while it runs, by address."""
         return {}
+
+    def is_probed(self, image: Image, read: Callable[[int, int], bytes], address: int, word: int) -> bool:
+        """Tell whether a word of the running text is there for a probe of the kernel's own.
+
+        ``read`` as for `arena_conflict`.
+        """
+        return False
 
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""

@@ -17,7 +17,7 @@ from kgdbpatch.store.entries import directory, least_used
 
 __all__ = ["LIMIT", "content_key", "made_once"]
 
-LIMIT = 2 << 30  # bytes of all that was built: some 200 kernels
+LIMIT = 2 << 30  # bytes of all that was built: some 30 kernels
 _BUILT = re.compile(r"[\w.-]+-[0-9a-f]{20}")  # what `made_once` is asked for ends with a content key
 
 

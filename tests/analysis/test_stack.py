@@ -64,3 +64,4 @@ def test_readers_of_the_exception_state() -> None:
     assert reads_exception(graph("mfsrr0 r3\n blr"))
     assert reads_exception(graph("mr r4,r3\n mfsrr1 r3\n rfi"))
     assert not reads_exception(graph("mtsrr0 r3\n mtsrr1 r4\n rfi"))
+    assert not reads_exception(graph("b 1f\n .long 0\n .long 0x12345671\n1: blr"))  # as static calls have

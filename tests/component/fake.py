@@ -74,6 +74,9 @@ class Flat:
     def loaded(self) -> frozenset[ModuleId]:
         return frozenset(self.modules)
 
+    def mapped(self, address: int) -> int | None:
+        return None
+
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         return [pc for at, pc in contexts if at not in self.dead]
 

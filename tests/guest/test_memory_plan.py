@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from kgdbpatch.kernel.calls import Calls
 from kgdbpatch.kernel.install import install
 from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
+from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.qemu import Qemu
 
@@ -53,8 +55,15 @@ def configured(kernel: Kernel, tmp_path: Path) -> Configured:
     return make
 
 
-def conflict(kernel: Kernel, image: Image) -> str | None:
-    return linux.arena_conflict(image, kernel.qemu.ram.read)
+def windows(kernel: Kernel) -> list[Window]:
+    arena = kernel.header.arena
+    assert arena.near is not None
+    return [Window(arena.virtual, arena.virtual + arena.size), arena.near]
+
+
+def conflict(kernel: Kernel, image: Image, plan: ArenaPlan | None = None) -> str | None:
+    """Return what is in the way of an arena; what the kernel keeps for the one that is there is not."""
+    return linux.arena_conflict(image, kernel.qemu.ram.read, plan, windows(kernel))
 
 
 def test_the_plan_fits_the_kernel_as_it_is(kernel: Kernel, configured: Configured) -> None:
@@ -74,7 +83,8 @@ def test_an_arena_in_the_linear_map(kernel: Kernel, configured: Configured) -> N
 
 
 def test_stacks_that_may_be_anywhere(kernel: Kernel, configured: Configured) -> None:
-    memory, vmapped = threads(kernel), configured(VMAP_STACK="y")
+    """With page tables that are not read, no mapped stack is known to be dead."""
+    memory, unread = threads(kernel), configured(PTE_64BIT="y")
     with kernel.stopped() as session:
         registers = session.registers()
         here = registers["r1"] if not registers["msr"] & 0x4000 else 0
@@ -82,24 +92,26 @@ def test_stacks_that_may_be_anywhere(kernel: Kernel, configured: Configured) -> 
         place = sleeper.stack.start + 0x100  # far below where it left its stack: nobody comes back there
         assert place < sleeper.sp
         assert not linux.may_resume(kernel.image, memory, place, None)
-        assert linux.may_resume(vmapped, memory, place, None)
+        assert linux.may_resume(unread, memory, place, None)
 
 
 def test_modules_go_elsewhere_than_the_arena(kernel: Kernel) -> None:
     """What the kernel keeps for the arena is given to nobody, however much code is loaded."""
     arena, taken = kernel.header.arena, []
     patch = kernel.patch("udp_sendmsg", count=True)
-    assert arena.near is not None
-    windows = [(arena.virtual, arena.virtual + arena.size), (arena.near.start, arena.near.end)]
     allocate, free, more = allocator(kernel)
     for _ in range(12):
         at = kernel.call(allocate, *more, 4 << 20)
         if not at:  # all that the kernel has for modules: 64 MiB on 6.12, less our 16
             break
-        assert not any(start < at + (4 << 20) and at < end for start, end in windows), hex(at)
+        assert not any(one.start < at + (4 << 20) and at < one.end for one in windows(kernel)), hex(at)
         taken.append(at)
     assert len(taken) >= 8
     assert conflict(kernel, kernel.image) is None
+    memory, last = threads(kernel), arena.physical + arena.size
+    for window in windows(kernel):
+        shown = {at - window.end: memory.mapped(at) for at in range(window.start, window.end, 4096)}
+        assert all(physical in (None, last + distance) for distance, physical in shown.items())
     second = kernel.patch("do_sys_openat2", count=True)
     for at in taken:
         kernel.call(free, at)
@@ -116,24 +128,27 @@ def allocator(kernel: Kernel) -> tuple[str, str, tuple[int, ...]]:
 
 
 def test_what_a_kernel_that_keeps_nothing_may_map_later(kernel: Kernel, tmp_path: Path) -> None:
-    """It is refused by what the kernel has mapped so far."""
+    """It is refused by what the kernel has mapped so far, here behind the arena that is there."""
+    at = kernel.header.arena.virtual + 2 * kernel.header.arena.size
+    plan = replace(linux.arena(kernel.image), virtual=at, near=Window(at + (64 << 20), at + (80 << 20)))
+    inside = at + (68 << 20)
     hidden = tmp_path / "vmlinux"
     hidden.write_bytes(kernel.image.path.read_bytes().replace(b"free_vm_area\0", b"fr33_vm_area\0"))
     image = Image.load(hidden)
-    assert conflict(kernel, image) is None
+    assert conflict(kernel, image, plan) is None
     at = kernel.call(allocator(kernel)[0], *allocator(kernel)[2], 4 << 20)
     directory = physical(kernel, kernel.image.lookup("swapper_pg_dir"))
     entry = directory + 4 * (at >> 22)
     table = kernel.qemu.ram.read(entry, 4)
     assert any(table)
     with kernel.stopped() as session:
-        session.write_physical(directory + 4 * (0xBF40_0000 >> 22), table)
-    assert conflict(kernel, image) == "the kernel has a page table for 0xbf400000 (modules grow there)"
-    assert re.fullmatch(
-        r"the kernel has mapped 0xbf[4-7]\w{5} \(modules lie there\)", conflict(kernel, kernel.image) or ""
-    )
+        session.write_physical(directory + 4 * (inside >> 22), table)
+    told = f"the kernel has a page table for 0x{inside:08x} (modules grow there)"
+    assert conflict(kernel, image, plan) == told
+    told = rf"the kernel has mapped 0x{inside >> 24:02x}[4-7]\w{{5}} \(modules lie there\)"
+    assert re.fullmatch(told, conflict(kernel, kernel.image, plan) or "")
     with kernel.stopped() as session:
-        session.write_physical(directory + 4 * (0xBF40_0000 >> 22), bytes(4))
+        session.write_physical(directory + 4 * (inside >> 22), bytes(4))
     kernel.call(allocator(kernel)[1], at)
 
 

@@ -19,7 +19,7 @@ from kgdbpatch.results import PatchState
 
 from .test_modules import obeyed
 
-pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
+pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.soak]
 
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 COUNT = PatchRequest(count=True)

@@ -15,7 +15,7 @@ from kgdbpatch.patch.request import PatchRequest
 from .junk import junk
 from .test_modules import obeyed
 
-pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
+pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.soak]
 
 COUNT = PatchRequest(count=True)
 SUMS = (7, 0, 0, 0xFFFF_FFFF, 0, 0x55, 0, 0)  # what tables_switch makes of 0 (images/linux/modules/tables.c)

@@ -9,8 +9,8 @@ import pytest
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.results import PatchState
 
-pytestmark = [pytest.mark.kernel("linux-modules"), pytest.mark.linux, pytest.mark.soak]
-ROUNDS, FUNCTIONS = 20, 1000
+pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.soak]
+ROUNDS, FUNCTIONS = 150, 1000  # two modules a round
 MIB = 1 << 20
 LINE = re.compile(r"read: (\w+) (\d+) .* 0x([0-9a-f]+)")
 ROOM = re.compile(r"sized: at ([0-9a-f]+)")
@@ -31,6 +31,7 @@ def modules(kernel: Kernel) -> dict[str, int]:
     return {match[1]: int(match[3], 16) for match in found if match}
 
 
+@pytest.mark.timeout(3600)
 def test_modules_come_and_go(kernel: Kernel) -> None:
     """Nothing is lost of 1,000 patches, and what modules hold is theirs alone."""
     functions = [one for one in kernel.functions("*") if one.section == ".text" and one.size > 64]

@@ -39,6 +39,14 @@ def test_on_darwin(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     assert kernel.verify().ok
 
 
+@pytest.mark.linux
+@pytest.mark.kernel("linux")
+def test_on_linux(kernel: Kernel) -> None:
+    """Its debug information is kept beside it."""
+    assert kernel.evaluate("init_task.comm").text.startswith('"swapper')
+    assert kernel.evaluate("init_task.stack").number == kernel.image.lookup("init_stack")
+
+
 def test_it_stands_at_a_breakpoint(kernel: Kernel) -> None:
     with kernel.inspected() as inspection:
         stop = inspection.run_to(Breakpoint("run_netisr"), deadline=20)

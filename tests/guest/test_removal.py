@@ -21,7 +21,7 @@ from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.vm.gdb import GRegisters
 from kgdbpatch.vm.qemu import Qemu
 
-from .parts import arena, personality, planner, threads
+from .parts import arena, planner, threads
 from .work import beat, empty, entries
 
 SOME, ALL = 5, 5000
@@ -353,13 +353,13 @@ def test_who_holds_a_removed_patch_is_told(
 )
 def test_what_lies_below_a_sleeper_holds_nothing(kernel: Kernel, site: str) -> None:
     """An interrupt's frame that a thread has left behind looks like one it comes back to."""
-    profile, image = personality(kernel), kernel.image
+    memory = threads(kernel)
     with kernel.patch(site, count=True) as patch, kernel.stopped() as session:
         frame = patch.body.to_bytes(4, "big") + (0x9032).to_bytes(4, "big")
         sp, msr = (session.registers()[name] for name in ("r1", "msr"))
         left = 0
-        for thread in threads(kernel).all():
-            physical = profile.stack_physical(image, thread.stack.start)
+        for thread in memory.all():
+            physical = memory.physical(thread.stack.start)
             running = thread.stack.start <= sp < thread.stack.end and not msr & USER
             if left < FEW and physical is not None and thread.sp - thread.stack.start > 512 and not running:
                 session.write_physical(physical + 256, frame)

@@ -13,6 +13,7 @@ from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, translate
 from kgdbpatch.errors import MemoryFault
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.personality.base import Window
 
 
 def addresses(kernel: Kernel) -> list[int]:
@@ -37,7 +38,7 @@ def addresses(kernel: Kernel) -> list[int]:
 )
 def test_it_maps_what_qemu_maps(kernel: Kernel, profile: str) -> None:
     cpu, at, ram = Ppc6xx(), kernel.header.arena.physical, kernel.qemu.ram
-    mapped = 0
+    mapped, fetched = 0, kernel.header.arena.near or Window(0, 0)
     with kernel.stopped() as session:
         while session.registers()["msr"] & 0x4030 != 0x30:  # QEMU's debugger reads as the running code may
             session.resume()
@@ -52,6 +53,8 @@ def test_it_maps_what_qemu_maps(kernel: Kernel, profile: str) -> None:
             except MemoryFault:
                 assert ours is None, hex(address)
                 continue
+            if ours is None and fetched.start <= address < fetched.end:
+                continue  # by a BAT for instructions alone, which QEMU's debugger asks next
             assert ours is not None, hex(address)
             if ours < ram.size:
                 assert ram.read(ours, PAGE) == theirs, hex(address)

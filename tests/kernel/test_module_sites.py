@@ -83,8 +83,8 @@ def test_what_is_free_in_a_module_is_free(kernel: Image, whole: SiteChecker, par
             for name in {*mine.free} - {*theirs.free}:
                 place = whole.why(address)[name]
                 assert place is not None, hex(address)
-                # but for what callers in one compilation with it may look at when it has returned
-                assert whole.instruction(place).kind in (Kind.RETURN, Kind.JUMP), hex(address)
+                # but for what callers in one compilation with it, or with what it ends in, may look at later
+                assert whole.instruction(place).kind in (Kind.RETURN, Kind.JUMP, Kind.INDIRECT), hex(address)
                 bolder += 1
             compared, free = compared + 1, free + len(mine.free)
     assert compared > 100
@@ -92,8 +92,9 @@ def test_what_is_free_in_a_module_is_free(kernel: Image, whole: SiteChecker, par
     assert free > 2 * compared  # and it is worth something
     inside = [at for at in detect(kernel).fault_sites(kernel) if module.function_at(at) is not None]
     extra = detect(kernel).fault_sites(module) - {*inside}
-    assert {*inside} <= detect(kernel).fault_sites(module)
-    assert len(extra) < 10  # pairs of words that look like an entry
+    # a nop behind an access to a device, to which its machine check may come late, looks like a jump label
+    assert {*inside} <= detect(kernel).fault_sites(module) | detect(kernel).rewritten(module).keys()
+    assert len(extra) < 30  # pairs of words that look like an entry, of all the data of a kernel
 
 
 def test_each_is_judged_by_its_own(kernel: Image, whole: SiteChecker) -> None:

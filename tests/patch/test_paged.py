@@ -24,4 +24,7 @@ def test_no_patch_where_srr0_and_srr1_are_to_be_read(force: bool) -> None:
     with pytest.raises(Refused, match="to find a page takes an exception") as refused:
         plan(at, count_payload(), paged)
     assert refused.value.rule == "exception return"
+    with pytest.raises(Refused) as refused:
+        plan(replace(at, untranslated=True), count_payload(), paged)
+    assert refused.value.rule == "untranslated"  # which is the first thing to be told of such a site
     assert plan(replace(at, trappable=True, returning=False), count_payload(), paged).body == PLACE.body

@@ -17,6 +17,7 @@ from kgdbpatch.personality.base import (
     Memory,
     Modules,
     Pager,
+    PageTables,
     Personality,
     Thread,
     Vitals,
@@ -29,6 +30,7 @@ from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.patch.rewritten import Rewritten
+    from kgdbpatch.personality.linux.memory import KernelMemory
 
 __all__ = ["Linux", "kernel_option"]
 
@@ -124,23 +126,47 @@ class Linux(Personality):
         task = known["init_task"]
         layout = thread_layout(memory.read, task.address, task.size or 0, known["init_stack"].address)
         interrupts = [memory.read(known[name].address, 4) for name in _INTERRUPT_STACKS]
-        if layout is None or None in interrupts or not self._linear_stacks(image, memory):
+        if layout is None or None in interrupts or not self._stacks_are_found(image, memory):
             return True
         starts = [int.from_bytes(start or b"", "big") for start in interrupts]
         return may_resume(memory, layout, starts, place, sp)
 
-    def _linear_stacks(self, image: Image, memory: Memory) -> bool:
-        """Tell whether kernel stacks are known to lie in the linear map, each as large as is looked for.
+    def _stacks_are_found(self, image: Image, memory: Memory) -> bool:
+        """Tell whether all kernel stacks are where they are looked for, each as large as is thought.
 
-        With CONFIG_VMAP_STACK they are mapped page by page: a physical address says nothing of them.
+        With CONFIG_VMAP_STACK they are mapped page by page, else they lie in the linear map.
         """
         if self.stack_size(image) != STACK:
             return False
+        if self._small_directory(image) is not None:
+            return True
         if kernel_option(image, "VMAP_STACK") == "y":
             return False
         if kernel_option(image, "TASK_SIZE") is not None:
             return True  # the kernel carries its configuration, and has not this option
         return sum(1 for _ in self.threads(image, memory.read)) > 1  # others than the first are found there
+
+    def _small_directory(self, image: Image) -> int | None:
+        """Return where the kernel's page directory is, when its page tables are known to have 32-bit entries.
+
+        One of 64 bits has twice as many pages.
+        """
+        known = image.symbols.last(("swapper_pg_dir",)).get("swapper_pg_dir")
+        if known is None or kernel_option(image, "PTE_64BIT") == "y":
+            return None
+        if kernel_option(image, "TASK_SIZE") is None and known.size != 1 << _PAGE_SHIFT:
+            return None  # the kernel carries no configuration
+        return self.to_physical(image, known.address)
+
+    def page_tables(self, image: Image, read: Callable[[int, int], bytes]) -> PageTables | None:
+        """Return what the kernel's page directory maps, where stacks are with CONFIG_VMAP_STACK."""
+        directory = self._small_directory(image)
+        return None if directory is None else self._memory(image, read, directory)
+
+    def _memory(self, image: Image, read: Callable[[int, int], bytes], directory: int) -> KernelMemory:
+        from kgdbpatch.personality.linux.memory import KernelMemory
+
+        return KernelMemory(read, directory, _linear_offset(image), self.memory.announced * MIB)
 
     def arena_virtual(self, image: Image) -> int:
         """Return the first block above every process: kernels put modules near their text, not here."""
@@ -243,7 +269,6 @@ class Linux(Personality):
 
     def modules(self, image: Image, read: Callable[[int, int], bytes]) -> Modules | None:
         """Return what finds modules: by the kernel's list of them and its page tables, of 32-bit entries."""
-        from kgdbpatch.personality.linux.memory import KernelMemory
         from kgdbpatch.personality.linux.modules import LinuxModules
 
         known = image.symbols.last(("modules", "swapper_pg_dir"))
@@ -252,8 +277,7 @@ class Linux(Personality):
         directory = self.to_physical(image, known["swapper_pg_dir"].address)
         if directory is None:
             return None
-        size = self.memory.announced * MIB
-        memory = KernelMemory(read, directory, _linear_offset(image), size)
+        memory = self._memory(image, read, directory)
         return LinuxModules(image, memory, lambda: kernel_option(image, "PTE_64BIT") != "y")
 
     def system_call_entries(self, image: Image) -> Sequence[Window]:
@@ -312,11 +336,29 @@ class Linux(Personality):
 
         return rewritten_reads(image)
 
+    def looked_up(self, image: Image) -> Sequence[Window]:
+        """Return the table of what ftrace switches: a call behind every function's entry."""
+        from kgdbpatch.personality.linux.rewritten import ftrace_tables
+
+        return [Window(one.address, one.address + 4 * one.words.size) for one in ftrace_tables(image)]
+
     def rewritten(self, image: Image) -> Mapping[int, Rewritten]:
         """Return the words of jump labels, static calls, ftrace, feature fix-ups and patch sites."""
         from kgdbpatch.personality.linux.rewritten import rewritten
 
         return rewritten(image)
+
+    def is_probed(self, image: Image, read: Callable[[int, int], bytes], address: int, word: int) -> bool:
+        """Tell whether it is there for a kprobe."""
+        from kgdbpatch.personality.linux.probes import is_probed
+
+        pages = self.page_tables(image, read)
+
+        def held(at: int) -> int | None:
+            physical = self.to_physical(image, at) if pages is None else pages.physical(at)
+            return None if physical is None else int.from_bytes(read(physical, 4), "big")
+
+        return is_probed(image, held, address, word)
 
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kgdbpatch.errors import MemoryFault
 from kgdbpatch.personality.base import Window
-from kgdbpatch.personality.linux.pages import frames
+from kgdbpatch.personality.linux.pages import TABLE_SHIFT, frames
 
 __all__ = ["PAGE", "KernelMemory"]
 
@@ -45,6 +45,18 @@ class KernelMemory:
         )
         return None if not frame else int(frame) | address & PAGE - 1
 
+    def addresses(self, physical: int) -> list[int]:
+        """Return the addresses outside of the linear map at which the page tables map a byte of RAM."""
+        found: list[int] = []
+        directory = np.frombuffer(self._read(self._directory, PAGE), ">u4")
+        for index in np.flatnonzero(directory).tolist():
+            part = Window(index << TABLE_SHIFT, (index + 1) << TABLE_SHIFT)
+            if self.linear(part.start) and self.linear(part.end - 1):
+                continue
+            pages = np.flatnonzero(self.frames(part) == physical & -PAGE)
+            found += [part.start + PAGE * page + physical % PAGE for page in pages.tolist()]
+        return [address for address in found if not self.linear(address)]
+
     def read(self, address: int, size: int) -> bytes:
         """Return bytes; raise `MemoryFault` where there is no memory."""
         pieces: list[bytes] = []
@@ -68,7 +80,7 @@ class KernelMemory:
         """
         end, limit = start, min(start + _MOST, 1 << 32)
         while end < limit:
-            part = Window(end, min((end | (1 << 22) - 1) + 1, limit))  # what one page table maps
+            part = Window(end, min((end | (1 << TABLE_SHIFT) - 1) + 1, limit))  # what one page table maps
             found = frames(self._read, self._directory, self._base, part)
             holes = np.flatnonzero(found == 0)
             if holes.size:

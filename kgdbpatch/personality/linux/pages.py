@@ -15,11 +15,11 @@ from kgdbpatch.personality.linux.tables import address_of
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["LinuxPager", "first_mapped", "frames"]
+__all__ = ["TABLE_SHIFT", "LinuxPager", "first_mapped", "frames"]
 
 _PAGE_SHIFT = 12
 _PAGE = 1 << _PAGE_SHIFT
-_PGDIR_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
+TABLE_SHIFT = 22  # one entry of the page directory maps 4 MiB (4 KiB pages, 32-bit entries)
 _BITS = _PAGE - 1
 
 Read = Callable[[int, int], bytes]
@@ -34,7 +34,7 @@ def first_mapped(
     ones. Unless ``exactly``, a page table will do although it is empty. Pages' entries have 64 bits where
     they are ``wide``.
     """
-    shift, kind = (_PGDIR_SHIFT - 1, ">u8") if wide else (_PGDIR_SHIFT, ">u4")
+    shift, kind = (TABLE_SHIFT - 1, ">u8") if wide else (TABLE_SHIFT, ">u4")
     first, behind = window.start >> shift, -(-window.end >> shift)
     entries = struct.unpack(f">{behind - first}I", read(directory + 4 * first, 4 * (behind - first)))
     for index, entry in enumerate(entries, start=first):
@@ -57,10 +57,10 @@ def frames(read: Read, directory: int, base: int, window: Window) -> npt.NDArray
     found = np.zeros((window.end - window.start) >> _PAGE_SHIFT, np.uint32)
     at = window.start
     while at < window.end:
-        end = min((at | (1 << _PGDIR_SHIFT) - 1) + 1, window.end)
-        entry = int.from_bytes(read(directory + 4 * (at >> _PGDIR_SHIFT), 4), "big")
+        end = min((at | (1 << TABLE_SHIFT) - 1) + 1, window.end)
+        entry = int.from_bytes(read(directory + 4 * (at >> TABLE_SHIFT), 4), "big")
         if entry:
-            first = at >> _PAGE_SHIFT & (1 << _PGDIR_SHIFT - _PAGE_SHIFT) - 1
+            first = at >> _PAGE_SHIFT & (1 << TABLE_SHIFT - _PAGE_SHIFT) - 1
             raw = read(_table(entry, base) + 4 * first, 4 * ((end - at) >> _PAGE_SHIFT))
             begin = (at - window.start) >> _PAGE_SHIFT
             found[begin : begin + len(raw) // 4] = np.frombuffer(raw, ">u4") & np.uint32(~_BITS & 0xFFFF_FFFF)
@@ -115,8 +115,8 @@ class LinuxPager:
         pointers = self._image.lookup("swapper_pg_dir")
         assert at is not None  # as is known by `of`
         return [
-            KernelCall(at, (pointers + 4 * index, index << _PGDIR_SHIFT))
-            for index in range(window.start >> _PGDIR_SHIFT, -(-window.end >> _PGDIR_SHIFT))
+            KernelCall(at, (pointers + 4 * index, index << TABLE_SHIFT))
+            for index in range(window.start >> TABLE_SHIFT, -(-window.end >> TABLE_SHIFT))
             if not self._word(self._directory + 4 * index)
         ]
 
@@ -128,8 +128,8 @@ class LinuxPager:
         at = self._place(page)
         bits = self._word(at) & _BITS if at is not None else 0
         found: list[tuple[int, bytes]] = []
-        for start in range(window.start, window.end, 1 << _PGDIR_SHIFT) if bits else ():
-            place, end = self._place(start), min(start + (1 << _PGDIR_SHIFT), window.end)
+        for start in range(window.start, window.end, 1 << TABLE_SHIFT) if bits else ():
+            place, end = self._place(start), min(start + (1 << TABLE_SHIFT), window.end)
             if place is None:
                 return []
             frames = np.arange(start, end, _PAGE, dtype=np.int64) - window.start + physical
@@ -141,6 +141,6 @@ class LinuxPager:
 
     def _place(self, address: int) -> int | None:
         """Return where the entry of an address is; None without a page table."""
-        entry = self._word(self._directory + 4 * (address >> _PGDIR_SHIFT))
-        index = address >> _PAGE_SHIFT & (1 << _PGDIR_SHIFT - _PAGE_SHIFT) - 1
+        entry = self._word(self._directory + 4 * (address >> TABLE_SHIFT))
+        index = address >> _PAGE_SHIFT & (1 << TABLE_SHIFT - _PAGE_SHIFT) - 1
         return _table(entry, self._base) + 4 * index if entry else None

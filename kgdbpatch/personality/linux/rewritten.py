@@ -32,7 +32,7 @@ from kgdbpatch.personality.linux.tables import Table, exception_entries, jump_en
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["exceptional_edges", "rewritten", "rewritten_edges", "rewritten_reads"]
+__all__ = ["exceptional_edges", "ftrace_tables", "rewritten", "rewritten_edges", "rewritten_reads"]
 
 _NOP = encode.nop()
 _FILLERS = (_NOP, 0x63FF_0000)  # nop; ori r31,r31,0: what stands where a barrier may come to stand
@@ -189,6 +189,12 @@ def _static_calls(image: Image) -> dict[int, Rewritten]:
     return found
 
 
+def ftrace_tables(image: Image) -> list[Table]:
+    """Return the tables of the places at which functions are traced."""
+    found = (table(image, name, _FTRACE_MARKS) for name in _FTRACE_TABLES)
+    return [one for one in found if one is not None]
+
+
 def _ftrace(image: Image) -> dict[int, Rewritten]:
     named = image.symbols.beginning("ftrace_")
     places = {symbol.address for symbol in named if _FTRACE_CALL.fullmatch(symbol.name)}
@@ -197,9 +203,8 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
         if function is not None:
             places.update(range(symbol.address, function.end, 4))
     listed = set[int]()
-    for name in _FTRACE_TABLES:
-        entries = table(image, name, _FTRACE_MARKS)
-        listed.update(entries.rows(image, 1, (0,))[:, 0].tolist() if entries is not None else ())
+    for entries in ftrace_tables(image):
+        listed.update(entries.rows(image, 1, (0,))[:, 0].tolist())
     listed = {place for place in listed if _in_code(image, place) and _may_trace(_word(image, place))}
     looks = _traced_by_looks(image) if places else set()
     places |= listed if 2 * len(listed) > len(looks) else looks

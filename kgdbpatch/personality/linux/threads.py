@@ -101,9 +101,9 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
         for _ in range(_MOST):
             one = thread(at - offset)
             link = read(at, 4)
-            if one is None or link is None:
+            if link is None or (one is None and read(at - offset + layout.stack, 4) != bytes(4)):
                 return []
-            found.append(one)
+            found += [] if one is None else [one]  # who has ended has no stack, and awaits its parent
             at = int.from_bytes(link, "big")
             if at == init_task + offset:
                 return found
