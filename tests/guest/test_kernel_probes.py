@@ -36,6 +36,12 @@ def traced(kernel: Kernel, function: str) -> int:
     return next(at for at in words if at in known and known[at].kind == FTRACE)
 
 
+def sites(kernel: Kernel, function: str) -> list[int]:
+    """Return those of a function's first instructions that may be patched; all calls come through them."""
+    start = kernel[function].address
+    return [at for at in range(start, start + 48, 4) if kernel.check(at, count=True).rule is None]
+
+
 def sends(kernel: Kernel, *patches: int) -> None:
     """Send packets; each of these patches counts them all."""
     before = {patch.id: patch.hits or 0 for patch in kernel.patches}
@@ -61,7 +67,8 @@ def test_ftrace_is_switched_in_a_patched_function(kernel: Kernel) -> None:
     with pytest.raises(Refused) as refused:
         kernel.patch(entry, COUNT)
     assert refused.value.rule == "rewritten"
-    ids = [kernel.patch(at, COUNT).id for at in (entry - 8, entry - 4, entry + 4, entry + 8)]
+    ids = [kernel.patch(at, COUNT).id for at in sites(kernel, "udp_sendmsg")[:4]]
+    assert len(ids) == 4
     for _ in range(2):
         told(kernel, f"write {TRACING}/set_ftrace_filter udp_sendmsg")
         told(kernel, f"write {TRACING}/current_tracer function")
@@ -78,8 +85,8 @@ def test_ftrace_is_switched_in_a_patched_function(kernel: Kernel) -> None:
 
 def test_a_kprobe_at_a_patched_site(kernel: Kernel) -> None:
     """The kernel's probe takes the splice for the instruction: both count, and the patch outlives it."""
-    site = traced(kernel, "udp_sendmsg") + 8
-    patch, other = kernel.patch(site, COUNT), kernel.patch(site + 4, COUNT)
+    site, beside = sites(kernel, "udp_sendmsg")[3:5]
+    patch, other = kernel.patch(site, COUNT), kernel.patch(beside, COUNT)
     offset = site - kernel["udp_sendmsg"].address
     told(kernel, f"write {TRACING}/kprobe_events p:here udp_sendmsg+{offset}")
     told(kernel, f"write {TRACING}/events/kprobes/here/enable 1")
@@ -106,9 +113,9 @@ def test_a_kprobe_at_a_patched_site(kernel: Kernel) -> None:
 
 def test_a_site_with_a_kprobe(kernel: Kernel) -> None:
     """It is the kernel's while the probe is there, as a trap or a branch; patches beside it count on."""
-    site = traced(kernel, "udp_sendmsg") + 16
+    before, site, behind = sites(kernel, "udp_sendmsg")[4:7]
     offset, own = site - kernel["udp_sendmsg"].address, int(kernel.words(site, 1)[0])
-    beside = [kernel.patch(at, COUNT).id for at in (site - 4, site + 4)]
+    beside = [kernel.patch(at, COUNT).id for at in (before, behind)]
     told(kernel, f"write {TRACING}/kprobe_events p:there udp_sendmsg+{offset}")
     told(kernel, f"write {TRACING}/events/kprobes/there/enable 1")
     seen = set()
