@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,12 +96,16 @@ class Threads:
     ) -> dict[int, tuple[Holder, ...]]:
         """Return what holds the retired ones of ``records``, by id."""
         retired = [record for record in records if record.state is PatchState.RETIRED]
-        contexts = [
-            (address, pc)
-            for at, pc in component.contexts(header, retired)
-            for address in self._addresses(at)[-1:]
-        ]
-        return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
+        threads = list(self.all())
+        linear = partial(self._personality.stack_physical, self._image)
+        mapped = any(linear(thread.stack.start) is None for thread in threads)
+        contexts = []
+        for at, pc in component.contexts(header, retired):
+            address = self._addresses(at)[-1]
+            known = any(one.stack.start <= address < one.stack.end for one in threads)
+            if known or not mapped or address != at + self._shift:  # else it is in no stack
+                contexts.append((address, pc))
+        return holders(component.arena(header.arena), records, threads, self.word, contexts)
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         """Return the pcs of contexts that threads may come back to; the guest stands still."""
