@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kgdbpatch.personality.base import Thread, Window, below_sleepers
-from kgdbpatch.personality.linux.threads import Layout, may_resume
+from kgdbpatch.personality.linux.threads import Layout, may_resume, threads
 
 THREADS = [
     Thread("one", Window(0x1000, 0x3000), 0x2F00),
@@ -71,3 +71,23 @@ def test_contexts_of_linux(place: int, sp: int | None, live: bool) -> None:
     words = {STACK: MARK, OTHER: MARK, FREED: MARK, INTERRUPTS: MARK}
     words |= {TASK + 8: STACK, TASK + 12: STACK + 0x1D00, TWIN + 8: OTHER, TWIN + 12: OTHER + 0x1900}
     assert may_resume(Words(words), Layout(8, 12, 0), [INTERRUPTS], place, sp) is live
+
+
+def test_what_leads_into_a_ring_of_others_is_left_at_once() -> None:
+    """A word of the first thread's may lead into a list that never comes back to it."""
+    init, stack, other, name = TASK, STACK, TWIN, int.from_bytes(b"swap", "big")
+    words = {stack: MARK, OTHER: MARK}
+    for task, at, label in ((init, stack, name), (other, OTHER, int.from_bytes(b"udp\0", "big"))):
+        words |= {task + 8: at, task + 12: at + 0x1D00, task + 16: label}
+    words[init + 20] = int.from_bytes(b"per\0", "big")
+    words |= {init + 24: other + 24, other + 24: init + 24}  # the list of all
+    words |= {init + 28: other + 28, other + 28: other + 28}  # into a list of its own
+    memory = Words(words)
+    reads: list[int] = []
+
+    def read(address: int, size: int) -> bytes | None:
+        reads.append(address)
+        return memory.read(address, size)
+
+    assert {one.name for one in threads(read, init, 32, stack)} == {"swapper", "udp"}
+    assert len(reads) < 100

@@ -97,8 +97,9 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
 
     def ring(offset: int) -> list[Thread]:
         """Return the threads on the list whose links stand at ``offset``; none when it is no such list."""
-        found, at = [], init_task + offset
-        for _ in range(_MOST):
+        found, at, seen = [], init_task + offset, set[int]()
+        while at not in seen and len(seen) < _MOST:
+            seen.add(at)
             one = thread(at - offset)
             link = read(at, 4)
             if link is None or (one is None and read(at - offset + layout.stack, 4) != bytes(4)):
