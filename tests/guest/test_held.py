@@ -23,7 +23,7 @@ void nap(void) {{ static int once; if (!once++) {call}; }}
 
 
 def asleep(kernel: Kernel, body: range) -> set[str]:
-    """Return the threads of a paused guest that left the CPU in what ``body`` calls: by their stacks' words."""
+    """Return the threads of a paused guest that left the CPU in what ``body`` calls."""
     memory, found = threads(kernel), set()
     with kernel.stopped() as session:
         running = session.registers()["r1"]
