@@ -23,7 +23,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel.module_list import ModuleList
 from kgdbpatch.kernel.modules import ModuleImages
 from kgdbpatch.kernel.removal import as_patch
-from kgdbpatch.patch.rewritten import DETOUR, PROBED, Rewritten
+from kgdbpatch.patch.rewritten import DETOUR, PROBED, UNPROBED, Rewritten
 from kgdbpatch.personality.base import ArenaPlan, Personality
 from kgdbpatch.results import KernelChange, PatchState, Verification
 from kgdbpatch.vm.ram import Machine, Traced
@@ -235,7 +235,10 @@ class RunningText:
         wrong |= {address for address in expected if address not in differences}
         wrong |= {address for address, word in hooked.items() if int(self.raw_words(address, 1)[0]) != word}
         wrong |= damaged.keys()
-        changes = [self._change(address, tuple(damaged.get(address, ()))) for address in sorted(wrong)]
+        changes = [
+            self._change(address, header.baseline.get(address), tuple(damaged.get(address, ())))
+            for address in sorted(wrong)
+        ]
         own = tuple(change for change in changes if change is not None)
         mismatched |= wrong - {change.address for change in own}
         slots = {change.address for change in own if change.kind == DETOUR}
@@ -246,12 +249,18 @@ class RunningText:
         patched = len({record.site for record in records if record.state is PatchState.ACTIVE})
         return Verification(not mismatched, patched, tuple(sorted(mismatched)), own, unloaded)
 
-    def _change(self, address: int, patches: tuple[int, ...]) -> KernelChange | None:
-        """Return what to tell of a word that is not as expected, if the kernel itself may have written it."""
+    def _change(self, address: int, before: int | None, patches: tuple[int, ...]) -> KernelChange | None:
+        """Return what to tell of a word that is not as expected, if the kernel itself may have written it.
+
+        ``before`` is what it was when the component was installed, where that is not the image's.
+        """
         what = self._personality.rewritten(self._image).get(address)
         word = int(self.raw_words(address, 1)[0])
         if what is None and self._personality.is_probed(self._image, self._ram.read, address, word):
             what = Rewritten(PROBED)
+        if what is None and before is not None and word == self._own_word(address):
+            was_probed = self._personality.is_probes_word(self._image, address, before)
+            what = Rewritten(UNPROBED) if was_probed else None
         if what is None:
             return None
         if not what.may_hold(address, word):
@@ -260,3 +269,7 @@ class RunningText:
         if patches:
             text += f"; it overwrote patch {', '.join(map(str, patches))}"
         return KernelChange(address, self._image.symbolize(address), what.kind, text, patches)
+
+    def _own_word(self, address: int) -> int:
+        """Return the image's word."""
+        return int.from_bytes(self._image.read(address, 4), "big")

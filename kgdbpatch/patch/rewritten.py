@@ -18,6 +18,7 @@ __all__ = [
     "PATCH_SITE",
     "PROBED",
     "STATIC_CALL",
+    "UNPROBED",
     "Rewritten",
 ]
 
@@ -30,7 +31,7 @@ JUMP_LABEL, STATIC_CALL, CALL_TARGET, FTRACE = (
 _BLR, _MFLR_R0, _BRANCH = 0x4E80_0020, 0x7C08_02A6, 18
 FEATURE, PATCH_SITE, CHANGED = "feature fix-up", "patch site", "changed word"
 DETOUR = "kprobe detour"
-PROBED = "kprobe"
+PROBED, UNPROBED = "kprobe", "kprobe's end"
 
 _WHY = {
     JUMP_LABEL: "the kernel turns it from nop to branch and back when it switches {0.name}",
@@ -53,6 +54,7 @@ _CHANGE = {
     CHANGED: "the kernel rewrote {1} again",
     DETOUR: "the kernel put code of a kprobe at {1}",
     PROBED: "the kernel put a kprobe at {1}",
+    UNPROBED: "the kernel took out its kprobe at {1}",
 }
 
 
@@ -71,7 +73,7 @@ class Rewritten:
 
     def may_hold(self, address: int, word: int) -> bool:
         """Tell whether the kernel itself may have written ``word`` at ``address``; damage is all else."""
-        if self.kind in (DETOUR, PROBED):
+        if self.kind in (DETOUR, PROBED, UNPROBED):
             return True
         if self.kind == CALL_TARGET:
             return word & 3 == 0

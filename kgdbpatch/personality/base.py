@@ -375,6 +375,10 @@ class Personality(ABC):
         """
         return False
 
+    def is_probes_word(self, image: Image, address: int, word: int) -> bool:
+        """Tell whether a word is what the kernel writes at an address for a probe of its own."""
+        return False
+
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""
         return ()

@@ -16,6 +16,7 @@ from .tiny import Far, Near, Tiny
 
 pytestmark = needs_as
 SITES = ("work+0xc", "leaf0", "leaf1", "leaf2")
+NOP, TRAP = 0x6000_0000, 0x7FE0_0008
 VIAS = [(Near, "auto"), (Far, "auto"), (Near, "trap"), (Far, "trap"), (Far, "tails")]
 ways = pytest.mark.parametrize(("system", "via"), VIAS)
 
@@ -81,6 +82,32 @@ def test_what_differed_from_the_start_is_no_mismatch_till_it_changes(image: Imag
     assert tiny.verify().ok
     tiny.ram.put(at, int(image.words(image.code_sections()[1])[(at - 0x2000) // 4]))
     assert tiny.verify().mismatched == (at,)
+
+
+class Probing(Near):
+    """A kernel with probes of its own, for which it writes one word."""
+
+    def is_probes_word(self, image: Image, address: int, word: int) -> bool:
+        return word == TRAP
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ok"), [(TRAP, None, True), (TRAP, NOP, False), (NOP, None, False)]
+)
+def test_a_probe_that_was_there_from_the_start_is_taken_out(
+    image: Image, before: int, after: int | None, ok: bool
+) -> None:
+    at = image.lookup("leaf9")
+    tiny = Tiny(image, Probing())
+    own = tiny.word("leaf9")
+    tiny.ram.put(at, before)
+    tiny.client.install(tiny.text.arena, image.sha256, tiny.text.differences())
+    tiny.ram.put(at, own if after is None else after)
+    verified = tiny.verify()
+    assert (verified.ok, verified.mismatched) == (ok, () if ok else (at,))
+    assert [change.text for change in verified.kernel_changes] == (
+        ["the kernel took out its kprobe at leaf9: now addi r3,r3,9"] if ok else []
+    )
 
 
 class Rewriting(Near):

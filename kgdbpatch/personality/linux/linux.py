@@ -360,6 +360,12 @@ class Linux(Personality):
 
         return is_probed(image, held, address, word)
 
+    def is_probes_word(self, image: Image, address: int, word: int) -> bool:
+        """Tell whether a word is a kprobe's: a trap, or a branch to code that was made for one."""
+        from kgdbpatch.personality.linux.probes import is_probes_word
+
+        return is_probes_word(image, address, word)
+
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)

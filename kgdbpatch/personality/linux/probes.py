@@ -11,10 +11,12 @@ from kgdbpatch.isa import encode
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["is_probed", "probe_code"]
+__all__ = ["SLOTS", "is_probed", "is_probes_word", "probe_code"]
 
 _TABLE, _TABLE_SIZE = "kprobe_table", 0x100  # lists of all probes
-_SLOTS = "optinsn_slot"
+SLOTS = "optinsn_slot"
+_BEHIND = "optprobe_template_entry"
+_MOST_CODE = 1 << 20  # bytes
 _TRAP = 0x7FE0_0008  # arch/powerpc/include/asm/kprobes.h: BREAKPOINT_INSTRUCTION
 _WORDS = 16  # of a probe, from the link on that it begins with: its address stands among them
 _MOST = 4096
@@ -22,16 +24,20 @@ _MOST = 4096
 
 @lru_cache(maxsize=4)
 def probe_code(image: Image) -> range:
-    """Return the addresses of the words of text that the kernel fills with code for its probes.
-
-    They end where the next symbol stands.
-    """
-    known = image.symbols.last((_SLOTS,)).get(_SLOTS)
-    section = None if known is None else image.section_at(known.address)
-    if known is None or section is None:
+    """Return the addresses of the words of text that the kernel fills with code for its probes."""
+    known = image.symbols.last((SLOTS, _BEHIND))
+    if len(known) < 2:
         return range(0)
-    behind = (symbol.address for symbol in image.symbols if known.address < symbol.address < section.end)
-    return range(known.address, min(behind, default=section.end), 4)
+    start, end = known[SLOTS].address, known[_BEHIND].address
+    section = image.section_at(start)
+    inside = section is not None and section.executable and start % 4 == 0 and start < end <= section.end
+    return range(start, end, 4) if inside and end <= start + _MOST_CODE else range(0)
+
+
+def is_probes_word(image: Image, address: int, found: int) -> bool:
+    """Tell whether the word ``found`` is what the kernel writes at an address for a probe of its own."""
+    target = encode.branch_target(address, found)
+    return found == _TRAP or (target is not None and not found & 1 and target in probe_code(image))
 
 
 def is_probed(image: Image, word: Callable[[int], int | None], address: int, found: int) -> bool:
@@ -40,10 +46,8 @@ def is_probed(image: Image, word: Callable[[int], int | None], address: int, fou
     It is a branch to code that was made for one, or a trap where the kernel's table of probes has one.
     ``word(address)`` reads its memory.
     """
-    target = encode.branch_target(address, found)
-    if target is not None and not found & 1:
-        return target in probe_code(image)
-    return found == _TRAP and _is_listed(image, word, address)
+    listed = found != _TRAP or _is_listed(image, word, address)
+    return listed and is_probes_word(image, address, found)
 
 
 def _is_listed(image: Image, word: Callable[[int], int | None], address: int) -> bool:
