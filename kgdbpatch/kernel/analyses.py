@@ -14,6 +14,7 @@ from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.kernel.remembered import pointing_data
+from kgdbpatch.patch.rewritten import untraced
 
 if TYPE_CHECKING:  # on use: each command needs one of these
     from kgdbpatch.analysis.call_graph import CallGraph
@@ -42,7 +43,8 @@ def liveness(image: Image) -> ProgramLiveness:
     from kgdbpatch.analysis.interprocedural import analyze_program
 
     code, functions, data = _parts(image)
-    reads = rewritten_reads(image)
+    own, reads = personality.detect(image).rewritten(image), rewritten_reads(image)
+    code = [(address, untraced(own, address, words)) for address, words in code]
     return analyze_program(code, functions, image.abi, data, implicit_edges(image), reads, image.model)
 
 

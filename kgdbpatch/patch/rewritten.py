@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
+from kgdbpatch.isa.fields import Words
 
 __all__ = [
     "CALL_TARGET",
@@ -20,6 +23,7 @@ __all__ = [
     "STATIC_CALL",
     "UNPROBED",
     "Rewritten",
+    "untraced",
 ]
 
 JUMP_LABEL, STATIC_CALL, CALL_TARGET, FTRACE = (
@@ -28,7 +32,7 @@ JUMP_LABEL, STATIC_CALL, CALL_TARGET, FTRACE = (
     "static call's target",
     "ftrace entry",
 )
-_BLR, _MFLR_R0, _BRANCH = 0x4E80_0020, 0x7C08_02A6, 18
+_BLR, _MFLR_R0, _BRANCH, _CALL = 0x4E80_0020, 0x7C08_02A6, 18, 0x4800_0001
 FEATURE, PATCH_SITE, CHANGED = "feature fix-up", "patch site", "changed word"
 DETOUR = "kprobe detour"
 PROBED, UNPROBED = "kprobe", "kprobe's end"
@@ -60,7 +64,10 @@ _CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """One such word: its ``kind``, the ``name`` of what it belongs to, a jump label's ``target``."""
+    """One such word: its ``kind``, the ``name`` of what it belongs to, a jump label's ``target``.
+
+    An ftrace entry has a ``target`` where it is certain that calls there are a tracer's.
+    """
 
     kind: str
     name: str = ""
@@ -93,3 +100,20 @@ class Rewritten:
         elif self.kind == CALL_TARGET:
             now = symbolize(word)
         return f"{_CHANGE[self.kind].format(self, symbolize(address))}: now {now}"
+
+
+def untraced(rewritten: Mapping[int, Rewritten], address: int, words: Words) -> Words:
+    """Return code as it is while nothing is traced: nops for what are certainly calls of a tracer.
+
+    So it is when the kernel has booted; a file has the calls that the compiler made.
+    """
+    traced = []
+    for at in np.flatnonzero((words & np.uint32(0xFC00_0003)) == _CALL).tolist():
+        what = rewritten.get(address + 4 * at)
+        if what is not None and what.kind == FTRACE and what.target is not None:
+            traced.append(at)
+    if not traced:
+        return words
+    words = words.copy()
+    words[traced] = encode.nop()
+    return words

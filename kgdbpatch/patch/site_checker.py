@@ -26,7 +26,7 @@ from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
 from kgdbpatch.patch.reentry import DirectCalls
-from kgdbpatch.patch.rewritten import CHANGED, FTRACE, Rewritten
+from kgdbpatch.patch.rewritten import CHANGED, FTRACE, Rewritten, untraced
 from kgdbpatch.patch.site import FORCEABLE, Site
 from kgdbpatch.results import LiveRegisters
 
@@ -127,7 +127,7 @@ class SiteChecker:
 
     def _live(self, address: int) -> int:
         """Return the mask of what is live before an instruction."""
-        found = self._index.live(address, self._words)
+        found = self._index.live(address, self._untraced)
         live = ALL if found is None else to_mask(found) | FPRS
         return live | VECTORS if has_altivec(self._image.model) else live
 
@@ -141,9 +141,13 @@ class SiteChecker:
         A call or an exit of the function stands for what lies behind it. Raises `Refused` where no code is.
         """
         self.function(address)
-        readers = self._index.why(address, self._words)
+        readers = self._index.why(address, self._untraced)
         found = {to_mask(1 << number).bit_length() - 1: place for number, place in readers.items()}
         return {name: found.get(bit(name)) for name in names(self._live(address))}
+
+    def _untraced(self, address: int, count: int) -> Words:
+        """Return words as they are while nothing is traced, for what is to be true of them at any time."""
+        return untraced(self._off_limits.rewritten, address, self._words(address, count))
 
     def _function_words(self, function: Function) -> Words:
         return self._words(function.address, function.size // 4)
@@ -151,7 +155,7 @@ class SiteChecker:
     def _sections(self) -> list[tuple[int, Words]]:
         """Return (address, words) of all code that stays in memory after boot."""
         return [
-            (section.address, self._words(section.address, section.size // 4))
+            (section.address, self._untraced(section.address, section.size // 4))
             for section in self._image.code_sections()
             if not self._discarded(section.address)
         ]

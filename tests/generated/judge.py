@@ -33,11 +33,12 @@ class Case:
     image: Image
     sites: tuple[Site, ...]
     refused: Counter[str]  # by rule
+    limit: int = _PLAIN_LIMIT  # of the program as it is
 
     @property
     def plain(self) -> Run:
         """The run of the program as it is."""
-        return _run(self.image, {}, 0, _PLAIN_LIMIT)
+        return _run(self.image, {}, 0, self.limit)
 
     def patched(self, make: Callable[[Site], Payload | None], sites: Sequence[Site]) -> Run:
         """Return the run with what ``make`` returns put at each of ``sites``."""

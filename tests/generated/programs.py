@@ -101,8 +101,11 @@ def _compiler(program: Program) -> list[str]:
     ]
 
 
-def build(program: Program, directory: Path) -> Path:
-    """Compile and link a program for `BASE`; return the ELF file. Raises `CalledProcessError`."""
+def build(program: Program, directory: Path, *more: Path) -> Path:
+    """Compile and link a program for `BASE`; return the ELF file. Raises `CalledProcessError`.
+
+    ``more`` are assembler sources that belong to it.
+    """
     written = source(program, directory)
     target, objects = directory / "program", []
     # gcc 12 forgets the static chain of nested functions then
@@ -118,9 +121,11 @@ def build(program: Program, directory: Path) -> Path:
         command = [*_compiler(program), *extra, "-c", str(path), "-o", str(thing)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         objects.append(thing)
-    scribble = directory / "scribble.o"
-    if not scribble.exists():
-        subprocess.run([_AS, "-mppc", "-o", str(scribble), str(_HERE / "scribble.s")], check=True)
+    for path in (_HERE / "scribble.s", *more):
+        thing = directory / f"{path.stem}.o"
+        if not thing.exists():
+            subprocess.run([_AS, "-mppc", "-o", str(thing), str(path)], check=True)
+        objects.append(thing)
     command = [
         _LD,
         "-melf32ppc",
@@ -131,6 +136,6 @@ def build(program: Program, directory: Path) -> Path:
         "--no-warn-mismatch",
     ]
     command += ["--defsym=__stack_chk_fail_local=__stack_chk_fail", "-e", "main", "-o", str(target)]
-    command += map(str, (*objects, scribble, _gcc_file("libgcc.a")))
+    command += map(str, (*objects, _gcc_file("libgcc.a")))
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return target

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch.image import Image
+from kgdbpatch.isa.fields import Words
+from kgdbpatch.kernel import offline, remembered
+from kgdbpatch.kernel.remembered import off_limits
+from kgdbpatch.patch.site_checker import SiteChecker
+from kgdbpatch.personality import personality
 
-__all__ = ["needs_binutils", "put_together"]
+__all__ = ["needs_binutils", "put_together", "site_checker_of_linux"]
 
 _AS, _LD, _STRIP = (f"powerpc-linux-gnu-{tool}" for tool in ("as", "ld", "strip"))
 
@@ -27,3 +32,12 @@ def put_together(directory: Path, source: str, *options: str, strip: bool = Fals
     if strip:
         subprocess.run([_STRIP, str(whole)], check=True)
     return Image.load(whole)
+
+
+def site_checker_of_linux(image: Image) -> SiteChecker:
+    """Return what answers for the sites of such a kernel, taken to be a Linux."""
+
+    def words(address: int, count: int) -> Words:
+        return offline.words(image, address, count)
+
+    return SiteChecker(image, off_limits(personality("linux"), image), words, remembered.liveness_index)

@@ -138,8 +138,7 @@ hit2: nop
     mflr r0
     stw r0, 4(r1)
 hit3: bl _mcount
-    nop
-    blr
+    bnelr
     .globl _mcount
 _mcount: beqlr
 hit4: ftrace_call: bl _mcount

@@ -9,17 +9,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Image
-from kgdbpatch.kernel import remembered
-from kgdbpatch.kernel.remembered import off_limits
-from kgdbpatch.patch.site_checker import SiteChecker
-from kgdbpatch.personality import personality
 
-from .elf import needs_binutils, put_together
+from .elf import needs_binutils, put_together, site_checker_of_linux
 
 _GCC = "powerpc-linux-gnu-gcc"
 pytestmark = needs_binutils
@@ -116,16 +111,9 @@ _KINDS = {
 }
 
 
-def _site_checker(image: Image) -> SiteChecker:
-    def words(address: int, count: int) -> np.ndarray:
-        return np.frombuffer(image.read(address, 4 * count), ">u4").astype(np.uint32)
-
-    return SiteChecker(image, off_limits(personality("linux"), image), words, remembered.liveness_index)
-
-
 def _live(image: Image) -> dict[int, set[str]]:
     """Return what is live before all instructions that control comes to."""
-    found, judge = {}, _site_checker(image)
+    found, judge = {}, site_checker_of_linux(image)
     for function in image.functions:
         for address in range(function.address, function.end, 4):
             try:
@@ -238,6 +226,6 @@ def test_ftrace_entries(tmp_path: Path, level: str) -> None:
     on, off = (_traced(tmp_path / str(state), level, on=state) for state in (True, False))
     assert _lost(off, on) == []
     live = _live(off)
-    given = {"r0", "r1", "lr", *(f"r{n}" for n in range(3, 11))}
+    given = {"r0", "r1", "lr", *(f"r{n}" for n in range(3, 11))}  # by no name it is known what is called
     for number in range(5):
         assert given <= live[off.lookup(f"hit{number}")]

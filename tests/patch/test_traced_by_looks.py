@@ -12,7 +12,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.patch.rewritten import FTRACE
 from kgdbpatch.personality.linux.rewritten import rewritten
 
-from .elf import needs_binutils, put_together
+from .elf import needs_binutils, put_together, site_checker_of_linux
 
 pytestmark = needs_binutils
 
@@ -91,6 +91,29 @@ def test_how_functions_begin(tmp_path: Path, old: str) -> None:
 def test_a_kernel_without_ftrace_has_none(tmp_path: Path) -> None:
     image = put_together(tmp_path, ENTRIES.format(old="nop", caller="other") + "other: blr\n")
     assert found(image) == set()
+
+
+MISTAKEN = """
+    .type other, @function
+other: add r3, r3, r7
+    blr
+    .size other, . - other
+    .type alike, @function
+alike: mflr r0
+    stw r0, 4(r1)
+call: bl other          /* which is no tracer */
+    lwz r0, 4(r1)
+    mtlr r0
+    blr
+    .size alike, . - alike
+"""
+
+
+def test_what_only_looks_like_a_tracers_call_reads_what_is_called_reads(tmp_path: Path) -> None:
+    image = put_together(tmp_path, ENTRIES.format(old="nop", caller="ftrace_caller") + CALLER + MISTAKEN)
+    call = image.lookup("call")
+    assert call in found(image)
+    assert "r7" in site_checker_of_linux(image).live(call - 4).live
 
 
 @pytest.mark.skipif(shutil.which(_GCC) is None, reason=f"{_GCC} is not installed")

@@ -46,6 +46,8 @@ _BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
 _MFLR_R0, _STW_R0 = 0x7C08_02A6, 0x9001_0004  # mflr r0; stw r0,4(r1)
 _FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
 _PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
+_TRACER, _REDIRECTING = "ftrace_caller", ("klp_enable_patch", "register_ftrace_direct")
+_TRACERS = (_TRACER, "ftrace_regs_caller", "_mcount")
 _FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
 _FTRACE_STUBS = re.compile(r"ftrace_tramp_\w+|ftrace_ool_stub_\w+")
 _FTRACE_TABLES = ("__mcount_loc", "__patchable_function_entries")
@@ -96,17 +98,20 @@ def rewritten_edges(image: Image) -> dict[int, tuple[int, ...]]:
 def rewritten_reads(image: Image) -> dict[int, int]:
     """Return which registers a word may read in other forms than the one that it has in the image.
 
-    An ftrace entry may become a call of a tracer, which is given LR in r0, or where it is, and reads
-    the arguments; a static call reads what calls read. A feature section reads what its alternative
+    An ftrace entry may become a call of a tracer, which is given LR in r0, or where it is; what tracers
+    and static calls call reads what calls read. A feature section reads what its alternative
     reads. Of a patch site the kernel changes a number, or it makes a nop of it; a nop becomes nobody
     knows what, which reads everything.
     """
     call = image.abi.args | mask("r1", "r2", "r13", "lr")
-    by_kind = {FTRACE: call | image.abi.indirect | mask("r0"), STATIC_CALL: call, PATCH_SITE: ALL}
+    redirected = call | image.abi.indirect | mask("r0")
+    traced = redirected if _may_redirect(image) else call & ~image.abi.args | mask("r0")
+    by_kind = {FTRACE: traced, STATIC_CALL: call, PATCH_SITE: ALL}
     reads = {}
     for site, what in rewritten(image).items():
         if what.kind in by_kind and (what.kind != PATCH_SITE or _word(image, site) == _NOP):
             reads[site] = by_kind[what.kind]
+    reads |= dict.fromkeys(_tracers_calls(image) & reads.keys(), redirected)
     for start, end, other, other_end in _feature_sections(image):
         found = 0
         for place in range(other, other_end, 4):
@@ -114,6 +119,16 @@ def rewritten_reads(image: Image) -> dict[int, int]:
         for site in range(start, end, 4) if found else ():
             reads[site] = reads.get(site, 0) | found
     return reads
+
+
+def _may_redirect(image: Image) -> bool:
+    """Tell whether what is put at ftrace entries may lead to another function, which reads the arguments.
+
+    A tracer saves and restores what its caller has, and may show it, as a kprobe may anywhere: that changes
+    nothing. With the kernel's own live patches, and direct calls, other functions do the work.
+    """
+    known = image.symbols.last((_TRACER, *_REDIRECTING))
+    return _TRACER not in known or len(known) > 1
 
 
 def _may_read(word: int) -> int:
@@ -194,24 +209,32 @@ def ftrace_tables(image: Image) -> list[Table]:
     return [one for one in found if one is not None]
 
 
-def _ftrace(image: Image) -> dict[int, Rewritten]:
+def _tracers_calls(image: Image) -> set[int]:
+    """Return the words at which tracers themselves call, or lead on."""
     named = image.symbols.beginning("ftrace_")
     places = {symbol.address for symbol in named if _FTRACE_CALL.fullmatch(symbol.name)}
     for symbol in named:
         function = image.function_at(symbol.address) if _FTRACE_STUBS.fullmatch(symbol.name) else None
         if function is not None:
             places.update(range(symbol.address, function.end, 4))
+    return places
+
+
+def _ftrace(image: Image) -> dict[int, Rewritten]:
+    places = _tracers_calls(image)
     listed = set[int]()
     for entries in ftrace_tables(image):
         listed.update(entries.rows(image, 1, (0,))[:, 0].tolist())
     listed = {place for place in listed if _in_code(image, place) and _may_trace(_word(image, place))}
     looks = _traced_by_looks(image) if places else set()
     places |= listed if 2 * len(listed) > len(looks) else looks
-    found = {}
+    found, tracers = {}, {one.address for one in image.symbols.last(_TRACERS).values()}
     for place in places:
         if not _in_code(image, place):
             continue
-        what = Rewritten(FTRACE, image.symbolize(place))
+        leads = encode.branch_target(place, _word(image, place))
+        sure = place in listed or leads in tracers
+        what = Rewritten(FTRACE, image.symbolize(place), (leads or place) if sure else None)
         found[place] = what
         if _in_code(image, place + 4) and _room_for_two(_word(image, place), _word(image, place + 4)):
             found[place + 4] = what
