@@ -7,7 +7,7 @@ caller is live where a function returns, whether a caller in sight makes use of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +67,7 @@ class ProgramLiveness:
         data: Sequence[tuple[int, bytes]],
         implicit: ImplicitEdges | None,
         reads: Mapping[int, int],
+        argless: Collection[int],
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         self.blocks = Blocks(program, implicit)
@@ -78,6 +79,9 @@ class ProgramLiveness:
         more = np.array(list(self.reads.values()), dtype=np.uint64)[places >= 0]
         places = places[places >= 0]
         words.uses[places] |= more
+        # what a function that is given no arguments finds in their registers is nobody's
+        given_none = program.index_of(np.array(sorted(argless), dtype=np.int64))
+        words.defs[given_none[given_none >= 0]] |= np.uint64(regset.from_mask(abi.args))
         stored = stored_addresses(program, data)
         made = references(program)
         self.indirect: Indirect = resolve(self.blocks, words.defs, data, stored, made[0])
@@ -274,12 +278,15 @@ def analyze_program(
     implicit: ImplicitEdges | None = None,
     reads: Mapping[int, int] | None = None,
     model: str = "",
+    argless: Collection[int] = (),
 ) -> ProgramLiveness:
     """Analyse all code ``sections`` (address, words) with ``functions`` (address, bytes).
 
     ``data`` is (address, bytes) of everything that may hold tables and pointers; ``implicit`` are the
     edges that no branch shows; ``reads`` says which registers (masks) instructions may read besides
-    what their words say; ``model`` is the CPU's, as for `decode`.
+    what their words say; ``model`` is the CPU's, as for `decode`; ``argless`` are the addresses of
+    functions that take no arguments, whatever their code makes of the registers for them.
     """
     with uncollected():
-        return ProgramLiveness(Program(sections, functions, model), abi, data, implicit, reads or {})
+        program = Program(sections, functions, model)
+        return ProgramLiveness(program, abi, data, implicit, reads or {}, argless)

@@ -13,7 +13,7 @@ from kgdbpatch.analysis import statistics
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.fields import Words
-from kgdbpatch.kernel.remembered import pointing_data
+from kgdbpatch.kernel.remembered import argless, pointing_data
 from kgdbpatch.patch.rewritten import untraced
 
 if TYPE_CHECKING:  # on use: each command needs one of these
@@ -45,7 +45,9 @@ def liveness(image: Image) -> ProgramLiveness:
     code, functions, data = _parts(image)
     own, reads = personality.detect(image).rewritten(image), rewritten_reads(image)
     code = [(address, untraced(own, address, words)) for address, words in code]
-    return analyze_program(code, functions, image.abi, data, implicit_edges(image), reads, image.model)
+    return analyze_program(
+        code, functions, image.abi, data, implicit_edges(image), reads, image.model, argless(image)
+    )
 
 
 def call_graph(image: Image) -> CallGraph:

@@ -26,9 +26,10 @@ from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.site_checker import OffLimits
 from kgdbpatch.personality import Personality, detect
 
-__all__ = ["liveness_index", "off_limits", "pointing_data"]
+__all__ = ["argless", "liveness_index", "off_limits", "pointing_data"]
 
 _ALIGNMENT = 16
+_GUARDS = ("__stack_chk_fail", "__stack_chk_fail_local")  # what compilers call for a stack that was overrun
 
 
 @cache
@@ -113,6 +114,11 @@ def pointing_data(image: Image) -> tuple[list[tuple[int, bytes]], list[tuple[int
     return data, out
 
 
+def argless(image: Image) -> list[int]:
+    """Return the addresses of functions that compilers call without arguments, by their own convention."""
+    return sorted({symbol.address for symbol in image.symbols.last(_GUARDS).values()})
+
+
 def liveness_index(
     image: Image,
     sections: Sequence[tuple[int, Words]],
@@ -126,7 +132,7 @@ def liveness_index(
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
     digest.update(_bytes(sorted(reads.items())))
-    digest.update(_bytes(looked_up))
+    digest.update(_bytes((looked_up, argless(image))))
     for address, words in sections:
         digest.update(address.to_bytes(8, "big"))
         digest.update(np.ascontiguousarray(words).data)
@@ -136,7 +142,9 @@ def liveness_index(
         return LivenessIndex(_unpacked(body), image.model)
     from kgdbpatch.analysis.interprocedural import analyze_program
 
-    liveness = analyze_program(sections, functions, image.abi, data, implicit, reads, image.model)
+    liveness = analyze_program(
+        sections, functions, image.abi, data, implicit, reads, image.model, argless(image)
+    )
     found = LivenessIndex.of(liveness, liveness.solve())
     store.save("analysis", key, _packed(found.arrays))
     return found
