@@ -11,16 +11,25 @@ if TYPE_CHECKING:
 
 __all__ = ["leave_process"]
 
-_MOMENTS = 200  # at which a CPU may be found to run a process
+_MOMENTS = 200  # at which a CPU may be found elsewhere
+_STRIDE = 16  # instructions
 
 
 def leave_process(cpu: Cpu, session: Session) -> None:
-    """Let a guest that is to go on anyway run till its CPU is in the kernel: a process sees nothing of that.
+    """Let a guest that is to go on anyway run till its CPU sees the kernel's memory as the kernel does.
 
-    A guest that was paused stays where it is, and so does one that does not come there.
+    A process sees nothing of that, nor does an exception whose first instructions run untranslated. A guest
+    that was paused stays where it is, and so does one that does not come there.
     """
+    space = cpu.kernel_space
     for _ in range(_MOMENTS):
-        if session.stays_stopped or not cpu.in_process(session.registers()["msr"]):
+        msr = session.registers()["msr"]
+        if session.stays_stopped:
             return
-        session.resume()
-        session.interrupt()
+        if cpu.in_process(msr):
+            session.resume()
+            session.interrupt()
+        elif msr & (space.bits[0] | space.bits[1]) != space.on:
+            session.step(_STRIDE)
+        else:
+            return

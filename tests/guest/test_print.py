@@ -9,9 +9,15 @@ import pytest
 from cli.conftest import Result
 
 from kgdbpatch.cli.main import run
-from kgdbpatch.errors import BadImage, Misuse
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
+from kgdbpatch.errors import BadImage, MemoryFault, Misuse
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel.inspecting import leave_process
 from kgdbpatch.vm.inspection import Breakpoint, Watchpoint
+
+from .parts import physical
+
+DECREMENTER = 0x900  # its vector
 
 
 def cli(capfd: pytest.CaptureFixture[str], *arguments: object) -> Result:
@@ -45,6 +51,18 @@ def test_on_linux(kernel: Kernel) -> None:
     """Its debug information is kept beside it."""
     assert kernel.evaluate("init_task.comm").text.startswith('"swapper')
     assert kernel.evaluate("init_task.stack").number == kernel.image.lookup("init_stack")
+
+
+@pytest.mark.linux
+@pytest.mark.kernel("linux")
+def test_where_an_exception_begins_nothing_of_the_kernel_is_seen(kernel: Kernel) -> None:
+    place = kernel.image.lookup("init_task")
+    with kernel.stopped() as session:
+        session.run_to_physical(DECREMENTER, 60)
+        with pytest.raises(MemoryFault):
+            session.read(place, 4)
+        leave_process(Ppc6xx(), session)
+        assert session.read(place, 4) == kernel.qemu.ram.read(physical(kernel, place), 4)
 
 
 def test_it_stands_at_a_breakpoint(kernel: Kernel) -> None:
