@@ -22,5 +22,5 @@
         mtlr    12
         mtcrf   0xc7, 11
         addi    1, 1, 48
-        stwu    1, -0x140(1)
+        mflr    0
         b       back

@@ -10,5 +10,5 @@
         mflr    12
         bl      function
         mtlr    12
-        stwu    1, -0x140(1)
+        mflr    0
         b       back
