@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
+
+# what a start costs and no command needs: garbage looked for in modules and tables, which stay; threads of BLAS
+gc.set_threshold(100_000, 20, 20)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 try:
     from kgdbpatch.cli.main import main

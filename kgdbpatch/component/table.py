@@ -91,7 +91,8 @@ class Table:
     ) -> None:
         self.raw, self.slots, self.words = raw, slots, words
         self._modules = modules or Known()
-        self._gone = np.isin(raw["module"], list(self._modules.gone))
+        gone = [raw["module"] == number for number in self._modules.gone]
+        self._gone = np.logical_or.reduce(gone) if gone else np.zeros(len(raw), np.bool_)
         self.states = self._states_of_all()
 
     def __len__(self) -> int:

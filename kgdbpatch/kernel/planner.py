@@ -173,8 +173,9 @@ class Planner:
         )
 
     def any_call(self) -> Payload:
-        """Return the payload that `check` speaks of: a call of a kernel function."""
-        return call_payload(self._image.code_sections()[0].address, self._image.abi)
+        """Return the payload that `check` speaks of: a call of some kernel function that calls no others."""
+        call = call_payload(self._image.code_sections()[0].address, self._image.abi)
+        return replace(call, called=frozenset())
 
     # ---- sites -----------------------------------------------------------------------------
 
@@ -206,8 +207,10 @@ class Planner:
 
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
-        if not payload.calls:
+        if not payload.calls or not (payload.called or payload.strays):
             return site, ()
+        if not payload.called:
+            return replace(site, once=self._stack), ()
         reached = self._reached(payload.called)
         function = self._direct_calls.function(site.address)
         if function in reached.came_from:

@@ -213,7 +213,7 @@ class LinuxModules:
             at=piece.end,
         )
         contents = Contents(code.start, (*sections, *tables), segments, symbols)
-        digest = hashlib.sha256(held).hexdigest()
+        digest = hashlib.sha256(held + b"".join(kept for _, kept in rest)).hexdigest()
         kernel = self._image
         return ModuleImage(module.name, kernel.path, kernel.format, digest, contents, kernel.model)
 
