@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-# what a start costs and no command needs: garbage looked for in modules and tables, which stay; threads of BLAS
+# no command needs what a start would cost: garbage looked for in tables that stay, threads for BLAS
 gc.set_threshold(100_000, 20, 20)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,7 @@ def forced_flags(rules: Collection[str]) -> int:
     return sum(Flag.FORCED << bit for bit, rule in enumerate(FORCEABLE) if rule in rules)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One entry of the patch table.
 
     Unfinished: its apply was cut off before the splice. Retired: removed, but something

@@ -44,7 +44,7 @@ def _code(*rooms: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _contents(image: Image) -> bytes:
-    """Return a digest of all that an image says; its sections hold what its file does, or what it was read from."""
+    """Return a digest of all that an image says; what its sections hold, its own digest tells."""
     digest = hashlib.blake2b(f"{image.sha256} {image.abi!r}".encode())
     for table in (image.symbols.columns, image.functions.columns):
         digest.update(_bytes(table))
@@ -106,7 +106,9 @@ def liveness_index(
     reads: Mapping[int, int],
 ) -> LivenessIndex:
     """Return the live registers of a kernel's (address, words); the rest as `analyze_program`."""
-    digest = hashlib.blake2b(b"arrays" + _code("analysis", "image", "isa") + _contents(image) + image.model.encode())
+    digest = hashlib.blake2b(
+        b"arrays" + _code("analysis", "image", "isa") + _contents(image) + image.model.encode()
+    )
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
     digest.update(_bytes(sorted(reads.items())))
