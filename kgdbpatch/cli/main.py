@@ -11,7 +11,7 @@ import select
 import sys
 import threading
 import traceback
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
@@ -28,13 +28,9 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit."""
-    _leave(run(sys.argv[1:] if arguments is None else arguments))
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process without taking its objects down one by one, where nothing else is at work in it."""
-    if threading.active_count() == 1:
+    """Run the command line and exit; a process of its own, without ``arguments``, at once."""
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and threading.active_count() == 1:  # objects are not taken down one by one
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
             sys.stdout.flush()
