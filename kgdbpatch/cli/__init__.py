@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 
-# no command needs what a start would cost: garbage looked for in tables that stay, threads for BLAS
-gc.set_threshold(100_000, 20, 20)
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from kgdbpatch import interpreter
+
+interpreter.set_up()
 
 try:
     from kgdbpatch.cli.main import main

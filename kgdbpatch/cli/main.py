@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import io
 import logging
 import os
 import select
 import sys
-import threading
 import traceback
 from typing import Any
 
 import typer
 
+from kgdbpatch import interpreter
 from kgdbpatch.cli.app import application, asked
 from kgdbpatch.cli.output import json_line, printable, tell, with_symbols
 from kgdbpatch.errors import KgdbPatchError
@@ -28,15 +27,10 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; a process of its own, without ``arguments``, at once."""
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and threading.active_count() == 1:  # objects are not taken down one by one
-        atexit._run_exitfuncs()
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    sys.exit(code)
+    """Run the command line, of the process without ``arguments``, and exit."""
+    if arguments is None:
+        interpreter.leave(run(sys.argv[1:]))
+    sys.exit(run(arguments))
 
 
 def run(arguments: list[str]) -> int:

@@ -15,8 +15,8 @@ import numpy as np
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, OutOfReach, Refused
-from kgdbpatch.garbage import uncollected
 from kgdbpatch.image import Image
+from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
