@@ -30,7 +30,7 @@ _Parts = tuple[list[tuple[int, Words]], list[tuple[int, int]], list[tuple[int, b
 def _parts(image: Image) -> _Parts:
     """Return (address, words) of the code, (address, size) of the functions, (address, bytes) of all."""
     code = [(section.address, image.words(section)) for section in image.code_sections()]
-    return code, image.functions.spans(), pointing_data(image)[0]
+    return code, image.functions.spans(), pointing_data(image)
 
 
 def analyze(image: Image) -> statistics.Figures:

@@ -35,7 +35,7 @@ _GUARDS = ("__stack_chk_fail", "__stack_chk_fail_local")  # what compilers call 
 @cache
 def _code(*rooms: str) -> bytes:
     """Return a digest of the code that decides what an entry says."""
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b()
     for room in rooms:
         for path in sorted((Path(__file__).parents[1] / room).rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
@@ -45,13 +45,12 @@ def _code(*rooms: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _contents(image: Image) -> bytes:
-    """Return a digest of all that an image says."""
-    digest = hashlib.sha256(f"{image.sha256} {image.abi!r}".encode())
+    """Return a digest of all that an image says; what its sections hold, its own digest tells."""
+    digest = hashlib.blake2b(f"{image.sha256} {image.abi!r}".encode())
     for table in (image.symbols.columns, image.functions.columns):
         digest.update(_bytes(table))
     for section in image.sections:
         digest.update(_bytes((section.name, section.address, section.size, section.executable)))
-        digest.update(section.data)
     return digest.digest()
 
 
@@ -84,7 +83,7 @@ def _facts(personality: Personality, image: Image) -> Any:
     """Return the exceptional edges, the edges, reads and kinds of rewritten words, and the fault sites."""
     code = _code("personality", "image", "isa", "patch")
     kind = f"rules {type(personality).__module__}.{type(personality).__qualname__}"
-    key = hashlib.sha256(code + kind.encode() + _contents(image)).hexdigest()[:32]
+    key = hashlib.blake2b(code + kind.encode() + _contents(image)).hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
         return marshal.loads(body)
@@ -100,10 +99,13 @@ def _facts(personality: Personality, image: Image) -> Any:
     return found
 
 
-def pointing_data(image: Image) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]]]:
-    """Return (address, bytes) of all that may hold addresses to branch to, (start, end) of what does not."""
-    out = [(window.start, window.end) for window in detect(image).looked_up(image)]
-    data = []
+def _looked_up(image: Image) -> list[tuple[int, int]]:
+    return [(window.start, window.end) for window in detect(image).looked_up(image)]
+
+
+def pointing_data(image: Image) -> list[tuple[int, bytes]]:
+    """Return (address, bytes) of all that may hold addresses to branch to; what is only looked up is 0."""
+    out, data = _looked_up(image), []
     for section in image.sections:
         held = section.data
         for start, end in out:
@@ -111,7 +113,7 @@ def pointing_data(image: Image) -> tuple[list[tuple[int, bytes]], list[tuple[int
                 at = start - section.address
                 held = bytes(held[:at]) + bytes(end - start) + bytes(held[at + end - start :])
         data.append((section.address, held))
-    return data, out
+    return data
 
 
 def argless(image: Image) -> list[int]:
@@ -127,12 +129,13 @@ def liveness_index(
     reads: Mapping[int, int],
 ) -> LivenessIndex:
     """Return the live registers of a kernel's (address, words); the rest as `analyze_program`."""
-    data, looked_up = pointing_data(image)
-    digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image) + image.model.encode())
+    digest = hashlib.blake2b(
+        b"arrays" + _code("analysis", "image", "isa") + _contents(image) + image.model.encode()
+    )
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
     digest.update(_bytes(sorted(reads.items())))
-    digest.update(_bytes((looked_up, argless(image))))
+    digest.update(_bytes((_looked_up(image), argless(image))))
     for address, words in sections:
         digest.update(address.to_bytes(8, "big"))
         digest.update(np.ascontiguousarray(words).data)
@@ -142,6 +145,7 @@ def liveness_index(
         return LivenessIndex(_unpacked(body), image.model)
     from kgdbpatch.analysis.interprocedural import analyze_program
 
+    data = pointing_data(image)
     liveness = analyze_program(
         sections, functions, image.abi, data, implicit, reads, image.model, argless(image)
     )

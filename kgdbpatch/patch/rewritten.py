@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,8 +62,7 @@ _CHANGE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rewritten:
+class Rewritten(NamedTuple):
     """One such word: its ``kind``, the ``name`` of what it belongs to, a jump label's ``target``.
 
     An ftrace entry has a ``target`` where it is certain that calls there are a tracer's.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.stacks import Memory, PageTables, Thread, Window, below_sleepers
@@ -40,8 +40,7 @@ __all__ = [
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One syslog line: ``time`` as the guest printed it, the ``source`` and the ``message``."""
 
     time: str
@@ -74,8 +73,7 @@ class ArenaPlan:
         return self.near.end - (self.virtual + self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class KernelCall:
+class KernelCall(NamedTuple):
     """A call of one of the kernel's own functions: its address, and what it is given."""
 
     function: int
@@ -101,8 +99,7 @@ class Pager(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(NamedTuple):
     """A module that a running kernel has loaded: its name, where its code is, which pages that takes.
 
     ``frames`` is the CRC-32 of the pages' physical addresses. ``live`` ones are neither about to be loaded
