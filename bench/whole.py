@@ -35,10 +35,12 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         steps[name] = round(now - clock, 4)
         clock = now
 
+    from kgdbpatch import personality
     from kgdbpatch.analysis.call_order import call_edges
     from kgdbpatch.analysis.interprocedural import analyze_program
     from kgdbpatch.analysis.statistics import figures
-    from kgdbpatch.kernel import analyses, catalog
+    from kgdbpatch.kernel import analyses, catalog, remembered
+    from kgdbpatch.patch.rewritten import untraced
 
     step("import")
     image = catalog.open_image(path)
@@ -50,10 +52,13 @@ def _analyze(path: str, share: float) -> dict[str, float]:
         (section.address, image.words(section)[: max(0, last - section.address) // 4])
         for section in image.code_sections()
     ]
-    data = [(section.address, section.data) for section in image.sections]
+    own, data = personality.detect(image).rewritten(image), remembered.pointing_data(image)
+    sections = [(address, untraced(own, address, words)) for address, words in sections]
     implicit, reads = analyses.implicit_edges(image), analyses.rewritten_reads(image)
     step("functions")
-    liveness = analyze_program(sections, functions, image.abi, data, implicit, reads)
+    liveness = analyze_program(
+        sections, functions, image.abi, data, implicit, reads, image.model, remembered.argless(image)
+    )
     step("blocks, flow, summaries")
     found = liveness.solve()
     step("liveness")
