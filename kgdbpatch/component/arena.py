@@ -95,6 +95,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
             near if near.end else None,
             tails if tails.end else None,
             paged=any(pair.data is None for pair in bats),
+            linear=bool(raw["linear"]),
         ),
         bats=bats,
         next_id=int(raw["next_id"]),
@@ -131,7 +132,7 @@ class Arena:
                 f"its kernel component has version {version}, not {layout.VERSION}: another kgdbpatch booted "
                 "it, or it was overwritten"
             )
-        if count <= layout.BASELINE_ENTRIES and _word(raw, "slots") <= layout.RECORDS:
+        if count <= layout.BASELINE_ENTRIES and _word(raw, "slots") <= layout.records(_word(raw, "size")):
             baseline = ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize)
             if _word(raw, "crc") == header_checksum(raw, baseline):
                 return _header(raw, baseline)

@@ -131,7 +131,11 @@ class ComponentClient:
             self._clear(
                 stop, arena.physical + layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * layout.TRAP.itemsize
             )
-            self._clear(stop, arena.physical + layout.TABLE_OFFSET, layout.RECORDS * layout.RECORD.itemsize)
+            self._clear(
+                stop,
+                arena.physical + layout.TABLE_OFFSET,
+                layout.records(arena.size) * layout.RECORD.itemsize,
+            )
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
+    "ANCHOR",
+    "ANCHOR_MAGIC",
     "BASELINE",
     "BASELINE_ENTRIES",
     "BASELINE_OFFSET",
-    "BODIES_OFFSET",
     "BODY_ALIGNMENT",
     "CALL_BLOCK",
     "CALL_OFFSET",
@@ -42,7 +43,7 @@ __all__ = [
     "PAGE",
     "QUICK",
     "RECORD",
-    "RECORDS",
+    "LEAST_SIZE",
     "SPRINGBOARD_OFFSET",
     "SPRINGBOARD_SIZE",
     "STATE_OFFSET",
@@ -59,10 +60,12 @@ __all__ = [
     "Flushed",
     "Op",
     "State",
+    "bodies_offset",
+    "records",
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 12
+VERSION = 13
 
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
@@ -88,11 +91,25 @@ MODULES = 255  # numbers, from 1 on: 0 is the kernel itself
 # The hit counter of every QUICK-th record stands at a multiple of 64 KiB: `lis` alone makes its address.
 TABLE_OFFSET = 0xC0000 - 44
 QUICK = 0x10000 // 64
-RECORDS = 0x40000
-BODIES_OFFSET = 0xC0000 + RECORDS * 64
+LEAST_SIZE = 0x20_0000  # bytes of an arena
 BODY_ALIGNMENT = 16
+_MOST_RECORDS = 0x40000
+_PLENTY = 0x200_0000  # bytes of an arena, half of which the table may take
 NO_BAT = 0xFFFF_FFFF  # in the header: of instructions for a block of data, both for one in pages
 PAGE = 4096  # bytes
+
+
+def records(size: int) -> int:
+    """Return how many records the table of an arena of ``size`` bytes has.
+
+    They take half of 32 MiB, and a quarter of a smaller one, where bodies are what there is too little of.
+    """
+    return _MOST_RECORDS if size >= _PLENTY else size // (4 * 64)
+
+
+def bodies_offset(size: int) -> int:
+    """Return where bodies begin in an arena of ``size`` bytes."""
+    return 0xC0000 + records(size) * 64
 
 
 class Op(IntEnum):
@@ -170,6 +187,7 @@ HEADER = np.dtype(
         *_words("version", "physical", "size", "virtual", "ibat", "dbat", "springboards", "springboards_end"),
         *_words("near", "near_size", "near_ibat", "near_dbat", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
+        *_words("linear"),  # 1: the kernel's own linear map shows the data
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
         *_words("crc"),  # of what stays as it is: the baseline, and the header but for `CHANGING`
@@ -187,11 +205,18 @@ CALL_BLOCK = np.dtype(
 
 KERNEL_CALL = np.dtype(  # of one of the kernel's own functions (kernel_call.S)
     [
-        *_words("status", "function", "gate", "stack", "result", "result_low", "keeps", "pad"),
+        *_words("status", "function", "gate", "stack", "result", "result_low", "keeps", "answer"),
         *_words("pc", "msr", "cr", "lr", "ctr", "xer", "r0", "r1"),
         ("r3_r12", ">u4", 10),
         ("arguments", ">u4", 8),
+        *_words("gate_at"),
     ]
+)
+
+ANCHOR_MAGIC = int.from_bytes(b"kgdb", "big")
+
+ANCHOR = np.dtype(  # behind a gate: memory that the kernel has allocated for the arena (borrow.py)
+    _words("magic", "status", "result", "result_low", "memory", "size", "scratch")
 )
 
 KEPT = np.dtype(_words("handle", "start", "end", "pad"))  # what the kernel keeps for us; start: 0 for none
@@ -226,7 +251,8 @@ assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
 assert RECORD.fields is not None
 assert (TABLE_OFFSET + RECORD.fields["hits"][1]) % 0x10000 == 0
-assert TABLE_OFFSET + RECORDS * RECORD.itemsize <= BODIES_OFFSET
+assert records(_PLENTY) * RECORD.itemsize == _PLENTY // 2
+assert bodies_offset(LEAST_SIZE) < LEAST_SIZE
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= MODULES_OFFSET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
+__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
 
 
 class Session(Protocol):
@@ -71,6 +71,18 @@ class Session(Protocol):
 
     def forget(self) -> None:
         """Ask anew for registers: the guest was changed by others than this session."""
+
+
+class Aside(NamedTuple):
+    """A call that is written down in the thread's stack.
+
+    ``below`` is where that ends (virtual): the function's frames lie below it. How far the call is, and its
+    result, is told at ``answer`` too, of which the gate's code at ``gate_at`` is made visible (physical).
+    """
+
+    below: int
+    answer: int
+    gate_at: int
 
 
 class Debugger(Protocol):
@@ -123,6 +135,7 @@ class Cpu(Protocol):
         """What the compiler calls the CPU (``-mcpu=``)."""
 
     line: int  # bytes of a cache line, or fewer
+    bare: bool  # whether code of ours can run anywhere in RAM (real mode) before anything is set up
     code: bytes  # the component's, position-independent
     state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped, and ``dec``
 
@@ -160,7 +173,14 @@ class Cpu(Protocol):
         """Return the words that a called function returns to, in the kernel's text."""
 
     def note_call(
-        self, session: Session, arena: int, function: int, arguments: Sequence[int], gate: int, keeps: int
+        self,
+        session: Session,
+        arena: int,
+        function: int,
+        arguments: Sequence[int],
+        gate: int,
+        keeps: int,
+        aside: Aside | None = None,
     ) -> GRegisters:
         """Write down that the stopped thread is to call ``function``, and its registers; return them."""
 
@@ -226,17 +246,8 @@ class Cpu(Protocol):
     def vector_tails(self, personality: base.Personality, image: Image) -> list[Window]:
         """Return the unused bytes behind each vector's code."""
 
-    def free_words(
-        self,
-        personality: base.Personality,
-        image: Image,
-        size: int,
-        words: Callable[[int, int], npt.NDArray[np.uint32]],
-    ) -> int | None:
-        """Return the virtual address of ``size`` unused bytes behind a vector's code, or None.
-
-        ``words`` as for `trap_hook`.
-        """
+    def gates(self, personality: base.Personality, image: Image, size: int) -> list[int]:
+        """Return the virtual addresses in the kernel's text of ``size`` bytes that it leaves unused."""
 
     def trap_hook(
         self,

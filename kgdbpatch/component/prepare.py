@@ -26,6 +26,7 @@ def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha
     header = np.zeros(1, layout.HEADER)
     header["version"] = layout.VERSION
     header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
+    header["linear"] = arena.linear
     header["next_id"], header["baseline_count"] = 1, len(baseline) // layout.BASELINE.itemsize
     for prefix, pair in zip(("", "near_"), bats, strict=False):
         header[f"{prefix}ibat"] = NO_BAT if pair.instruction is None else pair.instruction

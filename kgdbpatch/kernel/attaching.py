@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import unpatched
 from kgdbpatch.kernel.install import checked
 from kgdbpatch.kernel.kernel import Kernel
+from kgdbpatch.kernel.lending import provided
 from kgdbpatch.personality import MemoryPlan
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
@@ -88,7 +90,8 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
             raise BadImage(image.path, "nothing tells where in memory its code lies")
         checked(qemu, image, seen._text)
         plan, nothing = _plan(seen, arena)
-    known = personality.personality(kind, plan or whole)
+    recipe = recipe_for(personality.personality(kind, plan or whole))
+    known = recipe.personality
     metadata: dict[str, object] = {
         "profile": kind,
         "personality": kind,
@@ -100,11 +103,12 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
     record = replace(qemu.record, metadata=metadata)
     record.save()
     kept = AttachedQemu(record, record.process())
-    if nothing is not None:
-        unpatched.note(kept, nothing)
-    kernel = Kernel(kept, recipe_for(known), image)
+    kernel = Kernel(kept, recipe, image)
     try:
-        if nothing is None:
+        if nothing is not None and (lent := _lent(kernel, recipe, nothing)) is not None:
+            kernel.close()
+            kernel = Kernel(kept, lent, image)
+        if kernel.unpatchable is None:
             _install(kernel)
     except BaseException:
         kernel.close()
@@ -136,6 +140,18 @@ def _plan(kernel: Kernel, arena: str) -> tuple[MemoryPlan | None, Refused | None
     )
 
 
+def _lent(kernel: Kernel, recipe: Recipe, nothing: Refused) -> Recipe | None:
+    """Have the kernel lend memory for patches where it leaves none unused; or note why it does not."""
+    with kernel.qemu.exclusive(kernel._wait):
+        try:
+            return provided(kernel._lender, recipe, str(nothing))
+        except (Refused, TargetTimeout) as error:
+            if isinstance(error, TargetBusy):
+                raise
+            unpatched.note(kernel.qemu, error)
+            return None
+
+
 def _install(kernel: Kernel) -> None:
     """Put the component in; where the kernel leaves no addresses for it, note that."""
     qemu, component = kernel.qemu, kernel._component
@@ -155,6 +171,9 @@ def _install(kernel: Kernel) -> None:
             with kernel._awake().stopped() as session:
                 kernel._cpu.release(session, kernel._text.arena.physical)
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
+            if kernel._personality.memory.borrowed:
+                with suppress(TargetTimeout):  # nobody makes a system call: it is left to 'detach'
+                    kernel._lender.give_back()
             if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):
                 raise
             unpatched.note(qemu, error)
@@ -196,6 +215,8 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
             try:
                 if kernel.unpatchable is None:
                     told = replace(told, removed=_taken_out(kernel, force))
+                else:
+                    _given_back(kernel)
             except DeadKernel as error:
                 told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
     shutil.rmtree(record.directory, ignore_errors=True)
@@ -205,7 +226,7 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
 def _taken_out(kernel: Kernel, force: bool) -> int:
     """Take everything out; return how many patches there were."""
     kernel.assure_alive()
-    before, ram = Before(kernel.qemu.directory), kernel.qemu.ram
+    before, ram, lent = Before(kernel.qemu.directory), kernel.qemu.ram, kernel._personality.memory.borrowed
     removed = len(kernel.records())
     until = time.monotonic() + _PATIENCE
     while held := (kernel.remove_all(force=force) if kernel.records() else []):
@@ -222,10 +243,28 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
                 raise Refused("memory", told)
             unmap(kernel._component, kernel._cpu, ram, header, before)
             kernel._reservation.give_back()
-        with kernel._awake().stopped() as session:
-            kernel._cpu.release(session, kernel._text.arena.physical)
-            write_back(session.write_physical, changed(ram, kernel._text.arena, before))
+        if not lent or kernel._lender.ours():  # else it was given back by somebody who died then
+            with kernel._awake().stopped() as session:
+                kernel._cpu.release(session, kernel._text.arena.physical)
+                write_back(session.write_physical, changed(ram, kernel._text.arena, before))
+    _given_back(kernel)
     return removed
+
+
+def _given_back(kernel: Kernel) -> None:
+    """Give back what the kernel has lent us, be it to somebody who died before he could note it."""
+    lender = kernel._lender
+    if not lender.lent():
+        return
+    with kernel._exclusive():
+        if not kernel._personality.memory.borrowed and lender.in_use():
+            return  # another's
+        if not kernel.qemu.runs():
+            raise Refused(
+                "memory",
+                "the kernel has lent us memory, which one that is paused cannot take back; let it run",
+            )
+        lender.give_back()
 
 
 def _why(kernel: Kernel, id: int) -> str:

@@ -38,7 +38,7 @@ class Reservation:
         self._qemu, self._personality, self._image = qemu, personality, image
         self._text = text
         self._calls = calls
-        self._physical = personality.memory.announced << 20
+        self._physical = personality.memory.arena_at
 
     def pager(self) -> Pager | None:
         """Return what fills the kernel's page tables, or None."""
@@ -70,10 +70,12 @@ class Reservation:
         keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
         """
         pager, windows = self.pager(), [Window(arena.virtual, arena.virtual + arena.size), arena.near]
-        if pager is None or not all(one is None or one in self.kept() for one in windows):
+        ours = [one for one in windows[arena.linear :] if one is not None]
+        if pager is None or not all(one in self.kept() for one in ours):
             return []  # nothing has been called: no stub is there yet that could be asked
         bats = component.bats(arena, paged=True)
-        blocks = [one for one, pair in zip(windows, bats, strict=False) if one and pair.data is None]
+        pairs = zip(windows, bats, strict=False)
+        blocks = [one for one, pair in pairs if one in ours and pair.data is None]
         if not blocks:
             return []
         for window in blocks:
@@ -97,7 +99,7 @@ class Reservation:
             if self._personality.must_keep(self._image, plan):
                 return "the kernel may map something there, and cannot be asked to keep it for us"
             return None
-        windows = {_ARENA: Window(plan.virtual, plan.virtual + plan.size)}
+        windows = {} if plan.linear else {_ARENA: Window(plan.virtual, plan.virtual + plan.size)}
         if plan.near is not None:
             windows[_NEAR] = plan.near
         for window, number in self.kept().items():

@@ -106,6 +106,7 @@ class ArenaPlan:
     near: Window | None = None
     tails: Window | None = None
     paged: bool = False  # the kernel's own page tables map some of it: any access may fault for an instant
+    linear: bool = False  # the kernel's own linear map shows it; only where code is fetched is mapped for us
 
     @property
     def near_shift(self) -> int:
@@ -202,11 +203,24 @@ class Vitals:
 class MemoryPlan:
     """How RAM is shared, in MiB: ``memory`` is what QEMU gives, ``announced`` what the kernel is told of.
 
-    What lies between is hidden: the arena's.
+    What lies between is hidden: the arena's. Without it there can be ``borrowed`` bytes from
+    ``borrowed_at`` on (physical), which the kernel's own allocator gave.
     """
 
     memory: int = 288
     announced: int = 256
+    borrowed_at: int = 0
+    borrowed: int = 0
+
+    @property
+    def arena_at(self) -> int:
+        """The physical address of the arena."""
+        return self.borrowed_at if self.borrowed else self.announced * MIB
+
+    @property
+    def arena_size(self) -> int:
+        """The size of the arena in bytes, 0 without one."""
+        return self.borrowed or (self.memory - self.announced) * MIB
 
 
 class Personality(ABC):
@@ -301,8 +315,8 @@ class Personality(ABC):
     def arena(self, image: Image) -> ArenaPlan:
         """Return the arena of a guest with this memory plan."""
         return ArenaPlan(
-            physical=self.memory.announced * MIB,
-            size=(self.memory.memory - self.memory.announced) * MIB,
+            physical=self.memory.arena_at,
+            size=self.memory.arena_size,
             virtual=self.arena_virtual(image),
             springboards=self.springboard_window(image),
             near=self.near_window(image),
@@ -371,6 +385,17 @@ class Personality(ABC):
 
     def give_back(self, image: Image, handle: int) -> KernelCall | None:
         """Return the call that ends what `keep` began; what is mapped there is unmapped."""
+        return None
+
+    def allocation(self, image: Image, size: int) -> KernelCall | None:
+        """Return the call that allocates ``size`` bytes (a power of two) in one piece, wired; or None.
+
+        Its value is where the kernel's linear map shows them, a multiple of ``size``, or 0.
+        """
+        return None
+
+    def freeing(self, image: Image, address: int, size: int) -> KernelCall | None:
+        """Return the call that frees what `allocation` gave."""
         return None
 
     def fault_sites(self, image: Image) -> frozenset[int]:

@@ -81,7 +81,14 @@ class AttachedQemu(Qemu):
     def looking(self) -> Iterator[Session]:
         """Yield a debugger's session: the one at hand, else one of a stop for this purpose."""
         if self._session is not None:
-            yield self._session
+            if not self._session.running:
+                yield self._session
+                return
+            self._session.interrupt()
+            try:
+                yield self._session
+            finally:
+                self._session.resume()
             return
         if self._reader is None:
             from kgdbpatch.vm.gdb import Debugger

@@ -386,6 +386,11 @@ class Session:
             raise Misuse("the guest runs already")
         self.leave()
 
+    @property
+    def running(self) -> bool:
+        """Whether the guest runs: between `resume` and `interrupt`."""
+        return self._running
+
     def interrupt(self) -> None:
         """Stop the guest again after `resume`."""
         if not self._running:

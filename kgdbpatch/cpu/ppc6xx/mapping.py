@@ -33,11 +33,15 @@ _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
 
 
 class _Block(NamedTuple):
-    """A block to be mapped by BATs: the pair's words (PEM 7.4), and whether code in it is executed."""
+    """A block to be mapped by BATs: the pair's words (PEM 7.4), and whether code in it is executed.
+
+    ``shown``: the kernel maps its data itself.
+    """
 
     upper: int
     lower: int
     executed: bool
+    shown: bool
 
 
 def _blocks(arena: ArenaPlan) -> list[_Block]:
@@ -46,26 +50,26 @@ def _blocks(arena: ArenaPlan) -> list[_Block]:
     With a near window and no springboards all code is executed there: the rest of the arena is data.
     """
     supervisor, memory_coherent, read_write = 2, 0x10, 2
-    blocks = [
-        (arena.virtual, arena.physical, arena.size, arena.near is None or arena.springboards is not None)
-    ]
+    executed = arena.near is None or arena.springboards is not None
+    blocks = [(arena.virtual, arena.physical, arena.size, executed, arena.linear)]
     if arena.near is not None:
         size = arena.near.end - arena.near.start
-        blocks.append((arena.near.start, arena.physical + arena.size - size, size, True))
+        blocks.append((arena.near.start, arena.physical + arena.size - size, size, True, False))
     return [
         _Block(
             virtual | (size // 0x20000 - 1) << 2 | supervisor,
             physical | memory_coherent | read_write,
             executed,
+            shown,
         )
-        for virtual, physical, size, executed in blocks
+        for virtual, physical, size, executed, shown in blocks
     ]
 
 
 def _windows(arena: ArenaPlan) -> list[Window]:
     """Return the virtual addresses that the arena takes."""
-    others = (arena.near, arena.springboards, arena.tails)
-    return [Window(arena.virtual, arena.virtual + arena.size), *(one for one in others if one is not None)]
+    others = [one for one in (arena.near, arena.springboards, arena.tails) if one is not None]
+    return others if arena.linear else [Window(arena.virtual, arena.virtual + arena.size), *others]
 
 
 def check_blocks(arena: ArenaPlan) -> None:
@@ -136,6 +140,8 @@ def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple
         )
 
     def data(block: _Block) -> int | None:
+        if block.shown:
+            return None
         try:
             return free("dbat", block)
         except Refused:

@@ -24,6 +24,8 @@ from kgdbpatch.personality.base import (
 )
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.reserve import (
+    allocation,
+    freeing,
     function,
     give_back,
     keep,
@@ -46,7 +48,7 @@ _HUGE_PAGES = "book3e_hugetlb_preload"
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
 _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
-_NEAR = 16 * MIB
+_NEAR, _LEAST_NEAR = 16 * MIB, MIB
 _REACH = 32 * MIB  # of a branch, either way
 _GUARD = 16 * MIB  # behind the linear map, which nothing maps (VMALLOC_OFFSET)
 _SLOTS = 16 * MIB  # the last of all addresses, where the kernel has slots that it fills without asking
@@ -137,14 +139,24 @@ class Linux(Personality):
         return sum(1 for _ in self.threads(image, memory.read)) > 1  # others than the first are found there
 
     def arena_virtual(self, image: Image) -> int:
-        """Return the first block above every process: kernels put modules near their text, not here."""
-        size = (self.memory.memory - self.memory.announced) * MIB
+        """Return the first block above every process: kernels put modules near their text, not here.
+
+        What the kernel's allocator gave is in the linear map.
+        """
+        if self.memory.borrowed:
+            return _linear_offset(image) + self.memory.borrowed_at
+        size = self.memory.arena_size
         task_size = int(kernel_option(image, "TASK_SIZE") or "0xb0000000", 0)
         return -(-task_size // size) * size
 
     def near_window(self, image: Image) -> Window:
-        """Return the 16 MiB below the linear map: within reach of all the text."""
-        return Window(_linear_offset(image) - _NEAR, _linear_offset(image))
+        """Return the 16 MiB below the linear map, half of a small arena: within reach of all the text."""
+        size = min(_NEAR, self.memory.arena_size // 2 or _NEAR)
+        return Window(_linear_offset(image) - size, _linear_offset(image))
+
+    def arena(self, image: Image) -> ArenaPlan:
+        """Return the arena; the linear map shows what the kernel's allocator gave."""
+        return replace(super().arena(image), linear=bool(self.memory.borrowed))
 
     def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
         """Return the end of the last page frame that the kernel knows (``max_pfn``), or None."""
@@ -156,11 +168,14 @@ class Linux(Personality):
         base = _linear_offset(image)
         text = max((section.end for section in image.code_sections()), default=base)
         blocks = range(usual.virtual, base - usual.size + 1, usual.size)
-        sizes = [_NEAR >> shift for shift in range(5)]
+        if usual.linear:
+            blocks = range(usual.virtual, usual.virtual + 1)
+        most = min(_NEAR, usual.size // 2)
+        sizes = [most >> shift for shift in range(5) if most >> shift >= _LEAST_NEAR]
         nears = [Window(at, at + size) for size in sizes for at in range(base - size, text - _REACH, -size)]
         for near in [*([] if usual.near in nears else [usual.near]), *nears]:
             for virtual in blocks:
-                if near is None or virtual + usual.size <= near.start:
+                if near is None or usual.linear or virtual + usual.size <= near.start:
                     yield replace(usual, virtual=virtual, near=near)
         if not blocks and kernel_option(image, "BOOKE") == "y":  # processes reach up to the linear map
             yield from self._above(usual, base)
@@ -182,7 +197,8 @@ class Linux(Personality):
     ) -> str | None:
         """Return why an arena's addresses are in use: by processes, modules, I/O, the linear map."""
         plan = plan or self.arena(image)
-        windows = [Window(plan.virtual, plan.virtual + plan.size), *([plan.near] if plan.near else [])]
+        windows = [] if plan.linear else [Window(plan.virtual, plan.virtual + plan.size)]
+        windows += [plan.near] if plan.near else []
         where = _outside_of_all(image, read, windows, self.memory.announced * MIB, self.to_physical)
         if where is not None:
             return where
@@ -234,11 +250,13 @@ class Linux(Personality):
 
     def maps_later(self, image: Image) -> bool:
         """Tell whether the kernel loads modules, or makes code in other ways."""
-        return maps_later(image) or self.arena_virtual(image) >= _linear_offset(image)
+        return maps_later(image) or (
+            not self.memory.borrowed and self.arena_virtual(image) >= _linear_offset(image)
+        )
 
     def must_keep(self, image: Image, plan: ArenaPlan) -> bool:
         """Tell whether an arena lies where the kernel maps memory and devices as they come."""
-        return plan.virtual >= _linear_offset(image)
+        return (plan.near.start if plan.linear and plan.near else plan.virtual) >= _linear_offset(image)
 
     def keep(self, image: Image, window: Window) -> KernelCall | None:
         """Return the call that takes a range of addresses from the kernel's own maps."""
@@ -247,6 +265,14 @@ class Linux(Personality):
     def give_back(self, image: Image, handle: int) -> KernelCall | None:
         """Return the call that gives it back."""
         return give_back(image, handle)
+
+    def allocation(self, image: Image, size: int) -> KernelCall | None:
+        """Return the call of the page allocator that gives so many bytes of the linear map."""
+        return allocation(image, size, int(kernel_option(image, "PPC_PAGE_SHIFT") or _PAGE_SHIFT))
+
+    def freeing(self, image: Image, address: int, size: int) -> KernelCall | None:
+        """Return the call that frees them."""
+        return freeing(image, address, size, int(kernel_option(image, "PPC_PAGE_SHIFT") or _PAGE_SHIFT))
 
     def fault_sites(self, image: Image) -> frozenset[int]:
         """Return the addresses in the kernel's exception table."""

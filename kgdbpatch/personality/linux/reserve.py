@@ -9,12 +9,25 @@ from kgdbpatch.personality.base import KernelCall, Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["function", "give_back", "keep", "maps_later", "system_call_entries"]
+__all__ = [
+    "allocation",
+    "freeing",
+    "function",
+    "give_back",
+    "keep",
+    "maps_later",
+    "system_call_entries",
+]
 
 _ENTRIES = ("system_call_exception", "DoSyscall")
 _ALLOCATORS = ("module_alloc", "execmem_alloc")
 _KEEPERS = ("__get_vm_area_caller", "__get_vm_area")  # the former is told who asks
 _GIVER = "free_vm_area"
+_PAGES = ("__get_free_pages", "get_free_pages_noprof")
+_FREE_PAGES = "free_pages"
+_ATOMIC = (
+    0  # of all flags none (gfp.h): lowmem, at once, nothing is reclaimed; the others change with versions
+)
 _IOREMAP, _NO_GUARD = 0x1, 0x40  # of vm_struct's flags; the page behind is ours or another's
 
 
@@ -52,3 +65,23 @@ def give_back(image: Image, handle: int) -> KernelCall | None:
     """Return the call that ends what `keep` returned; the kernel forgets what was mapped there."""
     giver = function(image, _GIVER)
     return None if giver is None else KernelCall(giver, (handle,))
+
+
+def allocation(image: Image, size: int, page_shift: int) -> KernelCall | None:
+    """Return the call that allocates ``size`` bytes of the linear map, a power of two; None: no such call.
+
+    Such blocks lie at multiples of their size.
+    """
+    at = function(image, *_PAGES)
+    known = at is not None and function(image, _FREE_PAGES) is not None
+    return KernelCall(at, (_ATOMIC, _order(size, page_shift))) if at is not None and known else None
+
+
+def freeing(image: Image, address: int, size: int, page_shift: int) -> KernelCall | None:
+    """Return the call that frees what `allocation` gave."""
+    at = function(image, _FREE_PAGES)
+    return None if at is None else KernelCall(at, (address, _order(size, page_shift)))
+
+
+def _order(size: int, page_shift: int) -> int:
+    return size.bit_length() - 1 - page_shift
