@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, State
+from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, Linear, State
 from kgdbpatch.component.modules import Known, Loaded, known
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
@@ -94,7 +94,7 @@ def _header(data: bytes, baseline: bytes) -> Header:
             springboards if springboards.end else None,
             near if near.end else None,
             tails if tails.end else None,
-            paged=any(pair.data is None for pair in bats),
+            paged=any(pair.data is None for pair in bats[int(raw["linear"]) == Linear.BLOCK :]),
             linear=bool(raw["linear"]),
         ),
         bats=bats,

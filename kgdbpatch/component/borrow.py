@@ -61,7 +61,8 @@ class Borrower:
     """Has one guest's kernel allocate memory and free it.
 
     ``places`` returns where a gate can be, used or not, and ``stack_physical`` where a thread's kernel stack
-    is in RAM, by a virtual address in it; None where that is not known. ``to_physical`` is for the linear map.
+    is in RAM, by a virtual address in it; None where that is not known. ``to_physical`` is for the linear
+    map.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Borrower:
         return found
 
     def borrow(self, call: KernelCall, size: int, place: Window, deadline: float) -> Anchor | None:
-        """Have the kernel allocate ``size`` bytes by ``call``; return the anchor, None where it has not so many.
+        """Have the kernel allocate ``size`` bytes by ``call``; return the anchor, None where it gives none.
 
         ``place`` as for `KernelCalls.call`, which raises the same.
         """
@@ -176,7 +177,7 @@ class Borrower:
         return at
 
     def _settle(self, session: Session) -> Anchor | None:
-        """End what is left of a call; return the anchor that stays, with `CallStatus.CALLED` while it goes on."""
+        """End what is left of a call; return the anchor that stays; it says whether the call still goes on."""
         found = self.anchor()
         if found is None or found.status == CallStatus.NONE:
             return found

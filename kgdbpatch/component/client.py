@@ -149,7 +149,8 @@ class ComponentClient:
                 stop.obey(self._cpu.mapping(arena, bats))
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
-            header = header_of(arena, bats, entries.tobytes(), image_sha256)
+            linear = self._cpu.shown(arena, state)
+            header = header_of(arena, bats, entries.tobytes(), image_sha256, linear)
             stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)

@@ -58,6 +58,7 @@ __all__ = [
     "CallStatus",
     "Flag",
     "Flushed",
+    "Linear",
     "Op",
     "State",
     "bodies_offset",
@@ -143,6 +144,14 @@ class Bats(NamedTuple):
         return found if self.data is None else [*found, 4 + self.data]
 
 
+class Linear(IntEnum):
+    """Whether the kernel's own linear map shows the arena's data, and by what."""
+
+    NO = 0
+    PAGES = 1  # that a hashed page table may drop for an instant
+    BLOCK = 2  # by a BAT of the kernel's, or the like: never missing
+
+
 class Flushed(IntEnum):
     """The caches that a journal entry tells of, in the low bits of its start (stub.S)."""
 
@@ -187,7 +196,7 @@ HEADER = np.dtype(
         *_words("version", "physical", "size", "virtual", "ibat", "dbat", "springboards", "springboards_end"),
         *_words("near", "near_size", "near_ibat", "near_dbat", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
-        *_words("linear"),  # 1: the kernel's own linear map shows the data
+        *_words("linear"),  # `Linear`
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
         *_words("crc"),  # of what stays as it is: the baseline, and the header but for `CHANGING`

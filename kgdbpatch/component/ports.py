@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.component.layout import Bats
+from kgdbpatch.component.layout import Bats, Linear
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Machine, Readable
@@ -217,6 +217,9 @@ class Cpu(Protocol):
 
         ``paged``: the kernel's own page tables can map a block, too.
         """
+
+    def shown(self, arena: ArenaPlan, state: np.void) -> Linear:
+        """Tell by what the kernel's linear map shows an arena that lies in it."""
 
     def mapping(self, arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import checksum, header_checksum
-from kgdbpatch.component.layout import NO_BAT, Bats, Flag
+from kgdbpatch.component.layout import NO_BAT, Bats, Flag, Linear
 from kgdbpatch.component.table import forced_flags
 from kgdbpatch.errors import Outdated
 from kgdbpatch.personality.base import ArenaPlan
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["header_of", "pieces", "records"]
 
 
-def header_of(arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha256: str) -> bytes:
+def header_of(
+    arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha256: str, linear: Linear = Linear.NO
+) -> bytes:
     """Return the header of an arena without patches, with that ``baseline`` behind it, no magic."""
     header = np.zeros(1, layout.HEADER)
     header["version"] = layout.VERSION
     header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
-    header["linear"] = arena.linear
+    header["linear"] = linear
     header["next_id"], header["baseline_count"] = 1, len(baseline) // layout.BASELINE.itemsize
     for prefix, pair in zip(("", "near_"), bats, strict=False):
         header[f"{prefix}ibat"] = NO_BAT if pair.instruction is None else pair.instruction

@@ -138,8 +138,8 @@ class Lender:
 def provided(lender: Lender, recipe: Recipe, hidden: str | None = None) -> Recipe:
     """Return a guest's recipe with memory for patches: where none is hidden, the kernel lends some.
 
-    ``hidden`` is why there is none, where that is known better. It is noted in the guest's record. Raises `Refused` (rule ``mapping``) where the kernel does not, and as
-    `Lender.borrow`.
+    ``hidden`` is why there is none, where that is known better. What is lent is noted in the guest's record.
+    Raises `Refused` (rule ``mapping``) where the kernel lends none, and as `Lender.borrow`.
     """
     hidden = hidden or recipe.nothing_hidden
     if hidden is None:

@@ -66,6 +66,7 @@ class E500:
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_bats = staticmethod(mmu.free_entries)
+    shown = staticmethod(mmu.shown)
     mapping = staticmethod(mmu.mapping)
     tails_mapping = staticmethod(mmu.tails_mapping)
     page_table = staticmethod(mmu.page_table)

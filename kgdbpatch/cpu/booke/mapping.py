@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.component.layout import Bats, Op
+from kgdbpatch.component.layout import Bats, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.booke.state import ENTRIES
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, PAGE, Entry, entries, pieces
@@ -25,6 +25,7 @@ __all__ = [
     "free_entries",
     "mapping",
     "page_table",
+    "shown",
     "tails_mapping",
     "translate",
     "unmapping",
@@ -101,6 +102,11 @@ def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tu
         free -= set(range(first, first + size))
         found.append(Bats(first, first + size - 1))
     return tuple(found)
+
+
+def shown(arena: ArenaPlan, state: np.void) -> Linear:
+    """Return `Linear.NO`: no arena lies in the linear map of this family's kernels."""
+    return Linear.NO
 
 
 def mapping(arena: ArenaPlan, numbers: Sequence[Bats]) -> list[Command]:

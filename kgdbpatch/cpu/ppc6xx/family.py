@@ -67,6 +67,7 @@ class Ppc6xx:
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_bats = staticmethod(mmu.free_bats)
+    shown = staticmethod(mmu.shown)
     mapping = staticmethod(mmu.mapping)
     tails_mapping = staticmethod(mmu.tails_mapping)
     unmapping = staticmethod(mmu.unmapping)

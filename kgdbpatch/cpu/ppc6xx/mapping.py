@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import Bats, Op
+from kgdbpatch.component.layout import Bats, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages, page_entry
 from kgdbpatch.errors import Refused
@@ -24,6 +24,7 @@ __all__ = [
     "free_bats",
     "mapping",
     "page_table",
+    "shown",
     "tails_mapping",
     "unmapping",
 ]
@@ -152,6 +153,19 @@ def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple
     return tuple(
         Bats(free("ibat", block) if block.executed else None, data(block)) for block in _blocks(arena)
     )
+
+
+def shown(arena: ArenaPlan, state: np.void) -> Linear:
+    """Tell by what the kernel's linear map shows the arena: a BAT that it sets up once, or pages."""
+    if not arena.linear:
+        return Linear.NO
+    for upper, lower in state["dbat"].astype(np.int64).tolist():
+        start, physical = upper & 0xFFFE_0000, lower & 0xFFFE_0000
+        size = ((upper & 0x1FFC) << 15) + _LEAST_BLOCK
+        inside = start <= arena.virtual and arena.virtual + arena.size <= start + size
+        if upper & 2 and inside and physical - start == arena.physical - arena.virtual:
+            return Linear.BLOCK
+    return Linear.PAGES
 
 
 def mapping(arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
