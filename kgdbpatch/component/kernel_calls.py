@@ -131,6 +131,12 @@ class KernelCalls:
                 session.write_physical(self._arena + at, part)
             self._flush(session, *((self._arena + at, len(part)) for at, part in code))
 
+    def settle(self) -> None:
+        """End what is left of a call that a dead client began; `TargetBusy` while the kernel is in it."""
+        if int(_block(self._guest.ram, self._arena)["status"]) != CallStatus.NONE:
+            with self._debugger().stopped() as session:
+                self._settle(session)
+
     def call(
         self,
         function: int,

@@ -13,7 +13,7 @@ from typing import cast
 
 from kgdbpatch import personality
 from kgdbpatch.component.kernel_calls import pending
-from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
+from kgdbpatch.component.uninstall import Before, changed, clear_notes, unmap, write_back
 from kgdbpatch.errors import BadImage, DeadKernel, Misuse, Refused, TargetBusy, TargetTimeout
 from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.attached import named_arena, recipe_for, unused_memory
@@ -163,6 +163,7 @@ def _install(kernel: Kernel) -> None:
             )
         with kernel._awake().stopped() as session:
             before.keep(qemu.ram, kernel._text.arena, kernel._cpu.page_table(session))
+            clear_notes(session.write_physical, qemu.ram, kernel._text.arena)
         try:
             header = kernel._install()
         except BaseException as error:
@@ -226,6 +227,9 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
 def _taken_out(kernel: Kernel, force: bool) -> int:
     """Take everything out; return how many patches there were."""
     kernel.assure_alive()
+    if not kernel._personality.memory.arena_size:  # somebody died before he had any
+        _given_back(kernel)
+        return 0
     before, ram, lent = Before(kernel.qemu.directory), kernel.qemu.ram, kernel._personality.memory.borrowed
     removed = len(kernel.records())
     until = time.monotonic() + _PATIENCE
@@ -236,14 +240,14 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
     with kernel._exclusive():
         header = kernel._text.header()
         if header is not None:  # else somebody died when it had come so far
-            if kernel._reservation.kept() and not kernel.qemu.runs():
-                told = (
-                    "the kernel keeps addresses for us, which one that is paused cannot take back; let it run"
-                )
-                raise Refused("memory", told)
+            if kernel._reservation.kept():
+                _assure_runs(kernel, "keeps addresses for us")
             unmap(kernel._component, kernel._cpu, ram, header, before)
             kernel._reservation.give_back()
-        if not lent or kernel._lender.ours():  # else it was given back by somebody who died then
+        ours = kernel._lender.ours() if lent else bool(changed(ram, kernel._text.arena, before))
+        if ours and header is None and (lent or before.kept):
+            kernel._reservation.give_back()
+        if ours:  # else somebody died when he had not begun, or had come to the end
             with kernel._awake().stopped() as session:
                 kernel._cpu.release(session, kernel._text.arena.physical)
                 write_back(session.write_physical, changed(ram, kernel._text.arena, before))
@@ -259,12 +263,18 @@ def _given_back(kernel: Kernel) -> None:
     with kernel._exclusive():
         if not kernel._personality.memory.borrowed and lender.in_use():
             return  # another's
-        if not kernel.qemu.runs():
-            raise Refused(
-                "memory",
-                "the kernel has lent us memory, which one that is paused cannot take back; let it run",
-            )
+        _assure_runs(kernel, "has lent us memory")
         lender.give_back()
+
+
+def _assure_runs(kernel: Kernel, what: str) -> None:
+    """Raise `Refused` for a guest that is paused; one that a killed debugger left stopped goes on."""
+    if not kernel.qemu.runs():
+        with kernel._awake().stopped() as session:
+            paused = session.stays_stopped
+        if paused:
+            told = f"the kernel {what}, which one that is paused cannot take back; let it run"
+            raise Refused("memory", told)
 
 
 def _why(kernel: Kernel, id: int) -> str:

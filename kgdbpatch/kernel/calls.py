@@ -61,6 +61,10 @@ class Calls:
         """Tell whether this kernel's functions can be called."""
         return self.place() is not None and self.gate() is not None
 
+    def settle(self) -> None:
+        """End what is left of a call that a dead client began; `TargetBusy` while the kernel is in it."""
+        self._component.settle()
+
     def __call__(
         self,
         function: str | int,

@@ -55,6 +55,7 @@ class Reservation:
         ``mapping``) where there is none, and as `Calls`.
         """
         reason = None
+        self._calls.settle()
         for plan in self._personality.arenas(self._image):
             conflict = self._text.conflict(plan) or self._keep(plan)
             if conflict is None:
@@ -131,5 +132,6 @@ class Reservation:
 
     def give_back(self) -> None:
         """Have the kernel use the addresses as it likes again; nothing may be mapped there by then."""
+        self._calls.settle()  # what a dead client gave back is not given back again
         for number in self.kept().values():
             self._give_back(number)

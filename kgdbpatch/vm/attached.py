@@ -69,6 +69,8 @@ class AttachedQemu(Qemu):
             yield
         finally:
             self._session = before
+            if not session.stays_stopped:
+                self._seen_paused = -math.inf
             if "ram" in self.__dict__:
                 self.ram.forget()
 
