@@ -1,0 +1,159 @@
+"""A Linux that somebody started with nothing hidden: its own allocator gives the memory, and gets it back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch.component import layout
+from kgdbpatch.guests import Recipe
+from kgdbpatch.image import Image
+from kgdbpatch.kernel import Kernel, catalog
+from kgdbpatch.kernel.attaching import attach, detach
+from kgdbpatch.kernel.guest_doctor import examine
+
+from .by_hand import ByHand, started
+from .dying import dies
+
+pytestmark = pytest.mark.linux
+LINEAR = 0xC000_0000  # what an address is more than the physical one
+BLOCK = 1024  # pages of 4 KiB
+OTHERS = 256  # pages that the guest's own workload may take or give meanwhile
+NAME = "lent"
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
+    text = Recipe.find("linux").path.read_text()
+    text = re.sub(r"^(memory|announced)_mib = .*$", r"\1_mib = 256", text, flags=re.MULTILINE)
+    path = tmp_path_factory.mktemp("recipe") / "bare.toml"
+    path.write_text(text.replace(" mem={announced_mib}M", ""))
+    with started(str(path)) as found:
+        yield found
+
+
+class Seen:
+    """What the guest's memory shows to somebody who needs no debugger."""
+
+    def __init__(self, guest: ByHand) -> None:
+        self._guest, self._image = guest, Image.load(guest.kernel)
+
+    def _at(self, name: str) -> int:
+        return self._image.lookup(name) - LINEAR
+
+    def look(self) -> tuple[bytes, int]:
+        """Return the kernel's text, and how many pages are free."""
+        free = self._guest.memory(self._at("vm_zone_stat"), 4)
+        return self._guest.memory(0, self._at("_etext")), int.from_bytes(free, "big")
+
+
+def begin(guest: ByHand) -> Kernel:
+    kernel = attach(NAME, guest.gdb, guest.kernel, console=guest.console)
+    assert kernel.unpatchable is None
+    return kernel
+
+
+def works(guest: ByHand) -> None:
+    """Assert that the guest goes on and finds nothing wrong with itself."""
+    told = re.compile(r"selfcheck: \d+ ok, 0 bad")
+    console = Path(guest.console)
+    since = console.stat().st_size
+    with Kernel.attach(NAME) as kernel:
+        kernel.log.wait(told.pattern, since=kernel.log.position(), deadline=60)
+    said = console.read_bytes()[since:].decode(errors="replace")
+    assert not re.search(r"BUG|WARNING|Oops|allocation failure|[1-9]\d* bad", said), said
+
+
+def test_it_lends_memory_for_patches_and_gets_it_back(guest: ByHand, examples: Path) -> None:
+    seen = Seen(guest)
+    text, free = seen.look()
+    with begin(guest) as kernel:
+        arena = kernel.header.arena
+        assert (arena.linear, arena.size, arena.virtual - arena.physical) == (True, BLOCK * 4096, LINEAR)
+        assert abs(free - BLOCK - seen.look()[1]) < OTHERS
+        position = kernel.log.position()
+        kernel.patch("udp_sendmsg", c=examples / "udp_probe.c")
+        assert "KernMonitor" in kernel.log.wait(r"length: \d+ \| 3$", since=position, deadline=60).message
+        assert kernel.patch("__sys_sendto", count=True, via="trap").entry == "trap"
+        functions = [one.address for one in kernel.functions("*") if one.section == ".text"][:1000]
+        assert len(kernel.patch_all(functions, count=True).patches) > 900
+        assert kernel.verify().ok
+        assert kernel.call("int_sqrt", 1764) == 42
+        told = next(trait for trait in examine(NAME) if trait.topic == "patches")
+        assert told.works
+        assert re.search(r"the kernel's own allocator \(4 MiB by \w*get_free_pages\w*\)", told.found)
+    works(guest)
+    done = detach(NAME)
+    assert (done.restored, done.removed > 900) == (True, True)
+    after, now_free = seen.look()
+    assert after == text
+    assert abs(free - now_free) < OTHERS
+
+
+def test_a_client_killed_while_the_kernel_lends(guest: ByHand) -> None:
+    """The next one finds what was lent, and gives it back; so does `detach`."""
+    seen = Seen(guest)
+    text, free = seen.look()
+    rows = 100
+    while dies(lambda: begin(guest), rows) and free - seen.look()[1] < BLOCK - OTHERS:
+        detach(NAME)
+        rows += 3
+    assert detach(NAME).restored
+    after, now_free = seen.look()
+    assert after == text
+    assert abs(free - now_free) < OTHERS
+
+
+@pytest.mark.soak
+def test_killed_at_every_row_of_attaching(guest: ByHand) -> None:
+    seen, rows, lent = Seen(guest), 1, 0
+    text, free = seen.look()
+    while dies(lambda: begin(guest), rows):
+        lent += free - seen.look()[1] > BLOCK - OTHERS
+        if NAME in catalog.names():
+            assert detach(NAME).restored
+        after, now_free = seen.look()
+        assert after == text, rows
+        assert abs(free - now_free) < OTHERS, rows
+        rows += 2
+    assert lent > 10
+    works(guest)
+    detach(NAME)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("debugger_too", [False, True])
+def test_killed_at_every_row_of_detaching(guest: ByHand, debugger_too: bool) -> None:
+    seen, rows = Seen(guest), 0
+    text, free = seen.look()
+    while True:
+        begin(guest).close()
+        killed = dies(lambda: detach(NAME), rows, debugger_too=debugger_too)
+        if NAME in catalog.names():
+            assert detach(NAME).restored, rows
+        after, now_free = seen.look()
+        assert after == text, rows
+        assert abs(free - now_free) < OTHERS, rows
+        if not killed:
+            break
+        rows += 1
+    begin(guest).close()
+    works(guest)
+    detach(NAME)
+
+
+@pytest.mark.soak
+def test_fifty_rounds_leave_nothing(guest: ByHand) -> None:
+    seen = Seen(guest)
+    text, free = seen.look()
+    for _ in range(50):
+        with begin(guest) as kernel:
+            kernel.patch_all([one.address for one in kernel.image.functions[:100]], count=True, force=True)
+        assert detach(NAME).restored
+    after, now_free = seen.look()
+    assert after == text
+    assert abs(free - now_free) < OTHERS, "50 blocks would be 51,200 pages"
+    assert layout.records(BLOCK * 4096) >= 100
