@@ -132,6 +132,8 @@ class Borrower:
     def _call(self, anchor: Anchor, call: KernelCall, place: Window, deadline: float) -> Anchor | None:
         with self._debugger().stopped() as session:
             to_place(session, self._cpu, place, deadline)
+            if self.anchor() != (anchor if anchor.memory else None):
+                raise TargetBusy("another client has just had the kernel's allocator called")
             self._enter(session, anchor, call)
             session.resume()
             at = anchor.gate.physical + _ANCHOR_AT + 4
@@ -177,7 +179,7 @@ class Borrower:
         return at
 
     def _settle(self, session: Session) -> Anchor | None:
-        """End what is left of a call; return the anchor that stays; it says whether the call still goes on."""
+        """End what is left of a call; return the anchor that stays, which says whether it still goes on."""
         found = self.anchor()
         if found is None or found.status == CallStatus.NONE:
             return found
@@ -188,10 +190,7 @@ class Borrower:
         if found.status == CallStatus.CALLED:
             return found
         returned = found.status == CallStatus.RETURNED
-        if found.memory:
-            memory = 0 if returned else found.memory
-        else:
-            memory = found.result if returned else 0
+        memory = (0 if found.memory else found.result) if returned else found.memory
         row = np.zeros(1, layout.ANCHOR)
         if memory and not found.memory:
             self._clear(session, memory)

@@ -100,8 +100,10 @@ def changed(ram: Traced, arena: ArenaPlan, before: Before) -> list[tuple[int, by
     return found
 
 
-def clear_notes(write: Callable[[int, bytes], None], ram: Readable, arena: ArenaPlan) -> None:
-    """Zero what would be taken for notes of calls of the kernel, whatever stood there before."""
+def clear_notes(write: Callable[[int, bytes], None], ram: Readable, arena: ArenaPlan, code: bytes) -> None:
+    """Zero what would be taken for notes of calls of the kernel, unless the component's ``code`` is there."""
+    if ram.read(arena.physical + layout.STUB_OFFSET, len(code)) == code:
+        return  # they are those of a client that died
     start, size = arena.physical + layout.KEPT_OFFSET, layout.KERNEL_CALL_CODE_OFFSET - layout.KEPT_OFFSET
     if any(ram.read(start, size)):
         write(start, bytes(size))

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -19,9 +18,9 @@ from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.attached import named_arena, recipe_for, unused_memory
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import unpatched
-from kgdbpatch.kernel.install import checked
+from kgdbpatch.kernel.install import checked, install
 from kgdbpatch.kernel.kernel import Kernel
-from kgdbpatch.kernel.lending import provided
+from kgdbpatch.kernel.lending import given_up, with_memory
 from kgdbpatch.personality import MemoryPlan
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
@@ -105,9 +104,8 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
     kept = AttachedQemu(record, record.process())
     kernel = Kernel(kept, recipe, image)
     try:
-        if nothing is not None and (lent := _lent(kernel, recipe, nothing)) is not None:
-            kernel.close()
-            kernel = Kernel(kept, lent, image)
+        if nothing is not None:
+            kernel = _lent(kernel, nothing)
         if kernel.unpatchable is None:
             _install(kernel)
     except BaseException:
@@ -140,16 +138,16 @@ def _plan(kernel: Kernel, arena: str) -> tuple[MemoryPlan | None, Refused | None
     )
 
 
-def _lent(kernel: Kernel, recipe: Recipe, nothing: Refused) -> Recipe | None:
+def _lent(kernel: Kernel, nothing: Refused) -> Kernel:
     """Have the kernel lend memory for patches where it leaves none unused; or note why it does not."""
     with kernel.qemu.exclusive(kernel._wait):
         try:
-            return provided(kernel._lender, recipe, str(nothing))
+            return with_memory(kernel, str(nothing))
         except (Refused, TargetTimeout) as error:
             if isinstance(error, TargetBusy):
                 raise
             unpatched.note(kernel.qemu, error)
-            return None
+            return kernel
 
 
 def _install(kernel: Kernel) -> None:
@@ -163,9 +161,9 @@ def _install(kernel: Kernel) -> None:
             )
         with kernel._awake().stopped() as session:
             before.keep(qemu.ram, kernel._text.arena, kernel._cpu.page_table(session))
-            clear_notes(session.write_physical, qemu.ram, kernel._text.arena)
+            clear_notes(session.write_physical, qemu.ram, kernel._text.arena, kernel._cpu.code)
         try:
-            header = kernel._install()
+            header = install(qemu, kernel._image, kernel._text, component, kernel._reservation)
         except BaseException as error:
             if pending(qemu.ram, kernel._text.arena.physical) is not None:
                 raise  # a thread comes back to what was written there
@@ -173,8 +171,7 @@ def _install(kernel: Kernel) -> None:
                 kernel._cpu.release(session, kernel._text.arena.physical)
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
             if kernel._personality.memory.borrowed:
-                with suppress(TargetTimeout):  # nobody makes a system call: it is left to 'detach'
-                    kernel._lender.give_back()
+                given_up(kernel._lender)
             if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):
                 raise
             unpatched.note(qemu, error)

@@ -21,7 +21,7 @@ from kgdbpatch.kernel.attached_health import watch
 from kgdbpatch.kernel.calls import Calls
 from kgdbpatch.kernel.health import Health
 from kgdbpatch.kernel.install import install, wrong_kernel
-from kgdbpatch.kernel.lending import Lender, provided
+from kgdbpatch.kernel.lending import Lender, given_up, with_memory
 from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
@@ -99,15 +99,15 @@ class RunningGuest:
             try:
                 booted = cls(qemu, recipe, image)
                 with qemu.exclusive(10.0):
-                    recipe = provided(booted._lender, recipe)
-                    booted.close()
-                    booted = cls(qemu, recipe, image)
-                    booted._install()
+                    booted = with_memory(booted)
+                    install(qemu, booted._image, booted._text, booted._component, booted._reservation)
             except (Refused, WrongKernel, TargetTimeout) as error:  # the last: its processes call nothing
                 if patchable or (booted is not None and booted._watch.glance().dead):
                     raise
                 unpatched.note(qemu, error)
                 booted = booted or cls(qemu, recipe, image)
+                with qemu.exclusive(10.0):
+                    given_up(booted._lender)
             booted._owned = True
         except BaseException:
             if booted is not None:
@@ -369,9 +369,6 @@ class RunningGuest:
         """
         with self._exclusive():
             return self._calls(function, *arguments, deadline=deadline)
-
-    def _install(self) -> Header:
-        return install(self._qemu, self._image, self._text, self._component, self._reservation)
 
     @property
     def header(self) -> Header:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.borrow import Anchor, Borrower
 from kgdbpatch.component.layout import LEAST_SIZE
-from kgdbpatch.errors import Misuse, Refused
+from kgdbpatch.errors import Misuse, Refused, TargetTimeout
 from kgdbpatch.personality.base import MIB, MemoryPlan
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Cpu, Debugger
-    from kgdbpatch.guests import Recipe
     from kgdbpatch.image import Image
     from kgdbpatch.kernel.calls import Calls
+    from kgdbpatch.kernel.guest import RunningGuest
     from kgdbpatch.kernel.running import RunningText
     from kgdbpatch.personality import Personality
     from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["Lender", "provided"]
+__all__ = ["Lender", "given_up", "with_memory"]
+
+G = TypeVar("G", bound="RunningGuest")
 
 _SIZES = (4 * MIB, 2 * MIB)  # that are asked for, one after the other: the most that Linux gives is 4 MiB
 _DEADLINE = 10.0  # seconds for a process to make a system call, and for the allocator to return
@@ -47,6 +50,8 @@ class Lender:
             return "how this kernel allocates pages is not known"
         if not self.cpu.bare:
             return f"the kernel's allocator is not called on the {self.cpu.name} family yet"
+        if (cpus := self.qemu.cpus()) > 1:
+            return f"the guest has {cpus} CPUs; the arena would be mapped for one only"
         if not self.calls.possible():
             return "the kernel's functions cannot be called"
         return None
@@ -135,20 +140,33 @@ class Lender:
         )
 
 
-def provided(lender: Lender, recipe: Recipe, hidden: str | None = None) -> Recipe:
-    """Return a guest's recipe with memory for patches: where none is hidden, the kernel lends some.
+def with_memory(guest: G, hidden: str | None = None) -> G:
+    """Return a guest that has memory for patches: where none is hidden from its kernel, that lends some.
 
-    ``hidden`` is why there is none, where that is known better. What is lent is noted in the guest's record.
-    Raises `Refused` (rule ``mapping``) where the kernel lends none, and as `Lender.borrow`.
+    It is ``guest`` itself, or it takes its place. ``hidden`` is why nothing is hidden, where that is known
+    better. What is lent is noted in the guest's record. Raises `Refused` (rule ``mapping``) where the kernel
+    lends none, and as `Lender.borrow`.
     """
+    recipe, lender = guest._recipe, guest._lender
     hidden = hidden or recipe.nothing_hidden
     if hidden is None:
-        return recipe
+        return guest
     try:
         plan = lender.borrow()
     except Refused as error:
-        raise Refused(
-            "mapping", f"{hidden}; nor does the kernel's own allocator give any: {error}"
-        ) from error
+        reason = f"{hidden}; nor does the kernel's own allocator give any: {error}"
+        raise Refused("mapping", reason) from error
     lender.qemu.note(borrowed={"borrowed_at": plan.borrowed_at, "borrowed": plan.borrowed})
-    return recipe.borrowing(plan)
+    guest.close()
+    return type(guest)(lender.qemu, recipe.borrowing(plan), guest._image, wait=guest._wait)
+
+
+def given_up(lender: Lender) -> None:
+    """Give back what a guest's kernel has lent, as no component could be installed there; or leave it so.
+
+    The guest is held.
+    """
+    if lender.lent():
+        with suppress(TargetTimeout):  # nobody makes a system call
+            lender.give_back()
+            lender.qemu.note(borrowed=None)

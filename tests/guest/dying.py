@@ -33,7 +33,7 @@ def dies(work: Callable[[], object], rows: int, *, debugger_too: bool = False) -
                         os.kill(os.getpid(), signal.SIGKILL)
                     ended(gdb)
 
-                Gdb.close = close  # type: ignore[method-assign]
+                Gdb.close = close  # type: ignore[method-assign,assignment]
                 work()
                 status = 0
         finally:
