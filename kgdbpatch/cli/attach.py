@@ -49,8 +49,8 @@ def attach(
     """Attach to a QEMU that somebody else started, by its GDB server.
 
     Then every command works with NAME as with a guest that was booted here, as far as 'doctor NAME' says.
-    The guest is stopped for moments, and never ended. Patches lie in RAM that the kernel does not use, or that
-    it gives: a Linux is asked for 4 MiB.
+    The guest is stopped for moments, and never ended. Patches lie in RAM that the kernel does not use, or
+    that it gives: a Linux is asked for 4 MiB.
 
     \b
     Examples:
