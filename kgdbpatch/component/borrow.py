@@ -45,7 +45,7 @@ class Anchor:
     """
 
     gate: Gate
-    status: CallStatus
+    state: CallStatus
     result: int
     memory: int
     size: int
@@ -98,10 +98,10 @@ class Borrower:
         Raises `TargetBusy` while the kernel is still in a call.
         """
         found, until = self.anchor(), time.monotonic() + _SETTLED
-        while found is not None and found.status != CallStatus.NONE:
+        while found is not None and found.state != CallStatus.NONE:
             with self._debugger().stopped() as session:
                 found = self._settle(session)
-            if found is not None and found.status == CallStatus.CALLED:
+            if found is not None and found.state == CallStatus.CALLED:
                 if time.monotonic() > until:
                     raise TargetBusy("the kernel has not yet returned from a call of its allocator")
                 time.sleep(_LOOK)
@@ -181,15 +181,15 @@ class Borrower:
     def _settle(self, session: Session) -> Anchor | None:
         """End what is left of a call; return the anchor that stays, which says whether it still goes on."""
         found = self.anchor()
-        if found is None or found.status == CallStatus.NONE:
+        if found is None or found.state == CallStatus.NONE:
             return found
         if self._cpu.in_kernel_call(GRegisters(session.read_all()), found.base):
             self._cpu.leave_kernel_call(session, found.base)
             found = self.anchor()
             assert found is not None
-        if found.status == CallStatus.CALLED:
+        if found.state == CallStatus.CALLED:
             return found
-        returned = found.status == CallStatus.RETURNED
+        returned = found.state == CallStatus.RETURNED
         memory = (0 if found.memory else found.result) if returned else found.memory
         row = np.zeros(1, layout.ANCHOR)
         if memory and not found.memory:

@@ -119,7 +119,7 @@ def test_what_is_borrowed_is_found_and_given_back() -> None:
     assert kernel.borrow() == 4 * MIB
     found = kernel.borrower().anchor()
     assert found is not None
-    assert (found.memory, found.size, found.status) == (4 * MIB, SIZE, CallStatus.NONE)
+    assert (found.memory, found.size, found.state) == (4 * MIB, SIZE, CallStatus.NONE)
     assert not any(kernel.ram.read(4 * MIB, layout.BASELINE_OFFSET)), (
         "nothing of the component's stands there"
     )
