@@ -223,6 +223,7 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
 
 def _taken_out(kernel: Kernel, force: bool) -> int:
     """Take everything out; return how many patches there were."""
+    _paused(kernel)
     kernel.assure_alive()
     if not kernel._personality.memory.arena_size:  # somebody died before he had any
         _given_back(kernel)
@@ -264,14 +265,19 @@ def _given_back(kernel: Kernel) -> None:
         lender.give_back()
 
 
+def _paused(kernel: Kernel) -> bool:
+    """Tell whether the guest is paused; one that a killed debugger left stopped goes on."""
+    if kernel.qemu.runs():
+        return False
+    with kernel._awake().stopped() as session:
+        return session.stays_stopped
+
+
 def _assure_runs(kernel: Kernel, what: str) -> None:
-    """Raise `Refused` for a guest that is paused; one that a killed debugger left stopped goes on."""
-    if not kernel.qemu.runs():
-        with kernel._awake().stopped() as session:
-            paused = session.stays_stopped
-        if paused:
-            told = f"the kernel {what}, which one that is paused cannot take back; let it run"
-            raise Refused("memory", told)
+    """Raise `Refused` for a guest that is paused."""
+    if _paused(kernel):
+        told = f"the kernel {what}, which one that is paused cannot take back; let it run"
+        raise Refused("memory", told)
 
 
 def _why(kernel: Kernel, id: int) -> str:
