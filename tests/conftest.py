@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("no times", deadline=None)  # machines are busy at times
 settings.load_profile("no times")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--zoo``."""
+    parser.addoption("--zoo", action="store_true", help="run every kernel on every board, and nothing else")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose by markers."""
+    if config.getoption("--zoo"):
+        config.option.markexpr = "zoo"

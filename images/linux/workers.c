@@ -15,7 +15,7 @@ const struct worker workers[] = {
 	{"udp", udp_step, 3000},      {"tcp", tcp_step, 20000},	    {"pipe", pipe_step, 5000},
 	{"poll", poll_step, 10000},   {"file", file_step, 20000},   {"memory", memory_step, 30000},
 	{"proc", proc_step, 50000},   {"exec", exec_step, 100000},  {"signal", signal_step, 10000},
-	{"timer", timer_step, 20000},
+	{"timer", timer_step, 20000}, {"vector", vector_step, 30000},
 };
 const unsigned int worker_count = sizeof(workers) / sizeof(*workers);
 

@@ -12,6 +12,7 @@ const char *proc_step(void);
 const char *exec_step(void);
 const char *signal_step(void);
 const char *timer_step(void);
+const char *vector_step(void);
 
 /* Leave the step with a reason unless the condition holds. */
 #define CHECK(condition, reason)                                                                                       \

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kgdbpatch.analysis.arrays import distinct, equal_pairs
+from kgdbpatch.analysis.arrays import distinct, equal_pairs, marked, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import RegSet
-from kgdbpatch.analysis.saves import may_be_framed
+from kgdbpatch.analysis.saves import field, last_setters, may_be_framed
 from kgdbpatch.isa.decode import Kind
 from kgdbpatch.isa.fields import Words
 
@@ -82,18 +82,9 @@ def makes_return_address(blocks: Blocks, changes: RegSet) -> Flags:
     program = blocks.program
     words = program.words
     sets = program.having(0xFC1FFFFF, 0x7C0803A6)
-    register = (words[sets] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
-    good = np.zeros(len(sets), dtype=np.bool_)
-    pending, back = np.arange(len(sets)), 1
-    while len(pending):
-        place = sets[pending] - back
-        own = (place >= 0) & (program.function[place] == program.function[sets[pending]])
-        pending, place = pending[own], place[own]
-        written = (changes[place] >> register[pending] & np.uint64(1)).astype(np.bool_)
-        setting, place = pending[written], place[written]
-        good[setting[_is_saved_lr(words[place])]] = True
-        pending = pending[~written]
-        back += 1
-    result = np.zeros(len(program.entry), dtype=np.bool_)
-    result[program.function[sets[~good]]] = True
-    return result
+    starts = runs(program.function)
+    setter = last_setters(
+        changes, sets, field(words[sets], 21), starts[starts.searchsorted(sets, "right") - 1]
+    )
+    good = (setter >= 0) & _is_saved_lr(words[setter])
+    return marked(len(program.entry), program.function[sets[~good]])

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from kgdbpatch.analysis.address_taken import made_by_halves
-from kgdbpatch.analysis.arrays import distinct
+from kgdbpatch.analysis.arrays import Grouped, distinct
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
+from kgdbpatch.analysis.saves import field
 
 __all__ = ["made_addresses"]
 
@@ -25,7 +26,10 @@ def made_addresses(blocks: Blocks, changes: RegSet, places: Indices) -> tuple[In
     ``changes`` are the sets of what the words change.
     """
     program = blocks.program
-    low, number, high, register = _candidates(blocks, places)
+    low, number, high = made_by_halves(program, places)
+    register = field(program.words[low], np.where(program.primary[low] == 14, 16, 21))
+    some = (program.primary[low] != 14) | (register != 0)  # no li
+    low, number, high, register = low[some], number[some], high[some], register[some]
     kept: Flags = np.zeros(len(low), dtype=np.bool_)
     search = _Search(blocks, changes)
     rows = (column.tolist() for column in (low, high, register))
@@ -35,33 +39,13 @@ def made_addresses(blocks: Blocks, changes: RegSet, places: Indices) -> tuple[In
     return keys // max(len(places), 1), keys % max(len(places), 1)
 
 
-def _candidates(blocks: Blocks, places: Indices) -> tuple[Indices, Indices, Indices, Indices]:
-    """Return the immediates that may complete an address: word, place, high half wanted, register."""
-    program = blocks.program
-    low, number, high = made_by_halves(program, places)
-    some = (program.primary[low] != 14) | (program.words[low] & np.uint32(31 << 16) != 0)  # no li
-    low, number, high = low[some], number[some], high[some]
-    words = program.words[low]
-    base = words >> np.where(program.primary[low] == 14, 16, 21).astype(np.uint32) & np.uint32(31)
-    return low, number, high, base.astype(np.int64)
-
-
 class _Search:
     def __init__(self, blocks: Blocks, changes: RegSet) -> None:
         self._blocks, self._changes = blocks, changes
         self._words = blocks.program.words
-        paths = []
-        for target in (blocks.fall, blocks.taken):
-            source = np.flatnonzero(target >= 0)
-            paths.append((source, target[source]))
-        paths += [blocks.table_edges, blocks.implicit_edges]
-        source, target = (np.concatenate([path[n] for path in paths]) for n in (0, 1))
-        good = (target >= 0) & (blocks.owner[source] == blocks.owner[np.maximum(target, 0)])
-        source, target = source[good], target[good]
-        order = np.argsort(target, kind="stable")
-        self._before = source[order]
-        self._bounds = np.searchsorted(target[order], np.arange(len(blocks.first) + 1))
-        self._calls = blocks.links
+        source, target = blocks.edges
+        own = blocks.owner[source] == blocks.owner[target]
+        self._before = Grouped(target[own], source[own], len(blocks.first))
 
     def comes_from(self, word: int, register: int, wanted: int) -> bool:
         """Tell whether the instruction ``wanted`` may have been what set a register before a word."""
@@ -75,9 +59,8 @@ class _Search:
                 if int(self._words[setter]) == wanted:
                     return True
                 continue
-            for index in range(int(self._bounds[block]), int(self._bounds[block + 1])):
-                before = int(self._before[index])
-                if before not in seen and not (self._calls[before] and register in _VOLATILE):
+            for before in self._before.at(block).tolist():
+                if before not in seen and not (self._blocks.links[before] and register in _VOLATILE):
                     seen.add(before)
                     pending.append((before, int(self._blocks.last[before])))
         return False

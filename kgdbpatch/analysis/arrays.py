@@ -1,13 +1,16 @@
-"""What numpy lacks, or has only slower: ranges, runs of equal values, distinct values, equal pairs."""
+"""What numpy lacks, or has only slower: ranges, runs, distinct values, pairs, values by key, unions."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["distinct", "equal_pairs", "ranges", "runs"]
+__all__ = ["Grouped", "distinct", "equal_pairs", "joined", "marked", "ranges", "runs", "spread", "union"]
 
 _Indices = npt.NDArray[np.int64]
+_Sets = npt.NDArray[np.uint64]
 
 
 def ranges(first: _Indices, count: _Indices) -> _Indices:
@@ -34,6 +37,63 @@ def distinct(values: _Indices) -> _Indices:
     """Return the distinct values, ascending (faster than `numpy.unique`, which hashes)."""
     ordered = np.sort(values)
     return ordered[runs(ordered)]
+
+
+def marked(count: int, places: npt.NDArray[np.int64] | Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return ``count`` flags of which those at ``places`` are set."""
+    flags = np.zeros(count, dtype=np.bool_)
+    flags[places] = True
+    return flags
+
+
+def joined(pairs: Iterable[tuple[_Indices, _Indices]]) -> tuple[_Indices, _Indices]:
+    """Return pairs of columns as one pair, one behind the other."""
+    ones, others = zip(*pairs, strict=True)
+    return np.concatenate(ones), np.concatenate(others)
+
+
+class Grouped:
+    """Values by key, as neighbours in a graph are; keys are numbers below ``count``."""
+
+    def __init__(self, keys: _Indices, values: _Indices, count: int) -> None:
+        self._values = values[np.argsort(keys, kind="stable")]
+        self.count = np.bincount(keys, minlength=count)  # of values, by key
+        self._first = np.cumsum(self.count) - self.count
+
+    def of(self, keys: _Indices) -> _Indices:
+        """Return the values of some keys, key by key."""
+        return self._values[ranges(self._first.take(keys), self.count.take(keys))]
+
+    def at(self, key: int) -> _Indices:
+        """Return the values of one key."""
+        first = self._first[key]
+        return self._values[first : first + self.count[key]]
+
+
+def union(keys: _Indices, sets: _Sets, count: int) -> _Sets:
+    """Return, by key (a number below ``count``), the union of its sets of bits."""
+    total = np.zeros(count, dtype=np.uint64)
+    order = np.argsort(keys, kind="stable")
+    if len(order):
+        keys = keys[order]
+        starts = runs(keys)
+        total[keys[starts]] = np.bitwise_or.reduceat(sets[order], starts)
+    return total
+
+
+def spread(sets: _Sets, sources: _Indices, targets: _Indices) -> _Sets:
+    """Return sets of bits, each with those of all that edges (source, target) lead to from there."""
+    order = np.argsort(sources, kind="stable")
+    sources, targets, sets = sources[order], targets[order], sets.copy()
+    starts = runs(sources)
+    sources = sources[starts]
+    while len(starts):
+        before = sets[sources]
+        after = before | np.bitwise_or.reduceat(sets[targets], starts)
+        if (after == before).all():
+            break
+        sets[sources] = after
+    return sets
 
 
 def equal_pairs(left: _Indices, right: _Indices) -> tuple[_Indices, _Indices]:

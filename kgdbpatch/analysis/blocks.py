@@ -13,6 +13,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.arrays import joined
 from kgdbpatch.analysis.program import Flags, ImplicitEdges, Indices, Program
 from kgdbpatch.isa.decode import Kind
 
@@ -146,8 +147,8 @@ class Blocks:
         escapes |= self.resumes | (kind == Kind.UNKNOWN)
         self.conditional_call: Flags = calls & conditional | self.resumes
         self.unknown_call: Flags = calls & (self.callee < 0) & ~internal_call & ~self.conditional_call
-        # calls of any kind
-        self.links: Flags = internal_call | self.conditional_call | self.unknown_call | known
+        self.plain_call: Flags = known | self.unknown_call | internal_call  # calls that are surely made
+        self.links: Flags = self.plain_call | self.conditional_call  # calls of any kind
         self.outward: Flags = self.unknown_call & direct  # calls of code that is in no function of ours
         self.returns: Flags = np.equal(kind, Kind.RETURN)
         self.rfi: Flags = np.equal(kind, Kind.RFI)
@@ -190,16 +191,35 @@ class Blocks:
         return np.flatnonzero(self.returns)
 
     @cached_property
+    def edges(self) -> tuple[Indices, Indices]:
+        """All edges between blocks (source, target), `fall` and `taken` first; no calls, no tail calls."""
+        near = ((np.flatnonzero(target >= 0), target[target >= 0]) for target in (self.fall, self.taken))
+        return joined((*near, self.table_edges, self.implicit_edges))
+
+    def between_functions(self, edges: tuple[Indices, Indices]) -> tuple[Indices, Indices]:
+        """Return the functions that those of some edges between blocks connect that leave one (from, to)."""
+        owner, other = (self.owner[ends] for ends in edges)
+        elsewhere = np.flatnonzero(owner != other)
+        return owner[elsewhere], other[elsewhere]
+
+    @cached_property
     def across(self) -> tuple[Indices, Indices]:
         """Pairs of functions (from, to) between which control goes otherwise than by a call or tail call."""
-        pairs = []
-        for target in (self.fall, self.taken):
-            at = np.flatnonzero(target >= 0)
-            owner, other = self.owner[at], self.owner[target[at]]
-            elsewhere = np.flatnonzero(owner != other)
-            pairs.append((owner[elsewhere], other[elsewhere]))
-        (owner, other), (more, others) = pairs
-        return np.concatenate((owner, more)), np.concatenate((other, others))
+        sources, targets = self.edges
+        near = len(sources) - len(self.table_edges[0]) - len(self.implicit_edges[0])
+        return self.between_functions((sources[:near], targets[:near]))
+
+    @cached_property
+    def calls(self) -> tuple[Indices, Indices]:
+        """Pairs of functions (caller, callee)."""
+        at = np.flatnonzero(self.callee >= 0)
+        return self.owner[at], self.callee[at]
+
+    @cached_property
+    def tail_calls(self) -> tuple[Indices, Indices]:
+        """Pairs of functions of which one jumps to, or runs on into, the start of the other."""
+        at = np.flatnonzero(self.tail >= 0)
+        return self.owner[at], self.tail[at]
 
     @cached_property
     def entry(self) -> Indices:
@@ -215,6 +235,5 @@ class Blocks:
         """Whether no known edge leads to each block, and no function begins with it."""
         reached = np.zeros(len(self.first), dtype=np.bool_)
         reached[self.entry[self.entry >= 0]] = True
-        for targets in (self.fall, self.taken, self.implicit_edges[1], self.table_edges[1]):
-            reached[targets[targets >= 0]] = True
+        reached[self.edges[1]] = True
         return ~reached

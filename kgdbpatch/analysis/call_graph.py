@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ import rustworkx
 
 from kgdbpatch.analysis.addresses import made_addresses
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.program import Indices, Program
+from kgdbpatch.analysis.program import Indices, Program, aligned_words
 from kgdbpatch.analysis.regset import RegSet
 
 __all__ = ["Call", "CallGraph", "CallKind"]
@@ -43,10 +43,8 @@ class Call:
 def _direct(blocks: Blocks, constants: Mapping[int, int]) -> Iterable[tuple[Indices, Indices, CallKind]]:
     """Yield (functions, functions called, kind)."""
     program = blocks.program
-    calls = np.flatnonzero(blocks.callee >= 0)
-    yield blocks.owner[calls], blocks.callee[calls], CallKind.CALL
-    tails = np.flatnonzero(blocks.tail >= 0)
-    yield blocks.owner[tails], blocks.tail[tails], CallKind.TAIL
+    yield *blocks.calls, CallKind.CALL
+    yield *blocks.tail_calls, CallKind.TAIL
     yield *blocks.across, CallKind.TAIL
     places = np.array(list(constants.items()), dtype=np.int64).reshape(-1, 2)
     source, target = program.index_of(places[:, 0]), program.index_of(places[:, 1])
@@ -58,12 +56,7 @@ def _held(program: Program, objects: Sequence[tuple[int, bytes]]) -> tuple[Indic
     """Return (object, function whose address it holds), both by number."""
     owners, targets = [], []
     for number, (address, data) in enumerate(objects):
-        skipped = -address % 4
-        count = (len(data) - skipped) // 4
-        if count <= 0:
-            continue
-        words = np.frombuffer(data, ">u4", count, skipped).astype(np.int64)
-        index = program.index_of(words)
+        index = program.index_of(aligned_words(address, data).astype(np.int64))
         index = index[index >= 0]
         found = np.unique(program.function[index[program.is_entry[index]]])
         owners.append(np.full(len(found), number))
@@ -95,9 +88,7 @@ class CallGraph:
         self.functions: tuple[int, ...] = tuple(starts.tolist())
         ends = {end for pair in kinds for end in pair}
         self.objects: tuple[int, ...] = tuple(sorted(ends.difference(self.functions)))
-        self.calls: tuple[Call, ...] = tuple(
-            Call(s, t, kind) for (s, t), kind in sorted(kinds.items(), key=_key)
-        )
+        self.calls: tuple[Call, ...] = tuple(Call(*pair, kinds[pair]) for pair in sorted(kinds))
         self._leaf = np.ones(len(starts), dtype=np.bool_)
         self._leaf[blocks.owner[blocks.links]] = False
 
@@ -118,26 +109,21 @@ class CallGraph:
         yield starts[user], goals[used], CallKind.ADDRESS
 
     @cached_property
-    def _out(self) -> dict[int, list[Call]]:
-        result: dict[int, list[Call]] = {}
+    def _ends(self) -> tuple[dict[int, list[Call]], dict[int, list[Call]]]:
+        """The calls by their source, and by their target."""
+        out, into = defaultdict[int, list[Call]](list), defaultdict[int, list[Call]](list)
         for call in self.calls:
-            result.setdefault(call.source, []).append(call)
-        return result
-
-    @cached_property
-    def _in(self) -> dict[int, list[Call]]:
-        result: dict[int, list[Call]] = {}
-        for call in self.calls:
-            result.setdefault(call.target, []).append(call)
-        return result
+            out[call.source].append(call)
+            into[call.target].append(call)
+        return out, into
 
     def callees(self, function: int) -> list[Call]:
         """Return the calls out of a function."""
-        return self._out.get(function, [])
+        return self._ends[0].get(function, [])
 
     def callers(self, function: int) -> list[Call]:
         """Return the calls to a function."""
-        return self._in.get(function, [])
+        return self._ends[1].get(function, [])
 
     def is_leaf(self, function: int) -> bool:
         """Tell whether a function calls nothing (jumps at its end left aside), as data do."""
@@ -153,7 +139,7 @@ class CallGraph:
         came: dict[int, Call] = {}
         pending = deque([source])
         while pending:
-            for call in self._out.get(pending.popleft(), ()):
+            for call in self.callees(pending.popleft()):
                 if call.target in came or (call.kind is CallKind.ADDRESS and not addresses):
                     continue
                 came[call.target] = call
@@ -176,10 +162,6 @@ class CallGraph:
             if len(members) > 1
         ]
         return sorted(found, key=lambda members: (-len(members), members))
-
-
-def _key(item: tuple[tuple[int, int], CallKind]) -> tuple[int, int]:
-    return item[0]
 
 
 def _back(came: Mapping[int, Call], source: int, target: int) -> list[Call]:

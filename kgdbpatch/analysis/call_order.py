@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import rustworkx
 
-from kgdbpatch.analysis.arrays import distinct, ranges
+from kgdbpatch.analysis.arrays import Grouped, distinct, joined, marked
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Indices
 
@@ -29,18 +29,12 @@ def call_edges(blocks: Blocks, likely: tuple[Indices, Indices] | None = None) ->
 
     ``likely`` are more, as (block, function).
     """
-    pairs = [blocks.across]
+    pairs = [blocks.between_functions(blocks.edges), blocks.calls, blocks.tail_calls]
     if likely is not None:
         pairs.append((blocks.owner[likely[0]], likely[1]))
-    for sources, targets in (blocks.table_edges, blocks.implicit_edges):
-        owner, other = blocks.owner[sources], blocks.owner[targets]
-        elsewhere = np.flatnonzero(owner != other)
-        pairs.append((owner[elsewhere], other[elsewhere]))
-    for called in (blocks.callee, blocks.tail):
-        at = np.flatnonzero(called >= 0)
-        pairs.append((blocks.owner[at], called[at]))
+    source, target = joined(pairs)
     count = max(len(blocks.program.entry), 1)
-    keys = distinct(np.concatenate([source * count + target for source, target in pairs]))
+    keys = distinct(source * count + target)
     return keys // count, keys % count
 
 
@@ -50,10 +44,8 @@ def levels(edges: tuple[Indices, Indices], count: int) -> Levels:
     own, other = component[edges[0]], component[edges[1]]
     within = own == other
     level = _waves(own[~within], other[~within], components)
-    looped = np.zeros(components, dtype=np.bool_)
-    looped[own[within]] = True
     # the components that loop come after the others of their level, so as not to hold those up
-    rank = 2 * level + looped
+    rank = 2 * level + marked(components, own[within])
     many = np.bincount(rank)
     ranks = np.flatnonzero(many)
     group = (np.cumsum(many > 0) - 1)[rank[component]]
@@ -88,16 +80,13 @@ def _components(sources: Indices, targets: Indices, count: int) -> tuple[Indices
 
 def _waves(sources: Indices, targets: Indices, count: int) -> Indices:
     """Return how many edges lead on from each of ``count`` places at most, -1 where there is no end of it."""
-    order = np.argsort(targets, kind="stable")
-    before = sources[order]
-    many = np.bincount(targets, minlength=count)
-    first = np.cumsum(many) - many
+    before = Grouped(targets, sources, count)
     left = np.bincount(sources, minlength=count)
     wave = np.full(count, -1, dtype=np.int64)
     front, number = np.flatnonzero(left == 0), 0
     while len(front):
         wave[front] = number
-        freed = before[ranges(first[front], many[front])]
+        freed = before.of(front)
         np.subtract.at(left, freed, 1)
         front, number = distinct(freed[left[freed] == 0]), number + 1
     return wave

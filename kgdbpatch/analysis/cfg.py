@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right
-from collections.abc import Container, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -147,22 +148,22 @@ class FlowGraph:
             leaders.update((site, site + 4, *targets))
         return sorted(leader for leader in leaders if leader in self)
 
-    def _leave(self, last: Instruction) -> tuple[list[Edge], list[Exit]]:
-        """Return the edges (their source still open) and exits of a block by its last instruction."""
-        edges, exits = [], []
+    def _leave(self, start: int, last: Instruction) -> tuple[list[Edge], list[Exit]]:
+        """Return the edges and exits of a block by its last instruction."""
+        edges, exits = list[Edge](), list[Exit]()
         if self.is_data(last.address):
-            return [], []
+            return edges, exits
         falls = last.conditional or not last.kind.transfers
         if last.kind in (Kind.BRANCH, Kind.JUMP):
             assert last.target is not None
             if last.target in self:
-                edges.append(Edge(0, last.target, EdgeKind.TAKEN))
+                edges.append(Edge(start, last.target, EdgeKind.TAKEN))
             else:
                 exits.append(Exit(ExitKind.TAIL, last.target))
         elif last.kind is Kind.RETURN:
             exits.append(Exit(ExitKind.RETURN))
         elif last.kind is Kind.INDIRECT and last.address in self._tables:
-            edges += [Edge(0, target, EdgeKind.TABLE) for target in self._tables[last.address]]
+            edges += [Edge(start, target, EdgeKind.TABLE) for target in self._tables[last.address]]
         elif last.kind is Kind.INDIRECT:
             exits.append(Exit(ExitKind.INDIRECT))
         elif last.address in self._final:
@@ -172,16 +173,16 @@ class FlowGraph:
             exits.append(Exit(ExitKind.RFI))
         elif self.is_internal_call(last):
             assert last.target is not None
-            edges.append(Edge(0, last.target, EdgeKind.CALL))
+            edges.append(Edge(start, last.target, EdgeKind.CALL))
         if self.is_data(last.address + 4):
             pass  # the call before data does not come back there
         elif falls and last.address + 4 < self.end:
-            edges.append(Edge(0, last.address + 4, EdgeKind.FALL))
+            edges.append(Edge(start, last.address + 4, EdgeKind.FALL))
         elif falls:
             exits.append(Exit(ExitKind.OFF_END))
         for target in self._implicit.get(last.address, ()):
             if target in self:
-                edges.append(Edge(0, target, EdgeKind.IMPLICIT))
+                edges.append(Edge(start, target, EdgeKind.IMPLICIT))
             else:
                 exits.append(Exit(ExitKind.INDIRECT, target))
         return edges, exits
@@ -189,27 +190,18 @@ class FlowGraph:
     @cached_property
     def blocks(self) -> dict[int, Block]:
         """The blocks by their start, in the order of addresses."""
-        leaders = self._leaders()
-        ends = [*leaders[1:], self.end] if leaders else []
-        leaving = {}
-        incoming: dict[int, list[Edge]] = {leader: [] for leader in leaders}
-        for start, end in zip(leaders, ends, strict=True):
-            edges, exits = self._leave(self.at(end - 4))
-            edges = [Edge(start, edge.target, edge.kind) for edge in edges]
+        spans = list(pairwise([*self._leaders(), self.end]))
+        leaving = {start: self._leave(start, self.at(end - 4)) for start, end in spans}
+        incoming = defaultdict[int, list[Edge]](list)
+        for edges, _ in leaving.values():
             for edge in edges:
                 incoming[edge.target].append(edge)
-            leaving[start] = (tuple(edges), tuple(exits))
-        return {
-            start: Block(
-                start,
-                end,
-                self.instructions[(start - self.address) // 4 : (end - self.address) // 4],
-                leaving[start][0],
-                tuple(incoming[start]),
-                leaving[start][1],
-            )
-            for start, end in zip(leaders, ends, strict=True)
-        }
+        blocks = {}
+        for start, end in spans:
+            edges, exits = leaving[start]
+            code = self.instructions[(start - self.address) // 4 : (end - self.address) // 4]
+            blocks[start] = Block(start, end, code, tuple(edges), tuple(incoming[start]), tuple(exits))
+        return blocks
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -225,6 +217,16 @@ class FlowGraph:
         if address != block.end - 4:
             return [address + 4]
         return [edge.target for edge in block.successors]
+
+    def onward(self, starts: Iterable[int], ends: Callable[[Instruction], bool]) -> set[int]:
+        """Return what may run from some addresses on, up to what ``ends`` it, that included."""
+        found, pending = set[int](), list(starts)
+        while pending:
+            here = pending.pop()
+            if here not in found:
+                found.add(here)
+                pending += () if ends(self.at(here)) else self.successors(here)
+        return found
 
     @cached_property
     def unreached(self) -> tuple[Block, ...]:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kgdbpatch.analysis.arrays import ranges, runs
+from kgdbpatch.analysis.arrays import Grouped, distinct, joined, marked, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
@@ -20,25 +20,6 @@ __all__ = ["BackwardDataflow", "Part"]
 _ROUNDS = 6  # between two looks at which functions still change
 _FEW = 512  # blocks among which that is not worth while
 _WORTH = 0.75  # the share of a part's blocks to which it is narrowed at least
-
-
-class _Edges:
-    """Edges besides the two that each block may have, by source."""
-
-    def __init__(self, sources: Indices, targets: Indices, count: int) -> None:
-        order = np.argsort(sources, kind="stable")
-        self.targets = targets[order]
-        self.count = (
-            np.bincount(sources, minlength=count) if len(sources) else np.zeros(count, dtype=np.int64)
-        )
-        self.first = np.concatenate(([0], np.cumsum(self.count)))[:count]
-
-    def of(self, blocks: Indices) -> tuple[Indices, Indices]:
-        """Return which of ``blocks`` such edges come from, ascending, and where each leads."""
-        counts = self.count.take(blocks)
-        at = np.flatnonzero(counts)
-        counts = counts[at]
-        return np.repeat(at, counts), self.targets[ranges(self.first[blocks[at]], counts)]
 
 
 class _Joined:
@@ -80,30 +61,28 @@ class Part:
         number[blocks] = np.arange(len(blocks))
         number[-1] = len(blocks)
         crossing = np.flatnonzero(dataflow.crossing.take(blocks))
-        near, leaving = [], list[tuple[Indices, Indices]]()
-        for target in (dataflow.fall, dataflow.taken):
-            numbers = number.take(target.take(blocks))
+        more = np.flatnonzero(dataflow.more.take(blocks))
+        self.fall, self.taken = (number.take(target.take(blocks)) for target in dataflow.near)
+        self.tables = self.implicit = _Joined(more[:0], more[:0])
+        self.leaving = self.escaping = crossing[:0], crossing[:0]
+        if not len(crossing) and not len(more):
+            return
+        leaving = list[tuple[Indices, Indices]]()
+        for target, numbers in zip(dataflow.near, (self.fall, self.taken), strict=True):
             targets = target[blocks[crossing]]
             out = self._outside(number, targets)
             leaving.append((crossing[out], targets[out]))
             numbers[crossing[out]] = len(blocks)
-            near.append(numbers)
-        self.fall, self.taken = near
-        more = np.flatnonzero(dataflow.more.take(blocks))
         far = []
         for edges in (dataflow.tables, dataflow.implicit):
-            at, targets = edges.of(blocks[more])
-            sources, numbers = more[at], number.take(targets)
-            if len(crossing):
-                out = self._outside(number, targets)
-                leaving.append((sources[out], targets[out]))
-                sources, numbers = np.delete(sources, out), np.delete(numbers, out)
-            far.append(_Joined(sources, numbers))
+            targets = edges.of(blocks[more])
+            sources, numbers = np.repeat(more, edges.count.take(blocks[more])), number.take(targets)
+            out = self._outside(number, targets) if len(crossing) else targets[:0]
+            leaving.append((sources[out], targets[out]))
+            far.append(_Joined(np.delete(sources, out), np.delete(numbers, out)))
         self.tables, self.implicit = far
-        fall, taken, *others = leaving
-        tables, self.escaping = others or [(crossing, crossing)] * 2
-        ends = fall, taken, tables
-        self.leaving = np.concatenate([one for one, _ in ends]), np.concatenate([other for _, other in ends])
+        *ends, self.escaping = leaving
+        self.leaving = joined(ends)
 
     def _outside(self, number: Indices, targets: Indices) -> Indices:
         """Return which targets are blocks, but none of this part."""
@@ -131,14 +110,14 @@ class BackwardDataflow:
         self.blocks = blocks
         count = len(blocks.first)
         self._none = count  # a block that does not exist: nothing holds before it
-        self.fall = np.where(blocks.fall >= 0, blocks.fall, count)
-        self.taken = np.where(blocks.taken >= 0, blocks.taken, count)
-        self.tables = _Edges(*blocks.table_edges, count)
-        self.implicit = _Edges(*blocks.implicit_edges, count)
+        self.near = [np.where(target >= 0, target, count) for target in (blocks.fall, blocks.taken)]
+        self.tables = Grouped(*blocks.table_edges, count)  # targets, by source
+        self.implicit = Grouped(*blocks.implicit_edges, count)
         self.more = (self.tables.count > 0) | (self.implicit.count > 0)
         self.number = np.zeros(count + 1, dtype=np.int64)  # of blocks in the `Part` made last
         self.crossing, self._entangled = self._cross()
-        self._table_edges = _Joined(*self.tables.of(np.arange(count)))
+        every = np.arange(count)
+        self._table_edges = _Joined(np.repeat(every, self.tables.count), self.tables.of(every))
 
     def _cross(self) -> tuple[Flags, Indices]:
         """Tell from which blocks edges lead to other functions; return the functions at both ends.
@@ -146,31 +125,15 @@ class BackwardDataflow:
         Calls, and jumps to where functions begin, are no edges here.
         """
         blocks = self.blocks
-        pairs = [blocks.table_edges, blocks.implicit_edges]
-        for target in (blocks.fall, blocks.taken):
-            some = np.flatnonzero(target >= 0)
-            pairs.append((some, target[some]))
-        crossing = np.zeros(len(blocks.first), dtype=np.bool_)
-        entangled = np.zeros(len(blocks.program.entry), dtype=np.bool_)
-        for sources, targets in pairs:
-            owner, other = blocks.owner[sources], blocks.owner[targets]
-            elsewhere = np.flatnonzero(owner != other)
-            crossing[sources[elsewhere]] = True
-            entangled[owner[elsewhere]] = entangled[other[elsewhere]] = True
-        return crossing, np.flatnonzero(entangled)
+        sources, targets = blocks.edges
+        crossing = marked(len(blocks.first), sources[blocks.owner[sources] != blocks.owner[targets]])
+        return crossing, distinct(np.concatenate(blocks.between_functions(blocks.edges)))
 
     @cached_property
-    def by_function(self) -> tuple[Indices, Indices, Indices]:
-        """The blocks in the order of their functions, and where each function's begin and how many."""
+    def _by_function(self) -> Grouped:
+        """The blocks of each function."""
         owner = self.blocks.owner
-        order = np.argsort(owner, kind="stable")
-        count = np.bincount(owner, minlength=len(self.blocks.program.entry))
-        return order, np.cumsum(count) - count, count
-
-    def blocks_of(self, functions: Indices) -> Indices:
-        """Return the blocks of functions, function by function."""
-        order, first, count = self.by_function
-        return order[ranges(first[functions], count[functions])]
+        return Grouped(owner, np.arange(len(owner)), len(self.blocks.program.entry))
 
     def empty(self) -> RegSet:
         """Return what holds before every block when nothing does; the last element is no block's."""
@@ -178,8 +141,8 @@ class BackwardDataflow:
 
     def after(self, value: RegSet, exits: RegSet) -> RegSet:
         """Return what holds after every block, implicit edges left aside."""
-        out = value.take(self.fall)
-        out |= value.take(self.taken)
+        out = value.take(self.near[0])
+        out |= value.take(self.near[1])
         out |= exits
         if self._table_edges:
             self._table_edges.join(out, value)
@@ -192,7 +155,11 @@ class BackwardDataflow:
 
     def part(self, functions: Indices) -> Part:
         """Return the blocks of functions, to be solved for."""
-        return Part(self, self.blocks_of(functions))
+        return Part(self, self._by_function.of(functions))
+
+    def closed(self, functions: Indices) -> Part:
+        """Return the blocks of functions, and of all from which edges lead to others or to which they do."""
+        return self.part(distinct(np.append(functions, self._entangled)))
 
     def solve(self, value: RegSet, part: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> None:
         """Make ``value`` hold before the blocks of ``part``; others stay as they are."""
@@ -205,6 +172,7 @@ class BackwardDataflow:
         for number, block in zip(*part.escaping, strict=True):
             least[number] |= value[block]
         before = _ended(value, part.blocks)
+        before[:-1] |= least
         while True:
             moved = _rounds(before, part, keep, least)
             if moved is None:
@@ -219,8 +187,7 @@ class BackwardDataflow:
 
     def _still(self, owner: Indices, moved: Flags) -> Flags:
         """Tell which blocks may yet change: those of functions with a block that did, if alone or not."""
-        still = np.zeros(len(self.blocks.program.entry), dtype=np.bool_)
-        still[owner.compress(moved)] = True
+        still = marked(len(self.blocks.program.entry), owner.compress(moved))
         if still[self._entangled].any():
             still[self._entangled] = True
         return still.take(owner)
@@ -235,21 +202,19 @@ def _ended(value: RegSet, blocks: Indices) -> RegSet:
 
 def _rounds(before: RegSet, part: Part, keep: RegSet, least: RegSet) -> Flags | None:
     """Go round a few times; return which blocks the last round changed, None if there were none."""
-    fall, taken, tables, implicit = part.fall, part.taken, part.tables, part.implicit
-    old = before[:-1]
-    new, other = np.empty_like(old), np.empty_like(old)
-    for number in range(_ROUNDS):
-        if number:
-            old[:] = new
-        before.take(fall, out=new, mode="clip")
-        before.take(taken, out=other, mode="clip")
+    fall, taken, tables, implicit = part.fall, part.taken, part.tables or None, part.implicit or None
+    after, other = before.copy(), np.empty_like(least)
+    new, old = before[:-1], after[:-1]
+    for _ in range(_ROUNDS):  # an even number: the last result is in ``before``
+        before, after, new, old = after, before, old, new
+        after.take(fall, out=new, mode="clip")
+        after.take(taken, out=other, mode="clip")
         new |= other
-        if tables:
-            tables.join(new, before)
+        if tables is not None:
+            tables.join(new, after)
         new &= keep
         new |= least
-        if implicit:
-            implicit.join(new, before)
+        if implicit is not None:
+            implicit.join(new, after)
     moved: Flags = np.not_equal(new, old)
-    old[:] = new
     return moved if moved.any() else None

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import ranges, runs
+from kgdbpatch.analysis.arrays import marked, ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import EVERYTHING, RegSet
-from kgdbpatch.analysis.saves import PRESERVED, Saves
+from kgdbpatch.analysis.saves import PRESERVED, Saves, field
 from kgdbpatch.isa.decode import Decoded, Kind
-from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import CRS, mask
 
 __all__ = ["BlockTransfer", "WordEffects", "blockwise", "may_fault", "without_saves", "words_of"]
@@ -51,11 +50,6 @@ class BlockTransfer:
     faults: RegSet  # what an entry of a block is still as it was at its first instruction that may fault
 
 
-def _field(words: Words, shift: int) -> Words:
-    result: Words = words >> np.uint32(shift) & np.uint32(31)
-    return result
-
-
 def words_of(decoded: Decoded) -> WordEffects:
     """Return what words read and change.
 
@@ -68,7 +62,7 @@ def words_of(decoded: Decoded) -> WordEffects:
     nops = np.flatnonzero(decoded.words == _NOP)
     defs[nops] = uses[nops] = 0  # it writes r0, but leaves it as it was
     traps = np.flatnonzero(kind == Kind.TRAP)
-    traps = traps[_field(decoded.words[traps], 21) == _ALWAYS_TRAPS]
+    traps = traps[field(decoded.words[traps], 21) == _ALWAYS_TRAPS]
     proven = uses.copy()
     uses[traps] |= _ARGUMENTS
     proven[np.flatnonzero(uses == _ALL)] = 0
@@ -77,12 +71,12 @@ def words_of(decoded: Decoded) -> WordEffects:
 
 
 def without_saves(words: WordEffects, program: Program, saves: Saves) -> WordEffects:
-    """Leave out of ``wanted`` and ``proven`` what words read only to save it.
+    """Leave out of ``wanted`` and ``proven`` what words read only to save it; the given ``proven`` changes.
 
     mfcr reads all of CR for the sake of a bit or of the fields to be put back: it wants what a
     compiler may keep in no field across a call only of functions that no compiler made.
     """
-    wanted, proven = words.wanted.copy(), words.proven.copy()
+    wanted, proven = words.wanted.copy(), words.proven
     every_field = np.flatnonzero(((wanted & _CRS) == _CRS) & program.inside)
     every_field = every_field[wanted[every_field] != _ALL]
     owner = program.function[every_field]
@@ -90,7 +84,7 @@ def without_saves(words: WordEffects, program: Program, saves: Saves) -> WordEff
     wanted[every_field] &= ~spared
     stored = np.flatnonzero(saves.words)
     for array in (wanted, proven):
-        base = np.uint64(1) << _field(program.words[stored], 16).astype(np.uint64)
+        base = np.uint64(1) << field(program.words[stored], 16).astype(np.uint64)
         array[stored] = array[stored] & ~PRESERVED | base
     return WordEffects(words.defs, words.uses, wanted, proven)
 
@@ -165,7 +159,6 @@ class _Pieces:
 
 def may_fault(decoded: Decoded) -> Flags:
     """Tell from which words control may go to a fix-up, or where a kernel may patch a branch in."""
-    flags = np.zeros(len(Kind), dtype=np.bool_)
-    flags[[Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM]] = True
+    flags = marked(len(Kind), [Kind.LOAD, Kind.STORE, Kind.TRAP, Kind.SYSTEM])
     result: Flags = flags.take(decoded.kind) | (decoded.words == _NOP)
     return result

@@ -15,24 +15,20 @@ The evidence, each with its own doubts:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from kgdbpatch.analysis.arrays import distinct, marked
 from kgdbpatch.analysis.effects import words_of
 from kgdbpatch.analysis.no_return import final_calls
-from kgdbpatch.analysis.program import Program
+from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.analysis.regset import from_mask
 from kgdbpatch.analysis.saves import may_save
-from kgdbpatch.isa.decode import Decoded, Kind, decode_array
+from kgdbpatch.isa.decode import Decoded, Kind
+from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
 __all__ = ["guess_functions"]
-
-Words = npt.NDArray[np.uint32]
-Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
 
 _NOP = 0x60000000
 _APART = 6  # words between the halves of an address
@@ -50,152 +46,107 @@ def guess_functions(
     ``data`` (address, words) may point to them; ``model`` is the CPU's, as for `decode`.
     """
     program = Program(code, (), model)
-    final = program.address[final_calls(program)]
-    sections = [_Section(address, words, final, model) for address, words in code if len(words)]
-    calls = np.concatenate([s.targets(Kind.CALL) for s in sections]) if sections else np.zeros(0, np.int64)
-    pointers = np.concatenate([words.astype(np.int64) for _, words in data] or [np.zeros(0, np.int64)])
-    found: list[tuple[int, int]] = []
-    held = np.concatenate([pointers, *(section.built() for section in sections)])
-    firsts = [section.starts(calls, held) for section in sections]
-    tails = np.concatenate(
-        [s.tail_calls(first) for s, first in zip(sections, firsts, strict=True)] or [pointers]
-    )
-    for section, first in zip(sections, firsts, strict=True):
-        found += section.extents(section.with_tails(first, tails))
-    return sorted(found)
+    if not len(program.words):
+        return []
+    search = _Search(program)
+    held = np.concatenate([search.built(), *(words.astype(np.int64) for _, words in data)])
+    return search.extents(search.starts(held))
 
 
-class _Section:
-    def __init__(self, address: int, words: Words, final: Indices, model: str) -> None:
-        self.address, self.words = address, words
-        self.decoded: Decoded = decode_array(words, model)
-        kind = self.decoded.kind
+class _Search:
+    def __init__(self, program: Program) -> None:
+        self._program, self._words, self._decoded = program, program.words, program.decoded
+        kind, words, every = self._decoded.kind, program.words, np.arange(len(program.words))
         trap = (kind == Kind.TRAP) & ((words >> np.uint32(21)) & np.uint32(31) == 31)
-        ends = np.isin(kind, _ENDS) & ~self.decoded.conditional
-        own = final[(final >= address) & (final < address + 4 * len(words))]
-        ends[(own - address) // 4] = True
-        self.filler = (words == _NOP) | ~self.decoded.known
-        # control does not come here from the word before, padding left aside
-        after_end = np.concatenate([[True], ends | trap])[: len(words)]
-        self.fresh = after_end
-        index, displacement, absolute = self.decoded.branches()
-        here = np.where(absolute, 0, address + 4 * index)
+        ends = np.isin(kind, _ENDS) & ~self._decoded.conditional | trap | final_calls(program)
+        filler = (words == _NOP) | ~self._decoded.known
         self._leaves = np.array([kind.transfers or kind in (Kind.CALL, Kind.SYSCALL) for kind in Kind])
-        self._index, self._targets = index, here + displacement
+        self._section = np.searchsorted(program.firsts, every, "right") - 1
+        first = program.firsts[self._section]
+        # control does not come here from the word before, padding left aside
+        fresh = np.append(True, ends)[:-1]
+        fresh[first] = True
+        self._last = np.maximum.accumulate(np.where(filler, -1, every))  # that is no filler, up to each word
+        # at which words control does not come from before, filler between left aside
+        self._begins: Flags = fresh | fresh[np.maximum(np.append(-1, self._last[:-1]) + 1, first)]
+        self._solid_begins = np.where(self._begins & ~filler, every, -1)
 
-    def targets(self, kind: Kind) -> Indices:
-        """Return the addresses that direct branches of a kind lead to, those to the next word aside."""
-        wanted = self.decoded.kind[self._index] == kind
-        away = self._targets != self.address + 4 * self._index + 4
-        chosen: Indices = self._targets[wanted & away]
-        return chosen
+    def _within(self, words: Indices) -> Indices:
+        """Return those words of the program that are instructions; -1 is none."""
+        chosen = distinct(words[words >= 0])
+        return chosen[self._decoded.known[chosen]]
 
-    def _within(self, addresses: Indices) -> Indices:
-        inside = (addresses >= self.address) & (addresses < self.address + 4 * len(self.words))
-        chosen: Indices = np.unique((addresses[inside & (addresses & 3 == 0)] - self.address) // 4)
-        return chosen[self.decoded.known[chosen]]
+    def starts(self, pointers: Indices) -> Indices:
+        """Return the words at which functions seem to begin, in order."""
+        program, kind = self._program, self._decoded.kind
+        source, address, target = program.branches
+        calls = kind[source] == Kind.CALL
+        called = self._within(target[calls & (address != program.address[source] + 4)])
+        jumps = ~calls & (self._section[source] == self._section[target])
+        jumped = marked(len(self._words), self._within(target[jumps]))
+        pointed = self._within(program.index_of(pointers))
+        pointed = self._standing_alone(pointed[~jumped[pointed] & ~self._is_address(pointed)])
+        starts = np.concatenate([self._within(program.firsts[:-1]), called, self._prologues(jumped), pointed])
+        starts = distinct(starts)
+        away = np.searchsorted(starts, source, "right") != np.searchsorted(starts, target, "right")
+        tails = self._standing_alone(self._within(target[away & (kind[source] == Kind.JUMP)]))
+        return distinct(np.append(starts, tails))
 
-    def starts(self, calls: Indices, pointers: Indices) -> Indices:
-        """Return the indices at which functions seem to begin, in order."""
-        called = self._within(calls)
-        jumped = np.zeros(len(self.words) + 1, np.bool_)
-        wanted = self.decoded.kind[self._index] != Kind.CALL
-        jumped[self._within(self._targets[wanted])] = True
-        prologues = self._prologues(jumped)
-        pointed = self._within(pointers)
-        pointed = pointed[~self._is_address(pointed)]
-        pointed = pointed[self.begins[pointed] & ~jumped[pointed]]
-        pointed = pointed[self._stands_alone(pointed)]
-        (first,) = np.nonzero(self.decoded.known[:1])
-        return np.unique(np.concatenate([first, called, prologues, pointed]))
-
-    def _is_address(self, places: Indices) -> Bools:
-        """Tell which words are addresses of this code, as entries of jump tables are."""
-        words = self.words[places]
-        end = self.address + 4 * len(self.words)
-        inside: Bools = (words >= self.address) & (words < end) & (words & np.uint32(3) == 0)
+    def _is_address(self, places: Indices) -> Flags:
+        """Tell which words are addresses of their section's code, as entries of jump tables are."""
+        held = self._program.index_of(self._words[places].astype(np.int64))
+        inside: Flags = (held >= 0) & (self._section[held] == self._section[places])
         return inside
 
     def built(self) -> Indices:
         """Return the addresses that ``lis`` and an ``addi`` or ``ori`` soon after put together."""
-        words = self.words
-        found = []
-        primary, target, source = (
-            words >> np.uint32(26),
-            words >> np.uint32(21) & 31,
-            words >> np.uint32(16) & 31,
-        )
+        words, section = self._words, self._section
+        primary = words >> np.uint32(26)
+        target, base = (words >> np.uint32(shift) & np.uint32(31) for shift in (21, 16))
         low = (words & np.uint32(0xFFFF)).astype(np.int64)
-        upper = (primary == 15) & (source == 0)
+        upper = (primary == 15) & (base == 0)
+        found = []
         for distance in range(1, _APART + 1):
             second, first = slice(distance, None), slice(None, -distance)
-            pair = upper[first] & (primary[second] == 14) & (source[second] == target[first])
+            pair = upper[first] & (primary[second] == 14) & (base[second] == target[first])
+            pair &= section[first] == section[second]
             value = (low[first] << 16) + (low[second] ^ 0x8000) - 0x8000
             found.append(value[pair] & 0xFFFFFFFF)
         return np.concatenate(found)
 
-    def tail_calls(self, starts: Indices) -> Indices:
-        """Return the targets of jumps that leave their function."""
-        jump = self.decoded.kind[self._index] == Kind.JUMP
-        source, target = self._index[jump], (self._targets[jump] - self.address) // 4
-        home = np.searchsorted(starts, source, "right")
-        away = np.searchsorted(starts, target, "right") != home
-        leaving: Indices = self._targets[jump][away]
-        return leaving
+    def _standing_alone(self, places: Indices) -> Indices:
+        """Return those of some places that begin something and read no register that is the caller's to keep.
 
-    def with_tails(self, starts: Indices, tails: Indices) -> Indices:
-        """Return the starts, those among targets of tail calls that can be ones included."""
-        more = self._within(tails)
-        more = more[self.begins[more]]
-        return np.unique(np.concatenate([starts, more[self._stands_alone(more)]]))
-
-    def _stands_alone(self, places: Indices) -> Bools:
-        """Tell which places read no register that a calling convention leaves to the caller, but to save it.
-
-        What is reached from within a function, through a table for one, goes on with its registers.
+        But to save it. What is reached from within a function, through a table for one, goes on with its
+        registers.
         """
+        places = places[self._begins[places]]
         good = np.ones(len(places), np.bool_)
         written = np.zeros(len(places), np.uint64)
         active = np.arange(len(places))
         for step in range(_LOOK_AHEAD):
-            active = active[places[active] + step < len(self.words)]
             at = places[active] + step
-            here = Decoded(self.words[at], self.decoded.form[at])
+            here = Decoded(self._words[at], self._decoded.form[at])
             effects = words_of(here)
             read = np.where(may_save(here.words), np.uint64(0), effects.proven)
             good[active] &= (read & ~written[active] & _CALLERS) == 0
             written[active] |= effects.defs
-            active = active[good[active] & ~self._leaves[here.kind]]
-        return good
+            on = good[active] & ~self._leaves[here.kind] & self._program.contiguous[at]
+            active = active[on]
+        return places[good]
 
-    @cached_property
-    def begins(self) -> Bools:
-        """Tell at which words control does not come from before, filler between left aside."""
-        last = np.maximum.accumulate(np.where(~self.filler, np.arange(len(self.words)), -1))
-        before = np.concatenate([[-1], last[:-1]])
-        return self.fresh | np.where(
-            before >= 0, self.fresh[np.minimum(before + 1, len(self.words) - 1)], True
-        )
-
-    def _prologues(self, jumped: Bools) -> Indices:
-        (stores,) = np.nonzero((self.words & np.uint32(0xFFFF8000)) == 0x94218000)
-        begins = self.begins & ~self.filler
-        marks = np.where(begins, np.arange(len(self.words)), -1)
-        start = np.maximum.accumulate(marks)[stores] if len(stores) else stores
-        leads = np.concatenate([[0], np.cumsum(jumped[: len(self.words)])])
-        alone = leads[stores + 1] - leads[np.maximum(start, 0)] == 0
-        good: Indices = start[(start >= 0) & (stores - start < _REACH) & alone]
+    def _prologues(self, jumped: Flags) -> Indices:
+        (stores,) = np.nonzero((self._words & np.uint32(0xFFFF8000)) == 0x94218000)
+        start = np.maximum.accumulate(self._solid_begins)[stores]
+        leads = np.append(0, np.cumsum(jumped))
+        good: Indices = start[(stores - start < _REACH) & (leads[stores + 1] == leads[start])]
         return good
 
     def extents(self, starts: Indices) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions, without the filler behind them."""
-        if not len(starts):
-            return []
-        ends = np.concatenate([starts[1:], [len(self.words)]]).astype(np.int64)
-        last = np.maximum.accumulate(np.where(~self.filler, np.arange(len(self.words)), -1))
-        ends = np.where(ends > 0, last[ends - 1] + 1, ends)
-        return [
-            (self.address + 4 * int(start), 4 * int(end - start))
-            for start, end in zip(starts, ends, strict=True)
-            if end > start
-        ]
+        ends = np.append(starts[1:], len(self._words))
+        ends = np.minimum(ends, self._program.firsts[self._section[starts] + 1])
+        ends = self._last[ends - 1] + 1
+        real = ends > starts
+        addresses = self._program.address[starts[real]]
+        return list(zip(addresses.tolist(), (4 * (ends - starts)[real]).tolist(), strict=True))

@@ -11,54 +11,23 @@ from operator import or_
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.regset import effects, from_mask
 from kgdbpatch.analysis.stack import keeps_stack
 from kgdbpatch.isa.decode import Kind, decode, decode_array
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["Hazard", "HazardousWords", "may_have_hazard", "possible_hazards"]
+__all__ = ["Hazard", "HazardousWords", "hazard", "may_have_hazard", "possible_hazards", "surely_harmless"]
 
 _R1, _SRR = mask("r1"), mask("srr0", "srr1")
-
-_STORES = (36, 38, 44, 52, 54)  # primary opcodes that change no register
-_COMPARES, _BRANCHES, _FLOAT_LOADS = (10, 11), (16, 18), (48, 50)
-_INTO_D = (14, 15, 32, 34, 40, 42)  # addi, addis, lwz, lbz, lhz, lha
-_INTO_A = (20, 21, 24, 25, 26, 27, 28, 29)  # rlwimi, rlwinm, ori ... andis.
-_STWU, _OPCODE_19, _OPCODE_31 = 37, 19, 31
-_MOVES_SPR = (339, 467)
-_SRR_FIELDS = (26 << 5, 27 << 5)  # SPR numbers stand with their halves exchanged
-_HAZARDOUS_XO = (20, 146, 150, 533, 597)  # lwarx, mtmsr, stwcx., and the string loads: registers from rD on
+_CHANGED = np.uint64(from_mask(_R1 | _SRR | mask("msr", "reservation")))
+_READ = np.uint64(from_mask(_SRR))
 
 
-def _members(size: int, *groups: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    found = np.zeros(size, np.bool_)
-    found[[number for group in groups for number in group]] = True
-    return found
-
-
-_PLAIN = _members(64, _STORES, _COMPARES, _BRANCHES, _FLOAT_LOADS)
-_DEFINES_D, _DEFINES_A = _members(64, _INTO_D), _members(64, _INTO_A)
-_IS_HAZARDOUS, _IS_MOVE, _IS_SRR = (
-    _members(1024, group) for group in (_HAZARDOUS_XO, _MOVES_SPR, _SRR_FIELDS)
-)
-
-
-def _surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
-    """Return which words are of the common ones that neither change r1, nor hold reservations, nor switch."""
-    primary = words >> np.uint32(26)
-    d, a = words >> np.uint32(21) & np.uint32(31), words >> np.uint32(16) & np.uint32(31)
-    extended = words >> np.uint32(1) & np.uint32(0x3FF)
-    spr = words >> np.uint32(11) & np.uint32(0x3FF)
-    hazardous = _IS_HAZARDOUS[extended] | (_IS_MOVE[extended] & _IS_SRR[spr])
-    sure = _PLAIN[primary] | (_DEFINES_D[primary] & (d != 1)) | (_DEFINES_A[primary] & (a != 1))
-    sure |= (primary == _STWU) & (a == 1)
-    sure |= primary == _OPCODE_19
-    sure |= (primary == _OPCODE_31) & (d != 1) & (a != 1) & ~hazardous
-    decoded = decode_array(words)
-    kind = decoded.kind
-    unknown = (kind == Kind.UNKNOWN) | (kind == Kind.FOREIGN) | (kind == Kind.RFI) | decoded.invalid
-    surely: npt.NDArray[np.bool_] = sure & ~unknown
-    return surely
+def surely_harmless(words: Words) -> npt.NDArray[np.bool_]:
+    """Return which words neither change r1, nor hold reservations, nor switch, nor touch SRR0 or SRR1."""
+    changed, read = effects(decode_array(words))
+    return np.equal(changed & _CHANGED | read & _READ, 0)
 
 
 class Hazard(IntFlag):
@@ -75,7 +44,8 @@ _BY_NAME = {"lwarx": Hazard.RESERVES, "stwcx.": Hazard.RESERVES, "mtmsr": Hazard
 
 
 @lru_cache(maxsize=1 << 14)
-def _hazard(word: int) -> int:
+def hazard(word: int) -> int:
+    """Return what an instruction does of what `Hazard` names."""
     instruction = decode(word)
     found = _BY_NAME.get(instruction.mnemonic, 0)
     if instruction.kind is Kind.RFI:
@@ -90,7 +60,7 @@ def _hazard(word: int) -> int:
 def possible_hazards(words: Words) -> Hazard:
     """Return what some of the words do; what may be no instructions counts as such, as it does elsewhere."""
     words = np.asarray(words, np.uint32)
-    return Hazard(reduce(or_, map(_hazard, words[~_surely_harmless(words)].tolist()), 0))
+    return Hazard(reduce(or_, map(hazard, words[~surely_harmless(words)].tolist()), 0))
 
 
 def may_have_hazard(words: Words) -> bool:
@@ -105,8 +75,8 @@ class HazardousWords:
         found: list[tuple[int, int]] = []
         for address, words in sections:
             words = np.asarray(words, np.uint32)
-            at = np.flatnonzero(~_surely_harmless(words))
-            pairs = zip((address + 4 * at).tolist(), map(_hazard, words[at].tolist()), strict=True)
+            at = np.flatnonzero(~surely_harmless(words))
+            pairs = zip((address + 4 * at).tolist(), map(hazard, words[at].tolist()), strict=True)
             found += [pair for pair in pairs if pair[1]]
         found.sort()
         self._places, self._what = [place for place, _ in found], [what for _, what in found]

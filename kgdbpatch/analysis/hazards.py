@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from kgdbpatch.analysis.cfg import FlowGraph, Words
 from kgdbpatch.analysis.msr import Translation, sets_translation
 from kgdbpatch.isa.decode import Instruction, Kind, decode, decode_array
+from kgdbpatch.isa.msr import KernelSpace
 
 __all__ = ["reservation_window", "translation", "untranslated"]
 
@@ -95,7 +95,7 @@ def reservation_window(words: Words, address: int) -> set[int]:
     return window
 
 
-def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
+def translation(words: Words, address: int, space: KernelSpace) -> tuple[set[int], set[int]]:
     """Return where in a function address translation may be off, and the mtmsr that may turn it off.
 
     An MSR value that cannot be told counts as off only in functions with an rfi. What follows such
@@ -107,13 +107,12 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
         return set(), set()
     graph = FlowGraph(words, address)
     has_rfi = bool((decoded.kind == Kind.RFI).any())
-    values = sets_translation(graph)
+    values = sets_translation(graph, space)
 
     def turns_off(site: int) -> bool:
         value = values.get(site, Translation.UNKNOWN)
         return value is Translation.OFF or (value is Translation.UNKNOWN and has_rfi)
 
-    off: set[int] = set()
     turning: set[int] = set()
     pending: list[int] = []
     for instruction in graph.instructions:
@@ -122,66 +121,48 @@ def translation(words: Words, address: int) -> tuple[set[int], set[int]]:
             pending += graph.successors(instruction.address)
         elif instruction.mnemonic == "mtsrr1" and turns_off(instruction.address):
             pending += [block.start for block in graph.unreached]
-    while pending:
-        here = pending.pop()
-        if here in off:
-            continue
-        off.add(here)
-        if graph.at(here).mnemonic == "mtmsr" and not turns_off(here):
-            continue
-        pending += graph.successors(here)
+    off = graph.onward(pending, lambda i: i.mnemonic == "mtmsr" and not turns_off(i.address))
     return off, turning
 
 
-class _Code(NamedTuple):
-    start: int
-    end: int
-    words: Words
+def _word_at(sections: Sequence[tuple[int, Words]], address: int) -> int | None:
+    for start, words in sections:
+        if 0 <= address - start < 4 * len(words) and not address & 3:
+            return int(words[(address - start) // 4])
+    return None
 
 
-def _reader(sections: Sequence[tuple[int, Words]]) -> Callable[[int], Instruction | None]:
-    code = sorted(_Code(address, address + 4 * len(words), words) for address, words in sections)
-    starts = [part.start for part in code]
-
-    def read(address: int) -> Instruction | None:
-        part = int(np.searchsorted(starts, address, "right")) - 1
-        if part < 0 or address >= code[part].end or address & 3:
-            return None
-        return decode(int(code[part].words[(address - code[part].start) // 4]), address)
-
-    return read
-
-
-def _enables(recent: Sequence[Instruction], mtmsr: Instruction) -> bool:
-    """Tell whether the value given to mtmsr surely has both translation bits set."""
+def _enables(recent: Sequence[Instruction], mtmsr: Instruction, space: KernelSpace) -> bool:
+    """Tell whether the value given to mtmsr surely turns translation on: by setting both bits."""
     register = mtmsr.word >> 21 & 31
     for instruction in reversed(recent):
         if instruction.defs >> register & 1:
             is_immediate = instruction.mnemonic in ("ori", "addi")
-            return is_immediate and instruction.word & 0x30 == 0x30
+            return is_immediate and all(instruction.word & bit & space.on for bit in space.bits)
     return False
 
 
-def untranslated(sections: Sequence[tuple[int, Words]], vectors: Iterable[int]) -> set[int]:
+def untranslated(
+    sections: Sequence[tuple[int, Words]], vectors: Iterable[int], space: KernelSpace
+) -> set[int]:
     """Return the addresses reached from exception vectors before translation is surely on again.
 
     ``sections`` are (address, words). Branches, calls and what follows them are entered; a path
-    ends at rfi, at a return, at an indirect branch and where mtmsr sets IR and DR.
+    ends at rfi, at a return, at an indirect branch and where mtmsr turns it on.
     """
-    read = _reader(sections)
     found: set[int] = set()
     pending = list(vectors)
     while pending:
         address = pending.pop()
         recent: list[Instruction] = []
         while address not in found:
-            instruction = read(address)
-            if instruction is None or instruction.kind is Kind.UNKNOWN:
+            word = _word_at(sections, address)
+            if word is None or (instruction := decode(word, address)).kind is Kind.UNKNOWN:
                 break
             found.add(address)
             if instruction.target is not None:
                 pending.append(instruction.target)
-            if instruction.mnemonic == "mtmsr" and _enables(recent, instruction):
+            if instruction.mnemonic == "mtmsr" and _enables(recent, instruction, space):
                 break
             if instruction.kind.transfers and not instruction.conditional:
                 break

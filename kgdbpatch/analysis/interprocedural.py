@@ -15,6 +15,7 @@ import numpy as np
 
 from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.address_taken import address_taken, makes_return_address, references
+from kgdbpatch.analysis.arrays import joined, marked, spread
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import (
@@ -39,6 +40,7 @@ __all__ = ["ALWAYS", "FREEABLE", "BlockLiveness", "ProgramLiveness", "analyze_pr
 
 _ALL = np.uint64(EVERYTHING)
 _ZERO = np.uint64(0)
+_WIDE = np.uint64(regset.from_mask(mask("r5", "r6")))
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class ProgramLiveness:
         reads: Mapping[int, int],
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
-        plain = Blocks(program, implicit)
+        self.blocks = Blocks(program, implicit)
         self.reads = {at: np.uint64(regset.from_mask(registers)) for at, registers in reads.items()}
         # a fix-up that is no code of ours may read what the faulting instruction did not overwrite
-        self.reads |= dict.fromkeys(plain.implicit_escapes.tolist(), _ALL)
+        self.reads |= dict.fromkeys(self.blocks.implicit_escapes.tolist(), _ALL)
         words = words_of(program.decoded)
         places = program.index_of(np.array(list(self.reads), dtype=np.int64))
         more = np.array(list(self.reads.values()), dtype=np.uint64)[places >= 0]
@@ -78,10 +80,10 @@ class ProgramLiveness:
         words.uses[places] |= more
         stored = stored_addresses(program, data)
         made = references(program)
-        self.indirect: Indirect = resolve(plain, words.defs, data, stored, made[0])
+        self.indirect: Indirect = resolve(self.blocks, words.defs, data, stored, made[0])
         found = self.indirect
-        self.blocks = plain
         if found.places or found.constants:
+            del self.blocks  # ahead of those that come instead: they are large
             self.blocks = Blocks(program, implicit, found.tables, found.bounds, found.constants)
         self.forges_return = makes_return_address(self.blocks, words.defs)
         reach = ReachFinder(self.blocks, found, words.defs, self.forges_return, data, stored)
@@ -90,9 +92,8 @@ class ProgramLiveness:
         self.word_effects.wanted[places] |= more
         self.transfer: BlockTransfer = blockwise(self.blocks, self.word_effects)
         self.dataflow = BackwardDataflow(self.blocks)
-        self.pointers: Flags = np.zeros(len(self.blocks.first), dtype=np.bool_)
-        pointers = np.array(sorted(self.indirect.pointers), dtype=np.int64)
-        self.pointers[self.blocks.of_word[program.index_of(pointers)]] = True
+        pointers = program.index_of(np.array(sorted(found.pointers), dtype=np.int64))
+        self.pointers: Flags = marked(len(self.blocks.first), self.blocks.of_word[pointers])
         self.likely = self._likely()
         self.summaries: Summaries = summarize(
             self.dataflow, saves, self.transfer, abi, self.pointers, self.forges_return, self.likely
@@ -114,35 +115,26 @@ class ProgramLiveness:
     @property
     def entered_inside(self) -> Flags:
         """Whether each function is called at another place than its start."""
-        result = np.zeros(len(self.program.entry), dtype=np.bool_)
-        result[self.blocks.entered] = True
-        return result
+        return marked(len(self.program.entry), self.blocks.entered)
 
     @property
     def conforming(self) -> Flags:
         """Whether each function keeps to the calling convention, by what it does."""
-        given = self.convention.direct | self.convention.preserved
-        given = given | np.uint64(regset.from_mask(mask("lr")))
+        given = self.convention.direct | self.convention.preserved | np.uint64(regset.from_mask(mask("lr")))
         found = self.summaries
         result: Flags = (found.reads & ~given & _ALL) == 0
         result &= found.keeps == found.keeps.max(initial=_ZERO)
         return result & ~self.forges_return & ~self.entered_inside & (self.blocks.entry >= 0)
 
-    def calls(self, summarized: bool) -> tuple[RegSet, RegSet]:
+    def calls(self) -> tuple[RegSet, RegSet]:
         """Return what calls at the ends of blocks read, and what they leave for what was before."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         reads = np.zeros(len(blocks.first), dtype=np.uint64)
         keeps = np.full(len(blocks.first), ~_ZERO)
         known = np.flatnonzero(blocks.callee >= 0)
         callee = blocks.callee[known]
-        if summarized:
-            reads[known] = found.reads[callee]
-            keeps[known] = ~found.overwrites[callee] & ~found.dead_behind[known]
-        else:
-            relied_on = convention.volatile & ~convention.returns & ~found.dead_behind[known] & ~_LR
-            nonconforming = ~self.conforming[callee] | (relied_on != 0)
-            reads[known] = np.where(nonconforming, _ALL, convention.direct)
-            keeps[known] = np.where(nonconforming, ~_ZERO, ~(found.dead_behind[known] | convention.returns))
+        reads[known] = found.reads[callee]
+        keeps[known] = ~found.overwrites[callee] & ~found.dead_behind[known]
         unknown = np.flatnonzero(blocks.unknown_call)
         # a routine that saves registers for its caller is called directly
         reads[unknown] = convention.pointed | np.where(blocks.outward[unknown], convention.preserved, _ZERO)
@@ -153,7 +145,7 @@ class ProgramLiveness:
         reads[opaque_call] = _ALL
         return reads, keeps
 
-    def leaving(self, summarized: bool, at_return: RegSet) -> RegSet:
+    def leaving(self, at_return: RegSet) -> RegSet:
         """Return what is live at the exits that blocks end with."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
         exits = np.zeros(len(blocks.first), dtype=np.uint64)
@@ -163,13 +155,7 @@ class ProgramLiveness:
         np.bitwise_or.at(exits, block, np.where(self.pointers[block], found.reads[function], _ZERO))
         tails = np.flatnonzero(blocks.tail >= 0)
         target = blocks.tail[tails]
-        if summarized:
-            later = at_return[blocks.owner[tails]] & ~found.overwrites[target]
-            exits[tails] |= found.reads[target] | later
-        else:
-            nonconforming = ~self.conforming[target] | self.program.decoded.conditional[blocks.last[tails]]
-            nonconforming |= ~self.conforming[blocks.owner[tails]]
-            exits[tails] |= np.where(nonconforming, _ALL, convention.tail | at_return[blocks.owner[tails]])
+        exits[tails] |= found.reads[target] | at_return[blocks.owner[tails]] & ~found.overwrites[target]
         escapes = blocks.escapes | blocks.rfi | (blocks.indirect & ~blocks.resolved & ~self.pointers)
         exits[escapes] = _ALL
         return exits
@@ -187,7 +173,7 @@ class ProgramLiveness:
 
     # ---- solving ------------------------------------------------------------------------
 
-    def _fill(self, value: RegSet, some: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> RegSet:
+    def fill(self, value: RegSet, some: Part, gen: RegSet, keep: RegSet, exits: RegSet) -> RegSet:
         """Make ``value`` what is live before ``some`` blocks; return what functions' fix-ups may read."""
         entered = np.zeros(len(self.program.entry), dtype=np.uint64)
         unreached = self._possible_fixups
@@ -204,9 +190,9 @@ class ProgramLiveness:
     def _at_return(self, at_end_needs: RegSet) -> RegSet:
         """Return what is live where functions return, given what is live behind their callers' calls."""
         blocks, found, convention = self.blocks, self.summaries, self.convention
-        total = np.zeros(len(self.program.entry), dtype=np.uint64)
         calls = np.flatnonzero(blocks.callee >= 0)
         used = convention.returns | convention.volatile & ~found.dead_behind[calls]
+        total = np.zeros(len(self.program.entry), dtype=np.uint64)
         np.bitwise_or.at(total, blocks.callee[calls], at_end_needs[calls] & used)
         return total
 
@@ -216,8 +202,7 @@ class ProgramLiveness:
         The parts of a complex number (or a quadruple without floating point) come back in four registers.
         """
         blocks, seen = self.blocks, np.append(self.transfer.proven, _ZERO)
-        tails = np.zeros(len(self.program.entry), dtype=np.bool_)
-        tails[blocks.owner[self.pointers]] = True
+        tails = marked(len(self.program.entry), blocks.owner[self.pointers])
         calls = blocks.unknown_call | (blocks.callee >= 0) & tails[blocks.callee]
         found: np.uint64 = np.bitwise_or.reduce(seen[blocks.fall[calls]], initial=_ZERO) & _WIDE
         return found
@@ -229,63 +214,33 @@ class ProgramLiveness:
         lead = (program.function[source] < 0) & (target >= 0) & program.is_entry[target]
         return program.function[target[lead]]
 
-    def convention_only(self, least: RegSet) -> BlockLiveness:
-        """Solve with nothing known of callees but whether they keep to the convention.
-
-        ``least`` is what is live at returns in any case.
-        """
-        promised = self.convention.preserved | self.convention.returns
-        at_return = np.where(self.conforming, least | promised, _ALL)
-        reads, keeps = self.calls(summarized=False)
-        exits = self.leaving(False, at_return)
-        gen, keep = self.transfer.uses | reads & ~self.transfer.kill, keeps & ~self.transfer.kill
-        value = self.dataflow.empty()
-        fixups = self._fill(value, self.dataflow.everything, gen, keep, exits)
-        return BlockLiveness(value, self.dataflow.after(value, exits) & keeps | reads, at_return, fixups)
-
     def solve(self) -> BlockLiveness:
         """Solve with summaries of callees, and with what callers in sight look at after a call."""
         blocks, convention, count = self.blocks, self.convention, len(self.program.entry)
-        called = np.zeros(count, dtype=np.bool_)
-        called[blocks.callee[blocks.callee >= 0]] = True
-        called[blocks.tail[blocks.tail >= 0]] = True
-        unseen = self.address_taken | ~called
+        unseen = self.address_taken | ~marked(count, joined((blocks.calls, blocks.tail_calls))[1])
         # the first result register is live for the sake of callers that are yet to come
         first = np.uint64(regset.from_mask(mask("r3")))
         at_return = np.full(count, convention.preserved | first)
         at_return[unseen] |= convention.returns | self._wide_results()
-        inside = np.zeros(count, dtype=np.bool_)
-        inside[blocks.owner[blocks.internal_call]] = True
+        inside = marked(count, blocks.owner[blocks.internal_call])
         at_return[self.entered_inside | self.forges_return | inside] = _ALL
         at_return[unseen & ~self.conforming] = _ALL
         at_return[self._called_from_outside()] = _ALL
-        joined = self._joined()
-        reads, keeps = self.calls(summarized=True)
+        jumping, jumped_to = joined((blocks.tail_calls, blocks.across))
+        reads, keeps = self.calls()
         gen, keep = self.transfer.uses | reads & ~self.transfer.kill, keeps & ~self.transfer.kill
         value = self.dataflow.empty()
         some = self.dataflow.everything
         while True:
-            exits = self.leaving(True, at_return)
-            fixups = self._fill(value, some, gen, keep, exits)
+            exits = self.leaving(at_return)
+            fixups = self.fill(value, some, gen, keep, exits)
             behind = self.dataflow.after(value, exits)
-            wanted = at_return | self._at_return(behind)
-            while True:  # a function that is jumped to returns to its caller's caller
-                more = wanted.copy()
-                np.bitwise_or.at(more, joined[1], wanted[joined[0]])
-                if (more == wanted).all():
-                    break
-                wanted = more
+            # a function that is jumped to returns to its caller's caller
+            wanted = spread(at_return | self._at_return(behind), jumped_to, jumping)
             changed = np.flatnonzero(wanted != at_return)
             if not len(changed):
                 return BlockLiveness(value, behind & keeps | reads, at_return, fixups)
             at_return, some = wanted, self.dataflow.part(changed)
-
-    def _joined(self) -> tuple[Indices, Indices]:
-        """Return (function, function that it jumps to or runs into)."""
-        blocks = self.blocks
-        tails = np.flatnonzero(blocks.tail >= 0)
-        (owner, other) = blocks.across
-        return np.append(blocks.owner[tails], owner), np.append(blocks.tail[tails], other)
 
     def everywhere(self, found: BlockLiveness) -> RegSet:
         """Return what is live before every word; everything where no function is."""
@@ -309,10 +264,6 @@ class ProgramLiveness:
             result[at] = now
         result[blocks.first] |= found.before[:-1]
         return result | ALWAYS
-
-
-_LR = np.uint64(regset.from_mask(mask("lr")))
-_WIDE = np.uint64(regset.from_mask(mask("r5", "r6")))
 
 
 def analyze_program(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.arrays import Grouped
 from kgdbpatch.analysis.effects import may_fault, words_of
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.regset import ALWAYS, RegSet
@@ -47,7 +48,7 @@ class LivenessIndex:
     def of(cls, liveness: ProgramLiveness, found: BlockLiveness) -> LivenessIndex:
         """Keep of an analysis what answers for sites."""
         blocks, program = liveness.blocks, liveness.program
-        reads, keeps = liveness.calls(summarized=True)
+        reads, keeps = liveness.calls()
         return cls(
             {
                 "start": program.address[blocks.first].astype(np.uint32),
@@ -55,7 +56,7 @@ class LivenessIndex:
                 "before": found.before[:-1],
                 "reads": reads,
                 "keeps": keeps,
-                "leaves": liveness.leaving(True, found.exits),
+                "leaves": liveness.leaving(found.exits),
                 "fall": blocks.fall.astype(np.int32),
                 "taken": blocks.taken.astype(np.int32),
                 "reach": liveness.reach,
@@ -79,18 +80,14 @@ class LivenessIndex:
         return block if inside else None
 
     @cached_property
-    def _edges(self) -> dict[str, tuple[list[int], list[int]]]:
-        """The sources, ascending, and the targets of edges, by kind."""
-        result: dict[str, tuple[list[int], list[int]]] = {}
-        for name in ("more", "implicit"):
-            sources, targets = self.arrays[name]
-            order = np.argsort(sources, kind="stable")
-            result[name] = sources[order].tolist(), targets[order].tolist()
-        return result
+    def _edges(self) -> dict[str, Grouped]:
+        """The targets of edges by their source, by kind."""
+        edges = {name: self.arrays[name] for name in ("more", "implicit")}
+        return {name: Grouped(one, other, len(self._starts)) for name, (one, other) in edges.items()}
 
     def _targets(self, name: str, block: int) -> list[int]:
-        sources, targets = self._edges[name]
-        return targets[bisect_left(sources, block) : bisect_right(sources, block)]
+        targets: list[int] = self._edges[name].at(block).tolist()
+        return targets
 
     @cached_property
     def _reads(self) -> dict[int, int]:
@@ -107,6 +104,15 @@ class LivenessIndex:
         """Return how control comes to an instruction; None where no function is."""
         block = self._block(address)
         return None if block is None else Reach(self._set("reach", block))
+
+    def entered_beside(self, address: int) -> bool:
+        """Tell whether control may come to an instruction otherwise than from the one before it."""
+        block = self._block(address)
+        if block is None or address != self._set("start", block):
+            return block is None
+        sources = [np.flatnonzero(self.arrays["taken"] == block)]
+        sources += [self.arrays[name][0][self.arrays[name][1] == block] for name in ("more", "implicit")]
+        return bool((self.arrays["end"][np.concatenate(sources)] != address - 4).any())
 
     def live(self, address: int, read: Callable[[int, int], Words]) -> int | None:
         """Return the set of what is live before an instruction; None where no function is.

@@ -6,11 +6,11 @@ import enum
 
 from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
-from kgdbpatch.isa.registers import GPRS, names
+from kgdbpatch.isa.msr import KernelSpace
+from kgdbpatch.isa.operands import rotation_mask
+from kgdbpatch.isa.registers import GPRS
 
 __all__ = ["Translation", "sets_translation"]
-
-_BITS = (0x20, 0x10)  # MSR[IR], MSR[DR]
 
 
 class Translation(enum.Enum):
@@ -27,26 +27,21 @@ _Value = tuple[int | str, ...]
 _UNKNOWN: _Value = ("?", "?")
 _KEPT: _Value = ("k", "k")
 _State = dict[int, _Value]
+_Bits = tuple[int, int]
 
 
-def _constant(bits: int) -> _Value:
-    return tuple(int(bool(bits & bit)) for bit in _BITS)
+def _constant(value: int, bits: _Bits) -> _Value:
+    return tuple(int(bool(value & bit)) for bit in bits)
 
 
-def _merge(old: _Value, *, ones: int = 0, zeros: int = 0) -> _Value:
+def _merge(old: _Value, bits: _Bits, *, ones: int = 0, zeros: int = 0) -> _Value:
     """Return a value after bits were set and others cleared."""
     return tuple(
-        1 if ones & bit else 0 if zeros & bit else before for bit, before in zip(_BITS, old, strict=True)
+        1 if ones & bit else 0 if zeros & bit else before for bit, before in zip(bits, old, strict=True)
     )
 
 
-def _rotate_mask(word: int) -> int:
-    begin, end = word >> 6 & 31, word >> 1 & 31
-    ones = 0xFFFFFFFF >> begin, 0xFFFFFFFF << (31 - end) & 0xFFFFFFFF
-    return ones[0] & ones[1] if begin <= end else ones[0] | ones[1]
-
-
-def _result(instruction: Instruction, state: _State) -> _Value:
+def _result(instruction: Instruction, state: _State, bits: _Bits) -> _Value:
     """Return what the instruction leaves in the register it writes."""
     word = instruction.word
     source, base, immediate = word >> 21 & 31, word >> 16 & 31, word & 0xFFFF
@@ -55,35 +50,35 @@ def _result(instruction: Instruction, state: _State) -> _Value:
         case "mfmsr":
             return _KEPT
         case "addi" if base == 0:
-            return _constant(immediate)
+            return _constant(immediate, bits)
         case "addis" if base == 0:
-            return _constant(0)
+            return _constant(0, bits)
         case "ori":
-            return _merge(old, ones=immediate)
+            return _merge(old, bits, ones=immediate)
         case "oris" | "xoris":
             return old
-        case "xori" if not immediate & sum(_BITS):
+        case "xori" if not immediate & sum(bits):
             return old
         case "andi":
-            return _merge(old, zeros=~immediate)
+            return _merge(old, bits, zeros=~immediate)
         case "andis":
-            return _constant(0)
+            return _constant(0, bits)
         case "or" if source == word >> 11 & 31:
             return old
         case "rlwinm" if word >> 11 & 31 == 0:
-            return _merge(old, zeros=~_rotate_mask(word))
+            return _merge(old, bits, zeros=~rotation_mask(word))
     return _UNKNOWN
 
 
-def _step(instruction: Instruction, state: _State) -> _State:
+def _step(instruction: Instruction, state: _State, bits: _Bits) -> _State:
     written = instruction.defs & GPRS
     if instruction.kind is Kind.CALL:
         return {r: value for r, value in state.items() if r >= 14}
     if not written:
         return state
-    result = _result(instruction, state)
+    result = _result(instruction, state, bits)
     changed = {r: value for r, value in state.items() if not written >> r & 1}
-    if len(names(written)) == 1 and result != _UNKNOWN:
+    if written.bit_count() == 1 and result != _UNKNOWN:
         changed[written.bit_length() - 1] = result
     return changed
 
@@ -98,16 +93,17 @@ def _meet(one: _State | None, other: _State) -> _State:
     }
 
 
-def _classify(value: _Value) -> Translation:
-    if 0 in value:
+def _classify(value: _Value, wanted: _Value) -> Translation:
+    if any(bit in (0, 1) and bit != on for bit, on in zip(value, wanted, strict=True)):
         return Translation.OFF
     if "?" in value:
         return Translation.UNKNOWN
-    return Translation.ON if value == (1, 1) else Translation.KEPT
+    return Translation.ON if value == wanted else Translation.KEPT
 
 
-def sets_translation(graph: FlowGraph) -> dict[int, Translation]:
+def sets_translation(graph: FlowGraph, space: KernelSpace) -> dict[int, Translation]:
     """Return, for every mtmsr and mtsrr1 of a function, what its value does to translation."""
+    wanted = space.wanted()
     states: dict[int, _State | None] = dict.fromkeys(graph.blocks)
     starts = [graph.address, *(block.start for block in graph.unreached)]
     for start in starts:
@@ -120,8 +116,8 @@ def sets_translation(graph: FlowGraph) -> dict[int, Translation]:
         for instruction in block.instructions:
             if instruction.mnemonic in ("mtmsr", "mtsrr1"):
                 source = instruction.word >> 21 & 31
-                found[instruction.address] = _classify(state.get(source, _UNKNOWN))
-            state = _step(instruction, state)
+                found[instruction.address] = _classify(state.get(source, _UNKNOWN), wanted)
+            state = _step(instruction, state, space.bits)
         for edge in block.successors:
             merged = _meet(states[edge.target], state)
             if merged != states[edge.target]:

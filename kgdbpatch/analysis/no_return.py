@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import Grouped, distinct
 from kgdbpatch.analysis.program import Flags, Indices, Program
 from kgdbpatch.isa.decode import Kind
 
@@ -63,16 +64,11 @@ def final_calls(program: Program) -> Flags:
 
 def _lead_to(goals: Flags, source: Indices, target: Indices) -> Flags:
     """Tell from which blocks edges (source, target) lead to a goal."""
-    count = len(goals)
-    order = np.argsort(target, kind="stable")
-    before = source[order]
-    bounds = np.searchsorted(target[order], np.arange(count + 1))
+    before = Grouped(target, source, len(goals))
     found = goals.copy()
     pending = np.flatnonzero(goals)
     while len(pending):
-        start, many = bounds[pending], bounds[pending + 1] - bounds[pending]
-        offset = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-        more = before[np.repeat(start, many) + offset]
-        pending = np.unique(more[~found[more]])
+        more = before.of(pending)
+        pending = distinct(more[~found[more]])
         found[pending] = True
     return found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import Grouped
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.regset import RegSet
+from kgdbpatch.analysis.memory import Memory
+from kgdbpatch.analysis.regset import RegSet, from_mask
 from kgdbpatch.analysis.symbolic import Expression, State, terms
 from kgdbpatch.isa.decode import Kind
+from kgdbpatch.isa.registers import mask
 
 __all__ = ["Path", "Resolver", "Search"]
 
@@ -25,24 +27,8 @@ _CALL_PATHS = 8  # paths to a call that are looked at
 _CALL_DEPTH = 4  # blocks of one, the call's aside
 _LEAST = 3  # entries of what may be a table
 _TOP = 0xFFFFFFFF
-
-
-class _Memory:
-    """The contents of the image, by address."""
-
-    def __init__(self, data: Sequence[tuple[int, bytes]]) -> None:
-        self._parts = sorted((part for part in data if part[1]), key=lambda part: part[0])
-        self._starts = [address for address, _ in self._parts]
-
-    def words(self, address: int, count: int) -> tuple[int, ...] | None:
-        """Return words in the order of addresses; None where the image has none."""
-        part = bisect_right(self._starts, address) - 1
-        if part < 0:
-            return None
-        start, data = self._parts[part]
-        if address - start + 4 * count > len(data):
-            return None
-        return struct.unpack_from(f">{count}I", data, address - start)
+_LR, _CTR = from_mask(mask("lr")), from_mask(mask("ctr"))
+_FIELDS = from_mask(mask(*(f"cr{n}" for n in range(8))))
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class Resolver:
 
     def __init__(self, blocks: Blocks, changes: RegSet, data: Sequence[tuple[int, bytes]]) -> None:
         self._blocks, self._program, self._defs = blocks, blocks.program, changes
-        self._memory = _Memory(data)
+        self._memory = Memory(data)
         self._numbers: dict[tuple[int, int], tuple[int | None, frozenset[int]]] = {}
         self._throughout: dict[tuple[int, int], int | None] = {}
         starts = blocks.first if len(blocks.first) else np.zeros(0, dtype=np.int64)
@@ -70,15 +56,13 @@ class Resolver:
         self.loaded: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
         # tables of addresses, by branch
         self.absolute: dict[int, dict[tuple[int, int], tuple[int, ...]]] = {}
-        self._by_table: dict[int, set[tuple[int, bool]]] = {}
-        self._forgot = True
+        self._by_table = defaultdict[int, set[tuple[int, bool]]](set)
         falls = np.flatnonzero(blocks.fall >= 0)
         self._fallen_from = np.full(len(blocks.first) + 1, -1, dtype=np.int64)
         self._fallen_from[blocks.fall[falls]] = falls
         jumps = np.flatnonzero(blocks.taken >= 0)
-        count = max(len(blocks.first), 1)
-        keys = np.sort(blocks.taken[jumps] * count + jumps)
-        self._targets, self._by_target = keys // count, keys % count
+        self._jumps = Grouped(blocks.taken[jumps], jumps, len(blocks.first))
+        self._alone: dict[int, State] = {}  # what single blocks leave in CTR and LR
         self._direct: dict[int, list[tuple[int, bool]]] = {}
         self._branches: dict[int, list[tuple[int, bool]]] = {}
         for block in np.flatnonzero(blocks.indirect).tolist():
@@ -94,16 +78,10 @@ class Resolver:
     def forget(self) -> None:
         """Drop what was found out before the last edges were learnt."""
         self._numbers.clear()
-        self._forgot = True
-
-    def _table_edges(self, block: int) -> list[tuple[int, bool]]:
-        if self._forgot:
-            for source, targets in self._learnt:
-                for target in targets:
-                    self._by_table.setdefault(target, set()).add((source, True))
-            self._learnt.clear()
-            self._forgot = False
-        return sorted(self._by_table.get(block, ()))
+        for source, targets in self._learnt:
+            for target in targets:
+                self._by_table[target].add((source, True))
+        self._learnt.clear()
 
     def _predecessors(self, block: int) -> list[tuple[int, bool]]:
         """Return the blocks from which control comes within the function, and whether by a branch.
@@ -112,12 +90,11 @@ class Resolver:
         """
         direct = self._direct.get(block)
         if direct is None:
-            first, last = self._targets.searchsorted((block, block + 1)).tolist()
-            direct = [(source, True) for source in self._by_target[first:last].tolist()]
+            direct = [(source, True) for source in self._jumps.at(block).tolist()]
             if self._fallen_from[block] >= 0:
                 direct.insert(0, (int(self._fallen_from[block]), False))
             self._direct[block] = direct
-        known = self._table_edges(block) + direct
+        known = sorted(self._by_table.get(block, ())) + direct
         return known if known else self._branches.get(int(self._blocks.owner[block]), [])
 
     def number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
@@ -146,7 +123,7 @@ class Resolver:
         home = self._blocks.of_word[at]
         if not 1 <= len(at) <= 4 or (home != home[0]).any():
             return None
-        value = self._run(Path((int(home[0]),), ()), int(at[-1]) + 1).get(register)
+        value = self._run(Path((int(home[0]),), ()), int(at[-1]) + 1, 1 << register).get(register)
         return int(value[1]) if value[0] == "const" else None  # type: ignore[call-overload]
 
     def _find_number(self, block: int, register: int) -> tuple[int | None, frozenset[int]]:
@@ -173,36 +150,50 @@ class Resolver:
         """Return what a block leaves in a register; None when it leaves the register alone."""
         blocks = self._blocks
         last = int(blocks.last[block])
-        called = blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]
-        if called and register < 14:
+        if blocks.plain_call[block] and register < 14:
             return ("at", last << 6 | register, _TOP)
         if not int(self._kills[block]) >> register & 1:
             return None
-        return self._run(Path((block,), ()), last + 1).get(register)
+        return self._run(Path((block,), ()), last + 1, 1 << register).get(register)
 
-    def _run(self, path: Path, end: int) -> State:
-        """Evaluate a path up to a word."""
+    def _run(self, path: Path, end: int, wanted: int) -> State:
+        """Evaluate a path up to a word, as far as a set of ``wanted`` registers depends on it."""
         program, blocks = self._program, self._blocks
-        state = State()
-        for number, block in enumerate(path.blocks):
+        pieces: list[tuple[int, int, list[tuple[int, int, int]]]] = []
+        wanted |= _LR  # which mflr reads
+        for block in reversed(path.blocks):
             first, last = int(blocks.first[block]), int(blocks.last[block])
-            if number == len(path.blocks) - 1:
-                last = end - 1
-            words = program.words[first : last + 1].tolist()
-            changes = self._defs[first : last + 1].tolist()
+            behind = last + 1 if pieces else end
+            words, changes = program.words[first:behind].tolist(), self._defs[first:behind].tolist()
+            steps = []
+            for offset in range(behind - first - 1, -1, -1):
+                word, defs = words[offset], changes[offset]
+                if defs & wanted:
+                    steps.append((offset, word, defs))
+                    wanted |= 1 << (word >> 21 & 31) | 1 << (word >> 16 & 31) | 1 << (word >> 11 & 31)
+            pieces.append((first, last, steps))
+        state = State()
+        for number, (block, (first, last, steps)) in enumerate(
+            zip(path.blocks, reversed(pieces), strict=True)
+        ):
             address = int(program.address[first])
-            for offset, (word, defs) in enumerate(zip(words, changes, strict=True)):
+            for offset, word, defs in reversed(steps):
                 state.step(word, first + offset, address + 4 * offset, defs)
             if number < len(path.branched):
                 if blocks.kind[block] in (Kind.BRANCH, Kind.RETURN):
-                    state.branch(words[-1], path.branched[number])
-                elif blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
+                    state.branch(int(program.words[last]), path.branched[number])
+                elif blocks.plain_call[block]:
                     state.call(last)
         return state
 
     def value(self, path: Path) -> tuple[Expression | None, State]:
         """Return what CTR holds at the end of a path."""
-        state = self._run(path, int(self._blocks.last[path.blocks[-1]]))
+        state = self._alone.get(path.blocks[0]) if len(path.blocks) == 1 else None
+        if state is None:
+            wanted = _CTR | _FIELDS if path.branched else _CTR
+            state = self._run(path, int(self._blocks.last[path.blocks[-1]]), wanted)
+            if not path.branched:
+                self._alone[path.blocks[0]] = state
         return state.ctr, state
 
     def _sum(self, head: int, expression: Expression, asked: set[int]) -> tuple[int, list[Expression]]:

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.analysis.arrays import distinct
+from kgdbpatch.analysis.arrays import distinct, marked
 from kgdbpatch.isa.decode import Decoded, Kind, decode_array
 from kgdbpatch.isa.fields import Words
 
-__all__ = ["Flags", "ImplicitEdges", "Indices", "Program", "stored_addresses"]
+__all__ = ["Flags", "ImplicitEdges", "Indices", "Program", "aligned_words", "stored_addresses"]
 
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -77,8 +77,7 @@ class Program:
         self.entry_address: Indices = table[:, 0]
         self.end = np.minimum(self.entry + table[:, 1] // 4, self._section_end(self.entry))
         self.function: Indices = self._innermost()
-        self.is_entry: Flags = np.zeros(len(self.words) + 1, dtype=np.bool_)
-        self.is_entry[self.entry[self.end > self.entry]] = True
+        self.is_entry: Flags = marked(len(self.words) + 1, self.entry[self.end > self.entry])
 
     def _innermost(self) -> Indices:
         """Return for each word which of the functions around it begins last."""
@@ -173,6 +172,12 @@ class Program:
         return flags
 
 
+def aligned_words(address: int, data: bytes) -> npt.NDArray[np.uint32]:
+    """Return the words of what is held at an address, from the first that is aligned on; big-endian."""
+    held = memoryview(data)[-address % 4 :]
+    return np.frombuffer(held[: len(held) & ~3], ">u4")
+
+
 def stored_addresses(program: Program, data: Sequence[tuple[int, bytes]]) -> Flags:
     """Tell of each word of a program whether its address stands in ``data`` (address, bytes), aligned."""
     stored = np.zeros(len(program.words), dtype=np.bool_)
@@ -180,11 +185,7 @@ def stored_addresses(program: Program, data: Sequence[tuple[int, bytes]]) -> Fla
         return stored
     low, high = np.uint32(program.address[0]), np.uint32(program.address[-1])
     for address, part in data:
-        skipped = -address % 4
-        count = (len(part) - skipped) // 4
-        if count <= 0:
-            continue
-        words = np.frombuffer(part, ">u4", count, skipped).astype(np.uint32)
+        words = aligned_words(address, part).astype(np.uint32)
         found = program.index_of(words[(words >= low) & (words <= high)].astype(np.int64))
         stored[found[found >= 0]] = True
     return stored

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.analysis.address_taken import references
-from kgdbpatch.analysis.arrays import ranges, runs
+from kgdbpatch.analysis.arrays import Grouped, joined, ranges, runs
 from kgdbpatch.analysis.blocks import Blocks
-from kgdbpatch.analysis.program import Flags, Indices
+from kgdbpatch.analysis.program import Flags, Indices, aligned_words
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.analysis.tables import Indirect
 from kgdbpatch.isa.decode import Kind
@@ -28,7 +28,7 @@ _FRAMES = (1, 11, 30, 31)  # what a frame is addressed by
 _MOST = 400  # blocks followed to see what becomes of a return address
 _VOLATILE = 0x1FF9  # r0, r3-r12
 _ADDI, _LWZ, _STW, _STWU = 14, 32, 36, 37
-_MFLR, _MTLR, _MTCTR, _MR, _BCLRL = 0x7C0802A6, 0x7C0803A6, 0x7C0903A6, 0x7C000378, 0x4C000021
+_MFLR, _MTLR, _MR = 0x7C0802A6, 0x7C0803A6, 0x7C000378
 
 
 class Reach(enum.IntEnum):
@@ -113,7 +113,7 @@ class _Links:
         away = blocks.tail[block] >= 0  # to a routine that puts LR back, for one
         if (in_lr and (blocks.returns[block] or blocks.escapes[block])) or ((in_lr or slots) and away):
             return None
-        if blocks.callee[block] >= 0 or blocks.unknown_call[block] or blocks.internal_call[block]:
+        if blocks.plain_call[block]:
             return _Held(False, registers & ~_VOLATILE, slots, moved)
         return _Held(in_lr, registers, slots, moved)
 
@@ -140,11 +140,7 @@ class _Edges:
         for targets in (np.where(falls_on, -1, falls), blocks.taken):
             some = np.flatnonzero(targets >= 0)
             pairs.append((some, targets[some]))
-        sources, targets = (np.concatenate([pair[n] for pair in pairs]) for n in (0, 1))
-        order = np.argsort(sources, kind="stable")
-        self._targets = targets[order]
-        self._count = np.bincount(sources, minlength=count)
-        self._first = np.cumsum(self._count) - self._count
+        self._targets = Grouped(*joined(pairs), count)
 
     def spread(self, reached: Flags, start: Indices) -> None:
         """Mark what is reached from blocks, themselves included."""
@@ -155,7 +151,7 @@ class _Edges:
             run = ranges(front, self._run_end.take(front) + 1 - front)
             run = run[~reached[run]]
             reached[run] = True
-            front = self._targets[ranges(self._first.take(run), self._count.take(run))]
+            front = self._targets.of(run)
             front = front[~reached[front]]
 
 
@@ -251,10 +247,8 @@ def _distant(starts: Indices, data: Sequence[tuple[int, bytes]]) -> Flags:
     if not len(starts):
         return found
     for address, part in data:
-        skipped = -address % 4
-        size = max(len(part) - skipped, 0) // 4
-        words = np.frombuffer(part, ">i4", size, skipped).astype(np.int64)
-        targets = (address + skipped + 4 * np.arange(size) + words) & 0xFFFFFFFF
+        words = aligned_words(address, part).astype(np.int64)
+        targets = ((address + 3 & ~3) + 4 * np.arange(len(words)) + words) & 0xFFFFFFFF
         targets = targets[(targets >= starts[0]) & (targets <= starts[-1])]
         at = np.searchsorted(starts, targets)
         found[at[starts[at] == targets]] = True

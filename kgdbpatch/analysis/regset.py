@@ -48,7 +48,6 @@ def to_mask(regset: int) -> int:
 
 EVERYTHING = from_mask(ALL)
 RETURNS = 1 << 63  # no register: marks paths that come back, see `summaries`
-_CRS = from_mask(CRS)
 ALWAYS = np.uint64(from_mask(STATE | mask("fpscr", "r1", "r2", "r13")))
 FREEABLE = np.uint64(from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("lr", "ctr", "ca", "ov", "so")))
 

@@ -17,23 +17,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import distinct, runs
+from kgdbpatch.analysis.arrays import distinct, joined, marked, spread, union
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import RegSet
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.registers import mask
 
-__all__ = ["PRESERVED", "Saves", "find_saves", "may_be_framed", "may_save"]
+__all__ = ["PRESERVED", "Saves", "field", "find_saves", "last_setters", "may_be_framed", "may_save"]
 
-_FRAME_BASES = np.zeros(32, dtype=np.bool_)
-_FRAME_BASES[[1, 11, 12, 30, 31]] = True
+_FRAME_BASES = marked(32, [1, 11, 12, 30, 31])
 _SAVED_CRS = np.uint64(regset.from_mask(mask("cr2", "cr3", "cr4")))
 PRESERVED = np.uint64(0xFFFFC000) | _SAVED_CRS
 _GPRS = np.uint64(0xFFFFC000)
 _LWZ, _LMW, _STW, _STMW = 32, 46, 36, 47
 _MTCRF = 144
-_R1 = np.uint64(1 << 1)
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,27 @@ class Saves:
     saved: RegSet
 
 
-def _field(words: Words, shift: int) -> Words:
-    result: Words = words >> np.uint32(shift) & np.uint32(31)
+def field(words: Words, shift: int | Indices) -> Words:
+    """Return what stands in the 5-bit fields of words, so many bits above their lowest."""
+    result: Words = words >> np.asarray(shift, np.uint32) & np.uint32(31)
     return result
+
+
+def last_setters(changes: RegSet, places: Indices, registers: Words, first: Indices) -> Indices:
+    """Return the last word before each place, but from ``first`` on, that changes a register; -1: none."""
+    found, pending, back = np.full(len(places), -1), np.arange(len(places)), 1
+    while len(pending):
+        at = places[pending] - back
+        pending, at = pending[at >= first[pending]], at[at >= first[pending]]
+        changed = (changes[at] >> registers[pending].astype(np.uint64) & np.uint64(1)).astype(np.bool_)
+        found[pending[changed]] = at[changed]
+        pending, back = pending[~changed], back + 1
+    return found
 
 
 def may_be_framed(words: Words) -> Flags:
     """Tell which loads and stores go to what may be a stack frame."""
-    result: Flags = _FRAME_BASES.take(_field(words, 16))
+    result: Flags = _FRAME_BASES.take(field(words, 16))
     return result
 
 
@@ -69,7 +80,7 @@ def may_save(words: Words) -> Flags:
     result: Flags = (major == _STW) | (major == _STMW)
     at = np.flatnonzero(result)
     stores = words[at]
-    result[at] = may_be_framed(stores) & (_field(stores, 21) >= 14)
+    result[at] = may_be_framed(stores) & (field(stores, 21) >= 14)
     return result
 
 
@@ -96,40 +107,11 @@ def _frames(blocks: Blocks, reached: Flags) -> tuple[Flags, Indices]:
     return compiled, size
 
 
-def _sum_up(count: int, owner: Indices, values: RegSet) -> RegSet:
-    total = np.zeros(count, dtype=np.uint64)
-    order = np.argsort(owner, kind="stable")
-    if len(order):
-        owner = owner[order]
-        starts = runs(owner)
-        total[owner[starts]] = np.bitwise_or.reduceat(values[order], starts)
-    return total
-
-
-def _entered_from(blocks: Blocks) -> tuple[Indices, Indices]:
-    """Return (function, function that it calls, jumps to or runs into)."""
-    pairs = [blocks.across]
-    for target in (blocks.callee, blocks.tail):
-        at = np.flatnonzero(target >= 0)
-        pairs.append((blocks.owner[at], target[at]))
-    return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
-
-
 def _put_back(blocks: Blocks, restored: RegSet, compiled: Flags) -> RegSet:
     """Add what routines without a frame (``_restgpr_N``) put back for those that go to them."""
-    sources, targets = _entered_from(blocks)
+    sources, targets = joined((blocks.across, blocks.calls, blocks.tail_calls))
     useful = np.flatnonzero(~compiled[targets])
-    useful = useful[np.argsort(sources[useful], kind="stable")]
-    sources, targets = sources[useful], targets[useful]
-    restored, starts = restored.copy(), runs(sources)
-    sources = sources[starts]
-    while len(starts):
-        before = restored[sources]
-        after = before | np.bitwise_or.reduceat(restored[targets], starts)
-        if (after == before).all():
-            break
-        restored[sources] = after
-    return restored
+    return spread(restored, sources[useful], targets[useful])
 
 
 def _restored_by_itself(blocks: Blocks, function: int, loads: Indices, defs: RegSet) -> np.uint64:
@@ -151,28 +133,16 @@ def _away_from_r1(blocks: Blocks, stores: Indices, base: Words, defs: RegSet) ->
 
     Also by how much it is above r1, and whether above what r1 was before the function moved it.
     """
-    words, first = blocks.program.words, blocks.first[blocks.of_word[stores]]
-    good = np.zeros(len(stores), dtype=np.bool_)
-    callers = np.zeros(len(stores), dtype=np.bool_)
-    above = np.zeros(len(stores), dtype=np.int64)
-    pending = np.arange(len(stores))
-    back = 1
-    while len(pending):
-        place = stores[pending] - back
-        inside = place >= first[pending]
-        pending, place = pending[inside], place[inside]
-        register = base[pending]
-        written = (defs[place] >> register.astype(np.uint64) & np.uint64(1)).astype(np.bool_)
-        word, d, a = words[place], _field(words[place], 21), _field(words[place], 16)
-        added = (word >> np.uint32(26) == 14) & (d == register) & (a == 1)
-        moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == register)
-        chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == register)
-        good[pending[written & (added | moved | chained)]] = True
-        above[pending] = np.where(written & added, _signed(word), 0)
-        callers[pending] |= np.where(written, chained, (defs[place] & _R1) != 0)
-        pending = pending[~written]
-        back += 1
-    return good, above, callers
+    first = blocks.first[blocks.of_word[stores]]
+    setter = last_setters(defs, stores, base, first)
+    word = blocks.program.words[setter]
+    d, a = field(word, 21), field(word, 16)
+    added = (word >> np.uint32(26) == 14) & (d == base) & (a == 1)
+    moved = ((word & np.uint32(0xFC00FFFE)) == (0x7C000378 | 1 << 11)) & (d == 1) & (a == base)
+    chained = ((word & np.uint32(0xFC1FFFFF)) == 0x80010000) & (d == base)
+    good: Flags = (setter >= 0) & (added | moved | chained)
+    callers: Flags = chained | (last_setters(defs, stores, np.ones_like(base), first) > setter)
+    return good, np.where(added, _signed(word), 0), callers
 
 
 def _signed(words: Words) -> Indices:
@@ -192,14 +162,14 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     framed = _may_restore(words[written])
     written, loads = written[~framed], written[framed & reached[written]]
     compiled, size = _frames(blocks, reached)
-    own = _sum_up(count, program.function[loads], defs[loads])
+    own = union(program.function[loads], defs[loads], count)
     restored = _put_back(blocks, own, compiled)
-    keeps = PRESERVED & ~(_sum_up(count, program.function[written], defs[written]) & ~restored)
+    keeps = PRESERVED & ~(union(program.function[written], defs[written], count) & ~restored)
 
     stores = np.flatnonzero(((program.primary == _STW) | (program.primary == _STMW)) & inside)
     stores = stores[may_save(words[stores])]
-    owner, register = program.function[stores], _field(words[stores], 21).astype(np.uint64)
-    base = _field(words[stores], 16)
+    owner, register = program.function[stores], field(words[stores], 21).astype(np.uint64)
+    base = field(words[stores], 16)
     stored = np.where(
         words[stores] >> np.uint32(26) == _STW, np.uint64(1) << register, _GPRS >> register << register
     )
@@ -220,9 +190,7 @@ def find_saves(blocks: Blocks, defs: RegSet, reached: Flags) -> Saves:
     made, above, callers = _away_from_r1(blocks, stores[others], base[others], defs)
     good[others] = made & (offset[others] + above < np.where(callers, 0, size[owner[others]]))
     good &= (stored & ~restored[owner]) == 0
-    result = np.zeros(len(words), dtype=np.bool_)
-    result[stores[good]] = True
-    saved = _sum_up(count, owner[good], stored[good])
+    saved = union(owner[good], stored[good], count)
     mfcr = distinct(program.function[program.having(0xFC1FFFFF, 0x7C000026)])
     saved[mfcr] |= restored[mfcr] & _SAVED_CRS
-    return Saves(result, compiled, keeps, restored & PRESERVED, saved)
+    return Saves(marked(len(words), stores[good]), compiled, keeps, restored & PRESERVED, saved)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.registers import mask
@@ -12,25 +10,6 @@ __all__ = ["exception_return", "keeps_stack", "no_stack", "reads_exception"]
 
 _R1 = mask("r1")
 _SRR = mask("srr0", "srr1")
-
-
-def _forward(
-    graph: FlowGraph, starts: Iterable[int], ends: Callable[[Instruction], bool]
-) -> tuple[set[int], bool]:
-    """Return what may run after ``starts`` up to what ``ends`` it, that included; and whether an rfi may."""
-    found: set[int] = set()
-    pending = [after for start in starts for after in graph.successors(start)]
-    rfi = False
-    while pending:
-        here = pending.pop()
-        if here in found:
-            continue
-        found.add(here)
-        instruction = graph.at(here)
-        rfi = rfi or instruction.kind is Kind.RFI
-        if not ends(instruction):
-            pending += graph.successors(here)
-    return found, rfi
 
 
 def keeps_stack(instruction: Instruction) -> bool:
@@ -57,8 +36,8 @@ def no_stack(graph: FlowGraph) -> set[int]:
     found: set[int] = set()
     for instruction in graph.instructions:
         if instruction.defs & _R1 and not keeps_stack(instruction):
-            behind, rfi = _forward(graph, [instruction.address], lambda i: bool(i.defs & _R1))
-            if rfi or instruction.kind is not Kind.LOAD:
+            behind = graph.onward(graph.successors(instruction.address), lambda i: bool(i.defs & _R1))
+            if instruction.kind is not Kind.LOAD or any(graph.at(at).kind is Kind.RFI for at in behind):
                 found |= behind
     return found
 
@@ -68,9 +47,8 @@ def exception_return(graph: FlowGraph) -> set[int]:
     returns = {i.address for i in graph.instructions if i.kind is Kind.RFI}
     if not returns:
         return set()
-    writes = [i.address for i in graph.instructions if i.defs & _SRR]
-    found, _ = _forward(graph, writes, lambda i: i.kind is Kind.RFI)
-    return found | returns
+    written = [after for i in graph.instructions if i.defs & _SRR for after in graph.successors(i.address)]
+    return graph.onward(written, lambda i: i.kind is Kind.RFI) | returns
 
 
 def reads_exception(graph: FlowGraph) -> bool:

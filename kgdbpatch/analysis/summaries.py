@@ -21,13 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kgdbpatch.analysis import regset
-from kgdbpatch.analysis.arrays import runs
+from kgdbpatch.analysis.arrays import Grouped, marked, spread, union
 from kgdbpatch.analysis.call_order import call_edges, levels
 from kgdbpatch.analysis.dataflow import BackwardDataflow, Part
 from kgdbpatch.analysis.effects import BlockTransfer
 from kgdbpatch.analysis.program import Flags, Indices
 from kgdbpatch.analysis.regset import EVERYTHING, RETURNS, RegSet
-from kgdbpatch.analysis.saves import PRESERVED, Saves, may_be_framed
+from kgdbpatch.analysis.saves import PRESERVED, Saves, field, may_be_framed
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import mask
 
@@ -129,20 +129,10 @@ class _Summing:
 
     def _may_change(self) -> RegSet:
         blocks, volatile = self.blocks, self.convention.volatile
-        total = np.zeros(len(blocks.program.entry), dtype=np.uint64)
-        np.bitwise_or.at(total, blocks.owner, self.transfer.kill & volatile)
+        total = union(blocks.owner, self.transfer.kill & volatile, len(blocks.program.entry))
         unknown = blocks.links & (blocks.callee < 0) | self.escapes | self.pointers
         total[blocks.owner[unknown]] |= volatile
-        sources, targets = self.calls  # by source
-        if not len(sources):
-            return total
-        starts = runs(sources)
-        while True:
-            before = total[sources[starts]]
-            after = before | np.bitwise_or.reduceat(total[targets], starts)
-            if (before == after).all():
-                return total
-            total[sources[starts]] = after
+        return spread(total, *self.calls)
 
     def run(self) -> None:
         """Sum up all functions, those called before those that call."""
@@ -160,21 +150,24 @@ class _Summing:
         self._keep = [~self.transfer.kill for _ in range(3)]
         self._gen = [self.zero.copy(), self.transfer.proven.copy(), self.transfer.wanted.copy()]
         self._constant()
-        calls_by_level = _grouped(order.level[blocks.owner[self.call]], self.call)
-        tails_by_level = _grouped(order.level[blocks.owner[self.tail]], self.tail)
-        groups = []
+        count = len(order.functions)
+        calls, tails = (
+            Grouped(order.level[blocks.owner[some]], some, count) for some in (self.call, self.tail)
+        )
+        at, target = (Grouped(order.level[blocks.owner[self.likely[0]]], part, count) for part in self.likely)
+        groups, likely = [], []
         for number, functions in enumerate(order.functions):
             some = self.dataflow.part(functions)
-            calls = calls_by_level.get(number, self.call[:0])
-            tails = tails_by_level.get(number, self.tail[:0])
             if len(some.blocks):
-                groups.append((functions, some, calls, tails, order.recursive[number]))
+                again = order.recursive[number]
+                groups.append((functions, some, calls.at(number), tails.at(number), again))
+                likely.append((at.at(number), target.at(number)))
         for group in groups:
             self._survival(*group)
             self._proof(*group)
         self._undefined()
-        for group in groups:
-            self._reading(*group)
+        for group, pairs in zip(groups, likely, strict=True):
+            self._reading(*group, *pairs)
 
     def _constant(self) -> None:
         """Enter what calls of unknown code do."""
@@ -212,8 +205,7 @@ class _Summing:
         keep[self.opaque_call] = 0
         own = self.dataflow.empty()
         self.dataflow.solve(own, self.dataflow.everything, transfer.proven, keep, self.zero)
-        jumped_to = np.zeros(len(self.compiled), dtype=np.bool_)
-        jumped_to[blocks.tail[self.tail]] = True
+        jumped_to = marked(len(self.compiled), blocks.tail[self.tail])
         functions = np.arange(len(self.compiled))
         read = self._entries(functions, own, _ALL) & np.where(jumped_to, _ALL & ~self.saved, _ALL)
         given = self.convention.direct | _LR | self.convention.returns
@@ -230,10 +222,8 @@ class _Summing:
             found = self._entries(functions, self.survives, _ONES)
             comes_back = (found & np.uint64(RETURNS)) != 0
             found = np.where(comes_back, found | self.keeps[functions], found)
-            if not again or (found == self.cleared[functions]).all():
-                self.cleared[functions] = found
+            if _settled(self.cleared, functions, found) or not again:
                 return
-            self.cleared[functions] = found
 
     def _proof(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[1], self._keep[1], self._exits[1]
@@ -247,10 +237,8 @@ class _Summing:
             self.dataflow.solve(self.evidence, some, gen, keep, exits)
             found = self._entries(functions, self.evidence, np.uint64(0))
             found = self._by_convention(functions, found)
-            if not again or (found == self.proven[functions]).all():
-                self.proven[functions] = found
-                break
-            self.proven[functions] = found
+            if _settled(self.proven, functions, found) or not again:
+                return
 
     def _undefined(self) -> None:
         """Find what calls leave undefined and nothing behind them reads.
@@ -265,12 +253,12 @@ class _Summing:
         behind = self._behind_calls()
         left_alone = convention.arguments & ~self.may_change
         relied_on = behind[calls] & left_alone[callee] != 0
-        relying = np.zeros(len(left_alone), dtype=np.bool_)
-        relying[callee[relied_on]] = True
-        left_alone = np.where(relying, left_alone, np.uint64(0))
-        passed = self._passed_on()[calls] & convention.arguments & ~self.may_change[callee]
+        left_alone = np.where(marked(len(left_alone), callee[relied_on]), left_alone, np.uint64(0))
         undefined = convention.volatile & ~convention.returns
-        self.dead_behind[calls] = undefined & ~behind[calls] & ~left_alone[callee] & ~passed
+        dead = undefined & ~behind[calls] & ~left_alone[callee]
+        asked = dead & convention.arguments & ~self.may_change[callee]
+        passed = self._passed_on(blocks.owner[calls[asked != 0]])
+        self.dead_behind[calls] = dead & ~(asked & passed[calls])
         self.dead_behind[self.unknown] = undefined & ~behind[self.unknown]
 
     def _behind_calls(self) -> RegSet:
@@ -297,8 +285,8 @@ class _Summing:
                 self.evidence, self.dataflow.part(changed), self._gen[1], self._keep[1], exits
             )
 
-    def _passed_on(self) -> RegSet:
-        """Return, per block, the arguments that later calls of known functions take from what comes after it.
+    def _passed_on(self, functions: Indices) -> RegSet:
+        """Return, per block of functions, the arguments that later calls of known ones take from behind it.
 
         An argument that no call in between changes may have been set for the later one.
         """
@@ -310,7 +298,7 @@ class _Summing:
         keep[calls] = ~transfer.kill[calls] & ~(self.convention.volatile & self.may_change[callee])
         exits[self.tail] |= given[blocks.tail[self.tail]]
         value = self.dataflow.empty()
-        self.dataflow.solve(value, self.dataflow.everything, gen, keep, exits)
+        self.dataflow.solve(value, self.dataflow.closed(functions), gen, keep, exits)
         return self.dataflow.after(value, exits)
 
     def _variadic(self) -> Flags:
@@ -318,20 +306,27 @@ class _Summing:
         program = self.blocks.program
         stores = program.having(0xFC000000, 36 << 26)
         stores = stores[may_be_framed(program.words[stores])]
-        stored = np.zeros(len(program.entry), dtype=np.uint64)
-        register = (program.words[stores] >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
-        np.bitwise_or.at(stored, program.function[stores], np.uint64(1) << register)
+        register = field(program.words[stores], 21).astype(np.uint64)
+        stored = union(program.function[stores], np.uint64(1) << register, len(program.entry))
         result: Flags = (stored & _LAST_ARGUMENTS) == _LAST_ARGUMENTS
         return result
 
-    def _reading(self, functions: Indices, some: Part, calls: Indices, tails: Indices, again: bool) -> None:
+    def _reading(
+        self,
+        functions: Indices,
+        some: Part,
+        calls: Indices,
+        tails: Indices,
+        again: bool,
+        block: Indices,
+        target: Indices,
+    ) -> None:
         blocks, gen, keep, exits = self.blocks, self._gen[2], self._keep[2], self._exits[2]
         callee = blocks.callee[calls]
         keep[calls] = ~self.transfer.kill[calls] & self.cleared[callee] & ~self.dead_behind[calls]
         unknown = some.blocks[blocks.unknown_call[some.blocks]]
         keep[unknown] = ~self.transfer.kill[unknown] & ~self.dead_behind[unknown]
         constant = self._exits[2][tails].copy()
-        block, target = (part[np.isin(blocks.owner[self.likely[0]], functions)] for part in self.likely)
         through = self.pointers[block]
         calling, called = block[~through], target[~through]
         while True:
@@ -344,21 +339,15 @@ class _Summing:
             found = self._by_convention(functions, found)
             # preserved registers that the function does not put back were read when it saved them
             found |= PRESERVED & ~self.keeps[functions]
-            if not again or (found == self.reads[functions]).all():
-                self.reads[functions] = found
+            if _settled(self.reads, functions, found) or not again:
                 return
-            self.reads[functions] = found
 
 
-def _grouped(keys: Indices, values: Indices) -> dict[int, Indices]:
-    """Return values by their keys."""
-    if not len(keys):
-        return {}
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    starts = runs(keys)
-    ends = np.append(starts[1:], len(keys))
-    return {int(keys[s]): values[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)}
+def _settled(known: RegSet, functions: Indices, found: RegSet) -> bool:
+    """Make ``found`` what is known of functions; tell whether it was already."""
+    same = bool((known[functions] == found).all())
+    known[functions] = found
+    return same
 
 
 def summarize(

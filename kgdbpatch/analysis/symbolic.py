@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kgdbpatch.isa.operands import rotation_mask, signed
+
 __all__ = ["Expression", "State", "constant", "most", "terms"]
 
 Expression = tuple[object, ...]
@@ -61,14 +63,9 @@ def most(expression: Expression) -> int:
     return _TOP
 
 
-def _mask(begin: int, end: int) -> int:
-    ones = _TOP >> begin, _TOP << (31 - end) & _TOP
-    return ones[0] & ones[1] if begin <= end else ones[0] | ones[1]
-
-
 def _rotate(value: Expression, word: int, index: int) -> Expression:
     """Return the result of rlwinm."""
-    shift, mask = word >> 11 & 31, _mask(word >> 6 & 31, word >> 1 & 31)
+    shift, mask = word >> 11 & 31, rotation_mask(word)
     if value[0] == "const":
         number = int(value[1])  # type: ignore[call-overload]
         return constant((number << shift | number >> (32 - shift)) & mask)
@@ -116,6 +113,8 @@ class State:
             elif word & 0x1FF800 == 8 << 16:
                 self.lr = value
         changed = defs & _TOP
+        if result is not None:
+            changed &= ~(1 << result[0])
         while changed:
             register = (changed & -changed).bit_length() - 1
             changed &= changed - 1
@@ -135,9 +134,9 @@ class State:
         """Return the register that an instruction writes and what, where that can be told."""
         major, d, a, b = word >> 26, word >> 21 & 31, word >> 16 & 31, word >> 11 & 31
         low = word & 0xFFFF
-        signed = (low ^ 0x8000) - 0x8000
+        offset = (low ^ 0x8000) - 0x8000
         if major in (14, 15):  # addi, addis
-            step = signed << (16 if major == 15 else 0)
+            step = offset << (16 if major == 15 else 0)
             return d, _add(self.get(a), constant(step)) if a else constant(step)
         if major in (24, 25):  # ori, oris
             value, bits = self.get(d), low << (16 if major == 25 else 0)
@@ -150,7 +149,7 @@ class State:
             return a, _rotate(self.get(d), word, index)
         if major in _LOADS:
             base = self.get(a) if a else constant(0)
-            return d, ("load", _add(base, constant(signed)), index, _LOADS[major])
+            return d, ("load", _add(base, constant(offset)), index, _LOADS[major])
         if major == 31:
             minor = word >> 1 & 0x3FF
             if minor in _INDEXED_LOADS:
@@ -170,13 +169,13 @@ class State:
         if major == 10:
             return word >> 23 & 7, (True, self.get(a), low)
         if major == 11:
-            return word >> 23 & 7, (False, self.get(a), (low ^ 0x8000) - 0x8000)
+            return word >> 23 & 7, (False, self.get(a), signed(low, 16))
         if major == 31 and word >> 1 & 0x3FF in (0, 32):
             number = self.get(b)
             if number[0] == "const":
                 value = int(number[1])  # type: ignore[call-overload]
                 unsigned = word >> 1 & 0x3FF == 32
-                return word >> 23 & 7, (unsigned, self.get(a), value if unsigned else _signed(value))
+                return word >> 23 & 7, (unsigned, self.get(a), value if unsigned else signed(value, 32))
         return None
 
     def branch(self, word: int, taken: bool) -> None:
@@ -206,7 +205,3 @@ class State:
             case ("and", tuple(masked), _):
                 found = min(found, self.limits.get(masked, _TOP))
         return found
-
-
-def _signed(value: int) -> int:
-    return (value ^ 0x80000000) - 0x80000000

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kgdbpatch.analysis.address_taken import references
+from kgdbpatch.analysis.arrays import marked
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.path_slices import Path, Resolver, Search
 from kgdbpatch.analysis.program import Flags, Indices, stored_addresses
@@ -150,9 +151,7 @@ def _makes_number(blocks: Blocks) -> Flags:
     """Tell which blocks make a number of nothing else: li, lis, or bcl to learn the PC."""
     words, function = blocks.program.words, blocks.program.function
     makes = ((words & np.uint32(0xF81F0000)) == 0x38000000) | ((words & np.uint32(0xFC000003)) == 0x40000001)
-    result: Flags = np.zeros(len(blocks.first), dtype=np.bool_)
-    result[blocks.of_word[np.flatnonzero(makes & (function >= 0))]] = True
-    return result
+    return marked(len(blocks.first), blocks.of_word[np.flatnonzero(makes & (function >= 0))])
 
 
 def resolve(

@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import kgdbpatch
+from kgdbpatch.cli.output import tell
 from kgdbpatch.cli.words import Command, Group
 
 __all__ = ["application", "asked"]
@@ -70,16 +72,16 @@ def application(only: str | None = None) -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"kgdbpatch {kgdbpatch.__version__}")
+        tell(f"kgdbpatch {kgdbpatch.__version__}")
         raise typer.Exit
 
 
 def _options(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from (or set KGDBPATCH_DEBUG=1).")
+        bool, Option("--debug", help="Show where an error comes from (or set KGDBPATCH_DEBUG=1).")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Change a PowerPC kernel while it runs in qemu-system-ppc.

@@ -5,44 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, Name, Wait
-from kgdbpatch.cli.output import json_line, told_of
+from kgdbpatch.cli.output import json_line, tell, told_of
 from kgdbpatch.cli.waiting import progress
 
 __all__ = ["attach", "detach"]
 
-NewName = Annotated[
-    str, typer.Argument(metavar="NAME", help="What the guest is to be called.", show_default=False)
-]
+NewName = Annotated[str, Argument(metavar="NAME", help="What the guest is to be called.", show_default=False)]
 
 
 def attach(
     name: NewName,
     gdb: Annotated[
         str,
-        typer.Option(metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."),
+        Option(metavar="SERVER", help="Its GDB server: unix:PATH or HOST:PORT, as QEMU's -gdb has it."),
     ],
     kernel: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."
-        ),
+        Option(metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."),
     ] = None,
-    qmp: Annotated[str, typer.Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
-    console: Annotated[
-        str, typer.Option(metavar="FILE", help="The file that its console is written to.")
-    ] = "",
+    qmp: Annotated[str, Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
+    console: Annotated[str, Option(metavar="FILE", help="The file that its console is written to.")] = "",
     arena: Annotated[
-        str, typer.Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
+        str, Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
     ] = "",
     paused: Annotated[
-        bool, typer.Option("--paused", help="The guest stands still, where that cannot be seen.")
+        bool, Option("--paused", help="The guest stands still, where that cannot be seen.")
     ] = False,
     remote_host: Annotated[
         bool,
-        typer.Option("--remote-host", help="The GDB server may be another host's: it asks nobody who he is."),
+        Option("--remote-host", help="The GDB server may be another host's: it asks nobody who he is."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -78,15 +72,15 @@ def attach(
         json_line(told_of(found, state))
     else:
         process = f"QEMU process {found.pid}" if found.pid else "its QEMU's process is not seen from here"
-        print(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")
+        tell(f"{name} is attached to; it runs {found.image.path} and is {state} ({process})")
         if found.unpatchable is not None:
-            print(f"nothing can be patched in it: {found.unpatchable}")
+            tell(f"nothing can be patched in it: {found.unpatchable}")
 
 
 def detach(
     name: Name,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop the records of damaged patches, and leave their sites.")
+        bool, Option("--force", help="Drop the records of damaged patches, and leave their sites.")
     ] = False,
     wait: Wait = 10.0,
     as_json: AsJson = False,
@@ -109,6 +103,6 @@ def detach(
     if as_json:
         json_line({key: value for key, value in asdict(done).items() if key != "reason" or value})
     elif done.restored:
-        print(f"{name} is let go of, as it was ({done.removed} patches were taken out)")
+        tell(f"{name} is let go of, as it was ({done.removed} patches were taken out)")
     else:
-        print(f"{name} is forgotten" + (f": {done.reason}" if done.reason else ""))
+        tell(f"{name} is forgotten" + (f": {done.reason}" if done.reason else ""))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.words import Command
@@ -29,7 +30,7 @@ class BootFlags:
 
     machine: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="M",
             help="The board: a machine description's name, or its FILE.toml.",
             autocompletion=completion.machines,
@@ -37,36 +38,34 @@ class BootFlags:
     ] = None
     kernel: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Boot this kernel: ELF, Mach-O, gzip, uImage, cuImage or zImage."),
+        Option(metavar="FILE", help="Boot this kernel: ELF, Mach-O, gzip, uImage, cuImage or zImage."),
     ] = None
-    initrd: Annotated[Path | None, typer.Option(metavar="FILE", help="The initial RAM disk.")] = None
-    append: Annotated[str | None, typer.Option(metavar="TEXT", help="The kernel's command line.")] = None
-    memory: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="How much memory QEMU gives.")] = (
-        None
-    )
+    initrd: Annotated[Path | None, Option(metavar="FILE", help="The initial RAM disk.")] = None
+    append: Annotated[str | None, Option(metavar="TEXT", help="The kernel's command line.")] = None
+    memory: Annotated[int | None, Option(metavar="MIB", min=1, help="How much memory QEMU gives.")] = None
     announced: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="MIB", min=1, help="How much of it the kernel uses, where its command line does not say."
         ),
     ] = None
-    smp: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many CPUs.")] = None
+    smp: Annotated[int | None, Option(metavar="N", min=1, help="How many CPUs.")] = None
     cpu: Annotated[
-        str | None, typer.Option(metavar="C", help="QEMU's name of the CPU, not the board's usual one.")
+        str | None, Option(metavar="C", help="QEMU's name of the CPU, not the board's usual one.")
     ] = None
     drive: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A disk image, which is never written; may be repeated."),
+        Option(metavar="FILE", help="A disk image, which is never written; may be repeated."),
     ] = None
     ready: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="The guest is ready when a console line matches.")
+        str | None, Option(metavar="REGEX", help="The guest is ready when a console line matches.")
     ] = None
     timeout: Annotated[
-        float | None, typer.Option(metavar="S", min=0, help="How many seconds that may take; 60 by default.")
+        float | None, Option(metavar="S", min=0, help="How many seconds that may take; 60 by default.")
     ] = None
     loader: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="HOW",
             help="qemu: by -kernel, unpacked; as-is: not unpacked; bootx; device: placed, started at its "
             "entry; firmware: it lies on a disk.",

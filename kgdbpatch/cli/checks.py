@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Site, attach, function_at, matching, naming
-from kgdbpatch.cli.output import hexadecimal, json_line, table
+from kgdbpatch.cli.output import hexadecimal, json_line, table, tell
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Refused
 from kgdbpatch.image.spelling import is_glob
@@ -27,10 +28,10 @@ def check(
     site: Site,
     file: ImageFile = None,
     count: Annotated[
-        bool, typer.Option("--count", help="Judge by a patch that only counts, not by one that calls.")
+        bool, Option("--count", help="Judge by a patch that only counts, not by one that calls.")
     ] = False,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Judge every instruction; print shares refused, by rule.")
+        bool, Option("--summary", help="Judge every instruction; print shares refused, by rule.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -85,18 +86,18 @@ def _place(address: int, symbol: str) -> str:
 def _show(found: Check) -> None:
     if found.ok:
         ways = {"springboard": "through a springboard", "trap": "by a trap"}
-        print(f"{_place(found.site, found.symbol)}: yes, {ways.get(found.entry or '', 'by a direct branch')}")
-        print(f"saved: {' '.join(found.saved) or 'nothing'}; {found.body_words} words around the payload")
+        tell(f"{_place(found.site, found.symbol)}: yes, {ways.get(found.entry or '', 'by a direct branch')}")
+        tell(f"saved: {' '.join(found.saved) or 'nothing'}; {found.body_words} words around the payload")
         return
-    print(f"{_place(found.site, found.symbol)}: no")
-    print(f"reason: {found.reason}")
+    tell(f"{_place(found.site, found.symbol)}: no")
+    tell(f"reason: {found.reason}")
     if found.nearest is not None and found.nearest_symbol is not None:
-        print(f"nearest site that would do: {_place(found.nearest, found.nearest_symbol)}")
+        tell(f"nearest site that would do: {_place(found.nearest, found.nearest_symbol)}")
 
 
 def _line(found: Check) -> None:
     word = "yes" if found.ok else f"no, {found.rule}: {found.reason}"
-    print(f"{_place(found.site, found.symbol)}: {word}")
+    tell(f"{_place(found.site, found.symbol)}: {word}")
 
 
 def _summary(image: Image, checker: Checker, site: str, as_json: bool) -> None:

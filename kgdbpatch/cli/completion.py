@@ -12,7 +12,7 @@ __all__ = ["functions", "guests", "machines", "profiles", "recipes_and_guests"]
 
 
 def _beginning(names: Iterable[str], begun: str) -> list[str]:
-    return [name for name in names if name.startswith(begun)]
+    return [name for name in names if name.startswith(begun) and name.isprintable()]
 
 
 def profiles(incomplete: str) -> list[str]:

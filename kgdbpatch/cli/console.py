@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from kgdbpatch.cli.options import Name, Wait
+from kgdbpatch.cli.output import tell
 from kgdbpatch.errors import Misuse, TargetBusy
 
 __all__ = ["console"]
@@ -26,12 +27,8 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 def console(
     name: Name,
-    until: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="End at a printed line that matches.")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0, metavar="S", help="How long the guest has to answer.")
-    ] = 10.0,
+    until: Annotated[str | None, Option(metavar="REGEX", help="End at a printed line that matches.")] = None,
+    timeout: Annotated[float, Option(min=0, metavar="S", help="How long the guest has to answer.")] = 10.0,
     wait: Wait = 1.0,
 ) -> None:
     """Talk with a guest on its console; Ctrl-] leaves, and the guest goes on.
@@ -66,13 +63,13 @@ def console(
         if not interactive:
             relay.feed(wanted, timeout)
             return
-        print(f"kgdbpatch: the console of '{name}'; Ctrl-] leaves", file=sys.stderr, flush=True)
+        tell(f"kgdbpatch: the console of '{name}'; Ctrl-] leaves", err=True, flush=True)
         try:
             with _raw(0):
                 relay.talk(_LEAVE)
         finally:
-            print(file=sys.stderr)  # the guest's last line may have no end
-        print(f"kgdbpatch: left '{name}', which goes on", file=sys.stderr)
+            tell(err=True)  # the guest's last line may have no end
+        tell(f"kgdbpatch: left '{name}', which goes on", err=True)
 
 
 @contextmanager

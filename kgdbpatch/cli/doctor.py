@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.options import AsJson
-from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.output import json_line, table, tell
 from kgdbpatch.errors import MissingTool
 
 __all__ = ["doctor"]
@@ -18,7 +18,7 @@ __all__ = ["doctor"]
 def doctor(
     name: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="NAME", help="A running guest.", show_default=False, autocompletion=completion.guests
         ),
     ] = None,
@@ -48,7 +48,7 @@ def doctor(
         table(("PROGRAM", "FOUND"), rows)
         packages = sorted({one.package for one in found if not one.ok})
         if packages:
-            print(f"to install what is missing, on Debian: apt-get install {' '.join(packages)}")
+            tell(f"to install what is missing, on Debian: apt-get install {' '.join(packages)}")
     missing = [one for one in found if one.required and not one.ok]
     if missing:
         told = ", ".join(f"{one.name} {one.problem}" for one in missing)

@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.options import AsJson, ImageOrName, function_at
-from kgdbpatch.cli.output import colours, hexadecimal, json_line, with_symbols
+from kgdbpatch.cli.output import hexadecimal, json_line, painted, printable, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["callgraph", "cfg"]
 
-AsDot = Annotated[bool, typer.Option("--dot", help="Print it in graphviz's language.")]
-AsSvg = Annotated[bool, typer.Option("--svg", help="Print a drawing (needs graphviz).")]
+AsDot = Annotated[bool, Option("--dot", help="Print it in graphviz's language.")]
+AsSvg = Annotated[bool, Option("--svg", help="Print a drawing (needs graphviz).")]
 _COLOURS = {"taken": "32", "table": "35", "hidden": "31", "tail": "32", "address": "90", "fall": "90"}
 _STYLES = {
     "fall": 'color="gray40"',
@@ -37,17 +37,13 @@ _STYLES = {
 }
 
 
-def _paint(text: str, colour: str | None) -> str:
-    return f"\033[{colour}m{text}\033[0m" if colour and colours() else text
-
-
 def _emit(name: str, nodes: dict[int, str], edges: list[tuple[int, int, str]], as_svg: bool) -> None:
     text = _dot(name, nodes, edges)
     print(_svg(text) if as_svg else text)
 
 
 def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = printable(text, "\n").replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped.replace("\n", "\\l") + '"'
 
 
@@ -78,9 +74,7 @@ def cfg(
     image: ImageOrName,
     function: Annotated[
         str,
-        typer.Argument(
-            metavar="FUNC", help="A function, or a place in one.", autocompletion=completion.functions
-        ),
+        Argument(metavar="FUNC", help="A function, or a place in one.", autocompletion=completion.functions),
     ],
     as_dot: AsDot = False,
     as_svg: AsSvg = False,
@@ -139,31 +133,29 @@ def _edges(edges: list[tuple[int, int, str]]) -> list[dict[str, Any]]:
 def _print_flow(image: Image, found: Flow) -> None:
     for start, block in found.graph.blocks.items():
         what = "data" if found.graph.is_data(start) else f"{len(found.live_in[start])} live"
-        print(_paint(f"{image.symbolize(start)}:", "1"), what)
+        tell(painted(f"{image.symbolize(start)}:", "1"), what)
         for instruction in block.instructions:
-            print(f"  {instruction.address:08x}  {_text(image, found, instruction)}")
+            tell(f"  {instruction.address:08x}  {_text(image, found, instruction)}")
         for edge in block.successors:
             kind = edge.kind.value
-            print(_paint(f"    {kind} -> {image.symbolize(edge.target)}", _COLOURS.get(kind)))
+            tell(painted(f"    {kind} -> {image.symbolize(edge.target)}", _COLOURS.get(kind)))
         for leaving in block.exits:
             place = f" -> {image.symbolize(leaving.target)}" if leaving.target is not None else ""
-            print(_paint(f"    {leaving.kind.value}{place}", "33"))
+            tell(painted(f"    {leaving.kind.value}{place}", "33"))
 
 
 def callgraph(
     image: ImageOrName,
     function: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[FUNC]",
             help="Only what leads to this function, or data, and from it.",
             autocompletion=completion.functions,
         ),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="FUNC", help="Where a chain begins.")
-    ] = None,
-    target: Annotated[str | None, typer.Option("--to", metavar="FUNC", help="Where it ends.")] = None,
+    source: Annotated[str | None, Option("--from", metavar="FUNC", help="Where a chain begins.")] = None,
+    target: Annotated[str | None, Option("--to", metavar="FUNC", help="Where it ends.")] = None,
     as_dot: AsDot = False,
     as_svg: AsSvg = False,
     as_json: AsJson = False,
@@ -212,7 +204,7 @@ def callgraph(
     else:
         for begin, end, kind in edges:
             names = f"{loaded.symbolize(begin)} -> {loaded.symbolize(end)}"
-            print(f"{hexadecimal(begin)} {_paint(f'{kind:<8}', _COLOURS.get(kind))}{names}")
+            tell(f"{hexadecimal(begin)} ", painted(f"{kind:<8}", _COLOURS.get(kind)), names, sep="")
 
 
 def _chain(image: Image, graph: CallGraph, source: str, target: str) -> list[Call]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson, Name, Profile
-from kgdbpatch.cli.output import json_line, table, told_of
+from kgdbpatch.cli.output import json_line, table, tell, told_of
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
 
@@ -32,7 +33,7 @@ def boot(
     ctx: typer.Context,
     guest: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="GUEST",
             show_default=False,
             help="A recipe's name, or its FILE.toml; with --machine any name.",
@@ -40,12 +41,12 @@ def boot(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Call the guest NAME, not as its recipe.")
+        str | None, Option(metavar="NAME", help="Call the guest NAME, not as its recipe.")
     ] = None,
     *,
     flags: BootFlags,
     icount: Annotated[
-        bool, typer.Option("--icount", help="Count instructions: time runs with them, the same every time.")
+        bool, Option("--icount", help="Count instructions: time runs with them, the same every time.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,9 +82,9 @@ def boot(
     if as_json:
         json_line(told_of(booted, "running", boot_seconds=seconds))
         return
-    print(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
+    tell(f"{booted.name} runs {booted.image.path} (QEMU process {booted.pid}, {seconds:.1f} s)")
     if booted.unpatchable is not None:
-        print(f"nothing can be patched in it: {booted.unpatchable}")
+        tell(f"nothing can be patched in it: {booted.unpatchable}")
 
 
 boot.command_class = WithDashes  # type: ignore[attr-defined]
@@ -96,9 +97,7 @@ def _guest(guest: Guest) -> dict[str, object]:
 
 
 def ps(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default=False, help="Only this guest.")
-    ] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", show_default=False, help="Only this guest.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the guests and how they are: running, paused, panicked, hung, reset or ended.
@@ -124,7 +123,7 @@ def ps(
     table(("NAME", "PID", "STATE", "KERNEL"), rows)
     for guest in found:
         if "reason" in guest:
-            print(f"{guest['name']} {guest['state']}: {guest['reason']}")
+            tell(f"{guest['name']} {guest['state']}: {guest['reason']}")
 
 
 def shutdown(name: Name, as_json: AsJson = False) -> None:
@@ -141,7 +140,7 @@ def shutdown(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         json_line(ended)
     else:
-        print(f"{name} has ended")
+        tell(f"{name} has ended")
 
 
 image = typer.Typer(
@@ -186,25 +185,23 @@ def _print_path(path: Path, as_json: bool) -> None:
 
 def log(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with lines as they come.")] = False,
+    follow: Annotated[bool, Option("--follow", "-f", help="Go on with lines as they come.")] = False,
     last: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
+        int | None, Option("--lines", "-n", min=0, metavar="N", help="Only the last N lines so far.")
     ] = None,
-    grep: Annotated[str, typer.Option(metavar="REGEX", help="Only lines whose message matches.")] = "",
+    grep: Annotated[str, Option(metavar="REGEX", help="Only lines whose message matches.")] = "",
     until: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Follow, and end after N lines more.")
+        int | None, Option(min=1, metavar="N", help="Follow, and end after N lines more.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, metavar="S", help="Follow, and end after S seconds.")
+        float | None, Option(min=0, metavar="S", help="Follow, and end after S seconds.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--console", help="All lines of the console, not only the syslog's.")
+        bool, Option("--console", help="All lines of the console, not only the syslog's.")
     ] = False,
-    source: Annotated[
-        str | None, typer.Option(metavar="S", help="Only lines of this source; a glob.")
-    ] = None,
+    source: Annotated[str | None, Option(metavar="S", help="Only lines of this source; a glob.")] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="T", help="Only from the time T on, as the guest prints it.")
+        str | None, Option(metavar="T", help="Only from the time T on, as the guest prints it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -229,9 +226,9 @@ def log(
         if as_json:
             json_line({"time": line.time, "source": line.source, "message": line.message})
         elif not line.time:
-            print(line.message, flush=True)
+            tell(line.message, keep="\t", flush=True)
         else:
-            print(f"{line.time} {line.source}: {line.message}", flush=True)
+            tell(f"{line.time} {line.source}: {line.message}", keep="\t", flush=True)
 
     try:
         wanted = re.compile(grep)

@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Name, Site, Wait, attach, matching, naming
-from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
+from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr", "vscr", "vrsave"}
 def functions(
     image: ImageOrName,
     pattern: Annotated[
-        str | None, typer.Argument(metavar="[PATTERN]", help="Only names like this: 'udp_*'.")
+        str | None, Argument(metavar="[PATTERN]", help="Only names like this: 'udp_*'.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +83,7 @@ def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
         json_line(figures)
         return
     for key, value in figures.items():
-        print(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")
+        tell(f"{key.replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"{key:<18} {value}")
 
 
 def live(image: ImageOrName, site: Site, file: ImageFile = None, as_json: AsJson = False) -> None:
@@ -129,20 +129,20 @@ def _show_live(found: LiveRegisters, site_checker: SiteChecker, image: Image, as
         }
         json_line(with_symbols({**asdict(found), "why": because}, image.symbolize))
         return
-    print(f"{hexadecimal(found.address)} {image.symbolize(found.address)}: {found.instruction}")
-    print(f"live: {' '.join(found.live) or '-'}")
+    tell(f"{hexadecimal(found.address)} {image.symbolize(found.address)}: {found.instruction}")
+    tell(f"live: {' '.join(found.live) or '-'}")
     for place in sorted(set(why.values()), key=lambda at: (at < found.address, at)):
         names = " ".join(name for name in found.live if why.get(name) == place)
         text = site_checker.instruction(place).written_for(image.model)
-        print(f"  {hexadecimal(place)} {image.symbolize(place)}: {text}  ({names})")
-    print(f"free: {' '.join(found.free) or '-'}")
+        tell(f"  {hexadecimal(place)} {image.symbolize(place)}: {text}  ({names})")
+    tell(f"free: {' '.join(found.free) or '-'}")
 
 
 def evaluate(
     name: Name,
-    expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
+    expressions: Annotated[list[str], Argument(metavar="EXPRESSION...", help="In C, as GDB reads it.")],
     symbols: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The file with the kernel's debug information.")
+        Path | None, Option(metavar="FILE", help="The file with the kernel's debug information.")
     ] = None,
     file: ImageFile = None,
     wait: Wait = 10.0,
@@ -165,4 +165,4 @@ def evaluate(
         if as_json:
             json_line(asdict(value))
         else:
-            print(f"{value.expression} = {value.text}")
+            tell(f"{value.expression} = {value.text}", keep="\n\t")

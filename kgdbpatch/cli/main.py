@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from kgdbpatch.cli.app import application, asked
-from kgdbpatch.cli.output import json_line, with_symbols
+from kgdbpatch.cli.output import json_line, printable, tell, with_symbols
 from kgdbpatch.errors import KgdbPatchError
 
 __all__ = ["main"]
@@ -64,15 +64,24 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for a record."""
+        return printable(super().format(record), "\n\t")
+
+
 def _log_to_stderr(debug: bool) -> None:
     """Print our own log lines; those of libraries are told by our errors, where they matter."""
-    logging.basicConfig(format="kgdbpatch: %(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("kgdbpatch: %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
     logging.getLogger().setLevel(logging.INFO if debug else logging.CRITICAL)
     logging.getLogger("kgdbpatch").setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
 def _say(text: str) -> None:
-    print(f"kgdbpatch: error: {' '.join(text.split())}", file=sys.stderr)
+    shown = printable(text, "\n\t")
+    tell(f"kgdbpatch: error: {' '.join(shown.split())}", err=True)
 
 
 def _say_json(error: BaseException, text: str, code: int) -> None:
@@ -86,12 +95,12 @@ def _say_json(error: BaseException, text: str, code: int) -> None:
 def _fail(error: BaseException, code: int, debug: bool, as_json: bool, text: str | None = None) -> int:
     if debug:
         traceback.print_exception(error)
-    first, *more = [text] if text else (str(error) or type(error).__name__).splitlines()
+    first, *more = [text] if text else (str(error) or type(error).__name__).split("\n")
     _say(first)
     if as_json:
         _say_json(error, " ".join(first.split()), code)
     for line in [*more, *getattr(error, "__notes__", ())]:  # a console's last words, a compiler's
-        print(f"  {line.strip()}", file=sys.stderr)
+        tell(f"  {line.strip()}", keep="\t", err=True)
     return code
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.waiting import progress
@@ -31,22 +31,20 @@ __all__ = [
     "naming",
 ]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON: one object, or one a line.")]
 Name = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="NAME", help="A running guest, as 'kgdbpatch ps' lists it.", autocompletion=completion.guests
     ),
 ]
 Profile = Annotated[
     str,
-    typer.Argument(
-        metavar="PROFILE", help="What to boot: darwin or linux.", autocompletion=completion.profiles
-    ),
+    Argument(metavar="PROFILE", help="What to boot: darwin or linux.", autocompletion=completion.profiles),
 ]
 ImageOrName = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="IMAGE|NAME",
         help="A kernel file (Mach-O or ELF), a running guest, or memory:NAME: what lies in its RAM.",
         autocompletion=completion.guests,
@@ -54,7 +52,7 @@ ImageOrName = Annotated[
 ]
 Site = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="SITE",
         help="An instruction: func, func+0x18, 0x…, or as oopses and nm do.",
         autocompletion=completion.functions,
@@ -62,12 +60,12 @@ Site = Annotated[
 ]
 ImageFile = Annotated[
     Path | None,
-    typer.Option("--image", metavar="FILE", help="The running kernel's file, instead of the recorded one."),
+    Option("--image", metavar="FILE", help="The running kernel's file, instead of the recorded one."),
 ]
 
 Wait = Annotated[
     float,
-    typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another client to finish."),
+    Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another client to finish."),
 ]
 
 

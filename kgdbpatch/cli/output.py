@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel
 
-__all__ = ["colours", "hexadecimal", "json_line", "table", "told_of", "with_symbols"]
+__all__ = [
+    "Painted",
+    "colours",
+    "hexadecimal",
+    "json_line",
+    "painted",
+    "printable",
+    "table",
+    "tell",
+    "told_of",
+    "with_symbols",
+]
 
 _GAP = "  "  # between columns
 _ADDRESSES = {"address", "site", "nearest", "springboard", "source", "target", "end", "at", "mismatched"}
@@ -25,11 +36,47 @@ def hexadecimal(address: int | None) -> str:
     return "-" if address is None else f"0x{address:08x}"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return a text of which a terminal obeys nothing: control characters are escaped as Python does it.
+
+    ``keep`` is left as it is, and so are bytes of names that are no UTF-8, unless they control 8-bit
+    terminals.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code < 0xDCA0:  # how Python keeps a byte that is no UTF-8 (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    return character if 0xDCA0 <= code < 0xDD00 else character.encode("unicode_escape").decode()
+
+
+class Painted(str):
+    """What is printable already, colours included."""
+
+    __slots__ = ()
+
+
+def painted(text: str, colour: str | None) -> Painted:
+    """Return a text made `printable`, where colours are shown in a ``colour`` (a number of SGR)."""
+    text = printable(text)
+    return Painted(f"\x1b[{colour}m{text}\x1b[0m" if colour and colours() else text)
+
+
+def tell(*parts: str, sep: str = " ", keep: str = "", err: bool = False, flush: bool = False) -> None:
+    """Print a line for people, to stderr with ``err``; all but what is `Painted` is made `printable`."""
+    told = (part if isinstance(part, Painted) else printable(part, keep) for part in parts)
+    print(*told, sep=sep, file=sys.stderr if err else sys.stdout, flush=flush)
+
+
 def json_line(record: Mapping[str, Any]) -> None:
     """Print one object on a line of its own, at once."""
     text = json.dumps(record, ensure_ascii=False)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        text = json.dumps(record)  # bytes of a file's name that are no UTF-8: JSON can only escape them
+    if not text.isprintable():  # bytes of a file's name that are no UTF-8, or what terminals obey
+        text = json.dumps(record).replace("\x7f", "\\u007f")
     print(text, flush=True)
 
 
@@ -40,10 +87,7 @@ def told_of(guest: Kernel, state: str, **more: object) -> dict[str, object]:
 
 
 def with_symbols(record: Any, symbolize: Callable[[int], str]) -> Any:
-    """Return a record with the symbol beside each address in it.
-
-    It is called ``symbol`` for ``address`` and ``site``, otherwise ``nearest_symbol`` and so on.
-    """
+    """Return a record with the symbol beside each address: ``symbol``, ``nearest_symbol`` and so on."""
     if isinstance(record, (list, tuple)):
         return [with_symbols(part, symbolize) for part in record]
     if not isinstance(record, Mapping):
@@ -68,7 +112,7 @@ def colours() -> bool:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under a heading; on a terminal cells are folded so that lines are no wider than it is."""
-    cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
+    cells = [list(columns), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
-from kgdbpatch.cli.output import hexadecimal, json_line, table, with_symbols
+from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import ComponentDamaged, DeadKernel, Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
@@ -38,25 +38,23 @@ def _place(image: Image, address: int) -> str:
 def apply(
     name: Name,
     site: Site,
-    asm: Annotated[Path | None, typer.Option(metavar="FILE", help="Insert these instructions.")] = None,
+    asm: Annotated[Path | None, Option(metavar="FILE", help="Insert these instructions.")] = None,
     c: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Call a function compiled from this C file.")
+        Path | None, Option(metavar="FILE", help="Call a function compiled from this C file.")
     ] = None,
-    call: Annotated[str | None, typer.Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
-    entry: Annotated[
-        str | None, typer.Option(metavar="FUNC", help="The function of the C file to call.")
-    ] = None,
+    call: Annotated[str | None, Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
+    entry: Annotated[str | None, Option(metavar="FUNC", help="The function of the C file to call.")] = None,
     count: Annotated[
-        bool, typer.Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
+        bool, Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go against rules that you know better; see below.")
+        bool, Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
     via: Annotated[
-        str, typer.Option(metavar="auto|trap|tails", help="How the site leads to the code: see below.")
+        str, Option(metavar="auto|trap|tails", help="How the site leads to the code: see below.")
     ] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Plan everything, write nothing into the guest.")
+        bool, Option("--dry-run", help="Plan everything, write nothing into the guest.")
     ] = False,
     image: ImageFile = None,
     wait: Wait = 10.0,
@@ -107,7 +105,7 @@ def apply(
                 done = kernel.patch(site, request)
             _show_applied(kernel, done, done.id, done.pause_us, as_json)
             if not as_json:
-                print(f"the guest stood still for {done.pause_us / 1000:.1f} ms")
+                tell(f"the guest stood still for {done.pause_us / 1000:.1f} ms")
 
 
 def _apply_all(kernel: Kernel, pattern: str, request: PatchRequest, as_json: bool) -> None:
@@ -117,11 +115,11 @@ def _apply_all(kernel: Kernel, pattern: str, request: PatchRequest, as_json: boo
     for done in batch.patches if as_json else ():
         _show_applied(kernel, done, done.id, done.pause_us, as_json)
     for line in _left_out(kernel, batch.refused):
-        print(f"kgdbpatch: left out: {line}", file=sys.stderr)
+        tell(f"kgdbpatch: left out: {line}", err=True)
     if not as_json:
         ids = [done.id for done in batch.patches]
-        print(f"{len(ids)} patches" + (f", {ids[0]} to {ids[-1]}" if ids else "") + " (see 'kgdbpatch list')")
-        print(f"left out: {len(batch.refused)}; the guest stood still for {batch.pause_us / 1000:.1f} ms")
+        tell(f"{len(ids)} patches" + (f", {ids[0]} to {ids[-1]}" if ids else "") + " (see 'kgdbpatch list')")
+        tell(f"left out: {len(batch.refused)}; the guest stood still for {batch.pause_us / 1000:.1f} ms")
     if not batch.patches:
         raise typer.Exit(Refused.exit_code)
 
@@ -156,7 +154,7 @@ def _show_applied(
     kernel: Kernel, patch: Plan | Patch, patch_id: int | None, pause: int | None, as_json: bool
 ) -> None:
     for warning in patch.warnings:
-        print(f"kgdbpatch: warning: {warning}", file=sys.stderr)
+        tell(f"kgdbpatch: warning: {warning}", err=True)
     if as_json:
         record = {"id": patch_id, **{key: getattr(patch, key) for key in _TOLD}, "pause_us": pause}
         if patch_id is None and patch.springboard is not None:
@@ -164,15 +162,13 @@ def _show_applied(
         json_line(with_symbols(record, _symbolize(kernel)))
         return
     what = "dry run: would be" if patch_id is None else f"patch {patch_id}"
-    print(f"{what} at {_place(kernel.image, patch.site)}, body at {hexadecimal(patch.body)}")
-    through = (
-        f"springboard at {hexadecimal(patch.springboard)}" if patch.springboard else _ENTRIES[patch.entry]
-    )
-    print(f"{through}; saved: {' '.join(patch.saved) or 'nothing'}; {patch.body_words} words")
+    tell(f"{what} at {_place(kernel.image, patch.site)}, body at {hexadecimal(patch.body)}")
+    through = _ENTRIES[patch.entry] + (f" at {hexadecimal(patch.springboard)}" if patch.springboard else "")
+    tell(f"{through}; saved: {' '.join(patch.saved) or 'nothing'}; {patch.body_words} words")
     if patch.forced:
-        print(f"forced, against: {', '.join(patch.forced)}")
+        tell(f"forced, against: {', '.join(patch.forced)}")
     if patch.guarded:
-        print("guarded: a thread inside the payload passes the site without running it again")
+        tell("guarded: a thread inside the payload passes the site without running it again")
 
 
 def _lost(patch: dict[str, Any]) -> dict[str, str]:
@@ -209,12 +205,12 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
     )
     for patch in patches:
         if patch["state"] == PatchState.UNLOADED:
-            print(_unloaded(patch["id"], patch["module"]))
+            tell(_unloaded(patch["id"], patch["module"]))
         if patch["skipped"]:
-            print(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
+            tell(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
         for holder in patch["held_by"]:
             where = "" if holder["at"] is None else f" (stack word at {hexadecimal(holder['at'])})"
-            print(
+            tell(
                 f"patch {patch['id']} is in use: {holder['by']} goes on at "
                 f"{hexadecimal(holder['address'])}{where}"
             )
@@ -248,10 +244,10 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
 
 def remove(
     name: Name,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Patches, as listed.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Take all patches out.")] = False,
+    ids: Annotated[list[int] | None, Argument(metavar="ID...", help="Patches, as listed.")] = None,
+    everything: Annotated[bool, Option("--all", help="Take all patches out.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop the records of damaged patches; their sites are left alone.")
+        bool, Option("--force", help="Drop the records of damaged patches; their sites are left alone.")
     ] = False,
     image: ImageFile = None,
     wait: Wait = 10.0,
@@ -276,7 +272,7 @@ def remove(
         _show(kernel, [asdict(patch) for patch in done.patches], as_json)
         if done.refused:
             for refused in done.refused[1:]:
-                print(f"kgdbpatch: left in: {refused}", file=sys.stderr)
+                tell(f"kgdbpatch: left in: {refused}", err=True)
             raise done.refused[0]
 
 
@@ -297,14 +293,14 @@ def verify(name: Name, image: ImageFile = None, as_json: AsJson = False) -> None
         if as_json:
             json_line(with_symbols(asdict(found), kernel.image.symbolize))
         elif found.ok:
-            print(f"the text is the image's; words patched: {found.patched}")
+            tell(f"the text is the image's; words patched: {found.patched}")
         else:
             known = kernel.image
             places = ", ".join(_place(known, at) for at in found.mismatched[:8])
-            print(f"{len(found.mismatched)} words differ: {places}")
+            tell(f"{len(found.mismatched)} words differ: {places}")
         for change in () if as_json else found.kernel_changes:
-            print(f"{change.text} ({hexadecimal(change.address)})")
+            tell(f"{change.text} ({hexadecimal(change.address)})")
         for patch in () if as_json else found.unloaded:
-            print(_unloaded(patch.id, patch.module))
+            tell(_unloaded(patch.id, patch.module))
         if not found.ok:
             raise typer.Exit(Refused.exit_code)

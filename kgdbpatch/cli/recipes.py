@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from kgdbpatch.cli import completion
 from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
 from kgdbpatch.cli.options import AsJson
-from kgdbpatch.cli.output import json_line, table
+from kgdbpatch.cli.output import json_line, printable, table, tell
 
 __all__ = ["recipe"]
 
@@ -21,7 +22,7 @@ recipe = typer.Typer(no_args_is_help=True, help="Show how guests are booted, and
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="NAME",
             show_default=False,
             help="A recipe, its FILE.toml, or a running guest.",
@@ -51,23 +52,23 @@ def show(
             table(("NAME", "MACHINE", "PERSONALITY", "FILE"), told)
             for row in rows:
                 if "wrong" in row:
-                    print(f"{row['name']}: {row['wrong']}")
+                    tell(f"{row['name']}: {row['wrong']}")
         return
     found = recipes.find(name)
     if as_json:
         json_line(recipes.as_row(found))
     else:
-        print(found.text, end="")
+        print(printable(found.text, "\n\t"), end="")
 
 
 @recipe.command("new", cls=WithDashes)
 @with_boot_flags
 def new(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What 'kgdbpatch boot' shall know it by.")],
+    name: Annotated[str, Argument(metavar="NAME", help="What 'kgdbpatch boot' shall know it by.")],
     base: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--from",
             metavar="RECIPE",
             help="Begin with this recipe, not from scratch.",
@@ -78,9 +79,9 @@ def new(
     flags: BootFlags,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.toml", help="Write it there, not to your recipes."),
+        Option("--output", "-o", metavar="FILE.toml", help="Write it there, not to your recipes."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over one that is there.")] = False,
+    force: Annotated[bool, Option("--force", help="Write over one that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the recipe that boot's options mean, so that 'kgdbpatch boot NAME' needs none of them.
@@ -101,6 +102,6 @@ def new(
     if as_json:
         json_line(recipes.as_row(kept))
     else:
-        print(f"{kept.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
+        tell(f"{kept.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
         if kept.nothing_hidden is not None:
-            print(f"no memory for patches is hidden in it, a Linux is asked for some: {kept.nothing_hidden}")
+            tell(f"no memory for patches is hidden in it, a Linux is asked for some: {kept.nothing_hidden}")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kgdbpatch.cli.output import printable, tell
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.spinner import Spinner
@@ -21,11 +23,6 @@ _SIGN_OF_LIFE = 30.0  # seconds between lines in a log
 _A_SECOND = 8  # pictures
 
 
-def _animated() -> bool:
-    """Tell whether stderr is a terminal that can move its cursor."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-
-
 class _Progress:
     """Told what is being done, shows it where it is worth it."""
 
@@ -33,7 +30,8 @@ class _Progress:
         self._what, self._said = what, time.monotonic()
         self._live: Live | None = None
         self._ended, self._turn = False, threading.Lock()
-        self._timer = threading.Timer(_PATIENCE, self._begin) if _animated() else None
+        animated = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        self._timer = threading.Timer(_PATIENCE, self._begin) if animated else None
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
@@ -42,7 +40,7 @@ class _Progress:
         self._what = what
         if self._timer is None:
             if time.monotonic() - self._said >= _SIGN_OF_LIFE:
-                print(f"kgdbpatch: {what}", file=sys.stderr, flush=True)
+                tell(f"kgdbpatch: {what}", err=True, flush=True)
                 self._said = time.monotonic()
         elif self._live is not None:
             self._live.update(self._picture())
@@ -51,7 +49,7 @@ class _Progress:
         from rich.spinner import Spinner
         from rich.text import Text
 
-        return Spinner("dots", Text(self._what))
+        return Spinner("dots", Text(printable(self._what)))
 
     def _begin(self) -> None:
         from rich.console import Console
@@ -82,10 +80,7 @@ class _Progress:
 
 @contextmanager
 def progress(what: str) -> Iterator[_Progress]:
-    """Show ``what`` is being done, or what the yielded callable is told, if it takes over a second.
-
-    Nothing may be printed meanwhile.
-    """
+    """Show what is done, or told to what is yielded, if it takes over a second; print nothing meanwhile."""
     shown = _Progress(what)
     try:
         yield shown

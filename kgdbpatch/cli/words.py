@@ -1,7 +1,6 @@
 """Take words that need no conversion as they are: typer would import pydantic for them, which is slow.
 
-That is what typer does from some version on, where a parameter keeps what converts its words in
-``_runtime_param`` until it is asked for. Whatever is no such word is left to typer, its errors too.
+Typer does from where a parameter keeps its converter in ``_runtime_param``. It does all others, and errors.
 """
 
 from __future__ import annotations

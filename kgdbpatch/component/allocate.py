@@ -63,7 +63,7 @@ class Allocator:
         free[:: layout.QUICK] = False
         self._slots = _Slots(np.flatnonzero(free))
         self._springboards = self._free_springboards(table) if springboards is None else list(springboards)
-        self._gaps = self._free_memory(table)
+        self._gaps = self.free_memory(table)
 
     def _free_springboards(self, table: Table) -> list[int]:
         window, size = self._plan.springboards, layout.SPRINGBOARD_SIZE
@@ -71,14 +71,12 @@ class Allocator:
             return []
         held = {
             start + size * number
-            for start, slots in zip(
-                table.raw["springboard"].tolist(), table.raw["springboard_slots"].tolist(), strict=True
-            )
+            for start, slots in table.raw[["springboard", "springboard_slots"]].tolist()
             for number in range(slots)
         }
         return [at for at in range(window.start, window.end, size) if at not in held]
 
-    def _springboard(self, size: int) -> int | None:
+    def springboard(self, size: int) -> int | None:
         """Return the lowest of adjacent free springboard slots for ``size`` bytes, or None."""
         slots = range(0, max(size, 1), layout.SPRINGBOARD_SIZE)
         free = self._springboards
@@ -87,7 +85,8 @@ class Allocator:
                 return start
         return None
 
-    def _free_memory(self, table: Table) -> list[list[int]]:
+    def free_memory(self, table: Table) -> list[list[int]]:
+        """Return the gaps [start, end) that a table's patches leave free for bodies, ascending."""
         base = self._plan.virtual
         start, end = base + layout.bodies_offset(self._plan.size), base + self._plan.size
         if self._plan.near is not None and self._plan.springboards is None:  # bodies run nowhere else
@@ -124,10 +123,8 @@ class Allocator:
 
     def trapped(self, place: Place) -> Place:
         """Return the same place entered by a trap, near the text where it can be: for the way back."""
-        return replace(self.near(place) or place, springboard=None, trap=trap_word(self._slot(place)))
-
-    def _slot(self, place: Place) -> int:
-        return (place.counter - self._counter - self._first) // layout.RECORD.itemsize
+        slot = (place.counter - self._counter - self._first) // layout.RECORD.itemsize
+        return replace(self.near(place) or place, springboard=None, trap=trap_word(slot))
 
     def _choose(self, *, quick: bool) -> _Slots:
         """Return the free slots to take the first one of: the lowest, that a batch's be adjacent."""
@@ -147,7 +144,7 @@ class Allocator:
         """
         slot = self._choose(quick=quick).first
         counter = self._first + slot * layout.RECORD.itemsize
-        springboard = self._springboard(springboard_size)
+        springboard = self.springboard(springboard_size)
         return Place(self._fitting(size)[0], springboard, counter + self._counter, paged=self._plan.paged)
 
     def claim(self, plan: Plan, *, quick: bool = False) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import NO_BAT, Bats, Flushed, Linear, State
+from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flushed, Linear, State
 from kgdbpatch.component.modules import Known, Loaded, known
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
@@ -35,7 +35,7 @@ class Header:
     """The arena's header: its place, the mapping in use and the identity of the patched kernel."""
 
     arena: ArenaPlan
-    bats: tuple[Bats, ...]  # of the arena, and of its near window where there is one
+    entries: tuple[BlockEntries, ...]  # of the arena, and of its near window where there is one
     next_id: int
     slots: int  # of the table, up to the last one ever used
     hook: Hook | None  # of the program exception, while patches are entered by traps
@@ -57,14 +57,15 @@ def header_checksum(header: bytes, baseline: bytes) -> int:
 
 
 def _hook(raw: np.void) -> Hook | None:
-    vector, original, at, shift = (int(raw[f"hook_{name}"]) for name in ("vector", "original", "at", "shift"))
-    table = int(raw["physical"]) + layout.TRAPS_OFFSET
-    return Hook(vector, original, at, shift, table) if at else None
+    names = ("vector", "original", "at", "shift", "scratch", "size")
+    vector, original, at, shift, scratch, size = (int(raw[f"hook_{name}"]) for name in names)
+    table = int(raw["virtual" if scratch else "physical"]) + layout.TRAPS_OFFSET
+    return Hook(vector, original, at, shift, table, scratch, size) if at else None
 
 
-def _bats(raw: np.void, prefix: str) -> Bats:
-    instruction, data = int(raw[f"{prefix}ibat"]), int(raw[f"{prefix}dbat"])
-    return Bats(None if instruction == NO_BAT else instruction, None if data == NO_BAT else data)
+def _entries(raw: np.void, prefix: str) -> BlockEntries:
+    instruction, data = int(raw[f"{prefix}code_entry"]), int(raw[f"{prefix}data_entry"])
+    return BlockEntries(None if instruction == NO_ENTRY else instruction, None if data == NO_ENTRY else data)
 
 
 def field_offset(name: str, dtype: np.dtype[np.void]) -> int:
@@ -81,11 +82,11 @@ def _word(header: bytes, name: str) -> int:
 
 @lru_cache(maxsize=8)
 def _header(data: bytes, baseline: bytes) -> Header:
-    raw, entries = np.frombuffer(data, layout.HEADER)[0], np.frombuffer(baseline, layout.BASELINE)
+    raw, own = np.frombuffer(data, layout.HEADER)[0], np.frombuffer(baseline, layout.BASELINE)
     springboards = Window(int(raw["springboards"]), int(raw["springboards_end"]))
     tails = Window(int(raw["tails"]), int(raw["tails_end"]))
     near = Window(int(raw["near"]), int(raw["near"]) + int(raw["near_size"]))
-    bats = (_bats(raw, ""), *([_bats(raw, "near_")] if near.end else []))
+    entries = (_entries(raw, ""), *([_entries(raw, "near_")] if near.end else []))
     return Header(
         arena=ArenaPlan(
             int(raw["physical"]),
@@ -94,15 +95,15 @@ def _header(data: bytes, baseline: bytes) -> Header:
             springboards if springboards.end else None,
             near if near.end else None,
             tails if tails.end else None,
-            paged=any(pair.data is None for pair in bats[int(raw["linear"]) == Linear.BLOCK :]),
+            paged=any(pair.data is None for pair in entries[int(raw["linear"]) == Linear.BLOCK :]),
             linear=bool(raw["linear"]),
         ),
-        bats=bats,
+        entries=entries,
         next_id=int(raw["next_id"]),
         slots=int(raw["slots"]),
         hook=_hook(raw),
         image_sha256=bytes(raw["image_sha256"]).hex(),
-        baseline=dict(zip(entries["address"].tolist(), entries["word"].tolist(), strict=True)),
+        baseline=dict(zip(own["address"].tolist(), own["word"].tolist(), strict=True)),
     )
 
 
@@ -164,10 +165,9 @@ class Arena:
 
     def tail_words(self, records: npt.NDArray[np.void]) -> list[int]:
         """Return the physical addresses of the words of the records' springboards in vector tails."""
-        pairs = zip(records["springboard"].tolist(), records["springboard_slots"].tolist(), strict=True)
         return [
             self.springboard(board) + offset
-            for board, slots in pairs
+            for board, slots in records[["springboard", "springboard_slots"]].tolist()
             if self.in_tails(board)
             for offset in range(0, slots * layout.SPRINGBOARD_SIZE, 4)
         ]
@@ -198,10 +198,7 @@ class Arena:
 
     def table(self, start: int = 0, end: int = 1 << 32) -> Table:
         """Return the table's used entries with sites in ``[start, end)``."""
-        at = self.plan.physical + field_offset("slots", layout.HEADER)
-        count = int.from_bytes(self._ram.read(at, 4), "big")
-        size = count * layout.RECORD.itemsize
-        live = self._ram.array(self.slot(0), size).view(layout.RECORD)
+        live = self._live
         wanted = live["state"] != State.FREE
         if (start, end) != (0, 1 << 32):
             sites = live["site"].astype(np.int64)
@@ -214,10 +211,14 @@ class Arena:
     @property
     def any_retired(self) -> bool:
         """Whether the table has retired entries."""
+        return bool((self._live["state"] == State.RETIRED).any())
+
+    @property
+    def _live(self) -> npt.NDArray[np.void]:
+        """The table's records, used or not, as the guest has them: hits are counted on."""
         at = self.plan.physical + field_offset("slots", layout.HEADER)
         count = int.from_bytes(self._ram.read(at, 4), "big")
-        live = self._ram.array(self.slot(0), count * layout.RECORD.itemsize).view(layout.RECORD)
-        return bool((live["state"] == State.RETIRED).any())
+        return self._ram.array(self.slot(0), count * layout.RECORD.itemsize).view(layout.RECORD)
 
     def _words(self, physical: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         if physical.size and int(physical.max()) + 4 > self._ram.size:
@@ -260,15 +261,11 @@ class Arena:
 
     def damaged_bodies(self, table: Table) -> list[int]:
         """Return the sites of those patches whose code (body and springboard) is not as it was written."""
-        raw = table.raw
-        bodies, sizes = raw["body"].tolist(), raw["constant_size"].tolist()
-        boards = zip(raw["springboard"].tolist(), raw["springboard_slots"].tolist(), strict=True)
-        crcs = raw["crc"].tolist()
-        found = []
-        for index, (body, size, board, crc) in enumerate(zip(bodies, sizes, boards, crcs, strict=True)):
+        names, found = ["site", "body", "constant_size", "springboard", "springboard_slots", "crc"], []
+        for site, body, size, board, slots, crc in table.raw[names].tolist():
             code = self._ram.read(self.inside(body), size)
-            if crc != checksum(code, self.springboard_code(*board)):
-                found.append(int(raw["site"][index]))
+            if crc != checksum(code, self.springboard_code(board, slots)):
+                found.append(site)
         return found
 
     @property

@@ -16,29 +16,25 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
-from kgdbpatch.component.layout import Bats, Op, State
+from kgdbpatch.component.layout import BlockEntries, Op, State
 from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
-from kgdbpatch.component.prepare import header_of, pieces, records
+from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
-from kgdbpatch.component.tails import in_tails, out_of_tails
 from kgdbpatch.component.traps import lead_traps, trap_sites
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
-from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.patch.plan import Plan
 
 
 __all__ = ["ComponentClient"]
-
-_TRIES = 16  # attempts to stop the CPU where interrupts are on
 
 
 class ComponentClient:
@@ -59,6 +55,11 @@ class ComponentClient:
         self._cpu, self._personality = cpu, personality
         self.pause = 0.0  # seconds the last operation stopped the guest
 
+    @property
+    def several(self) -> bool:
+        """Whether a guest with several CPUs of this kind is served."""
+        return self._cpu.several
+
     def header(self, physical: int) -> Header | None:
         """Return the header of the arena at ``physical``, or None when nothing is installed there."""
         return Arena.header(self._guest.ram, physical)
@@ -73,27 +74,12 @@ class ComponentClient:
 
         ``anywhere``: the first place will do where SRR0 and SRR1 are dead and the CPU is awake. What dead
         clients ordered is over then: QEMU serves one debugger after the other, and a call of the stub
-        that was left behind is brought to its end first. Raises `TargetTimeout` when the CPU never gets
-        to such a place.
+        that was left behind is brought to its end first. Raises `TargetTimeout` where no such place comes.
         """
         debugger = self._debugger()
         try:
             with debugger.stopped() as session:
-                registers = GRegisters(session.read_all())
-                if self._cpu.in_call(registers, arena.physical):
-                    self._cpu.finish_call(session, arena.physical)
-                    registers = GRegisters(session.read_all())
-                for _ in range(_TRIES):
-                    msr = registers["msr"]
-                    if session.stays_stopped or (
-                        not self._cpu.napping(msr) and (anywhere or self._cpu.interruptible(msr))
-                    ):
-                        break
-                    session.resume()
-                    session.interrupt()
-                    registers = GRegisters(session.read_all())
-                self._cpu.leave_exception(session)
-                yield Stop(session, arena.physical, self._cpu)
+                yield Stop.begun(session, arena.physical, self._cpu, anywhere=anywhere)
         finally:
             self.pause = debugger.pause
 
@@ -102,11 +88,10 @@ class ComponentClient:
         with self.stop(arena, anywhere=True):
             pass
 
-    def bats(self, arena: ArenaPlan, *, paged: bool) -> tuple[Bats, ...]:
-        """Return what `Cpu.free_bats` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
+    def free_entries(self, arena: ArenaPlan, *, paged: bool) -> tuple[BlockEntries, ...]:
+        """Return what `Cpu.free_entries` says of the guest's CPU; the stub must be there (`KernelCalls`)."""
         with self.stop(arena) as stop:
-            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            return self._cpu.free_bats(arena, self._state(arena), paged=paged)
+            return self._cpu.free_entries(arena, self._cpu.merged(self._states(stop, arena)), paged=paged)
 
     def install(
         self,
@@ -118,8 +103,9 @@ class ComponentClient:
         """Write the component into hidden RAM, map the arena and its springboard window.
 
         ``baseline`` are the words in which the running kernel differs from its image. ``pages`` (physical
-        address, bytes) go into the kernel's page tables, for the blocks that no BAT is left for. Raises
-        `Refused` (rule ``mapping``) when no BAT pair is free, or the kernel maps those addresses itself.
+        address, bytes) go into the kernel's page tables, for the blocks that no entry of the MMU is left for.
+        Raises `Refused` (rule ``mapping``) when too few of those are free, or the kernel maps those addresses
+        itself.
         """
         if len(baseline) > layout.BASELINE_ENTRIES:
             raise Refused("memory", f"{len(baseline)} words of the running kernel differ from its image")
@@ -139,23 +125,35 @@ class ComponentClient:
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
-            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
-            state = self._state(arena)
-            self._cpu.check_unmapped(arena, state, self._guest.ram)
-            bats = self._cpu.free_bats(arena, state, paged=bool(pages))
+            states = self._states(stop, arena)
+            for state in states:
+                self._cpu.check_unmapped(arena, state, self._guest.ram)
+            merged = self._cpu.merged(states)
+            mapped = self._cpu.free_entries(arena, merged, paged=bool(pages))
             for at, words in pages:
                 stop.write(at, words)
             try:
-                stop.obey(self._cpu.mapping(arena, bats))
+                commands = [*self._cpu.make_room(arena, merged), *self._cpu.mapping(arena, mapped)]
+                stop.elsewhere(commands)
+                stop.obey(commands)
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
-            linear = self._cpu.shown(arena, state)
-            header = header_of(arena, bats, entries.tobytes(), image_sha256, linear)
+            linear = self._cpu.shown(arena, merged)
+            header = header_of(arena, mapped, entries.tobytes(), image_sha256, linear)
             stop.write(arena.physical, header)
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)
         assert installed is not None
         return installed
+
+    def _states(self, stop: Stop, arena: ArenaPlan) -> list[np.void]:
+        """Return every CPU's state; the one that is lent comes last, as it is in the arena then."""
+        found, order = [], [Command(Op.STATE, arena.physical + layout.STATE_OFFSET)]
+        for _ in stop.every_cpu():
+            stop.ready()
+            stop.call(order)
+            found.append(self.state(arena))
+        return found
 
     def read(self, header: Header, virtual: int, size: int) -> bytes:
         """Read memory as the CPU maps it for the kernel, whatever runs now; as `view`'s function."""
@@ -170,8 +168,7 @@ class ComponentClient:
         """
         ram = self._guest.ram
         with self.stop(header.arena) as stop:
-            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-            state = self._state(header.arena)
+            state = self.state(header.arena, stop)
 
             def read(virtual: int, size: int) -> bytes:
                 data = b""
@@ -189,7 +186,7 @@ class ComponentClient:
     def snapshot(self, header: Header, tag: str) -> None:
         """Save the guest's whole state under ``tag``, the decrementer's in the arena."""
         with self.stop(header.arena) as stop:
-            stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
+            self.state(header.arena, stop)
             self._guest.savevm(tag)
 
     def restore(self, physical: int, tag: str) -> None:
@@ -206,16 +203,20 @@ class ComponentClient:
         header = self.header(physical)
         if header is None:
             return
-        value = int(self._state(header.arena)["dec"])
+        value = int(self.state(header.arena)["dec"])
         value = 1 if value & 0x8000_0000 else value
         commands = [Command(Op.DECREMENTER, value)]
         if before is not None and before.next_id > header.next_id:  # an id is never given twice
             at = physical + field_offset("next_id", layout.HEADER)
             commands.append(Command(Op.STORE, at, before.next_id))
         with self.stop(header.arena) as stop:
+            stop.elsewhere(commands[:1])
             stop.call(commands)
 
-    def _state(self, arena: ArenaPlan) -> np.void:
+    def state(self, arena: ArenaPlan, stop: Stop | None = None) -> np.void:
+        """Return the CPU's state (`Cpu.state`): as it is now where the guest is stopped, else as noted."""
+        if stop is not None:
+            stop.call([Command(Op.STATE, arena.physical + layout.STATE_OFFSET)])
         raw = self._guest.ram.read(arena.physical + layout.STATE_OFFSET, self._cpu.state.itemsize)
         state: np.void = np.frombuffer(raw, self._cpu.state)[0]
         return state
@@ -264,12 +265,14 @@ class ComponentClient:
         next_id, slots = (
             header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
         )
-        commands = self._cpu.mapping(header.arena, header.bats)
+        commands = self._cpu.mapping(header.arena, header.entries)
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
         commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
         trapped = [plan for _, plan in ordered if plan.entry == "trap"]
-        commands += trap_sites(self._guest.ram, arena, trapped, None if header.hook else hook)
+        commands += trap_sites(
+            self._guest.ram, arena, trapped, None if header.hook else hook, self._cpu.hook_words
+        )
         boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
         commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
         prepared = len(commands)
@@ -278,12 +281,19 @@ class ComponentClient:
         with self.stop(header.arena, anywhere=not retired) as stop:
             arena.check(basis)
             sites.check()
+            if trapped and hook is not None and header.hook is None:
+                for state in self._states(stop, header.arena):
+                    self._cpu.check_hook(state, hook)
             for at, code in (*bodies, *boards, *sites.entries):
                 stop.write(at, code)
             done = 0
             for first, count in spans:
                 stop.write(arena.slot(first), table_entries[done : done + count].tobytes())
                 done += count
+            try:
+                stop.elsewhere(self._cpu.mapping(header.arena, header.entries))
+            except StubFailed as error:
+                raise apply_error(error, header.arena.virtual, 0) from error
             try:
                 stop.obey(commands)
             except StubFailed as error:
@@ -343,7 +353,7 @@ class ComponentClient:
     def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
         header = self.header(arena.plan.physical)
         assert header is not None
-        busy = header.hook is not None and stop.trapped(header.hook) is not None
+        busy = header.hook is not None and bool(stop.trapped(header.hook))
         return lead_traps(self._guest.ram, arena, left, sites, None if busy else header.hook)
 
     def _uncover(
@@ -361,17 +371,20 @@ class ComponentClient:
     def collect(self, header: Header, stop: Stop) -> list[int]:
         """Free the memory of the retired patches that nothing refers to; return the ids of the others."""
         arena = self.arena(header.arena)
+        if header.hook is not None:
+            stop.leave_hook(header.hook)
         everything = arena.table()
         table = everything.select(everything.raw["state"] == State.RETIRED)
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
-        resumed = self._personality.may_resume(contexts, stop.registers())
+        found = (self._personality.may_resume(contexts, registers) for registers in stop.registers_of_all())
+        resumed = [pc for pcs in found for pc in pcs]
         for pc in (*stop.program_counters(header.arena.tails), *resumed):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
         if header.hook is not None:
-            pinned |= trapped & (table.raw["site"] == (stop.trapped(header.hook) or 0))
+            pinned |= trapped & np.isin(table.raw["site"], stop.trapped(header.hook))
         pin_led_on_to(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()
@@ -379,10 +392,9 @@ class ComponentClient:
         if freed or header.hook is not None:  # which a trap on its way has kept
             left = everything.select(~np.isin(everything.slots, free))
             commands += self._lead_traps(arena, stop, left, freed)
-        commands += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free)]
-        stop.obey(commands)
-        held: list[int] = table.raw["id"][pinned].tolist()
-        return held
+        marks = (Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in runs(free))
+        stop.obey([*commands, *marks])
+        return [*map(int, table.raw["id"][pinned])]
 
     def contexts(self, header: Header, records: Iterable[Record]) -> list[tuple[int, int]]:
         """Return (physical address, pc) of the interrupted contexts inside the bodies of ``records``."""

@@ -126,10 +126,12 @@ class KernelCalls:
             return
         with self._debugger().stopped() as session:
             self._cpu.check(session)
-            self._cpu.leave_exception(session)
             for at, part in code:
                 session.write_physical(self._arena + at, part)
-            self._flush(session, *((self._arena + at, len(part)) for at, part in code))
+            for number in range(session.cpus):  # a thread may come back on another CPU
+                session.select(number)
+                self._cpu.leave_exception(session)
+                self._flush(session, *((self._arena + at, len(part)) for at, part in code))
 
     def settle(self) -> None:
         """End what is left of a call that a dead client began; `TargetBusy` while the kernel is in it."""
@@ -194,8 +196,10 @@ class KernelCalls:
 
         Raises `TargetBusy` when the function has not returned yet.
         """
-        if self._cpu.in_kernel_call(GRegisters(session.read_all()), self._arena):
-            self._cpu.leave_kernel_call(session, self._arena)
+        for number in range(session.cpus):
+            session.select(number)
+            if self._cpu.in_kernel_call(GRegisters(session.read_all()), self._arena):
+                self._cpu.leave_kernel_call(session, self._arena)
         block = _block(self._guest.ram, self._arena)
         status, number, gate = int(block["status"]), int(block["keeps"]), int(block["gate"])
         if status == CallStatus.NONE:

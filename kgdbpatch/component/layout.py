@@ -24,6 +24,7 @@ __all__ = [
     "COMMAND",
     "COMMANDS_OFFSET",
     "HEADER",
+    "HOOK_OFFSET",
     "JOURNAL",
     "JOURNAL_COUNT_OFFSET",
     "JOURNAL_ENTRIES",
@@ -40,7 +41,7 @@ __all__ = [
     "MODULE",
     "MODULES",
     "MODULES_OFFSET",
-    "NO_BAT",
+    "NO_ENTRY",
     "PAGE",
     "QUICK",
     "RECORD",
@@ -54,7 +55,7 @@ __all__ = [
     "TRAPS_OFFSET",
     "TRAP_ENTRIES",
     "VERSION",
-    "Bats",
+    "BlockEntries",
     "CallStatus",
     "Flag",
     "Flushed",
@@ -66,8 +67,9 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 13
+VERSION = 14
 
+HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
 SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
@@ -96,7 +98,7 @@ LEAST_SIZE = 0x20_0000  # bytes of an arena
 BODY_ALIGNMENT = 16
 _MOST_RECORDS = 0x40000
 _PLENTY = 0x200_0000  # bytes of an arena, half of which the table may take
-NO_BAT = 0xFFFF_FFFF  # in the header: of instructions for a block of data, both for one in pages
+NO_ENTRY = 0xFFFF_FFFF  # in the header, see `BlockEntries`
 PAGE = 4096  # bytes
 
 
@@ -129,19 +131,14 @@ class Op(IntEnum):
     TLB = 11
 
 
-class Bats(NamedTuple):
-    """The numbers of the BATs that map a block: instructions' (None: the block is data), and data's.
+class BlockEntries(NamedTuple):
+    """The MMU's entries that map a block, as the CPU's family numbers them: for instructions, and for data.
 
-    Where the latter is None, it is the kernel's own page tables that map the block's data.
+    The former is None for a block of data, the latter where the kernel's own page tables map the data.
     """
 
     instruction: int | None
     data: int | None
-
-    def numbers(self) -> list[int]:
-        """Return them as the stub counts: data BATs follow the four for instructions."""
-        found = [] if self.instruction is None else [self.instruction]
-        return found if self.data is None else [*found, 4 + self.data]
 
 
 class Linear(IntEnum):
@@ -193,9 +190,19 @@ def _words(*names: str) -> list[tuple[str, str]]:
 HEADER = np.dtype(
     [
         ("magic", "V8"),
-        *_words("version", "physical", "size", "virtual", "ibat", "dbat", "springboards", "springboards_end"),
-        *_words("near", "near_size", "near_ibat", "near_dbat", "tails", "tails_end"),
+        *_words(
+            "version",
+            "physical",
+            "size",
+            "virtual",
+            "code_entry",
+            "data_entry",
+            "springboards",
+            "springboards_end",
+        ),
+        *_words("near", "near_size", "near_code_entry", "near_data_entry", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
+        *_words("hook_scratch", "hook_size"),
         *_words("linear"),  # `Linear`
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
@@ -203,7 +210,8 @@ HEADER = np.dtype(
     ]
 )
 
-CHANGING = ("magic", "hook_vector", "hook_original", "hook_at", "hook_shift", "next_id", "slots", "crc")
+_HOOK = tuple(f"hook_{name}" for name in ("vector", "original", "at", "shift", "scratch", "size"))
+CHANGING = ("magic", *_HOOK, "next_id", "slots", "crc")
 
 CALL_BLOCK = np.dtype(
     [
@@ -255,7 +263,7 @@ RECORD = np.dtype(
     ]
 )
 
-assert HEADER.itemsize <= STUB_OFFSET
+assert HEADER.itemsize <= HOOK_OFFSET
 assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
 assert RECORD.fields is not None

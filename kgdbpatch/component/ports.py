@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.component.layout import Bats, Linear
+from kgdbpatch.component.layout import BlockEntries, Linear
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Machine, Readable
@@ -17,6 +17,8 @@ from kgdbpatch.vm.ram import Machine, Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.uninstall import Before
     from kgdbpatch.image import Image
+    from kgdbpatch.isa.decode import Instruction
+    from kgdbpatch.isa.msr import KernelSpace
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
@@ -25,10 +27,24 @@ __all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "Personality", "Sessio
 
 
 class Session(Protocol):
-    """A guest that stands still, its CPU and its memory; `kgdbpatch.vm.gdb.Session` is one."""
+    """A guest that stands still, its CPUs and its memory; `kgdbpatch.vm.session.Session` is one.
+
+    One of the CPUs is meant by what is said of "the CPU".
+    """
 
     layout: Layout  # of the CPU's registers: which there are
     stays_stopped: bool  # the guest was paused before, and is not to run in between
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the guest has."""
+
+    @property
+    def cpu(self) -> int:
+        """The number of the one that is meant."""
+
+    def select(self, number: int) -> None:
+        """Mean another one from now on."""
 
     def read_all(self) -> bytes:
         """Return the general registers as one block (see `GRegisters`)."""
@@ -42,6 +58,9 @@ class Session(Protocol):
     def set_register(self, name: str, value: int, *, later: bool = False) -> None:
         """Set one register, special ones included; ``later`` as for `write_all`."""
 
+    def settable(self, name: str) -> bool:
+        """Tell whether `set_register` serves for this register of the CPU."""
+
     def read(self, address: int, size: int) -> bytes:
         """Return memory as the CPU maps it now; `MemoryFault` where it maps nothing."""
 
@@ -52,10 +71,10 @@ class Session(Protocol):
         """Write physical memory; ``later`` as for `write_all`."""
 
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
-        """Let the CPU run until its pc is ``address``; return its registers there, or `TargetTimeout`."""
+        """Let the CPU alone run until its pc is ``address``; return its registers, or `TargetTimeout`."""
 
     def run_to(self, address: int, deadline: float) -> GRegisters:
-        """Let the guest run until its pc is ``address``, translated or not; as `run_to_physical`."""
+        """Let the guest run until a CPU's pc is ``address``, which is meant then; as `run_to_physical`."""
 
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""
@@ -134,6 +153,7 @@ class Cpu(Protocol):
     def target(self) -> str:
         """What the compiler calls the CPU (``-mcpu=``)."""
 
+    several: bool  # whether guests with more than one such CPU are served
     line: int  # bytes of a cache line, or fewer
     bare: bool  # whether code of ours can run anywhere in RAM (real mode) before anything is set up
     code: bytes  # the component's, position-independent
@@ -195,6 +215,8 @@ class Cpu(Protocol):
 
     # ---- what a stopped CPU and saved contexts say ----------------------------------------------
 
+    kernel_space: KernelSpace  # what the MSR says where the kernel is mapped
+
     def in_process(self, msr: int) -> bool:
         """Tell whether the CPU runs a process, not the kernel."""
 
@@ -212,28 +234,39 @@ class Cpu(Protocol):
     def check_unmapped(self, arena: ArenaPlan, state: np.void, ram: Readable) -> None:
         """Raise `Refused` (rule ``mapping``) when the kernel maps an address that the arena is to take."""
 
-    def free_bats(self, arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return what to ask `free_entries` with for several CPUs: what any of them maps by is taken."""
+
+    def free_entries(
+        self, arena: ArenaPlan, state: np.void, *, paged: bool = False
+    ) -> tuple[BlockEntries, ...]:
         """Return what maps each block of the arena; raise `Refused` when the kernel leaves too little.
 
         ``paged``: the kernel's own page tables can map a block, too.
         """
 
-    def shown(self, arena: ArenaPlan, state: np.void) -> Linear:
-        """Tell by what the kernel's linear map shows an arena that lies in it."""
+    def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
+        """Return the commands without which what `free_entries` names is not free."""
 
-    def mapping(self, arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
+    def shown(self, arena: ArenaPlan, state: np.void) -> Linear:
+        """Tell by what the kernel's linear map shows an arena that lies in it; `make_room` leaves that."""
+
+    def mapping(self, arena: ArenaPlan, entries: Sequence[BlockEntries]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""
 
     def page_table(self, session: Session) -> range:
         """Return the physical addresses of the page table that `mapping` may write to."""
 
     def unmapping(
-        self, arena: ArenaPlan, bats: Sequence[Bats], state: np.void, ram: Readable, before: Before
+        self, arena: ArenaPlan, entries: Sequence[BlockEntries], state: np.void, ram: Readable, before: Before
     ) -> list[Command]:
         """Return the commands that undo `mapping` and `tails_mapping`: to what was ``before``."""
 
     def tails_mapping(self, arena: ArenaPlan) -> list[Command]:
         """Return the commands that map the vectors' pages into the window for their tails."""
+
+    def remaps(self, instruction: Instruction) -> bool:
+        """Tell whether an instruction changes what memory is mapped, a patch's perhaps."""
 
     def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""
@@ -256,13 +289,22 @@ class Cpu(Protocol):
         self,
         personality: base.Personality,
         image: Image,
-        table: int,
+        arena: base.ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None.
 
-        ``table`` is the physical address of the hash table of trapped sites, ``words(address, count)`` gives
-        the running kernel's words.
+        The hash table of trapped sites lies in the ``arena``; ``words(address, count)`` gives the running
+        kernel's words.
+        """
+
+    def check_hook(self, state: np.void, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where a CPU's program exception is not what ``hook`` is for."""
+
+    def hook_words(self, hook: Hook) -> dict[int, int]:
+        """Return virtual address ─► word of a hook's code, within its span; the rest of that it may write to.
+
+        Raises `Refused` (rule ``trap``) where it cannot be had.
         """
 
 

@@ -1,4 +1,7 @@
-"""What is written before a patch is spliced: its record, its body and its springboard, in few pieces."""
+"""What is written before a patch is spliced: its record, its body and its springboard, in few pieces.
+
+Springboards in the unused tails of the exception vectors are written and zeroed word by word.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.arena import checksum, header_checksum
-from kgdbpatch.component.layout import NO_BAT, Bats, Flag, Linear
+from kgdbpatch.component.arena import Arena, checksum, header_checksum
+from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flag, Linear, Op
+from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import forced_flags
 from kgdbpatch.errors import Outdated
 from kgdbpatch.personality.base import ArenaPlan
@@ -18,11 +22,15 @@ from kgdbpatch.personality.base import ArenaPlan
 if TYPE_CHECKING:
     from kgdbpatch.patch.plan import Plan
 
-__all__ = ["header_of", "pieces", "records"]
+__all__ = ["header_of", "in_tails", "out_of_tails", "pieces", "records"]
 
 
 def header_of(
-    arena: ArenaPlan, bats: Sequence[Bats], baseline: bytes, image_sha256: str, linear: Linear = Linear.NO
+    arena: ArenaPlan,
+    entries: Sequence[BlockEntries],
+    baseline: bytes,
+    image_sha256: str,
+    linear: Linear = Linear.NO,
 ) -> bytes:
     """Return the header of an arena without patches, with that ``baseline`` behind it, no magic."""
     header = np.zeros(1, layout.HEADER)
@@ -30,9 +38,9 @@ def header_of(
     header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
     header["linear"] = linear
     header["next_id"], header["baseline_count"] = 1, len(baseline) // layout.BASELINE.itemsize
-    for prefix, pair in zip(("", "near_"), bats, strict=False):
-        header[f"{prefix}ibat"] = NO_BAT if pair.instruction is None else pair.instruction
-        header[f"{prefix}dbat"] = NO_BAT if pair.data is None else pair.data
+    for prefix, pair in zip(("", "near_"), entries, strict=False):
+        header[f"{prefix}code_entry"] = NO_ENTRY if pair.instruction is None else pair.instruction
+        header[f"{prefix}data_entry"] = NO_ENTRY if pair.data is None else pair.data
     if arena.near is not None:
         header["near"] = arena.near.start
         header["near_size"] = arena.near.end - arena.near.start
@@ -87,3 +95,21 @@ def pieces(parts: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         else:
             found.append((at, bytearray(code)))
     return [(at, bytes(code)) for at, code in found]
+
+
+def in_tails(arena: Arena, plans: Sequence[Plan]) -> list[Command]:
+    """Return the commands that write the springboards of ``plans`` that lie in vector tails."""
+    commands = list[Command]()
+    for plan in plans:
+        if plan.springboard is not None and arena.in_tails(plan.springboard):
+            at = arena.springboard(plan.springboard)
+            words = np.frombuffer(plan.springboard_code, ">u4").tolist()
+            commands += [Command(Op.STORE, at + 4 * index, word) for index, word in enumerate(words)]
+            commands.append(Command(Op.FLUSH, at, len(plan.springboard_code)))
+    return commands
+
+
+def out_of_tails(arena: Arena, records: npt.NDArray[np.void]) -> list[Command]:
+    """Return the commands that zero the springboards of ``records`` in vector tails."""
+    places = arena.tail_words(records)
+    return [one for at in places for one in (Command(Op.STORE, at, 0), Command(Op.FLUSH, at, 4))]

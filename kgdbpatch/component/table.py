@@ -33,10 +33,6 @@ def forced_flags(rules: Collection[str]) -> int:
     return sum(Flag.FORCED << bit for bit, rule in enumerate(FORCEABLE) if rule in rules)
 
 
-def _forced_rules(flags: int) -> tuple[str, ...]:
-    return tuple(rule for bit, rule in enumerate(FORCEABLE) if flags & Flag.FORCED << bit)
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """One entry of the patch table.
@@ -197,6 +193,7 @@ class Table:
     def record(self, index: int) -> Record:
         """Return one entry."""
         raw = self.raw[index]
+        flags = int(raw["flags"])
         return Record(
             slot=int(self.slots[index]),
             id=int(raw["id"]),
@@ -211,13 +208,13 @@ class Table:
             springboard=int(raw["springboard"]) or None,
             springboard_slots=int(raw["springboard_slots"]),
             hits=int(raw["hits"]),
-            counted=bool(raw["flags"] & Flag.COUNTED),
-            forced=_forced_rules(int(raw["flags"])),
+            counted=bool(flags & Flag.COUNTED),
+            forced=tuple(rule for bit, rule in enumerate(FORCEABLE) if flags & Flag.FORCED << bit),
             tail=int(raw["tail"]),
-            onward=int(raw["tail"]) if raw["flags"] & Flag.ONWARD else 0,
+            onward=int(raw["tail"]) if flags & Flag.ONWARD else 0,
             calls=bool(raw["guard_end"]),
             module=self._modules.names.get(int(raw["module"])),
-            guarded=bool(raw["flags"] & Flag.GUARDED),
+            guarded=bool(flags & Flag.GUARDED),
         )
 
     def records(self) -> list[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Refused
-from kgdbpatch.patch.trap import HOMES, HOOK_SIZE, Hook
+from kgdbpatch.patch.trap import HOMES, Hook
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
@@ -79,17 +79,13 @@ class Traps:
         return [Command(Op.STORE, self._entry(at), mark) for at in changed]
 
 
-def _hook_in(arena: Arena, hook: Hook) -> list[Command]:
+def _hook_in(arena: Arena, hook: Hook, words: Mapping[int, int]) -> list[Command]:
     """Return the commands that write the hook, record it in the header and lead the vector to it."""
-    fields = {
-        "hook_vector": hook.vector,
-        "hook_original": hook.original,
-        "hook_shift": hook.shift,
-        "hook_at": hook.at,
-    }
-    commands = [Command(Op.STORE, at - hook.shift, word) for at, word in hook.words().items()]
-    commands.append(Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE))
-    commands += [Command(Op.STORE, _header(arena, name), value) for name, value in fields.items()]
+    # the last tells of a hook
+    fields = {name: getattr(hook, name) for name in ("vector", "original", "shift", "scratch", "size", "at")}
+    commands = [Command(Op.STORE, at - hook.shift, word) for at, word in words.items()]
+    commands.append(Command(Op.FLUSH, hook.at - hook.shift, hook.size))
+    commands += [Command(Op.STORE, _header(arena, f"hook_{name}"), value) for name, value in fields.items()]
     return [*commands, Command(Op.SPLICE, hook.vector - hook.shift, hook.original, hook.splice)]
 
 
@@ -98,12 +94,12 @@ def _hook_out(ram: Readable, arena: Arena, hook: Hook) -> list[Command]:
 
     A vector that something else has written to by now is left alone. The guest is stopped.
     """
-    vector, gone = hook.vector - hook.shift, [*hook.words(), *hook.kept()]
+    vector = hook.vector - hook.shift
     ours = int.from_bytes(ram.read(vector, 4), "big") == hook.splice
     return [
         *([Command(Op.SPLICE, vector, hook.splice, hook.original)] if ours else []),
-        *(Command(Op.STORE, at - hook.shift, 0) for at in gone),
-        Command(Op.FLUSH, hook.at - hook.shift, HOOK_SIZE),
+        *(Command(Op.STORE, at - hook.shift, 0) for at in hook.span),
+        Command(Op.FLUSH, hook.at - hook.shift, hook.size),
         Command(Op.STORE, _header(arena, "hook_at"), 0),
     ]
 
@@ -112,16 +108,22 @@ def _header(arena: Arena, name: str) -> int:
     return arena.plan.physical + field_offset(name, layout.HEADER)
 
 
-def trap_sites(ram: Readable, arena: Arena, plans: Sequence[Plan], hook: Hook | None) -> list[Command]:
+def trap_sites(
+    ram: Readable,
+    arena: Arena,
+    plans: Sequence[Plan],
+    hook: Hook | None,
+    code: Callable[[Hook], Mapping[int, int]],
+) -> list[Command]:
     """Return the commands that let the sites of ``plans`` be entered by a trap, all but the splices.
 
-    ``hook`` is to be put in, where there is none yet.
+    ``hook`` is to be put in, where there is none yet; ``code`` is `Cpu.hook_words`.
     """
     if not plans:
         return []
     traps = Traps(ram, arena)
     commands = [command for plan in plans for command in traps.put(plan.site, plan.body)]
-    return commands if hook is None else [*commands, *_hook_in(arena, hook)]
+    return commands if hook is None else [*commands, *_hook_in(arena, hook, code(hook))]
 
 
 def lead_traps(

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import Op
-from kgdbpatch.component.protocol import Command
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.vm.ram import Readable, Traced
@@ -64,15 +62,15 @@ class Before:
 
     def table(self, offset: int, size: int) -> bytes:
         """Return bytes of the page table."""
-        kept = b""
-        with suppress(OSError), (self.directory / _TABLE).open("rb") as file:
-            kept = os.pread(file.fileno(), size, offset)
-        return kept.ljust(size, b"\0")
+        return self._kept(_TABLE, offset, size)
 
     def memory(self, offset: int, size: int) -> bytes:
         """Return bytes of the arena."""
+        return self._kept(_MEMORY, offset, size)
+
+    def _kept(self, name: str, offset: int, size: int) -> bytes:
         kept = b""
-        with suppress(OSError), (self.directory / _MEMORY).open("rb") as file:
+        with suppress(OSError), (self.directory / name).open("rb") as file:
             kept = os.pread(file.fileno(), size, offset)
         return kept.ljust(size, b"\0")
 
@@ -118,10 +116,10 @@ def unmap(client: ComponentClient, cpu: Cpu, ram: Readable, header: Header, befo
     with client.stop(header.arena) as stop:
         if len(arena.table()):
             raise Refused("memory", "patches are still in the guest")
-        stop.call([Command(Op.STATE, header.arena.physical + layout.STATE_OFFSET)])
-        raw = ram.read(header.arena.physical + layout.STATE_OFFSET, cpu.state.itemsize)
-        state: np.void = np.frombuffer(raw, cpu.state)[0]
-        stop.obey(cpu.unmapping(header.arena, header.bats, state, ram, before))
+        state = client.state(header.arena, stop)
+        commands = cpu.unmapping(header.arena, header.entries, state, ram, before)
+        stop.elsewhere(commands)
+        stop.obey(commands)
 
 
 def write_back(write: Callable[[int, bytes], None], pieces: list[tuple[int, bytes]]) -> None:

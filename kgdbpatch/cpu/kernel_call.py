@@ -7,14 +7,14 @@ and the thread goes on where it was without any debugger (kernel_call.S).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import CallStatus
+from kgdbpatch.cpu.msr import ME
 from kgdbpatch.errors import Misuse, TargetLost
 from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
@@ -22,7 +22,7 @@ from kgdbpatch.vm.registers import GRegisters
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Aside, Session
 
-__all__ = ["CODE", "MOST_ARGUMENTS", "LentThread"]
+__all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller"]
 
 CODE = Path(__file__).with_name("kernel_call.bin").read_bytes()
 MOST_ARGUMENTS = 8
@@ -33,18 +33,17 @@ _SRR0, _SRR1 = 26, 27
 _MTMSR, _MFMSR = 0x7C00_0124, 0x7C00_00A6
 _FRAME = 0x140  # bytes: more than the red zone below r1 in any ABI (Darwin: 224), a multiple of 16
 _SCRATCH = 12
-_ME = 0x1000  # MSR: machine checks stay as they are
 _SPACES = 0x30  # MSR: translation on 6xx (IR, DR), the address space on Book E (IS, DS)
 
 
-@dataclass(frozen=True, slots=True)
-class LentThread:
-    """How a CPU family's thread gets to the component's memory and back.
+class KernelCaller:
+    """How a CPU family's thread gets to the component's memory and back: that part of the port `Cpu`.
 
     ``space`` are the bits of `_SPACES` with which code runs there.
     """
 
-    space: int
+    space: ClassVar[int]
+    call_code = CODE
 
     def gate(self, arena: int) -> list[int]:
         """Return the code that a called function returns to: on in the component's memory.
@@ -58,37 +57,37 @@ class LentThread:
             _MTMSR | register << 21,
             *encode.load_address(register, arena + layout.KERNEL_CALL_CODE_OFFSET + _RETURNED),
             encode.mtspr(_SRR0, register),
-            encode.addi(register, 0, _ME | self.space),
+            encode.addi(register, 0, ME | self.space),
             encode.mtspr(_SRR1, register),
             encode.rfi(),
         ]
 
-    def inside(self, registers: GRegisters, arena: int) -> bool:
+    def in_kernel_call(self, registers: GRegisters, arena: int) -> bool:
         """Tell whether the CPU is in the component's part of a call."""
         start = arena + layout.KERNEL_CALL_CODE_OFFSET
         return registers["msr"] & _SPACES == self.space and start <= registers["pc"] < start + len(CODE)
 
-    def leave(self, session: Session, arena: int) -> None:
+    def leave_kernel_call(self, session: Session, arena: int) -> None:
         """Let the CPU go on until it has left the component's part of a call."""
         for _ in range(_STEPS):
-            if not self.inside(GRegisters(session.read_all()), arena):
+            if not self.in_kernel_call(GRegisters(session.read_all()), arena):
                 return
             session.step()
         raise TargetLost("the CPU does not leave the kernel component")
 
-    def note(
+    def note_call(
         self,
         session: Session,
         arena: int,
         function: int,
         arguments: Sequence[int],
-        at: int,
+        gate: int,
         keeps: int,
         aside: Aside | None = None,
     ) -> GRegisters:
         """Write down that the stopped thread is to call ``function``, and its registers; return them.
 
-        ``at`` is the gate's virtual address, ``keeps`` a number that is noted with the call, ``aside`` what
+        ``gate`` is the gate's virtual address, ``keeps`` a number that is noted with the call, ``aside`` what
         is otherwise where the component has no memory of its own yet.
         """
         if len(arguments) > MOST_ARGUMENTS:
@@ -100,7 +99,7 @@ class LentThread:
         block["status"], block["function"], block["gate"], block["keeps"] = (
             CallStatus.ASKED,
             function,
-            at,
+            gate,
             keeps,
         )
         stack = ((saved["r1"] if aside is None else aside.below) - _FRAME) & ~0xF
@@ -116,12 +115,12 @@ class LentThread:
         session.write_physical(arena + layout.KERNEL_CALL_OFFSET, block.tobytes())
         return saved
 
-    def enter(self, session: Session, arena: int, saved: GRegisters) -> None:
+    def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
         """Send the thread with the registers ``saved`` to the call that was noted, when the guest runs next.
 
         From then on it does not need a debugger.
         """
         lent = GRegisters(saved.raw)
         lent["pc"] = arena + layout.KERNEL_CALL_CODE_OFFSET
-        lent["msr"] = saved["msr"] & _ME | self.space
+        lent["msr"] = saved["msr"] & ME | self.space
         session.write_all(lent.raw, later=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.protocol import Command, StubFailed
+from kgdbpatch.cpu.msr import ME
 from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stub"]
 
-_ME = 0x1000  # MSR: machine checks stay as they are
 _SPACES = 0x30  # MSR: translation on 6xx (IR, DR), the address space on Book E (IS, DS)
 _DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
 
@@ -92,7 +92,7 @@ class Stub:
 
         registers["pc"] = seen_at + arena + layout.STUB_OFFSET
         registers["r3"] = seen_at + arena + layout.CALL_OFFSET
-        registers["msr"] = registers["msr"] & _ME | self.space
+        registers["msr"] = registers["msr"] & ME | self.space
         session.write_all(registers.raw, later=True)  # from here to `done` the call completes even if we die
         try:
             session.run_to_physical(seen_at + arena + layout.STUB_OFFSET + self.done, _DEADLINE)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.component.layout import TRAPS_OFFSET
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.patch.trap import HOOK_SIZE, Hook
-from kgdbpatch.personality.base import Personality, Window
+from kgdbpatch.personality.base import ArenaPlan, Personality, Window
 
 __all__ = ["Vectors"]
 
@@ -82,12 +83,12 @@ class Vectors:
     def _is_program(self, vector: int) -> bool:
         return vector % _BASE == self.program
 
-    def hook(self, personality: Personality, image: Image, table: int, words: _Words) -> Hook | None:
-        """Return where the program exception can be hooked, or None; ``table`` as in `Hook`.
+    def hook(self, personality: Personality, image: Image, arena: ArenaPlan, words: _Words) -> Hook | None:
+        """Return where the program exception can be hooked, or None.
 
         ``words`` are the running kernel's. The hook lies at the end of a vector's tail, at best its own.
         """
-        tails = self._tails(personality, image)
+        tails, table = self._tails(personality, image), arena.physical + TRAPS_OFFSET
         for vector in filter(self._is_program, self.places(personality, image)):
             physical = personality.to_physical(image, vector)
             if physical is None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 
 from kgdbpatch import store
@@ -18,6 +19,8 @@ from kgdbpatch.guests.cpio import device, directory, file, newc
 from kgdbpatch.guests.sources import guest_sources, output
 
 __all__ = [
+    "SCRATCH",
+    "SOURCES",
     "build",
     "build_initramfs",
     "build_kernel",
@@ -30,13 +33,13 @@ __all__ = [
     "with_options",
 ]
 
-_SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
+SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
 _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
-_PREFERRED = (6, 1)
+_PREFERRED = "6.1"
 _PREFIX = "powerpc-linux-gnu-"
 _CC = f"{_PREFIX}gcc"
-_INIT_FLAGS = ("-O2", "-std=gnu11", "-mcpu=750", "-static", "-s", "-Wall", "-Wextra", "-Werror")
-_SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
+_INIT_FLAGS = ("-O2", "-std=gnu11", "-static", "-s", "-Wall", "-Wextra", "-Werror")
+SCRATCH = 2560 << 20  # bytes: the unpacked source and the objects
 _DEFINED = re.compile(r"^\s*(?:menu)?config (\w+)", re.MULTILINE)
 _STEPS_PER_LINE = 250  # of make's output, for each line of progress
 
@@ -66,63 +69,80 @@ _FIXED = {
 }
 
 
-def source() -> Path:
-    """Return the archive of the kernel's source: of version 6.1 where it is installed, else of the newest.
+def source(version: str = "") -> Path:
+    """Return the archive of the kernel's source: of ``version``, or of 6.1 or else the newest there is.
 
-    Raises `BuildFailed` where none is.
+    Raises `BuildFailed` where it is not installed.
     """
     found = {
-        tuple(map(int, match[1].split("."))): path
-        for path in _SOURCES.glob("linux-source-*")
+        match[1]: path
+        for path in SOURCES.glob("linux-source-*")
         if (match := _ARCHIVE.fullmatch(path.name)) and path.is_file()
     }
+    if version and version not in found:
+        raise BuildFailed(f"no {SOURCES}/linux-source-{version}.tar.*: install linux-source-{version}")
     if not found:
-        where = f"{_SOURCES}/linux-source-*.tar.*"
+        where = f"{SOURCES}/linux-source-*.tar.*"
         raise BuildFailed(f"no {where}: install Debian's package linux-source-6.1 or a later one")
-    return found.get(_PREFERRED) or found[max(found)]
+    newest = max(found, key=lambda one: tuple(map(int, one.split("."))))
+    return found[version] if version else found.get(_PREFERRED, found[newest])
 
 
-def _kernel_entry(config: Path, *more: Path) -> str:
-    archive = source()
+def _kernel_entry(archive: Path, parts: Sequence[str | Path]) -> str:
     status = archive.stat()
     identity = f"{archive.name} {status.st_size} {int(status.st_mtime)}"
     compiler = output(_CC, "--version") + output(f"{_PREFIX}ld", "--version")
-    return f"linux-kernel-{store.content_key([identity, compiler, config, *more])}"
+    return f"linux-kernel-{store.content_key([identity, compiler, *parts])}"
 
 
-def cached_kernel(*more: Path) -> Path | None:
+def _base(defconfig: str) -> str | Path:
+    """Return what a configuration is based on: the name of the source's own, or the bundled guest's file."""
+    return defconfig or guest_sources("linux") / "config"
+
+
+def cached_kernel(*more: Path, defconfig: str = "", version: str = "") -> Path | None:
     """Return the built kernel's path, or None when the cache has none for what it is made from.
 
     ``more`` are the files of `build_kernel`, in its order.
     """
-    path = store.directory() / _kernel_entry(guest_sources("linux") / "config", *more) / "vmlinux"
+    entry = _kernel_entry(source(version), [_base(defconfig), *more])
+    path = store.directory() / entry / "vmlinux"
     return path if path.exists() else None
 
 
 def build_kernel(
-    progress: Callable[[str], None], changed: Path | None = None, modules: Sequence[Path] = ()
+    progress: Callable[[str], None],
+    changed: Sequence[Path] = (),
+    modules: Sequence[Path] = (),
+    *,
+    defconfig: str = "",
+    version: str = "",
 ) -> Path:
     """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached.
 
-    ``changed`` holds options that are to be otherwise than the bundled guest's. Of each of ``modules``
-    (C files) a kernel module is made, beside ``vmlinux``.
+    ``changed`` are files of options that are to be otherwise than the bundled guest's, or than in
+    ``defconfig`` (one of the source's own configurations), or than in the files before. Of each of
+    ``modules`` (C files) a kernel module is made, beside ``vmlinux``. ``version`` is the source's, where
+    not any will do.
     """
-    config = guest_sources("linux") / "config"
-    more = [*([] if changed is None else [changed]), *modules]
+    archive, base = source(version), _base(defconfig)
+    more = [*changed, *modules]
 
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
-        archive = source()
         progress(f"linux: unpacking {archive.name}")
         excludes = [f"--exclude={pattern}" for pattern in _UNREAD]
         output(
             "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
         )
         progress("linux: configuring")
-        wanted = with_options(config.read_text(), "" if changed is None else changed.read_text())
+        ours = reduce(with_options, (part.read_text() for part in changed), "")
+        given = base if isinstance(base, Path) else scratch / "arch/powerpc/configs" / base
+        wanted = with_options(given.read_text(), ours)
         (scratch / "kgdbpatch.config").write_text(wanted)
-        _make(scratch, ["allnoconfig"], progress, KCONFIG_ALLCONFIG=str(scratch / "kgdbpatch.config"))
-        missing = missing_options(wanted, (scratch / ".config").read_text())
+        rest = "alldefconfig" if defconfig else "allnoconfig"
+        _make(scratch, [rest], progress, KCONFIG_ALLCONFIG=str(scratch / "kgdbpatch.config"))
+        missing = missing_options(ours if defconfig else wanted, (scratch / ".config").read_text())
         if missing and (unknown := unknown_options(scratch, missing)):
             progress(f"linux: this version has no {', '.join(unknown)}")
             missing = [option for option in missing if option not in unknown]
@@ -135,7 +155,8 @@ def build_kernel(
             shutil.copyfile(module, result / module.name)
         progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
 
-    return store.made_once(_kernel_entry(config, *more), make, progress, _SCRATCH) / "vmlinux"
+    entry = _kernel_entry(archive, [base, *more])
+    return store.made_once(entry, make, progress, SCRATCH) / "vmlinux"
 
 
 def with_options(config: str, changed: str) -> str:
@@ -175,18 +196,22 @@ def unknown_options(tree: Path, options: Sequence[str]) -> list[str]:
     return [option for option in options if option.partition("=")[0].removeprefix("CONFIG_") not in known]
 
 
-def build_initramfs(progress: Callable[[str], None], modules: Sequence[Path] = ()) -> Path:
-    """Return the path of the initramfs (init, device nodes, ``modules``), built when not cached."""
+def build_initramfs(progress: Callable[[str], None], modules: Sequence[Path] = (), cpu: str = "750") -> Path:
+    """Return the path of the initramfs (init, device nodes, ``modules``), built when not cached.
+
+    ``cpu`` is what GCC calls the one that init runs on.
+    """
     sources = guest_sources("linux")
     programs = sorted(sources.glob("*.c"))
-    parts: list[str | bytes | Path] = [output(_CC, "--version"), " ".join(_INIT_FLAGS)]
+    flags = [*_INIT_FLAGS, f"-mcpu={cpu}"]
+    parts: list[str | bytes | Path] = [output(_CC, "--version"), " ".join(flags)]
     parts += [Path(__file__), Path(__file__).with_name("cpio.py"), *programs, *sorted(sources.glob("*.h"))]
     parts += modules
 
     def make(result: Path, scratch: Path) -> None:
         progress("linux: building init")
         init = scratch / "init"
-        output(_CC, *_INIT_FLAGS, "-o", str(init), *map(str, programs))
+        output(_CC, *flags, "-o", str(init), *map(str, programs))
         archive = newc(
             [
                 *(directory(name) for name in ("dev", "proc", "sys", "tmp", *(["lib"] if modules else []))),

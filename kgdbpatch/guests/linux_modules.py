@@ -19,7 +19,7 @@ def _parts() -> tuple[Path, list[Path]]:
 def build(progress: Callable[[str], None]) -> Path:
     """Build kernel, modules and initramfs when the cache has none and return the kernel's path."""
     changed, modules = _parts()
-    kernel = linux_build.build_kernel(progress, changed, modules)
+    kernel = linux_build.build_kernel(progress, [changed], modules)
     build_initramfs(progress)
     return kernel
 
@@ -27,7 +27,7 @@ def build(progress: Callable[[str], None]) -> Path:
 def build_initramfs(progress: Callable[[str], None]) -> Path:
     """Return the path of the initramfs, with the modules in ``/lib``, built when not cached."""
     changed, modules = _parts()
-    directory = linux_build.build_kernel(progress, changed, modules).parent
+    directory = linux_build.build_kernel(progress, [changed], modules).parent
     return linux_build.build_initramfs(progress, [directory / f"{module.stem}.ko" for module in modules])
 
 

@@ -16,7 +16,7 @@ _COMMENTS = {
     "personality": "what the operating system is: darwin, linux, or bare (none that is known)",
     "machine": "the board, by name or as a FILE.toml",
     "cpu": "QEMU's -cpu, where it is not the board's usual one",
-    "smp": "how many CPUs; a guest with more than one can be booted, not patched",
+    "smp": "how many CPUs; a guest with more than one, other than e500s, can be booted, not patched",
     "kernel": "the kernel's file; compressed ones, uImages, cuImages and zImages are unpacked",
     "make": "how that file is made, in this directory, each time the guest is booted",
     "builder": "the module that makes the kernel",

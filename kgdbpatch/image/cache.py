@@ -1,8 +1,7 @@
 """Remember what is in kernel files, as arrays: reading Linux takes 0.3 s, importing LIEF for Mach-O as long.
 
-An entry is named by the file's SHA-256 and by that of the code that reads such files. It holds
-plain tuples and the bytes of arrays (marshal). Bytes that stand in the file as they are loaded are
-kept as their place there; any others, such as relocated code, are kept themselves.
+Named by SHA-256 of file and of the code that reads it; plain tuples and bytes of arrays (marshal). What
+stands in the file as it is loaded is kept as its place there.
 """
 
 from __future__ import annotations
@@ -29,10 +28,7 @@ _MARSHAL = 4  # the format, which all versions of Python have that we run on
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A kernel file: its ``kind``, the ``model`` of CPU that it names, its contents, its functions.
-
-    ``plain`` tells that the kernel is the file itself, neither wrapped nor a part of it.
-    """
+    """A kernel file; ``plain``: the kernel is the file itself, neither wrapped nor a part of it."""
 
     kind: str
     model: str
@@ -56,10 +52,7 @@ def _key(sha256: str) -> str:
 
 
 def load(sha256: str, fetch: Callable[[bool], Callable[[int, int], bytes]]) -> Known | None:
-    """Return what is remembered of the file with this digest, or None.
-
-    ``fetch(plain)`` returns what reads the kernel: the file's own bytes, or what is in it.
-    """
+    """Return what is remembered of a file, or None; ``fetch(plain)`` returns what reads the kernel."""
     body = store.load(_ROOM, _key(sha256))
     if body is None:
         return None

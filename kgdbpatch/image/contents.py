@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.image.model import Section, Segment, Symbol
 
-__all__ = ["Contents", "plainest_first", "plainness"]
+__all__ = ["Contents", "loaded_code", "plainest_first", "plainness"]
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
     """A kernel file taken apart.
 
-    ``symbols`` are in the order in which they name functions: typed before untyped, exported
-    before local, then as `plainest_first` has them.
+    ``symbols`` name functions in their order: typed ones, exported ones, then as `plainest_first`.
     """
 
     entry: int
@@ -25,14 +26,34 @@ class Contents:
     symbols: Sequence[Symbol]
 
 
-def plainest_first(symbols: list[Symbol]) -> list[Symbol]:
-    """Return symbols by `plainness`; in two passes, as Linux has 50,000 of them."""
+def loaded_code(sections: Sequence[Section], segments: Sequence[Segment]) -> tuple[Section, ...]:
+    """Return sections of which that alone is code which a segment loads; nobody executes the rest."""
+    return tuple(_as_loaded(one, segments) if one.executable else one for one in sections)
 
-    def rank(symbol: Symbol) -> int:
-        name = symbol[0]
-        return (len(name) - len(name.lstrip("_")) << 32 if name.startswith("_") else 0) | len(name)
 
-    return sorted(sorted(symbols, key=itemgetter(0)), key=rank)
+def _as_loaded(section: Section, segments: Sequence[Segment]) -> Section:
+    end = section.address
+    while end < section.end and (segment := next((one for one in segments if end in one), None)):
+        end = min(section.end, segment.end)
+    size = end - section.address
+    if size == section.size:
+        return section
+    return (
+        replace(section, size=size, held=section.data[:size]) if size else replace(section, executable=False)
+    )
+
+
+def plainest_first(names: list[str], rank: npt.NDArray[np.int64]) -> list[int]:
+    """Return the numbers of names by ``rank`` and `plainness`; by columns, as Linux has 50,000 of them."""
+    ordered = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+    length = np.fromiter(map(len, names), np.int64, len(names))
+    underscores = np.zeros(len(names), np.int64)
+    for number, name in enumerate(names):
+        if name.startswith("_"):
+            underscores[number] = len(name) - len(name.lstrip("_"))
+    keys = (length[ordered], underscores[ordered], rank[ordered])
+    found: list[int] = ordered[np.lexsort(keys)].tolist()
+    return found
 
 
 def plainness(name: str) -> tuple[int, int, str]:

@@ -18,10 +18,7 @@ _SAME = 0.95  # share of the functions of both files that have the same address 
 
 
 def debug_file(image: Image, given: Path | None = None) -> Path:
-    """Return the file with an image's DWARF: ``given``, the image itself or one that stands beside it.
-
-    Raises `BadImage` when there is none, `WrongKernel` when it is another kernel's.
-    """
+    """Return the file with DWARF: ``given``, itself, or beside it; raise `BadImage` or `WrongKernel`."""
     if given is not None:
         return _checked(image, given)
     for ending in _BESIDE:

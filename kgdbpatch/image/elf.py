@@ -1,8 +1,4 @@
-"""Read a big-endian PowerPC ELF executable.
-
-Its tables are read as the arrays that they are: Linux has 50,000 symbols, and a file may have as
-many sections.
-"""
+"""Read a big-endian PowerPC ELF executable; its tables as arrays: Linux has 50,000 symbols."""
 
 from __future__ import annotations
 
@@ -37,8 +33,7 @@ _SYMBOL = np.dtype(  # Elf32_Sym
 def read_elf(path: object, data: bytes) -> Contents:
     """Take apart the ELF file ``data``; raise `BadImage` where it is none that we can patch.
 
-    Where no section holds code, as in files without section headers, the segments serve as sections. Of a
-    Linux without a symbol table, as boot wrappers hold it, the symbols are those that it keeps of itself.
+    Without sections of code the segments serve; a Linux without a symbol table has those of its own.
     """
     header = ElfHeader.read(path, data)
     programs, sections = header.program_headers(data), header.section_headers(data)
@@ -97,7 +92,7 @@ def _sections(path: object, data: bytes, headers: _Headers, names: int) -> list[
     strings = _content(data, headers[names]) if names < len(headers) else b"\0"
     sections: list[Section | None] = []
     for title, kind, flags, address, offset, size, *_ in headers.tolist():
-        name = _string(strings, title)
+        name = strings[title : strings.find(b"\0", title)].decode("utf-8", "replace")
         no_bits = kind in (_SHT_NULL, _SHT_NOBITS)
         if not no_bits and size and offset + size > len(data):
             raise BadImage(path, f"truncated: section {name!r} ends beyond the end of the file")
@@ -117,39 +112,37 @@ def _content(data: bytes, header: np.void) -> bytes:
     return data[offset : offset + int(header["size"])] + b"\0"
 
 
-def _string(strings: bytes, at: int) -> str:
-    return strings[at : strings.find(b"\0", at)].decode("utf-8", "replace")
-
-
 def _symbols(
     path: object, data: bytes, headers: _Headers, sections: list[Section | None]
 ) -> tuple[Symbol, ...]:
     """Return the symbols of the file's table, in the order of `Contents`."""
     entries, places, names = _symbol_table(path, data, headers)
-    kinds, bindings = entries["info"] & 15, entries["info"] >> 4
+    kinds, exported = entries["info"] & 15, entries["info"] >> 4 != _STB_LOCAL
     wanted = (places != _SHN_UNDEF) & ~np.isin(kinds, (_STT_SECTION, _STT_FILE)) & (entries["name"] > 0)
-    ranked: tuple[list[Symbol], ...] = tuple([] for _ in range(5))
-    kinds_in = [section and (section.name, _kinds(section)) for section in sections]
-    columns = (entries["name"], entries["value"], entries["size"], places, kinds, bindings != _STB_LOCAL)
-    for at, address, size, index, kind, exported in zip(*(c[wanted].tolist() for c in columns), strict=True):
-        name = names[at : names.find(b"\0", at)].decode("utf-8", "replace")
-        if not name:
-            continue
-        if index == _ABSOLUTE:
-            ranked[4].append(Symbol(name, address, size, "", "absolute", exported))
-        elif 0 < index < len(sections) and (found := kinds_in[index]):
-            rank = 2 * (kind not in _FUNCTIONS) + (not exported)
-            ranked[rank].append(Symbol(name, address, size, found[0], found[1][kind], exported))
-    return tuple(symbol for part in ranked for symbol in plainest_first(part))
+    loaded = [number for number, section in enumerate(sections) if section is not None]
+    (rows,) = np.nonzero(wanted & np.isin(places, [_ABSOLUTE, *loaded]))
+    starts = entries["name"][rows].tolist()
+    texts = [names[at : names.find(b"\0", at)].decode("utf-8", "replace") for at in starts]
+    typed = np.isin(kinds[rows], [*_FUNCTIONS])
+    rank = np.where(places[rows] == _ABSOLUTE, 4, 2 * ~typed + ~exported[rows])
+    order = [at for at in plainest_first(texts, rank) if texts[at]]
+    rows = rows[order]
+    kinds_in = {_ABSOLUTE: ("", ["absolute"] * 16)}
+    kinds_in |= {at: (section.name, _kinds(section)) for at, section in enumerate(sections) if section}
+    columns = (entries["value"], entries["size"], places, kinds, exported)
+    found = zip((texts[at] for at in order), *(column[rows].tolist() for column in columns), strict=True)
+    return tuple(
+        [
+            Symbol(name, address, size, kinds_in[index][0], kinds_in[index][1][kind], public)
+            for name, address, size, index, kind, public in found
+        ]
+    )
 
 
 def _symbol_table(
     path: object, data: bytes, headers: _Headers
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], bytes]:
-    """Return the entries of the symbol table, the section index of each, and their strings.
-
-    The index is `_ABSOLUTE` of absolute symbols, and 0 for what is not defined here.
-    """
+    """Return the symbols' entries, their sections (`_ABSOLUTE`; 0: not defined here), strings."""
     (tables,) = np.nonzero(headers["type"] == _SHT_SYMTAB)
     if not len(tables):
         return np.zeros(0, _SYMBOL), np.zeros(0, np.int64), b""

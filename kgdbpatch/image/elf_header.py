@@ -88,9 +88,8 @@ def _kind(path: object, data: bytes) -> int:
         raise BadImage(path, "the ELF header names no known class or byte order")
     kind, machine = struct.unpack_from("<2H" if order == 1 else ">2H", data, 16)
     if machine != _EM_PPC:
-        raise BadImage(
-            path, f"an ELF file for {_EM_NAMES.get(machine, f'machine {machine}')}, not 32-bit PowerPC"
-        )
+        name = _EM_NAMES.get(machine, f"machine {machine}")
+        raise BadImage(path, f"an ELF file for {name}, not 32-bit PowerPC")
     if wide == 2:
         raise BadImage(path, "a 64-bit ELF file; 32-bit is needed")
     if order == 1:

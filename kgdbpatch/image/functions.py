@@ -37,8 +37,7 @@ def delimit(
 ) -> tuple[Function, ...]:
     """Return the functions, sorted by address, that the symbols of kind ``function`` delimit.
 
-    With ``labels``, labels outside sized functions count as well (ELF). Where several symbols
-    share an address, the first one given names the function.
+    With ``labels`` also those outside sized functions (ELF). The first symbol of an address names it.
     """
     by_section: defaultdict[str, list[Symbol]] = defaultdict(list)
     for symbol in symbols:
@@ -75,11 +74,7 @@ def _in_section(symbols: list[Symbol], section: Section) -> Iterator[Function]:
     for (address, size, names), following in zip(starts, ends, strict=True):
         end = min(address + size, behind) if size else following
         end -= (end - address) & 3
-        if end <= address or (not size and _only_zeros(section, address, end)):
+        if end <= address or (not size and not any(section.data[address - first : end - first])):
             continue
         aliases = tuple(dict.fromkeys(names[1:])) if len(names) > 1 else ()
         yield Function(names[0], address, end - address, aliases, section.name)
-
-
-def _only_zeros(section: Section, start: int, end: int) -> bool:
-    return not any(section.data[start - section.address : end - section.address])

@@ -18,7 +18,7 @@ import numpy as np
 
 from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
 from kgdbpatch.image import cache, spelling
-from kgdbpatch.image.contents import Contents
+from kgdbpatch.image.contents import Contents, loaded_code
 from kgdbpatch.image.functions import delimit
 from kgdbpatch.image.model import Function, Section, Segment, Symbol
 from kgdbpatch.image.near import close_names
@@ -37,9 +37,7 @@ _address = attrgetter("address")
 
 
 class Image:
-    """A statically linked 32-bit PowerPC kernel: Mach-O, ELF, or raw; ``format`` says which.
-
-    ``model`` is the CPU that the file says it is for (as in `kgdbpatch.isa.models`), "" mostly.
+    """A statically linked kernel: Mach-O, ELF or raw (``format``), for a ``model`` of CPU, "" mostly.
 
     >>> image = Image.load("vmlinux")
     >>> image.symbolize(image.resolve("udp_sendmsg+0x18"))
@@ -92,10 +90,7 @@ class Image:
         return _delimited(self.format, self.symbols, self.sections)
 
     def with_guessed(self, places: Iterable[tuple[int, int]]) -> Image:
-        """Return the image with functions at ``places`` (address, bytes) besides, marked as guessed.
-
-        They are called ``sub_`` and their address, and are found by these names like others.
-        """
+        """Return the image with guessed functions ``sub_…`` at ``places`` (address, bytes)."""
         guessed = []
         for address, size in places:
             section = self.section_at(address)
@@ -150,10 +145,7 @@ class Image:
         return self.functions.around(address)
 
     def read(self, address: int, size: int) -> bytes:
-        """Return ``size`` bytes as the booter loads them, zero-filled memory included.
-
-        Raises `Misuse` for addresses that the file does not describe.
-        """
+        """Return bytes as the booter loads them, zero-filled memory included; `Misuse` beyond them."""
         out = bytearray()
         while len(out) < size:
             at = address + len(out)
@@ -177,10 +169,9 @@ class Image:
         return bool(self._candidates(name))
 
     def lookup(self, name: str) -> int:
-        """Return a symbol's address; the name may lack the format's prefix.
+        """Return a symbol's address, a C function's before a Mach-O label's; prefix or not.
 
-        Of a Mach-O label ``f`` and a C function ``f`` (``_f``) it is the function. Raises
-        `UnknownSymbol` with close names, or `Misuse` when several local symbols share the name.
+        Raises `UnknownSymbol` with close names, or `Misuse` when several local symbols share the name.
         """
         return self._address(name, self._candidates(name))
 
@@ -199,10 +190,9 @@ class Image:
         return close_names(name, self.symbols.names.all())
 
     def resolve(self, site: str) -> int:
-        """Return the address of a place, spelt as `spelling` says: ``func+0x18``, ``0x…``, an oops line's.
+        """Return the address of a place, spelt as `spelling` says, a symbol before a number.
 
-        A symbol that is spelt like a number is meant before the number. Raises `Misuse` for what
-        is no place, or two places, and `UnknownSymbol` with close names.
+        Raises `Misuse` for what is no place, or two places, and `UnknownSymbol` with close names.
         """
         if self._candidates(site.strip()):
             return self.lookup(site.strip())
@@ -260,30 +250,31 @@ def _delimited(kind: str, symbols: Iterable[Symbol], sections: tuple[Section, ..
 def _inside(path: Path, file: KernelFile) -> Callable[[int, int], bytes]:
     """Return what reads the kernel in a file that holds more than it, or it in another form."""
 
-    @once
-    def kernel() -> bytes:
-        from kgdbpatch.image.sniff import kernel_slice
-        from kgdbpatch.image.unwrap import unwrap
-
-        inner = unwrap(path, file.read())
-        return kernel_slice(path, inner.data, placed=inner.load is not None)[1]
-
+    kernel = once(lambda: _unwrapped(path, file.read())[1].data)
     return lambda begin, end: kernel()[begin:end]
+
+
+def _unwrapped(path: Path, whole: bytes) -> tuple[str, Unwrapped]:
+    """Return the kernel in a file and its format."""
+    from kgdbpatch.image.sniff import kernel_slice
+    from kgdbpatch.image.unwrap import unwrap
+
+    inner = unwrap(path, whole)
+    kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
+    return kind, replace(inner, data=data)
 
 
 def _read(path: Path, file: KernelFile) -> cache.Known:
     """Take a file apart, and remember what is in it."""
     from kgdbpatch.image.cpu import model_of
-    from kgdbpatch.image.sniff import kernel_slice
-    from kgdbpatch.image.unwrap import Unwrapped, unwrap
 
     whole = file.read()
-    inner = unwrap(path, whole)
-    kind, data = kernel_slice(path, inner.data, placed=inner.load is not None)
-    contents = _parse(path, kind, Unwrapped(data, inner.load, inner.entry))
-    functions = _delimited(kind, contents.symbols, contents.sections)
+    kind, kernel = _unwrapped(path, whole)
+    data, contents = kernel.data, _parse(path, kind, kernel)
+    sections = loaded_code(contents.sections, contents.segments)
+    functions = _delimited(kind, contents.symbols, sections)
     symbols = SymbolTable.of(contents.symbols)
-    contents = replace(contents, symbols=symbols)
+    contents = replace(contents, sections=sections, symbols=symbols)
     known = cache.Known(kind, model_of(kind, data), data == whole, contents, symbols, functions)
     cache.save(file.sha256, data, known)
     return known

@@ -1,10 +1,9 @@
 """Find and read the symbols that a running Linux keeps about itself (kernel/kallsyms.c), from its RAM.
 
-No file and no symbol is needed to find them. The names are compressed: bytes stand for *tokens*,
-whose table begins with what cannot be mistaken: among 256 strings, those numbered 0x30 to 0x39
-are the ten digits. Behind it lies an index of 256 halfwords; before it *markers*, the offset of
-every 256th name; before them the names, and the word before the names is their number. Addresses
-lie before that number (offsets and their base, or addresses), in newer kernels behind the index.
+Names are compressed: bytes stand for *tokens*, in whose table, of 256 strings, those numbered 0x30 to 0x39
+are the ten digits. Behind it lies an index of 256 halfwords; before it *markers*, the offset of every 256th
+name; before them the names, and before those their number. Addresses lie before that number (offsets and
+their base, or addresses), in newer kernels behind the index.
 """
 
 from __future__ import annotations

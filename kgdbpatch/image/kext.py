@@ -1,7 +1,6 @@
 """Read a big-endian PowerPC Mach-O object file, which a Darwin kernel extension is, and link it.
 
-LIEF misreads the relocations of big-endian object files, so this is read here, strictly: header,
-one segment, sections, symbol table, relocations ("Mac OS X ABI Mach-O File Format Reference").
+LIEF misreads its relocations, so it is read here, strictly ("Mac OS X ABI Mach-O File Format Reference").
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kgdbpatch.errors import BadImage
-from kgdbpatch.image.contents import Contents, plainness
-from kgdbpatch.image.macho import symbol_kind
+from kgdbpatch.image.contents import Contents
+from kgdbpatch.image.macho import defined, in_order
 from kgdbpatch.image.model import Section, Segment, Symbol
 from kgdbpatch.image.relocate import BadRelocation, Relocation, apply, read_relocations
 
 __all__ = ["Kext", "read_kext"]
 
 _LC_SEGMENT, _LC_SYMTAB = 1, 2
-_N_STAB, _N_TYPE, _N_EXT, _N_UNDF, _N_ABS, _N_SECT = 0xE0, 0x0E, 0x01, 0x0, 0x2, 0xE
+_N_STAB, _N_TYPE, _N_EXT, _N_UNDF, _N_SECT = 0xE0, 0x0E, 0x01, 0x0, 0xE
 _ZERO_FILL, _CODE = 1, 0x8000_0400
 _MOST = 1 << 24  # bytes: scattered addresses have 24 bits
 _STUB = 16  # bytes between the addresses that undefined symbols get
@@ -131,10 +130,7 @@ class Kext:
         return tuple(dict.fromkeys(s.name for s in self._symbols if _is_undefined(s) and not s.value))
 
     def link(self, base: int, names: Mapping[str, int]) -> Contents:
-        """Return the extension as it lies at ``base``, its undefined symbols being where ``names`` says.
-
-        Raises `BadImage` for a name that is missing, and for relocations that cannot be.
-        """
+        """Return the extension at ``base``, what it lacks being where ``names`` says; or `BadImage`."""
         missing = [name for name in self.undefined if name not in names]
         if missing:
             raise self._bad(f"undefined symbols: {', '.join(missing[:5])}")
@@ -191,29 +187,24 @@ class Kext:
         symbol = self._symbols[relocation.refers]
         if _is_undefined(symbol):
             return where[symbol.name]
-        return symbol.value + (base if symbol.kind & _N_TYPE == _N_SECT else 0)
+        return _placed(symbol, base)
 
     def _linked_symbols(
         self, base: int, sections: list[Section], where: Mapping[str, int]
     ) -> tuple[Symbol, ...]:
-        symbols: list[Symbol] = []
+        own, found = sections[: len(self._parts)], []
         for entry in self._symbols:
-            exported, kind = bool(entry.kind & _N_EXT), entry.kind & _N_TYPE
-            if entry.kind & _N_STAB or not entry.name:
-                continue
-            if kind == _N_SECT and 0 < entry.section <= len(self._parts):
-                section = sections[entry.section - 1]
-                what = symbol_kind(entry.name, section)
-                address = base + entry.value & 0xFFFF_FFFF
-                symbols.append(Symbol(entry.name, address, 0, section.name, what, exported))
-            elif kind == _N_ABS:
-                symbols.append(Symbol(entry.name, entry.value, 0, "", "absolute", exported))
-            elif _is_undefined(entry) and entry.name in where:
+            if _is_undefined(entry) and entry.name in where:
                 size, owner = (entry.value, "__DATA,__common") if entry.value else (0, "")
-                what = "object" if owner else "absolute"
-                symbols.append(Symbol(entry.name, where[entry.name], size, owner, what, exported))
-        symbols.sort(key=lambda s: (not s.exported, *plainness(s.name)))
-        return tuple(symbols)
+                what, exported = "object" if owner else "absolute", bool(entry.kind & _N_EXT)
+                found.append(Symbol(entry.name, where[entry.name], size, owner, what, exported))
+            else:
+                found += defined(entry.name, entry.kind, entry.section, _placed(entry, base), own)
+        return in_order(found)
+
+
+def _placed(symbol: _Entry, base: int) -> int:
+    return symbol.value + (base if symbol.kind & _N_TYPE == _N_SECT else 0)
 
 
 def _is_undefined(symbol: _Entry) -> bool:
@@ -221,10 +212,7 @@ def _is_undefined(symbol: _Entry) -> bool:
 
 
 def read_kext(path: object, data: bytes) -> Contents:
-    """Take apart an extension as it lies in its file: at 0, what it lacks at made-up places behind it.
-
-    So a branch to a kernel function is seen to leave the extension, for a place that bears its name.
-    """
+    """Take apart an extension in its file: at 0, what it lacks at made-up places behind it."""
     kext = Kext(path, data)
     first = -(-kext.size // 0x1000) * 0x1000
     if first + _STUB * len(kext.undefined) > 1 << 32:

@@ -1,10 +1,8 @@
 """Add the extensions that a running Darwin has loaded to its kernel's image: the list at ``_kmod``.
 
-An entry is Darwin's ``kmod_info_t`` (osfmk/mach/kmod.h): ``next``, ``info_version``, ``id``,
-``name[64]``, ``version[64]``, ``reference_count``, ``reference_list``, ``address``, ``size``,
-``hdr_size``, ``start``, ``stop``. Version 1 ends there and knows no symbols. Version 2, our
-guest's, goes on with the symbols (address and name, sorted), their strings, the size of both, and
-how many bytes of code the extension begins with.
+An entry is ``kmod_info_t`` (osfmk/mach/kmod.h); version 1 ends there and knows no symbols. Version 2, our
+guest's, goes on with the symbols (address and name, sorted), their strings, the size of both, and how many
+bytes of code the extension begins with.
 """
 
 from __future__ import annotations
@@ -34,10 +32,7 @@ _LARGEST = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A loaded extension: ``text_size`` bytes of code come first; ``symbols`` are (address, name).
-
-    Pages of ``data`` that are not in memory are zero.
-    """
+    """A loaded extension: ``text_size`` bytes of code, then data; ``symbols`` are (address, name)."""
 
     name: str
     version: str
@@ -49,10 +44,9 @@ class Extension:
 
 
 def loaded_extensions(image: Image, read: Read) -> list[Extension]:
-    """Return the extensions on a Darwin kernel's list, the last loaded first.
+    """Return the extensions on a Darwin kernel's list, the last loaded first; none without one.
 
-    ``read(virtual, size)`` reads the stopped guest's memory. A kernel without such a list has no
-    extensions. Raises `BadImage` when the list is damaged.
+    ``read(virtual, size)`` reads the stopped guest's memory. Raises `BadImage` when the list is damaged.
     """
     if not image.symbols.called(image.symbol_prefix + _HEAD):
         return []
@@ -96,10 +90,7 @@ def _symbols(raw: bytes, count: int, table: int) -> Iterator[tuple[int, str]]:
 
 
 def with_extensions(image: Image, extensions: list[Extension]) -> Image:
-    """Return a kernel's image with the code and the data of its extensions as further sections.
-
-    They are called after the extension: ``NAME,__text`` and ``NAME,__data``.
-    """
+    """Return the image with code and data of extensions as ``NAME,__text``, ``NAME,__data``."""
     sections, segments, symbols = [*image.sections], [*image.segments], [*image.symbols]
     digest = hashlib.sha256(image.sha256.encode())
     for extension in extensions:

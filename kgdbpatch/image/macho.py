@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import lief
@@ -11,7 +12,7 @@ from kgdbpatch.errors import BadImage
 from kgdbpatch.image.contents import Contents, plainness
 from kgdbpatch.image.model import Section, Segment, Symbol
 
-__all__ = ["read_macho", "symbol_kind"]
+__all__ = ["defined", "in_order", "read_macho", "symbol_kind"]
 
 lief.logging.disable()  # it writes to stderr what `BadImage` says better
 
@@ -28,7 +29,9 @@ _PPC_THREAD_STATE = 1
 
 def read_macho(path: object, data: bytes) -> Contents:
     """Take apart the Mach-O file ``data``; raise `BadImage` when a part lies beyond its end."""
-    fat: Any = lief.MachO.parse(data, _quick())
+    quick: Any = lief.MachO.ParserConfig.quick
+    quick.fix_from_memory = False
+    fat: Any = lief.MachO.parse(data, quick)
     if fat is None or not len(fat):
         raise BadImage(path, "LIEF cannot read this Mach-O file (truncated?)")
     binary = fat.at(0)
@@ -41,12 +44,6 @@ def read_macho(path: object, data: bytes) -> Contents:
         segments=tuple(segments),
         symbols=_symbols(path, data, binary, sections),
     )
-
-
-def _quick() -> Any:
-    config = lief.MachO.ParserConfig.quick
-    config.fix_from_memory = False
-    return config
 
 
 def _sections(path: object, data: bytes, binary: Any) -> tuple[list[Section], list[Segment]]:
@@ -115,22 +112,25 @@ def _symbols(path: object, data: bytes, binary: Any, sections: list[Section]) ->
         raise BadImage(path, "truncated: the symbol table ends beyond the end of the file")
     symbols: list[Symbol] = []
     for entry in binary.symbols:
-        kind = entry.raw_type
-        if kind & _N_STAB:
-            continue
-        name, ordinal = str(entry.name), entry.numberof_sections
-        if not name:
-            continue
-        exported = bool(kind & _N_EXT)
-        if kind & _N_TYPE == _N_ABS:
-            symbols.append(Symbol(name, entry.value & 0xFFFF_FFFF, 0, "", "absolute", exported))
-        elif kind & _N_TYPE == _N_SECT and 0 < ordinal <= len(sections):  # counted from the file's start
-            section = sections[ordinal - 1]
-            symbols.append(
-                Symbol(name, entry.value & 0xFFFF_FFFF, 0, section.name, symbol_kind(name, section), exported)
-            )
-    symbols.sort(key=lambda s: (not s.exported, *plainness(s.name)))
-    return tuple(symbols)
+        symbols += defined(str(entry.name), entry.raw_type, entry.numberof_sections, entry.value, sections)
+    return in_order(symbols)
+
+
+def defined(name: str, kind: int, ordinal: int, value: int, sections: list[Section]) -> Iterator[Symbol]:
+    """Yield the symbol that an entry of a symbol table defines, if it does; ``ordinal`` counts from 1."""
+    exported, address = bool(kind & _N_EXT), value & 0xFFFF_FFFF
+    if kind & _N_STAB or not name:
+        return
+    if kind & _N_TYPE == _N_ABS:
+        yield Symbol(name, address, 0, "", "absolute", exported)
+    elif kind & _N_TYPE == _N_SECT and 0 < ordinal <= len(sections):  # counted from the file's start
+        section = sections[ordinal - 1]
+        yield Symbol(name, address, 0, section.name, symbol_kind(name, section), exported)
+
+
+def in_order(symbols: list[Symbol]) -> tuple[Symbol, ...]:
+    """Return symbols in the order of `Contents`."""
+    return tuple(sorted(symbols, key=lambda s: (not s.exported, *plainness(s.name))))
 
 
 def symbol_kind(name: str, section: Section) -> str:

@@ -17,10 +17,9 @@ _GAP = 1 << 20  # pieces of RAM with no more than this between them are looked a
 
 
 def image_from_memory(name: str, pieces: Iterable[tuple[int, bytes]]) -> Image:
-    """Return the kernel that lies in ``pieces`` (physical address, contents) of a guest's RAM.
+    """Return the kernel in ``pieces`` (physical address, contents) of RAM, or `BadImage`.
 
-    Its ``.text`` is what runs, patches included; what the kernel gave back after its start is no
-    code any more. Raises `BadImage` when there is no kernel that keeps its symbols.
+    Its ``.text`` is what runs, patches included; what was given back after its start is no code any more.
     """
     for start, memory in _joined(pieces):
         found = find_kallsyms(memory)

@@ -11,6 +11,7 @@ from kgdbpatch.image.source import Held
 __all__ = ["Function", "Section", "Segment", "Symbol"]
 
 
+@dataclass(frozen=True, repr=False)
 class _Part:
     """A range of addresses and what is ``held`` of it: bytes, or where in the file they come from."""
 
@@ -38,15 +39,8 @@ class _Part:
 
 @dataclass(frozen=True, repr=False)
 class Section(_Part):
-    """A section: ``__TEXT,__text`` or ``.text``.
+    """A section: ``__TEXT,__text`` or ``.text``; the file holds ``data`` of it, from ``offset`` on."""
 
-    ``data`` is what the file holds, from ``offset`` on, of its ``size`` bytes.
-    """
-
-    name: str
-    address: int
-    size: int
-    held: bytes | Held
     executable: bool
     writable: bool
     offset: int = 0
@@ -54,24 +48,16 @@ class Section(_Part):
 
 @dataclass(frozen=True, repr=False)
 class Segment(_Part):
-    """A loaded segment: ``data`` from ``offset`` on in the file; bytes behind it up to ``size`` are zero.
+    """A loaded one: ``data`` from ``offset`` on, then zeros; ``physical`` is None where that is not told."""
 
-    ``physical`` is where it is loaded, None where the file does not say.
-    """
-
-    name: str
-    address: int
-    size: int
-    held: bytes | Held
     offset: int = 0
     physical: int | None = None
 
 
 class Symbol(NamedTuple):
-    """A defined symbol.
+    """A defined symbol; ``kind`` is ``function``, ``label`` (inside code), ``object`` or ``absolute``.
 
-    ``kind`` is ``function``, ``label`` (a place in code that is no function), ``object`` or
-    ``absolute``; ``size`` is 0 where the file gives none; ``section`` is "" for absolute ones.
+    ``size`` is 0 where the file gives none; ``section`` is "" for absolute ones.
     """
 
     name: str
@@ -84,10 +70,7 @@ class Symbol(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A routine: ``size`` bytes of code at ``address``, under its first name and its ``aliases``.
-
-    ``guessed`` tells that no symbol says so, only the code's looks.
-    """
+    """A routine: ``size`` bytes at ``address``, its names; ``guessed``: only the code's looks say so."""
 
     name: str
     address: int

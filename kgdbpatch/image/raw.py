@@ -15,9 +15,8 @@ _BANNER = b"Linux version "
 def read_raw(path: object, data: bytes, load: int | None, entry: int | None) -> Contents:
     """Take apart the raw binary ``data``, which a loader puts at ``load`` and starts at ``entry``.
 
-    Of a Linux that keeps its symbols the addresses are virtual, and its first byte is physically the first
-    where nothing says otherwise, as its ELF file would say (arch/powerpc/kernel/vmlinux.lds.S);
-    otherwise all of it is code, where it is loaded. Raises `BadImage` where neither is known.
+    Of a Linux that keeps its symbols addresses are virtual, its first byte the first physically where nothing
+    says otherwise (arch/powerpc/kernel/vmlinux.lds.S). Raises `BadImage` where no address is known.
     """
     found = find_kallsyms(data)
     if found is not None:
@@ -35,11 +34,7 @@ def read_raw(path: object, data: bytes, load: int | None, entry: int | None) -> 
 
 
 def linux_contents(name: object, memory: bytes, kallsyms: Kallsyms, load: int | None) -> Contents:
-    """Return the kernel in ``memory`` whose symbols are ``kallsyms``; or raise `BadImage`.
-
-    What lies behind the end of ``memory`` is zero, as a raw binary leaves it out. ``load`` is its
-    physical address, None where nothing tells it.
-    """
+    """Return the kernel in ``memory``, physically at ``load`` (None: not known); or raise `BadImage`."""
     by_name = {symbol.name: symbol.address for symbol in reversed(kallsyms.symbols)}
     try:
         text, etext = by_name["_stext"], by_name["_etext"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["BadRelocation", "Relocation", "apply", "read_relocations"]
 
@@ -32,10 +32,9 @@ class BadRelocation(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """One relocation and what its PAIR holds.
+    """One relocation and what its PAIR holds: the ``other`` half, or the address subtracted.
 
-    ``refers`` is the number of a symbol (``external``) or of a section (0: none), or, when
-    ``scattered``, an address; ``other`` the other half of the value, or the address subtracted.
+    ``refers`` is the number of a symbol (``external``) or section (0: none); ``scattered``: an address.
     """
 
     address: int
@@ -65,16 +64,7 @@ def read_relocations(data: bytes) -> Iterator[Relocation]:
             if entry.kind in _DIFFERENCES and not (entry.scattered and pair.scattered):
                 raise BadRelocation(f"the difference at 0x{entry.address:x} is not scattered")
             other = pair.refers if entry.kind in _DIFFERENCES else pair.address & 0xFFFF
-            entry = Relocation(
-                entry.address,
-                entry.kind,
-                entry.length,
-                entry.relative,
-                entry.external,
-                entry.scattered,
-                entry.refers,
-                other,
-            )
+            entry = replace(entry, other=other)
         yield entry
 
 
@@ -104,11 +94,9 @@ def _entry(words: tuple[int, int]) -> Relocation:
 def apply(
     code: bytearray, relocation: Relocation, moved: int, target_moved: Callable[[Relocation], int]
 ) -> None:
-    """Apply one relocation to its section's bytes, which moved by ``moved``.
+    """Apply one relocation to its section's bytes, which moved by ``moved``; or raise `BadRelocation`.
 
-    ``target_moved`` says by how much that which the relocation refers to moved (an undefined
-    symbol: from 0). Raises `BadRelocation` for a place outside the section, a kind that object
-    files do not have, and a branch that does not reach.
+    ``target_moved`` says by how much that which it refers to moved (an undefined symbol: from 0).
     """
     at, kind = relocation.address, relocation.kind
     if at + 4 > len(code):

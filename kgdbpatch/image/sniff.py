@@ -1,7 +1,4 @@
-"""Tell what kind of file it is from its first bytes, and why it is none of ours.
-
-Only headers are looked at here. Every reason is one clause for people.
-"""
+"""Tell what kind of file it is from its first bytes, and why it is none of ours."""
 
 from __future__ import annotations
 
@@ -36,10 +33,9 @@ _MH_OBJECT, _MH_EXECUTE = 1, 2
 
 
 def kernel_slice(path: object, data: bytes, *, placed: bool = False) -> tuple[str, bytes]:
-    """Return ``("mach-o" | "elf" | "raw", bytes)`` of the PowerPC kernel in a file; or raise `BadImage`.
+    """Return ("mach-o", "elf" or "raw", bytes) of the PowerPC kernel in a file; or raise `BadImage`.
 
-    The bytes are ``data`` itself, or the PowerPC slice of a universal (fat) Mach-O file. Anything
-    may be a raw binary whose place in memory is known (``placed``), and so may a Linux.
+    The bytes are a slice of a fat Mach-O file, else ``data``. Raw is a Linux, or what is ``placed``.
     """
     if not data:
         raise BadImage(path, "the file is empty")
@@ -88,9 +84,8 @@ def _check_macho(path: object, data: bytes, magic: int) -> None:
     little = magic in {_MACHO_LITTLE, 0xCFFAEDFE}
     cpu, _, filetype, _, commands_size = struct.unpack_from("<5I" if little else ">5I", data, 4)
     if cpu != _CPU_POWERPC:
-        raise BadImage(
-            path, f"a Mach-O file for {_CPU_NAMES.get(cpu, f'CPU type {cpu}')}, not 32-bit PowerPC"
-        )
+        name = _CPU_NAMES.get(cpu, f"CPU type {cpu}")
+        raise BadImage(path, f"a Mach-O file for {name}, not 32-bit PowerPC")
     if magic in _MACHO64:
         raise BadImage(path, "a 64-bit Mach-O file; 32-bit is needed")
     if little:

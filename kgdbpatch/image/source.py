@@ -36,11 +36,6 @@ class KernelFile:
     def _unreadable(self, error: OSError) -> BadImage:
         return BadImage(self._path, (error.strerror or str(error)).lower())
 
-    @property
-    def _unchanged(self) -> bool:
-        now, then = os.fstat(self._descriptor), self._status
-        return (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
-
     def read(self, begin: int = 0, end: int | None = None) -> bytes:
         """Return the bytes in ``[begin, end)``; raise `BadImage` when the file was changed meanwhile."""
         pieces: list[bytes] = []
@@ -53,7 +48,8 @@ class KernelFile:
                 begin += len(piece)
         except OSError as error:
             raise self._unreadable(error) from error
-        if not self._unchanged:
+        now, then = os.fstat(self._descriptor), self._status
+        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise BadImage(self._path, "it was changed while it was in use")
         return b"".join(pieces)
 

@@ -26,11 +26,7 @@ _BARE = re.compile(r"0[xX][0-9a-fA-F]+|0[0-9a-fA-F]{,15}|[0-9a-fA-F]{8}|[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """A name, or a number that `address_of` understands, and what stands around it.
-
-    ``address`` is what brackets before the name say; ``size`` what the line says of the function's
-    size, in bytes.
-    """
+    """A name, or a number of `address_of`; brackets' ``address``; ``size`` (bytes) as the line says."""
 
     name: str | None
     offset: int = 0

@@ -1,7 +1,6 @@
 """Symbols and functions of a kernel as arrays: Linux has 50,000, of which a command wants a few.
 
-A `Symbol` or `Function` is made of a row where it is wanted. Rows are in the order in which symbols
-name functions (`Contents`), functions in that of their addresses.
+Rows are in the order in which symbols name functions (`Contents`), functions in their addresses'.
 """
 
 from __future__ import annotations

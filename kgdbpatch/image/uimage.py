@@ -36,10 +36,7 @@ _TYPES = {3: "a RAM disk", 6: "a script", 7: "a file system", 8: "a device tree"
 
 @dataclass(frozen=True, slots=True)
 class UImage:
-    """What a legacy image holds: ``data``, which is compressed as ``compression`` says.
-
-    ``load`` and ``entry`` are physical addresses; None of an image that runs wherever it lies.
-    """
+    """What a legacy image holds; ``load`` and ``entry`` are physical, None for one that runs anywhere."""
 
     data: bytes
     compression: str
@@ -63,8 +60,7 @@ class UImage:
         found = zlib.crc32(data)
         if found != data_crc:
             raise BadImage(
-                path,
-                f"the U-Boot image's data are damaged: their CRC is {found:08x}, not {data_crc:08x}",
+                path, f"the U-Boot image's data are damaged: their CRC is {found:08x}, not {data_crc:08x}"
             )
         if architecture != _POWERPC:
             name = _ARCHITECTURES.get(architecture, f"architecture {architecture}")

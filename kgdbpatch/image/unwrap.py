@@ -1,8 +1,7 @@
 """Take a kernel out of what it is wrapped in: compression, U-Boot's legacy images, Linux's boot wrappers.
 
-A boot wrapper (zImage, cuImage) is a small program that holds the kernel's file, compressed or
-not, often in its section ``.kernel:vmlinux.strip``. Without that section, the program that it
-holds is the kernel if it is the larger one of the two.
+A boot wrapper (zImage, cuImage) is a small program that holds the kernel's file, compressed or not, often in
+``.kernel:vmlinux.strip``; else a program in it that is larger than itself.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ _ELSEWHERE = {  # what Python cannot unpack: who can
 _TOOLS = dict(_ELSEWHERE.values())
 _STRIPPED = ".kernel:vmlinux.strip"
 _EXECINSTR, _NOBITS, _LOAD = 4, 8, 1
-
-
 _Test = Callable[[bytes], bool]
 
 
@@ -143,10 +140,7 @@ def _is_program(start: bytes) -> bool:
 
 
 def _held(data: bytes, wanted: _Test | None = None) -> Iterator[tuple[int, bytes, int]]:
-    """Yield (offset, contents, bytes taken) of what is in ``data``, compressed or a program as it is.
-
-    With ``wanted``, only of what begins so that this function is true.
-    """
+    """Yield (offset, contents, bytes taken) of what is packed, or a program, in ``data``, if ``wanted``."""
     places = []
     for magic in (_GZIP, _XZ, _PROGRAM):
         at = data.find(magic, 1)

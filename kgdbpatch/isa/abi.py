@@ -1,26 +1,20 @@
-"""Describe the two calling conventions: Darwin's and System V's for 32-bit PowerPC.
-
-Sources: "Mac OS X ABI Function Call Guide", 32-bit PowerPC, and "System V ABI, PowerPC
-Processor Supplement", chapter 3. Masks are over `kgdbpatch.isa.registers`.
-"""
+"""The calling conventions: Darwin's (Mac OS X ABI Function Call Guide) and System V's (PowerPC, 3)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kgdbpatch.isa.registers import STATE, mask
+from kgdbpatch.isa.registers import STATE, mask, span
 
 __all__ = ["ABI", "DARWIN", "SYSV"]
 
 
 @dataclass(frozen=True)
 class ABI:
-    """What a function may change, what it is given and what it must leave alone.
+    """Masks of what a function may change, is given, returns and keeps; sizes of its frames in bytes.
 
-    ``volatile``, ``args``, ``returns`` and ``preserved`` are register masks; ``red_zone``,
-    ``linkage`` (the smallest legal frame) and ``lr_offset`` (the place of the saved LR in the
-    caller's frame) are bytes. ``indirect`` holds what a callee reached through a pointer may
-    expect besides its arguments.
+    ``linkage`` is the smallest legal frame, ``lr_offset`` where LR is saved in the caller's, ``indirect``
+    what a callee reached through a pointer may expect besides its arguments.
     """
 
     name: str
@@ -34,34 +28,17 @@ class ABI:
     lr_offset: int
 
 
-def _range(prefix: str, first: int, last: int) -> int:
-    return mask(*(f"{prefix}{n}" for n in range(first, last + 1)))
-
-
 # XER[SO] and FPSCR are sticky: a callee adds to them, so they outlive a call. The state that no
 # compiler allocates is preserved in the sense that matters here: it is somebody else's.
 _STICKY = mask("so", "fpscr") | STATE
 _CALLER_SAVED = mask("r0", "lr", "ctr", "ca", "ov", "f0", "cr0", "cr1", "cr5", "cr6", "cr7")
-_KEPT = _range("r", 14, 31) | _range("f", 14, 31) | _range("cr", 2, 4) | mask("r1", "r2", "r13") | _STICKY
-
-# r2 is volatile for Darwin's compiler but belongs to the system in every kernel seen; never free.
-DARWIN = ABI(
-    name="darwin",
-    volatile=_CALLER_SAVED | _range("r", 3, 12) | _range("f", 1, 13),
-    args=_range("r", 3, 10) | _range("f", 1, 13),
-    returns=mask("r3", "r4", "f1", "f2"),
-    preserved=_KEPT,
-    indirect=mask("r11", "r12"),
-    red_zone=224,
-    linkage=56,
-    lr_offset=8,
-)
+_KEPT = span("r", 14, 31) | span("f", 14, 31) | span("cr", 2, 4) | mask("r1", "r2", "r13") | _STICKY
 
 # CR bit 6 (in cr1) tells a variadic callee whether floating-point registers hold arguments.
 SYSV = ABI(
     name="sysv",
-    volatile=_CALLER_SAVED | _range("r", 3, 12) | _range("f", 1, 13),
-    args=_range("r", 3, 10) | _range("f", 1, 8) | mask("cr1"),
+    volatile=_CALLER_SAVED | span("r", 3, 12) | span("f", 1, 13),
+    args=span("r", 3, 10) | span("f", 1, 8) | mask("cr1"),
     returns=mask("r3", "r4", "f1", "f2"),
     preserved=_KEPT,
     indirect=mask("r11", "r12"),
@@ -69,3 +46,7 @@ SYSV = ABI(
     linkage=8,
     lr_offset=4,
 )
+
+# r2 is volatile for Darwin's compiler but belongs to the system in every kernel seen; never free.
+_DARWINS = span("r", 3, 10) | span("f", 1, 13)
+DARWIN = replace(SYSV, name="darwin", args=_DARWINS, red_zone=224, linkage=56, lr_offset=8)

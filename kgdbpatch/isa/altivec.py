@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from kgdbpatch.isa import rows_altivec
 from kgdbpatch.isa.extension import Extension
 from kgdbpatch.isa.table import Row
 
 __all__ = ["MODEL", "ROWS", "UNIT", "has_altivec"]
 
 MODEL = "7450"  # of `kgdbpatch.isa.models`
-UNIT = Extension(MODEL, rows_altivec.ROWS)
+UNIT = Extension(MODEL, "altivec")
 ROWS: tuple[Row, ...] = UNIT.rows
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.isa import altivec, e500
 from kgdbpatch.isa.fields import FIELDS, Words
-from kgdbpatch.isa.library import library_text
 from kgdbpatch.isa.match import Forms, extension_of, find_form, find_forms, first_altivec, rows
-from kgdbpatch.isa.models import is_of_models, text_of_model
+from kgdbpatch.isa.models import is_of_models, library_text, text_of_model
 from kgdbpatch.isa.operands import signed
 from kgdbpatch.isa.registers import ALL, SPE, VECTORS
 from kgdbpatch.isa.table import TABLE, Kind, Row
@@ -36,13 +36,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction word at its address.
+    """One instruction word at its address; ``defs`` and ``uses`` are masks.
 
-    ``defs`` is the mask of what it may change and ``uses`` of what its outcome depends on; what
-    is changed only in part is in both. ``target`` is where a direct branch goes. ``conditional``
-    tells whether a branch may also fall through. ``pc_relative`` means that the *effect* depends
-    on where the word stands by way of a relative displacement. ``foreign`` tells that only other
-    models of the family have it: where control goes is known, what it does besides is not.
+    What is changed only in part is in both. ``target`` is where a direct branch goes; ``conditional``: a
+    branch may also fall through; ``pc_relative``: the *effect* depends on where the word stands; ``foreign``:
+    only other models of the family have it, and but for where control goes nothing is known of it.
     """
 
     word: int
@@ -111,11 +109,6 @@ class Instruction:
         return found or f".long 0x{self.word:08x}"
 
 
-def _is_valid(row: Row, word: int) -> bool:
-    a, d = word >> 16 & 31, word >> 21 & 31
-    return not ((row.not_zero and a == 0) or (row.not_target and a == d))
-
-
 def _cancelled(row: Row, word: int) -> tuple[str, ...]:
     """Return the operands that are not read because both are the same register (xor r3,r3,r3)."""
     if row.cancels is None:
@@ -129,7 +122,9 @@ def _effects(word: int, model: str = "") -> tuple[int, int, int]:
     """Return form, defs and uses of a word; an invalid or unknown one reads all and writes nothing."""
     form = find_form(word, model)
     row = rows()[form]
-    if row.kind is Kind.UNKNOWN or row.kind is Kind.FOREIGN or not _is_valid(row, word):
+    a, d = word >> 16 & 31, word >> 21 & 31
+    invalid = (row.not_zero and a == 0) or (row.not_target and a == d)
+    if row.kind in (Kind.UNKNOWN, Kind.FOREIGN) or invalid:
         return form, 0, ALL
     defs, uses = row.defs, row.uses
     for name in row.def_fields:
@@ -163,10 +158,7 @@ def _fields_of(word: int, model: str = "") -> dict[str, object]:
 
 
 def decode(word: int, address: int = 0, model: str = "") -> Instruction:
-    """Decode one word that stands at an address, as a model (of `kgdbpatch.isa.models`) has it.
-
-    Models differ by AltiVec and by what the e500 has; "" has neither.
-    """
+    """Decode a word at an address as a model (of `isa.models`) has it; "" has no AltiVec, no e500's."""
     fields = _fields_of(word, model) if model in _EXTENDED else _fields_of(word)
     found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
     found.__dict__.update(fields, address=address)
@@ -179,20 +171,13 @@ def decode(word: int, address: int = 0, model: str = "") -> Instruction:
     return found
 
 
-@lru_cache(maxsize=1)
-def _kinds() -> npt.NDArray[np.uint8]:
-    return np.array([row.kind for row in rows()], dtype=np.uint8)
-
-
 @lru_cache(maxsize=8)
-def _flags(name: str) -> npt.NDArray[np.bool_]:
-    return np.array([getattr(row, name) for row in rows()], dtype=np.bool_)
-
-
-@lru_cache(maxsize=1)
-def _cancelling() -> npt.NDArray[np.uint8]:
-    """Return by form where the operand stands that the B operand may cancel, 0 where none may."""
-    return np.array([{"A": 16, None: 0}.get(row.cancels, 21) for row in rows()], dtype=np.uint8)
+def _column(name: str) -> npt.NDArray[Any]:
+    """Return what the rows say, by form; of ``cancels`` where the operand stands, 0 where none may be."""
+    if name == "cancels":
+        return np.array([{"A": 16, None: 0}.get(row.cancels, 21) for row in rows()], dtype=np.uint8)
+    values = [getattr(row, name) for row in rows()]
+    return np.array(values, dtype=np.uint8 if name == "kind" else np.bool_)
 
 
 class Decoded:
@@ -207,7 +192,7 @@ class Decoded:
     @cached_property
     def kind(self) -> npt.NDArray[np.uint8]:
         """The `Kind` of each word."""
-        return _kinds().take(self.form)
+        return _column("kind").take(self.form)
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -217,12 +202,12 @@ class Decoded:
     @cached_property
     def conditional(self) -> npt.NDArray[np.bool_]:
         """Whether each word is a branch that may fall through."""
-        return _flags("conditional").take(self.form)
+        return _column("conditional").take(self.form)
 
     @cached_property
     def privileged(self) -> npt.NDArray[np.bool_]:
         """Whether each word may be run in supervisor state only."""
-        return _flags("privileged").take(self.form)
+        return _column("privileged").take(self.form)
 
     def branches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return indices of direct branches, their displacements or targets, and which are absolute."""
@@ -238,7 +223,7 @@ class Decoded:
     def cancelled(self) -> npt.NDArray[np.bool_]:
         """Whether each word has two operands that are the same register and cancel each other."""
         result = np.zeros(len(self.words), dtype=np.bool_)
-        shifts = _cancelling().take(self.form)
+        shifts = _column("cancels").take(self.form)
         at = np.flatnonzero(shifts)
         words = self.words[at]
         result[at] = ((words >> shifts[at] ^ words >> np.uint32(11)) & np.uint32(31)) == 0
@@ -248,8 +233,8 @@ class Decoded:
     def invalid(self) -> npt.NDArray[np.bool_]:
         """Whether each word is an invalid form, such as an update of r0."""
         a, d = (self.words >> np.uint32(16)) & np.uint32(31), (self.words >> np.uint32(21)) & np.uint32(31)
-        invalid: npt.NDArray[np.bool_] = _flags("not_zero").take(self.form) & (a == 0)
-        invalid |= _flags("not_target").take(self.form) & (a == d)
+        invalid: npt.NDArray[np.bool_] = _column("not_zero").take(self.form) & (a == 0)
+        invalid |= _column("not_target").take(self.form) & (a == d)
         return invalid
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kgdbpatch.isa import rows_e500
 from kgdbpatch.isa.extension import Extension
 from kgdbpatch.isa.table import Row
 
 __all__ = ["MODEL", "ROWS", "UNIT"]
 
 MODEL = "e500"  # of `kgdbpatch.isa.models`
-UNIT = Extension(MODEL, rows_e500.ROWS)
+UNIT = Extension(MODEL, "e500")
 ROWS: tuple[Row, ...] = UNIT.rows

@@ -1,9 +1,4 @@
-"""Encode the instructions that patches and springboards are made of, every range checked.
-
-Each function returns one 32-bit instruction word. Forms are those of the PowerPC UISA and OEA
-(Programming Environments Manual, chapter 8). A displacement or field out of range raises
-`EncodeError`; nothing is ever truncated.
-"""
+"""Encode instructions (PEM, chapter 8); what is out of range raises `EncodeError`, nothing is truncated."""
 
 from __future__ import annotations
 

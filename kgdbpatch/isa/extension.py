@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa.table import Row, parsed
+from kgdbpatch.isa.table import Row, listed
 
 __all__ = ["Extension"]
 
@@ -23,7 +23,7 @@ class Extension:
 
     def __init__(self, model: str, listing: str) -> None:
         self.model = model
-        self.rows: tuple[Row, ...] = tuple(parsed(listing))
+        self.rows: tuple[Row, ...] = tuple(listed(listing))
 
     @cached_property
     def _candidates(self) -> dict[int, tuple[int, ...]]:

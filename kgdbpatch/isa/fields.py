@@ -1,13 +1,13 @@
-"""Turn operand fields of instruction words into register masks, one word or an array at a time.
+"""Turn operand fields of words, or arrays of words, into register masks.
 
-A mask has more bits than a ``uint64``: a field of an array gives that half of it in which its registers
-are, bits 0-63 (r and f registers) or bits 64 upwards.
+Of an array a field gives that half of the mask in which its registers are: bits 0-63 (r, f) or those upwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,21 @@ _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 
 @dataclass(frozen=True)
 class Field:
-    """One way in which a word names registers; ``bits`` are those of the word that say which."""
+    """One way in which a word names registers; ``bits`` say which; ``registers`` gives half of the mask."""
 
     half: int
     bits: int
-    scalar: Callable[[int], int]
-    array: Callable[[Words], Halves]
+    registers: Callable[[Any], Any]
+
+    def scalar(self, word: int) -> int:
+        """Return the mask of the registers that a word names."""
+        mask: int = self.registers(word) << 64 * self.half
+        return mask
+
+    def array(self, words: Words) -> Halves:
+        """Return the half of the mask in which the registers are that each word names."""
+        halves: Halves = self.registers(words.astype(np.uint64))
+        return halves
 
 
 def field_mask(name: str) -> int:
@@ -40,95 +49,41 @@ def field_mask(name: str) -> int:
 def _single(base: int, shift: int, width: int) -> Field:
     """Make the field that selects one register, ``base`` being the bit of its number 0."""
     top = (1 << width) - 1
-
-    def scalar(word: int) -> int:
-        return 1 << (base + (word >> shift & top))
-
-    def array(words: Words) -> Halves:
-        index = (words >> np.uint32(shift) & np.uint32(top)).astype(np.uint64)
-        return np.uint64(1) << (index + np.uint64(base % 64))
-
-    return Field(base // 64, top << shift, scalar, array)
+    return Field(base // 64, top << shift, lambda word: 1 << ((word >> shift & top) + base % 64))
 
 
 def _base_register() -> Field:
     plain = _single(0, 16, 5)
-
-    def scalar(word: int) -> int:
-        return plain.scalar(word) & ~1
-
-    def array(words: Words) -> Halves:
-        return plain.array(words) & np.uint64(0xFFFFFFFE)
-
-    return Field(0, plain.bits, scalar, array)
+    return Field(0, plain.bits, lambda word: plain.registers(word) & 0xFFFF_FFFE)
 
 
-def _range() -> Field:
-    """Make the field of lmw and stmw: rD up to r31."""
-
-    def scalar(word: int) -> int:
-        return 0xFFFFFFFF >> (word >> 21 & 31) << (word >> 21 & 31)
-
-    def array(words: Words) -> Halves:
-        first = (words >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
-        return np.uint64(0xFFFFFFFF) >> first << first
-
-    return Field(0, field_mask("D"), scalar, array)
+def _range(word: Any) -> Any:
+    """Return what lmw and stmw name: rD up to r31."""
+    first = word >> 21 & 31
+    return 0xFFFF_FFFF >> first << first
 
 
-def _count() -> Field:
-    """Make the field of lswi and stswi: as many registers from rD as NB bytes need, r0 after r31."""
-
-    def scalar(word: int) -> int:
-        first, count = word >> 21 & 31, ((word >> 11 & 31 or 32) + 3) // 4
-        ones = ((1 << count) - 1) << first
-        return (ones | ones >> 32) & 0xFFFFFFFF
-
-    def array(words: Words) -> Halves:
-        first = (words >> np.uint32(21) & np.uint32(31)).astype(np.uint64)
-        size = (words >> np.uint32(11) & np.uint32(31)).astype(np.uint64)
-        count = (np.where(size == 0, np.uint64(32), size) + np.uint64(3)) >> np.uint64(2)
-        ones = ((np.uint64(1) << count) - np.uint64(1)) << first
-        return (ones | ones >> np.uint64(32)) & np.uint64(0xFFFFFFFF)
-
-    return Field(0, field_mask("D") | field_mask("B"), scalar, array)
+def _count(word: Any) -> Any:
+    """Return what lswi and stswi name: as many registers from rD as NB bytes need, r0 after r31."""
+    first, count = word >> 21 & 31, ((word >> 11) + 31 & 31) + 4 >> 2  # NB 0 is 32 bytes
+    ones = ((1 << count) - 1) << first
+    return (ones | ones >> 32) & 0xFFFF_FFFF
 
 
-def _fxm() -> Field:
-    """Make the field of mtcrf: one bit for each field of CR, cr0 first."""
-    base = bit("cr0")
-
-    def scalar(word: int) -> int:
-        return sum(1 << (base + n) for n in range(8) if word >> (19 - n) & 1)
-
-    def array(words: Words) -> Halves:
-        result = np.zeros(len(words), dtype=np.uint64)
-        for n in range(8):
-            chosen = (words >> np.uint32(19 - n) & np.uint32(1)).astype(np.uint64)
-            result |= chosen << np.uint64(base % 64 + n)
-        return result
-
-    return Field(base // 64, 0xFF << 12, scalar, array)
+def _fxm(word: Any) -> Any:
+    """Return what mtcrf names: one bit for each field of CR, cr0 first."""
+    return sum((word >> 19 - n & 1) << _CR % 64 + n for n in range(8))
 
 
 _R, _F, _CR, _V = bit("r0"), bit("f0"), bit("cr0"), bit("v0")
 
 FIELDS: dict[str, Field] = {
-    "D": _single(_R, 21, 5),
-    "S": _single(_R, 21, 5),
-    "A": _single(_R, 16, 5),
+    **{
+        f"{kind}{letter}": _single(first, shift, 5)
+        for kind, first in (("", _R), ("f", _F), ("v", _V))
+        for letter, shift in {**_SHIFTS, "S": 21}.items()
+    },
     "A0": _base_register(),
-    "B": _single(_R, 11, 5),
-    "fD": _single(_F, 21, 5),
-    "fS": _single(_F, 21, 5),
-    "fA": _single(_F, 16, 5),
-    "fB": _single(_F, 11, 5),
-    "fC": _single(_F, 6, 5),
-    "vD": _single(_V, 21, 5),
-    "vS": _single(_V, 21, 5),
-    "vA": _single(_V, 16, 5),
-    "vB": _single(_V, 11, 5),
-    "vC": _single(_V, 6, 5),
     "cD": _single(_CR, 23, 3),
     "cS": _single(_CR, 18, 3),
     "bD": _single(_CR, 23, 3),
@@ -136,7 +91,7 @@ FIELDS: dict[str, Field] = {
     "bB": _single(_CR, 13, 3),
     "cE": _single(_CR, 8, 3),
     "cO": _single(_CR, 0, 3),
-    "range": _range(),
-    "count": _count(),
-    "fxm": _fxm(),
+    "range": Field(0, field_mask("D"), _range),
+    "count": Field(0, field_mask("D") | field_mask("B"), _count),
+    "fxm": Field(_CR // 64, 0xFF << 12, _fxm),
 }

@@ -1,9 +1,7 @@
-"""Load the instructions of other PowerPC models, which are known by name only.
+"""Load the instructions of other PowerPC models, known by name only (``foreign.txt``: mask match mnemonic).
 
-``foreign.txt`` holds ``mask match mnemonic`` lines for whatever other processors of the family
-(POWER, 4xx, e500, AltiVec, VSX, 64-bit) define where a 7xx has nothing. On a 7xx such a word
-traps, so what it reads and writes is taken as unknown: it reads everything and writes nothing.
-Where control goes from it is known all the same: code behind the ``rfci`` of Book E is not reached.
+A 7xx traps on them, so one is taken to read everything and write nothing; but where control goes is known:
+code behind the ``rfci`` of Book E is not reached.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Find the table row of instruction words: one at a time, or whole arrays at array speed.
-
-Words are looked up by primary opcode and bits 21-31; rows that share such a key are tried in
-table order, the exact rows before the foreign ones.
-"""
+"""Find table rows of words, one or an array at a time: by primary opcode and bits 21-31, exact rows first."""
 
 from __future__ import annotations
 
@@ -34,10 +30,7 @@ class _Dispatch(NamedTuple):
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[Row, ...]:
-    """Return every row: the exact ones, the foreign, AltiVec's, the e500's.
-
-    A form is an index into it, 0 is unknown.
-    """
+    """Return every row: exact ones, foreign, AltiVec's, the e500's; a form is an index into it, 0 unknown."""
     return TABLE + foreign_rows() + altivec.ROWS + e500.ROWS
 
 
@@ -87,10 +80,6 @@ def _dispatch() -> _Dispatch:
     )
 
 
-def _keys(words: Words) -> npt.NDArray[np.uint32]:
-    return words >> np.uint32(26) << np.uint32(_LOW_BITS) | words & np.uint32(_LOW)
-
-
 def find_forms(words: Words, model: str = "") -> Forms:
     """Return the form of each word on a model, 0 where none matches."""
     result = _find_forms(words)
@@ -107,7 +96,7 @@ def _find_forms(words: Words) -> Forms:
     result = np.zeros(len(words), dtype=np.int16)
     for start in range(0, len(words), 1 << 16):  # a chunk and its temporaries stay in the cache
         chunk = words[start : start + (1 << 16)]
-        keys = _keys(chunk)
+        keys = chunk >> np.uint32(26) << np.uint32(_LOW_BITS) | chunk & np.uint32(_LOW)
         forms = table.levels[0].take(keys)
         wrong = np.nonzero((chunk & table.masks.take(forms)) != table.matches.take(forms))[0]
         result[start : start + len(chunk)] = forms

@@ -1,20 +1,20 @@
 """Write the instructions of other models as ``objdump -M MODEL`` writes them.
 
-The same word is one instruction of an e500 (SPE) and another of a 7450 (AltiVec). So a word is
-written only where its model is known, or where all models that have it write it alike.
-``models.txt`` holds ``mask match models name operands`` lines, ``-`` for no operands and ``?``
-where the name alone is known.
+The same word is one instruction of an e500 (SPE) and another of a 7450 (AltiVec), so it is written where its
+model is known, or where all that have it agree. ``models.txt`` holds ``mask match models name operands``
+lines: ``-`` for no operands, ``?`` where the name alone is known. What none of these models has (64-bit,
+POWER, VSX) is shown as capstone writes it, where the table of names agrees.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kgdbpatch.isa.operands import operands
 
-__all__ = ["MODELS", "is_of_models", "syntax_of_model", "text_of_model"]
+__all__ = ["MODELS", "is_of_models", "library_text", "syntax_of_model", "text_of_model"]
 
 # What objdump calls an instruction whose two sources are one register.
 _ALIASES = {
@@ -58,10 +58,7 @@ def _rows() -> dict[int, list[_Row]]:
 
 @lru_cache(maxsize=1 << 12)
 def text_of_model(word: int, model: str = "") -> str | None:
-    """Return the text of a word on a model, None where it has none or the words of objdump are not known.
-
-    Without a model it is what all models agree on that have the word.
-    """
+    """Return the text of a word on a model ("": what all models agree on); None where it has none."""
     texts: set[str] = set()
     undecided = {model} if model else set(MODELS)
     for row in _rows()[word >> 26]:
@@ -82,3 +79,22 @@ def syntax_of_model(word: int, model: str) -> str | None:
 def is_of_models(word: int) -> bool:
     """Tell whether any of `MODELS` has an instruction for a word."""
     return any(word & row.mask == row.match for row in _rows()[word >> 26])
+
+
+@lru_cache(maxsize=1)
+def _disassembler() -> Any:
+    import capstone  # needed only to print
+
+    return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_64 | capstone.CS_MODE_BIG_ENDIAN)
+
+
+def library_text(mnemonic: str, word: int, address: int) -> str | None:
+    """Return the text of a word that the table calls ``mnemonic``, None where capstone calls it otherwise.
+
+    >>> library_text("ld", 0xE8610008, 0)
+    'ld r3,8(r1)'
+    """
+    for _, _, name, written in _disassembler().disasm_lite(word.to_bytes(4, "big"), address, 1):
+        if name == mnemonic:
+            return f"{name} {written.replace(', ', ',')}".rstrip()
+    return None

@@ -1,8 +1,4 @@
-"""Write the operands of instruction words as GNU objdump does.
-
-A syntax is what objdump prints with letters for operands: ``D,i(Z)`` gives ``r3,8(r1)``.
-A number behind a letter scales it (``U8``).
-"""
+"""Write operands as GNU objdump does: ``D,i(Z)`` gives ``r3,8(r1)``; a number behind a letter scales it."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-__all__ = ["OPERANDS", "condition_bit", "operands", "signed"]
+__all__ = ["OPERANDS", "condition_bit", "operands", "rotation_mask", "signed"]
 
 _CONDITIONS = ("lt", "gt", "eq", "so")
 
@@ -19,6 +15,13 @@ def signed(value: int, bits: int) -> int:
     """Return the low ``bits`` of a value as a signed number."""
     sign = 1 << (bits - 1)
     return (value & (sign - 1)) - (value & sign)
+
+
+def rotation_mask(word: int) -> int:
+    """Return the bits that a rotation (rlwinm and its like) keeps: MB to ME, round the word's end perhaps."""
+    begin, end = word >> 6 & 31, word >> 1 & 31
+    ones = 0xFFFFFFFF >> begin, 0xFFFFFFFF << (31 - end) & 0xFFFFFFFF
+    return ones[0] & ones[1] if begin <= end else ones[0] | ones[1]
 
 
 def condition_bit(number: int) -> str:
@@ -39,21 +42,12 @@ def _signed_number(shift: int, bits: int) -> Callable[[int], str]:
     return lambda word: str(signed(word >> shift, bits))
 
 
-def _base(word: int) -> str:
-    number = word >> 16 & 31
-    return f"r{number}" if number else "0"
-
-
-def _spr(word: int) -> str:
-    return str(word >> 16 & 31 | word >> 6 & 0x3E0)
-
-
 OPERANDS: dict[str, Callable[[int], str]] = {
     "D": _register("r", 21),
     "A": _register("r", 16),
     "B": _register("r", 11),
     "C": _register("r", 6),
-    "Z": _base,
+    "Z": lambda word: f"r{word >> 16 & 31}" if word >> 16 & 31 else "0",
     "F": _register("f", 21),
     "G": _register("f", 16),
     "H": _register("f", 11),
@@ -83,7 +77,7 @@ OPERANDS: dict[str, Callable[[int], str]] = {
     "t": _number(23, 3),
     "v": _number(12, 4),
     "g": _number(16, 4),
-    "S": _spr,
+    "S": lambda word: str(word >> 16 & 31 | word >> 6 & 0x3E0),
     # what only other models have
     "E": lambda word: condition_bit(word >> 6 & 31),
     "I": _number(6, 4),

@@ -1,13 +1,10 @@
-"""Name the machine state that instructions read and write, one bit each.
+"""Name the machine state that instructions read and write: bit *i* of a mask stands for ``REGISTERS[i]``.
 
-A set of registers is an ``int`` mask: bit *i* stands for ``REGISTERS[i]``. The tracked registers
-come first (the names of the public interface), then the coarse privileged and system state,
-which is never handed out as free.
+First those of the public interface, then coarse privileged state, which is never handed out as free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 __all__ = [
@@ -23,6 +20,7 @@ __all__ = [
     "bit",
     "mask",
     "names",
+    "span",
 ]
 
 _TRACKED_NAMES: tuple[str, ...] = (
@@ -77,13 +75,14 @@ def _names(registers: int) -> tuple[str, ...]:
     return tuple(name for index, name in enumerate(REGISTERS) if registers >> index & 1)
 
 
-def _span(prefix: str, numbers: Iterable[int]) -> int:
-    return mask(*(f"{prefix}{n}" for n in numbers))
+def span(prefix: str, first: int, last: int) -> int:
+    """Return the mask of the registers ``first`` to ``last`` of a kind: ``r``, ``f``, ``cr``, ``v``."""
+    return mask(*(f"{prefix}{n}" for n in range(first, last + 1)))
 
 
-GPRS: int = _span("r", range(32))
-FPRS: int = _span("f", range(32))
-CRS: int = _span("cr", range(8))
+GPRS: int = span("r", 0, 31)
+FPRS: int = span("f", 0, 31)
+CRS: int = span("cr", 0, 7)
 TRACKED: int = mask(*_TRACKED_NAMES)
 STATE: int = mask(*_STATE_NAMES)
 ALL: int = TRACKED | STATE

@@ -1,6 +1,6 @@
 """Compile the instruction rows into one table; everything else about instructions derives from it.
 
-A row reads ``name encoding options defs <- uses memory`` under a ``[kind]`` heading:
+A row of ``rows_*.txt`` reads ``name encoding options defs <- uses memory`` under a ``[kind]`` heading:
 
 * encoding: ``32`` primary opcode; ``31/23`` with a 10-bit extended opcode in bits 21-30;
   ``63a18`` with a 5-bit one in bits 26-30; of AltiVec ``4v64`` with an 11-bit one in bits 21-31, ``4c6`` with
@@ -24,12 +24,12 @@ import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from kgdbpatch.isa import rows_control, rows_float, rows_integer, rows_memory
 from kgdbpatch.isa.fields import FIELDS, field_mask
 from kgdbpatch.isa.registers import CRS, GPRS, mask
 
-__all__ = ["TABLE", "Kind", "Row", "parsed"]
+__all__ = ["TABLE", "Kind", "Row", "listed"]
 
 SO = mask("so")
 _GROUPS = {"crs": CRS, "gprs": GPRS}
@@ -194,19 +194,19 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
         )
 
 
-def parsed(text: str) -> Iterator[Row]:
-    """Yield the rows that a listing stands for."""
+def listed(name: str) -> Iterator[Row]:
+    """Yield the rows of the listing ``rows_NAME.txt``."""
     kind, conditional = Kind.UNKNOWN, False
-    for line in text.strip().splitlines():
+    for line in Path(__file__).with_name(f"rows_{name}.txt").read_text("ascii").splitlines():
         if line.startswith("["):
             heading, *rest = line.strip("[]").split()
             kind, conditional = Kind[heading.upper()], rest == ["conditional"]
-        elif line.strip():
+        elif line and not line.startswith("#"):
             yield from _parse_row(line, kind, conditional)
 
 
 # Row 0 is what no other row matches. More special rows stand before the general ones.
 TABLE: tuple[Row, ...] = (
     Row("unknown", 0, 0, Kind.UNKNOWN),
-    *(row for part in (rows_integer, rows_memory, rows_control, rows_float) for row in parsed(part.ROWS)),
+    *(row for name in ("integer", "memory", "control", "float") for row in listed(name)),
 )

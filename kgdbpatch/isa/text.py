@@ -1,8 +1,7 @@
-"""Write instructions of the table as ``objdump -d`` writes them (GNU binutils, ``-m powerpc``).
+"""Write instructions of the table as ``objdump -d`` does where an ELF kernel names no CPU (``-m powerpc``).
 
-That is the dialect which objdump takes by itself for an ELF kernel that names no CPU. Unlike
-``-M 750`` it does not write ``+`` or ``-`` behind every conditional branch, and knows those with the
-hints of later models, which a 7xx runs too. What is no valid form is ``.long 0x…``, as there.
+Other than ``-M 750`` it writes no ``+`` or ``-`` behind every conditional branch, and knows later hints,
+which a 7xx runs too. What is no valid form is ``.long 0x…``, as there.
 """
 
 from __future__ import annotations

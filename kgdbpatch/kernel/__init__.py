@@ -11,16 +11,7 @@ if TYPE_CHECKING:
     from kgdbpatch.kernel.removal import Removal
     from kgdbpatch.results import Check, KernelChange, LiveRegisters, Verification
 
-__all__ = [
-    "Batch",
-    "Check",
-    "Kernel",
-    "KernelChange",
-    "LiveRegisters",
-    "Patch",
-    "Removal",
-    "Verification",
-]
+__all__ = ["Batch", "Check", "Kernel", "KernelChange", "LiveRegisters", "Patch", "Removal", "Verification"]
 
 _HOMES = {"Patch": "patch", "Batch": "patch", "Kernel": "kernel", "Removal": "removal"}
 

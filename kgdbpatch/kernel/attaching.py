@@ -26,6 +26,7 @@ from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
 from kgdbpatch.vm.attached import AttachedQemu
 from kgdbpatch.vm.contact import meet
+from kgdbpatch.vm.session import Session
 
 __all__ = ["Detached", "attach", "detach"]
 
@@ -168,7 +169,7 @@ def _install(kernel: Kernel) -> None:
             if pending(qemu.ram, kernel._text.arena.physical) is not None:
                 raise  # a thread comes back to what was written there
             with kernel._awake().stopped() as session:
-                kernel._cpu.release(session, kernel._text.arena.physical)
+                _release(kernel, session)
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
             if kernel._personality.memory.borrowed:
                 given_up(kernel._lender)
@@ -176,7 +177,7 @@ def _install(kernel: Kernel) -> None:
                 raise
             unpatched.note(qemu, error)
         else:
-            before.keep_state(component._state(header.arena).tobytes())
+            before.keep_state(component.state(header.arena).tobytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,8 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
     with kernel._exclusive():
         header = kernel._text.header()
         if header is not None:  # else somebody died when it had come so far
+            if header.hook is not None:
+                raise Refused("memory", "a CPU is where traps are looked up; detach again")
             if kernel._reservation.kept():
                 _assure_runs(kernel, "keeps addresses for us")
             unmap(kernel._component, kernel._cpu, ram, header, before)
@@ -247,7 +250,7 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
             kernel._reservation.give_back()
         if ours:  # else somebody died when he had not begun, or had come to the end
             with kernel._awake().stopped() as session:
-                kernel._cpu.release(session, kernel._text.arena.physical)
+                _release(kernel, session)
                 write_back(session.write_physical, changed(ram, kernel._text.arena, before))
     _given_back(kernel)
     return removed
@@ -278,6 +281,13 @@ def _assure_runs(kernel: Kernel, what: str) -> None:
     if _paused(kernel):
         told = f"the kernel {what}, which one that is paused cannot take back; let it run"
         raise Refused("memory", told)
+
+
+def _release(kernel: Kernel, session: Session) -> None:
+    """Have no CPU keep anything that calls of the stub needed."""
+    for number in range(session.cpus):
+        session.select(number)
+        kernel._cpu.release(session, kernel._text.arena.physical)
 
 
 def _why(kernel: Kernel, id: int) -> str:

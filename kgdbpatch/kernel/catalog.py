@@ -12,6 +12,7 @@ from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, TargetLost, Unkno
 from kgdbpatch.garbage import uncollected
 from kgdbpatch.guests import Recipe, recipes
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.guessed import with_functions
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime
 
@@ -33,7 +34,6 @@ __all__ = [
     "profiles",
     "running",
     "shutdown",
-    "with_functions",
 ]
 
 profiles = recipes
@@ -41,10 +41,7 @@ profiles = recipes
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest as its booter recorded it and its ``state``.
-
-    ``reason`` says why it is not ``running``, or which of its patches somebody does not leave.
-    """
+    """A guest as recorded, its ``state``, and the ``reason`` why that is not, or not only, ``running``."""
 
     name: str
     pid: int
@@ -71,10 +68,7 @@ def running() -> list[Guest]:
 
 
 def known() -> list[Guest]:
-    """Return the running guests and those that died and whose names were not booted again, by name.
-
-    Whether one hangs takes some seconds to tell.
-    """
+    """Return the guests, also dead ones not booted again, by name; it takes seconds to see a hang."""
     found = [_examined(record) for record in runtime.guests()]
     found += [_ended(record) for record in runtime.ended()]
     return sorted(found, key=lambda guest: guest.name)
@@ -181,17 +175,15 @@ def is_file(what: str) -> bool:
 def open_image(what: str) -> Image:
     """Return the image that ``what`` means: a file's path, or else the name of a running guest.
 
-    A guest's is its file's, and the modules that it has loaded. ``memory:NAME`` is the kernel as it lies
-    in a running guest's memory: of Linux with what it knows of its own symbols (its file is not looked
-    at), of Darwin with the extensions that are loaded.
-    Functions of a file without symbols are guessed, and marked so.
+    A guest's is its file's, and its modules. ``memory:NAME`` is the kernel as it lies in a guest's memory: of
+    Linux by its own symbols, of Darwin with its extensions. Functions that nothing names are guessed.
     """
     if what.startswith("memory:"):
         return _in_memory(what.removeprefix("memory:"))
     if not is_file(what):
         try:
             record = runtime.record(what)
-            return _with_modules(record, _load(str(record.metadata["kernel"])))
+            return _with_modules(record, with_functions(_load(str(record.metadata["kernel"]))))
         except UnknownGuest as error:
             if "." not in what:
                 raise UnknownGuest(f"'{what}' is no file, and {error}") from error
@@ -222,19 +214,6 @@ def _with_modules(record: runtime.GuestRecord, image: Image) -> Image:
     from kgdbpatch.kernel.running import RunningText
 
     return RunningText(qemu, personality, image).images.image()
-
-
-def with_functions(image: Image) -> Image:
-    """Return the image with what seems to be functions in the code sections that name none."""
-    named = image.functions.sections
-    bare = [section for section in image.code_sections() if section.name not in named]
-    if not bare:
-        return image
-    from kgdbpatch.analysis.function_starts import guess_functions
-
-    code = [(section.address, image.words(section)) for section in bare]
-    data = [(section.address, image.words(section)) for section in image.sections if not section.executable]
-    return image.with_guessed(guess_functions(code, data, image.model))
 
 
 def _in_memory(name: str) -> Image:

@@ -62,10 +62,7 @@ class Summary:
 
 
 class Checker:
-    """Judge sites of a kernel as `Kernel.patch` would, which runs, or is only a file.
-
-    The payload judged is a call of a kernel function, or with ``count`` a counter.
-    """
+    """Judge sites as `Kernel.patch` would: by a payload that calls, or with ``count`` by a counter."""
 
     def __init__(self, image: Image, planner: Planner, *, count: bool = False) -> None:
         self._image, self._planner = image, planner
@@ -75,14 +72,15 @@ class Checker:
         return f"Checker({self._image!r})"
 
     def check(self, address: int) -> Check:
-        """Say whether the payload could be put at an address, at what cost, and if not where else."""
-        symbol = self._image.symbolize(address)
+        """Say whether, where (see `Planner.plan_site`) and at what cost the payload could be put."""
         try:
             plan = self._planner.plan_site(address, self._payload)[1]
         except Refused as no:
+            symbol = self._image.symbolize(address)
             nearest = None if no.nearest is None else self._image.symbolize(no.nearest)
             return Check(address, symbol, False, no.rule, str(no), no.nearest, nearest, False, None, (), 0)
-        board = plan.springboard_used
+        board, address = plan.springboard_used, plan.site
+        symbol = self._image.symbolize(address)
         return Check(
             address, symbol, True, None, None, None, None, board, plan.entry, plan.saved, plan.body_words
         )
@@ -90,10 +88,7 @@ class Checker:
     def summary(
         self, functions: Iterable[Function], progress: Callable[[str], None] = lambda _: None
     ) -> dict[str, Summary]:
-        """Judge every instruction of functions; return what was found by section.
-
-        Functions that are given up after boot are left out. ``progress`` hears how far it is.
-        """
+        """Judge every instruction of functions, less those given up after boot; by section."""
         found: dict[str, Summary] = {}
         wanted, said = list(functions), time.monotonic()
         seen = set[int]()

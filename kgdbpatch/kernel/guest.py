@@ -43,10 +43,7 @@ _PLANS = 3  # attempts at a plan while dead clients' orders are still carried ou
 
 
 class RunningGuest:
-    """A guest and its kernel; `Kernel` adds what is done with the kernel's code.
-
-    As a context manager one that was booted is shut down at the end, one that was attached to goes on.
-    """
+    """A guest and its kernel; as a context manager it is shut down at the end if it was booted here."""
 
     def __init__(self, qemu: Qemu, recipe: Recipe, image: Image, *, wait: float = 10.0) -> None:
         self._qemu, self._recipe, self._wait = qemu, recipe, wait
@@ -83,10 +80,10 @@ class RunningGuest:
     ) -> Self:
         """Boot a guest and return when its workload runs and the kernel component is in place.
 
-        Raises `BadImage` for an unusable ``kernel``, `TargetLost` with the console's last words
-        when the guest does not come up; nothing is left running then. Nor is it when no patches can be
-        put in, unless ``patchable`` is False: `unpatchable` says why then. ``metadata`` is kept in the
-        guest's record.
+        Raises `BadImage` for an unusable ``kernel``, `TargetLost` with the console's last words when the
+        guest does not come up; nothing is left running then. Where no patches can be put in,
+        ``patchable=False`` leaves it running: `unpatchable` says why. ``metadata`` is kept in the guest's
+        record.
         """
         recipe = profile if isinstance(profile, Recipe) else Recipe.find(profile)
         path = Path(kernel).absolute() if kernel is not None else recipe.build(progress)
@@ -120,10 +117,10 @@ class RunningGuest:
     def attach(
         cls, name: str, *, image: str | Path | None = None, wait: float = 10.0, dead: bool = False
     ) -> Self:
-        """Attach to a running guest by name; the guest is not stopped.
+        """Attach to a running guest by name; it is not stopped. With ``dead`` its kernel may be dead.
 
-        ``image`` overrides the kernel file recorded at boot; ``dead`` lets its kernel be dead.
-        Raises `UnknownGuest`, `BadImage`, or `WrongKernel` when the file is not the kernel that is running.
+        ``image`` overrides the kernel file recorded at boot. Raises `UnknownGuest`, `BadImage`,
+        `WrongKernel`.
         """
         qemu = Qemu.attach(name)
         recipe = Recipe.recorded(qemu.metadata)
@@ -235,10 +232,7 @@ class RunningGuest:
             yield
 
     def _change(self, change: Callable[[Header, bytes], _T]) -> _T:
-        """Make a change that is planned from the arena as it is; plan anew if that is outdated by the stop.
-
-        ``change`` is given the header and the arena's basis.
-        """
+        """Make a change, planned by header and basis of the arena; anew if a stop outdates that."""
         with self._exclusive():
             for left in reversed(range(_PLANS)):
                 basis = self._component.arena(self.header.arena).basis()
@@ -279,10 +273,7 @@ class RunningGuest:
         return f"0x{address:08x} ({self.image.symbolize(address)})"
 
     def pause(self) -> None:
-        """Halt the guest until `resume`; its time stands still and the host's CPU is free.
-
-        Whatever is done to it meanwhile leaves it paused.
-        """
+        """Halt the guest until `resume`, whatever is done meanwhile; its time stands still."""
         with self._qemu.exclusive(self._wait):
             self._qemu.qmp("stop")
         self._paused = True
@@ -306,22 +297,17 @@ class RunningGuest:
         return Dialogue(self._qemu.console)
 
     def send(self, text: str, deadline: float = 10.0) -> None:
-        """Type ``text`` on the guest's console; return when the guest has taken it.
-
-        Raises `TargetTimeout` when it does not within ``deadline`` seconds, `TargetBusy` naming another
-        client that types.
-        """
+        """Type ``text`` on the console; return when the guest has taken it; errors as of `Console`."""
         self._qemu.console.send(text, deadline)
 
     # ---- the kernel's debug information ------------------------------------------------
 
     @contextmanager
     def inspected(self, symbols: str | Path | None = None) -> Iterator[Inspection]:
-        """Stop the guest, yield what GDB knows of it by its kernel's debug information; then it goes on.
+        """Stop the guest, be it dead, yield what GDB knows of it; then it goes on.
 
-        The kernel may be dead. ``symbols`` is the file with the information (DWARF), when that is neither
-        the kernel's own nor beside it. Raises `BadImage` where there is none, `WrongKernel` when it is
-        another kernel's.
+        ``symbols`` is the file with DWARF, when that is neither the kernel's own nor beside it. Raises
+        `BadImage` where there is none, `WrongKernel` when it is another kernel's.
         """
         from kgdbpatch.image.debug import debug_file
         from kgdbpatch.vm.inspection import Inspector
@@ -336,9 +322,7 @@ class RunningGuest:
             yield inspection
 
     def evaluate(self, expression: str, *, symbols: str | Path | None = None) -> Value:
-        """Return what a C expression is in the kernel now; as `inspected`.
-
-        Nothing is changed by it. Raises `Misuse` with GDB's words for what cannot be evaluated.
+        """Return what a C expression is now, or `Misuse` with GDB's words; as `inspected`.
 
         >>> kernel.evaluate("init_task.comm").text
         '"swapper"'
@@ -360,9 +344,9 @@ class RunningGuest:
     def call(self, function: str | int, *arguments: int, deadline: float = 10.0) -> int:
         """Call one of the kernel's functions with up to eight words; return what it returns, 32 bits.
 
-        A process that makes a system call does so, on its way in, where it holds nothing; the function may
-        sleep. Raises `Refused` (rule ``memory``) where this kernel cannot be called, `TargetTimeout` when
-        no process makes a system call, or the function does not return, within ``deadline`` seconds.
+        A process that makes a system call does so; it may sleep. Raises `Refused` (rule ``memory``) where
+        this kernel cannot be called, `TargetTimeout` when nobody comes, or returns, within ``deadline``
+        seconds.
 
         >>> kernel.call("int_sqrt", 1764)
         42
@@ -372,11 +356,7 @@ class RunningGuest:
 
     @property
     def header(self) -> Header:
-        """The component's header in the guest.
-
-        Raises `WrongKernel` when the image is another's, `DeadKernel` when the kernel has panicked,
-        hangs or was reset.
-        """
+        """The component's header in the guest; raise `WrongKernel` for another's, `DeadKernel`."""
         self.assure_alive()
         return self._header()
 

@@ -53,7 +53,7 @@ def examine(name: str) -> list[Trait]:
             ("debugger", lambda: _debugger(qemu)),
             ("cpu", lambda: _cpu(kernel)),
             ("kernel", lambda: _kernel(kernel)),
-            ("symbols", lambda: _symbols(image)),
+            ("symbols", lambda: _symbols(kernel)),
             ("ram", lambda: _ram(qemu)),
             ("patches", lambda: _patches(kernel)),
             ("threads", lambda: _threads(kernel)),
@@ -109,9 +109,14 @@ def _kernel(kernel: Kernel) -> _Answer:
     return _yes(f"{found}, {len(differ)} of them changed since it was built")
 
 
-def _symbols(image: Image) -> _Answer:
-    count = len(image.functions)
-    return _yes(f"{count} functions, of {image.path}") if count else _no(f"{image.path} names no functions")
+def _symbols(kernel: Kernel) -> _Answer:
+    image = kernel.image
+    functions = [*image.functions]
+    guessed = sum(1 for function in functions if function.guessed)
+    if not functions:
+        return _no(f"{image.path} names no functions, and none is recognised")
+    told = f"{guessed} of them are guessed: no symbol names them" if guessed else ""
+    return _yes(f"{len(functions)} functions, of {image.path}", told)
 
 
 def _ram(qemu: Qemu) -> _Answer:

@@ -1,7 +1,6 @@
 """How a guest's kernel is: running, paused, panicked, hung, reset or ended; found without a stop.
 
-Most is read from files and from the guest's memory. Only whether a kernel that seems to stand still
-hangs is asked of QEMU, and told when the CPU has spent enough time on getting nowhere.
+Most is read from files and from its memory; QEMU is asked only whether one that stands still hangs.
 """
 
 from __future__ import annotations
@@ -46,11 +45,7 @@ _QUICK = 0.05  # seconds that sound kernels' counters stand still at most, most 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a kernel is.
-
-    ``reason`` is one line, ``line`` the panic's, ``oopses`` lines that tell of faults, ``endless`` tells of
-    patches that somebody does not leave, where that was asked (`Kernel.endless`).
-    """
+    """How a kernel is and why; the panic's ``line``, lines of ``oopses``, who does not leave a patch."""
 
     state: str
     reason: str = ""
@@ -201,10 +196,7 @@ class Watch:
         return found
 
     def examine(self, found: Health | None = None, *, prove: bool = False) -> Health:
-        """Tell how the kernel is, and whether it hangs; that takes some seconds where it seems so.
-
-        ``prove``: a kernel that prints regularly is waited for, until it does.
-        """
+        """Tell how the kernel is; a hang takes seconds. ``prove``: its next line is waited for."""
         found = found or self._listened(self.glance())
         if found.state != "running" or found.reason:
             return found
@@ -269,8 +261,7 @@ class Watch:
     def _observe(self, *, need_line: bool) -> str | None:
         """Return why the kernel seems to hang, or None when it does something, or nothing is known.
 
-        One with a heartbeat is given the time to show it; on a slow host that its CPU changes between
-        threads must do. ``need_line``: a line that is on its way already does not count.
+        One with a heartbeat has time to show it, else turns of its threads must do. ``need_line``: a new one.
         """
         process, beat = self._qemu.process, self._heartbeat
         spent, began = process.cpu_seconds(), time.monotonic()
@@ -330,8 +321,8 @@ class Watch:
     def _proof_in_print(self, seen: list[Glance]) -> Callable[[], bool]:
         """Return what tells whether the kernel has printed since something that proves how it is.
 
-        That is a whole line of its workload, begun once the clock of the CPU, as ``seen``, has gone on for a
-        while: what strikes a kernel down may not have done so yet. Or a line that tells of a fault.
+        That is a line of its workload begun after the CPU's clock went on for a while, or one that tells of a
+        fault.
         """
         self._read_console()
         console, faults, beats = self._qemu.heard, len(self._oopses), -1

@@ -29,7 +29,7 @@ def install(
     """
     differences = checked(qemu, image, text)
     cpus = qemu.cpus()
-    if cpus > 1:
+    if cpus > 1 and not component.several:
         raise Refused("mapping", f"the guest has {cpus} CPUs; the arena would be mapped for one only")
     try:
         arena = reservation.choose()

@@ -70,15 +70,16 @@ class Kernel(RunningGuest):
         from kgdbpatch.kernel.remembered import off_limits
         from kgdbpatch.patch.site_checker import SiteChecker
 
-        limits = off_limits(self._personality, self._image, self.header.baseline, self._cpu)
-        return SiteChecker(self._image, limits, self.words, remembered.liveness_index)
+        image = self._text.images.kernel
+        limits = off_limits(self._personality, image, self.header.baseline, self._cpu)
+        return SiteChecker(image, limits, self.words, remembered.liveness_index)
 
     def resolve(self, site: str | int) -> int:
         """Return the address of a site: ``func``, ``func+0x18`` or a number."""
         return site if isinstance(site, int) else self.image.resolve(site)
 
     def functions(self, pattern: str = "*") -> Functions:
-        """Return the functions that a glob names, with or without Darwin's ``_``, and of loaded modules.
+        """Return the functions that a glob names, with or without Darwin's ``_``, modules' too.
 
         >>> kernel.patch_all([function.address for function in kernel.functions("tcp_*")], count=True)
         """
@@ -89,18 +90,11 @@ class Kernel(RunningGuest):
         return self.site_checker.live(self.resolve(site))
 
     def why(self, site: str | int) -> dict[str, int | None]:
-        """Return, for every register live at a site, the nearest instruction that may read it.
-
-        A call or a way out of the function stands for what lies behind it; None is for registers
-        that are reserved.
-        """
+        """Return for each live register the nearest instruction that may read it, None for reserved ones."""
         return self.site_checker.why(self.resolve(site))
 
     def check(self, site: str | int, *, count: bool = False) -> Check:
-        """Say whether a function could be called from a site, at what cost, and if not where else.
-
-        With ``count`` it is a counter that could be put there.
-        """
+        """Say whether, at what cost, or where else a function could be called; with ``count`` a counter."""
         return self.checker(count=count).check(self.resolve(site))
 
     def checker(self, *, count: bool = False) -> Checker:
@@ -131,34 +125,20 @@ class Kernel(RunningGuest):
             target=self._cpu.target,
         )
 
-    def plan(
-        self,
-        site: str | int,
-        request: PatchRequest | None = None,
-        **asked: Unpack[Asked],
-    ) -> Plan:
+    def plan(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""
         request = request or PatchRequest(**asked)
         planner = self._planner(self.header, request)
         return planner.plan_site(self.resolve(site), planner.payload(request))[1]
 
-    def patch(
-        self,
-        site: str | int,
-        request: PatchRequest | None = None,
-        **asked: Unpack[Asked],
-    ) -> Patch:
+    def patch(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Patch:
         """Put code at a site of the running kernel: one stop, one splice word.
 
-        What is asked for is a `PatchRequest`, or its fields by name. ``asm`` is assembler text or the
-        `pathlib.Path` of a file with it, ``c`` C text or such a file, whose function is called with r3..r10
-        as they are at the site, ``call`` a kernel function. ``count`` makes an assembler payload count its
-        hits (calls always do); alone, it makes a patch that only counts. ``via="trap"`` has the patch
-        entered by a trap, which costs more, even where a branch would do; ``via="tails"`` takes springboards
-        in the unused tails of the exception vectors. ``force`` goes against the rules that may be lifted; the
-        patch table tells of it.
-
-        Raises `Refused` by rule, `BadPatch`, `Misuse`, `TargetBusy`.
+        What is asked for is a `PatchRequest`, or its fields by name. A function of ``c`` is called with
+        r3..r10 as they are at the site. ``count`` makes an assembler payload count its hits (calls always
+        do); alone, it only counts. ``via="trap"`` costs more than a branch; ``via="tails"`` takes
+        springboards in the unused tails of the exception vectors. Raises `Refused` by rule, `BadPatch`,
+        `Misuse`, `TargetBusy`.
 
         >>> with kernel.patch("udp_sendmsg", count=True) as patch:
         ...     print(patch.hits)
@@ -184,8 +164,7 @@ class Kernel(RunningGuest):
     ) -> Batch:
         """Put the same code at many sites, in one stop; arguments as for `patch`.
 
-        Sites that a rule forbids are left out and told in the answer's ``refused``. ``progress``
-        hears how far the planning is. Raises `Misuse` when a site is given twice.
+        Sites that a rule forbids are told as ``refused``. Raises `Misuse` when a site is given twice.
         """
         chosen, request = [*sites], request or PatchRequest(**asked)
 
@@ -265,10 +244,7 @@ class Kernel(RunningGuest):
         ]
 
     def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
-        """Return, by id, the CPUs or threads that do not leave a patch, the kernel dead or not.
-
-        The guest is not stopped, unless somebody seems not to leave a patch that does not count.
-        """
+        """Return, by id, who does not leave a patch; a stop is needed where that does not count."""
         header = self._header()
         return cpus_inside(
             self._qemu,
@@ -304,16 +280,12 @@ class Kernel(RunningGuest):
     def remove(self, *ids: int, force: bool = False) -> Ids:
         """Take patches out, in one stop; return the ids whose memory is still in use (retired).
 
-        Removing a retired patch tries again to free its memory. Raises `Misuse` for an id that
-        the table does not have, `Refused` for a damaged one, whose record ``force`` drops.
+        Raises `Misuse` for an unknown id, `Refused` for a damaged patch, whose record ``force`` drops.
         """
         return self.take_out(ids, force=force).retired
 
     def remove_all(self, *, force: bool = False) -> Ids:
-        """Take all patches out; return the ids whose memory is still in use.
-
-        Raises `Refused` naming the damaged ones when the others are out; ``force`` drops them too.
-        """
+        """Take all out, ids as `remove`; `Refused` names damaged ones, which ``force`` drops."""
         done = self.take_out(None, force=force)
         if done.refused:
             first = done.refused[0]
@@ -371,10 +343,8 @@ class Kernel(RunningGuest):
     def trace(self, site: str | int, *, most: int = 100_000, deadline: float = 30.0) -> Ids:
         """Return the addresses executed from ``site``'s next run to the instruction behind it.
 
-        The guest must have been booted with ``icount``; interrupts wait meanwhile. What runs
-        for a patch at ``site``, or is called there, is part of it. Raises `TargetTimeout` when
-        the site is not reached within ``deadline`` seconds or left for more than ``most``
-        instructions.
+        The guest must have been booted with ``icount``; interrupts wait. Raises `TargetTimeout` when the site
+        is not reached within ``deadline`` seconds or left for more than ``most`` instructions.
         """
         from kgdbpatch.vm.steps import step_to
 

@@ -1,9 +1,8 @@
 """Name the patches that a CPU or a thread does not leave: one whose payload loops for ever, for instance.
 
-A patch is one only when somebody was seen inside the same run of it, again and again and hardly ever
-anywhere else, while the CPU spent `_SPAN` seconds and the guest's clock went on. Who sleeps inside is
-not seen there, and who has left was counted. Where a patch does not count, a breakpoint where its payload
-is over says so.
+Somebody must be seen inside the same run of it again and again, hardly ever elsewhere, while the CPU spends
+`_SPAN` seconds and the guest's clock goes on. Where a patch does not count, a breakpoint behind its payload
+says whether it is left.
 """
 
 from __future__ import annotations
@@ -202,17 +201,14 @@ def cpus_inside(
 ) -> dict[int, tuple[Holder, ...]]:
     """Return, by id, who does not leave a patch: CPUs, or threads that share one with others.
 
-    ``read(address, size)`` reads kernel memory; ``contexts`` gives the (address, pc) of interrupted contexts
-    inside patches; ``stopped`` stops the guest. Where nobody can be inside, or be seen there, this takes a
-    a second or more. ``lr_offset`` is where LR is saved in the caller's frame.
+    ``read(address, size)`` reads kernel memory; ``contexts`` gives (address, pc) of interrupted contexts
+    inside; ``stopped`` stops the guest; ``lr_offset`` is LR's in the caller's frame. It may take seconds.
     """
     if not qemu.observable:
         return {}
     table = arena.table()
     entered = set(table.raw["id"][table.entered()].tolist())
-    records = [
-        record for record in table.records() if record.state in (PatchState.ACTIVE, PatchState.RETIRED)
-    ]
+    records = [one for one in table.records() if one.state in (PatchState.ACTIVE, PatchState.RETIRED)]
     if not records:
         return {}
     eyes, spent = _Eyes(read, threads(), lr_offset, cpu), qemu.process.cpu_seconds()

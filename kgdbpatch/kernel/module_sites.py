@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch import cpu
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.errors import Refused
@@ -34,7 +35,10 @@ Words = npt.NDArray[np.uint32]
 def site_checker(personality: Personality, image: Image, words: Callable[[int, int], Words]) -> SiteChecker:
     """Return what answers for the sites of one module, which has this image."""
     edges = ImplicitEdges(personality.exceptional_edges(image), personality.rewritten_edges(image))
+    family = cpu.of_model(image.model)
     limits = OffLimits(
+        space=family.kernel_space,
+        remaps=family.remaps,
         untranslated_sections=frozenset(),
         vectors=(),
         discarded=(),
@@ -109,6 +113,10 @@ class ModularSiteChecker(SiteChecker):
     def live(self, address: int) -> LiveRegisters:
         """Return which registers are live and which are free before ``address``, or raise `Refused`."""
         return self._of(address).live(address)
+
+    def entry(self, address: int) -> int:
+        """Return where a patch for a function's first instruction stands."""
+        return self._of(address).entry(address)
 
     def site(self, address: int, *, force: bool = False) -> Site:
         """Return the site at ``address``; raise `Refused` where a rule forbids it.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.errors import BadImage
+from kgdbpatch.kernel.guessed import with_functions
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -40,16 +42,17 @@ class ModuleImages:
     """
 
     def __init__(
-        self,
-        modules: ModuleList,
-        personality: Personality,
-        kernel: Image,
-        words: Callable[[int, int], Words],
+        self, modules: ModuleList, personality: Personality, kernel: Image, words: Callable[[int, int], Words]
     ) -> None:
-        self._modules, self._personality, self._kernel, self._words = modules, personality, kernel, words
+        self._modules, self._personality, self._file, self._words = modules, personality, kernel, words
         self._known: dict[str, _Known] = {}
         self._image: Image = kernel
         self._made_of: frozenset[ModuleId] = frozenset()
+
+    @cached_property
+    def kernel(self) -> Image:
+        """The kernel's image; functions are guessed where its file names none."""
+        return with_functions(self._file)
 
     def image(self) -> Image:
         """Return the kernel's image: that of its file, or where modules are loaded one that knows them.
@@ -61,18 +64,18 @@ class ModuleImages:
                 return self._current()
             except BadImage:  # one was unloaded just now, or the list is damaged
                 continue
-        return self._kernel
+        return self.kernel
 
     def _current(self) -> Image:
         found = {module.name: module for module in self._modules.all()}
         ids = frozenset(module.id for module in found.values())
         if not found:
-            return self._kernel
+            return self.kernel
         if ids != self._made_of:
             from kgdbpatch.image.modular import ModularImage
 
             self._known = {name: self._look_at(module) for name, module in found.items()}
-            self._image = ModularImage(self._kernel, [one.image for one in self._known.values()])
+            self._image = ModularImage(self.kernel, [one.image for one in self._known.values()])
             self._made_of = ids
         return self._image
 
@@ -85,7 +88,7 @@ class ModuleImages:
     def site_checker(self, own: SiteChecker) -> SiteChecker:
         """Return what judges sites, ``own`` being what does so for the kernel's."""
         image = self.image()
-        if image is self._kernel:
+        if image is self.kernel:
             return own
         from kgdbpatch.kernel.module_sites import ModularSiteChecker
 

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import cpu, personality
-from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import remembered
@@ -48,9 +47,8 @@ def planner(image: Image, *, force: bool = False) -> Planner:
     """Return what plans patches of a kernel that does not run: its guest would be just booted."""
     system = personality.detect(image)
     plan = system.arena(image)
-    table = plan.physical + layout.TRAPS_OFFSET
     on = cpu.of_model(image.model)
-    hook = on.trap_hook(system, image, table, lambda at, count: words(image, at, count))
+    hook = on.trap_hook(system, image, plan, lambda at, count: words(image, at, count))
     arena = Arena(_Unused(plan.physical + plan.size), plan)
     return Planner(
         image,

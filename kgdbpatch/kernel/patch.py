@@ -16,11 +16,10 @@ __all__ = ["Batch", "Patch"]
 
 
 class Patch:
-    """A patch of a running kernel: an entry of the patch table in the guest.
+    """A patch of a running kernel; as a context manager it is taken out at the end.
 
-    One that `Kernel.patch` returns knows its ``plan``, and reads the table whenever it is asked. One of
-    `Kernel.patches` has no plan and tells what stood in the table then; `refresh` reads it again. As a
-    context manager it is taken out at the end.
+    One that `Kernel.patch` returns knows its ``plan`` and reads the table whenever it is asked; one of
+    `Kernel.patches` has no plan and tells what stood there then; `refresh` reads it again.
 
     >>> with kernel.patch("udp_sendmsg", count=True) as patch:
     ...     print(patch.entry, patch.hits)

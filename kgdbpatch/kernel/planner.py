@@ -21,17 +21,8 @@ from kgdbpatch.image import Image
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
-from kgdbpatch.patch.plan import (
-    Payload,
-    Place,
-    Plan,
-    Site,
-    asm_payload,
-    blob_payload,
-    call_payload,
-    count_payload,
-    plan,
-)
+from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
+from kgdbpatch.patch.plan import Place, Plan, Site, plan
 from kgdbpatch.patch.reentry import DirectCalls, Reached
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
@@ -41,11 +32,12 @@ from kgdbpatch.results import PatchState
 if TYPE_CHECKING:  # on use: compiler and linker take time to import
     from kgdbpatch.toolchain.compile import Linked
 
-__all__ = ["Planned", "Planner"]
+__all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner"]
+
+PROGRESS_INTERVAL = 1.0  # seconds between two words of progress
 
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
-_TELL = 1.0  # seconds between two words of progress
-_MANY = 500  # sites for which it pays to look at the whole kernel first
+MANY = 500  # sites for which it pays to look at the whole kernel first
 _NEAR = 128  # sites looked at for one that would do
 
 Planned = list[tuple[int, Plan]]  # table slot and plan
@@ -54,10 +46,9 @@ Planned = list[tuple[int, Plan]]  # table slot and plan
 class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
-    ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in
-    vector tails; ``via`` and ``force`` are as of `PatchRequest`; ``stack`` is the size of the kernel's
-    stacks, bytes; ``target`` is the CPU that C is compiled for. Sites are judged within ``reading()``, in
-    which the kernel's words may be taken to be those of one moment.
+    ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in vector tails;
+    ``stack`` the size of the kernel's stacks, bytes; ``target`` the CPU that C is compiled for. Within
+    ``reading()`` the kernel's words are those of one moment.
     """
 
     def __init__(
@@ -95,8 +86,8 @@ class Planner:
 
     def payload(self, request: PatchRequest) -> Payload:
         """Return the payload that a user asks for."""
-        call = request.call
-        abi, lookup = self._image.abi, self._lookup
+        call, lookup = request.call, self._lookup
+        abi, model = self._image.abi, self._image.model
         if call is not None:
             target = self._lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
@@ -111,9 +102,7 @@ class Planner:
 
         @cache
         def words(address: int) -> list[int]:
-            code = assemble(
-                source, origin=address, symbols=lookup, filename=filename, model=self._image.model
-            )
+            code = assemble(source, origin=address, symbols=lookup, filename=filename, model=model)
             return [int(word) for word in np.frombuffer(code, ">u4")]
 
         origin = self._origin(words)
@@ -125,9 +114,7 @@ class Planner:
             except OutOfReach as error:
                 raise Refused("reach", str(error)) from error
 
-        return asm_payload(
-            placed, origin, abi, counted=request.count, stack=self._stack, model=self._image.model
-        )
+        return asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
 
     def _lookup(self, name: str) -> int:
         """Return the address of one of the kernel's names, for a payload."""
@@ -142,10 +129,7 @@ class Planner:
         raise Refused("module", f"the payload uses {what}: it stays when that module is unloaded", address)
 
     def _origin(self, words: Callable[[int], list[int]]) -> int:
-        """Return where a payload in assembler can stand: in the arena or in its near window.
-
-        Raises `OutOfReach` where its branches get to their targets from neither.
-        """
+        """Return where assembler can stand: in the arena, else near; or raise `OutOfReach`."""
         place = self._allocator.peek()
         try:
             words(place.body)
@@ -194,6 +178,10 @@ class Planner:
 
     # ---- sites -----------------------------------------------------------------------------
 
+    def _entry(self, address: int) -> int:
+        """Return where a patch for a function's first instruction stands; with ``force`` nowhere else."""
+        return address if self._force else self._site_checker.entry(address)
+
     def _site(self, address: int) -> Site:
         site = self._site_checker.site(address, force=self._force)
         below = self._patched.get(address)
@@ -216,8 +204,7 @@ class Planner:
     def _once(self, site: Site, payload: Payload) -> tuple[Site, tuple[str, ...]]:
         """Return a site as ``payload`` is to be planned at it, and a warning where that comes back to it.
 
-        The payload is guarded unless the kernel's direct calls prove that it cannot come back: what it
-        calls may go anywhere through a pointer, or to another patch.
+        It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
         if not payload.calls:
             return site, ()
@@ -286,8 +273,8 @@ class Planner:
     def _branching(self, site: Site, payload: Payload, place: Place) -> Plan:
         """Plan within reach where the guest has a window for that, or through a springboard.
 
-        A springboard costs a hit four instructions: little for a payload that calls the kernel,
-        which leaves the window to others as long as there are springboards.
+        That costs a hit four instructions: little for a payload that calls, which leaves the window to
+        others.
         """
         near = self._allocator.near(place)
         if near is None:
@@ -301,11 +288,12 @@ class Planner:
             return plan(site, payload, second)
 
     def plan_site(self, address: int, payload: Payload) -> tuple[int, Plan]:
-        """Return a table slot and the plan of ``payload`` at ``address``, placed in free memory.
+        """Return a table slot and the plan of ``payload`` at ``address``, or behind its tracing.
 
         Raises `Refused` naming the nearest site that would do.
         """
         with self._reading():
+            address = self._entry(address)
             try:
                 return self._placed(address, payload, quick=payload.counted)
             except Refused as refused:
@@ -320,7 +308,7 @@ class Planner:
     @contextmanager
     def _together(self, count: int) -> Iterator[None]:
         """Judge so many sites meanwhile, of one moment's words."""
-        with self._reading(), self._site_checker.in_bulk() if count > _MANY else nullcontext():
+        with self._reading(), self._site_checker.in_bulk() if count > MANY else nullcontext():
             yield
 
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
@@ -337,22 +325,23 @@ class Planner:
     def plan_sites(
         self, wanted: Iterable[tuple[int, Payload]], progress: Callable[[str], None] = lambda _: None
     ) -> tuple[Planned, list[Refused]]:
-        """Plan each (address, payload); return the plans, and the refusals of the others.
+        """Plan each (address, payload), as `plan_site`; return plans, and the others' refusals.
 
-        ``progress`` hears how far it is, once a second. Raises `Refused` (rule ``memory``) when the
-        arena has no room for all, `Misuse` when an address is given twice.
+        Raises `Refused` (rule ``memory``) when not all have room, `Misuse` when an address is given twice.
         """
         chosen, said = list(wanted), time.monotonic()
-        planned, refusals, seen = [], [], set[int]()
+        planned, refusals, seen, given = [], [], set[int](), {address for address, _ in chosen}
         with self._together(len(chosen)), uncollected():
             for address, payload in chosen:
+                behind = self._entry(address)
+                address = address if behind in given else behind  # the site, from here on
                 if address in seen:
                     where = self._image.symbolize(address)
                     raise Misuse(
                         f"{where} is given twice; patches of one site are put in one after the other"
                     )
                 seen.add(address)
-                if time.monotonic() > said + _TELL:
+                if time.monotonic() > said + PROGRESS_INTERVAL:
                     said = time.monotonic()
                     progress(f"planned {len(seen):,} of {len(chosen):,} sites")
                 try:

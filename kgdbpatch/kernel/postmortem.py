@@ -74,16 +74,8 @@ def _registers(kernel: Kernel) -> str:
 
 def _versions(kernel: Kernel) -> str:
     metadata = kernel.qemu.metadata
-    programs = [(kernel.qemu.binary, "qemu-system-ppc"), ("gdb-multiarch", "gdb-multiarch")]
-    return "\n".join(
-        [
-            f"image {kernel.image.path}",
-            f"sha256 {metadata.get('sha256', kernel.image.sha256)}",
-            *(_version(name, package) for name, package in programs),
-            f"kgdbpatch {kgdbpatch.__version__}",
-        ]
-    )
-
-
-def _version(name: str, package: str) -> str:
-    return f"{name}: {doctor.first_line(find_tool(name, package), '--version')[0] or 'unknown'}"
+    told = [f"image {kernel.image.path}", f"sha256 {metadata.get('sha256', kernel.image.sha256)}"]
+    for name, package in ((kernel.qemu.binary, "qemu-system-ppc"), ("gdb-multiarch", "gdb-multiarch")):
+        version, _ = doctor.first_line(find_tool(name, package), "--version")
+        told.append(f"{name}: {version or 'unknown'}")
+    return "\n".join([*told, f"kgdbpatch {kgdbpatch.__version__}"])

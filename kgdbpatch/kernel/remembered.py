@@ -1,7 +1,6 @@
 """Remember the analysis of whole kernels: it takes 2 s for Linux, and is asked for at every site.
 
-An entry is named by the words analysed, by what else the analysis was given and by its own code.
-It holds plain arrays; of what an OS knows of a kernel's code, plain values.
+An entry is named by the words, what else the analysis was given, and its own code; it holds plain values.
 """
 
 from __future__ import annotations
@@ -61,18 +60,17 @@ Edges = Mapping[int, Sequence[int]]
 def off_limits(
     personality: Personality, image: Image, changed: Iterable[int] = (), on: Cpu | None = None
 ) -> OffLimits:
-    """Return the rules of one kernel: where it may not be patched, what its words do unseen.
-
-    ``changed`` are words in which the running kernel was found to differ from its file, ``on`` is the CPU
-    that it runs on (default: one that its file is for).
-    """
+    """Return the rules of one kernel ``on`` a CPU, whose running words ``changed`` are not its file's."""
     exceptional, edges, reads, words, faults = _facts(personality, image)
     rewritten = {at: Rewritten(CHANGED) for at in changed} | {
         at: Rewritten(*what) for at, what in words.items()
     }
+    family = on or cpu.of_model(image.model)
     return OffLimits(
+        space=family.kernel_space,
+        remaps=family.remaps,
         untranslated_sections=personality.untranslated_sections,
-        vectors=(on or cpu.of_model(image.model)).vectors(personality, image),
+        vectors=family.vectors(personality, image),
         discarded=tuple((window.start, window.end) for window in personality.discarded(image)),
         fault_sites=frozenset(faults),
         implicit=ImplicitEdges(exceptional, edges),
@@ -108,10 +106,7 @@ def liveness_index(
     implicit: ImplicitEdges,
     reads: Mapping[int, int],
 ) -> LivenessIndex:
-    """Return the live registers of a kernel whose code is ``sections`` (address, words).
-
-    ``implicit`` and ``reads`` are as in `analyze_program`.
-    """
+    """Return the live registers of a kernel's (address, words); the rest as `analyze_program`."""
     digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image) + image.model.encode())
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))

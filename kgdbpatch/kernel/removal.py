@@ -17,8 +17,7 @@ __all__ = ["Removal", "as_patch", "take_out"]
 class Removal:
     """What a removal did: ``patches`` in their new states, and why others were left in.
 
-    The states are ``removed``, ``retired`` (out, but their memory is still in use) and ``dropped`` (the
-    record of a damaged patch is gone; its site holds what it held).
+    ``removed``, ``retired`` (memory is still in use), ``dropped`` (the record only; its site is left alone).
     """
 
     patches: tuple[PatchRow, ...]
@@ -48,10 +47,8 @@ def take_out(
 ) -> Removal:
     """Take the patches ``ids``, or all, out of a guest that is held exclusively, in one stop.
 
-    A damaged one, whose site holds neither its word nor the original one, is refused; with ``force``
-    its record is dropped and the site left alone. When all are to go, the others go nevertheless;
-    when some were named, nothing is changed then. ``basis`` as for `ComponentClient.remove`. Raises `Misuse`
-    for an id that the table lacks.
+    A damaged one is refused: of all, the others go nevertheless; of named ones, none. ``force`` drops its
+    record and leaves its site. Raises `Misuse` for an id that the table lacks.
     """
     table = component.arena(header.arena).table()
     records = {record.id: record for record in table.records()}

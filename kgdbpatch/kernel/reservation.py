@@ -1,6 +1,6 @@
 """Have the kernel keep the arena's addresses for us, where it might map something else there later.
 
-Its own page tables map the arena there, where it leaves the CPU's BATs to nobody else.
+Its own page tables map the arena there, where it leaves the CPU's own entries (BATs) to nobody else.
 """
 
 from __future__ import annotations
@@ -67,15 +67,14 @@ class Reservation:
     def page_entries(self, component: ComponentClient, arena: ArenaPlan) -> Pages:
         """Return what to write into the kernel's page tables (physical address, bytes) for an arena.
 
-        That is nothing where BATs map all of it. The kernel allocates the tables that it lacks, which it
-        keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
+        That is nothing where the CPU's entries map all of it. The kernel allocates the tables that it lacks,
+        which it keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
         """
         pager, windows = self.pager(), [Window(arena.virtual, arena.virtual + arena.size), arena.near]
         ours = [one for one in windows[arena.linear :] if one is not None]
         if pager is None or not all(one in self.kept() for one in ours):
             return []  # nothing has been called: no stub is there yet that could be asked
-        bats = component.bats(arena, paged=True)
-        pairs = zip(windows, bats, strict=False)
+        pairs = zip(windows, component.free_entries(arena, paged=True), strict=False)
         blocks = [one for one, pair in pairs if one in ours and pair.data is None]
         if not blocks:
             return []

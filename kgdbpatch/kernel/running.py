@@ -15,7 +15,7 @@ from kgdbpatch import cpu
 from kgdbpatch.component import Header
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.kernel_calls import kept, pending
-from kgdbpatch.component.layout import SPRINGBOARD_SIZE, TRAPS_OFFSET
+from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Table
 from kgdbpatch.errors import Misuse, Refused
@@ -45,10 +45,7 @@ class _Undone:
 
 
 class RunningText:
-    """Read a kernel's text in a guest's RAM, which goes on running.
-
-    ``on`` is the CPU that it runs on (default: one that its file is for).
-    """
+    """Read a kernel's text in a guest's RAM, which goes on running ``on`` a CPU (default: its file's)."""
 
     def __init__(
         self, machine: Machine, personality: Personality, image: Image, on: Cpu | None = None
@@ -69,10 +66,7 @@ class RunningText:
         return self._personality.arena(self._image)
 
     def conflict(self, arena: ArenaPlan) -> str | None:
-        """Return why the kernel itself uses an arena's addresses, or None.
-
-        Raises `Misuse` where the guest has no memory for it.
-        """
+        """Return why the kernel itself uses an arena's addresses, or None; `Misuse` without memory."""
         if arena.physical + arena.size > self._ram.size:
             raise Misuse(f"the guest has no hidden memory at 0x{arena.physical:x}")
         windows = [one.window for one in kept(self._ram, arena.physical)]
@@ -137,9 +131,9 @@ class RunningText:
         header, found = self.header(), dict[int, int]()
         if header is not None and header.slots:
             found = self._arena(header).table().originals()
-        if header is not None and self._vector_shift is not None:
-            found |= self._vector_words(header, self._vector_shift)
         if header is not None:
+            found |= {} if header.hook is None else header.hook.originals()
+            found |= self._tail_words(header)
             found |= dict.fromkeys(self._gate(header), 0)
         sites = np.array(sorted(found), np.int64)
         return _Undone(sites, np.array([found[at] for at in sites.tolist()], np.uint32))
@@ -149,13 +143,13 @@ class RunningText:
         """What physical addresses of the vectors, the first 64 KiB, are less than virtual ones."""
         return self._cpu.vector_shift(self._personality, self._image)
 
-    def _vector_words(self, header: Header, shift: int) -> dict[int, int]:
-        """Return address ─► the kernel's own word, for each word of the vectors that is the component's."""
-        found = {} if header.hook is None else header.hook.originals()
-        if header.arena.tails is not None and header.slots:
-            arena = self._arena(header)
-            found |= {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
-        return found
+    def _tail_words(self, header: Header) -> dict[int, int]:
+        """Return address ─► 0, as it is without us, for each word of the vectors' tails that is a patch's."""
+        shift = self._vector_shift
+        if shift is None or header.arena.tails is None or not header.slots:
+            return {}
+        arena = self._arena(header)
+        return {at + shift: 0 for at in arena.tail_words(arena.table().raw)}
 
     def _gate(self, header: Header) -> range:
         """Return the addresses of the words that are the component's while a kernel function is called."""
@@ -184,12 +178,10 @@ class RunningText:
 
     def free_tails(self) -> list[int]:
         """Return the free springboard slots in vector tails, at the addresses at which they are entered."""
-        from kgdbpatch.patch.trap import HOOK_SIZE
-
         window, shift = self.arena.tails, self._vector_shift
         if window is None or shift is None:
             return []
-        hooked = range(self.hook.at, self.hook.at + HOOK_SIZE) if self.hook else range(0)
+        hooked = self.hook.span if self.hook else range(0)
         start = window.start - shift
         return [
             start + at
@@ -203,14 +195,12 @@ class RunningText:
     @cached_property
     def hook(self) -> Hook | None:
         """Where the program exception can be hooked, or None."""
-        table = self.arena.physical + TRAPS_OFFSET
-        return self._cpu.trap_hook(self._personality, self._image, table, self.words)
+        header = self.header()
+        arena = self.arena if header is None else header.arena
+        return self._cpu.trap_hook(self._personality, self._image, arena, self.words)
 
     def verify(self) -> Verification | None:
-        """Compare the running text with image and patch table; the guest is not stopped.
-
-        Returns None when other clients changed patches meanwhile, each of a few times.
-        """
+        """Compare text, image and table; None when others changed patches during each of a few tries."""
         for _ in range(_TRIES):
             header = self.header()
             if header is None:
@@ -231,10 +221,10 @@ class RunningText:
         for record in records:
             if record.state is PatchState.DAMAGED:
                 damaged.setdefault(record.site, []).append(record.id)
-        differences, ours = self.differences(), set[int]()
-        if header.hook is not None:
-            expected |= header.hook.words() | {header.hook.vector: header.hook.splice}
-            ours = set(header.hook.kept())
+        differences, ours, hooked = self.differences(), set[int](), dict[int, int]()
+        if header.hook is not None:  # it may lie behind the text
+            hooked = self._cpu.hook_words(header.hook) | {header.hook.vector: header.hook.splice}
+            ours = {*header.hook.span, *hooked}
         shift = self._vector_shift
         if shift is not None:  # judged by their patches' checksums
             ours |= {at + shift for at in arena.tail_words(table.raw)}
@@ -242,6 +232,7 @@ class RunningText:
         differences = {at: word for at, word in differences.items() if at not in ours}
         wrong = {address for address, word in differences.items() if expected.get(address) != word}
         wrong |= {address for address in expected if address not in differences}
+        wrong |= {address for address, word in hooked.items() if int(self.raw_words(address, 1)[0]) != word}
         wrong |= damaged.keys()
         changes = [self._change(address, tuple(damaged.get(address, ()))) for address in sorted(wrong)]
         own = tuple(change for change in changes if change is not None)

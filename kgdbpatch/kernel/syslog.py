@@ -22,7 +22,8 @@ class Log:
 
     def __init__(self, console: Console, personality: Personality) -> None:
         self._console, self._personality = console, personality
-        self._begin = 0
+        self._begin = self._looked = 0
+        self._usual = False  # some line so far
 
     def __repr__(self) -> str:
         return f"Log({self._personality.name}, from byte {self._begin})"
@@ -35,11 +36,23 @@ class Log:
         """Return the place behind the last line printed so far, for ``since``."""
         return self._console.position()
 
+    @property
+    def _timed(self) -> bool:
+        """Whether the guest prints lines as kernels of its kind usually do: others are not its log's then.
+
+        It is looked for where it has said something since the last time, and until it is found.
+        """
+        end = self._console.position()
+        if not self._usual and end > self._looked:
+            lines = self._console.lines(self._looked)
+            self._usual = any(self._personality.parse_log(line) is not None for line in lines)
+            self._looked = end
+        return self._usual
+
     def _parser(self, everything: bool) -> Callable[[str], LogLine | None]:
         """Return what makes log lines of the console's, one after the other.
 
-        Lines that are no syslog lines, of the source ``panic`` from a panic on and ``console`` before,
-        have no time; the latter only count with ``everything``.
+        Others than the syslog's have no time, and the source ``panic`` from one on, else ``console``.
         """
         dead = False
 
@@ -47,6 +60,8 @@ class Log:
             nonlocal dead
             dead = dead or re.search(self._personality.panic, line) is not None
             parsed = self._personality.parse_log(line)
+            if parsed is None and not dead and not self._timed:
+                parsed = self._personality.parse_untimed(line)
             if parsed is None and (dead or everything) and line:
                 return LogLine("", "panic" if dead else "console", line)
             return parsed
@@ -60,11 +75,7 @@ class Log:
         return [line for line in parsed if line is not None]
 
     def late(self, time: str) -> Callable[[LogLine], bool]:
-        """Return what tells, of one line after the other, whether it is of ``time`` or later.
-
-        A line without a time is as late as the one before it. Raises `Misuse` when ``time`` is not as
-        this guest prints it.
-        """
+        """Return what tells, line after line, whether it is of ``time`` or later; `Misuse` for no time."""
         start = self._personality.log_seconds(time)
         if start is None:
             raise Misuse(f"'{time}' is no time as this guest prints it")
@@ -91,10 +102,7 @@ class Log:
                 yield parsed
 
     def wait(self, pattern: str, *, deadline: float = 10.0, since: int = 0) -> LogLine:
-        """Return the first line, as of `lines`, whose message matches the regex ``pattern``.
-
-        Raises `TargetTimeout` with the console's last lines after ``deadline`` seconds.
-        """
+        """Return the first of `lines` that matches; `TargetTimeout` with the console's last lines."""
         wanted = re.compile(pattern)
         for line in self.follow(since, deadline):
             if wanted.search(line.message):

@@ -73,10 +73,7 @@ class Threads:
         return holders(component.arena(header.arena), records, self.all(), self.word, contexts)
 
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
-        """Return the pcs of those interrupted contexts (physical address, pc) that threads may come back to.
-
-        The guest must stand still, with the CPU's ``registers``.
-        """
+        """Return the pcs of contexts that threads may come back to; the guest stands still."""
         sp = None if self._cpu.in_process(registers["msr"]) else registers["r1"]
         live = cache(lambda at: self._personality.may_resume(self._image, self, at + self._shift, sp))
         return [pc for at, pc in contexts if live(at)]

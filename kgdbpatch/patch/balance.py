@@ -17,8 +17,8 @@ _R1 = mask("r1")
 def deepest(code: Sequence[Instruction], origin: int) -> int:
     """Return by how many bytes a payload at ``origin`` moves its stack at most.
 
-    Raises `BadPatch` where r1 is moved in other ways than by stwu and addi, above where it was, or
-    by amounts that depend on the way taken.
+    Raises `BadPatch` where r1 moves otherwise than by stwu and addi, above its start, or not the same along
+    every way.
     """
     end = len(code)
     depths = {0: 0}

@@ -1,9 +1,7 @@
 """Count hits, exactly: no interrupt or other thread can make an addition be lost.
 
-``lwz addi stw`` would be two words shorter and needs no CR field, but loses hits when the
-same patch runs in a handler or another thread in between; kernels take interrupts and preempt
-almost everywhere, and indirect calls keep it from being proven that a site is an exception. A
-reservation costs two words and CR0, and no hit is ever lost, on several CPUs neither.
+A reservation costs two words and CR0 more than ``lwz addi stw``, which loses hits where the patch runs in a
+handler or another thread in between; that this cannot be is hardly ever provable.
 """
 
 from __future__ import annotations

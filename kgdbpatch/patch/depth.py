@@ -1,9 +1,7 @@
 """Reckon how deep a payload makes the stack, and compare it with the stack that the kernel has.
 
-The depth comes from the machine code, whoever compiled it: r1 is followed along all paths through
-the payload and the functions it calls of its own. What a kernel function takes that it calls is not
-known; a quarter of the stack is allowed for it (Linux warns its authors at frames of an eighth of
-8 KiB), and a quarter for what stands on the stack when the site is reached.
+r1 is followed through the machine code along all paths and calls of its own. A quarter of the stack is
+allowed for kernel functions that it calls, and a quarter for what stands there at the site.
 """
 
 from __future__ import annotations
@@ -48,10 +46,9 @@ def check_depth(own: int, stack: int, *, calls: bool, what: str) -> None:
 
 
 def depth(text: Sequence[int], address: int, functions: Mapping[str, int], what: str) -> Depth:
-    """Return the depth of linked code at ``address``; ``functions`` are its functions' addresses by name.
+    """Return the depth of code linked for ``address``, of the deepest of ``functions`` (addresses by name).
 
-    Functions that nothing calls may be called by the kernel: the deepest one counts. Raises
-    `Refused` by the rules ``recursion`` and ``stack depth`` where there is no bound.
+    Raises `Refused` by the rules ``recursion`` and ``stack depth`` where there is no bound.
     """
     code = [decode(word, address + 4 * index) for index, word in enumerate(text)]
     names = {at: name for name, at in sorted(functions.items(), reverse=True)}

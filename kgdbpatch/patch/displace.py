@@ -1,12 +1,8 @@
 """Move an instruction into a patch body with its effect unchanged (paper 3.2.4, 3.3.1).
 
-The paper refuses every PC-relative instruction. Here a branch is rewritten to reach its old
-target from its new place, and a displaced call leaves the original return address in LR, so
-that back-traces stay true. What cannot be moved is refused with the reason.
-
-``sc`` and ``rfi`` are moved as they are: a system call returns into the body and goes on behind
-the site; its handler sees the body's address in SRR0. Traps are not: kernels look the address
-of a taken one up in tables (BUG and WARN of Linux).
+A branch is rewritten to reach its old target, a displaced call leaves the original return address in LR, so
+that back-traces stay true; the paper refuses both. ``sc`` returns into the body and goes on behind the site;
+its handler sees the body's address in SRR0. Traps are refused: kernels look up the address of one.
 """
 
 from __future__ import annotations
@@ -20,50 +16,36 @@ from kgdbpatch.patch.site import Site
 __all__ = ["displace", "immovable", "plain"]
 
 _ALWAYS, _NO_COUNT = 0x14, 0x04  # bits of BO: taken always; CTR left alone (PEM, table 8-4)
-_MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
 _TAKEN = 12  # the register taken where none is free
 
 
 def plain(instruction: Instruction) -> bool:
     """Tell whether an instruction always goes on to the next word."""
-    return instruction.kind not in (
-        Kind.BRANCH,
-        Kind.JUMP,
-        Kind.CALL,
-        Kind.RETURN,
-        Kind.INDIRECT,
-        Kind.SYSCALL,
-        Kind.RFI,
-        Kind.TRAP,
-    )
+    kind = instruction.kind
+    return not kind.transfers and kind not in (Kind.CALL, Kind.SYSCALL, Kind.TRAP)
 
 
-def immovable(instruction: Instruction) -> Refused | None:
-    """Return why an instruction has its effect at its own address only, or None."""
-    here = instruction.address
+def immovable(site: Site) -> Refused | None:
+    """Return why a site's instruction has its effect at its own address only, or None."""
+    instruction = site.instruction
     if instruction.kind is Kind.TRAP:
-        return Refused(
+        return site.refused(
             "trap",
-            f"'{instruction.mnemonic}' at 0x{here:08x} cannot be moved: the kernel looks a trap up by the "
+            f"'{instruction.mnemonic}' at {site.at} cannot be moved: the kernel looks a trap up by the "
             "address it ran at",
-            here,
         )
-    number = instruction.word >> 16 & 31 | instruction.word >> 6 & 0x3E0
-    if instruction.mnemonic == "mtspr" and number in _MAPPING_SPRS:
-        return Refused(
-            "mapping",
-            f"'{instruction.text}' at 0x{here:08x} changes what memory is mapped, the patch's perhaps",
-            here,
+    if site.remaps:
+        return site.refused(
+            "mapping", f"'{instruction.text}' at {site.at} changes what memory is mapped, the patch's perhaps"
         )
     return None
 
 
 def _far(site: Site, what: str, to: int) -> Refused:
-    return Refused(
+    return site.refused(
         "reach",
-        f"{what} of the patch at 0x{site.address:08x} to 0x{to:08x} is out of branch reach, "
+        f"{what} of the patch at {site.at} to 0x{to:08x} is out of branch reach, "
         "and no registers are free to go there",
-        site.address,
     )
 
 
@@ -83,12 +65,9 @@ def _back(site: Site, at: int) -> list[int]:
 
 
 def displace(site: Site, at: int) -> list[int]:
-    """Return the words that do at address ``at`` what the site's instruction does, and what follows it.
-
-    Raises `Refused`, by the rules ``trap``, ``mapping``, ``reach``, ``registers`` and ``stack``.
-    """
+    """Return the words that do at ``at`` what the site's instruction does and what follows; or `Refused`."""
     instruction = site.instruction
-    objection = immovable(instruction)
+    objection = immovable(site)
     if objection is not None and not site.force:
         raise objection
     word, opcode = instruction.word, instruction.word >> 26
@@ -143,11 +122,10 @@ def _indirect(site: Site, at: int) -> list[int]:
     if word & 1:
         by_lr = word >> 1 & 0x3FF == 16
         if by_lr and ("ctr" not in site.free or not bo & _NO_COUNT):
-            raise Refused(
+            raise site.refused(
                 "registers",
-                f"'{site.instruction.text}' at 0x{site.address:08x} cannot be moved: it reads and writes LR, "
+                f"'{site.instruction.text}' at {site.at} cannot be moved: it reads and writes LR, "
                 "and CTR is not free to hold its target",
-                site.address,
             )
         words = [*_return_address(site, target_in_ctr=by_lr), encode.bcctr(bo, bi)]
     if bo & _ALWAYS == _ALWAYS:

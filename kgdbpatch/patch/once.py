@@ -1,17 +1,14 @@
 """Let a thread that is inside a payload pass its site without running the payload once more.
 
-A payload that calls the kernel may come back to its own site, and would call itself till the stack
-is used up. So the body notes, while the payload runs, on which kernel stack it does: a set in the
-patch's own memory holds the stack pointers of those inside. Who finds one of its own stack there,
-above its own stack pointer, is inside: it is counted as skipped and goes on behind the payload.
+A payload that calls the kernel may come back to its own site. So the body notes in the patch's own memory,
+while the payload runs, the stack pointer of who is inside. Who finds one of its own stack there, above its
+own stack pointer, is counted as skipped and goes on behind the payload.
 
-An entry is claimed by ``lwarx`` and ``stwcx.``, so threads, interrupts and other CPUs do not disturb
-each other; only code on the same stack ever looks at it again, and what interrupts it there has left
-again before it goes on. An interrupt that is taken on a thread's own stack while that is inside counts
-as the thread; one with a stack of its own does not. An entry that does not lie above the stack
-pointer was left by a payload that never came back: it is taken over. A stack's entry stands in
-one of the `_WAYS` words of the bucket that its address names; where those are all taken by others,
-the payload is skipped and that is counted. Nothing ever waits.
+An entry is claimed by ``lwarx`` and ``stwcx.``; only code on the same stack looks at it again. An interrupt
+on a thread's own stack counts as the thread; one with a stack of its own does not. An entry not above the
+stack pointer was left by a payload that never came back: it is taken over. A stack's entry is one of the
+`_WAYS` words of the bucket that its address names; where others have them all, the payload is skipped and
+counted. Nothing ever waits.
 """
 
 from __future__ import annotations
@@ -34,11 +31,10 @@ def area_of(area: int) -> tuple[int, int]:
 
 
 def claim(area: int, stack: int, slot: int, leave: int) -> list[int]:
-    """Return words that note the thread as inside, or count it as skipped and go to word ``leave``.
+    """Return words that note the thread as inside, or count it as skipped and go to word ``leave`` of them.
 
-    ``stack`` is the size of a kernel stack, a power of two; ``slot`` the offset from r1 of a word of the
-    body's frame that `release` needs. ``leave`` counts from the first of these words. They change
-    r0, r11, r12 and CR0.
+    ``stack`` is the size of a kernel stack, a power of two; ``slot`` the offset from r1 of a word that
+    `release` needs. They change r0, r11, r12 and CR0.
     """
     held, skipped = area_of(area)
     shift = stack.bit_length() - 1

@@ -22,12 +22,11 @@ _MOST_WORDS = 60_000  # instructions in line: the patch table counts a body's in
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What a user wants to run at a site.
+    """What a user wants to run at a site; it changes the registers of the mask ``clobbers``.
 
-    ``emit(at, blob)`` returns the inline words for address ``at`` (always as many). ``blob(at)``
-    returns code and data placed behind the body and the size of its constant part.
-    ``clobbers`` is a register mask. ``calls`` tells that it calls kernel code, so may sleep;
-    ``frame`` that it wants a stack frame of its own.
+    ``emit(at, blob)`` returns the inline words (always as many), ``blob(at)`` what is placed behind the body
+    and the size of its constant part. ``calls``: kernel code, so it may sleep; ``frame``: it wants a stack
+    frame.
     """
 
     emit: Callable[[int, int], list[int]]  # (address of the words, address of the blob)
@@ -75,10 +74,9 @@ def blob_payload(
     strays: bool = True,
     warnings: tuple[str, ...] = (),
 ) -> Payload:
-    """Return a payload that calls into linked code; ``link(at)`` returns (bytes, constant size, entry).
+    """Return a payload that calls linked code; ``link(at)`` returns (bytes, constant size, entry).
 
-    ``text`` are the code's instructions, where they are known: code that calls nothing of the
-    kernel cannot sleep, and has only what it changes itself kept.
+    Where its instructions (``text``) call nothing of the kernel, only what they change is kept.
     """
     clobbers, frame = _own_effects(text, abi) if text is not None else (None, True)
     return Payload(
@@ -126,9 +124,8 @@ def asm_payload(
 ) -> Payload:
     """Return a payload of user-written instructions; ``assemble(at)`` gives their words.
 
-    Its clobbers are derived from its own decode; ``stack`` is the size of a kernel stack, bytes, ``model``
-    the CPU's, as for `decode`. Raises `BadPatch` when it does not end at its end (returns, branches out),
-    leaves r1 changed or is too long, `Refused` when it takes too much stack or uses vector registers.
+    ``stack`` is the size of a kernel stack, bytes. Raises `BadPatch` when it does not run to its end, leaves
+    r1 changed or is too long, `Refused` when it takes too much stack or uses vector registers.
     """
     words = assemble(origin)
     if not words:
@@ -160,18 +157,13 @@ def asm_payload(
 def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int) -> None:
     """Raise `BadPatch` when an instruction of a payload, which stands in [start, end), may leave it."""
     where = f"payload instruction {index + 1} ({instruction.text})"
-    if instruction.vector:
-        raise Refused(
-            "vector",
-            f"{where} uses AltiVec: kernel code runs with MSR[VEC] off, and where it is on nobody keeps the "
-            "vector registers",
-        )
-    if instruction.spe:
-        raise Refused(
-            "vector",
-            f"{where} uses SPE: kernel code runs with MSR[SPE] off, and where it is on nobody keeps the "
-            "upper halves of the registers",
-        )
+    for used, unit, bit, lost in (
+        (instruction.vector, "AltiVec", "VEC", "vector registers"),
+        (instruction.spe, "SPE", "SPE", "upper halves of the registers"),
+    ):
+        if used:
+            told = f"kernel code runs with MSR[{bit}] off, and where it is on nobody keeps the {lost}"
+            raise Refused("vector", f"{where} uses {unit}: {told}")
     if not instruction.known:
         raise BadPatch(
             f"{where}: not a known instruction; every word of an assembler payload is run, a C payload "
@@ -179,17 +171,13 @@ def _runs_to_its_end(instruction: Instruction, index: int, start: int, end: int)
         )
     if instruction.foreign:
         raise BadPatch(f"{where}: no instruction of this CPU")
-    target = instruction.target
+    target, way = instruction.target, f"{where}: a payload must run to its end, it may not"
     early = "to end early, branch to a label behind its last instruction"
     if instruction.kind is Kind.INDIRECT:
-        raise BadPatch(
-            f"{where}: a payload must run to its end, it may not jump away; call with bctrl, and {early}"
-        )
+        raise BadPatch(f"{way} jump away; call with bctrl, and {early}")
     if instruction.kind is Kind.RETURN:
-        raise BadPatch(f"{where}: a payload must run to its end, it may not return; {early}")
+        raise BadPatch(f"{way} return; {early}")
     if instruction.kind in (Kind.RFI, Kind.SYSCALL):
-        raise BadPatch(f"{where}: a payload must run to its end, it may not return or jump away")
+        raise BadPatch(f"{way} return or jump away")
     if instruction.kind in (Kind.JUMP, Kind.BRANCH) and (target is None or not start <= target <= end):
-        raise BadPatch(
-            f"{where}: a payload must run to its end, it may not branch away; call with bl, and {early}"
-        )
+        raise BadPatch(f"{way} branch away; call with bl, and {early}")

@@ -1,8 +1,7 @@
 """Plan a patch: what to write where, of which exactly one word is the splice (paper 3.2.4, 3.3).
 
-A body is: saves, payload, restores, the displaced instruction, the way back. It is entered by
-the one word written over the site: a relative branch, an absolute one, or a branch to a
-springboard. Pure: addresses and words in, a `Plan` out.
+A body is: saves, payload, restores, the displaced instruction, the way back; a branch over the site enters
+it. Pure: addresses and words in, a `Plan` out.
 """
 
 from __future__ import annotations
@@ -42,10 +41,9 @@ _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
 class Place:
     """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter.
 
-    With a ``trap`` the site is entered by that word. ``real`` is where the springboard and the body
-    are with address translation off: the springboard at that address, the body at its usual one;
-    None where they are not to be had so. ``paged``: any access to body or counter may take an exception,
-    from which the kernel comes back.
+    With a ``trap`` the site is entered by that word. ``real`` is where the springboard is with translation
+    off (the body is at its usual address then). ``paged``: an access to body or counter may take an
+    exception.
     """
 
     body: int
@@ -112,22 +110,13 @@ def _bytes(words: Sequence[int]) -> bytes:
     return b"".join(word.to_bytes(4, "big") for word in words)
 
 
-def _springboard_code(words: tuple[int, ...]) -> bytes:
-    """Return a springboard's code, in whole slots."""
-    return _bytes([*words, *[encode.nop()] * (-len(words) % _SLOT_WORDS)])
-
-
 def plan(site: Site, payload: Payload, place: Place) -> Plan:
-    """Plan ``payload`` at ``site`` with the body at ``place``.
-
-    Raises `Refused` by the rules of `displace`, `saves.save` and the springboard.
-    """
+    """Plan ``payload`` at ``site`` with the body at ``place``; or `Refused`, by many rules."""
     if place.paged and not site.trappable:
-        raise Refused(
+        raise site.refused(
             "exception return",
-            f"0x{site.address:08x} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
+            f"{site.at} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
             "tables map the patches' memory: to find a page takes an exception, which overwrites both",
-            site.address,
         )
     forced = [*site.forced]
     for refused in _objections(site, payload):
@@ -135,11 +124,10 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             raise refused
         forced.append(refused.rule)
     if payload.counted and "reservation" in forced:
-        raise Refused(
+        raise site.refused(
             "reservation",
-            f"a patch at 0x{site.address:08x} cannot count, forced or not: that takes the reservation "
+            f"a patch at {site.at} cannot count, forced or not: that takes the reservation "
             "which is held there each time, and the kernel would try for ever",
-            site.address,
         )
     registers = _returned_by(site, payload, place)
     entrance = _entrance(site, place, linked=registers is not None)
@@ -150,22 +138,21 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         return _body(site, payload, place, entrance, blob, area)
 
     body = build(place.body, place.body)
-    code = _bytes(body.words)
-    constant = len(code)
-    if payload.blob is not None:  # sizes do not depend on where it is: it is near
-        blob_at = place.body + -(-len(code) // 16) * 16
-        body = build(blob_at, place.body)
-        code = _bytes(body.words)
+    size = constant = 4 * len(body.words)  # does not depend on where the rest is: it is near
+    blob_at, blob, guarded = place.body, b"", bool(site.once and payload.calls)
+    if payload.blob is not None:
+        blob_at += -(-size // 16) * 16
         blob, blob_constant = payload.blob(blob_at)
-        code = code.ljust(blob_at - place.body, b"\0")
-        constant = len(code) + blob_constant
-        code += blob
-    guarded = bool(site.once and payload.calls)
+        size, constant = blob_at - place.body + len(blob), blob_at - place.body + blob_constant
+    area = place.body + -(-size // 16) * 16
+    if guarded or payload.blob is not None:
+        body = build(blob_at, area)
+    code = _bytes(body.words)
+    if payload.blob is not None:
+        code = code.ljust(blob_at - place.body, b"\0") + blob
     if guarded:
-        area = place.body + -(-len(code) // 16) * 16
-        body = build(place.body if payload.blob is None else blob_at, area)
-        code = _bytes(body.words) + code[4 * len(body.words) :]
         code = code.ljust(area - place.body, b"\0") + bytes(AREA)
+    board, nop = entrance.words, encode.nop()
     return Plan(
         site=site.address,
         original=site.word,
@@ -176,7 +163,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         body_words=len(body.words),
         saved=tuple(dict.fromkeys((*entrance.saved, *body.saved))),
         springboard=entrance.springboard,
-        springboard_code=_springboard_code(entrance.words),
+        springboard_code=_bytes([*board, *[nop] * (-len(board) % _SLOT_WORDS)]),
         guard=body.guard,
         counted=payload.counted,
         tail=body.tail,
@@ -189,21 +176,18 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
 
 def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
     """Yield what forbids this payload, or any, at a site."""
-    objection = immovable(site.instruction)
+    objection = immovable(site)
     if objection is not None:
         yield objection
     if payload.calls and site.untranslated:
-        raise Refused(
-            "untranslated",
-            f"0x{site.address:08x} runs with address translation off: nothing can be called there",
-            site.address,
+        raise site.refused(
+            "untranslated", f"{site.at} runs with address translation off: nothing can be called there"
         )
     if payload.calls and site.returning:
-        yield Refused(
+        yield site.refused(
             "exception return",
-            f"0x{site.address:08x} lies between the setting of SRR0 or SRR1 and the rfi that needs them: "
+            f"{site.at} lies between the setting of SRR0 or SRR1 and the rfi that needs them: "
             "nothing that can fault or sleep may be called there",
-            site.address,
         )
 
 
@@ -247,24 +231,21 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
 def _tail(site: Site, at: int) -> list[int]:
     """Return what follows the payload: the moved instruction, or the older patch of the site.
 
-    An older patch that returns by LR is called, and comes back to the second word.
+    One that returns by LR is called, and comes back to the second word; `_returned_by` says where it can.
     """
     if site.under is None:
         return displace(site, at)
-    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, frozenset())
+    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
     moved = at if site.under_moved is None else site.under_moved
-    if on is None or back is None or jump(at, moved, frozenset()) is None:
-        raise Refused(
-            "reach", f"the older patch of 0x{site.address:08x} is out of reach of a new one", site.address
-        )
-    return [on[0] | site.under & 1, *back]
+    if on is None or jump(at, moved, frozenset()) is None or (back is None and site.under & 1):
+        raise site.refused("reach", f"the older patch of {site.at} is out of reach of a new one")
+    return [on[0] | site.under & 1, *(back or [])]
 
 
 def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] | None:
     """Return the registers of a patch that counts behind the displaced instruction and returns by LR.
 
-    Where LR is free the splice can be a ``bl``; ``beqlr`` is then both the count's test and the
-    way back, one word less. None where that cannot be.
+    The splice is a ``bl`` then, ``beqlr`` both test and way back, one word less. None where that cannot be.
     """
     free = site.free_after
     if place.trap is not None:
@@ -301,33 +282,27 @@ def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
     """Return how the body is entered; ``linked`` leaves the address behind the site in LR."""
     if place.trap is not None:
         if not site.trappable or site.untranslated:
-            raise Refused(
+            raise site.refused(
                 "exception return",
-                f"0x{site.address:08x} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
-                site.address,
+                f"{site.at} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
             )
         return _Entrance(place.trap)
     if site.untranslated and place.real is None:
-        raise Refused(
+        raise site.refused(
             "untranslated",
-            f"0x{site.address:08x} runs with address translation off: only a springboard in a vector's tail "
+            f"{site.at} runs with address translation off: only a springboard in a vector's tail "
             "leads to a patch from there (--via tails; not on every kernel)",
-            site.address,
         )
     link = int(linked)
     direct = jump(site.address, place.body, frozenset())
     if direct is not None:
         return _Entrance(direct[0] | link)
     if place.springboard is None:
-        raise Refused(
-            "springboard", f"no springboard is left within reach of 0x{site.address:08x}", site.address
-        )
+        raise site.refused("springboard", f"no springboard is left within reach of {site.at}")
     entered_at = place.real if site.untranslated and place.real is not None else place.springboard
     to_springboard = jump(site.address, entered_at, frozenset())
     if to_springboard is None:
-        raise Refused(
-            "reach", f"the springboards are out of branch reach of 0x{site.address:08x}", site.address
-        )
+        raise site.refused("reach", f"the springboards are out of branch reach of {site.at}")
     free = site.free - {"lr"} if linked else site.free
     board = springboard(place.springboard, place.body, site, free)
     return _Entrance(

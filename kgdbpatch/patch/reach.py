@@ -47,9 +47,7 @@ def jump(at: int, to: int, free: frozenset[str]) -> list[int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Springboard:
-    """Words that go to a body, at most eight, those the body begins with to undo what they did, and
-    the registers that they keep.
-    """
+    """Words that go to a body, at most eight; those that undo what they did; the registers they keep."""
 
     words: list[int]
     undo: list[int]
@@ -59,8 +57,7 @@ class Springboard:
 def springboard(at: int, to: int, site: Site, free: frozenset[str]) -> Springboard:
     """Return the springboard at ``at`` to the body at ``to``; ``free`` are the registers free there.
 
-    Registers that it needs and that are not free are kept in free ones, else on the stack.
-    Raises `Refused` (rule ``stack``) where neither is to be had.
+    Others that it needs are kept in free ones, else on the stack; `Refused` (``stack``) where it is none.
     """
     plain = jump(at, to, free)
     if plain is not None:

@@ -1,7 +1,6 @@
-"""Tell whether a payload that calls the kernel may come back to its own site.
+"""Tell whether a payload that calls the kernel may come back to its own site, by the kernel's branches.
 
-Over the direct branches of the whole kernel; what is not known counts as a way back: calls through
-pointers, system calls and traps, faults that the kernel resolves, branches to no known function.
+What is not known counts as a way back: calls through pointers, system calls, traps, resolved faults.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.arrays import Grouped, distinct
+
 __all__ = ["DirectCalls", "Reached"]
 
 _Indices = npt.NDArray[np.int64]
@@ -20,10 +21,7 @@ _Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What can be reached from some functions: each by its start, with the one that leads to it.
-
-    ``unknown`` tells that more may be.
-    """
+    """What can be reached from some functions, each with what leads to it; ``unknown``: more may be."""
 
     came_from: dict[int, int | None] = field(default_factory=dict)
     unknown: bool = False
@@ -39,11 +37,7 @@ class Reached:
 
 
 class DirectCalls:
-    """The direct calls and jumps between the functions of a kernel.
-
-    ``sections`` are (address, words) of its code, ``functions`` (address, bytes), ``faults`` the
-    addresses of instructions whose faults the kernel resolves.
-    """
+    """The direct calls between functions; instructions at ``faults`` have theirs resolved by the kernel."""
 
     def __init__(
         self,
@@ -61,10 +55,9 @@ class DirectCalls:
             pairs.append(self._branches(address, words))
         self._unknown[self._owner(np.array(list(faults), np.int64))] = True
         source, target = np.concatenate(pairs, axis=1)
-        keys = np.sort(source * len(self._unknown) + target)  # np.unique imports numpy.ma
-        keys = keys[np.diff(keys, prepend=-1) != 0]
-        sources, self._targets = keys // len(self._unknown), keys % len(self._unknown)
-        self._first = np.searchsorted(sources, np.arange(len(self._starts) + 2))
+        count = len(self._unknown)
+        keys = distinct(source * count + target)
+        self._targets = Grouped(keys // count, keys % count, count)
 
     def _owner(self, addresses: _Indices) -> _Indices:
         """Return the numbers of the functions that addresses lie in, -1 for none."""
@@ -108,7 +101,7 @@ class DirectCalls:
         pending = deque(came)
         while pending:
             here = pending.popleft()
-            for other in self._targets[self._first[here] : self._first[here + 1]].tolist():
+            for other in self._targets.at(here).tolist():
                 if other not in came:
                     came[other] = here
                     pending.append(other)

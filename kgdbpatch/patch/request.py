@@ -28,13 +28,12 @@ _VIAS = ("auto", "trap", "tails")
 
 @dataclass(frozen=True, slots=True)
 class PatchRequest:
-    """Code to be put at a site, and how.
+    """Code to be put at a site, and how; raises `Misuse` for what does not go together.
 
-    ``asm`` and ``c`` are source text, or the `pathlib.Path` of a file with it; a text that is one word and
-    ends like such a file's name is taken for its path. ``call`` is a kernel function, by name or address,
-    ``entry`` which function of ``c`` is called. ``count``: the patch counts its hits (calls always do).
-    ``via`` is how the site leads to the code: ``auto``, ``trap`` or ``tails``. ``force`` lifts the rules
-    that may be lifted (`kgdbpatch.patch.site.FORCEABLE`). Raises `Misuse` for what does not go together.
+    ``asm`` and ``c`` are source text, or the `pathlib.Path` of a file (so is a word that ends like its name).
+    ``call`` is a kernel function, by name or address, ``entry`` which function of ``c`` is called. ``count``:
+    the patch counts its hits (calls always do). ``via`` is how the site leads to the code: ``auto``, ``trap``
+    or ``tails``. ``force`` lifts the rules that may be lifted (`kgdbpatch.patch.site.FORCEABLE`).
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'

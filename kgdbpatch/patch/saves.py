@@ -1,15 +1,10 @@
-"""Keep registers that a payload changes and the kernel still needs: in free registers, else in a frame.
-
-CR fields, XER, CTR and LR are kept only when they are live and changed. A free register that
-the payload leaves alone is the cheapest place; only what finds none goes onto the stack.
-"""
+"""Keep registers that a payload changes and the kernel still needs: in free registers, else in a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.registers import names
 from kgdbpatch.patch.reach import free_gprs
@@ -29,8 +24,7 @@ _MOVES = {  # special register: to a GPR, back from it
 class Saves:
     """The words around a payload, and the names of the registers that they keep.
 
-    ``slots`` are the offsets from r1 of what is kept in a frame, by name; ``spare`` the offset of a
-    word of the frame that is the body's own.
+    ``slots`` are offsets from r1 in a frame, by name; ``spare`` that of a word which is the body's own.
     """
 
     registers: tuple[str, ...] = ()
@@ -51,19 +45,17 @@ class Saves:
 def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
     """Return what has to be kept at ``site`` around code that changes the registers of a mask.
 
-    With ``frame`` the code gets a stack frame of its own; ``seen`` means that it may read any
-    register, so that it finds all as they are at the site. Raises `Refused` by the rules ``floating point``
-    and ``stack``.
+    With ``frame`` the code gets one of its own; ``seen``: it finds all registers as they are at the site.
+    Raises `Refused` by the rules ``floating point`` and ``stack``.
     """
     changed = names(clobbers)
     saved = [name for name in changed if name not in site.free]
     floating = [name for name in saved if name[0] == "f"]
     if floating:
-        raise Refused(
+        raise site.refused(
             "floating point",
-            f"the payload changes {', '.join(floating)}, live at 0x{site.address:08x}; "
+            f"the payload changes {', '.join(floating)}, live at {site.at}; "
             "kernel code runs with floating point off",
-            site.address,
         )
     items = [name for name in saved if name[0] == "r"]
     fields = [int(name[2:]) for name in saved if name.startswith("cr")]
@@ -86,10 +78,7 @@ def save(site: Site, clobbers: int, *, frame: bool, seen: bool = True) -> Saves:
 def _in_registers(
     homes: frozenset[str], items: list[str], special: list[str], fields: list[int]
 ) -> tuple[list[int], list[int], set[str]]:
-    """Keep what has a home in free registers, dropping it from ``items`` and ``special``.
-
-    Return the words before and after, and the homes taken.
-    """
+    """Keep what has a home in free registers, and drop it; return words before, after, homes."""
     enter: list[int] = []
     leave: list[int] = []
     used: set[str] = set()
@@ -136,7 +125,9 @@ def _in_frame(
             items = [f"r{registers[0]}"]
         scratch = registers[0]
     # the last word is nobody's: for who needs one
-    frame = site.spill(*(int(name[1:]) for name in items), *(scratch for _ in special), *_spare(site))
+    frame = site.spill(
+        *(int(name[1:]) for name in items), *(scratch for _ in special), *([0] if site.once else [])
+    )
     enter = [frame.enter(), *(frame.keep(position) for position in range(len(items)))]
     leave: list[int] = []
     for position, name in enumerate(special, start=len(items)):
@@ -148,7 +139,3 @@ def _in_frame(
     leave += [frame.reload(position) for position in range(len(items))]
     slots = {name: frame.slot(position) for position, name in enumerate([*items, *special])}
     return Saves((), enter, [*leave, frame.leave()], slots, frame.slot(len(slots)))
-
-
-def _spare(site: Site) -> list[int]:
-    return [0] if site.once else []

@@ -32,17 +32,15 @@ FORCEABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An instruction of the kernel and what is free before and after it.
+    """An instruction of the kernel and what is free before it, and after it wherever it may lead.
 
-    ``free_after`` is free wherever the instruction may lead. ``stack`` tells whether r1 is a kernel stack
-    that code may grow; ``returning`` whether SRR0 and SRR1 hold what a coming rfi needs, so that nothing
-    may run here that can fault or sleep. ``under`` is the splice word of the patch that a new one is put
-    over, ``under_at`` where it leads, ``under_moved`` where the instruction that it displaced stands: the
-    new one leads there when the other is taken out. ``trappable`` tells whether SRR0 and SRR1 hold nothing
-    that is still to be read, so that a trap may be taken. ``untranslated``: the CPU comes here with address
-    translation off, and r1 is anybody's. ``force`` lifts the rules of `FORCEABLE`; ``forced`` are those
-    that would have forbidden the site. ``once``, not 0, is the size of the kernel's stacks, bytes: who is
-    inside the payload passes the site without it.
+    ``stack``: r1 is a kernel stack that code may grow. ``returning``: SRR0 and SRR1 hold what a coming rfi
+    needs, so nothing may fault or sleep here; ``trappable``: they hold nothing still to be read. ``under`` is
+    the splice of the older patch that a new one is put over, ``under_at`` where that leads, ``under_moved``
+    where its displaced instruction stands. ``untranslated``: address translation is off, and r1 is anybody's.
+    ``remaps``: the instruction changes what memory is mapped. ``force`` lifts the rules of `FORCEABLE`;
+    ``forced`` are those that it lifted. ``once``, not 0, is the size of kernel stacks, bytes: a thread inside
+    passes by.
     """
 
     instruction: Instruction
@@ -56,6 +54,7 @@ class Site:
     under_moved: int | None = None
     trappable: bool = True
     untranslated: bool = False
+    remaps: bool = False
     force: bool = False
     forced: tuple[str, ...] = ()
     once: int = 0
@@ -70,24 +69,26 @@ class Site:
         """The site's virtual address."""
         return self.instruction.address
 
+    @property
+    def at(self) -> str:
+        """The address as people read it."""
+        return f"0x{self.address:08x}"
+
+    def refused(self, rule: str, why: str) -> Refused:
+        """Return the error that says that a rule forbids a patch here."""
+        return Refused(rule, why, self.address)
+
     def spill(self, *registers: int) -> Spill:
         """Return a frame that keeps general-purpose registers; raise `Refused` where r1 is no stack."""
         if not self.stack:
-            raise Refused(
-                "stack",
-                f"at 0x{self.address:08x} too few registers are free, and r1 is not the kernel's stack there",
-                self.address,
-            )
+            told = f"at {self.at} too few registers are free, and r1 is not the kernel's stack there"
+            raise self.refused("stack", told)
         return Spill(self.abi, registers)
 
 
 @dataclass(frozen=True, slots=True)
 class Spill:
-    """A stack frame below the red zone with one slot for each of some registers, by position.
-
-    The red zone is left alone everywhere: prologues of Darwin's compiler save registers in it
-    before they move r1. SysV code has none, and interrupts use what is below r1, so r1 moves.
-    """
+    """A stack frame with one slot for each of some registers, by position; it leaves the red zone alone."""
 
     abi: ABI
     registers: tuple[int, ...]

@@ -1,8 +1,4 @@
-"""Judge sites: which instructions of a kernel may carry a patch, and what is free there.
-
-A refusal names the rule, the address and the nearest place that would do (DESIGN.md, rule 5).
-The words judged are those of the running kernel, not of its file: kernels modify themselves.
-"""
+"""Judge sites: which instructions of a running kernel may carry a patch, and what is free there."""
 
 from __future__ import annotations
 
@@ -27,9 +23,10 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import Instruction, Kind, decode
+from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
 from kgdbpatch.patch.reentry import DirectCalls
-from kgdbpatch.patch.rewritten import Rewritten
+from kgdbpatch.patch.rewritten import FTRACE, Rewritten
 from kgdbpatch.patch.site import FORCEABLE, Site
 from kgdbpatch.results import LiveRegisters
 
@@ -37,13 +34,7 @@ __all__ = ["OffLimits", "SiteChecker"]
 
 Words = npt.NDArray[np.uint32]
 Analysis = Callable[
-    [
-        Image,
-        Sequence[tuple[int, Words]],
-        Sequence[tuple[int, int]],
-        ImplicitEdges,
-        Mapping[int, int],
-    ],
+    [Image, Sequence[tuple[int, Words]], Sequence[tuple[int, int]], ImplicitEdges, Mapping[int, int]],
     LivenessIndex,
 ]
 
@@ -60,13 +51,15 @@ _NO_CODE = {
 
 @dataclass(frozen=True, slots=True)
 class OffLimits:
-    """What the guest's personality knows of places that must not be patched.
+    """What the guest's personality and its CPU's family know of places that must not be patched.
 
-    ``vectors`` are addresses at which the CPU enters untranslated; ``discarded`` are address
-    ranges given up after boot; ``fault_sites`` are looked up by their address when they fault;
-    ``rewritten`` are words that the kernel itself rewrites.
+    At ``vectors`` the CPU enters untranslated, ``space`` is what its MSR says elsewhere; ``remaps`` tells of
+    an instruction whether it changes what is mapped; ``discarded`` ranges are given up after boot; faults at
+    ``fault_sites`` are looked up by address; the kernel itself rewrites the words ``rewritten``.
     """
 
+    space: KernelSpace
+    remaps: Callable[[Instruction], bool]
     untranslated_sections: frozenset[str]
     vectors: tuple[int, ...]
     discarded: tuple[tuple[int, int], ...]
@@ -95,12 +88,9 @@ class _Hazards(NamedTuple):
 class SiteChecker:
     """Answer what may be done at a site of one kernel.
 
-    ``words(address, count)`` returns the running kernel's instructions, patches undone.
-    ``analysis`` analyses the whole kernel, or remembers having done so.
-
-    Floating-point and vector registers are reserved: they count as live everywhere, since no patch may use
-    them (MSR[FP] and MSR[VEC] may be 0 in kernel code). So is every register where the analysis knows of no
-    code.
+    ``words(address, count)`` returns its instructions, patches undone; ``analysis`` analyses it, or
+    remembers. Floating-point and vector registers are live everywhere (MSR[FP], MSR[VEC] may be 0), all where
+    no code is known.
     """
 
     def __init__(
@@ -146,10 +136,9 @@ class SiteChecker:
         return _FREEABLE & ~self._live(address)
 
     def why(self, address: int) -> dict[str, int | None]:
-        """Return, for every live register, the nearest instruction that may read it.
+        """Return for each live register the nearest instruction that may read it, None: it is reserved.
 
-        A call or an exit of the function stands for what lies behind it; None is for registers
-        that are reserved. Raises `Refused` where no code is.
+        A call or an exit of the function stands for what lies behind it. Raises `Refused` where no code is.
         """
         self.function(address)
         readers = self._index.why(address, self._words)
@@ -176,7 +165,9 @@ class SiteChecker:
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
         words, at = self._function_words(function), function.address
         switched = found & (Hazard.SWITCHES | Hazard.RETURNS)
-        off, turning = translation(words, at) if switched else (set[int](), set[int]())
+        off, turning = (
+            translation(words, at, self._off_limits.space) if switched else (set[int](), set[int]())
+        )
         graph = None
         if found & (Hazard.STACK | Hazard.RETURNS | Hazard.EXCEPTION):
             graph = FlowGraph(words, at, self._off_limits.implicit.all, model=self._image.model)
@@ -201,7 +192,7 @@ class SiteChecker:
 
     @cached_property
     def _untranslated(self) -> frozenset[int]:
-        return frozenset(untranslated(self._sections(), self._off_limits.vectors))
+        return frozenset(untranslated(self._sections(), self._off_limits.vectors, self._off_limits.space))
 
     def _discarded(self, address: int) -> bool:
         return any(start <= address < end for start, end in self._off_limits.discarded)
@@ -220,6 +211,8 @@ class SiteChecker:
         section = self._image.section_at(address)
         if function is None or section is None or not section.executable:
             what = f"section {section.name}" if section else "no section of the kernel"
+            if section and not any(address in segment for segment in self._image.segments):
+                what += ", which is not loaded"
             raise Refused("data", f"0x{address:08x} ({place(address)}) is not in a function: {what}", address)
         if self._discarded(address):
             raise Refused(
@@ -245,11 +238,25 @@ class SiteChecker:
         live, free = (tuple(names(mask)) for mask in (self._live(address), self._free(address)))
         return LiveRegisters(address, instruction.written_for(self._image.model), live, free)
 
-    def site(self, address: int, *, force: bool = False) -> Site:
-        """Return the site at ``address`` for the planner; raise `Refused` where a rule forbids it.
+    def entry(self, address: int) -> int:
+        """Return where a patch for a function's first instruction stands, another address as it is.
 
-        With ``force`` the rules of `FORCEABLE` do not.
+        That is behind the words by which the kernel traces the function, where control comes only from them.
         """
+        function = self._image.function_at(address)
+        behind = address
+        while self._traced(behind) and function is not None and behind < function.end:
+            behind += 4
+        if function is None or address != function.address or behind in (address, function.end):
+            return address
+        return address if self._index.entered_beside(behind) else behind
+
+    def _traced(self, address: int) -> bool:
+        own = self._off_limits.rewritten.get(address)
+        return own is not None and own.kind == FTRACE
+
+    def site(self, address: int, *, force: bool = False) -> Site:
+        """Return the site at ``address``; or `Refused`, with ``force`` not by rules of `FORCEABLE`."""
         function, forced = self.function(address), list[str]()
         instruction = self._decoded(address)
         for refused in self._objections(function, instruction):
@@ -259,12 +266,11 @@ class SiteChecker:
         hazards = self._hazards(function)
         untranslated = self._runs_untranslated(function, address)
         after = address + 4
-        free_after = self._free(after) if after < function.address + function.size else 0
+        free_after = self._free(after) if after < function.end else 0
         # at the branch's target the same holds only for what is free there too
         if instruction.kind in (Kind.BRANCH, Kind.JUMP) and instruction.target not in (None, after):
             assert instruction.target is not None
-            inside = function.address <= instruction.target < function.address + function.size
-            free_after &= self._free(instruction.target) if inside else 0
+            free_after &= self._free(instruction.target) if instruction.target in function else 0
         return Site(
             instruction=instruction,
             free=_named(self._free(address)),
@@ -274,6 +280,7 @@ class SiteChecker:
             returning=address in hazards.returning,
             trappable=address not in hazards.returning and not hazards.entered,
             untranslated=untranslated,
+            remaps=self._off_limits.remaps(instruction),
             force=force,
             forced=tuple(forced),
         )
@@ -294,40 +301,32 @@ class SiteChecker:
         place = partial(self._image.symbolize, address)  # told of few sites
         section = self._image.section_at(address)
         hazards = self._hazards(function)
+
+        def refused(rule: str, why: str) -> Refused:
+            return Refused(rule, why, address)
+
         if self._runs_untranslated(function, address):
             way = " is reached from an exception vector and" if address in self._untranslated else ""
-            yield Refused("untranslated", f"{place()}{way} may run with address translation off", address)
+            yield refused("untranslated", f"{place()}{way} may run with address translation off")
         elif section is not None and section.name in self._off_limits.untranslated_sections:
-            yield Refused(
-                "exception code",
-                f"{place()} is in {section.name}: code of which some runs with address translation off",
-                address,
-            )
+            what = f"is in {section.name}: code of which some runs with address translation off"
+            yield refused("exception code", f"{place()} {what}")
         yield from self._data(instruction)
         own = self._off_limits.rewritten.get(address)
         if own is not None:
-            yield Refused("rewritten", f"{place()} is no place for a patch: {own.why}", address)
+            yield refused("rewritten", f"{place()} is no place for a patch: {own.why}")
+        text = partial(instruction.written_for, self._image.model)
         if instruction.foreign:
-            text = instruction.written_for(self._image.model)
-            yield Refused("foreign", f"'{text}' at {place()} is an instruction of other CPUs only", address)
+            yield refused("foreign", f"'{text()}' at {place()} is an instruction of other CPUs only")
         if address in hazards.window:
-            yield Refused(
-                "reservation",
-                f"{place()} lies between lwarx and stwcx.: a patch would lose the reservation",
-                address,
-            )
+            what = "lies between lwarx and stwcx.: a patch would lose the reservation"
+            yield refused("reservation", f"{place()} {what}")
         if address in hazards.turning:
-            yield Refused(
-                "translation switch",
-                f"{place()} turns address translation off: what follows it must lie where it lies physically",
-                address,
-            )
+            what = "turns address translation off: what follows it must lie where it lies physically"
+            yield refused("translation switch", f"{place()} {what}")
         if address in self._off_limits.fault_sites:
-            yield Refused(
-                "fault table",
-                f"the kernel looks faults of '{instruction.written_for(self._image.model)}' at {place()} up "
-                "by their address",
-                address,
+            yield refused(
+                "fault table", f"the kernel looks faults of '{text()}' at {place()} up by their address"
             )
 
     def _data(self, instruction: Instruction) -> Iterator[Refused]:
@@ -346,5 +345,5 @@ class SiteChecker:
         if function is None:
             return
         here = address & ~3
-        inside = [at for at in range(function.address, function.address + function.size, 4) if at != address]
+        inside = [at for at in range(function.address, function.end, 4) if at != address]
         yield from sorted(inside, key=lambda at: (abs(at - here), at))

@@ -68,9 +68,8 @@ class Memory(Protocol):
 def below_sleepers(threads: Iterable[Thread], sp: int | None) -> list[Window]:
     """Return the parts of kernel stacks below what each thread left its stack at when it last slept.
 
-    The running thread may have got deeper since: it is the one whose stack the CPU's stack pointer
-    ``sp`` is in. Where that is in none (the kernel is about to change stacks), nothing is known. A
-    CPU in a process (None) has left the kernel's stacks.
+    The running thread may have got deeper since: it is the one whose stack the CPU's ``sp`` is in. Where that
+    is in none (the kernel is about to change stacks), nothing is known. A CPU in a process has left them all.
     """
     known = [thread for thread in threads if thread.stack.start < thread.sp <= thread.stack.end]
     if sp is not None:
@@ -197,6 +196,10 @@ class Personality(ABC):
     @abstractmethod
     def parse_log(self, line: str) -> LogLine | None:
         """Parse one console line, or None when it is no syslog line."""
+
+    def parse_untimed(self, line: str) -> LogLine | None:
+        """Parse one console line of a guest none of whose lines is as `parse_log` wants it; or None."""
+        return None
 
     def log_seconds(self, time: str) -> float | None:
         """Return a line's time in seconds, to compare with others of the same boot; None if it is no time."""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 __all__ = ["Unknown"]
 
 _NEAR = 16 * MIB
-_ARENA = 32 * MIB
 
 
 class Unknown(Personality):

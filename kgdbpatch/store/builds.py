@@ -41,9 +41,8 @@ def made_once(
 ) -> Path:
     """Return the cache entry ``name``, a directory; when it is missing, let one builder make it.
 
-    ``make(result, scratch)`` fills the directory ``result``, which appears under its name only
-    when complete; ``scratch`` is a directory with room for ``scratch_bytes`` that is removed
-    at the end, also on failure. A second builder of the same entry waits for the first.
+    ``make(result, scratch)`` fills ``result``, which appears under its name only when complete; ``scratch``
+    has room for ``scratch_bytes``, and goes at the end. A second builder waits for the first.
     """
     root = directory()
     entry = root / name

@@ -1,7 +1,6 @@
 """Keep on disk what took time to find out: entries by room and key, whole or absent, the least used pruned.
 
-An entry is named by everything that decides what it says, so it never grows old; whatever is wrong
-with one, it is as good as absent. A room holds at most `LIMIT` bytes.
+A key names everything that decides the entry; a damaged one is as good as absent.
 """
 
 from __future__ import annotations
@@ -23,10 +22,7 @@ _ABANDONED = 3600.0  # seconds after which whoever wrote one must have died
 
 
 def directory() -> Path:
-    """Return the cache's directory: ``$KGDBPATCH_CACHE``, else the user's XDG cache.
-
-    Raises `RuntimeError` where there is no home directory either.
-    """
+    """Return the cache's: ``$KGDBPATCH_CACHE``, else XDG's; `RuntimeError` where there is no home."""
     if named := os.environ.get("KGDBPATCH_CACHE"):
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")

@@ -1,10 +1,8 @@
 """Assemble payloads written by users, for the address where they will stand.
 
-Engines: GNU as, the reference, wherever it is installed; keystone, fenced in, elsewhere. The
-spelling is GNU's with register names: ``r3`` or ``%r3`` or ``3``, ``cr7``, ``4*cr1+eq``; comments
-begin with ``#``; ``;`` separates statements; a number given to a branch is an address. Names
-that the source does not define are the kernel's: ``bl printf``, ``lwz r4, netisr@l(r3)``; Darwin's
-``lo16(netisr)(r3)``, ``ha16()`` and ``hi16()`` are understood as well.
+By GNU as, the reference; where it is not installed by keystone, fenced in. The spelling is GNU's with names
+of registers (``r3``, ``%r3``, ``3``; ``cr7``, ``4*cr1+eq``); a number given to a branch is an address. Names
+not defined are the kernel's; Darwin's ``lo16(netisr)(r3)``, ``ha16()`` and ``hi16()`` are understood as well.
 """
 
 from __future__ import annotations
@@ -36,8 +34,7 @@ def assemble(
 ) -> bytes:
     """Return the big-endian code of ``source`` as it stands at the address ``origin``.
 
-    ``symbols`` gives the kernel's addresses by name; ``model`` is the CPU's, as for `decode`. Raises
-    `BadPatch` as ``file:line: message``.
+    ``symbols`` are the kernel's. Raises `BadPatch` as ``file:line: message``.
     """
     if origin & 3 or not 0 <= origin <= 0xFFFF_FFFC:
         raise Misuse(f"0x{origin:x} is no place for code")

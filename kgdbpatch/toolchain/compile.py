@@ -1,9 +1,4 @@
-"""Compile payloads written in C and link them against the kernel that runs.
-
-The function gets the registers r3..r10 as they are at the site, so at a function's entry its
-parameters are that function's own arguments. Kernel code runs with floating point off: neither
-FP nor AltiVec instructions may come out.
-"""
+"""Compile payloads written in C for the registers r3..r10 of a site; neither FP nor AltiVec may come out."""
 
 from __future__ import annotations
 
@@ -29,11 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CObject:
-    """A compiled, unlinked C payload: the object file, its entry function, the names it needs.
-
-    ``called`` are those of the needed names that are called directly, ``weak`` those that may be
-    missing; ``exported`` are the global names that it defines itself, with what they are.
-    """
+    """A compiled, unlinked C payload: its entry function, the names it needs, calls (``called``), exports."""
 
     path: Path
     data: bytes
@@ -48,16 +39,11 @@ class CObject:
 
 
 def compile_c(
-    source: str | Path,
-    *,
-    entry: str | None = None,
-    include_dirs: Sequence[Path] = (),
-    target: str = TARGET,
+    source: str | Path, *, entry: str | None = None, include_dirs: Sequence[Path] = (), target: str = TARGET
 ) -> CObject:
-    """Compile C; raise `BadPatch` with the compiler's message or about the entry function.
+    """Compile C, text or a file; raise `BadPatch` with the compiler's message or about the entry function.
 
-    ``source`` is a file's path, or text. The entry is ``entry``, else the function named like the file, else
-    the only global one. ``target`` is the CPU (``-mcpu=``).
+    That is ``entry``, else the one named like the file, else the only global one. ``target``: ``-mcpu=``.
     """
     text = source if isinstance(source, str) else None
     path = Path("<c>") if isinstance(source, str) else source

@@ -13,7 +13,7 @@ from kgdbpatch.isa.models import syntax_of_model
 from kgdbpatch.isa.sprs import special_registers
 from kgdbpatch.isa.table import TABLE
 from kgdbpatch.isa.text import TRAPS, syntax
-from kgdbpatch.toolchain.statements import Program, Statement, out_of_reach
+from kgdbpatch.toolchain.statements import Program, Statement, checked, displacement, no_base_r0, out_of_reach
 
 __all__ = ["encoded"]
 
@@ -21,39 +21,27 @@ _CONDITIONAL_REACH = 0x8000
 
 # Where an operand stands (a letter of `kgdbpatch.isa.operands`): shift, least and greatest value.
 _PLACES = {
-    **dict.fromkeys("DFd", (21, 0, 31)),
-    **dict.fromkeys("AGaZ", (16, 0, 31)),
-    **dict.fromkeys("BHs", (11, 0, 31)),
-    **dict.fromkeys("CJb", (6, 0, 31)),
+    **dict.fromkeys("DFdpV", (21, 0, 31)),
+    **dict.fromkeys("AGaZqW=", (16, 0, 31)),  # =: a vector register that is both sources
+    **dict.fromkeys("BHsrX", (11, 0, 31)),
+    **dict.fromkeys("CJbY", (6, 0, 31)),
     "e": (1, 0, 31),
     "i": (0, -0x8000, 0x7FFF),
     "u": (0, 0, 0xFFFF),
     "n": (11, 1, 32),
     "c": (23, 0, 7),
     "x": (18, 0, 7),
-    "p": (21, 0, 31),
-    "q": (16, 0, 31),
-    "r": (11, 0, 31),
     "f": (12, 0, 0xFF),
     "w": (17, 0, 0xFF),
     "t": (23, 0, 7),
     "v": (12, 0, 15),
     "g": (16, 0, 15),
-    "V": (21, 0, 31),
-    "W": (16, 0, 31),
-    "X": (11, 0, 31),
-    "Y": (6, 0, 31),
     "z": (16, -16, 15),
     "T": (21, 0, 3),
-    "=": (16, 0, 31),  # a vector register that is both sources
     "N": (16, 0, 3),  # of a register that there are several of: SPRG0
     "2": (17, 0, 3),  # IBAT0U, whose neighbour is IBAT0L
 }
-_WIDTHS = {
-    "i": 0xFFFF,
-    "n": 31,
-    "z": 31,
-}  # masks of values that are written otherwise than they stand in the word
+_WIDTHS = {"i": 0xFFFF, "n": 31, "z": 31}  # masks of values written otherwise than they stand in the word
 _SEVERAL = {
     "sprg": (272, "N"),
     **{f"{kind}bat{half}": (528 + 8 * (kind == "d") + (half == "l"), "2") for kind in "id" for half in "ul"},
@@ -71,10 +59,7 @@ _COUNTED = {"dnz": 16, "dz": 18, "dnzt": 8, "dnzf": 0, "dzt": 10, "dzf": 2, "t":
 
 
 def encoded(program: Program, statement: Statement, model: str = "") -> int | None:
-    """Return the word of ``.long``, a branch or an instruction of the table; None for any other mnemonic.
-
-    Raises `BadPatch` for operands that do not fit.
-    """
+    """Return the word of ``.long``, a branch or a table's instruction, else None; or raise `BadPatch`."""
     name, at = statement.mnemonic, statement.address
     where = f"{program.filename}:{statement.line}"
 
@@ -97,39 +82,20 @@ def encoded(program: Program, statement: Statement, model: str = "") -> int | No
         return None
     word = form[0]
     for letters, operand in zip(form[1], statement.operands, strict=True):
-        texts = _apart(letters, operand, where, statement)
+        texts = displacement(statement, operand, where) if "(" in letters else (operand,)
         for letter, text in zip(letters.replace("(", "").replace(")", ""), texts, strict=True):
-            word |= _field(letter, text, value(text), where, name)
+            word |= _field(letter, text, value(text), where, statement)
     made = decode(word, at, model)
     if made.foreign or made.text.startswith(".long"):
-        raise BadPatch(f"{where}: {_written(statement)} is no valid form")
+        raise BadPatch(f"{where}: {statement.written} is no valid form")
     return word
 
 
-def _written(statement: Statement) -> str:
-    return f"'{statement.mnemonic} {', '.join(statement.operands)}'".replace(" '", "'")
-
-
-def _apart(letters: str, operand: str, where: str, statement: Statement) -> list[str]:
-    """Return the texts of an operand's parts: of ``8(r1)`` the displacement and the base."""
-    if "(" not in letters:
-        return [operand]
-    head, _, tail = operand.rstrip().rpartition("(")
-    if not operand.rstrip().endswith(")") or not tail:
-        raise BadPatch(f"{where}: {_written(statement)}: displacement(register) is missing")
-    return [head or "0", tail[:-1]]
-
-
-def _field(letter: str, text: str, value: int, where: str, name: str) -> int:
+def _field(letter: str, text: str, value: int, where: str, statement: Statement) -> int:
     shift, low, high = _PLACES[letter]
-    if letter == "Z" and text.strip().lower().removeprefix("%") == "r0":
-        raise BadPatch(f"{where}: r0 as the base of '{name}' means the number 0; write 0")
-    if not low <= value <= high:
-        raise BadPatch(
-            f"{where}: operand {text.strip()} of '{name}' is out of range "
-            f"({value} is not between {low} and {high})"
-        )
-    field = (value & _WIDTHS.get(letter, 0xFFFF)) << shift
+    if letter == "Z":
+        no_base_r0(statement, text, where)
+    field = (checked(statement, text, value, low, high, where) & _WIDTHS.get(letter, 0xFFFF)) << shift
     return field | value << 11 if letter == "=" else field
 
 

@@ -45,10 +45,7 @@ def find(tool: str) -> str:
 def run(
     tool: str, *arguments: str | Path, about: str, text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a cross tool and return its end, good or bad; ``about`` names the user's file.
-
-    Raises `BadPatch` when it does not end in a minute.
-    """
+    """Run a cross tool on the user's file ``about``; return its end; `BadPatch` when it takes a minute."""
     command = [find(tool), *map(str, arguments)]
     environment = {**os.environ, "LC_ALL": "C"}
     try:

@@ -1,10 +1,8 @@
 """Assemble with GNU as, and link with GNU ld against the kernel's symbols.
 
-To GNU as a number given to a branch is a distance, a label's address is not, and the object does
-not tell the two apart once they are encoded. So each relative branch is assembled as one to
-itself, and its target is written, as the user spelled it, into a table beside the code. There GNU
-as keeps a relocation for a label and none for a number; ld makes addresses of them all, and
-the branches are given theirs last.
+To GNU as a number given to a branch is a distance, a label's address is not, and the object does not tell the
+two apart. So each relative branch is assembled as one to itself, and its target is written, as the user
+spelled it, into a table beside the code; ld makes addresses of them, and the branches are given theirs last.
 """
 
 from __future__ import annotations
@@ -16,12 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import altivec, e500, encode
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
-from kgdbpatch.toolchain.objects import undefined
+from kgdbpatch.toolchain.objects import entries, undefined
 from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
 
 __all__ = ["assemble_gnu"]
@@ -53,10 +50,9 @@ _OPERATOR = re.compile(r"@(?:plt|local|notoc)\b", re.IGNORECASE)
 def assemble_gnu(
     source: str, origin: int, resolve: Callable[[str, str], int], filename: str, model: str = ""
 ) -> bytes:
-    """Return the code of ``source`` placed at ``origin``, of a CPU ``model``'s instructions.
+    """Return the code of ``source`` placed at ``origin``, of a CPU ``model``'s instructions; or `BadPatch`.
 
     ``resolve(name, source)`` gives the address of a name that the source leaves undefined.
-    Raises `BadPatch` with the assembler's or linker's own message.
     """
     blob, names, built = _object(source, filename, _UNITS.get(model, ()))
     linked = _linked(blob, origin, tuple((name, resolve(name, source)) for name in names), filename)
@@ -98,10 +94,8 @@ def _no_other_branch(code: bytearray, known: set[int], blob: bytes, filename: st
     """Refuse relative branches that stand in no table and have no relocation: their meaning is not known."""
     from elftools.elf.elffile import ELFFile
 
-    section: Any = ELFFile(io.BytesIO(blob)).get_section_by_name(".rela.text")
-    known = known | (
-        {int(entry["r_offset"]) & ~3 for entry in section.iter_relocations()} if section else set()
-    )
+    found = entries(ELFFile(io.BytesIO(blob)))
+    known = known | {int(one["r_offset"]) & ~3 for table, _, one, _ in found if table.name == ".rela.text"}
     for offset in range(0, len(code), 4):
         word = int.from_bytes(code[offset : offset + 4], "big")
         if word >> 26 in (16, 18) and not word & 2 and offset not in known:
@@ -110,10 +104,7 @@ def _no_other_branch(code: bytearray, known: set[int], blob: bytes, filename: st
 
 @lru_cache(maxsize=8)
 def _object(source: str, filename: str, units: tuple[str, ...]) -> tuple[bytes, tuple[str, ...], bool]:
-    """Return the object of ``source``, the names it leaves undefined, whether macros make up mnemonics.
-
-    ``units`` are options for what the CPU has besides.
-    """
+    """Return the object of ``source``, its undefined names, whether macros make up mnemonics."""
     rows = [list(_STATEMENT.findall(line)) for line in plain(source).split("\n")]
     built = any(_BUILT.match(part) for parts in rows for part in parts)
     text = "\n".join("".join(_rewritten(parts, n, filename)) for n, parts in enumerate(rows, 1)) + "\n"

@@ -1,9 +1,8 @@
 """Assemble with keystone, fenced in: for machines without GNU as.
 
-keystone 0.9.2 truncates branches and large operands silently, gives no bytes for some spellings
-and hangs on others. So it is asked only for instructions whose operand forms are listed here (the
-tests compare each with GNU as), with plain numbers in range, in a process of its own; the rest is
-encoded from the instruction table (`encoder`); and every word must decode to what was written.
+keystone 0.9.2 truncates silently, gives no bytes for some spellings and hangs on others. So it is asked only
+for the forms listed here, with plain numbers in range, in a process of its own; `encoder` does the rest; and
+every word must decode to what was written.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.toolchain.encoder import encoded
-from kgdbpatch.toolchain.statements import Program, Statement, parse
+from kgdbpatch.toolchain.statements import Program, Statement, checked, displacement, no_base_r0, parse
 
 __all__ = ["FORMS", "RANGES", "assemble_keystone"]
 
@@ -109,7 +108,7 @@ def assemble_keystone(
 def _plain_text(program: Program, statement: Statement) -> str:
     """Return an instruction with numbers for operands, each checked against its kind."""
     where, operands = f"{program.filename}:{statement.line}", statement.operands
-    written = f"'{statement.mnemonic} {', '.join(operands)}'".replace(" '", "'")
+    written = statement.written
     forms = FORMS.get(statement.mnemonic)
     if forms is None:
         raise BadPatch(f"{where}: {written}: the keystone engine is not trusted with this; install GNU as")
@@ -120,38 +119,23 @@ def _plain_text(program: Program, statement: Statement) -> str:
     for kind, operand in zip(form, operands, strict=True):
         base = ""
         if kind in "dw":
-            head, _, tail = operand.rstrip().rpartition("(")
-            if not operand.rstrip().endswith(")") or not tail:
-                raise BadPatch(f"{where}: {written}: displacement(register) is missing")
-            base = f"({_number(program, statement, 'a' if kind == 'd' else 'e', tail[:-1])})"
-            operand, kind = head or "0", "s"
+            operand, tail = displacement(statement, operand, where)
+            base, kind = f"({_number(program, statement, 'a' if kind == 'd' else 'e', tail)})", "s"
         out.append(f"{_number(program, statement, kind, operand)}{base}")
-    if form in {"rer", "rw"} and "st" not in statement.mnemonic and _base(out) == out[0]:
+    loads = form in {"rer", "rw"} and "st" not in statement.mnemonic
+    if loads and out[1].rpartition("(")[2].rstrip(")") == out[0]:
         raise BadPatch(f"{where}: {written}: the base that is written back is also the target")
     return f"{statement.mnemonic} {','.join(out)}".strip()
 
 
-def _base(out: list[str]) -> str:
-    """Return the base register's number in the operands of a load with update."""
-    return out[1].rpartition("(")[2].rstrip(")")
-
-
 def _number(program: Program, statement: Statement, kind: str, text: str) -> int:
     value = program.value(text, statement.line, statement.address)
-    low, high = RANGES[kind]
-    if kind in "ae" and text.strip().lower().removeprefix("%") == "r0":
-        raise BadPatch(
-            f"{program.filename}:{statement.line}: r0 as the base of '{statement.mnemonic}' means "
-            "the number 0; write 0"
-        )
+    where = f"{program.filename}:{statement.line}"
+    if kind in "ae":
+        no_base_r0(statement, text, where)
     if kind == "u" and text.rstrip().endswith("@l"):
         value &= 0xFFFF
-    if not low <= value <= high:
-        raise BadPatch(
-            f"{program.filename}:{statement.line}: operand {text.strip()} of '{statement.mnemonic}' "
-            f"is out of range ({value} is not between {low} and {high})"
-        )
-    return value
+    return checked(statement, text, value, *RANGES[kind], where)
 
 
 def _ask(filename: str, asked: list[tuple[Statement, str]]) -> list[int]:

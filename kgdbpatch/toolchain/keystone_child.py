@@ -1,7 +1,4 @@
-"""Run keystone where it can hang or crash without harm: one instruction a line in, one answer out.
-
-Input lines are ``address text``, address in hex; output lines are the bytes in hex, or ``! message``.
-"""
+"""Run keystone where it can crash: in, lines of ``hex-address text``; out, hex bytes or ``! message``."""
 
 from __future__ import annotations
 

@@ -30,15 +30,14 @@ __all__ = ["Linked", "link"]
 
 _ALIGNMENT = 16
 _MARKS = ("__kgdbpatch_text_end", "__kgdbpatch_constant_end", "__kgdbpatch_end")
+# The routines of soft floating point: ``__adddf3``, ``__floatsidf``, …
+_FLOATING = re.compile(r"__[a-z]+([sdt]f[23]?|[sdt]f[sd]i|[sd]i[sdt]f|[sdt]f[sdt]f2)")
 _REACH_MARGIN = 1 << 20  # a payload larger than that is refused by the linker, not miscompiled
 
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """A payload at its address; ``code`` is text and read-only data, then writable, zeroed data.
-
-    ``text_size`` bytes are instructions, ``constant_size`` bytes never change once written.
-    """
+    """A payload at its address; ``code`` is text and read-only data, then writable, zeroed data; in bytes."""
 
     address: int
     code: bytes
@@ -64,12 +63,10 @@ class Linked:
 
 
 def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi: ABI = SYSV) -> Linked:
-    """Link a compiled payload for ``address`` against the kernel's symbols.
+    """Link a compiled payload for ``address`` against the kernel's symbols; `BadPatch` for names nobody has.
 
-    ``resolve`` gives a kernel symbol's address or raises `UnknownSymbol`. ``abi`` is the kernel's:
-    calls out of branch reach, and all calls to a kernel whose functions want a larger frame than
-    the compiler makes, go through veneers in the payload.
-    Raises `BadPatch` for names that neither the kernel nor the compiler's library has.
+    Calls out of branch reach, and all to a kernel (``abi``) whose functions want a larger frame than the
+    compiler makes, go through veneers in the payload. ``resolve`` raises `UnknownSymbol`.
     """
     if address % _ALIGNMENT or not 0 <= address < 1 << 32:
         raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
@@ -82,7 +79,7 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         try:
             found[name] = resolve(name)
         except (UnknownSymbol, Misuse) as error:
-            if _is_floating(name):
+            if _FLOATING.fullmatch(name):
                 raise BadPatch(
                     f"{about}: floating-point arithmetic ({name}), which is off in kernel code"
                 ) from error
@@ -102,17 +99,8 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
         done = run(
             "ld",
-            *(
-                "-melf32ppc",
-                "-N",
-                "--no-relax",
-                "--emit-relocs",
-                "--no-warn-rwx-segments",
-                "-z",
-                "noexecstack",
-                "-e",
-                "0",
-            ),
+            *("-melf32ppc", "-N", "-e", "0", "--no-relax", "--emit-relocs"),
+            *("--no-warn-rwx-segments", "-z", "noexecstack"),
             *("-z", "nodynamic-undefined-weak"),  # a weak name that nobody has is 0
             *("--orphan-handling=error", "--no-warn-mismatch"),
             *("-T", place / "script", "-o", place / "payload"),
@@ -129,11 +117,6 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         return _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
 
 
-def _is_floating(name: str) -> bool:
-    """Tell the routines of soft floating point by their names: ``__adddf3``, ``__floatsidf``, …"""
-    return bool(re.fullmatch(r"__[a-z]+([sdt]f[23]?|[sdt]f[sd]i|[sd]i[sdt]f|[sdt]f[sdt]f2)", name))
-
-
 def _far(target: int, address: int, abi: ABI) -> bool:
     """Tell whether a call needs a veneer: out of reach, or the callee wants a larger frame than ours."""
     reach = encode.branch_reaches(address, target) and encode.branch_reaches(address + _REACH_MARGIN, target)
@@ -143,9 +126,7 @@ def _far(target: int, address: int, abi: ABI) -> bool:
 def _veneer(target: int, abi: ABI) -> list[int]:
     """Return words that call ``target`` for us and keep arguments and results as they are.
 
-    A function of Darwin's convention stores CR, LR and its register arguments into its caller's
-    frame, where code for System V keeps its own variables: it gets a frame in between. Arguments
-    beyond the eighth word do not pass.
+    A Darwin function stores into its caller's frame: it gets one between. Only eight words of arguments pass.
     """
     go = [*encode.load_address(12, target), encode.mtctr(12)]
     if abi.linkage <= SYSV.linkage:

@@ -14,7 +14,7 @@ from elftools.elf.relocation import RelocationSection
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import Kind, decode
 
-__all__ = ["Name", "called", "is_indirect", "names", "undefined", "without_calls"]
+__all__ = ["Name", "called", "entries", "is_indirect", "names", "undefined", "without_calls"]
 
 _REL24, _PLTREL24 = 10, 18  # System V ABI, PowerPC supplement, 4-18
 
@@ -50,14 +50,16 @@ def is_indirect(file: ELFFile) -> bool:
 
 def called(file: ELFFile) -> frozenset[str]:
     """Return the names that branches of an object lead to."""
-    found = set()
+    return frozenset(symbol.name for _, _, entry, symbol in entries(file) if entry["r_info_type"] == _REL24)
+
+
+def entries(file: ELFFile) -> Iterator[tuple[RelocationSection, int, Any, Any]]:
+    """Yield the relocations of a file: the table, the number in it, the entry, the symbol."""
     for section in file.iter_sections():
         if isinstance(section, RelocationSection):
             symbols: Any = file.get_section(section["sh_link"])
-            for entry in section.iter_relocations():
-                if entry["r_info_type"] == _REL24:
-                    found.add(symbols.get_symbol(entry["r_info_sym"]).name)
-    return frozenset(found)
+            for number, entry in enumerate(section.iter_relocations()):
+                yield section, number, entry, symbols.get_symbol(entry["r_info_sym"])
 
 
 def undefined(data: bytes) -> list[str]:
@@ -68,25 +70,15 @@ def undefined(data: bytes) -> list[str]:
 def without_calls(data: bytes, names: Set[str]) -> bytes:
     """Return an object file in which nothing calls or jumps to any of ``names``.
 
-    A weak name that the kernel lacks is 0, and code asks for that before it calls; ld encodes the
-    call all the same, as a branch to anywhere. As ld does for other processors, it becomes a nop,
-    and a branch in place of a call and a return becomes the return.
+    Code asks whether a weak name is 0 before it calls; ld encodes the call all the same, to anywhere. As ld
+    does for other processors, it becomes a nop, and a jump in place of call and return the return.
     """
     if not names:
         return data
     out, file = bytearray(data), ELFFile(io.BytesIO(data))
-    for section in file.iter_sections():
-        if not isinstance(section, RelocationSection):
-            continue
-        symbols: Any
-        symbols, target = file.get_section(section["sh_link"]), file.get_section(section["sh_info"])
-        for number, entry in enumerate(section.iter_relocations()):
-            if (
-                entry["r_info_type"] not in (_REL24, _PLTREL24)
-                or symbols.get_symbol(entry["r_info_sym"]).name not in names
-            ):
-                continue
-            at = target["sh_offset"] + entry["r_offset"]
+    for section, number, entry, symbol in entries(file):
+        if entry["r_info_type"] in (_REL24, _PLTREL24) and symbol.name in names:
+            at = file.get_section(section["sh_info"])["sh_offset"] + entry["r_offset"]
             word = encode.nop() if out[at + 3] & 1 else encode.blr()
             out[at : at + 4] = word.to_bytes(4, "big")
             out[section["sh_offset"] + number * section["sh_entsize"] + 7] = 0  # R_PPC_NONE

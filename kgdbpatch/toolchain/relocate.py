@@ -1,16 +1,14 @@
-"""Move linked code: put in the addresses that it has elsewhere.
-
-Source: System V ABI, PowerPC processor supplement, chapter 4, "Relocation".
-"""
+"""Move linked code: System V ABI, PowerPC processor supplement, chapter 4, "Relocation"."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
+
+from kgdbpatch.toolchain.objects import entries
 
 __all__ = ["Relocation", "moved", "relocations"]
 
@@ -23,10 +21,7 @@ _U32 = 0xFFFF_FFFF
 
 
 class Relocation(NamedTuple):
-    """A place in linked code that depends on where the code is: its offset, R_PPC_… and what it leads to.
-
-    ``target`` is an address; ``own`` tells that it moves with the code.
-    """
+    """A place in linked code: its offset, R_PPC_…, the address it leads to, whether that moves too."""
 
     offset: int
     kind: int
@@ -36,22 +31,14 @@ class Relocation(NamedTuple):
 
 def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
     """Yield the relocations of code linked for ``address`` with ``ld --emit-relocs``."""
-    for section in file.iter_sections():
-        if not isinstance(section, RelocationSection):
-            continue
-        symbols: Any = file.get_section(section["sh_link"])
-        for entry in section.iter_relocations():
-            symbol = symbols.get_symbol(entry["r_info_sym"])
-            own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
-            target = symbol["st_value"] + entry["r_addend"] & _U32
-            yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
+    for _, _, entry, symbol in entries(file):
+        own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
+        target = symbol["st_value"] + entry["r_addend"] & _U32
+        yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
 
 
 def moved(code: bytes, places: Sequence[Relocation], old: int, new: int) -> bytes | None:
-    """Return code that was linked for ``old`` as it is at ``new``.
-
-    None where it cannot be moved so: a branch gets out of reach, or a relocation is of an unknown kind.
-    """
+    """Return code linked for ``old`` as at ``new``; None for a branch out of reach, an odd relocation."""
     out = bytearray(code)
     for offset, kind, target, own in places:
         to = target + (new - old if own else 0) & _U32

@@ -1,18 +1,26 @@
-"""Take assembler source apart for an engine that knows single instructions only.
-
-Labels, local labels (``1:``, ``1b``, ``1f``), ``.set``, ``.long`` and expressions with ``@ha``
-``@h`` ``@l`` are worked out here; what is left are instructions with plain numbers.
-"""
+"""Take assembler source apart for an engine that knows single instructions with plain numbers only."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import add, mul, sub
 
 from kgdbpatch.errors import BadPatch, OutOfReach
 
-__all__ = ["Program", "Statement", "no_text", "out_of_reach", "parse", "plain"]
+__all__ = [
+    "Program",
+    "Statement",
+    "checked",
+    "displacement",
+    "no_base_r0",
+    "no_text",
+    "out_of_reach",
+    "parse",
+    "plain",
+]
 
 _COMMENT = re.compile(r"""(?P<kept>"(?:\\.|[^"\\\n])*"|'[^\n])|/\*.*?\*/|\#[^\n]*""", re.DOTALL | re.VERBOSE)
 _TEXT = re.compile(r"\s*(?:[\w.$]+\s*:\s*)*(\.(?:asci[iz]|string\w*))\b", re.IGNORECASE)
@@ -27,6 +35,13 @@ _TOKEN = re.compile(
 _REGISTERS = {
     f"{kind}{n}": n for kind, count in (("r", 32), ("f", 32), ("v", 32), ("cr", 8)) for n in range(count)
 }
+_OPERATORS: dict[type[ast.AST], Callable[[int, int], int]] = {
+    ast.Add: add,
+    ast.Sub: sub,
+    ast.Mult: mul,
+    ast.UAdd: add,
+    ast.USub: sub,
+}
 _NAMES = {**_REGISTERS, "sp": 1, "lt": 0, "gt": 1, "eq": 2, "so": 3, "un": 3}
 
 
@@ -38,6 +53,11 @@ class Statement:
     address: int
     mnemonic: str
     operands: tuple[str, ...]
+
+    @property
+    def written(self) -> str:
+        """The statement as it is quoted to people."""
+        return f"'{self.mnemonic} {', '.join(self.operands)}'".replace(" '", "'")
 
 
 @dataclass(slots=True)
@@ -58,46 +78,26 @@ class Program:
         found = list(self._tokens(text, line))
         halves = [token for token in found if token[0] == "@"]
         tokens = [token for token in found if token[0] != "@"]
-        position = 0
 
-        def fail() -> BadPatch:
-            return BadPatch(f"{self.filename}:{line}: cannot make sense of '{text.strip()}'")
+        def result(node: ast.AST) -> int:
+            match node:
+                case ast.Expression(body):
+                    return result(body)
+                case ast.Name(name):
+                    return self._atom(tokens[int(name[1:])], line, address, depth)
+                case ast.UnaryOp(operator, operand):
+                    return _OPERATORS[type(operator)](0, result(operand))
+                case ast.BinOp(left, operator, right) if type(operator) in _OPERATORS:
+                    return _OPERATORS[type(operator)](result(left), result(right))
+            raise SyntaxError
 
-        def take(wanted: str) -> str | None:
-            nonlocal position
-            if position < len(tokens) and (not wanted or tokens[position] in wanted):
-                position += 1
-                return tokens[position - 1]
-            return None
-
-        def atom() -> int:
-            token = take("")
-            if token is None or token in ")*":
-                raise fail()
-            if token in "-+":
-                return -atom() if token == "-" else atom()
-            if token != "(":
-                return self._atom(token, line, address, depth)
-            value = total()
-            if not take(")"):
-                raise fail()
-            return value
-
-        def product() -> int:
-            value = atom()
-            while take("*"):
-                value *= atom()
-            return value
-
-        def total() -> int:
-            value = product()
-            while sign := take("+-"):
-                value += product() if sign == "+" else -product()
-            return value
-
-        value = total()
-        if position != len(tokens) or len(halves) > 1 or (halves and found[0] == halves[0]):
-            raise fail()
+        try:
+            if len(halves) > 1 or (halves and found[0] == halves[0]):
+                raise SyntaxError
+            names = (token if token in "+-*()" else f"_{number}" for number, token in enumerate(tokens))
+            value = result(ast.parse(" ".join(names), mode="eval"))
+        except SyntaxError:
+            raise BadPatch(f"{self.filename}:{line}: cannot make sense of '{text.strip()}'") from None
         return _half(value, halves[0]) if halves else value  # a half is always that of the whole sum
 
     def _tokens(self, text: str, line: int) -> Iterator[str]:
@@ -150,6 +150,30 @@ def _half(value: int, kind: str) -> int:
 def plain(source: str) -> str:
     """Return assembler source without its comments; lines stay where they are."""
     return _COMMENT.sub(lambda match: match["kept"] or "\n" * match[0].count("\n") or " ", source)
+
+
+def displacement(statement: Statement, operand: str, where: str) -> tuple[str, str]:
+    """Return the displacement and the base of ``8(r1)``; raise `BadPatch` for what is written otherwise."""
+    head, _, tail = operand.rstrip().rpartition("(")
+    if not operand.rstrip().endswith(")") or not tail:
+        raise BadPatch(f"{where}: {statement.written}: displacement(register) is missing")
+    return head or "0", tail[:-1]
+
+
+def checked(statement: Statement, text: str, value: int, low: int, high: int, where: str) -> int:
+    """Return an operand's value; raise `BadPatch` where it is not between ``low`` and ``high``."""
+    if not low <= value <= high:
+        raise BadPatch(
+            f"{where}: operand {text.strip()} of '{statement.mnemonic}' is out of range "
+            f"({value} is not between {low} and {high})"
+        )
+    return value
+
+
+def no_base_r0(statement: Statement, text: str, where: str) -> None:
+    """Raise `BadPatch` for r0 where a base stands, which means the number 0 there."""
+    if text.strip().lower().removeprefix("%") == "r0":
+        raise BadPatch(f"{where}: r0 as the base of '{statement.mnemonic}' means the number 0; write 0")
 
 
 def no_text(statement: str, where: str) -> None:

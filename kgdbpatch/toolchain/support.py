@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import as_file, files
@@ -56,11 +56,7 @@ def target_options(target: str) -> tuple[str, ...]:
 
 @contextmanager
 def header_options() -> Iterator[list[str]]:
-    """Yield the options by which a compiler finds its own headers, and nobody else's.
-
-    Where its ``limits.h`` goes on to the C library's, it finds an empty one. Without a prefix of ours
-    ``-iwithprefix`` means the compiler's own directory.
-    """
+    """Yield options by which a compiler finds its own headers alone, and an empty C ``limits.h``."""
     with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last:
         Path(last, "limits.h").touch()
         yield ["-iwithprefix", "include", "-iwithprefix", "include-fixed", "-idirafter", last]
@@ -98,14 +94,11 @@ def support_object(names: frozenset[str], target: str = TARGET) -> bytes:
         made = Path(directory) / "support.o"
         done = run(
             "gcc",
-            *(*FLAGS, *target_options(target), "-fno-tree-loop-distribute-patterns", *_needs(names)),
+            *(*FLAGS, *target_options(target), "-fno-tree-loop-distribute-patterns"),
+            *(f"-DNEED_{name}" for name in sorted(names)),
             *("-c", "-o", made, source),
             about=source.name,
         )
         if done.returncode:
             raise complaint(done.stderr, source.name, "gcc")
         return made.read_bytes()
-
-
-def _needs(names: Iterable[str]) -> list[str]:
-    return [f"-DNEED_{name}" for name in sorted(names)]

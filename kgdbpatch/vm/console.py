@@ -69,17 +69,11 @@ class Console:
         return Follower(self._path, self._owner, since)
 
     def follow(self, since: int = 0, deadline: float | None = None) -> Iterator[str]:
-        """Yield complete lines as they come; end ``deadline`` seconds from now, or never.
-
-        Raises `TargetLost` when QEMU ends, after its last line.
-        """
+        """Yield complete lines as they come, for ``deadline`` seconds or for ever; or raise `TargetLost`."""
         return (line for line, complete in self.growing(since, deadline) if complete)
 
     def growing(self, since: int = 0, deadline: float | None = None) -> Iterator[tuple[str, bool]]:
-        """Yield (line, whether it is complete) as they come; an unfinished one comes again when it has grown.
-
-        As `follow` otherwise.
-        """
+        """Yield (line, whether it is complete), as `follow`; an unfinished one again as it grows."""
         end = None if deadline is None else time.monotonic() + deadline
         with self.follower(since) as follower:
             rest = b""
@@ -98,9 +92,8 @@ class Console:
     ) -> re.Match[str]:
         """Return the match of regex ``pattern`` in the first line since ``since`` that has one.
 
-        Its ``string`` is the line. With ``partial`` a line not yet ended, such as a prompt,
-        may match too. Raises `TargetTimeout` with the last lines after ``deadline`` seconds,
-        `TargetLost` when QEMU ends.
+        With ``partial`` a line not yet ended, such as a prompt, may match. Raises `TargetTimeout` with the
+        last lines after ``deadline`` seconds, `TargetLost` when QEMU ends.
         """
         wanted = re.compile(pattern)
         for line, complete in self.growing(since, deadline):
@@ -121,10 +114,7 @@ class Console:
 
     @contextmanager
     def held(self, wait: float = 10.0) -> Iterator[None]:
-        """Be the only one who types meanwhile; within it this object's `send` may be used as usual.
-
-        Raises `TargetBusy` naming who types after ``wait`` seconds.
-        """
+        """Be the only one who types meanwhile, by `send`; raise `TargetBusy` after ``wait`` seconds."""
         if self._held:
             yield
             return
@@ -144,8 +134,7 @@ class Console:
     def send(self, text: str, deadline: float = 10.0) -> None:
         """Type ``text``; return when the guest has taken it.
 
-        Raises `TargetTimeout` when it does not within ``deadline`` seconds; some of it may have
-        been taken then. `TargetBusy` names another one who types.
+        Raises `TargetTimeout` when it does not, or not all, within ``deadline`` seconds; `TargetBusy`.
         """
         end = time.monotonic() + deadline
         poll = select.poll()
@@ -191,12 +180,10 @@ class Console:
 class Typing:
     """A text on its way to the guest's console, through QEMU's socket; a context manager.
 
-    It has a connection of its own, and only for as long as the guest takes it. QEMU (7.2, 10.0) writes the
-    guest's output to whoever is connected and waits when it is not read: 278 bytes later the guest stands
-    still, and QEMU's monitor with it. So nobody stays connected to read; `Follower` reads the log.
-
-    Errors are `OSError`. Connecting waits ``deadline`` seconds (`TimeoutError`) where very many others wait
-    already.
+    It is connected only for as long as the guest takes it. QEMU (7.2, 10.0) writes the guest's output to
+    whoever is connected and waits when it is not read: 278 bytes later the guest stands still, and QEMU's
+    monitor with it; so `Follower` reads the log. Errors are `OSError`; connecting takes ``deadline`` seconds
+    at most.
     """
 
     def __init__(self, path: Path, text: bytes, deadline: float) -> None:

@@ -28,14 +28,15 @@ from kgdbpatch.vm.process import boot_id, namespace, start_time
 from kgdbpatch.vm.runtime import Attachment, GuestRecord
 from kgdbpatch.vm.server import gdb_server, is_local, unix_socket
 
-__all__ = ["meet"]
+__all__ = ["GREETING", "WATCHED", "meet"]
 
 _ARCHITECTURE = "powerpc:common"  # GDB's name; what registers there are QEMU says itself
-_GREETING = 5.0  # seconds for QEMU's monitor to greet
-_WATCHED = 1.0  # seconds in which a guest that runs is seen to do something
+GREETING = 5.0  # seconds for QEMU's monitor to greet
+WATCHED = 1.0  # seconds in which a guest that runs is seen to do something
 _PATIENCE = 1  # seconds that GDB waits for an answer; it asks three times
 _HEAD = 8 << 20  # bytes of RAM in which a kernel leaves something
 _SAMPLES, _SAMPLE = 32, 256  # places of it that are compared, and bytes of each
+_SYSTEM = 'AS "memory"'  # the CPUs' address space; devices see RAM through windows of their own
 _RAM = re.compile(
     r"^ +([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): (\S+)(?: @([0-9a-f]+))?", re.MULTILINE
 )
@@ -128,10 +129,10 @@ def _met(record: GuestRecord, pids: list[int]) -> AttachedQemu:
         from kgdbpatch.vm.qmp import greet
 
         socket = record.directory / "qmp.sock"
-        wait_for_turn(socket, f"QEMU's monitor at {record.attached.qmp} is in use", _GREETING)
-        greet(socket, _GREETING)
-    busy = set[int]() if asks else {thread for pid in pids for thread in busy_threads(pid, _WATCHED)}
-    with _First(qemu, _GREETING) as debugger, debugger.stopped() as session:
+        wait_for_turn(socket, f"QEMU's monitor at {record.attached.qmp} is in use", GREETING)
+        greet(socket, GREETING)
+    busy = set[int]() if asks else {thread for pid in pids for thread in busy_threads(pid, WATCHED)}
+    with _First(qemu, GREETING) as debugger, debugger.stopped() as session:
         threads = tuple(int(thread) for thread in _THREAD.findall(_said(session, "info cpus")))
         cpus = max(1, len(threads))
         pids = [
@@ -170,7 +171,9 @@ def _said(session: Session, command: str) -> str:
 def _memory(session: Session) -> tuple[int, int]:
     """Return the size of the RAM from physical address 0 on, and where QEMU's process has it."""
     size, name = 0, ""
-    for start, last, region, offset in _RAM.findall(_said(session, "info mtree -f")):
+    views = _said(session, "info mtree -f").split("\nFlatView ")
+    seen = next((view for view in views if _SYSTEM in view), "".join(views))
+    for start, last, region, offset in _RAM.findall(seen):
         if int(start, 16) == size == int(offset or "0", 16) and name in ("", region):
             size, name = int(last, 16) + 1, region
     if not size:

@@ -19,10 +19,7 @@ _ROW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One CPU at one moment. ``pc`` may be a little old: QEMU does not note it between branches.
-
-    What ``msr`` says, the CPU's family knows (`kgdbpatch.cpu`).
-    """
+    """One CPU at one moment; ``pc`` may be a little old: QEMU does not note it between branches."""
 
     pc: int
     msr: int
@@ -32,10 +29,7 @@ class Glance:
 
 
 def glances(qemu: Qemu, times: int, deadline: float) -> list[list[Glance]]:
-    """Return all CPUs' registers at so many moments, one right after the other.
-
-    Raises `TargetTimeout` when another client holds QEMU's monitor for ``deadline`` seconds.
-    """
+    """Return all CPUs' registers, ``times`` in a row; `TargetTimeout` if the monitor stays another's."""
     if not qemu.observable:
         raise Misuse(
             f"guest '{qemu.name}' was attached to without --qmp: its CPUs are not seen while they run"

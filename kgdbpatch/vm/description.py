@@ -16,10 +16,7 @@ _ESCAPED = re.compile(r"\}(.)", re.DOTALL)
 
 
 def read_document(packet: Callable[[str], str], name: str) -> str:
-    """Return a document of the description; ``packet`` sends one packet and returns the answer.
-
-    Raises `TargetLost` when the answer is none to ``qXfer:features:read``.
-    """
+    """Return a document; ``packet`` sends one packet and returns the answer. Raises `TargetLost`."""
     text = ""
     while True:
         answer = packet(f"qXfer:features:read:{name}:{len(text):x},{_PIECE:x}")
@@ -33,9 +30,8 @@ def read_document(packet: Callable[[str], str], name: str) -> str:
 def described_registers(document: Callable[[str], str]) -> dict[str, tuple[int, int, int]]:
     """Return per register its number, its offset in a ``g`` packet and its size in bytes.
 
-    ``document`` returns a document of the description by its name. A register without a number has
-    the one behind that of the register before it; the packet holds all in the order of their numbers.
-    Of registers of one name the first counts. Raises `TargetLost` for what is no description.
+    ``document`` returns one by its name. A register without a number has the next; the packet holds all in
+    their order; of one name the first counts. Raises `TargetLost` for what is no description.
     """
     rows: list[tuple[int, str, int]] = []
     behind = 0

@@ -32,9 +32,8 @@ class Exchange(NamedTuple):
 class Dialogue:
     """Talk with the guest: its console's text from the last unfinished line on, a prompt perhaps.
 
-    Line ends are ``\\n`` in all that is returned. Output is read from the console's log, so that nobody
-    takes it away from another; each text is sent by one client at a time. As a context manager it has
-    the console for itself meanwhile: others who would type get `TargetBusy`.
+    Line ends are ``\\n`` in all that is returned. Output is read from the console's log, so that nobody takes
+    it away from another; as a context manager it types alone: others get `TargetBusy`.
 
     >>> kernel.console.sendline("read /proc/version")
     >>> kernel.console.expect(r"read: (Linux version \\S+)", timeout=10)[1]
@@ -55,10 +54,9 @@ class Dialogue:
     def expect(self, pattern: str | re.Pattern[str], timeout: float = 10.0) -> re.Match[str]:
         """Return the first match of a regex in what was printed since the last match.
 
-        ``^`` and ``$`` match at each line's ends; text may end anywhere, so let ``\\n`` close a pattern
-        that is to see a line whole. Raises `TargetTimeout` with the console's last lines after ``timeout``
-        seconds (what was printed meanwhile may still be expected), `TargetLost` when QEMU ends, `Misuse`
-        for a pattern that is none.
+        ``^`` and ``$`` match at lines' ends; let ``\\n`` close a pattern that is to see a line whole. Raises
+        `TargetTimeout` with the console's last lines after ``timeout`` seconds, `TargetLost`, `Misuse` for no
+        regex.
         """
         try:
             wanted = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
@@ -88,10 +86,7 @@ class Dialogue:
 
     @property
     def transcript(self) -> list[Exchange]:
-        """All that was sent and printed since the dialogue began; what came before the first send first.
-
-        It does not depend on what was expected. A guest that echoes prints what was sent as well.
-        """
+        """All sent and printed since the dialogue began; what came before the first send first."""
         start = self._sent[0][1]
         printed = self._console.read(start)
         ends = [at - start for _, at in self._sent[1:]] + [len(printed)]

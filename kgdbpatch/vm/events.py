@@ -1,9 +1,8 @@
 """The log of QEMU's own events: what happened to a guest while nobody looked.
 
-A second QMP monitor writes to a file (``events.out``); what it reads comes from a FIFO
-(``events.in``) with the one command that lets events through. QEMU holds both ends of the FIFO, so
-the monitor sees no end of it. (QEMU, "QEMU Machine Protocol Specification", 3.3 and the events of
-qapi/run-state.json.)
+A second QMP monitor writes to a file (``events.out``) and reads a FIFO (``events.in``) with the one command
+that lets events through; QEMU holds both ends of it, so it has no end. (QEMU Machine Protocol Specification,
+3.3; qapi/run-state.json.)
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EventLog", "prepared"]
+__all__ = ["PIECE", "EventLog", "prepared"]
 
 _IN, _OUT = "events.in", "events.out"
 _GREETING = b'{"execute": "qmp_capabilities"}\n'
-_PIECE = 1 << 20  # bytes taken at once of what has not been read yet
+PIECE = 1 << 20  # bytes taken at once of what has not been read yet
 
 
 def prepared(directory: Path) -> tuple[int, list[str]]:
@@ -34,8 +33,8 @@ def prepared(directory: Path) -> tuple[int, list[str]]:
 class EventLog:
     """Read a guest's events; nothing is known of a QEMU that keeps no such log.
 
-    ``stopped`` says whether the guest stands still (None: not known), ``resets`` are
-    (place in the log, reason), ``ending`` is why QEMU said that it ends.
+    ``stopped`` (None: not known), ``resets`` as (place in the log, reason), ``ending``: why QEMU said it
+    ends.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -53,15 +52,11 @@ class EventLog:
             return 0
 
     def update(self) -> EventLog:
-        """Take notice of what has happened since the last time; return the log itself.
-
-        Every stop of the guest is noted, so the log of one that is much debugged is long: only the lines
-        that matter are taken apart.
-        """
+        """Take notice of what is new, parsing only what matters of a long log; return the log."""
         try:
             with self._path.open("rb") as log:
                 log.seek(self._read)
-                while more := log.read(_PIECE):
+                while more := log.read(PIECE):
                     self._add(more)
         except OSError:
             pass
@@ -86,10 +81,7 @@ class EventLog:
 
 
 def _events(lines: bytes, *kinds: str, last: bool = False) -> Iterator[tuple[str, str, int]]:
-    """Yield (kind, reason, place) of the events of some kinds, of each kind only the ``last`` if so wanted.
-
-    They come in their order.
-    """
+    """Yield (kind, reason, place) of events of some kinds in their order; only each's ``last`` if wanted."""
     found: list[tuple[str, str, int]] = []
     for kind in kinds:
         word, at = f'"{kind}"'.encode(), len(lines) if last else 0

@@ -16,21 +16,18 @@ __all__ = ["Follower", "Owner"]
 
 
 class Owner(Protocol):
-    """Who writes: something that can end, and says how it did."""
+    """Who writes a file, or is debugged: something that can end, and says how it did."""
 
     @property
     def process(self) -> Process:
-        """The process that writes the file."""
+        """The process at the other end."""
 
     def lost(self) -> TargetLost:
         """Return the error that says how it ended."""
 
 
 class Follower:
-    """Read the file at ``path`` from byte ``since`` on; a context manager.
-
-    Raises `TargetLost` when there is no such file.
-    """
+    """Read the file at ``path`` from byte ``since`` on; a context manager; `TargetLost` without a file."""
 
     def __init__(self, path: Path, owner: Owner, since: int) -> None:
         self._owner = owner
@@ -56,10 +53,7 @@ class Follower:
         return self._log.tell()
 
     def read(self, most: int = 1 << 20) -> bytes:
-        """Return what is there beyond what was read, ``most`` bytes of it; nothing where nothing is.
-
-        Raises `TargetLost` once all is read and the writer has ended.
-        """
+        """Return up to ``most`` bytes more; raise `TargetLost` once all is read and the writer has ended."""
         ended = self._owner.process.wait(0)  # asked before reading: what it wrote last is read then
         self._changes.read(timeout=0)
         more = self._log.read(most)
@@ -68,10 +62,7 @@ class Follower:
         return more
 
     def wait(self, end: float | None) -> bool:
-        """Wait for more, or for the writer's end; tell whether the clock is not yet at ``end``.
-
-        ``end`` is of `time.monotonic`; None is never.
-        """
+        """Wait for more, or the writer's end; tell whether ``end`` (of `time.monotonic`) is yet to come."""
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return False

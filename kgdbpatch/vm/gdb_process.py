@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
+from kgdbpatch.vm.follow import Owner
 from kgdbpatch.vm.launch import find_tool
 from kgdbpatch.vm.mi import Dialogue, Record, Result, quoted
-from kgdbpatch.vm.process import Process
 
-__all__ = ["Gdb", "Target"]
+__all__ = ["Gdb"]
 
 _SETTINGS = (
     "confirm off",
@@ -41,21 +40,10 @@ def _console(command: str) -> str:
     return f"-interpreter-exec console {quoted(command)}"
 
 
-class Target(Protocol):
-    """What GDB is connected to: something that can end, and says how it did."""
-
-    @property
-    def process(self) -> Process:
-        """The process at the other end."""
-
-    def lost(self) -> TargetLost:
-        """Return the error that says how it ended."""
-
-
 class Gdb:
     """A running GDB with further ``settings``, in ``directory``; it has ``shared`` as the same descriptor."""
 
-    def __init__(self, target: Target, settings: Sequence[str], shared: int, directory: Path) -> None:
+    def __init__(self, target: Owner, settings: Sequence[str], shared: int, directory: Path) -> None:
         self._target = target
         self._closed = False
         self._unsent, self._unread = b"", b""
@@ -95,10 +83,9 @@ class Gdb:
     ) -> list[str | None]:
         """Have GDB's Python carry out a row of orders; return the answers, None for a packet that got none.
 
-        ``overdue`` are seconds, and what to do whenever so many have passed without the answers.
-        Raises `TargetLost` when GDB or its target ends, `TargetTimeout` after ``deadline`` seconds
-        (GDB is ended then), `CommandFailed` with GDB's words about the first order that fails; those
-        after it are not begun.
+        ``overdue``: what to do whenever so many seconds have passed. Raises `TargetLost` when GDB or its
+        target ends, `TargetTimeout` after ``deadline`` seconds (GDB is ended then), `CommandFailed` with
+        GDB's words about the first order that fails; those after it are not begun.
         """
         answers: list[str | None]
         if not self._serves:
@@ -110,10 +97,7 @@ class Gdb:
         return answers
 
     def command(self, *commands: str, deadline: float) -> list[Result]:
-        """Have GDB execute MI commands; return their results.
-
-        Errors as for `ask`, but that all commands are executed.
-        """
+        """Have GDB execute MI commands, all of them; return their results. Errors as for `ask`."""
         if self._serves:
             self._serves = False
             self._unsent += b"\n"
@@ -126,10 +110,7 @@ class Gdb:
         return results
 
     def run(self, seconds: int, deadline: float) -> Record:
-        """Let the target run until it stops; return GDB's record ``stopped``.
-
-        GDB itself stops it after so many ``seconds``, by SIGINT; it must say so before the ``deadline``.
-        """
+        """Let the target run until it stops, of itself or by GDB's SIGINT; return the record ``stopped``."""
         self._mi.told.clear()
         self.command(_console(f"python run({seconds})"), deadline=deadline)
         while True:
@@ -244,19 +225,29 @@ class Gdb:
         """GDB's process id."""
         return self._process.pid
 
+    @property
+    def orders(self) -> int:
+        """The descriptor that rows of orders are written to."""
+        return self._in
+
+    def hang_up(self) -> None:
+        """Let go of GDB, as this process's death would: it carries out what it was given, and ends."""
+        if self._closed:
+            return
+        self._closed = True
+        for end in (self._in, self._out, self._last_words):
+            os.close(end)
+        for pipe in self._pipes:
+            with suppress(OSError):
+                pipe.close()
+
     def close(self) -> None:
         """End GDB by the end of its orders; a guest it holds goes on."""
         if self._closed:
             return
-        self._closed = True
-        os.close(self._in)
-        os.close(self._out)
-        for pipe in self._pipes:
-            with suppress(OSError):
-                pipe.close()
+        self.hang_up()
         try:
             self._process.wait(_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        os.close(self._last_words)

@@ -1,9 +1,8 @@
 """What runs inside GDB, in its own Python: rows of orders come through one pipe, answers go through another.
 
-GDB reads its commands and writes what it says one byte a system call, which takes longer than the
-packets themselves; a row costs one read and one write. A row that did not come wholly is not begun,
-and one that was begun is carried out even when the client is gone. The end of the pipe ends GDB,
-which disconnects and lets the guest go on.
+GDB reads commands and writes one byte a system call, which takes longer than packets; a row costs one read,
+one write. A row that did not come wholly is not begun; one that was is carried out even when the client is
+gone. The end of the pipe ends GDB, which disconnects and lets the guest go on.
 """
 
 import json
@@ -30,7 +29,7 @@ def _carry_out(order: str) -> str | None:
     try:
         answer = gdb.selected_inferior().connection.send_packet(order)
     except gdb.error:
-        if order != _RUN or gdb.selected_inferior().connection is None:
+        if not order.startswith(_RUN) or gdb.selected_inferior().connection is None:
             raise
         return _NO_STOP
     return None if answer is None else answer.decode("latin-1")
@@ -39,9 +38,8 @@ def _carry_out(order: str) -> str | None:
 def serve(orders: int, answers: int) -> None:
     """Carry out rows until an empty one; the arguments are descriptors.
 
-    A row is a line with a JSON list of strings: a packet, or ``:`` and a command of GDB's. The answer
-    to it is a line with a list: QEMU's answers or what GDB printed, null where there was none, and
-    GDB's complaint about the one that failed, or null. The first failure ends a row.
+    A row is a line with a JSON list of strings: packets, or ``:`` and GDB's commands. The answer is a line
+    with two: the answers, null where there was none; GDB's complaint about the one that failed and ended it.
     """
     if orders not in _rows:
         _rows[orders] = os.fdopen(orders, "rb")
@@ -52,10 +50,7 @@ def serve(orders: int, answers: int) -> None:
 
 
 def run(seconds: float) -> None:
-    """Let the guest run until it stops of itself, or is stopped by SIGINT after so many seconds.
-
-    GDB takes no commands meanwhile, and notices the end of its client only then.
-    """
+    """Let the guest run until it stops, by SIGINT after ``seconds``; GDB takes no commands meanwhile."""
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:

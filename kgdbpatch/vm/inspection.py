@@ -1,7 +1,4 @@
-"""What GDB knows of a stopped guest by its kernel's debug information, through GDB/MI.
-
-(GDB's manual, "GDB/MI Data Manipulation", "GDB/MI Stack Manipulation", "GDB/MI Breakpoint Commands".)
-"""
+"""What GDB knows of a stopped guest by debug information ("GDB/MI Data/Stack Manipulation", "Breakpoint")."""
 
 from __future__ import annotations
 
@@ -101,7 +98,7 @@ def _frame(row: Mapping[str, Any]) -> Frame:
 class Inspector(Debugger):
     """A debugger with a GDB of its own that reads ``symbols``, a file with the kernel's debug information.
 
-    Nothing that an expression does is done to the guest: no assignment, no call of a function.
+    Expressions neither assign to nor call anything of the guest's.
 
     >>> with Inspector(qemu, Path("vmlinux")) as inspector, inspector.inspected() as inspection:
     ...     inspection.evaluate("init_task.pid").number
@@ -140,10 +137,7 @@ class Inspection:
         return [result.payload for result in self._gdb.command(*commands, deadline=_DEADLINE)]
 
     def evaluate(self, expression: str) -> Value:
-        """Return what a C expression is, in the scope of the frame that the CPU is in.
-
-        Raises `Misuse` with GDB's words for what cannot be evaluated.
-        """
+        """Return what a C expression is where the CPU is; `Misuse` with GDB's words if nothing."""
         words = quoted(expression)
         try:
             value, variable = self._ask(f"-data-evaluate-expression {words}", f"-var-create - * {words}")
@@ -170,9 +164,8 @@ class Inspection:
     def run_to(self, *points: Breakpoint | Watchpoint, deadline: float) -> Stop:
         """Let the guest run until it comes to one of ``points``; it stands still there.
 
-        They are hardware breakpoints and watchpoints, and gone afterwards. ``deadline`` is rounded up
-        to whole seconds; then the guest is stopped where it is and `TargetTimeout` raised. When this
-        process is killed meanwhile, the guest goes on at that moment at the latest.
+        They are of hardware, and gone afterwards. After ``deadline`` (whole seconds) it is stopped where it
+        is and `TargetTimeout` raised; when this process is killed, the guest goes on then at the latest.
         """
         seconds = max(1, math.ceil(deadline))
         numbers: dict[str, Breakpoint | Watchpoint] = {}

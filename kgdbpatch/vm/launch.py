@@ -49,10 +49,7 @@ def make_snapshot_store(path: Path) -> None:
 def spawn(
     name: str, machine: MachineDescription, memory_mib: int, args: Sequence[str], directory: Path
 ) -> tuple[Process, str]:
-    """Start QEMU in its own session; return its process and a path that opens the guest's RAM.
-
-    What it is passed is open in its watcher, too; the lock ``alive`` is held until both have ended.
-    """
+    """Start QEMU in its own session; return its process and a path to its RAM. It locks ``alive``."""
     binary = find_tool(machine.binary, machine.binary.replace("-system-ppc64", "-system-ppc"))
     command = [binary, *_arguments(name, machine, memory_mib, directory), *args]
     with ExitStack() as closing:

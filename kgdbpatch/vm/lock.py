@@ -1,7 +1,6 @@
 """Lock files with a deadline: first come, first served; let go of when their holder dies.
 
-They tell the next holder whether the last one let go in order: their contents are the holder's process
-id, which stays when it died or lost what it worked on.
+Their contents are the holder's process id, which stays when it did not let go in order.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ def locked(
 ) -> Iterator[bool]:
     """Hold the lock at ``path``; yield whether its last holder let go of it in order.
 
-    If not, that stays known until a holder ends in order who ``settles`` what was left under way. Raises
-    `TargetBusy` (``busy`` by whom) after ``wait`` seconds.
+    If not, that stays known until one does who ``settles`` it. Raises `TargetBusy` after ``wait`` seconds.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     waiting = _Waiting(descriptor)

@@ -28,12 +28,9 @@ _KINDS: dict[object, tuple[type, str]] = {  # how the types of `MachineDescripti
 class MachineDescription:
     """One board: QEMU's ``machine``, ``binary`` and ``cpu``, GDB's ``architecture``, fixed arguments.
 
-    ``timebase_hz`` is what the CPU's time base counts in a second; 0: not known.
-
-    ``console`` are the arguments that connect the console; ``{console}`` in them stands for the
-    character device's id. ``kernels`` is what ``-kernel`` takes on this board (``elf``, ``uimage``,
-    ``raw``), ``drive`` what ``-drive`` needs besides a file. RAM is a multiple of ``memory_step_mib``. With
-    ``starts_at_first_byte`` a kernel of ``-kernel`` is put at a place of the board's and started at its
+    ``timebase_hz`` is 0 where it is not known. ``console`` connects the character device ``{console}``.
+    ``kernels`` is what ``-kernel`` takes (``elf``, ``uimage``, ``raw``), ``drive`` what ``-drive`` needs
+    besides a file. With ``starts_at_first_byte`` a kernel is put at a place of the board's and started at its
     first byte, wherever it was linked for. ``smp_binary`` is the program for several CPUs, if another one.
     """
 

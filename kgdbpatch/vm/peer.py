@@ -102,20 +102,14 @@ def _port(server: Path) -> int:
 
 
 def listeners(path: Path) -> list[int]:
-    """Return the inodes of the sockets that listen at ``path``, or at a relative one: ``HOST:PORT``.
-
-    There are none of containers' and of other hosts'.
-    """
+    """Return the inodes of this host's sockets that listen at ``path``, or ``HOST:PORT``."""
     if path.is_absolute():
         return [inode for inode, _ in _bound_to(path, _LISTEN)]
     return [inode for ours, _, inode in _tcp(_LISTEN) if ours == _port(path) and inode]
 
 
 def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:
-    """Return process id and command of a process that is connected to the server at ``path``, or None.
-
-    Process ``but`` does not count. Only processes that this user may look into are found.
-    """
+    """Return (pid, command) of a process connected to ``path``, not ``but``, that we may look into."""
     return next(iter(holders(_peers(path), but=but)), None)
 
 
@@ -132,10 +126,7 @@ def holders(inodes: Collection[int], *, but: int = 0) -> Iterator[tuple[int, str
 
 
 def wait_for_turn(path: Path, busy: str, wait: float) -> None:
-    """Wait until nobody is connected to the server at ``path``.
-
-    Raises `TargetBusy` (``busy`` and who it is) after ``wait`` seconds.
-    """
+    """Wait until nobody is connected to ``path``; raise `TargetBusy`, saying who, after ``wait`` seconds."""
     end = time.monotonic() + wait
     while (found := peer_of(path)) is not None:
         pid, command = found

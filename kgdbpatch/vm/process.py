@@ -90,10 +90,9 @@ def watched(process: Process, watcher: int) -> Process:
 
 
 class Process:
-    """A process named by ``pid`` and start time; ``fileno()`` is readable once it has ended.
+    """A process by ``pid`` and start time; once it has ended, ``fileno()`` is readable.
 
-    ``directory`` is where its watcher writes down how it ended (``exit``), and holds the lock
-    ``alive`` until then.
+    Its watcher writes down how it ended in ``directory`` (``exit``) and locks ``alive`` there until then.
     """
 
     def __init__(self, pid: int, started: int, directory: Path | None = None) -> None:
@@ -177,10 +176,7 @@ class Process:
 
 
 class Unseen(Process):
-    """A process that is another user's, a container's or another host's: its server is all that is known.
-
-    ``listens`` tells whether that is still there. It is never sent a signal.
-    """
+    """A process of another user, container or host: only whether its server ``listens`` is known."""
 
     def __init__(self, listens: Callable[[], bool]) -> None:
         self.pid = self.started = 0

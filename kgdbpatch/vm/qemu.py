@@ -24,10 +24,10 @@ from kgdbpatch.vm.runtime import GuestRecord
 if TYPE_CHECKING:
     from kgdbpatch.vm.gdb import Session
 
-__all__ = ["Qemu", "Ram", "Since"]
+__all__ = ["QUIT", "Qemu", "Ram", "Since"]
 
 _GREETING = 20.0  # seconds for QEMU to come up; 0.1 are usual
-_QUIT = 3.0  # seconds a polite end may take
+QUIT = 3.0  # seconds a polite end may take
 _SNAPSHOT_BASE, _SNAPSHOT_RATE = 30.0, 4.0  # seconds, and MiB a second that the slowest disk takes
 
 
@@ -52,9 +52,7 @@ def _uninterrupted() -> Iterator[None]:
 class Qemu:
     """A running guest machine; as a context manager it is shut down at the end.
 
-    ``record`` is what is written down of it: its private ``directory``, what `start` was told to keep
-    (``metadata``), GDB's name of the CPU (``architecture``). ``pid`` is of QEMU's ``process``, on whose end
-    can be waited.
+    ``record`` is what is written down of it, ``metadata`` what `start` was told to keep.
 
     >>> with Qemu.start("g", MachineDescription.load("g3beige"), 64, ["-kernel", "vmlinux"]) as q:
     ...     q.hmp("info status")
@@ -82,9 +80,8 @@ class Qemu:
     ) -> Qemu:
         """Start a guest and return once QEMU answers.
 
-        ``args`` are QEMU's further arguments, or a function that gives them for the guest's
-        directory, where scratch files may be put. ``metadata`` (JSON) is kept for `attach`.
-        Raises `Misuse` for a bad or taken name, `TargetLost` quoting QEMU when it exits.
+        ``args`` are QEMU's further arguments, or give them for the guest's directory, where scratch files may
+        be put. Raises `Misuse` for a bad or taken name, `TargetLost` quoting QEMU when it exits.
         """
         directory = runtime.checked_directory(name)
         with runtime.starting(directory.parent):
@@ -139,10 +136,7 @@ class Qemu:
 
     @classmethod
     def attach(cls, name: str, *, dead: bool = False) -> Qemu:
-        """Return a running guest, with ``dead`` also what is left of one; it is neither stopped nor changed.
-
-        Raises `UnknownGuest`, or `TargetLost` with QEMU's last words when it has died.
-        """
+        """Return a running guest, or what is left of a ``dead`` one; `UnknownGuest`, or `TargetLost`."""
         return cls.of(runtime.record(name, dead=dead))
 
     @classmethod
@@ -180,11 +174,7 @@ class Qemu:
         return self.record.lost()
 
     def qmp(self, command: str, *, deadline: float = 30.0, **arguments: object) -> object:
-        """Execute a QMP command and return its answer.
-
-        Raises `CommandFailed` with QEMU's words, `TargetLost`, or `TargetTimeout` after
-        ``deadline`` seconds.
-        """
+        """Execute a QMP command; `CommandFailed` with QEMU's words, `TargetLost`, `TargetTimeout`."""
         from kgdbpatch.vm.qmp import qmp  # on use: asyncio is slow to import
 
         try:
@@ -202,11 +192,7 @@ class Qemu:
         return str(answer).replace("\r\n", "\n").rstrip("\n")
 
     def savevm(self, tag: str, *, deadline: float | None = None) -> None:
-        """Save the whole state under ``tag``; raises `CommandFailed` with QEMU's words.
-
-        Raises `TargetTimeout` after ``deadline`` seconds; without one it is what the guest's memory
-        takes on a slow disk.
-        """
+        """Save the whole state under ``tag`` (default ``deadline``: a slow disk's); raise `CommandFailed`."""
         self._snapshot("savevm", tag, deadline)
 
     def loadvm(self, tag: str, *, deadline: float | None = None) -> None:
@@ -235,10 +221,7 @@ class Qemu:
 
     @contextmanager
     def debugged(self) -> Iterator[bool]:
-        """Note that a debugger stops the guest; yield whether it is paused, and so to be left paused.
-
-        A note that a killed debugger left tells what it found.
-        """
+        """Note that a debugger stops the guest; yield whether it is paused, and so to be left paused."""
         note = self.directory / "debugged"
         paused = not self.runs()
         if paused and note.exists():
@@ -300,24 +283,20 @@ class Qemu:
         return self.console
 
     def exclusive(self, wait: float, *, settles: bool = False) -> AbstractContextManager[bool]:
-        """Hold the guest for oneself; yield whether the last holder ended in order.
-
-        One who ``settles`` brings what was left under way to its end first. Raises `TargetBusy` naming
-        the holder after ``wait`` seconds.
-        """
+        """Hold the guest for oneself; yield whether the last holder ended in order. As `locked`."""
         return exclusive(self.directory / "lock", self.name, wait, settles=settles)
 
     def shutdown(self) -> None:
         """End the guest, by force if need be, and remove its directory."""
         if self.alive():
-            polite = _QUIT
+            polite = QUIT
             try:
-                self.qmp("quit", deadline=_QUIT)
+                self.qmp("quit", deadline=QUIT)
             except TargetLost:
                 polite = 0.0
             if not self.process.wait(polite):
                 self.process.kill()
-                self.process.wait(_QUIT)
+                self.process.wait(QUIT)
         runtime.forget(self.record)
 
     def __enter__(self) -> Qemu:

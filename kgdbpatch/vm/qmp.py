@@ -19,11 +19,7 @@ _T = TypeVar("_T")
 
 
 def qmp(socket: Path, command: str, arguments: Mapping[str, object], deadline: float) -> object:
-    """Execute one command and return its answer.
-
-    Raises `CommandFailed` with QEMU's words, `TargetLost` when nobody listens or QEMU ends
-    meanwhile, `TargetTimeout` after ``deadline`` seconds.
-    """
+    """Execute one command; raise `CommandFailed` with QEMU's words, `TargetLost` or `TargetTimeout`."""
     return qmp_again(socket, command, arguments, 1, deadline)[0]
 
 

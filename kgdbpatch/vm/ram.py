@@ -68,10 +68,7 @@ class Ram:
             os.close(self._descriptor)
 
     def touched(self) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of the pieces that the guest ever used; the rest was never written.
-
-        The file is sparse; where the file system does not tell its holes, one piece is all.
-        """
+        """Yield (start, end) of what was ever used (holes of the sparse file); of all if that is not told."""
         end = 0
         while end < self.size:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,11 +26,13 @@ _OF_64_BITS = ("ctrl", "spr_ctrl", "mas7_mas3")  # registers that every CPU has 
 class Layout:
     """Per register name its number in the protocol, its offset in a ``g`` packet and its size.
 
-    ``pvr`` is what the CPU says that it is (its processor version register), 0 where it does not say.
+    ``pvr`` is what the CPU says that it is (its processor version register), 0 where it does not say;
+    ``threads`` are the protocol's names of the CPUs, all of one kind.
     """
 
     places: Mapping[str, tuple[int, int, int]]
     pvr: int = 0
+    threads: tuple[str, ...] = ("p1.1",)
 
     @classmethod
     def read(cls, packet: Callable[[str], str]) -> Layout:
@@ -40,7 +43,7 @@ class Layout:
             raise TargetLost(f"QEMU describes no register {', '.join(missing)} of this CPU")
         answer = packet(f"p{places['pvr'][0]:x}") if "pvr" in places else "0"
         try:
-            return cls(places, int(answer, 16) & 0xFFFF_FFFF)
+            return cls(places, int(answer, 16) & 0xFFFF_FFFF, _threads(packet))
         except ValueError:
             raise TargetLost(f"QEMU does not say what CPU this is (answer {answer!r})") from None
 
@@ -49,14 +52,15 @@ class Layout:
         """Return the layout kept by `save`, or None."""
         try:
             note = json.loads((directory / _NOTE).read_text())
-            return cls({name: tuple(place) for name, place in note["places"].items()}, int(note["pvr"]))
+            places = {name: tuple(place) for name, place in note["places"].items()}
+            return cls(places, int(note["pvr"]), tuple(note["threads"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or another version's
             return None
 
     def save(self, directory: Path) -> None:
         """Keep the layout in the guest's directory, wholly or not at all."""
         draft = (directory / _NOTE).with_suffix(".new")
-        draft.write_text(json.dumps({"pvr": self.pvr, "places": dict(self.places)}))
+        draft.write_text(json.dumps({"pvr": self.pvr, "places": dict(self.places), "threads": self.threads}))
         draft.rename(directory / _NOTE)
 
     @property
@@ -65,10 +69,7 @@ class Layout:
         return self.places["r0"][2] > 4
 
     def check(self) -> None:
-        """Raise `Refused` (rule ``cpu``) for a CPU with 64 bits, `TargetLost` for a layout that is not known.
-
-        A description that shows a CPU of 32 bits with 64 is no obstacle.
-        """
+        """Raise `Refused` (``cpu``) for a CPU with 64 bits, `TargetLost` for a layout that is not known."""
         if self.wide and any(name in self.places for name in _OF_64_BITS):
             raise Refused("cpu", f"this CPU (PVR 0x{self.pvr:08x}) has registers of 64 bits")
         at = 0
@@ -82,12 +83,29 @@ class Layout:
         """Bytes of a ``g`` packet: the general registers, which QEMU puts first."""
         return max(offset + size for _, offset, size in map(self.places.__getitem__, GENERAL))
 
+    def stopped(self, answer: str, before: int) -> int:
+        """Return the number of the CPU that a stop reply names; ``before`` where it names none."""
+        match = re.search(r"thread:([^;]*)", answer)
+        return self.threads.index(match[1]) if match and match[1] in self.threads else before
+
     def number(self, name: str) -> int:
         """Return a register's number in the protocol; raises `Misuse` for an unknown name."""
         try:
             return self.places[name][0]
         except KeyError:
             raise Misuse(f"the CPU has no register '{name}'") from None
+
+
+def _threads(packet: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the names of the CPUs, as QEMU lists them."""
+    found: list[str] = []
+    answer = packet("qfThreadInfo")
+    while answer.startswith("m"):
+        found += answer[1:].split(",")
+        answer = packet("qsThreadInfo")
+    if not found:
+        raise TargetLost(f"QEMU names no CPU (answer {answer!r})")
+    return tuple(found)
 
 
 class GRegisters:

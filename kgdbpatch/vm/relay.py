@@ -31,10 +31,7 @@ class Relay:
         self._read.register(source, select.POLLIN)
 
     def talk(self, leave: bytes) -> None:
-        """Go on until the input has the byte ``leave`` or is at its end.
-
-        Raises `TargetLost` when QEMU ends, after its last words.
-        """
+        """Go on until the input has the byte ``leave`` or ends; `TargetLost` after QEMU's last words."""
 
         def left(typed: bytes) -> bytes:
             text, found, _ = typed.partition(leave)
@@ -53,9 +50,9 @@ class Relay:
     def feed(self, until: re.Pattern[str] | None, timeout: float) -> None:
         """Type all of the input, each line's end as Enter; print until a line matches ``until``.
 
-        Without ``until`` go on until the guest has printed nothing for half a second, ``timeout`` seconds
-        at most. Raises `TargetTimeout` when it takes no input or prints no such line for ``timeout``
-        seconds, `TargetLost` when QEMU ends.
+        Without it, until nothing is printed for half a second, ``timeout`` seconds at most. Raises
+        `TargetTimeout` when it takes no input or prints no such line for so long, `TargetLost` when QEMU
+        ends.
         """
         found, line = False, b""
         latest = said = time.monotonic()  # when input was read or taken, when that or output came

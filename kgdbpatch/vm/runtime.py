@@ -20,6 +20,7 @@ from kgdbpatch.vm.process import Process, Unseen, boot_id, namespace, processes_
 
 __all__ = [
     "NAME",
+    "WAIT",
     "Attachment",
     "GuestRecord",
     "checked_directory",
@@ -38,7 +39,7 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SOCKETS = ("qmp.sock", "gdb.sock", "console.sock")
 _SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
 _TAIL = 2000  # characters of QEMU's stderr that an error quotes
-_WAIT = 10.0  # seconds for another client to finish making or removing a guest's directory
+WAIT = 10.0  # seconds for another client to finish making or removing a guest's directory
 # What a dead guest leaves is of use, but for its RAM's size on disk.
 _DROPPED = ("snapshots.qcow2", "disk*.qcow2", "boot-*.bin", *_SOCKETS)
 
@@ -47,10 +48,9 @@ _DROPPED = ("snapshots.qcow2", "disk*.qcow2", "boot-*.bin", *_SOCKETS)
 class Attachment:
     """How a guest is reached that somebody else started.
 
-    ``gdb`` is the absolute path of its GDB server's socket, or ``HOST:PORT``; ``listener`` that socket's
-    inode, 0 where it is not told (nor is the process id then, where ``qemu`` is false). ``qmp`` and
-    ``console`` are absolute paths, or empty. ``ram`` says how its RAM is read: ``process`` (from
-    ``ram_address`` in QEMU's memory), ``monitor`` or ``stops``, and ``ram_reason`` why no better way is left.
+    ``gdb`` is an absolute path, or ``HOST:PORT``; ``listener`` that socket's inode, 0 where it is not told;
+    ``qmp`` and ``console`` are paths, or empty. ``ram`` says how its RAM is read: ``process`` (at
+    ``ram_address``), ``monitor`` or ``stops``, and ``ram_reason`` why no better way is left.
     """
 
     gdb: str
@@ -176,11 +176,8 @@ def checked_directory(name: str) -> Path:
     return directory
 
 
-def starting(root: Path, wait: float = _WAIT) -> AbstractContextManager[bool]:
-    """Hold the lock under which guests' directories in ``root`` are made and removed.
-
-    Raises `TargetBusy` naming its holder after ``wait`` seconds.
-    """
+def starting(root: Path, wait: float = WAIT) -> AbstractContextManager[bool]:
+    """Hold the lock under which guests' directories in ``root`` are made and removed; or `TargetBusy`."""
     return locked(root / ".lock", f"a guest is being started or removed in {root}", wait)
 
 
@@ -208,7 +205,7 @@ def _load(directory: Path) -> GuestRecord | None:
 
 def end_all(directory: Path) -> None:
     """End the processes of the guest in ``directory``, QEMU's watcher too."""
-    until = time.monotonic() + _WAIT
+    until = time.monotonic() + WAIT
     while (running := processes_with(str(directory / "pid"))) and time.monotonic() < until:
         for process in running:
             process.kill()
@@ -243,10 +240,7 @@ def forget(known: GuestRecord) -> None:
 
 
 def guests() -> list[GuestRecord]:
-    """Return the running guests, sorted by name.
-
-    A QEMU that nobody wrote down, as its client died meanwhile, is ended.
-    """
+    """Return the running guests by name; end a QEMU that nobody wrote down, as its client died."""
     return [found for found in _known() if found.alive()]
 
 
@@ -255,7 +249,9 @@ def ended() -> list[GuestRecord]:
     found = [found for found in _known() if not found.alive()]
     for dead in found:
         dead.process().settle()
-        _prune(dead.directory)
+        for pattern in _DROPPED:
+            for path in dead.directory.glob(pattern):
+                path.unlink(missing_ok=True)
     return found
 
 
@@ -272,18 +268,10 @@ def _known() -> list[GuestRecord]:
     return [known for known in found.values() if known is not None]
 
 
-def _prune(directory: Path) -> None:
-    """Remove what is large of what a dead guest left; its console, record and last words stay."""
-    for pattern in _DROPPED:
-        for path in directory.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 def record(name: str, *, dead: bool = False) -> GuestRecord:
-    """Return a running guest's record; with ``dead`` also that of one that has died.
+    """Return a running guest's record, or with ``dead`` one's that has died.
 
-    Raises `UnknownGuest` when there is none, `TargetLost` with QEMU's last words when it has died,
-    or when its QEMU is out of reach.
+    Raises `UnknownGuest`, `TargetLost` with QEMU's last words when it has died, or is out of reach.
     """
     directory = private_directory() / name
     if not NAME.fullmatch(name) or not directory.is_dir():

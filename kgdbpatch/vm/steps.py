@@ -12,10 +12,7 @@ _BATCH = 64  # steps on their way to GDB at once
 
 
 def executed(qemu: Qemu) -> int:
-    """Return the guest instructions executed since power-on.
-
-    Raises `Misuse` for a guest that was not started with ``icount``: QEMU does not count then.
-    """
+    """Return the guest instructions executed since power-on; `Misuse` without ``icount``."""
     answer = qemu.qmp("query-replay")
     count = answer.get("icount") if isinstance(answer, dict) else None
     if not count:
@@ -26,9 +23,8 @@ def executed(qemu: Qemu) -> int:
 def step_to(qemu: Qemu, session: Session, address: int, most: int) -> list[int]:
     """Step a guest booted with ``icount`` until its pc is ``address``; return the pcs executed.
 
-    The first is where it was stopped. QEMU holds interrupts and timers back meanwhile. Up to 63
-    instructions behind ``address`` are executed too. Raises `TargetTimeout` after ``most``
-    instructions, `CommandFailed` when QEMU's count of the instructions is not the steps'.
+    The first is where it was stopped; interrupts wait. Up to 63 instructions more are executed. Raises
+    `TargetTimeout` after ``most`` of them, `CommandFailed` when QEMU has counted otherwise.
     """
     pc = session.register("pc")
     before = executed(qemu)

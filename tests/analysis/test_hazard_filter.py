@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from kgdbpatch.analysis.cfg import FlowGraph
-from kgdbpatch.analysis.hazard_filter import _hazard, _surely_harmless, may_have_hazard
+from kgdbpatch.analysis.hazard_filter import hazard, may_have_hazard, surely_harmless
 from kgdbpatch.analysis.hazards import reservation_window, translation
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
+from kgdbpatch.cpu.ppc6xx.msr import KERNEL_SPACE
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog
 
@@ -39,7 +40,8 @@ def test_nothing_is_the_matter_with_functions_without_hazards(profile: str) -> N
         found += 1
         graph, at = FlowGraph(words, function.address), function.address
         assert not reservation_window(words, at), function.name
-        assert not translation(words, at)[0] | translation(words, at)[1], function.name
+        off, turning = translation(words, at, KERNEL_SPACE)
+        assert not off | turning, function.name
         assert not no_stack(graph) | exception_return(graph), function.name
         assert not reads_exception(graph), function.name
     assert found > 0.8 * len(functions)
@@ -48,14 +50,14 @@ def test_nothing_is_the_matter_with_functions_without_hazards(profile: str) -> N
 @PROFILES
 def test_no_hazardous_word_is_called_harmless(profile: str) -> None:
     words = np.unique(text(Image.load(catalog.build_image(profile))))
-    surely = words[_surely_harmless(words)]
+    surely = words[surely_harmless(words)]
     assert len(surely) > 0.7 * len(words)
-    assert [hex(word) for word in surely.tolist() if _hazard.__wrapped__(word)] == []
+    assert [hex(word) for word in surely.tolist() if hazard.__wrapped__(word)] == []
 
 
 def test_no_hazardous_word_is_called_harmless_whatever_its_bits() -> None:
     words = np.random.default_rng(7).integers(0, 1 << 32, 300_000, np.uint32)
     words[::2] = words[::2] & 0x03FF_FFFF | 31 << 26  # half of them in the opcode with most forms
-    surely = words[_surely_harmless(words)]
+    surely = words[surely_harmless(words)]
     assert len(surely) > 1000
-    assert [hex(word) for word in surely.tolist() if _hazard.__wrapped__(word)] == []
+    assert [hex(word) for word in surely.tolist() if hazard.__wrapped__(word)] == []

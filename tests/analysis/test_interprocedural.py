@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from bench.precision import precision
+from bench.precision import by_convention, precision
 from kgdbpatch.analysis import regset
 from kgdbpatch.analysis.call_graph import CallGraph, CallKind
 from kgdbpatch.analysis.interprocedural import ALWAYS, FREEABLE, ProgramLiveness
@@ -198,12 +198,12 @@ def test_no_site_is_worse_for_knowing_the_callees(kernel: tuple[Image, ProgramLi
     """
     liveness = kernel[1]
     found = liveness.solve()
-    live, by_convention = (
+    live, promised = (
         liveness.everywhere(found),
-        liveness.everywhere(liveness.convention_only(found.exits)),
+        liveness.everywhere(by_convention(liveness, found.exits)),
     )
     inside = liveness.program.function >= 0
-    worse = np.where(inside, live & ~by_convention & FREEABLE, np.uint64(0))
+    worse = np.where(inside, live & ~promised & FREEABLE, np.uint64(0))
     places = np.flatnonzero(worse)
     if kernel[0].format == "elf":
         assert len(places) < inside.sum() // 200

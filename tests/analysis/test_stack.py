@@ -7,6 +7,7 @@ import pytest
 from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.analysis.hazards import translation
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
+from kgdbpatch.cpu.ppc6xx.msr import KERNEL_SPACE
 
 from .code import BASE, assemble, needs_as
 
@@ -54,9 +55,9 @@ def test_srr_is_awaited_from_its_first_write_to_the_rfi() -> None:
 
 def test_the_mtmsr_that_turns_translation_off_is_told() -> None:
     source = "mfmsr r5\n rlwinm r6,r5,0,28,25\n mtmsr r6\n isync\n lwz r3,0(r3)\n mtmsr r5\n isync\n blr"
-    assert indices(translation(assemble(source), BASE)[1]) == [2]
+    assert indices(translation(assemble(source), BASE, KERNEL_SPACE)[1]) == [2]
     source = "mfmsr r5\n rlwinm r6,r5,0,17,15\n mtmsr r6\n blr"
-    assert translation(assemble(source), BASE)[1] == set()
+    assert translation(assemble(source), BASE, KERNEL_SPACE)[1] == set()
 
 
 def test_readers_of_the_exception_state() -> None:

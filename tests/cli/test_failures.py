@@ -74,6 +74,7 @@ def test_a_site_of_an_unfinished_patch(guest_cli: Cli, kernel: Kernel) -> None:
         "mismatched": [],
         "mismatched_symbols": [],
         "kernel_changes": [],
+        "unloaded": [],
     }
     again = guest_cli("apply", kernel.name, "run_netisr", "--call", "printf")
     failed(again, 3, f"belongs to patch {listed['id']}, whose apply was cut off; remove {listed['id']} first")

@@ -31,8 +31,13 @@ APPLIED = {
 }
 CHECKED = {"site", "symbol", "ok", "rule", "reason", "nearest", "nearest_symbol", "springboard"}
 CHECKED |= {"entry", "saved", "body_words"}
-CLEAN: dict[str, list[object]] = {"mismatched": [], "mismatched_symbols": [], "kernel_changes": []}
-LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped"}
+CLEAN: dict[str, list[object]] = {
+    "mismatched": [],
+    "mismatched_symbols": [],
+    "kernel_changes": [],
+    "unloaded": [],
+}
+LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped", "module"}
 
 pytestmark = pytest.mark.guest
 each_guest = pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import Op, State
+from kgdbpatch.cpu.msr import EE, ME
 from kgdbpatch.cpu.ppc6xx import stub
-from kgdbpatch.cpu.ppc6xx.msr import DR, EE, IR, ME, RI
+from kgdbpatch.cpu.ppc6xx.msr import DR, IR, RI
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.personality.base import ModuleId
 from kgdbpatch.vm.registers import GRegisters, Layout
@@ -91,6 +92,7 @@ class FakeMachine:
     def __init__(self, size: int) -> None:
         self.ram = FakeRam(size)
         self.stays_stopped = False
+        self.cpus, self.cpu = 1, 0
         self.layout = Layout({name: (number, 0, 4) for number, name in enumerate(_SPECIAL)})
         self.special = dict.fromkeys(_SPECIAL, 0)
         self.special["sdr1"] = 0x2_0000  # a hashed page table of 64 KiB, empty
@@ -120,6 +122,12 @@ class FakeMachine:
             self.ram.write(start, bytes(end - start))
         for start, data in self._saved[tag]:
             self.ram.write(start, data)
+
+    def select(self, number: int) -> None:
+        assert number == 0
+
+    def settable(self, name: str) -> bool:
+        return name in self.special
 
     @contextmanager
     def stopped(self) -> Iterator[FakeMachine]:
@@ -259,10 +267,10 @@ class FakeMachine:
         if op in (Op.APPLY, Op.WITHDRAW):
             return self._records(op, a, b)
         if op is Op.BAT:
-            found = self.bats[a][0]
-            well = found & 3 == 0 or found == b
+            found = self.bats[a % 8][0]
+            well = a >= 8 or found & 3 == 0 or found == b
             if well:
-                self.bats[a] = [b, c]
+                self.bats[a % 8] = [b, c]
             return found, 0, well
         if op is Op.MAP:
             if not self.no_pages:

@@ -9,7 +9,7 @@ import pytest
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import Op
-from kgdbpatch.cpu.ppc6xx.msr import EE, ME, POW
+from kgdbpatch.cpu.msr import EE, ME, NAP
 from kgdbpatch.errors import ComponentDamaged, MemoryFault, Outdated, Refused, TargetTimeout
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
@@ -276,7 +276,7 @@ def test_as_many_words_may_differ_as_there_is_room_for() -> None:
         sample.client.install(NEAR, "00" * 32, most | {0x100_0000: 0})
 
 
-@pytest.mark.parametrize("msr", [ME, KERNEL | POW, KERNEL & ~EE & ~2])
+@pytest.mark.parametrize("msr", [ME, KERNEL | NAP, KERNEL & ~EE & ~2])
 def test_nothing_is_done_where_the_cpu_cannot_be_lent(msr: int) -> None:
     """It naps, or it is where an exception has just begun and does not get on."""
     sample = Sample()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import Bats, Linear
-from kgdbpatch.cpu.ppc6xx.mapping import check_unmapped, free_bats, mapping, shown
+from kgdbpatch.component.layout import BlockEntries, Linear
+from kgdbpatch.cpu.ppc6xx.mapping import check_unmapped, free_entries, mapping, shown
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Window
@@ -77,6 +77,6 @@ def test_what_shows_its_data_and_what_is_left_for_us_to_map() -> None:
     check_unmapped(SMALL, state(block(16 * MIB, 16 * MIB, 0)), FakeRam(1 * MIB))
     with pytest.raises(Refused, match="a BAT of the kernel maps 0x00000000"):
         check_unmapped(SMALL, state(whole), FakeRam(1 * MIB))
-    bats = free_bats(SMALL, state(block(16 * MIB, 64 * MIB, 0)))
-    assert bats == (Bats(None, None), Bats(0, 1))
-    assert [command.a for command in mapping(SMALL, bats)] == [0, 5]
+    entries = free_entries(SMALL, state(block(16 * MIB, 64 * MIB, 0)))
+    assert entries == (BlockEntries(None, None), BlockEntries(0, 1))
+    assert [command.a for command in mapping(SMALL, entries)] == [0, 5]

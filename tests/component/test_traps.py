@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,6 +15,7 @@ from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.traps import Traps
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import HOMES, Hook, is_trap, trap_word
@@ -95,6 +98,10 @@ def test_trap_words_are_all_different_and_not_the_kernels() -> None:
 
 def test_a_vector_that_begins_with_a_branch_can_be_hooked() -> None:
     hook = Hook(0x700, encode.b(0x700, 0x2000), 0x774, 0, layout.TRAPS_OFFSET)
-    assert any(word == encode.b(at, 0x2000) for at, word in hook.words().items())
+    words = Ppc6xx().hook_words(hook)
+    assert any(word == encode.b(at, 0x2000) for at, word in words.items())
+    assert words.keys() < set(hook.span)
     with pytest.raises(Refused, match="cannot be moved"):
-        Hook(0x700, 0x4182_0100, 0x774, 0, layout.TRAPS_OFFSET).code()  # beq
+        Ppc6xx().hook_words(replace(hook, original=0x4182_0100))  # beq
+    with pytest.raises(Refused, match="too high in memory for real mode"):
+        Ppc6xx().hook_words(replace(hook, at=0x8000))

@@ -12,12 +12,13 @@ from component.fake import FakeRam
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgdbpatch.component.layout import Bats, Op
+from kgdbpatch.component.layout import BlockEntries, Op
 from kgdbpatch.component.uninstall import Before
 from kgdbpatch.cpu.booke import E500
-from kgdbpatch.cpu.booke.msr import CE, DS, EE, IS, ME, PR
+from kgdbpatch.cpu.booke.msr import CE, DS, IS
 from kgdbpatch.cpu.booke.state import STATE
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, Entry, entries, largest, pieces
+from kgdbpatch.cpu.msr import EE, ME, PR
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality import personality
 from kgdbpatch.personality.base import ArenaPlan, Window
@@ -65,9 +66,12 @@ def test_the_highest_entries_in_a_row_are_taken() -> None:
     kernel = Entry(0xC000_0000, 0, 256 * MIB)
     window = Entry(0, 0, 1 << 30, other_space=True)
     known = state(e0=kernel, e15=window)
-    assert CPU.free_bats(PLAN, known) == (Bats(13, 14), Bats(12, 12))
-    assert CPU.free_bats(PLAN, state(e0=kernel, e15=window, e13=kernel)) == (Bats(11, 12), Bats(14, 14))
-    commands = CPU.mapping(PLAN, (Bats(13, 14), Bats(12, 12)))
+    assert CPU.free_entries(PLAN, known) == (BlockEntries(13, 13), BlockEntries(12, 12))
+    assert CPU.free_entries(PLAN, state(e0=kernel, e15=window, e13=kernel)) == (
+        BlockEntries(11, 11),
+        BlockEntries(14, 14),
+    )
+    commands = CPU.mapping(PLAN, (BlockEntries(13, 13), BlockEntries(12, 12)))
     assert {command.op for command in commands} == {Op.TLB}
     assert [command.c & 0x3F for command in commands] == [13, 14, 12]
 
@@ -78,7 +82,7 @@ def test_what_was_given_to_the_arena_is_taken_again() -> None:
         e4=Entry(0xFD00_0000, 304 * MIB, 16 * MIB),
         e6=Entry(0xFE00_0000, 304 * MIB, 16 * MIB),
     )
-    assert CPU.free_bats(PLAN, known) == (Bats(3, 4), Bats(6, 6))
+    assert CPU.free_entries(PLAN, known) == (BlockEntries(3, 3), BlockEntries(6, 6))
     CPU.check_unmapped(PLAN, known, FakeRam(0))
 
 
@@ -87,7 +91,7 @@ def test_too_few_entries_are_refused() -> None:
     for left in ((), (7,), (3, 9, 15)):  # two are needed side by side
         known = state(**{name: page for name, page in every.items() if int(name[1:]) not in left})
         with pytest.raises(Refused, match="leaves no 2 entries of TLB1 in a row") as refused:
-            CPU.free_bats(PLAN, known)
+            CPU.free_entries(PLAN, known)
         assert refused.value.rule == "mapping"
 
 
@@ -129,7 +133,7 @@ def test_entries_get_back_what_was_in_them(tmp_path: Path) -> None:
     before = Before(tmp_path)
     theirs = Entry(0xE000_0000, 0x4000_0000, MIB)
     before.keep_state(np.array([state(e12=theirs)]).tobytes())
-    commands = CPU.unmapping(PLAN, (Bats(13, 14), Bats(12, 12)), state(), FakeRam(0), before)
+    commands = CPU.unmapping(PLAN, (BlockEntries(13, 13), BlockEntries(12, 12)), state(), FakeRam(0), before)
     mas1, mas2, mas3 = theirs.registers
     last = commands[-1]
     assert (last.a, last.b, last.c) == (mas2, mas3, mas1 | GIVEN_BACK | 12)

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
 from kgdbpatch.cpu.booke import E500
 from kgdbpatch.cpu.booke.stub import STUB
 from kgdbpatch.cpu.booke.tlb import Entry
-from kgdbpatch.errors import Refused
+from kgdbpatch.errors import Refused, TargetTimeout
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.patch.payload import count_payload
@@ -167,7 +168,7 @@ def test_patches_count_and_nothing_is_left_behind(guest: Qemu, debugger: Debugge
         kept.keep(guest.ram, ARENA, cpu.page_table(session))
     client = ComponentClient(guest, lambda: debugger, cpu, Flat(ARENA.physical))
     header = client.install(ARENA, "00" * 32, {})
-    kept.keep_state(client._state(header.arena).tobytes())
+    kept.keep_state(client.state(header.arena).tobytes())
     ours = {
         Entry(0xD200_0000, 96 * MIB, 16 * MIB),
         Entry(0xD300_0000, 112 * MIB, 16 * MIB),
@@ -211,6 +212,33 @@ def test_what_an_exception_has_left_in_its_registers_stays(guest: Qemu, debugger
         for _ in range(2):  # the first makes the component's place
             cpu.call(session, ARENA.physical, [state()])
             assert session.registers() | {name: session.register(name) for name in seen} == before
+    grows(guest, TICKS)
+
+
+def test_a_kernel_that_lets_no_critical_interrupt_in_can_be_lent_from_anywhere(
+    guest: Qemu, debugger: Debugger
+) -> None:
+    """Its interrupts are off for long at times: CSRR1 tells that it is in no critical handler."""
+    cpu = E500()
+    with debugger.stopped() as session:
+        session.run_to(LOOP, 10)
+        saved, kept = session.read_all(), session.register("csrr1")
+        for msr, left, stays in (
+            (0x1000, 0x9000, True),
+            (0x2_1000, 0x2_9000, True),
+            (0x1000, 0x2_9000, False),
+        ):
+            registers = GRegisters(saved)
+            registers["msr"] = msr
+            session.write_all(registers.raw)
+            session.set_register("csrr1", left)
+            with (
+                nullcontext() if stays else pytest.raises(TargetTimeout, match="critical interrupts are off")
+            ):
+                cpu.leave_exception(session)
+            assert (session.read_all() == registers.raw) is stays
+        session.set_register("csrr1", kept)
+        session.write_all(saved)
     grows(guest, TICKS)
 
 

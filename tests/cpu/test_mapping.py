@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from component.fake import FakeRam
 
-from kgdbpatch.component.layout import Bats
-from kgdbpatch.cpu.ppc6xx.mapping import check_blocks, check_unmapped, free_bats
+from kgdbpatch.component.layout import BlockEntries
+from kgdbpatch.cpu.ppc6xx.mapping import check_blocks, check_unmapped, free_entries
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.cpu.ppc6xx.translate import mapped_pages, translate
 from kgdbpatch.errors import Refused
@@ -87,34 +87,34 @@ def test_blocks_take_bats_of_either_kind_as_they_are_free(state: np.void) -> Non
     valid(state, "ibat", 0, 1, 2)
     valid(state, "dbat", 0)
     at_the_top = replace(PLAN, springboards=None)  # as on Linux: code only in the near window
-    assert free_bats(at_the_top, state) == (Bats(None, 1), Bats(3, 2))
+    assert free_entries(at_the_top, state) == (BlockEntries(None, 1), BlockEntries(3, 2))
     with pytest.raises(Refused, match="all instruction BATs") as refused:
-        free_bats(PLAN, state)  # code in both
+        free_entries(PLAN, state)  # code in both
     assert refused.value.rule == "mapping"
     valid(state, "dbat", 1, 2)
     with pytest.raises(Refused, match="all data BATs"):
-        free_bats(at_the_top, state)
+        free_entries(at_the_top, state)
 
 
 def test_what_no_bat_is_left_for_is_left_to_the_kernels_pages(state: np.void) -> None:
     at_the_top = replace(PLAN, springboards=None)
     valid(state, "dbat", 0, 1, 2)
-    assert free_bats(at_the_top, state, paged=True) == (Bats(None, 3), Bats(0, None))
+    assert free_entries(at_the_top, state, paged=True) == (BlockEntries(None, 3), BlockEntries(0, None))
     valid(state, "dbat", 3)
-    assert free_bats(at_the_top, state, paged=True) == (Bats(None, None), Bats(0, None))
+    assert free_entries(at_the_top, state, paged=True) == (BlockEntries(None, None), BlockEntries(0, None))
     valid(state, "ibat", 0, 1, 2, 3)
     with pytest.raises(Refused, match="all instruction BATs"):
-        free_bats(at_the_top, state, paged=True)  # no kernel takes a page fault for code wherever it is
+        free_entries(at_the_top, state, paged=True)  # no kernel takes a page fault for code wherever it is
 
 
 def test_the_arenas_own_bats_are_taken_again(state: np.void) -> None:
-    first = free_bats(PLAN, state)
-    assert first == (Bats(0, 0), Bats(1, 1))
+    first = free_entries(PLAN, state)
+    assert first == (BlockEntries(0, 0), BlockEntries(1, 1))
     valid(state, "ibat", 2, 3)
     for (number, _), window in zip(first, (PLAN.virtual, PLAN.near.start if PLAN.near else 0), strict=True):
         size = 32 * MIB if window == PLAN.virtual else 16 * MIB
         state["ibat"][number] = state["dbat"][number] = (bat(window, size), PLAN.physical | 0x12)
-    assert free_bats(PLAN, state) == first
+    assert free_entries(PLAN, state) == first
 
 
 @pytest.mark.parametrize("secondary", [False, True])

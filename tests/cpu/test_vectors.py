@@ -124,11 +124,13 @@ def test_a_family_with_vectors_elsewhere_gives_their_offsets_alone(tmp_path: Pat
     def words(at: int, count: int) -> npt.NDArray[np.uint32]:
         return np.frombuffer(image.read(at, 4 * count), ">u4").astype(np.uint32)
 
-    hook = FOUR.hook(linux, image, 0x10_0000, words)
+    hook = FOUR.hook(linux, image, linux.arena(image), words)
     assert hook is not None
     assert (hook.vector - base, hook.at + HOOK_SIZE - base, hook.shift) == (0x600, 0x700, base)
     ends = [0x1200, 0x1100, 0x800, 0x400, 0x200]
     assert FOUR.gates(linux, image, 64) == [base + end - 64 for end in ends], "not where the hook would be"
     elsewhere = replace(FOUR, program=0x1100)
     assert elsewhere.gates(linux, image, 64)[0] == base + 0x1100 - 64
-    assert replace(FOUR, program=0x1300).hook(linux, image, 0x10_0000, words) is None, "no such vector"
+    assert replace(FOUR, program=0x1300).hook(linux, image, linux.arena(image), words) is None, (
+        "no such vector"
+    )

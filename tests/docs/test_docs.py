@@ -182,12 +182,12 @@ def rules() -> set[str]:
     found = set()
     for path in (ROOT / "kgdbpatch").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refused":
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Refused", "refused")):
                 rule = node.args[0]
                 if isinstance(rule, ast.Constant):
                     found.add(str(rule.value))
-                else:  # handed on from another refusal
-                    assert ast.unparse(rule).endswith(".rule"), f"{path}:{node.lineno}"
+                else:  # handed on from another refusal, or from who calls `refused`
+                    assert re.fullmatch(r"(.*\.)?rule", ast.unparse(rule)), f"{path}:{node.lineno}"
     return found
 
 

@@ -76,12 +76,12 @@ class ByHand:
 
 
 @contextmanager
-def started(recipe: str, *more: str, user: str | None = None) -> Iterator[ByHand]:
+def started(recipe: str | Recipe, *more: str, user: str | None = None) -> Iterator[ByHand]:
     """Start what a recipe boots, as somebody would by hand, and wait until it is up; end it afterwards.
 
     ``user`` is who starts it, where that is not who runs the tests.
     """
-    plan = Recipe.find(recipe)
+    plan = Recipe.find(recipe) if isinstance(recipe, str) else recipe
     machine = plan.machine
     kernel = plan.build(lambda _: None)
     directory = Path(tempfile.mkdtemp(prefix="by-hand-"))

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from kgdbpatch.vm.gdb_process import Gdb
 from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["Killed", "Late", "Orders", "Wire"]
+
+
+_DEADLINE = 10.0  # seconds for GDB to answer an empty row
 
 
 class Killed(BaseException):
@@ -58,9 +61,13 @@ class Wire:
                 yield wire
             finally:
                 kernel.close()
-                wire._listener.shutdown(socket.SHUT_RDWR)
-                wire._listener.close()
-                wire._thread.join()
+                wire.close()
+
+    def close(self) -> None:
+        """Take no more connections, and wait for the last one's end."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
 
     def arm(self, packets: int | None, *, half: bool = False, late: bool = False) -> None:
         """Cut behind so many packets, None: never; behind ``half`` of the next one, or all of it ``late``."""
@@ -135,14 +142,14 @@ class Orders:
     @contextmanager
     def heard(cls) -> Iterator[Orders]:
         """Hear the orders of every GDB of this process."""
-        orders, exchange = cls(), Gdb._exchange
+        orders, ask = cls(), Gdb.ask
 
-        def hear(gdb: Gdb, row: Sequence[str], *rest: Any) -> bytes:
+        def hear(gdb: Gdb, *row: str, **more: Any) -> list[str | None]:
             orders._hear(gdb, json.dumps(row).encode() + b"\n")
-            return exchange(gdb, row, *rest)
+            return ask(gdb, *row, **more)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Gdb, "_exchange", hear)
+            patched.setattr(Gdb, "ask", hear)
             yield orders
 
     def arm(self, orders: int | None, *, half: bool = False) -> None:
@@ -155,7 +162,7 @@ class Orders:
             raise TargetLost("the client is dead")
         if self.given == self._most:
             if self._half:
-                os.write(gdb._in, data[: len(data) // 2])
+                os.write(gdb.orders, data[: len(data) // 2])
             gdb.close()
             self._dead, self._most, self.killed = gdb, None, True
             raise Killed
@@ -170,6 +177,7 @@ class Late:
     """
 
     def __init__(self) -> None:
+        self._ask = Gdb.ask
         self._dead: Gdb | None = None
         self._stands = False
         self.arm(None)
@@ -178,18 +186,18 @@ class Late:
     @contextmanager
     def rows(cls) -> Iterator[Late]:
         """Hear the orders of every GDB of this process."""
-        late, exchange, stopped = cls(), Gdb._exchange, Debugger.stopped
+        late, stopped = cls(), Debugger.stopped
 
-        def hear(gdb: Gdb, row: Sequence[str], *rest: Any) -> bytes:
+        def hear(gdb: Gdb, *row: str, **more: Any) -> list[str | None]:
             late._hear(gdb, json.dumps(row).encode() + b"\n")
-            return exchange(gdb, row, *rest)
+            return late._ask(gdb, *row, **more)
 
         def stop(debugger: Debugger) -> AbstractContextManager[Session]:
             late.go_on()
             return stopped(debugger)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Gdb, "_exchange", hear)
+            patched.setattr(Gdb, "ask", hear)
             patched.setattr(Debugger, "stopped", stop)
             try:
                 yield late
@@ -204,14 +212,11 @@ class Late:
         if gdb is self._dead:
             raise TargetLost("the client is dead")
         if self.given == self._most:
-            fcntl.fcntl(gdb._in, fcntl.F_SETPIPE_SZ, 1 << 20)
+            fcntl.fcntl(gdb.orders, fcntl.F_SETPIPE_SZ, 1 << 20)
+            self._ask(gdb, deadline=_DEADLINE)  # from here on it takes rows
             os.kill(gdb.pid, signal.SIGSTOP)
-            assert os.write(gdb._in, data) == len(data), "the pipe is too small for the row"
-            for end in (gdb._in, gdb._out, gdb._last_words):
-                os.close(end)
-            for pipe in gdb._pipes:
-                pipe.close()
-            gdb._closed = True
+            assert os.write(gdb.orders, data) == len(data), "the pipe is too small for the row"
+            gdb.hang_up()
             self._dead, self._most, self.killed, self._stands = gdb, None, True, True
             raise Killed
         self.given += 1

@@ -15,7 +15,7 @@ from kgdbpatch.component.layout import SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STU
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import Record
-from kgdbpatch.cpu.ppc6xx import stub
+from kgdbpatch.cpu.ppc6xx import Ppc6xx, stub
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
@@ -48,7 +48,9 @@ class Ledger:
         """Learn where the trap hook keeps registers, behind its code: it writes there with every hit."""
         hook = self.kernel.header.hook
         if hook is not None:
-            self.data |= {address - hook.shift for address in hook.kept()}
+            self.data |= {
+                address - hook.shift for address in set(hook.span) - Ppc6xx().hook_words(hook).keys()
+            }
 
     def look(self) -> None:
         self.code = [self._words(at, size).copy() for at, size in self.text]

@@ -10,6 +10,7 @@ from kgdbpatch.errors import BadImage
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image.kmods import Extension, loaded_extensions, with_extensions
 from kgdbpatch.kernel import Kernel, analyses, catalog, offline
+from kgdbpatch.kernel.guessed import with_functions
 
 from .parts import client
 
@@ -70,7 +71,7 @@ def test_without_symbols_functions_are_guessed(kernel: Kernel) -> None:
     known = extensions(kernel, {})[0]
     plain = extensions(kernel, {first(kernel) + VERSION: 1})
     assert plain[0].symbols == ()
-    guessed = catalog.with_functions(with_extensions(kernel.image, plain))
+    guessed = with_functions(with_extensions(kernel.image, plain))
     places = {f.address for f in guessed.functions if f.guessed}
     assert places & {address for address, _ in known.symbols if address < known.address + known.text_size}
 

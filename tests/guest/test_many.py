@@ -100,7 +100,7 @@ def test_a_stack_comes_down_in_any_order(kernel: Kernel, order: tuple[int, ...])
 
 
 def test_how_far_planning_is_can_be_heard(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "_TELL", 0.0)
+    monkeypatch.setattr(planner, "PROGRESS_INTERVAL", 0.0)
     said: list[str] = []
     kernel.patch_all(entries(kernel, "work_*"), count=True, progress=said.append)
     count = len(entries(kernel, "work_*"))

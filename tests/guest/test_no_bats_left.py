@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kgdbpatch.component.layout import Bats
-from kgdbpatch.cpu.ppc6xx.msr import EE
+from kgdbpatch.component.layout import BlockEntries
+from kgdbpatch.cpu.msr import EE
 from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import Kernel
 
@@ -33,8 +33,8 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 def test_the_kernels_page_tables_map_the_arena(paged: Kernel) -> None:
     header = paged.header
     assert header.arena.paged
-    assert header.bats[1].instruction is not None
-    assert header.bats == (Bats(None, None), Bats(header.bats[1].instruction, None))
+    assert header.entries[1].instruction is not None
+    assert header.entries == (BlockEntries(None, None), BlockEntries(header.entries[1].instruction, None))
 
 
 def forget_pages(kernel: Kernel) -> int:

@@ -248,10 +248,10 @@ class Poison:
 
 @pytest.fixture
 def poison(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Poison:
-    judge, free_memory = Poison(kernel), Allocator._free_memory
+    judge, free_memory = Poison(kernel), Allocator.free_memory
     judged(monkeypatch, judge.poison)
     monkeypatch.setattr(
-        Allocator, "_free_memory", lambda self, table: judge.free_memory(free_memory(self, table))
+        Allocator, "free_memory", lambda self, table: judge.free_memory(free_memory(self, table))
     )
     return judge
 
@@ -270,10 +270,18 @@ def linux_sites(kernel: Kernel) -> list[int]:
     return called
 
 
+LONG = (pytest.mark.soak, pytest.mark.timeout(2400))
+
+
 @pytest.mark.linux
-@pytest.mark.kernel("linux")
 @pytest.mark.parametrize(
-    "count", [SOME, pytest.param(ALL // 10, marks=[pytest.mark.soak, pytest.mark.timeout(2400)])]
+    "count",
+    [
+        pytest.param(SOME, marks=pytest.mark.kernel("linux")),
+        pytest.param(ALL // 10, marks=(*LONG, pytest.mark.kernel("linux"))),
+        pytest.param(ALL // 50, marks=(*LONG, pytest.mark.kernel("linux-e500"))),
+        pytest.param(ALL // 50, marks=(*LONG, pytest.mark.kernel("linux-e500-smp"))),
+    ],
 )
 def test_rounds_with_sleepers_on_linux(kernel: Kernel, poison: Poison, tmp_path: Path, count: int) -> None:
     sites = linux_sites(kernel)

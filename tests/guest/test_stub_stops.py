@@ -8,7 +8,7 @@ import pytest
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.cpu.ppc6xx import Ppc6xx, stub
+from kgdbpatch.cpu.ppc6xx import Ppc6xx, msr, stub
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.gdb import GRegisters, Session
 
@@ -35,7 +35,7 @@ def test_no_call_where_an_exception_has_just_begun(kernel: Kernel, monkeypatch: 
         with kernel.stopped() as session:
             registers = session.run_to(DECREMENTER, 10)
             assert not registers["msr"] & (EE | RI)
-            stub.leave_exception(session)
+            msr.leave_exception(session)
             left = GRegisters(session.read_all())
             assert left["msr"] & RI
             state = Command(layout.Op.STATE, arena.physical + layout.STATE_OFFSET)
@@ -57,7 +57,7 @@ def test_a_call_is_finished_from_anywhere_in_it(kernel: Kernel) -> None:
     at, arena = header.arena.physical, parts.arena(kernel)
     commands = [Command(layout.Op.FLUSH, at + layout.STUB_OFFSET, 64)]
     with kernel.stopped() as session:
-        stub.leave_exception(session)
+        msr.leave_exception(session)
         before = session.read_all()
         for count in range(1000):
             flushes = arena.flush_count

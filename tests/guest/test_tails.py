@@ -55,7 +55,7 @@ def test_tails_are_given_until_none_is_left(kernel: Kernel) -> None:
     hook, tails = kernel.header.hook, kernel.header.arena.tails
     assert hook is not None
     assert tails is not None
-    assert not any(hook.at - 16 < board - tails.start < hook.kept().stop for board in boards)
+    assert not any(hook.at - 16 < board - tails.start < hook.span.stop for board in boards)
     beat(kernel)
     assert kernel.verify().ok
     assert hooked.hits

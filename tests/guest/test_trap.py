@@ -141,7 +141,7 @@ def test_a_trap_is_the_last_resort(kernel: Kernel, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Allocator, "near", lambda *_: None)
     with kernel.patch("run_netisr", count=True) as through:
         assert through.entry == "springboard"
-    monkeypatch.setattr(Allocator, "_springboard", lambda *_: None)
+    monkeypatch.setattr(Allocator, "springboard", lambda *_: None)
     with kernel.patch("run_netisr", count=True) as trapped:
         assert trapped.entry == "trap"
         run_through(kernel, trapped)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kgdbpatch.image.contents import plainest_first, plainness
-from kgdbpatch.image.model import Symbol
 
 
-@given(st.lists(st.tuples(st.text("_ab", min_size=1, max_size=5), st.integers(0, 3))))
+@given(st.lists(st.tuples(st.text("_ab", max_size=5), st.integers(0, 3))))
 def test_order(given_names: list[tuple[str, int]]) -> None:
-    symbols = [Symbol(name, address, 0, ".text", "function") for name, address in given_names]
-    assert plainest_first(symbols) == sorted(symbols, key=lambda symbol: plainness(symbol.name))
+    names, ranks = [name for name, _ in given_names], [rank for _, rank in given_names]
+    wanted = sorted(range(len(names)), key=lambda at: (ranks[at], *plainness(names[at])))
+    assert plainest_first(names, np.array(ranks, np.int64)) == wanted

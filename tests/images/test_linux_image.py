@@ -57,7 +57,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where the packages of kernel sources put theirs."""
     place = tmp_path / "sources"
     place.mkdir()
-    monkeypatch.setattr(linux_build, "_SOURCES", place)
+    monkeypatch.setattr(linux_build, "SOURCES", place)
     return place
 
 
@@ -114,7 +114,7 @@ def test_a_failing_build_quotes_make_and_leaves_nothing(
     (tree / "Makefile").write_text("allnoconfig:\n\t@echo kernel/fork.c:7: error: no such thing >&2; false\n")
     tarball = sources / f"linux-source-6.12.tar.{suffix}"
     subprocess.run(["tar", "-caf", tarball, "-C", tree.parent, "linux"], check=True, timeout=30)
-    monkeypatch.setattr(linux_build, "_SCRATCH", 1 << 20)
+    monkeypatch.setattr(linux_build, "SCRATCH", 1 << 20)
     with pytest.raises(BuildFailed, match=r"kernel/fork\.c:7: error: no such thing"):
         linux_build.build_kernel(lambda line: None)
     assert not [path for path in in_cache.iterdir() if path.is_dir() and path not in (tree.parent, sources)]

@@ -7,7 +7,7 @@ from analysis.code import needs_as
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
-from kgdbpatch.cpu.ppc6xx import stub
+from kgdbpatch.cpu.ppc6xx import Ppc6xx, stub
 from kgdbpatch.image import Image
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.personality.bare import Bare
@@ -40,7 +40,7 @@ def test_all_of_a_patch(image: Image, system: type[Bare], via: str, request_: Pa
             code += range(board, board + layout.SPRINGBOARD_SIZE * record.springboard_slots, 4)
     hook = tiny.header.hook
     if hook is not None:
-        code += [at - hook.shift for at in hook.words()]
+        code += [at - hook.shift for at in Ppc6xx().hook_words(hook)]
     assert set(code) - done == set()
     assert (hook is not None) == (via == "trap")
 

@@ -36,7 +36,7 @@ def test_plans(profile: str, force: bool, monkeypatch: pytest.MonkeyPatch) -> No
         return [*planned], [*told]
 
     together = plans()
-    monkeypatch.setattr(planner, "_MANY", len(sites))
+    monkeypatch.setattr(planner, "MANY", len(sites))
     assert plans() == together
     assert len(together[0]) > len(sites) / 2
     assert together[1]

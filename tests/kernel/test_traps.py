@@ -130,7 +130,7 @@ def test_a_vector_that_has_changed_is_no_place_for_a_hook(image: Image) -> None:
         tiny.client.apply(tiny.header, planned, hook)
     assert (tiny.word("leaf0"), tiny.states, tiny.ram.word(hook.vector)) == (before, {}, 0x6000_0000)
     assert tiny.header.hook is None, "nobody is to believe that it is there"
-    assert not any(tiny.ram.word(at - hook.shift) for at in hook.words())
+    assert not any(tiny.ram.word(at - hook.shift) for at in hook.span)
     tiny.machine.at_stop = lambda: None
     assert tiny.apply("leaf1") == [2]
     assert tiny.verify().mismatched == (hook.vector,)
@@ -146,7 +146,7 @@ def test_a_vector_that_something_has_written_to_stays_as_it_is(image: Image) -> 
     assert not tiny.verify().ok
     assert [patch.state for patch in tiny.remove().patches] == ["removed"] * 2
     assert (tiny.states, tiny.header.hook, tiny.ram.word(hook.vector)) == ({}, None, 0x6000_0000)
-    assert not any(tiny.ram.word(at - hook.shift) for at in (*hook.words(), *hook.kept()))
+    assert not any(tiny.ram.word(at - hook.shift) for at in hook.span)
 
 
 def test_a_removed_trap_is_entered_no_more_while_somebody_is_in_it(image: Image) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 from analysis.code import needs_as
 
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.image import Image
 from kgdbpatch.patch.rewritten import FEATURE, Rewritten
 from kgdbpatch.personality.bare import Bare
@@ -41,8 +42,9 @@ def test_every_word_is_judged(image: Image, system: type[Bare], via: str) -> Non
     judged = [*range(text.address, text.end, 4)]
     judged += [vector + offset for vector in range(0x100, 0x1700, 0x100) for offset in (0, 4, 0x80, 0xFC)]
     hook = tiny.header.hook
-    kept = () if hook is None else hook.kept()
-    places = {at: at for at in (*judged, *(hook.words() if hook else ())) if at not in kept}
+    code = {} if hook is None else Ppc6xx().hook_words(hook)
+    kept = () if hook is None else set(hook.span) - code.keys()
+    places = {at: at for at in (*judged, *code) if at not in kept}
     if via == "tails":  # those are their patches'
         boards = tiny.arena.tail_words(tiny.arena.table().raw)
         owners = [record.site for record in tiny.records for _ in range(0, 16 * record.springboard_slots, 4)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import SYSV
@@ -17,7 +18,9 @@ FREE = frozenset({"r11", "r12", "ctr", "lr"})
 
 
 def move(word: int, free: frozenset[str] = FREE, after: frozenset[str] | None = None) -> list[int]:
-    return displace(Site(decode(word, SITE), free, free if after is None else after, SYSV), BODY)
+    here = decode(word, SITE)
+    after = free if after is None else after
+    return displace(Site(here, free, after, SYSV, remaps=Ppc6xx().remaps(here)), BODY)
 
 
 def goes(words: list[int], index: int) -> int | None:

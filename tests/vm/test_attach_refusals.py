@@ -20,7 +20,7 @@ from kgdbpatch.vm.server import gdb_server, is_local
 @pytest.fixture(autouse=True)
 def _runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KGDBPATCH_RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setattr("kgdbpatch.vm.contact._WATCHED", 0.0)
+    monkeypatch.setattr("kgdbpatch.vm.contact.WATCHED", 0.0)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_server_of_something_else(server: tuple[Path, socket.socket]) -> None:
 def test_another_client_holds_the_server(
     server: tuple[Path, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kgdbpatch.vm.contact._GREETING", 0.0)
+    monkeypatch.setattr("kgdbpatch.vm.contact.GREETING", 0.0)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(server[0]))
         served, _ = server[1].accept()

@@ -56,7 +56,7 @@ def plain(log: bytes) -> tuple[bool | None, list[tuple[int, str]], str | None]:
 def test_as_read_line_by_line(lines: list[bytes], cuts: list[int], piece: int) -> None:
     whole = b"".join(line + b"\n" for line in [GREETING, *lines])
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(events, "_PIECE", piece)
+        patched.setattr(events, "PIECE", piece)
         log = EventLog(Path(directory))
         for end in [*sorted(cuts), len(whole)]:
             (Path(directory) / "events.out").write_bytes(whole[:end])

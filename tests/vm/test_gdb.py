@@ -11,6 +11,7 @@ import pytest
 
 from kgdbpatch.errors import CommandFailed, MemoryFault, Misuse, TargetLost, TargetTimeout
 from kgdbpatch.vm import gdb
+from kgdbpatch.vm import session as sessions
 from kgdbpatch.vm.gdb import Debugger, GRegisters, Session
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GENERAL
@@ -256,7 +257,8 @@ def test_stuck_qemu_times_out(start: Starter, monkeypatch: pytest.MonkeyPatch) -
     with Debugger(qemu) as debugger:
         with debugger.stopped():
             pass
-        monkeypatch.setattr(gdb, "_DEADLINE", 1.0)
+        for module in (gdb, sessions):
+            monkeypatch.setattr(module, "DEADLINE", 1.0)
         os.kill(qemu.pid, signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(TargetTimeout, match="GDB did not answer"), debugger.stopped():

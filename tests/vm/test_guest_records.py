@@ -65,7 +65,7 @@ def test_a_damaged_record_is_listed_and_can_be_shut_down(start: Starter) -> None
 
 
 def test_a_start_that_hangs_blocks_no_other_guest(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_WAIT", 0.2)
+    monkeypatch.setattr(runtime, "WAIT", 0.2)
     qemu = start("free")
     descriptor = os.open(qemu.directory.parent / ".lock", os.O_RDWR)
     try:

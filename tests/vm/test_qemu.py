@@ -105,7 +105,7 @@ def test_too_much_memory(runtime: Path) -> None:
 
 
 def test_stuck_qemu_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_QUIT", 0.5)
+    monkeypatch.setattr(module, "QUIT", 0.5)
     qemu = start("stuck")
     os.kill(qemu.pid, signal.SIGSTOP)
     qemu.shutdown()

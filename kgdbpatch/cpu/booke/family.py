@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu import kernel_call
 from kgdbpatch.cpu.booke import mapping as mmu
 from kgdbpatch.cpu.booke import msr, stub
 from kgdbpatch.cpu.booke.state import ENTRIES, STATE
 from kgdbpatch.cpu.booke.window import SPACE
-from kgdbpatch.cpu.kernel_call import LentThread
+from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.msr import Status
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
@@ -20,29 +20,31 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kgdbpatch.component.ports import Session
+    from kgdbpatch.component.protocol import Command
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.personality.base import Personality, Window
+    from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["E500"]
 
 _NEEDED = ("ivpr", "csrr0", "csrr1", "mas0", "mas1", "mas2", "mas3", "mas7", "tlb1cfg", "l1cfg0", "acc")
 _BLOCK_SIZE = 0x0180_0000  # L1CFG0[CBSIZE]: 0 for 32 bytes
-_THREAD = LentThread(SPACE)
 
 
 @dataclass(frozen=True, slots=True)
-class E500:
+class E500(KernelCaller, Status):
     """The e500v1 and e500v2, by the registers of Freescale's Book E MMU and of SPE."""
 
     name = "e500"
+    several = True
     model = "e500"
     target = "8540"  # of GCC, which knows no later one without SPE
     line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
     bare = False
     code = stub.CODE
     state = STATE
+    space = SPACE
 
     call = staticmethod(stub.call)
     release = staticmethod(stub.release)
@@ -50,24 +52,17 @@ class E500:
     finish_call = staticmethod(stub.STUB.finish)
     leave_exception = staticmethod(msr.leave_exception)
 
-    call_code = kernel_call.CODE
-    gate = staticmethod(_THREAD.gate)
-    note_call = staticmethod(_THREAD.note)
-    enter_call = staticmethod(_THREAD.enter)
-    in_kernel_call = staticmethod(_THREAD.inside)
-    leave_kernel_call = staticmethod(_THREAD.leave)
-
-    interruptible = staticmethod(msr.interruptible)
-    napping = staticmethod(msr.napping)
-    in_process = staticmethod(msr.in_process)
+    kernel_space = msr.KERNEL_SPACE
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
-    free_bats = staticmethod(mmu.free_entries)
+    merged = staticmethod(mmu.merged)
+    free_entries = staticmethod(mmu.free_entries)
     shown = staticmethod(mmu.shown)
     mapping = staticmethod(mmu.mapping)
+    remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
     page_table = staticmethod(mmu.page_table)
     unmapping = staticmethod(mmu.unmapping)
@@ -91,6 +86,10 @@ class E500:
         if session.register("l1cfg0") & _BLOCK_SIZE:
             raise Refused("mapping", f"this CPU's cache lines have more than {self.line} bytes (L1CFG0)")
 
+    def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
+        """Return none: entries of TLB1 are free, or they are not."""
+        return []
+
     def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
         """Return nothing: exceptions enter the kernel translated, wherever IVPR and the IVORs say."""
         return ()
@@ -113,8 +112,27 @@ class E500:
         self,
         personality: Personality,
         image: Image,
-        table: int,
+        arena: ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
-        """Return None: the hook of `kgdbpatch.patch.trap` needs real mode."""
-        return None
+        """Return where the program exception can be hooked, or None."""
+        from kgdbpatch.cpu.booke.vectors import trap_hook  # on use, as most commands need none
+
+        return trap_hook(personality, image, arena, words)
+
+    def check_hook(self, state: np.void, hook: Hook) -> None:
+        """Raise `Refused` (rule ``trap``) where IVPR and IVOR6 are not what the kernel's code says."""
+        from kgdbpatch.cpu.booke.vectors import IVOR_BITS, IVPR_BITS
+
+        at = int(state["ivpr"]) & IVPR_BITS | int(state["ivor6"]) & IVOR_BITS
+        if at != hook.vector:
+            raise Refused(
+                "trap",
+                f"the program exception enters at 0x{at:08x} (IVPR, IVOR6), not at 0x{hook.vector:08x}",
+            )
+
+    def hook_words(self, hook: Hook) -> dict[int, int]:
+        """Return virtual address ─► word of a hook's code."""
+        from kgdbpatch.cpu.booke.hook import hook_words  # on use, as few patches are entered by a trap
+
+        return hook_words(hook)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.component.layout import Bats, Linear, Op
+from kgdbpatch.component.layout import BlockEntries, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.booke.state import ENTRIES
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, PAGE, Entry, entries, pieces
@@ -18,13 +18,16 @@ from kgdbpatch.vm.ram import Readable
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.component.uninstall import Before
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = [
     "check_blocks",
     "check_unmapped",
     "free_entries",
     "mapping",
+    "merged",
     "page_table",
+    "remaps",
     "shown",
     "tails_mapping",
     "translate",
@@ -77,15 +80,25 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
                 )
 
 
-def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
-    """Return the first and the last entry of TLB1 for each block of the arena.
+def merged(states: Sequence[np.void]) -> np.void:
+    """Return the first CPU's state, with the entries that are valid on others where it has none."""
+    state = states[0].copy()
+    for other in states[1:]:
+        for number, page in enumerate(entries(state)):
+            if page is None:
+                state["tlb1"][number] = other["tlb1"][number]
+    return state
+
+
+def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[BlockEntries, ...]:
+    """Return the first entry of TLB1 for each block of the arena: its code and its data are mapped together.
 
     They are free ones in a row, the highest, since kernels take them from the first on, or such as were
     given to it already. Raises `Refused` (rule ``mapping``) when the kernel leaves too few.
     """
     known = entries(state)
     free = {number for number, page in enumerate(known) if page is None}
-    found: list[Bats] = []
+    found: list[BlockEntries] = []
     for block in _blocks(arena):
         size = len(block)
         rows = range(ENTRIES - size, -1, -1)
@@ -100,7 +113,7 @@ def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tu
                 f"the kernel leaves no {size} entries of TLB1 in a row; the arena cannot be mapped",
             )
         free -= set(range(first, first + size))
-        found.append(Bats(first, first + size - 1))
+        found.append(BlockEntries(first, first))
     return tuple(found)
 
 
@@ -109,7 +122,7 @@ def shown(arena: ArenaPlan, state: np.void) -> Linear:
     return Linear.NO
 
 
-def mapping(arena: ArenaPlan, numbers: Sequence[Bats]) -> list[Command]:
+def mapping(arena: ArenaPlan, numbers: Sequence[BlockEntries]) -> list[Command]:
     """Return the commands that map the arena."""
     return [
         page.command(number)
@@ -123,13 +136,21 @@ def tails_mapping(arena: ArenaPlan) -> list[Command]:
     return []
 
 
+def remaps(instruction: Instruction) -> bool:
+    """Tell whether an instruction writes an entry of the TLB: over a wired one, for all that is known.
+
+    The component also executes the kernel's own `tlbwe` where it stands (window.py).
+    """
+    return instruction.mnemonic == "tlbwe"
+
+
 def page_table(session: Session) -> range:
     """Return nothing: the CPU knows of no page table."""
     return range(0)
 
 
 def unmapping(
-    arena: ArenaPlan, numbers: Sequence[Bats], state: np.void, ram: Readable, before: Before
+    arena: ArenaPlan, numbers: Sequence[BlockEntries], state: np.void, ram: Readable, before: Before
 ) -> list[Command]:
     """Return the commands that give the entries of TLB1 back what was in them ``before``."""
     kept = before.state(state.dtype)["tlb1"].tolist()

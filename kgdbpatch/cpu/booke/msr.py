@@ -7,46 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.errors import TargetTimeout
-from kgdbpatch.vm.registers import GRegisters
+from kgdbpatch.cpu.msr import EE, ME, PR, until_saved
+from kgdbpatch.isa.msr import KernelSpace
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
 
-__all__ = [
-    "CE",
-    "DS",
-    "EE",
-    "IS",
-    "ME",
-    "PR",
-    "WE",
-    "in_process",
-    "interruptible",
-    "kernel_status",
-    "leave_exception",
-    "napping",
-    "translated",
-]
+__all__ = ["CE", "DS", "IS", "KERNEL_SPACE", "kernel_status", "leave_exception", "translated"]
 
-WE, CE, EE, PR, ME, IS, DS = 0x4_0000, 0x2_0000, 0x8000, 0x4000, 0x1000, 0x20, 0x10
+CE, DE, IS, DS = 0x2_0000, 0x200, 0x20, 0x10
+KERNEL_SPACE = KernelSpace((IS, DS), on=0)  # the other address space is the component's alone
 _KNOWN = 0x0606_FF36  # UCLE, SPE, WE, CE, EE ... FE1, IS, DS, PMM, and RI, which kernels may set; not more
-_STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
-
-
-def interruptible(msr: int) -> bool:
-    """Tell whether interrupts are on: SRR0 and SRR1 are dead then."""
-    return bool(msr & EE)
-
-
-def napping(msr: int) -> bool:
-    """Tell whether the CPU runs nothing before its next interrupt."""
-    return bool(msr & WE)
-
-
-def in_process(msr: int) -> bool:
-    """Tell whether the CPU runs a process."""
-    return bool(msr & PR)
 
 
 def translated(msr: int) -> bool:
@@ -65,24 +36,17 @@ def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     return np.asarray(wanted & ((words & np.uint32(~_KNOWN & 0xFFFF_FFFF)) == 0))
 
 
-def leave_exception(session: Session) -> None:
-    """Let the CPU go on where CSRR0 and CSRR1 may be live, until they are dead: MSR[CE] or MSR[EE] is set.
+def _critical(session: Session) -> bool:
+    """Tell whether CSRR1 can be what a critical interrupt has left there."""
+    return bool(session.register("csrr1") & (CE | DE))
 
-    The stub goes home by these two. What is in SRR0 and SRR1 it leaves alone. Raises `TargetTimeout` when
-    the CPU naps or does not get there.
+
+def leave_exception(session: Session) -> None:
+    """Let the CPU go on where CSRR0 and CSRR1 may be live, until they are dead.
+
+    That is so where MSR[CE] or MSR[EE] is set, and where what CSRR1 holds allows no critical interrupt: it is
+    of none then, as in a kernel that never lets them in. The stub goes home by these two. What is in SRR0
+    and SRR1 it leaves alone. Raises `TargetTimeout` when the CPU naps or does not get there.
     """
-    for _ in range(_STEPS // _STRIDE):
-        registers = GRegisters(session.read_all())
-        if registers["msr"] & (EE | CE | WE):
-            break
-        session.step(_STRIDE)
-    else:
-        registers = GRegisters(session.read_all())
-    where = f"pc 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
-    if registers["msr"] & WE:
-        raise TargetTimeout(f"the CPU naps (MSR[WE]) and runs nothing before its next interrupt: {where}")
-    if not registers["msr"] & (EE | CE):
-        raise TargetTimeout(
-            f"the CPU is where critical interrupts are off (MSR[CE] and MSR[EE] are 0) and does not leave it "
-            f"within {_STEPS} instructions: {where}"
-        )
+    where = "critical interrupts are off (MSR[CE] and MSR[EE] are 0)"
+    until_saved(session, CE, "WE", where, lambda: not _critical(session))

@@ -12,9 +12,11 @@
         .set    PID0, 48
         .set    CSRR0, 58
         .set    CSRR1, 59
+        .set    IVPR, 63
         .set    TBL, 268                # to be read; mftb is no instruction of Book E
         .set    TBU, 269
         .set    PVR, 287
+        .set    IVOR6, 406
         .set    MAS0, 624
         .set    MAS1, 625
         .set    MAS2, 626
@@ -68,10 +70,10 @@ give_mas:
         .endm
 
 # state: write what the debugger cannot read to physical a: PVR HID0 SRR0 SRR1 CSRR0 CSRR1 PID0 TLB1CFG
-# DEC TBU TBL, a word of nothing, and of each entry of TLB1 its MAS1 MAS2 MAS3 MAS7.
+# DEC IVPR IVOR6 TBU TBL, a word of nothing, and of each entry of TLB1 its MAS1 MAS2 MAS3 MAS7.
 state:
         .set    at, 0
-        .irp    spr, PVR, HID0, SRR0, SRR1, CSRR0, CSRR1, PID0, TLB1CFG, DEC
+        .irp    spr, PVR, HID0, SRR0, SRR1, CSRR0, CSRR1, PID0, TLB1CFG, DEC, IVPR, IVOR6
         mfspr   11, \spr
         stw     11, at(8)
         .set    at, at + 4

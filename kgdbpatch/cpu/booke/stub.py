@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.component.protocol import Command
-from kgdbpatch.cpu.booke.msr import ME, leave_exception
+from kgdbpatch.cpu.booke.msr import leave_exception
 from kgdbpatch.cpu.booke.window import SPACE, close_window, is_open, open_window
+from kgdbpatch.cpu.msr import ME
 from kgdbpatch.cpu.stub import Stub
 from kgdbpatch.vm.registers import GRegisters
 

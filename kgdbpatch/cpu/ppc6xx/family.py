@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu import kernel_call
-from kgdbpatch.cpu.kernel_call import LentThread
+from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.msr import Status
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
 from kgdbpatch.cpu.ppc6xx import msr, stub, translate
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.personality.base import Personality, Window
+    from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["Ppc6xx"]
@@ -31,44 +31,38 @@ _NEEDED = ("ibat0u", "dbat0u", "sdr1")
 _MORE_BATS = tuple(f"{kind}bat{number}u" for kind in "id" for number in range(4, 8))
 _MPC601 = 0x0001  # of PVR's upper half
 _MODELS = ("", "7450", "750cl", "e300")
-_THREAD = LentThread(space=0)  # real mode
 
 
 @dataclass(frozen=True, slots=True)
-class Ppc6xx:
+class Ppc6xx(KernelCaller, Status):
     """601-less 6xx, 7xx and 74xx; ``altivec`` tells whether the CPU has vector registers."""
 
     altivec: bool = False
 
     name = "ppc6xx"
+    several = False
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     bare = True
     code = stub.CODE
     state = STATE
+    space = 0  # real mode
 
     call = staticmethod(stub.STUB.call)
     in_call = staticmethod(stub.STUB.inside)
     finish_call = staticmethod(stub.STUB.finish)
-    leave_exception = staticmethod(stub.leave_exception)
+    leave_exception = staticmethod(msr.leave_exception)
 
-    call_code = kernel_call.CODE
-    gate = staticmethod(_THREAD.gate)
-    note_call = staticmethod(_THREAD.note)
-    enter_call = staticmethod(_THREAD.enter)
-    in_kernel_call = staticmethod(_THREAD.inside)
-    leave_kernel_call = staticmethod(_THREAD.leave)
-
-    interruptible = staticmethod(msr.interruptible)
-    napping = staticmethod(msr.napping)
-    in_process = staticmethod(msr.in_process)
+    kernel_space = msr.KERNEL_SPACE
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
     check_blocks = staticmethod(mmu.check_blocks)
     check_unmapped = staticmethod(mmu.check_unmapped)
-    free_bats = staticmethod(mmu.free_bats)
+    free_entries = staticmethod(mmu.free_entries)
+    make_room = staticmethod(mmu.make_room)
     shown = staticmethod(mmu.shown)
     mapping = staticmethod(mmu.mapping)
+    remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
     unmapping = staticmethod(mmu.unmapping)
     translate = staticmethod(translate.translate)
@@ -121,6 +115,11 @@ class Ppc6xx:
         """Return where the hashed page table is: SDR1 (PEM 7.6.1.1)."""
         return mmu.page_table(session.register("sdr1"))
 
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return the only one: several CPUs are not served."""
+        (state,) = states
+        return state
+
     @property
     def _vectors(self) -> Vectors:
         from kgdbpatch.cpu.ppc6xx.vectors import ALTIVEC, VECTORS  # on use: it decodes
@@ -147,11 +146,20 @@ class Ppc6xx:
         self,
         personality: Personality,
         image: Image,
-        table: int,
+        arena: ArenaPlan,
         words: Callable[[int, int], npt.NDArray[np.uint32]],
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
-        return self._vectors.hook(personality, image, table, words)
+        return self._vectors.hook(personality, image, arena, words)
+
+    def check_hook(self, state: np.void, hook: Hook) -> None:
+        """Do nothing: where the vectors are the architecture says."""
+
+    def hook_words(self, hook: Hook) -> dict[int, int]:
+        """Return virtual address ─► word of a hook's code."""
+        from kgdbpatch.cpu.ppc6xx.hook import hook_words  # on use, as few patches are entered by a trap
+
+        return hook_words(hook)
 
 
 def _missing(layout: Layout) -> list[str]:

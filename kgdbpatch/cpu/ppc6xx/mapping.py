@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import Bats, Linear, Op
+from kgdbpatch.component.layout import BlockEntries, Linear, Op
 from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.ppc6xx.room import LARGEST_BLOCK, LEAST_BLOCK, Pair, with_room
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages, page_entry
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Window
@@ -17,20 +18,24 @@ from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
     from kgdbpatch.component.uninstall import Before
+    from kgdbpatch.isa.decode import Instruction
 
 __all__ = [
     "check_blocks",
     "check_unmapped",
-    "free_bats",
+    "free_entries",
+    "make_room",
     "mapping",
     "page_table",
+    "remaps",
     "shown",
     "tails_mapping",
     "unmapping",
 ]
 
+_DATA = 4  # the number of the first BAT for data (stub.S)
 _GIVEN_BACK = 8  # added to the number of a BAT pair (stub.S)
-_LEAST_BLOCK, _LARGEST_BLOCK = 1 << 17, 1 << 28  # bytes
+_MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
 
 
 class _Block(NamedTuple):
@@ -81,7 +86,7 @@ def check_blocks(arena: ArenaPlan) -> None:
     near = [] if arena.near is None else [(arena.near.start, arena.near.end - arena.near.start)]
     for virtual, size in ((arena.virtual, arena.size), *near):
         physical = arena.physical + arena.size - size
-        if not _LEAST_BLOCK <= size <= _LARGEST_BLOCK or size & (size - 1):
+        if not LEAST_BLOCK <= size <= LARGEST_BLOCK or size & (size - 1):
             raise Refused("mapping", f"no BAT maps {size:#x} bytes: 128 KiB to 256 MiB, a power of two")
         for what, at in (("virtual", virtual), ("physical", physical)):
             if at % size:
@@ -101,7 +106,7 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
     windows, last = _windows(arena), arena.physical + arena.size
     for kind in ("ibat", "dbat"):
         for upper, lower in state[kind].astype(np.int64).tolist():
-            size = ((upper & 0x1FFC) << 15) + _LEAST_BLOCK
+            size = ((upper & 0x1FFC) << 15) + LEAST_BLOCK
             start = upper & 0xFFFE_0000
             if not upper & 3 or arena.physical <= lower & 0xFFFE_0000 < last:
                 continue
@@ -120,18 +125,19 @@ def check_unmapped(arena: ArenaPlan, state: np.void, ram: Readable) -> None:
             )
 
 
-def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[Bats, ...]:
+def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple[BlockEntries, ...]:
     """Return the BATs for each block of the arena: such as are free or were given to it already.
 
-    ``state`` is the CPU's. Raises `Refused` (rule ``mapping``) when the kernel uses them all; with ``paged``
-    the data of a block without one is left to the kernel's page tables. Its instructions are not: kernels
-    come out of an exception ready for a fault of data, on their stack say, but never for one of their code.
+    ``state`` is the CPU's, in which `make_room` may have to be obeyed first. Raises `Refused` (rule
+    ``mapping``) when the kernel uses them all; with ``paged`` the data of a block without one is left to the
+    kernel's page tables. Its instructions are not: kernels come out of an exception ready for a fault of
+    data, on their stack say, but never for one of their code.
     """
     taken: dict[str, set[int]] = {"ibat": set(), "dbat": set()}
+    pairs = {"ibat": _instruction_bats(arena, state), "dbat": state["dbat"].tolist()}
 
     def free(kind: str, block: _Block) -> int:
-        uppers = [int(upper) for upper in state[kind][:, 0]]
-        for number, upper in enumerate(uppers):
+        for number, (upper, _) in enumerate(pairs[kind]):
             if number not in taken[kind] and (upper & 3 == 0 or upper == block.upper):
                 taken[kind].add(number)
                 return number
@@ -151,8 +157,33 @@ def free_bats(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tuple
             return None
 
     return tuple(
-        Bats(free("ibat", block) if block.executed else None, data(block)) for block in _blocks(arena)
+        BlockEntries(free("ibat", block) if block.executed else None, data(block)) for block in _blocks(arena)
     )
+
+
+def _instruction_bats(arena: ArenaPlan, state: np.void) -> list[Pair]:
+    """Return the CPU's instruction BATs, with room for the arena's where that can be made."""
+    pairs: list[Pair] = [tuple(pair) for pair in state["ibat"].tolist()]
+    wanted = [block.upper for block in _blocks(arena) if block.executed]
+    while sum(upper & 3 == 0 or upper in wanted for upper, _ in pairs) < len(wanted):
+        found = with_room(pairs, state["dbat"].tolist())
+        if found is None:
+            break
+        pairs = found
+    return pairs
+
+
+def make_room(arena: ArenaPlan, state: np.void) -> list[Command]:
+    """Return the commands that leave the instruction BATs which `free_entries` names to the arena.
+
+    Those of the kernel's text are fewer and larger then (room.py). None where enough are free.
+    """
+    now, pairs = state["ibat"].tolist(), _instruction_bats(arena, state)
+    return [
+        Command(Op.BAT, _GIVEN_BACK + number, *pair)
+        for number, pair in enumerate(pairs)
+        if pair != tuple(now[number])
+    ]
 
 
 def shown(arena: ArenaPlan, state: np.void) -> Linear:
@@ -161,19 +192,19 @@ def shown(arena: ArenaPlan, state: np.void) -> Linear:
         return Linear.NO
     for upper, lower in state["dbat"].astype(np.int64).tolist():
         start, physical = upper & 0xFFFE_0000, lower & 0xFFFE_0000
-        size = ((upper & 0x1FFC) << 15) + _LEAST_BLOCK
+        size = ((upper & 0x1FFC) << 15) + LEAST_BLOCK
         inside = start <= arena.virtual and arena.virtual + arena.size <= start + size
         if upper & 2 and inside and physical - start == arena.physical - arena.virtual:
             return Linear.BLOCK
     return Linear.PAGES
 
 
-def mapping(arena: ArenaPlan, bats: Sequence[Bats]) -> list[Command]:
+def mapping(arena: ArenaPlan, bats: Sequence[BlockEntries]) -> list[Command]:
     """Return the commands that map the arena (BATs) and its springboard page (PTE, PEM 7.6)."""
     commands = [
         Command(Op.BAT, number, block.upper, block.lower)
         for pair, block in zip(bats, _blocks(arena), strict=True)
-        for number in pair.numbers()
+        for number in _numbers(pair)
     ]
     if arena.springboards is not None:
         page = arena.physical + layout.SPRINGBOARD_OFFSET
@@ -195,14 +226,26 @@ def tails_mapping(arena: ArenaPlan) -> list[Command]:
     return [Command(Op.MAP, page, _page(page - arena.tails.start)) for page in pages]
 
 
+def remaps(instruction: Instruction) -> bool:
+    """Tell whether an instruction writes SDR1 or a BAT."""
+    number = instruction.word >> 16 & 31 | instruction.word >> 6 & 0x3E0
+    return instruction.mnemonic == "mtspr" and number in _MAPPING_SPRS
+
+
 def page_table(sdr1: int) -> range:
     """Return the physical addresses of the hashed page table."""
     start = sdr1 & 0xFFFF_0000
     return range(start, start + ((sdr1 & 0x1FF) + 1 << 16))
 
 
+def _numbers(pair: BlockEntries) -> list[int]:
+    """Return BATs as the stub counts: data BATs follow the four for instructions."""
+    found = [] if pair.instruction is None else [pair.instruction]
+    return found if pair.data is None else [*found, _DATA + pair.data]
+
+
 def unmapping(
-    arena: ArenaPlan, bats: Sequence[Bats], state: np.void, ram: Readable, before: Before
+    arena: ArenaPlan, bats: Sequence[BlockEntries], state: np.void, ram: Readable, before: Before
 ) -> list[Command]:
     """Return the commands that give BATs and page table entries back what was in them ``before``.
 
@@ -211,9 +254,12 @@ def unmapping(
     """
     kept = before.state(state.dtype)
     old = [*kept["ibat"].tolist(), *kept["dbat"].tolist()]
-    commands = [
-        Command(Op.BAT, _GIVEN_BACK + number, *old[number]) for pair in bats for number in pair.numbers()
-    ]
+    numbers = [number for pair in bats for number in _numbers(pair)]
+    now = state["ibat"].tolist()
+    for number, pair in enumerate(_instruction_bats(arena, kept)):
+        if number not in numbers and pair == tuple(now[number]) != tuple(old[number]):
+            numbers.append(number)  # the kernel's own, larger since `make_room`
+    commands = [Command(Op.BAT, _GIVEN_BACK + number, *old[number]) for number in numbers]
     table = page_table(int(state["sdr1"]))
     ours = [command for command in (*mapping(arena, bats), *tails_mapping(arena)) if command.op is Op.MAP]
     for command in ours:

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "DR",
-    "EE",
-    "IR",
-    "ME",
-    "POW",
-    "PR",
-    "RI",
-    "in_process",
-    "interruptible",
-    "kernel_status",
-    "napping",
-    "translated",
-]
+from kgdbpatch.cpu.msr import EE, ME, PR, until_saved
+from kgdbpatch.isa.msr import KernelSpace
 
-POW, EE, PR, ME, IR, DR, RI = 0x4_0000, 0x8000, 0x4000, 0x1000, 0x20, 0x10, 0x2
+if TYPE_CHECKING:
+    from kgdbpatch.component.ports import Session
+
+__all__ = ["DR", "IR", "KERNEL_SPACE", "RI", "kernel_status", "leave_exception", "translated"]
+
+IR, DR, RI = 0x20, 0x10, 0x2
+KERNEL_SPACE = KernelSpace((IR, DR), on=IR | DR)
 _KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
-
-
-def interruptible(msr: int) -> bool:
-    """Tell whether interrupts are on: SRR0 and SRR1 are dead then."""
-    return bool(msr & EE)
-
-
-def napping(msr: int) -> bool:
-    """Tell whether the CPU runs nothing before its next interrupt."""
-    return bool(msr & POW)
-
-
-def in_process(msr: int) -> bool:
-    """Tell whether the CPU runs a process."""
-    return bool(msr & PR)
 
 
 def translated(msr: int) -> bool:
@@ -53,3 +34,12 @@ def kernel_status(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     wanted = (words & np.uint32(IR | DR | PR)) == IR | DR
     wanted &= ((words & np.uint32(EE)) != 0) | ((words & np.uint32(ME | RI)) == ME | RI)
     return np.asarray(wanted & ((words & np.uint32(~_KNOWN & 0xFFFF_FFFF)) == 0))
+
+
+def leave_exception(session: Session) -> None:
+    """Let the CPU go on where SRR0 and SRR1 are live, until they are dead: MSR[RI] or MSR[EE] is set.
+
+    The kernel sets RI once it has saved them, and clears it before it loads them to return (PEM 6.1.3).
+    Raises `TargetTimeout` when the CPU naps or does not get there.
+    """
+    until_saved(session, RI, "POW", "no exception could be returned from (MSR[RI] and MSR[EE] are 0)")

@@ -23,16 +23,7 @@ from kgdbpatch.personality.base import (
     Window,
 )
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
-from kgdbpatch.personality.linux.reserve import (
-    allocation,
-    freeing,
-    function,
-    give_back,
-    keep,
-    maps_later,
-    system_call_entries,
-)
-from kgdbpatch.personality.linux.tables import exception_table, init_memory
+from kgdbpatch.personality.linux.tables import address_of, exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
 
 if TYPE_CHECKING:
@@ -41,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Linux", "kernel_option"]
 
+_INIT = "init: "
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
 _KNOWN_BY = ("linux_banner", "__start___ex_table")
 _INTERRUPT_STACKS = ("hardirq_ctx", "softirq_ctx")
@@ -53,6 +45,12 @@ _REACH = 32 * MIB  # of a branch, either way
 _GUARD = 16 * MIB  # behind the linear map, which nothing maps (VMALLOC_OFFSET)
 _SLOTS = 16 * MIB  # the last of all addresses, where the kernel has slots that it fills without asking
 _PAGE_SHIFT = 12
+_ENTRIES = ("system_call_exception", "DoSyscall")
+_ALLOCATORS = ("module_alloc", "execmem_alloc")
+_KEEPERS = ("__get_vm_area_caller", "__get_vm_area")  # the former is told who asks
+_GIVER = "free_vm_area"
+_PAGES, _FREE_PAGES = ("__get_free_pages", "get_free_pages_noprof"), "free_pages"
+_IOREMAP, _NO_GUARD = 0x1, 0x40  # of vm_struct's flags; the page behind is ours or another's
 _IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
 
@@ -79,6 +77,13 @@ class Linux(Personality):
         if match is None:
             return None
         return LogLine(match["time"], match["source"] or "kernel", match["message"])
+
+    def parse_untimed(self, line: str) -> LogLine | None:
+        """Parse a line of a kernel that prints no times (CONFIG_PRINTK_TIME): any may be its own."""
+        message = line.rstrip("\r\n")
+        told = message.removeprefix(_INIT)
+        source = "kernel" if told == message else "init"
+        return LogLine("", source, told) if told else None
 
     def vitals(self, image: Image) -> Vitals:
         """Return the clock's ticks, the idle thread, and the CPU that panicked (-1 as long as none has)."""
@@ -160,7 +165,8 @@ class Linux(Personality):
 
     def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
         """Return the end of the last page frame that the kernel knows (``max_pfn``), or None."""
-        return _used_memory(image, read, self.to_physical)
+        at = self.to_physical(image, address_of(image, "max_pfn") or 0)
+        return None if at is None else int.from_bytes(read(at, 4), "big") << _PAGE_SHIFT
 
     def arenas(self, image: Image) -> Iterator[ArenaPlan]:
         """Yield the usual arena, then others: with a smaller near window, elsewhere above all processes."""
@@ -199,27 +205,48 @@ class Linux(Personality):
         plan = plan or self.arena(image)
         windows = [] if plan.linear else [Window(plan.virtual, plan.virtual + plan.size)]
         windows += [plan.near] if plan.near else []
-        where = _outside_of_all(image, read, windows, self.memory.announced * MIB, self.to_physical)
+        where = self._within_others(image, read, windows)
         if where is not None:
             return where
-        if function(image, _HUGE_PAGES) is not None:
+        if address_of(image, _HUGE_PAGES) is not None:
             return "the kernel takes the CPU's wired TLB entries in turns, for huge pages (CONFIG_HUGETLBFS)"
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
         if directory is None:
             return "the kernel's page directory is not in its linear map"
-        exactly = keep(image, windows[0]) is not None  # what grows can be told not to grow there
+        exactly = self.keep(image, windows[0]) is not None  # what grows can be told not to grow there
         wide = kernel_option(image, "PTE_64BIT") == "y"
         for window in windows:
+            if window in kept:
+                continue
             surely = exactly and window.start < (1 << 32) - _REACH
-            at = (
-                None
-                if window in kept
-                else first_mapped(read, directory, _linear_offset(image), window, exactly=surely, wide=wide)
-            )
+            at = first_mapped(read, directory, _linear_offset(image), window, exactly=surely, wide=wide)
             if at is not None and exactly:
                 return f"the kernel has mapped 0x{at:08x} (modules lie there)"
             if at is not None:
                 return f"the kernel has a page table for 0x{at:08x} (modules grow there)"
+        return None
+
+    def _within_others(
+        self, image: Image, read: Callable[[int, int], bytes], windows: Sequence[Window]
+    ) -> str | None:
+        """Return why windows are not above all processes and below the linear map, or None.
+
+        Nor may the kernel use more memory than it was told of.
+        """
+        base, announced = _linear_offset(image), self.memory.announced * MIB
+        task_size = kernel_option(image, "TASK_SIZE")
+        if task_size is None:
+            return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
+        if int(task_size, 0) > min(window.start for window in windows):
+            return f"processes reach up to {task_size} (CONFIG_TASK_SIZE)"
+        used = self.used_memory(image, read)
+        if used is None:
+            return "how much memory the kernel uses is not known: it has no symbol max_pfn"
+        if used > announced:
+            return f"the kernel uses {used:#x} bytes of memory, not {announced:#x} as told (mem=)"
+        for window in windows:
+            if window.start < base + announced and base < window.end:
+                return f"0x{max(window.start, base):08x} is in the kernel's linear map"
         return None
 
     def pager(self, image: Image, read: Callable[[int, int], bytes]) -> Pager | None:
@@ -245,34 +272,55 @@ class Linux(Personality):
         return LinuxModules(image, memory, lambda: kernel_option(image, "PTE_64BIT") != "y")
 
     def system_call_entries(self, image: Image) -> Sequence[Window]:
-        """Return the C entry of system calls, or what led to them before there was one."""
-        return system_call_entries(image)
+        """Return the C entry of system calls, or what led to them before there was one.
+
+        Every system call comes through it, before it is known which one it is.
+        """
+        at = address_of(image, *_ENTRIES)
+        around = None if at is None else image.function_at(at)
+        return () if at is None or around is None else (Window(at, around.end),)
 
     def maps_later(self, image: Image) -> bool:
-        """Tell whether the kernel loads modules, or makes code in other ways."""
-        return maps_later(image) or (
-            not self.memory.borrowed and self.arena_virtual(image) >= _linear_offset(image)
-        )
+        """Tell whether the kernel loads modules, or makes code in other ways, and maps it near its own."""
+        if address_of(image, *_ALLOCATORS) is not None:
+            return True
+        return not self.memory.borrowed and self.arena_virtual(image) >= _linear_offset(image)
 
     def must_keep(self, image: Image, plan: ArenaPlan) -> bool:
         """Tell whether an arena lies where the kernel maps memory and devices as they come."""
         return (plan.near.start if plan.linear and plan.near else plan.virtual) >= _linear_offset(image)
 
     def keep(self, image: Image, window: Window) -> KernelCall | None:
-        """Return the call that takes a range of addresses from the kernel's own maps."""
-        return keep(image, window)
+        """Return the call by which no other part of the kernel is given a range of addresses, or None.
+
+        It returns the range's structure, or 0 when some of it is taken.
+        """
+        keeper = address_of(image, *_KEEPERS)
+        if keeper is None or address_of(image, _GIVER) is None:
+            return None
+        size, flags = window.end - window.start, _IOREMAP | _NO_GUARD
+        return KernelCall(keeper, (size, flags, window.start, window.end, keeper))
 
     def give_back(self, image: Image, handle: int) -> KernelCall | None:
-        """Return the call that gives it back."""
-        return give_back(image, handle)
+        """Return the call that ends what `keep` returned; the kernel forgets what was mapped there."""
+        giver = address_of(image, _GIVER)
+        return None if giver is None else KernelCall(giver, (handle,))
 
     def allocation(self, image: Image, size: int) -> KernelCall | None:
-        """Return the call of the page allocator that gives so many bytes of the linear map."""
-        return allocation(image, size, int(kernel_option(image, "PPC_PAGE_SHIFT") or _PAGE_SHIFT))
+        """Return the call of the page allocator that gives so many bytes of the linear map, or None.
+
+        Such blocks lie at multiples of their size. No flag is given (gfp.h): lowmem, at once, and nothing is
+        reclaimed; the others' values change with versions.
+        """
+        at = address_of(image, *_PAGES)
+        if at is None or address_of(image, _FREE_PAGES) is None:
+            return None
+        return KernelCall(at, (0, _order(image, size)))
 
     def freeing(self, image: Image, address: int, size: int) -> KernelCall | None:
-        """Return the call that frees them."""
-        return freeing(image, address, size, int(kernel_option(image, "PPC_PAGE_SHIFT") or _PAGE_SHIFT))
+        """Return the call that frees what `allocation` gave."""
+        at = address_of(image, _FREE_PAGES)
+        return None if at is None else KernelCall(at, (address, _order(image, size)))
 
     def fault_sites(self, image: Image) -> frozenset[int]:
         """Return the addresses in the kernel's exception table."""
@@ -307,44 +355,6 @@ class Linux(Personality):
         return init_memory(image)
 
 
-def _outside_of_all(
-    image: Image,
-    read: Callable[[int, int], bytes],
-    windows: Sequence[Window],
-    announced: int,
-    to_physical: Callable[[Image, int], int | None],
-) -> str | None:
-    """Return why windows are not above all processes and below the linear map, or None.
-
-    Nor may the kernel use more memory than the ``announced`` bytes.
-    """
-    base = _linear_offset(image)
-    task_size = kernel_option(image, "TASK_SIZE")
-    if task_size is None:
-        return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
-    if int(task_size, 0) > min(window.start for window in windows):
-        return f"processes reach up to {task_size} (CONFIG_TASK_SIZE)"
-    used = _used_memory(image, read, to_physical)
-    if used is None:
-        return "how much memory the kernel uses is not known: it has no symbol max_pfn"
-    if used > announced:
-        return f"the kernel uses {used:#x} bytes of memory, not {announced:#x} as told (mem=)"
-    for window in windows:
-        if window.start < base + announced and base < window.end:
-            return f"0x{max(window.start, base):08x} is in the kernel's linear map"
-    return None
-
-
-def _used_memory(
-    image: Image,
-    read: Callable[[int, int], bytes],
-    to_physical: Callable[[Image, int], int | None],
-) -> int | None:
-    count = image.symbols.called("max_pfn")
-    at = to_physical(image, count[0].address if count else 0)
-    return None if at is None else int.from_bytes(read(at, 4), "big") << _PAGE_SHIFT
-
-
 def kernel_option(image: Image, name: str) -> str | None:
     """Return the value of ``CONFIG_<name>`` in the configuration the kernel carries, or None."""
     return _options(image).get(name)
@@ -362,6 +372,11 @@ def _options(image: Image) -> dict[str, str]:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BadImage(image.path, f"the kernel's own configuration is damaged: {error}") from error
     return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
+
+
+def _order(image: Image, size: int) -> int:
+    """Return the binary logarithm of how many pages ``size`` bytes are, a power of two."""
+    return size.bit_length() - 1 - int(kernel_option(image, "PPC_PAGE_SHIFT") or _PAGE_SHIFT)
 
 
 def _linear_offset(image: Image) -> int:

@@ -23,7 +23,6 @@ from kgdbpatch.image.loaded import ModuleImage, present
 from kgdbpatch.personality.base import Module, Window
 from kgdbpatch.personality.linux.memory import PAGE, KernelMemory
 from kgdbpatch.personality.linux.module_symbols import module_symbols
-from kgdbpatch.personality.linux.module_tables import module_tables
 from kgdbpatch.personality.linux.tables import has_distances
 
 if TYPE_CHECKING:
@@ -202,6 +201,10 @@ class LinuxModules:
         segments = tuple(Segment(s.name, s.address, s.size, s.data) for s in sections)
         symbols = [_placed(symbol, sections) for symbol in found.symbols]
         symbols.sort(key=lambda s: (s.kind != "function", not s.exported, *plainness(s.name)))
+        from kgdbpatch.personality.linux.module_tables import (
+            module_tables,
+        )  # decodes, which takes time to import
+
         tables = module_tables(
             code,
             text,

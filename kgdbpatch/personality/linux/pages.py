@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.personality.base import KernelCall, Window
-from kgdbpatch.personality.linux.reserve import function
+from kgdbpatch.personality.linux.tables import address_of
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -87,15 +87,15 @@ class LinuxPager:
     def of(cls, image: Image, read: Read, directory: int, base: int) -> LinuxPager | None:
         """Return one, or None for a kernel that lacks a function that is needed."""
         pager = cls(image, read, directory, base)
-        needed = (pager._allocator(), function(image, "vfree"), function(image, "__pte_alloc_kernel"))
+        needed = (pager._allocator(), address_of(image, "vfree"), address_of(image, "__pte_alloc_kernel"))
         return None if None in needed else pager
 
     def _allocator(self) -> KernelCall | None:
-        at = function(self._image, "module_alloc")
-        if at is not None:
-            return KernelCall(at, (_PAGE,))
-        at = function(self._image, "execmem_alloc")
-        return None if at is None else KernelCall(at, (0, _PAGE))  # EXECMEM_DEFAULT
+        for name, arguments in (("module_alloc", (_PAGE,)), ("execmem_alloc", (0, _PAGE))):  # EXECMEM_DEFAULT
+            at = address_of(self._image, name)
+            if at is not None:
+                return KernelCall(at, arguments)
+        return None
 
     def sample(self) -> KernelCall:
         """Return the call that allocates a page, to see how the kernel maps it."""
@@ -105,13 +105,13 @@ class LinuxPager:
 
     def free(self, page: int) -> KernelCall:
         """Return the call that frees it."""
-        at = function(self._image, "vfree")
+        at = address_of(self._image, "vfree")
         assert at is not None  # as is known by `of`
         return KernelCall(at, (page,))
 
     def tables(self, window: Window) -> Sequence[KernelCall]:
         """Return the calls that have the kernel allocate the page tables that it lacks for a window."""
-        at = function(self._image, "__pte_alloc_kernel")
+        at = address_of(self._image, "__pte_alloc_kernel")
         pointers = self._image.lookup("swapper_pg_dir")
         assert at is not None  # as is known by `of`
         return [

@@ -7,6 +7,7 @@ flushes are switched while it runs, and nothing in an image tells which of the t
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL, mask
 from kgdbpatch.patch.rewritten import (
     CALL_TARGET,
+    DETOUR,
     FEATURE,
     FTRACE,
     JUMP_LABEL,
@@ -40,8 +42,11 @@ _TRAMPOLINE_DATA = 28
 _RETURN_0 = 5  # which of the words that is
 _BRANCH = 18
 _BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
+_MFLR_R0, _STW_R0 = 0x7C08_02A6, 0x9001_0004  # mflr r0; stw r0,4(r1)
 _FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
 _PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
+_DETOURS = ("optinsn_slot", "optprobe_template_entry")  # where it begins, what follows it
+_MOST_DETOURS = 1 << 20  # bytes
 _FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
 _FTRACE_STUBS = re.compile(r"ftrace_tramp_\w+|ftrace_ool_stub_\w+")
 _FTRACE_TABLES = ("__mcount_loc", "__patchable_function_entries")
@@ -52,16 +57,16 @@ _FTRACE_MARKS = ("__start_mcount_loc", "__stop_mcount_loc")
 def rewritten(image: Image) -> Mapping[int, Rewritten]:
     """Return address ─► what the kernel has it for, of the words of an image that it may rewrite."""
     found: dict[int, Rewritten] = {}
-    for collect in (_features, _patch_sites, _ftrace, _static_calls, _jump_labels):
+    for collect in (_features, _patch_sites, _detours, _ftrace, _static_calls, _jump_labels):
         found |= collect(image)
     return found
 
 
 def exceptional_edges(image: Image) -> dict[int, tuple[int, ...]]:
     """Return where control goes on when an instruction faults, by its address: at its fix-up."""
-    edges: dict[int, set[int]] = {}
+    edges = defaultdict[int, set[int]](set)
     for site, fixup in exception_entries(image).tolist():
-        edges.setdefault(site, set()).add(fixup)
+        edges[site].add(fixup)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
@@ -73,19 +78,19 @@ def rewritten_edges(image: Image) -> dict[int, tuple[int, ...]]:
     nop goes on behind it, and so does control from any word of a feature section: what the kernel puts
     there ends at the section's end.
     """
-    edges: dict[int, set[int]] = {}
+    edges = defaultdict[int, set[int]](set)
     for site, target, _ in jump_entries(image).tolist():
-        edges.setdefault(site, set()).update((target, site + 4))
+        edges[site].update((target, site + 4))
     trampolines = _trampolines(image)
     for site in trampolines:
-        edges.setdefault(site, set()).update(_ways_of_trampoline(image, site))
+        edges[site].update(_ways_of_trampoline(image, site))
     for site, what in rewritten(image).items():
         switched = what.kind in (FTRACE, STATIC_CALL, PATCH_SITE) and site not in trampolines
         if switched and _word(image, site) >> 26 == _BRANCH:
-            edges.setdefault(site, set()).add(site + 4)
+            edges[site].add(site + 4)
     for start, end, _, _ in _feature_sections(image):
         for site in range(start, end, 4):
-            edges.setdefault(site, set()).add(end)
+            edges[site].add(end)
     return {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
@@ -191,18 +196,56 @@ def _ftrace(image: Image) -> dict[int, Rewritten]:
         function = image.function_at(symbol.address) if _FTRACE_STUBS.fullmatch(symbol.name) else None
         if function is not None:
             places.update(range(symbol.address, function.end, 4))
+    listed = set[int]()
     for name in _FTRACE_TABLES:
         entries = table(image, name, _FTRACE_MARKS)
-        places.update(entries.rows(image, 1, (0,))[:, 0].tolist() if entries is not None else ())
+        listed.update(entries.rows(image, 1, (0,))[:, 0].tolist() if entries is not None else ())
+    listed = {place for place in listed if _in_code(image, place) and _may_trace(_word(image, place))}
+    looks = _traced_by_looks(image) if places else set()
+    places |= listed if 2 * len(listed) > len(looks) else looks
     found = {}
     for place in places:
         if not _in_code(image, place):
             continue
         what = Rewritten(FTRACE, image.symbolize(place))
         found[place] = what
-        if _word(image, place) == _NOP and _in_code(image, place + 4) and _word(image, place + 4) == _NOP:
-            found[place + 4] = what  # room for two: mflr r0 and a call
+        if _in_code(image, place + 4) and _room_for_two(_word(image, place), _word(image, place + 4)):
+            found[place + 4] = what
     return found
+
+
+def _traced_by_looks(image: Image) -> set[int]:
+    """Return where functions begin as those that are traced do: with room, or what compilers put at ``-pg``.
+
+    The kernel gives its table of them up when it has booted: one read from RAM has none. Functions
+    begin where symbols say, and behind what never goes on.
+    """
+    found = set[int]()
+    starts = np.array([start for start, _ in image.functions.spans()], np.int64)
+    for section in image.code_sections():
+        words = np.append(image.words(section), np.zeros(3, np.uint32))
+        inside = starts[(starts >= section.address) & (starts + 4 <= section.end)]
+        ended = (words == _BLR) | (words == _BCTR) | ((words >> 26 == _BRANCH) & (words & 1 == 0))
+        here = np.union1d((inside - section.address) // 4, np.flatnonzero(ended[:-3]) + 1)
+        first, second, third = (words[here + number] for number in range(3))
+        room, called = (  # a nop, or a call of the tracer
+            (one == _NOP) | ((one >> 26 == _BRANCH) & (one & 3 == 1)) for one in (second, third)
+        )
+        room &= (first == _MFLR_R0) | ((first == _NOP) & (second == _NOP))
+        called &= (first == _MFLR_R0) & (second == _STW_R0)
+        found |= set((section.address + 4 * here[room]).tolist())
+        found |= set((section.address + 4 * (here[called] + 2)).tolist())
+    return found
+
+
+def _may_trace(word: int) -> bool:
+    return word in (_NOP, _MFLR_R0) or (word >> 26 == _BRANCH and word & 3 == 1)
+
+
+def _room_for_two(first: int, second: int) -> bool:
+    """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has (one read from RAM)."""
+    switched = second == _NOP or second >> 26 == _BRANCH
+    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and switched)
 
 
 def _patch_sites(image: Image) -> dict[int, Rewritten]:
@@ -221,13 +264,24 @@ def _patch_sites(image: Image) -> dict[int, Rewritten]:
     return found
 
 
+def _detours(image: Image) -> dict[int, Rewritten]:
+    """Return the words of the room that the kernel keeps in its text for the code of optimized kprobes."""
+    known = image.symbols.last(_DETOURS)
+    if len(known) < len(_DETOURS):
+        return {}
+    start, end = (known[name].address for name in _DETOURS)
+    inside = _in_code(image, start) and start < end <= start + _MOST_DETOURS
+    what = Rewritten(DETOUR, _DETOURS[0])
+    return dict.fromkeys(range(start, end, 4), what) if inside else {}
+
+
 def _features(image: Image) -> dict[int, Rewritten]:
     """Return the words that tables called ``…_fixup`` name, in the forms that such tables have."""
     found: dict[int, Rewritten] = {}
     for name, entries in _fixup_tables(image).items():
-        read = _sections if "ftr" in name else _pairs if "btb" in name else _single
-        what = Rewritten(FEATURE, name)
-        for first, behind in read(image, entries):
+        sections = [(row[at], row[at + 1]) for row in _sections(image, name, entries) for at in (0, 2)]
+        what, whole = Rewritten(FEATURE, name), "ftr" in name or "btb" in name
+        for first, behind in sections if whole else _single(image, entries):
             words = range(first, behind, 4)
             found |= {place: what for place in words if _in_code(image, place)}
     return found
@@ -249,29 +303,28 @@ def _fixup_tables(image: Image) -> dict[str, Table]:
     return found
 
 
-Ranges = Iterator[tuple[int, int]]
+Sections = Iterator[tuple[int, int, int, int]]
 
 
-def _sections(image: Image, entries: Table) -> Ranges:
-    """Yield the sections, and their alternatives, of entries."""
-    for row in _alternatives(image, entries):
-        yield row[0], row[1]
-        yield row[2], row[3]
+def _feature_sections(image: Image) -> Sections:
+    """Yield the sections of all tables."""
+    for name, entries in _fixup_tables(image).items():
+        yield from _sections(image, name, entries)
 
 
-def _feature_sections(image: Image) -> Iterator[tuple[int, int, int, int]]:
+def _sections(image: Image, name: str, entries: Table) -> Sections:
     """Yield start and end of what the kernel rewrites as a whole, and start and end of what comes there.
 
-    What is filled up with nops has an empty alternative.
+    What is filled up with nops has an empty alternative. Other tables have no sections.
     """
-    for name, entries in _fixup_tables(image).items():
-        if "ftr" in name:
-            yield from _alternatives(image, entries)
-        elif "btb" in name:
-            yield from ((start, end, end, end) for start, end in _pairs(image, entries))
+    if "ftr" in name:
+        yield from _alternatives(image, entries)
+    elif "btb" in name:  # each entry says where a range begins and ends
+        rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
+        yield from ((start, end, end, end) for start, end in rows if start <= end)
 
 
-def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int, int]]:
+def _alternatives(image: Image, entries: Table) -> Sections:
     """Yield sections and alternatives of entries: mask, value, start, end, start, end.
 
     Old kernels had no alternatives: four words.
@@ -289,13 +342,7 @@ def _alternatives(image: Image, entries: Table) -> Iterator[tuple[int, int, int,
         yield start[0], end[0], *other
 
 
-def _pairs(image: Image, entries: Table) -> Ranges:
-    """Yield the ranges of entries that say where each begins and ends."""
-    rows = entries.rows(image, 2, (0, 1), by_entry=True).tolist()
-    yield from ((start, end) for start, end in rows if start <= end)
-
-
-def _single(image: Image, entries: Table) -> Ranges:
+def _single(image: Image, entries: Table) -> Iterator[tuple[int, int]]:
     """Yield what entries name that say only where something begins: a word, and the fillers behind it."""
     for (start,) in entries.rows(image, 1, (0,)).tolist():
         end = start + 4

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Table",
+    "address_of",
     "exception_entries",
     "exception_table",
     "has_distances",
@@ -91,6 +92,12 @@ def table(image: Image, name: str, *marks: tuple[str, str]) -> Table | None:
         except Misuse:  # no such symbols, or they are not what we think
             continue
     return None
+
+
+def address_of(image: Image, *names: str) -> int | None:
+    """Return the address of the first of these symbols that the kernel has."""
+    known = image.symbols.last(names)
+    return next((known[name].address for name in names if name in known), None)
 
 
 def _table(address: int, data: bytes) -> Table:

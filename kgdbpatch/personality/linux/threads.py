@@ -25,11 +25,15 @@ Read = Callable[[int, int], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Offsets in a thread's structure: its stack, the stack pointer it left when it last slept, its name."""
+    """Offsets in a thread's structure: its stack, the stack pointer it left when it last slept, its name.
+
+    ``links`` are those of what may be links of lists.
+    """
 
     stack: int
     sp: int
     name: int
+    links: tuple[int, ...] = ()
 
 
 def thread_layout(read: Read, init_task: int, size: int, init_stack: int) -> Layout | None:
@@ -43,7 +47,8 @@ def thread_layout(read: Read, init_task: int, size: int, init_stack: int) -> Lay
     name = held.find(_NAME)
     if not (stacks.size and pointers.size) or name < 0 or read(init_stack, 4) != _MAGIC:
         return None
-    return Layout(4 * int(stacks[0]), 4 * int(pointers[0]), name)
+    links = 4 * np.flatnonzero((words != 0) & (words % 4 == 0))
+    return Layout(4 * int(stacks[0]), 4 * int(pointers[0]), name, tuple(links.tolist()))
 
 
 def may_resume(memory: Memory, layout: Layout, interrupts: Sequence[int], place: int, sp: int | None) -> bool:
@@ -77,10 +82,8 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
     ``read(address, size)`` reads kernel memory; ``size`` is that of a thread's structure in bytes.
     """
     layout = thread_layout(read, init_task, size, init_stack)
-    held = read(init_task, size)
-    if layout is None or held is None:
+    if layout is None:
         return
-    words = np.frombuffer(held[: size & ~3], ">u4").astype(np.int64)
 
     def thread(task: int) -> Thread | None:
         data = read(task, size)
@@ -106,5 +109,5 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
                 return found
         return []
 
-    rings = (ring(4 * index) for index in range(words.size) if words[index] % 4 == 0 and words[index])
+    rings = (ring(at) for at in layout.links)
     yield from max(rings, key=len, default=[])

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.image import Image
-from kgdbpatch.isa.altivec import has_altivec
+from kgdbpatch.isa.altivec import MODEL, has_altivec
 from kgdbpatch.isa.decode import decode_array
-from kgdbpatch.isa.match import find_form, first_altivec, rows
+from kgdbpatch.isa.match import extension_of, find_form, rows
 from kgdbpatch.isa.table import TABLE, Kind, Row
 
 from .deviations import NOT_JUDGED
@@ -189,7 +189,9 @@ def _targeted(word: int, address: int, count: int, random: np.random.Generator) 
 def _all_variants(used: dict[Variant, tuple[int, Words]], model: str) -> list[Variant]:
     """Return the variants of the kernels and those of the rest of the table; of a 74xx AltiVec's alone."""
     found = set(used)
-    table = list(enumerate(rows()))[first_altivec() :] if has_altivec(model) else list(enumerate(TABLE))[1:]
+    every = list(enumerate(rows()))
+    altivec = [(form, row) for form, row in every if extension_of(form) == MODEL]
+    table = altivec if has_altivec(model) else every[1 : len(TABLE)]
     for form, row in table:
         details = {variant.detail for variant in used if variant.form == form}
         if "A0" in row.use_fields:

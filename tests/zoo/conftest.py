@@ -1,0 +1,32 @@
+"""Print the matrix."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_NODE = re.compile(r"zoo/test_cells\.py::test_(\w+)\[(.+)\]$")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print which check of which guest holds, and its figures."""
+    cells: dict[str, dict[str, str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            if found := _NODE.search(report.nodeid):
+                told = dict(report.user_properties).get("zoo", "") if outcome == "passed" else ""
+                cells.setdefault(found[2], {})[found[1]] = f"{told or outcome}"
+    if not cells:
+        return
+    checks = list(dict.fromkeys(check for row in cells.values() for check in row))
+    table = Table("guest", *checks, box=box.ASCII)
+    for cell, row in cells.items():
+        table.add_row(cell.replace(",", ", "), *(row.get(check, "") for check in checks))
+    text = io.StringIO()
+    Console(file=text, width=max(140, 24 * len(checks))).print(table)
+    terminalreporter.write_line(text.getvalue())
