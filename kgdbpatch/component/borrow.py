@@ -92,12 +92,12 @@ class Borrower:
                 )
         return None
 
-    def settled(self) -> Anchor | None:
+    def settled(self, deadline: float = _SETTLED) -> Anchor | None:
         """Return the anchor of memory that we have, or None; what a client that died began is over then.
 
-        Raises `TargetBusy` while the kernel is still in a call.
+        Raises `TargetBusy` when the kernel is still in a call after ``deadline`` seconds.
         """
-        found, until = self.anchor(), time.monotonic() + _SETTLED
+        found, until = self.anchor(), time.monotonic() + deadline
         while found is not None and found.state != CallStatus.NONE:
             with self._debugger().stopped() as session:
                 found = self._settle(session)

@@ -59,8 +59,8 @@ class Lending(FakeMachine):
     # ---- the kernel ---------------------------------------------------------------------------
 
     def run_to(self, address: int, deadline: float) -> GRegisters:
-        self._flush()
-        self._effect()
+        self.flush()
+        self.effect()
         self.set(pc=address, msr=KERNEL, r1=SP)
         return GRegisters(self.read_all())
 
@@ -79,7 +79,7 @@ class Lending(FakeMachine):
 
     def _go_on(self) -> None:
         """Let the thread call the function, as kernel_call.S has it."""
-        registers = GRegisters(self._registers.raw)
+        registers = GRegisters(self.read_all())
         if not registers["msr"] & KERNEL & 0x30 and not self.called:
             self.called = registers["pc"] - _CODE
             assert self.ram.read(registers["pc"], len(Ppc6xx.call_code)) == Ppc6xx.call_code
@@ -173,10 +173,8 @@ def test_one_that_takes_its_time_is_taken_by_the_next() -> None:
         kernel.borrow(deadline=0)
     with pytest.raises(AssertionError):
         kernel.borrow()  # one at a time
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("kgdbpatch.component.borrow._SETTLED", 0)
-        with pytest.raises(TargetBusy, match="not yet returned"):
-            kernel.borrower().settled()
+    with pytest.raises(TargetBusy, match="not yet returned"):
+        kernel.borrower().settled(deadline=0)
     kernel.slow = 3
     found = kernel.borrower().settled()
     assert found is not None

@@ -58,9 +58,10 @@ def test_who_is_asked_and_who_is_not(image: Image) -> None:
 
 @needs_as
 def test_both_reasons_are_told(image: Image) -> None:
-    guest: Any = SimpleNamespace(_recipe=SimpleNamespace(nothing_hidden=None), _lender=lender(image, cpus=3))
+    recipe = SimpleNamespace(nothing_hidden=None)
+    guest: Any = SimpleNamespace(_recipe=recipe, _lender=lender(image, cpus=3))
     assert with_memory(guest) is guest
-    guest._recipe.nothing_hidden = "'mem=' would leave some"
+    recipe.nothing_hidden = "'mem=' would leave some"
     with pytest.raises(Refused, match=r"some; nor does the kernel's own allocator .* 3 CPUs") as error:
         with_memory(guest)
     assert error.value.rule == "mapping"
