@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, StateError
+from qemu.qmp.qmp_client import NegotiationError
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 
 __all__ = ["connected", "greet", "qmp", "qmp_again", "synchronously"]
 
 _T = TypeVar("_T")
+_TRIES = 5
 
 
 def qmp(socket: Path, command: str, arguments: Mapping[str, object], deadline: float) -> object:
@@ -42,9 +44,18 @@ def greet(socket: Path, deadline: float) -> None:
 
 @asynccontextmanager
 async def connected(socket: Path) -> AsyncIterator[QMPClient]:
-    """Yield a client that is connected to QEMU's monitor."""
-    client = QMPClient()
-    await client.connect(str(socket))
+    """Yield a client that is connected to QEMU's monitor.
+
+    Negotiation fails where an event comes before its answer; nothing was asked yet, so it is begun anew.
+    """
+    for left in reversed(range(_TRIES)):
+        client = QMPClient()
+        try:
+            await client.connect(str(socket))
+            break
+        except ConnectError as error:
+            if not left or not isinstance(error.exc, NegotiationError):
+                raise
     try:
         yield client
     finally:
