@@ -11,7 +11,6 @@ from kgdbpatch.isa.decode import decode
 __all__ = [
     "CALL_TARGET",
     "CHANGED",
-    "DETOUR",
     "FEATURE",
     "FTRACE",
     "JUMP_LABEL",
@@ -28,7 +27,6 @@ JUMP_LABEL, STATIC_CALL, CALL_TARGET, FTRACE = (
 )
 _BLR, _MFLR_R0, _BRANCH = 0x4E80_0020, 0x7C08_02A6, 18
 FEATURE, PATCH_SITE, CHANGED = "feature fix-up", "patch site", "changed word"
-DETOUR = "kprobe detour"
 
 _WHY = {
     JUMP_LABEL: "the kernel turns it from nop to branch and back when it switches {0.name}",
@@ -38,7 +36,6 @@ _WHY = {
     FEATURE: "the kernel fits it to the CPU's features ({0.name})",
     PATCH_SITE: "the kernel rewrites it as {0.name}",
     CHANGED: "the kernel has rewritten it since it was loaded",
-    DETOUR: "the kernel puts code of its kprobes there ({0.name})",
 }
 _CHANGE = {
     JUMP_LABEL: "the kernel switched jump label {0.name} at {1}",
@@ -48,7 +45,6 @@ _CHANGE = {
     FEATURE: "the kernel fitted {1} to the CPU's features ({0.name})",
     PATCH_SITE: "the kernel rewrote {0.name} at {1}",
     CHANGED: "the kernel rewrote {1} again",
-    DETOUR: "the kernel put code of a kprobe at {1}",
 }
 
 
@@ -67,8 +63,6 @@ class Rewritten:
 
     def may_hold(self, address: int, word: int) -> bool:
         """Tell whether the kernel itself may have written ``word`` at ``address``; damage is all else."""
-        if self.kind == DETOUR:
-            return True
         if self.kind == CALL_TARGET:
             return word & 3 == 0
         if self.kind == JUMP_LABEL:

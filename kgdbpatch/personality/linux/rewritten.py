@@ -19,7 +19,6 @@ from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL, mask
 from kgdbpatch.patch.rewritten import (
     CALL_TARGET,
-    DETOUR,
     FEATURE,
     FTRACE,
     JUMP_LABEL,
@@ -45,8 +44,6 @@ _BCTR, _BLR, _LI_R3_0 = 0x4E80_0420, 0x4E80_0020, 0x3860_0000
 _MFLR_R0, _STW_R0 = 0x7C08_02A6, 0x9001_0004  # mflr r0; stw r0,4(r1)
 _FIXUPS = re.compile(r"__(?:start__+)?(?P<name>\w+_fixup)")
 _PATCH_SITE = re.compile(r"_*patch__\w+|(?:hash_page|flush_hash)_patch_\w+")
-_DETOURS = ("optinsn_slot", "optprobe_template_entry")  # where it begins, what follows it
-_MOST_DETOURS = 1 << 20  # bytes
 _FTRACE_CALL = re.compile(r"ftrace_(?:regs_|graph_|graph_regs_)?call")
 _FTRACE_STUBS = re.compile(r"ftrace_tramp_\w+|ftrace_ool_stub_\w+")
 _FTRACE_TABLES = ("__mcount_loc", "__patchable_function_entries")
@@ -57,7 +54,7 @@ _FTRACE_MARKS = ("__start_mcount_loc", "__stop_mcount_loc")
 def rewritten(image: Image) -> Mapping[int, Rewritten]:
     """Return address ─► what the kernel has it for, of the words of an image that it may rewrite."""
     found: dict[int, Rewritten] = {}
-    for collect in (_features, _patch_sites, _detours, _ftrace, _static_calls, _jump_labels):
+    for collect in (_features, _patch_sites, _ftrace, _static_calls, _jump_labels):
         found |= collect(image)
     return found
 
@@ -262,17 +259,6 @@ def _patch_sites(image: Image) -> dict[int, Rewritten]:
             pointer = Table(symbol.address, np.frombuffer(data, ">i4").astype(np.int64))
             found |= dict.fromkeys(pointer.rows(image, 1, (0,))[:, 0].tolist(), what)
     return found
-
-
-def _detours(image: Image) -> dict[int, Rewritten]:
-    """Return the words of the room that the kernel keeps in its text for the code of optimized kprobes."""
-    known = image.symbols.last(_DETOURS)
-    if len(known) < len(_DETOURS):
-        return {}
-    start, end = (known[name].address for name in _DETOURS)
-    inside = _in_code(image, start) and start < end <= start + _MOST_DETOURS
-    what = Rewritten(DETOUR, _DETOURS[0])
-    return dict.fromkeys(range(start, end, 4), what) if inside else {}
 
 
 def _features(image: Image) -> dict[int, Rewritten]:
