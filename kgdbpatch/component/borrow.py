@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from kgdbpatch.component.ports import Cpu, Debugger, Session
     from kgdbpatch.vm.ram import Machine
 
-__all__ = ["Anchor", "Borrower"]
+__all__ = ["Anchor", "Borrower", "without_anchors"]
 
 _ANCHOR_AT = GATE_SIZE - layout.ANCHOR.itemsize  # in the gate's 64 bytes
+_VECTORS = 0x1_0000  # bytes of RAM, more than any exception vectors take
 _BEFORE_CODE = layout.KERNEL_CALL_CODE_OFFSET - layout.KERNEL_CALL_OFFSET
 _RED_ZONE = 0x140  # bytes below r1 that may be in use, more than in any ABI
 _LEAST_STACK = 0x800  # bytes that the function must have below
@@ -81,15 +82,10 @@ class Borrower:
 
     def anchor(self) -> Anchor | None:
         """Return the anchor that is in the guest, or None; the guest need not stand still."""
-        ram = self._guest.ram
         for place in self._places():
-            raw = ram.read(place.physical + _ANCHOR_AT, layout.ANCHOR.itemsize)
-            row = np.frombuffer(raw, layout.ANCHOR)[0]
-            if int(row["magic"]) == layout.ANCHOR_MAGIC:
-                memory, size, scratch = (int(row[name]) for name in ("memory", "size", "scratch"))
-                return Anchor(
-                    place, CallStatus(int(row["status"])), int(row["result"]), memory, size, scratch
-                )
+            found = _anchor(self._guest.ram.read(place.physical, GATE_SIZE), place)
+            if found is not None:
+                return found
         return None
 
     def settled(self, deadline: float = _SETTLED) -> Anchor | None:
@@ -207,6 +203,36 @@ class Borrower:
         for at in range(start, start + layout.BASELINE_OFFSET, layout.PAGE):
             if any(self._guest.ram.read(at, layout.PAGE)):
                 session.write_physical(at, bytes(layout.PAGE))
+
+
+def without_anchors(memory: bytes) -> bytes:
+    """Return a copy of RAM from physical address 0 on with the words of gates and their anchors unused (0).
+
+    They lie behind exception vectors.
+    """
+    clean = bytearray(memory)
+    words = np.frombuffer(memory[: min(_VECTORS, len(memory) // 4 * 4)], ">u4")
+    for at in (4 * np.flatnonzero(words == layout.ANCHOR_MAGIC) - _ANCHOR_AT).tolist():
+        gate = slice(at, at + GATE_SIZE)
+        if at >= 0 and _anchor(memory[gate], Gate(at, at)) is not None:
+            clean[gate] = bytes(GATE_SIZE)
+    return bytes(clean)
+
+
+def _anchor(words: bytes, place: Gate) -> Anchor | None:
+    """Return the anchor in the words of a gate, or None: a call that is under way has a gate and a block."""
+    if len(words) != GATE_SIZE:
+        return None
+    row = np.frombuffer(words, layout.ANCHOR, offset=_ANCHOR_AT)[0]
+    magic, status, memory, size, scratch = (
+        int(row[name]) for name in ("magic", "status", "memory", "size", "scratch")
+    )
+    calls = status != CallStatus.NONE
+    if magic != layout.ANCHOR_MAGIC or status > max(CallStatus) or size < layout.LEAST_SIZE:
+        return None
+    if calls != any(words[:_ANCHOR_AT]) or calls != bool(scratch):
+        return None
+    return Anchor(place, CallStatus(status), int(row["result"]), memory, size, scratch)
 
 
 def _read(session: Session, address: int, size: int) -> bytes:

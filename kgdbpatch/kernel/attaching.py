@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -11,12 +10,15 @@ from pathlib import Path
 from typing import cast
 
 from kgdbpatch import personality
+from kgdbpatch.component.borrow import without_anchors
 from kgdbpatch.component.kernel_calls import pending
 from kgdbpatch.component.uninstall import Before, changed, clear_notes, unmap, write_back
 from kgdbpatch.errors import BadImage, DeadKernel, Misuse, Refused, TargetBusy, TargetTimeout
 from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.attached import named_arena, recipe_for, unused_memory
 from kgdbpatch.image import Image
+from kgdbpatch.image.kallsyms import find_kallsyms
+from kgdbpatch.image.raw import linux_contents
 from kgdbpatch.kernel import unpatched
 from kgdbpatch.kernel.install import checked, install
 from kgdbpatch.kernel.kernel import Kernel
@@ -67,13 +69,18 @@ def attach(
 
 
 def _in_memory(qemu: AttachedQemu) -> Image:
-    """Return the Linux that lies in a guest's memory, kept as a raw binary in the guest's directory."""
+    """Return the Linux that lies in a guest's memory, kept as a raw binary in the guest's directory.
+
+    What a client that died has left in its text is not the kernel's.
+    """
     path = qemu.directory / "kernel.bin"
-    path.write_bytes(qemu.ram.read(0, min(qemu.ram.size, _LARGEST_KERNEL)))
+    memory = without_anchors(qemu.ram.read(0, min(qemu.ram.size, _LARGEST_KERNEL)))
     try:
-        (kernel,) = Image.load(path).segments
-        end = (kernel.physical or 0) + kernel.size
-        os.truncate(path, end)
+        kallsyms = find_kallsyms(memory)
+        if kallsyms is None:
+            raise BadImage(path, "it keeps no symbols of itself")
+        (kernel,) = linux_contents(path, memory, kallsyms, 0).segments
+        path.write_bytes(memory[: (kernel.physical or 0) + kernel.size])
         return Image.load(path)
     except BadImage as error:
         raise Misuse("--kernel FILE is needed: no Linux that keeps its symbols is found in memory") from error

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.borrow import Borrower
+from kgdbpatch.component.borrow import Borrower, without_anchors
 from kgdbpatch.component.kernel_calls import GATE_SIZE, Gate
 from kgdbpatch.component.layout import CallStatus
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
@@ -114,6 +114,13 @@ class Lending(FakeMachine):
         return block
 
 
+def unused(text: bytes) -> bytes:
+    """Return the kernel's text as it was built."""
+    for gate in GATES:
+        text = text[: gate.physical] + bytes(GATE_SIZE) + text[gate.physical + GATE_SIZE :]
+    return text
+
+
 def test_what_is_borrowed_is_found_and_given_back() -> None:
     kernel = Lending()
     assert kernel.borrow() == 4 * MIB
@@ -197,6 +204,8 @@ def test_a_client_that_dies_at_any_point_leaves_what_is_found(giving_back: bool,
         except (Killed, TargetTimeout):
             deaths += 1
         over, kernel.fuse = bool(kernel.fuse), None
+        text = kernel.ram.read(0, STACK)
+        assert without_anchors(text) == unused(text)
         found = kernel.borrower().settled()
         assert kernel.lent == ({found.memory} if found else set())
         kernel.slow = 0
@@ -209,3 +218,23 @@ def test_a_client_that_dies_at_any_point_leaves_what_is_found(giving_back: bool,
         if over:
             break
     assert deaths > 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {36: b"kgdb"},  # a name and nothing
+        {36: b"kgdb_connected\0", 60: b"\1"},
+        {0: b"\x60", 36: b"kgdb", 56: b"\0\x40\0\0"},  # the kernel's own code before it
+        {36: b"kgdb\0\0\0\7", 56: b"\0\x40\0\0"},
+        {36: b"kgdb\0\0\0\2", 56: b"\0\x40\0\0"},  # a call without a gate
+    ],
+)
+def test_what_is_no_anchor_stays_in_a_copy(words: dict[int, bytes]) -> None:
+    kernel = Lending()
+    for at, data in words.items():
+        kernel.ram.write(GATES[0].physical + at, data)
+    text = kernel.ram.read(0, STACK)
+    assert without_anchors(text) == text
+    assert without_anchors(text[: GATES[0].physical + 50]) == text[: GATES[0].physical + 50]
+    assert kernel.borrower().anchor() is None

@@ -13,21 +13,28 @@ from .cut import Orders
 __all__ = ["dies"]
 
 
-def dies(work: Callable[[], object], rows: int, *, debugger_too: bool = False) -> bool:
+def dies(
+    work: Callable[[], object],
+    rows: int,
+    *,
+    since: Callable[[], bool] = lambda: True,
+    debugger_too: bool = False,
+) -> bool:
     """Do ``work`` in a process that is killed behind so many rows; return whether it was, before its end.
 
-    Of the next row, its GDB gets half where the number is odd. ``debugger_too`` kills GDB at that moment.
+    They are counted from when ``since`` is true. Of the next row, its GDB gets half where the number is odd.
+    ``debugger_too`` kills GDB at that moment.
     """
     child = os.fork()
     if not child:
         status = 1
         try:
             with Orders.heard() as orders:
-                orders.arm(rows, half=bool(rows % 2))
+                orders.arm(rows, half=bool(rows % 2), since=since)
                 ended = Gdb.close
 
                 def close(gdb: Gdb) -> None:
-                    if orders.given == rows:
+                    if orders.killed:
                         if debugger_too:
                             os.kill(gdb.pid, signal.SIGKILL)
                         os.kill(os.getpid(), signal.SIGKILL)

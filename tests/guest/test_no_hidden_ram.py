@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel, catalog
 from kgdbpatch.kernel.attaching import attach, detach
 from kgdbpatch.kernel.guest_doctor import examine
+from kgdbpatch.vm import runtime
 
 from .by_hand import ByHand, started
 from .dying import dies
@@ -46,12 +48,16 @@ class Seen:
 
     def look(self) -> tuple[bytes, int]:
         """Return the kernel's text, and how many pages are free."""
-        free = self._guest.memory(self._at("vm_zone_stat"), 4)
-        return self._guest.memory(0, self._at("_etext")), int.from_bytes(free, "big")
+        return self._guest.memory(0, self._at("_etext")), self.free
+
+    @property
+    def free(self) -> int:
+        """How many pages are free."""
+        return int.from_bytes(self._guest.memory(self._at("vm_zone_stat"), 4), "big")
 
 
-def begin(guest: ByHand) -> Kernel:
-    kernel = attach(NAME, guest.gdb, guest.kernel, console=guest.console)
+def begin(guest: ByHand, file: bool = True) -> Kernel:
+    kernel = attach(NAME, guest.gdb, guest.kernel if file else None, console=guest.console)
     assert kernel.unpatchable is None
     return kernel
 
@@ -73,7 +79,7 @@ def test_it_lends_memory_for_patches_and_gets_it_back(guest: ByHand, examples: P
     with begin(guest) as kernel:
         arena = kernel.header.arena
         assert (arena.linear, arena.size, arena.virtual - arena.physical) == (True, BLOCK * 4096, LINEAR)
-        assert abs(free - BLOCK - seen.look()[1]) < OTHERS
+        assert abs(free - BLOCK - seen.free) < OTHERS
         position = kernel.log.position()
         kernel.patch("udp_sendmsg", c=examples / "udp_probe.c")
         assert "KernMonitor" in kernel.log.wait(r"length: \d+ \| 3$", since=position, deadline=60).message
@@ -93,14 +99,29 @@ def test_it_lends_memory_for_patches_and_gets_it_back(guest: ByHand, examples: P
     assert abs(free - now_free) < OTHERS
 
 
-def test_a_client_killed_while_the_kernel_lends(guest: ByHand) -> None:
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_client_killed_while_the_kernel_lends(guest: ByHand, rows: int) -> None:
     """The next one finds what was lent, and gives it back; so does `detach`."""
     seen = Seen(guest)
     text, free = seen.look()
-    rows = 100
-    while dies(lambda: begin(guest), rows) and free - seen.look()[1] < BLOCK - OTHERS:
-        detach(NAME)
-        rows += 3
+    assert dies(lambda: begin(guest), rows, since=lambda: free - seen.free > BLOCK - OTHERS)
+    assert free - seen.free > BLOCK - OTHERS
+    assert detach(NAME).restored
+    after, now_free = seen.look()
+    assert after == text
+    assert abs(free - now_free) < OTHERS
+
+
+@pytest.mark.parametrize("rows", [0, pytest.param(3, marks=pytest.mark.soak)])
+def test_what_is_lent_is_found_without_any_file(guest: ByHand, rows: int) -> None:
+    """The dead one's record is lost, and the kernel is read from memory, where his anchor stands in it."""
+    seen = Seen(guest)
+    text, free = seen.look()
+    assert dies(lambda: begin(guest), rows, since=lambda: free - seen.free > BLOCK - OTHERS)
+    shutil.rmtree(runtime.record(NAME).directory)
+    with begin(guest, file=False) as kernel:
+        assert abs(free - BLOCK - seen.free) < OTHERS, "it was asked for a second time"
+        assert kernel.verify().ok
     assert detach(NAME).restored
     after, now_free = seen.look()
     assert after == text
@@ -113,7 +134,7 @@ def test_killed_at_every_row_of_attaching(guest: ByHand) -> None:
     seen, rows, lent = Seen(guest), 1, 0
     text, free = seen.look()
     while dies(lambda: begin(guest), rows):
-        lent += free - seen.look()[1] > BLOCK - OTHERS
+        lent += free - seen.free > BLOCK - OTHERS
         if NAME in catalog.names():
             assert detach(NAME).restored
         after, now_free = seen.look()
