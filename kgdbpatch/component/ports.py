@@ -76,6 +76,9 @@ class Session(Protocol):
     def run_to(self, address: int, deadline: float) -> GRegisters:
         """Let the guest run until a CPU's pc is ``address``, which is meant then; as `run_to_physical`."""
 
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
+
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -16,6 +16,7 @@ from kgdbpatch.cpu.msr import EE, ME
 from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.cpu.ppc6xx.msr import DR, IR, RI
 from kgdbpatch.cpu.ppc6xx.state import STATE
+from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.personality.base import ModuleId
 from kgdbpatch.vm.registers import GRegisters, Layout
 
@@ -223,6 +224,9 @@ class FakeMachine:
 
     def run_to(self, address: int, deadline: float) -> GRegisters:
         raise AssertionError("no kernel runs here")
+
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        raise TargetTimeout("no kernel runs here")
 
     def write(self, address: int, data: bytes) -> None:
         raise AssertionError("nothing is mapped here")
