@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kgdbpatch.component import layout
-from kgdbpatch.guests import Recipe
+from kgdbpatch.guests.options import BootOptions, ordered
 from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel, catalog
 from kgdbpatch.kernel.attaching import attach, detach
@@ -27,13 +28,16 @@ OTHERS = 256  # pages that the guest's own workload may take or give meanwhile
 NAME = "lent"
 
 
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
-    text = Recipe.find("linux").path.read_text()
-    text = re.sub(r"^(memory|announced)_mib = .*$", r"\1_mib = 256", text, flags=re.MULTILINE)
-    path = tmp_path_factory.mktemp("recipe") / "bare.toml"
-    path.write_text(text.replace(" mem={announced_mib}M", ""))
-    with started(str(path)) as found:
+@pytest.fixture(
+    scope="module",
+    params=["linux g3beige 750", pytest.param("linux-6.12-pmac mac99 7400", marks=pytest.mark.soak)],
+)
+def guest(request: pytest.FixtureRequest) -> Iterator[ByHand]:
+    """A guest that naps when it has nothing to do."""
+    name, board, cpu = request.param.split()
+    recipe = ordered(name, BootOptions(machine=board, cpu=cpu, memory=256, announced=256))
+    words = [word for word in recipe.boot.command_line.split() if not word.startswith(("mem=", "powersave="))]
+    with started(replace(recipe, boot=replace(recipe.boot, command_line=" ".join(words)))) as found:
         yield found
 
 

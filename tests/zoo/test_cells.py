@@ -79,7 +79,7 @@ def reached(guest: Guest) -> set[int]:
 
 
 def hot(guest: Guest) -> list[int]:
-    """Return the functions that the workload runs, of those that may be counted: as many at once as may be."""
+    """Return the functions that the workload runs, of those that may be counted, as many at once as fit."""
     text, found = guest.text(), set[int]()
     most = layout.records(guest.kernel.header.arena.size)
     for start in range(0, len(text), most):
