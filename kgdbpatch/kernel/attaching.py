@@ -225,6 +225,7 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
                     _given_back(kernel)
             except DeadKernel as error:
                 told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
+    (record.directory / "guest.json").unlink(missing_ok=True)  # first: it needs the other files
     shutil.rmtree(record.directory, ignore_errors=True)
     return told
 
