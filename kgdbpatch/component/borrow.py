@@ -19,7 +19,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.kernel_calls import GATE_SIZE, Gate, to_place, wait_for
 from kgdbpatch.component.layout import CallStatus
 from kgdbpatch.component.ports import Aside
-from kgdbpatch.errors import MemoryFault, Refused, TargetBusy
+from kgdbpatch.errors import Refused, TargetBusy
 from kgdbpatch.personality.base import KernelCall, Window
 from kgdbpatch.vm.registers import GRegisters
 
@@ -146,8 +146,8 @@ class Borrower:
             raise Refused("memory", f"where the kernel's stack at 0x{virtual:08x} is in RAM is not known")
         gate, base = anchor.gate, physical - layout.KERNEL_CALL_OFFSET
         code = self._cpu.call_code
-        session.write_physical(physical + _BEFORE_CODE, code)
-        if _read(session, virtual + _BEFORE_CODE, len(code)) != code:
+        session.write(virtual + _BEFORE_CODE, code)  # nobody's; where it is physically may be another's
+        if self._guest.ram.read(physical + _BEFORE_CODE, len(code)) != code:
             raise Refused(
                 "memory", f"the kernel's stack at 0x{virtual:08x} is not at physical 0x{physical:x}"
             )
@@ -233,10 +233,3 @@ def _anchor(words: bytes, place: Gate) -> Anchor | None:
     if calls != any(words[:_ANCHOR_AT]) or calls != bool(scratch):
         return None
     return Anchor(place, CallStatus(status), int(row["result"]), memory, size, scratch)
-
-
-def _read(session: Session, address: int, size: int) -> bytes:
-    try:
-        return session.read(address, size)
-    except MemoryFault:
-        return b""

@@ -84,7 +84,7 @@ class Lender:
                 "memory", f"the kernel has no {_SIZES[-1] // MIB} MiB left in one piece (its page allocator)"
             )
         at = self._at(found.memory)
-        if at % found.size or at + found.size > self.qemu.ram.size:
+        if not at or at % found.size or at + found.size > self.qemu.ram.size:
             self._give_back(found)
             raise Refused("memory", f"the kernel's allocator gave memory that will not do: 0x{at:x}")
         return replace(self.personality.memory, borrowed_at=at, borrowed=found.size)

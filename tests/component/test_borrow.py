@@ -39,9 +39,10 @@ class Lending(FakeMachine):
         self.set(pc=0x2000, msr=KERNEL, r1=SP)
         self.called = 0  # the physical address of a call's block that is under way
 
-    def borrower(self) -> Borrower:
+    def borrower(self, stack: int = 0) -> Borrower:
         same = lambda address: address  # noqa: E731 - virtual addresses are physical ones here
-        return Borrower(self, lambda: self, Ppc6xx(), lambda: GATES, same, lambda: 0x2000, same)
+        at = lambda address: address + stack  # noqa: E731
+        return Borrower(self, lambda: self, Ppc6xx(), lambda: GATES, at, lambda: 0x2000, same)
 
     def borrow(self, deadline: float = 1.0) -> int | None:
         found = self.borrower().borrow(ALLOCATE, SIZE, ENTRY, deadline)
@@ -171,6 +172,17 @@ def test_a_call_is_written_down_within_one_page_and_the_stack(sp: int) -> None:
             kernel.borrow()
     else:
         assert kernel.borrow() == 4 * MIB
+
+
+def test_a_stack_that_is_elsewhere_than_it_was_said_to_be() -> None:
+    """What lies there is somebody's."""
+    kernel = Lending()
+    kernel.ram.write(MIB, b"\x5a" * MIB)
+    before = kernel.ram.read(MIB, MIB)
+    with pytest.raises(Refused, match="is not at physical"):
+        kernel.borrower(MIB).borrow(ALLOCATE, SIZE, ENTRY, 1.0)
+    assert kernel.ram.read(MIB, MIB) == before
+    assert not any(kernel.gates)
 
 
 def test_one_that_takes_its_time_is_taken_by_the_next() -> None:

@@ -30,12 +30,12 @@ NAME = "lent"
 
 @pytest.fixture(
     scope="module",
-    params=["linux g3beige 750", pytest.param("linux-6.12-pmac mac99 7400", marks=pytest.mark.soak)],
+    params=["linux g3beige 750 256", pytest.param("linux-6.12-pmac mac99 7400 1024", marks=pytest.mark.soak)],
 )
 def guest(request: pytest.FixtureRequest) -> Iterator[ByHand]:
-    """A guest that naps when it has nothing to do."""
-    name, board, cpu = request.param.split()
-    recipe = ordered(name, BootOptions(machine=board, cpu=cpu, memory=256, announced=256))
+    """A guest that naps when it has nothing to do; the other's linear map cannot hold all its memory."""
+    name, board, cpu, size = request.param.split()
+    recipe = ordered(name, BootOptions(machine=board, cpu=cpu, memory=int(size), announced=int(size)))
     words = [word for word in recipe.boot.command_line.split() if not word.startswith(("mem=", "powersave="))]
     with started(replace(recipe, boot=replace(recipe.boot, command_line=" ".join(words)))) as found:
         yield found

@@ -90,3 +90,17 @@ def test_a_borrowed_arena_lies_in_the_linear_map(image: Image) -> None:
         assert (plan.physical, plan.size) == (20 * MIB, 4 * MIB)
         assert (plan.virtual, plan.linear) == (base + 20 * MIB, True)
         assert plan.near is None or plan.near.end - plan.near.start in (1 * MIB, 2 * MIB)
+
+
+@needs_as
+@pytest.mark.parametrize(("most", "lowmem"), [(None, 768 * MIB), (512 * MIB, 512 * MIB), (0, 768 * MIB)])
+def test_the_linear_map_ends_where_the_kernel_says(tmp_path: Path, most: int | None, lowmem: int) -> None:
+    """What lies above it is mapped page by page, stacks and modules among it."""
+    data = "" if most is None else f" .data\n .globl __max_low_memory\n__max_low_memory: .long {most}\n"
+    image = link(" .globl one\n .type one,@function\none: blr\n .size one,4\n" + data, tmp_path)
+    first = image.segments[0]
+    base = first.address - (first.physical or 0)
+    linux = personality("linux", MemoryPlan(1024, 1024))
+    assert linux.to_physical(image, base + lowmem - 4) == lowmem - 4
+    assert linux.to_physical(image, base + lowmem) is None
+    assert personality("linux", MemoryPlan(256, 256)).to_physical(image, base + 256 * MIB) is None

@@ -45,6 +45,7 @@ _REACH = 32 * MIB  # of a branch, either way
 _GUARD = 16 * MIB  # behind the linear map, which nothing maps (VMALLOC_OFFSET)
 _SLOTS = 16 * MIB  # the last of all addresses, where the kernel has slots that it fills without asking
 _PAGE_SHIFT = 12
+_LOWMEM = 0x3000_0000  # bytes of the linear map at most, as kernels are configured (CONFIG_LOWMEM_SIZE)
 _ENTRIES = ("system_call_exception", "DoSyscall")
 _ALLOCATORS = ("module_alloc", "execmem_alloc")
 _KEEPERS = ("__get_vm_area_caller", "__get_vm_area")  # the former is told who asks
@@ -95,9 +96,12 @@ class Linux(Personality):
         return Vitals(() if ticks is None else (ticks,), (), idle, panic, 0xFFFF_FFFF)
 
     def to_physical(self, image: Image, address: int) -> int | None:
-        """Return the physical address of ``address`` in the linear map of the announced memory."""
+        """Return the physical address of ``address`` in the linear map of the announced memory.
+
+        What the kernel maps page by page lies above that, where there is more memory than it holds.
+        """
         physical = address - _linear_offset(image)
-        return physical if 0 <= physical < self.memory.announced * MIB else None
+        return physical if 0 <= physical < min(self.memory.announced * MIB, _lowmem(image)) else None
 
     def stack_size(self, image: Image) -> int:
         """Return what the kernel's configuration says, else the distance of the first stack's ends."""
@@ -377,6 +381,13 @@ def _options(image: Image) -> dict[str, str]:
 def _order(image: Image, size: int) -> int:
     """Return the binary logarithm of how many pages ``size`` bytes are, a power of two."""
     return size.bit_length() - 1 - int(kernel_option(image, "PPC_PAGE_SHIFT") or _PAGE_SHIFT)
+
+
+@lru_cache(maxsize=4)
+def _lowmem(image: Image) -> int:
+    """Return how many bytes the linear map holds at most (arch/powerpc/mm/init_32.c)."""
+    at = address_of(image, "__max_low_memory")
+    return (0 if at is None else int.from_bytes(image.read(at, 4), "big")) or _LOWMEM
 
 
 def _linear_offset(image: Image) -> int:
