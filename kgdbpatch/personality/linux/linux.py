@@ -101,7 +101,10 @@ class Linux(Personality):
         What the kernel maps page by page lies above that, where there is more memory than it holds.
         """
         physical = address - _linear_offset(image)
-        return physical if 0 <= physical < min(self.memory.announced * MIB, _lowmem(image)) else None
+        return physical if 0 <= physical < self._linear_size(image) else None
+
+    def _linear_size(self, image: Image) -> int:
+        return min(self.memory.announced * MIB, _lowmem(image))
 
     def stack_size(self, image: Image) -> int:
         """Return what the kernel's configuration says, else the distance of the first stack's ends."""
@@ -271,8 +274,7 @@ class Linux(Personality):
         directory = self.to_physical(image, known["swapper_pg_dir"].address)
         if directory is None:
             return None
-        size = self.memory.announced * MIB
-        memory = KernelMemory(read, directory, _linear_offset(image), size)
+        memory = KernelMemory(read, directory, _linear_offset(image), self._linear_size(image))
         return LinuxModules(image, memory, lambda: kernel_option(image, "PTE_64BIT") != "y")
 
     def system_call_entries(self, image: Image) -> Sequence[Window]:
