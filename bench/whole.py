@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 
+from kgdbpatch import interpreter
+
 __all__ = ["main"]
 
 
@@ -70,4 +72,6 @@ def _analyze(path: str, share: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    interpreter.set_up()  # as a command does
     main()
+    interpreter.leave(0)

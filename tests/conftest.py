@@ -10,8 +10,9 @@ settings.load_profile("no times")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--zoo``."""
+    """Add ``--zoo`` and ``--turn``."""
     parser.addoption("--zoo", action="store_true", help="run every kernel on every board, and nothing else")
+    parser.addoption("--turn", type=int, metavar="N", help="with --zoo: one board's, another with each N")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +61,7 @@ def _rewritten(made: Plan, counter: int, body: Path, shift: int) -> Plan:
     assert splice is not None
     blob = -(-4 * made.body_words // 16) * 16
     assert len(code) <= blob, "longer than ours"
-    return replace(
-        made,
+    return made._replace(
         splice=splice[0],
         body=place.body,
         code=code.ljust(blob, b"\0") + made.code[blob:],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,7 @@ class ExitKind(enum.Enum):
     NO_RETURN = "no return"
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """An edge between two blocks, by their starts."""
 
     source: int
@@ -50,8 +50,7 @@ class Edge:
     kind: EdgeKind
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """An exit at the end of a block; ``target`` is known of tail calls only."""
 
     kind: ExitKind

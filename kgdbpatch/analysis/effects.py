@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ _PIECE = 24  # words
 _NOP = 0x60000000
 
 
-@dataclass(frozen=True)
-class WordEffects:
+class WordEffects(NamedTuple):
     """Per word: what it changes, what it reads, what its reading asks of a caller, what it proves.
 
     ``wanted`` leaves out what is stored only to be put back (see `without_saves`). ``proven``
@@ -39,8 +38,7 @@ class WordEffects:
     proven: RegSet
 
 
-@dataclass(frozen=True)
-class BlockTransfer:
+class BlockTransfer(NamedTuple):
     """The same per block: ``kill`` and what is read before it is changed."""
 
     kill: RegSet

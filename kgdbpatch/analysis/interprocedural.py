@@ -32,7 +32,7 @@ from kgdbpatch.analysis.regset import ALWAYS, EVERYTHING, FREEABLE, RegSet
 from kgdbpatch.analysis.saves import find_saves
 from kgdbpatch.analysis.summaries import Convention, Summaries, summarize
 from kgdbpatch.analysis.tables import Indirect, resolve
-from kgdbpatch.garbage import uncollected
+from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.isa.registers import mask
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ _LR, _CTR = from_mask(mask("lr")), from_mask(mask("ctr"))
 _FIELDS = from_mask(mask(*(f"cr{n}" for n in range(8))))
 
 
-@dataclass(frozen=True)
-class Path:
+class Path(NamedTuple):
     """A path to a block's end: the blocks run in order, and whether each but the last branched."""
 
     blocks: tuple[int, ...]

@@ -12,7 +12,7 @@ context switch). A store is a save where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ _LWZ, _LMW, _STW, _STMW = 32, 46, 36, 47
 _MTCRF = 144
 
 
-@dataclass(frozen=True)
-class Saves:
+class Saves(NamedTuple):
     """Per word whether it is a save; per function whether it makes a frame, and what it keeps and puts back.
 
     ``compiled`` functions make a frame as compilers do it (``stwu r1,-n(r1)``). ``keeps`` are the

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from kgdbpatch import interpreter
 from kgdbpatch.cli.app import application, asked
 from kgdbpatch.cli.output import json_line, printable, tell, with_symbols
 from kgdbpatch.errors import KgdbPatchError
@@ -26,8 +27,10 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    """Run the command line, of the process without ``arguments``, and exit."""
+    if arguments is None:
+        interpreter.leave(run(sys.argv[1:]))
+    sys.exit(run(arguments))
 
 
 def run(arguments: list[str]) -> int:

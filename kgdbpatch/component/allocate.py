@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -118,13 +117,13 @@ class Allocator:
         if window is None:
             return None
         body = place.body + self._plan.near_shift
-        here = replace(place, body=body, springboard=None)
+        here = place._replace(body=body, springboard=None)
         return here if window.start <= body < window.end else None
 
     def trapped(self, place: Place) -> Place:
         """Return the same place entered by a trap, near the text where it can be: for the way back."""
         slot = (place.counter - self._counter - self._first) // layout.RECORD.itemsize
-        return replace(self.near(place) or place, springboard=None, trap=trap_word(slot))
+        return (self.near(place) or place)._replace(springboard=None, trap=trap_word(slot))
 
     def _choose(self, *, quick: bool) -> _Slots:
         """Return the free slots to take the first one of: the lowest, that a batch's be adjacent."""

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Arena", "Header", "checksum", "field_offset", "header_checksum"]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The arena's header: its place, the mapping in use and the identity of the patched kernel."""
 
     arena: ArenaPlan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,16 +31,14 @@ _GIVES_BACK = 0x100  # in a call's number: what was kept under it is kept no lon
 _STATUS = layout.KERNEL_CALL_OFFSET + field_offset("status", layout.KERNEL_CALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """A place for the few words that a called function returns to: in the kernel's text, unused (0)."""
 
     virtual: int
     physical: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A range of addresses that the kernel keeps for us, by the ``handle`` that it is given back with."""
 
     number: int

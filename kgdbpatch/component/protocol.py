@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgdbpatch.component.layout import Op
 from kgdbpatch.errors import TargetLost
@@ -18,8 +18,7 @@ class StubFailed(TargetLost):
         super().__init__(f"the kernel component could not do {op.name.lower()} (found 0x{result:08x})")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One order to the stub; operands as in stub.S of the CPU family."""
 
     op: Op

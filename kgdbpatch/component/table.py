@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,7 @@ def forced_flags(rules: Collection[str]) -> int:
     return sum(Flag.FORCED << bit for bit, rule in enumerate(FORCEABLE) if rule in rules)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One entry of the patch table.
 
     Unfinished: its apply was cut off before the splice. Retired: removed, but something
@@ -91,7 +90,8 @@ class Table:
     ) -> None:
         self.raw, self.slots, self.words = raw, slots, words
         self._modules = modules or Known()
-        self._gone = np.isin(raw["module"], list(self._modules.gone))
+        gone = [raw["module"] == number for number in self._modules.gone]
+        self._gone = np.logical_or.reduce(gone) if gone else np.zeros(len(raw), np.bool_)
         self.states = self._states_of_all()
 
     def __len__(self) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,8 +22,7 @@ _SPACES = 0x30  # MSR: translation on 6xx (IR, DR), the address space on Book E 
 _DEADLINE = 10.0  # seconds; a call of some thousand commands takes milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Stub:
+class Stub(NamedTuple):
     """A family's machine code (obey.S), and how the CPU is lent to it.
 
     It ends with the word ``home``, and runs with the bits ``space`` of `_SPACES` in MSR.

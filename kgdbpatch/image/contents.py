@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,7 @@ from kgdbpatch.image.model import Section, Segment, Symbol
 __all__ = ["Contents", "loaded_code", "plainest_first", "plainness"]
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """A kernel file taken apart.
 
     ``symbols`` name functions in their order: typed ones, exported ones, then as `plainest_first`.

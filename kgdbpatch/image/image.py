@@ -274,7 +274,7 @@ def _read(path: Path, file: KernelFile) -> cache.Known:
     sections = loaded_code(contents.sections, contents.segments)
     functions = _delimited(kind, contents.symbols, sections)
     symbols = SymbolTable.of(contents.symbols)
-    contents = replace(contents, sections=sections, symbols=symbols)
+    contents = contents._replace(sections=sections, symbols=symbols)
     known = cache.Known(kind, model_of(kind, data), data == whole, contents, symbols, functions)
     cache.save(file.sha256, data, known)
     return known

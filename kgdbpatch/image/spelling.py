@@ -12,7 +12,7 @@ A number that begins with 0 is never decimal, and eight digits are an address as
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Spelling", "address_of", "is_glob", "read"]
 
@@ -24,8 +24,7 @@ _PLACE = re.compile(rf"(?P<name>[^+\s\[\]]+?)(?:\s*\+\s*(?P<offset>{_NUMBER})(?:
 _BARE = re.compile(r"0[xX][0-9a-fA-F]+|0[0-9a-fA-F]{,15}|[0-9a-fA-F]{8}|[0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
+class Spelling(NamedTuple):
     """A name, or a number of `address_of`; brackets' ``address``; ``size`` (bytes) as the line says."""
 
     name: str | None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kgdbpatch.isa.registers import STATE, mask, span
 
 __all__ = ["ABI", "DARWIN", "SYSV"]
 
 
-@dataclass(frozen=True)
-class ABI:
+class ABI(NamedTuple):
     """Masks of what a function may change, is given, returns and keeps; sizes of its frames in bytes.
 
     ``linkage`` is the smallest legal frame, ``lr_offset`` where LR is saved in the caller's, ``indirect``
@@ -49,4 +48,4 @@ SYSV = ABI(
 
 # r2 is volatile for Darwin's compiler but belongs to the system in every kernel seen; never free.
 _DARWINS = span("r", 3, 10) | span("f", 1, 13)
-DARWIN = replace(SYSV, name="darwin", args=_DARWINS, red_zone=224, linkage=56, lr_offset=8)
+DARWIN = SYSV._replace(name="darwin", args=_DARWINS, red_zone=224, linkage=56, lr_offset=8)

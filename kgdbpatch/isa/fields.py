@@ -6,8 +6,7 @@ Of an array a field gives that half of the mask in which its registers are: bits
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,7 @@ Halves = npt.NDArray[np.uint64]
 _SHIFTS = {"D": 21, "A": 16, "B": 11, "C": 6}
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One way in which a word names registers; ``bits`` say which; ``registers`` gives half of the mask."""
 
     half: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ Forms = npt.NDArray[np.int16]
 
 _LOW_BITS = 11
 _LOW = (1 << _LOW_BITS) - 1
+_FEW = 2000  # words for which the tables of all are not worth being made
 
 
 class _Dispatch(NamedTuple):
@@ -92,6 +93,8 @@ def find_forms(words: Words, model: str = "") -> Forms:
 
 
 def _find_forms(words: Words) -> Forms:
+    if len(words) < _FEW and not _dispatch.cache_info().currsize:
+        return np.fromiter(map(find_form, words.tolist()), np.int16, len(words))
     table = _dispatch()
     result = np.zeros(len(words), dtype=np.int16)
     for start in range(0, len(words), 1 << 16):  # a chunk and its temporaries stay in the cache
@@ -121,10 +124,29 @@ def find_form(word: int, model: str = "") -> int:
         number = unit.row_of(word)
         if number is not None:
             return first + number
-    table, every = _dispatch(), rows()
-    key = word >> 26 << _LOW_BITS | word & _LOW
-    for level in table.levels:
-        form = int(level[key])
+    every = rows()
+    for form in _candidates(word >> 26, word & _LOW):
         if word & every[form].mask == every[form].match:
             return form
     return 0
+
+
+@cache
+def _candidates(primary: int, low: int) -> tuple[int, ...]:
+    """Return the forms that bits 0-5 and 21-31 of a word leave, ascending."""
+    every, (exact, others) = rows(), _by_primary()[primary]
+    fitting = (form for form in others if every[form].mask & low == every[form].match & _LOW)
+    return tuple(sorted([*exact.get(low, ()), *fitting]))
+
+
+@lru_cache(maxsize=1)
+def _by_primary() -> list[tuple[dict[int, list[int]], list[int]]]:
+    """Return for each primary opcode the forms by bits 21-31, and those that do not fix them all."""
+    found: list[tuple[dict[int, list[int]], list[int]]] = [({}, []) for _ in range(64)]
+    for form, row in enumerate(rows()[1 : first_altivec()], 1):
+        exact, others = found[row.match >> 26]
+        if row.mask & _LOW == _LOW:  # as nearly all rows have it
+            exact.setdefault(row.match & _LOW, []).append(form)
+        else:
+            others.append(form)
+    return found

@@ -23,8 +23,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kgdbpatch.isa.fields import FIELDS, field_mask
 from kgdbpatch.isa.registers import CRS, GPRS, mask
@@ -62,8 +62,7 @@ class Kind(enum.IntEnum):
 _TRANSFERS = frozenset({Kind.BRANCH, Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI})
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One instruction form: which words are of it, what it is, what it reads and writes."""
 
     mnemonic: str

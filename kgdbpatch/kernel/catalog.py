@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, TargetLost, UnknownGuest
-from kgdbpatch.garbage import uncollected
 from kgdbpatch.guests import Recipe, recipes
 from kgdbpatch.image import Image
+from kgdbpatch.interpreter import uncollected
 from kgdbpatch.kernel.guessed import with_functions
 from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime

@@ -217,7 +217,7 @@ class RunningGuest:
 
     @cached_property
     def debugger(self) -> Debugger:
-        """This client's GDB; it is started when the guest is first stopped."""
+        """This client's GDB; it is started when the guest is first to be stopped, or changed."""
         from kgdbpatch.vm.gdb import Debugger
 
         return self._closing.enter_context(Debugger(self._qemu, self._wait))
@@ -234,6 +234,7 @@ class RunningGuest:
     def _change(self, change: Callable[[Header, bytes], _T]) -> _T:
         """Make a change, planned by header and basis of the arena; anew if a stop outdates that."""
         with self._exclusive():
+            self._awake()  # GDB comes up while one plans
             for left in reversed(range(_PLANS)):
                 basis = self._component.arena(self.header.arena).basis()
                 try:

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ import numpy as np
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, OutOfReach, Refused
-from kgdbpatch.garbage import uncollected
 from kgdbpatch.image import Image
+from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
@@ -173,8 +172,9 @@ class Planner:
         )
 
     def any_call(self) -> Payload:
-        """Return the payload that `check` speaks of: a call of a kernel function."""
-        return call_payload(self._image.code_sections()[0].address, self._image.abi)
+        """Return the payload that `check` speaks of: a call of some kernel function that calls no others."""
+        call = call_payload(self._image.code_sections()[0].address, self._image.abi)
+        return call._replace(called=frozenset())
 
     # ---- sites -----------------------------------------------------------------------------
 
@@ -194,8 +194,7 @@ class Planner:
                 "unfinished", f"{what} belongs to patch {below.id}, {cut}; remove {below.id} first", address
             )
         leads = encode.branch_target(address, below.splice)
-        return replace(
-            site,
+        return site._replace(
             under=below.splice,
             under_at=below.body if leads is None else leads,
             under_moved=below.body + 4 * below.tail,
@@ -206,8 +205,10 @@ class Planner:
 
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
-        if not payload.calls:
+        if not payload.calls or not (payload.called or payload.strays):
             return site, ()
+        if not payload.called:
+            return site._replace(once=self._stack), ()
         reached = self._reached(payload.called)
         function = self._direct_calls.function(site.address)
         if function in reached.came_from:
@@ -216,11 +217,11 @@ class Planner:
                 f"the payload comes back to its own site ({chain}): a thread inside it passes the site "
                 "without it, and is counted as skipped"
             )
-            return replace(site, once=self._stack), (told,)
+            return site._replace(once=self._stack), (told,)
         patched = {self._direct_calls.function(at) for at, record in self._patched.items() if record.calls}
         unknown = function is None or payload.strays or reached.unknown
         if unknown or not patched.isdisjoint(reached.came_from):
-            return replace(site, once=self._stack), ()
+            return site._replace(once=self._stack), ()
         return site, ()
 
     @cached_property
@@ -268,7 +269,7 @@ class Planner:
         where = self._arena.plan
         if place.springboard is None or where.virtual != where.physical:
             return place
-        return replace(place, real=self._arena.springboard(place.springboard))
+        return place._replace(real=self._arena.springboard(place.springboard))
 
     def _branching(self, site: Site, payload: Payload, place: Place) -> Plan:
         """Plan within reach where the guest has a window for that, or through a springboard.
@@ -364,7 +365,7 @@ class Planner:
         plan = trial if place == first else self._plan_at(site, payload, place)
         sizes = [(len(one.code), len(one.springboard_code)) for one in (plan, trial)]
         assert plan.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
-        plan = replace(plan, warnings=plan.warnings + warnings)
+        plan = plan._replace(warnings=plan.warnings + warnings)
         return self._allocator.claim(plan, quick=quick), plan
 
 

@@ -34,7 +34,7 @@ _ALIGNMENT = 16
 @cache
 def _code(*rooms: str) -> bytes:
     """Return a digest of the code that decides what an entry says."""
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b()
     for room in rooms:
         for path in sorted((Path(__file__).parents[1] / room).rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
@@ -44,13 +44,12 @@ def _code(*rooms: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _contents(image: Image) -> bytes:
-    """Return a digest of all that an image says."""
-    digest = hashlib.sha256(f"{image.sha256} {image.abi!r}".encode())
+    """Return a digest of all that an image says; what its sections hold, its own digest tells."""
+    digest = hashlib.blake2b(f"{image.sha256} {image.abi!r}".encode())
     for table in (image.symbols.columns, image.functions.columns):
         digest.update(_bytes(table))
     for section in image.sections:
         digest.update(_bytes((section.name, section.address, section.size, section.executable)))
-        digest.update(section.data)
     return digest.digest()
 
 
@@ -83,7 +82,7 @@ def _facts(personality: Personality, image: Image) -> Any:
     """Return the exceptional edges, the edges, reads and kinds of rewritten words, and the fault sites."""
     code = _code("personality", "image", "isa", "patch")
     kind = f"rules {type(personality).__module__}.{type(personality).__qualname__}"
-    key = hashlib.sha256(code + kind.encode() + _contents(image)).hexdigest()[:32]
+    key = hashlib.blake2b(code + kind.encode() + _contents(image)).hexdigest()[:32]
     body = store.load("analysis", key)
     if body is not None:
         return marshal.loads(body)
@@ -107,7 +106,9 @@ def liveness_index(
     reads: Mapping[int, int],
 ) -> LivenessIndex:
     """Return the live registers of a kernel's (address, words); the rest as `analyze_program`."""
-    digest = hashlib.sha256(b"arrays" + _code("analysis", "isa") + _contents(image) + image.model.encode())
+    digest = hashlib.blake2b(
+        b"arrays" + _code("analysis", "image", "isa") + _contents(image) + image.model.encode()
+    )
     digest.update(_bytes(sorted(functions)))
     digest.update(_bytes((implicit.fixups_known, sorted(_plain(implicit.all).items()))))
     digest.update(_bytes(sorted(reads.items())))

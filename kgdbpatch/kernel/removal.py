@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
@@ -13,8 +14,7 @@ from kgdbpatch.results import PatchRow, PatchState
 __all__ = ["Removal", "as_patch", "take_out"]
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(NamedTuple):
     """What a removal did: ``patches`` in their new states, and why others were left in.
 
     ``removed``, ``retired`` (memory is still in use), ``dropped`` (the record only; its site is left alone).

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +35,7 @@ _PAGE = 4096
 _TRIES = 5  # at reading patch table and text while nobody changes patches
 
 
-@dataclass(frozen=True, slots=True)
-class _Undone:
+class _Undone(NamedTuple):
     """The kernel's own ``words`` at ``sites``, ascending, which hold something else while patches are in."""
 
     sites: npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ allowed for kernel functions that it calls, and a quarter for what stands there 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa.decode import Instruction, Kind, decode
@@ -24,8 +24,7 @@ _ADDI, _ADDIS, _ORI, _LWZ, _STWU, _X = 14, 15, 24, 32, 37, 31
 _STWUX, _OR = 183, 444
 
 
-@dataclass(frozen=True, slots=True)
-class Depth:
+class Depth(NamedTuple):
     """Bytes of stack that code takes by itself, and whether it calls what is not of it."""
 
     own: int

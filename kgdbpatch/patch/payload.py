@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.isa import encode
@@ -20,8 +20,7 @@ _CALL_REGISTER = 12
 _MOST_WORDS = 60_000  # instructions in line: the patch table counts a body's in 16 bits
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What a user wants to run at a site; it changes the registers of the mask ``clobbers``.
 
     ``emit(at, blob)`` returns the inline words (always as many), ``blob(at)`` what is placed behind the body

@@ -7,7 +7,7 @@ it. Pure: addresses and words in, a `Plan` out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
@@ -37,8 +37,7 @@ __all__ = [
 _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter.
 
     With a ``trap`` the site is entered by that word. ``real`` is where the springboard is with translation
@@ -54,8 +53,7 @@ class Place:
     paged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """All writes of one patch; addresses are guest virtual, code is big-endian."""
 
     site: int
@@ -87,8 +85,7 @@ class Plan:
         return "trap" if is_trap(self.splice) else "springboard" if self.springboard_code else "branch"
 
 
-@dataclass(frozen=True, slots=True)
-class _Entrance:
+class _Entrance(NamedTuple):
     """How a body is entered: the splice word, the springboard, what the body must undo of it."""
 
     splice: int
@@ -98,8 +95,7 @@ class _Entrance:
     saved: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
+class _Body(NamedTuple):
     words: list[int]
     saved: tuple[str, ...]
     tail: int
@@ -269,7 +265,7 @@ def _linked_body(
     site: Site, payload: Payload, place: Place, entrance: _Entrance, registers: tuple[int, int]
 ) -> _Body:
     words = list(entrance.undo)
-    unlinked = replace(site, free=site.free - {"lr"})
+    unlinked = site._replace(free=site.free - {"lr"})
     saves = save(unlinked, payload.clobbers, frame=False)
     words += [*saves.enter, *payload.emit(place.body + 4 * (len(words) + len(saves.enter)), 0), *saves.leave]
     tail = len(words)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.site import Site
@@ -45,8 +45,7 @@ def jump(at: int, to: int, free: frozenset[str]) -> list[int] | None:
     return _through(registers[0], holder, to) if registers and holder else None
 
 
-@dataclass(frozen=True, slots=True)
-class Springboard:
+class Springboard(NamedTuple):
     """Words that go to a body, at most eight; those that undo what they did; the registers they keep."""
 
     words: list[int]

@@ -61,7 +61,15 @@ class DirectCalls:
 
     def _owner(self, addresses: _Indices) -> _Indices:
         """Return the numbers of the functions that addresses lie in, -1 for none."""
-        index = np.searchsorted(self._starts, addresses, "right") - 1
+        return self._inside(addresses, np.searchsorted(self._starts, addresses, "right") - 1)
+
+    def _owner_of_ascending(self, addresses: _Indices) -> _Indices:
+        """Return the same of addresses that ascend; functions are fewer, so these are looked up."""
+        first = np.searchsorted(addresses, self._starts)
+        counts = np.diff(first, prepend=0, append=len(addresses))
+        return self._inside(addresses, np.repeat(np.arange(-1, len(first)), counts))
+
+    def _inside(self, addresses: _Indices, index: _Indices) -> _Indices:
         index[(index >= 0) & (addresses >= self._ends[index])] = -1
         return index
 
@@ -78,14 +86,13 @@ class DirectCalls:
 
     def _branches(self, address: int, words: npt.NDArray[np.uint32]) -> _Indices:
         """Return pairs of (function, function that a direct branch leads to from it)."""
-        found = []
+        found, opcodes = [], (words >> np.uint32(26)).astype(np.uint8)
         for opcode, bits in ((18, 26), (16, 16)):
-            at = np.flatnonzero(words >> 26 == opcode)
-            word = words[at].astype(np.int64)
-            top = 1 << bits - 1
-            distance = ((word & (1 << bits) - 4) ^ top) - top
-            base = np.where(word & 2, 0, address + 4 * at)
-            target, source = (base + distance) & 0xFFFF_FFFF, self._owner(address + 4 * at)
+            at = np.flatnonzero(opcodes == opcode)
+            word, here = words[at].view(np.int32), address + 4 * at
+            distance = (word << 32 - bits >> 34 - bits) * 4  # its sign extended, AA and LK off
+            target = np.where(word & 2, 0, here) + distance & 0xFFFF_FFFF
+            source = self._owner_of_ascending(here)
             away = (source >= 0) & ~((self._starts[source] <= target) & (target < self._ends[source]))
             found.append(np.stack((source[away], self._owner(target[away]))))
         pairs = np.concatenate(found, axis=1)

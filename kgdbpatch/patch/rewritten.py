@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
@@ -48,8 +48,7 @@ _CHANGE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rewritten:
+class Rewritten(NamedTuple):
     """One such word: its ``kind``, the ``name`` of what it belongs to, a jump label's ``target``."""
 
     kind: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
@@ -30,8 +29,7 @@ FORCEABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """An instruction of the kernel and what is free before it, and after it wherever it may lead.
 
     ``stack``: r1 is a kernel stack that code may grow. ``returning``: SRR0 and SRR1 hold what a coming rfi
@@ -86,8 +84,7 @@ class Site:
         return Spill(self.abi, registers)
 
 
-@dataclass(frozen=True, slots=True)
-class Spill:
+class Spill(NamedTuple):
     """A stack frame with one slot for each of some registers, by position; it leaves the red zone alone."""
 
     abi: ABI

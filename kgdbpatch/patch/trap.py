@@ -6,7 +6,7 @@ and returns: every register is as at the site. Traps of anybody else go on in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgdbpatch.isa import encode
 
@@ -29,8 +29,7 @@ def is_trap(splice: int) -> bool:
     return splice >> 26 == TWI
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(NamedTuple):
     """The hook: virtual addresses of the vector and of its code, the vector's own word; ``size`` in bytes.
 
     ``shift`` is what physical addresses are less than virtual ones, ``table`` the hash table's address, a

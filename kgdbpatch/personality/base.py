@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.memory_plan import MIB, ArenaPlan, MemoryPlan, Window
@@ -37,8 +37,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One syslog line: ``time`` as the guest printed it, the ``source`` and the ``message``."""
 
     time: str
@@ -46,8 +45,7 @@ class LogLine:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
+class Thread(NamedTuple):
     """A thread of the kernel's: its name, its kernel stack, the stack pointer it left when it last slept."""
 
     name: str
@@ -78,8 +76,7 @@ def below_sleepers(threads: Iterable[Thread], sp: int | None) -> list[Window]:
     return [Window(thread.stack.start, thread.sp) for thread in known]
 
 
-@dataclass(frozen=True, slots=True)
-class KernelCall:
+class KernelCall(NamedTuple):
     """A call of one of the kernel's own functions: its address, and what it is given."""
 
     function: int
@@ -105,8 +102,7 @@ class Pager(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(NamedTuple):
     """A module that a running kernel has loaded: its name, where its code is, which pages that takes.
 
     ``frames`` is the CRC-32 of the pages' physical addresses. ``live`` ones are neither about to be loaded

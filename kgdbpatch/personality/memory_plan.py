@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["MIB", "ArenaPlan", "MemoryPlan", "Window"]
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A range of guest virtual addresses, ``start`` inclusive, ``end`` exclusive."""
 
     start: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgdbpatch.errors import Misuse
 from kgdbpatch.vm.qemu import Qemu
@@ -17,8 +17,7 @@ _ROW = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """One CPU at one moment; ``pc`` may be a little old: QEMU does not note it between branches."""
 
     pc: int

@@ -56,7 +56,7 @@ def test_one_that_is_full_says_so() -> None:
     kernel = Sample(SMALL)
     allocator = kernel.arena.allocator()
     (_, body), *_ = kernel.planned(SITES[:1])
-    large = replace(body, code=bytes(0x1_0000))
+    large = body._replace(code=bytes(0x1_0000))
     for _ in range(32):  # in the 2 MiB that the near window shows
         allocator.claim(large)
     with pytest.raises(Refused, match="no room for 65536 more bytes"):

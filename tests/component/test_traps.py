@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -102,6 +100,6 @@ def test_a_vector_that_begins_with_a_branch_can_be_hooked() -> None:
     assert any(word == encode.b(at, 0x2000) for at, word in words.items())
     assert words.keys() < set(hook.span)
     with pytest.raises(Refused, match="cannot be moved"):
-        Ppc6xx().hook_words(replace(hook, original=0x4182_0100))  # beq
+        Ppc6xx().hook_words(hook._replace(original=0x4182_0100))  # beq
     with pytest.raises(Refused, match="too high in memory for real mode"):
-        Ppc6xx().hook_words(replace(hook, at=0x8000))
+        Ppc6xx().hook_words(hook._replace(at=0x8000))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ def refused(kernel: Kernel) -> Callable[[], object]:
     planned = counters(kernel)
     slot, last = max(planned, key=lambda entry: entry[0])
     other = [entry for entry in planned if entry[0] != slot]
-    wrong = [*other, (slot, replace(last, original=last.original ^ 1))]
+    wrong = [*other, (slot, last._replace(original=last.original ^ 1))]
 
     def make() -> None:
         with pytest.raises(Refused, match="expected"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from kgdbpatch.errors import Misuse, Refused
@@ -131,7 +129,7 @@ def test_all_or_nothing(kernel: Kernel) -> None:
     functions = [f.address for f in kernel.image.functions if f.section == "__TEXT,__text"][:40]
     planned, _ = planner.plan_sites((function, payload) for function in functions)
     slot, plan = planned[25]
-    planned[25] = slot, dataclasses.replace(plan, original=plan.original ^ 1)
+    planned[25] = slot, plan._replace(original=plan.original ^ 1)
     with parts.client(kernel) as component, pytest.raises(Refused, match="not 0x") as refused:
         component.apply(kernel.header, planned)
     assert refused.value.address == plan.site

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -54,6 +53,6 @@ def apply_in_vain(kernel: Kernel, sites: Sequence[str | int], *, via: str = "aut
     payload = planner.payload(PatchRequest(count=True))
     planned, _ = planner.plan_sites((kernel.resolve(site), payload) for site in sites)
     slot, last = planned[-1]
-    wrong = [*planned[:-1], (slot, replace(last, original=last.original ^ 1))]
+    wrong = [*planned[:-1], (slot, last._replace(original=last.original ^ 1))]
     with parts.client(kernel) as component, pytest.raises(Refused, match="as expected"):
         component.apply(kernel.header, wrong, parts.text(kernel).hook)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -213,6 +212,6 @@ def test_plans_are_made_anew_of_what_is_there(image: Image) -> None:
     ((slot, made),) = planned
     tiny.client.apply(tiny.header, planned)
     with pytest.raises(Refused, match="as expected"):
-        tiny.client.apply(tiny.header, [(slot + 1, replace(made, body=made.body + 0x100))])
+        tiny.client.apply(tiny.header, [(slot + 1, made._replace(body=made.body + 0x100))])
     assert tiny.states == {1: "active"}
     assert tiny.plan("leaf0").original == made.splice

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,7 +119,7 @@ class TestOnTheBareCpu:
 
 def test_what_it_costs() -> None:
     """Thirty instructions of a hit: a straight way through the claim, and the release."""
-    plain = plan(replace(site(), once=0), call_payload(SITE, SYSV), Place(BODY, None, COUNTERS))
+    plain = plan(site()._replace(once=0), call_payload(SITE, SYSV), Place(BODY, None, COUNTERS))
     made = plan(site(), call_payload(SITE, SYSV), Place(BODY, None, COUNTERS))
     assert made.body_words - plain.body_words == len(claim(BODY, THREAD, 8, 0)) + 3
     assert not plain.guarded
@@ -129,7 +128,7 @@ def test_what_it_costs() -> None:
 @pytest.mark.parametrize("abi", [SYSV, DARWIN])
 @pytest.mark.parametrize("at", range(BODY, BODY + 0x110, 0x30))
 def test_a_body_is_as_large_wherever_it_stands(abi: object, at: int) -> None:
-    where = replace(site(), abi=abi)  # type: ignore[arg-type]
+    where = site()._replace(abi=abi)  # type: ignore[arg-type]
     first = plan(where, by_c(), Place(BODY, None, COUNTERS))
     made = plan(where, by_c(), Place(at, None, COUNTERS))
     assert (len(made.code), made.body_words) == (len(first.code), first.body_words)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kgdbpatch.errors import Refused
@@ -20,8 +18,8 @@ FREE = frozenset({"r11", "r12", "ctr", "cr0"})
 def test_no_patch_where_srr0_and_srr1_are_to_be_read(force: bool) -> None:
     at = Site(decode(0x3863_0001, SITE), FREE, FREE, SYSV, trappable=False, returning=True, force=force)
     assert plan(at, count_payload(), PLACE).body == PLACE.body
-    paged = replace(PLACE, paged=True)
+    paged = PLACE._replace(paged=True)
     with pytest.raises(Refused, match="to find a page takes an exception") as refused:
         plan(at, count_payload(), paged)
     assert refused.value.rule == "exception return"
-    assert plan(replace(at, trappable=True, returning=False), count_payload(), paged).body == PLACE.body
+    assert plan(at._replace(trappable=True, returning=False), count_payload(), paged).body == PLACE.body

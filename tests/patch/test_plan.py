@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -277,7 +276,7 @@ def test_floating_point_is_never_touched() -> None:
 
 def test_a_trap_is_entered_as_it_is() -> None:
     trap = trap_word(5)
-    made = plan(site(set()), asm_payload(lambda _: [encode.nop()], FAR, DARWIN), replace(PLACE, trap=trap))
+    made = plan(site(set()), asm_payload(lambda _: [encode.nop()], FAR, DARWIN), PLACE._replace(trap=trap))
     assert (made.splice, made.entry, made.springboard, made.springboard_code) == (trap, "trap", None, b"")
     assert words(made.code) == [encode.nop(), ADD, encode.ba(SITE + 4)]
 
@@ -285,10 +284,10 @@ def test_a_trap_is_entered_as_it_is() -> None:
 def test_a_trap_never_links() -> None:
     free = FREE | {"lr", "r10"}
     assert plan(site(free), count_payload(), PLACE).splice & 1
-    assert plan(site(free), count_payload(), replace(PLACE, trap=trap_word(1))).splice == trap_word(1)
+    assert plan(site(free), count_payload(), PLACE._replace(trap=trap_word(1))).splice == trap_word(1)
 
 
 def test_no_trap_while_the_exception_state_is_live() -> None:
     with pytest.raises(Refused, match="SRR0") as refused:
-        plan(replace(site(), trappable=False), count_payload(), replace(PLACE, trap=trap_word(0)))
+        plan(site()._replace(trappable=False), count_payload(), PLACE._replace(trap=trap_word(0)))
     assert refused.value.rule == "exception return"

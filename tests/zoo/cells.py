@@ -21,11 +21,11 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.kernel.attaching import attach, detach
 
-__all__ = ["CELLS", "Cell", "Guest", "running"]
+__all__ = ["BOARDS", "CELLS", "Cell", "Guest", "running"]
 
 _HIDING = re.compile(r"(?:max)?mem=\S+\s*")  # what leaves RAM that the kernel is not told of
 _LENDING = ("750", "7400")  # CPUs of which a Linux is asked for memory
-_BOARDS = (
+BOARDS = (
     ("linux", "g3beige", "750", 1),
     ("linux-modules", "g3beige", "750", 1),
     ("linux-modules", "mac99", "7400", 1),
@@ -51,6 +51,11 @@ class Cell:
     smp: int
     way: str = "booted"
 
+    @property
+    def board(self) -> tuple[str, str, str, int]:
+        """The kernel and what it runs on: one of `BOARDS`."""
+        return self.guest, self.machine, self.cpu, self.smp
+
     def __str__(self) -> str:
         cpus = f"-smp{self.smp}" if self.smp > 1 else ""
         return f"{self.guest},{self.machine}-{self.cpu}{cpus},{self.way}"
@@ -62,7 +67,7 @@ class Cell:
         return ordered(self.guest, BootOptions(machine=self.machine, cpu=self.cpu, smp=smp))
 
 
-CELLS = [Cell(*board, way) for board in _BOARDS for way in ("booted", "attached", "stripped")]
+CELLS = [Cell(*board, way) for board in BOARDS for way in ("booted", "attached", "stripped")]
 
 
 @dataclass(frozen=True)

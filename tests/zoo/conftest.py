@@ -10,7 +10,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .cells import BOARDS, Cell
+
 _NODE = re.compile(r"zoo/test_cells\.py::test_(\w+)\[(.+)\]$")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the cells of the board whose turn it is."""
+    turn = config.getoption("--turn")
+    if turn is None:
+        return
+    board = BOARDS[turn % len(BOARDS)]
+    cells = {item: item.callspec.params.get("guest") for item in items if hasattr(item, "callspec")}
+    others = [item for item, cell in cells.items() if isinstance(cell, Cell) and cell.board != board]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

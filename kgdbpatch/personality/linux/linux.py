@@ -368,7 +368,8 @@ def kernel_option(image: Image, name: str) -> str | None:
 
 @lru_cache(maxsize=4)
 def _options(image: Image) -> dict[str, str]:
-    held = next((match for s in image.sections if (match := _IKCONFIG.search(s.data))), None)
+    data = (section.data for section in image.sections if not section.executable)
+    held = next(filter(None, map(_IKCONFIG.search, data)), None)
     if held is None:
         return {}
     import gzip

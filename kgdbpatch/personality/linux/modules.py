@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,8 +39,7 @@ _SIZES = 8  # words behind a pointer to code in which its size is
 _TRIES = 8  # at reading the list while the guest changes it
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A module with the ``words`` of its structure, its pieces of memory, and its symbols."""
 
     module: Module
@@ -126,8 +124,8 @@ class LinuxModules:
             known = self._described(name[1].decode(), words)
         if known is None:
             return None
-        module = replace(known.module, live=state == _LIVE, frames=self._memory.digest(known.pieces[0]))
-        return replace(known, module=module)
+        module = known.module._replace(live=state == _LIVE, frames=self._memory.digest(known.pieces[0]))
+        return known._replace(module=module)
 
     def _structure(self, start: int) -> bytes:
         held = self._memory.read(start, _NAME + 64)
@@ -213,7 +211,7 @@ class LinuxModules:
             at=piece.end,
         )
         contents = Contents(code.start, (*sections, *tables), segments, symbols)
-        digest = hashlib.sha256(held).hexdigest()
+        digest = hashlib.sha256(held + b"".join(kept for _, kept in rest)).hexdigest()
         kernel = self._image
         return ModuleImage(module.name, kernel.path, kernel.format, digest, contents, kernel.model)
 

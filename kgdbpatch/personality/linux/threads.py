@@ -7,7 +7,7 @@ its name, and the list of all processes. Where they stand in it, they stand in e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ _MOST = 4096
 Read = Callable[[int, int], bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Offsets in a thread's structure: its stack, the stack pointer it left when it last slept, its name.
 
     ``links`` are those of what may be links of lists.
