@@ -96,10 +96,7 @@ class Linux(Personality):
         return Vitals(() if ticks is None else (ticks,), (), idle, panic, 0xFFFF_FFFF)
 
     def to_physical(self, image: Image, address: int) -> int | None:
-        """Return the physical address of ``address`` in the linear map of the announced memory.
-
-        What the kernel maps page by page lies above that, where there is more memory than it holds.
-        """
+        """Return the physical address of ``address`` in the linear map of the announced memory, or None."""
         physical = address - _linear_offset(image)
         return physical if 0 <= physical < self._linear_size(image) else None
 
