@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}  # public, whatever they look like
+PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}  # of Python, whatever they look like
 
 
 def _private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_" and name not in NAMED_TUPLES
+    return name.startswith("_") and not name.startswith("__") and name != "_" and name not in PUBLIC
 
 
 def _own(tree: ast.AST) -> Iterator[str]:

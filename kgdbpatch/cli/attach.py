@@ -43,7 +43,8 @@ def attach(
     """Attach to a QEMU that somebody else started, by its GDB server.
 
     Then every command works with NAME as with a guest that was booted here, as far as 'doctor NAME' says.
-    The guest is stopped for moments, and never ended. Patches lie in RAM that the kernel does not use.
+    The guest is stopped for moments, and never ended. Patches lie in RAM that the kernel does not use, or
+    that it gives: a Linux is asked for 4 MiB.
 
     \b
     Examples:
@@ -86,7 +87,8 @@ def detach(
 ) -> None:
     """Take our patches and the kernel component out of a guest that was attached to, and let go of it.
 
-    Its memory is as it was where we wrote; it runs if it ran, and stays paused if it was paused.
+    Its memory is as it was where we wrote, and what it gave is freed; it runs if it ran, and stays paused
+    if it was paused.
 
     \b
     Example:

@@ -57,7 +57,7 @@ def boot(
     and cached. What stands behind -- is for QEMU.
 
     Patches lie in memory that the kernel is not told of: give it 'mem=' (Darwin: 'maxmem=') by --append, less
-    than --memory. Without, the guest is booted, but nothing can be patched in it.
+    than --memory. Without, a Linux is asked for some (4 MiB); where it gives none, nothing can be patched.
 
     Without --ready a Linux is ready when it starts its first process, another kernel when the first line
     stands on its console. Files of --drive are never written: what the guest writes goes with it.

@@ -104,4 +104,4 @@ def new(
     else:
         tell(f"{kept.path}: 'kgdbpatch boot {name if output is None else output}' boots it")
         if kept.nothing_hidden is not None:
-            tell(f"nothing could be patched in it: {kept.nothing_hidden}")
+            tell(f"no memory for patches is hidden in it, a Linux is asked for some: {kept.nothing_hidden}")

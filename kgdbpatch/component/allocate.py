@@ -55,7 +55,8 @@ class Allocator:
     ) -> None:
         self._plan, self._counter = plan, counter_offset
         self._first = plan.virtual + layout.TABLE_OFFSET
-        free = np.ones(layout.RECORDS, bool)
+        self._records = layout.records(plan.size)
+        free = np.ones(self._records, bool)
         free[table.slots] = False
         self._quick = _Slots(np.flatnonzero(free[:: layout.QUICK]) * layout.QUICK)
         free[:: layout.QUICK] = False
@@ -86,7 +87,7 @@ class Allocator:
     def free_memory(self, table: Table) -> list[list[int]]:
         """Return the gaps [start, end) that a table's patches leave free for bodies, ascending."""
         base = self._plan.virtual
-        start, end = base + layout.BODIES_OFFSET, base + self._plan.size
+        start, end = base + layout.bodies_offset(self._plan.size), base + self._plan.size
         if self._plan.near is not None and self._plan.springboards is None:  # bodies run nowhere else
             start = max(start, end - (self._plan.near.end - self._plan.near.start))
         bodies = table.raw["body"].astype(np.int64)
@@ -130,7 +131,7 @@ class Allocator:
             return self._quick
         some = [slots for slots in (self._slots, self._quick) if slots]
         if not some:
-            raise Refused("memory", f"the patch table is full ({layout.RECORDS} patches)")
+            raise Refused("memory", f"the patch table is full ({self._records} patches)")
         return min(some, key=lambda slots: slots.first)
 
     def peek(self, size: int = 0, springboard_size: int = 0, *, quick: bool = False) -> Place:

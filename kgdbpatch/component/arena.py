@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flushed, State
+from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flushed, Linear, State
 from kgdbpatch.component.modules import Known, Loaded, known
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
@@ -93,7 +93,8 @@ def _header(data: bytes, baseline: bytes) -> Header:
             springboards if springboards.end else None,
             near if near.end else None,
             tails if tails.end else None,
-            paged=any(pair.data is None for pair in entries),
+            paged=any(pair.data is None for pair in entries[int(raw["linear"]) == Linear.BLOCK :]),
+            linear=bool(raw["linear"]),
         ),
         entries=entries,
         next_id=int(raw["next_id"]),
@@ -130,7 +131,7 @@ class Arena:
                 f"its kernel component has version {version}, not {layout.VERSION}: another kgdbpatch booted "
                 "it, or it was overwritten"
             )
-        if count <= layout.BASELINE_ENTRIES and _word(raw, "slots") <= layout.RECORDS:
+        if count <= layout.BASELINE_ENTRIES and _word(raw, "slots") <= layout.records(_word(raw, "size")):
             baseline = ram.read(physical + layout.BASELINE_OFFSET, count * layout.BASELINE.itemsize)
             if _word(raw, "crc") == header_checksum(raw, baseline):
                 return _header(raw, baseline)

@@ -114,10 +114,9 @@ class ComponentClient:
             stop.check_cpu()
             stop.write(arena.physical, bytes(layout.STUB_OFFSET))
             stop.write(arena.physical + layout.STUB_OFFSET, self._cpu.code)
-            self._clear(
-                stop, arena.physical + layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * layout.TRAP.itemsize
-            )
-            self._clear(stop, arena.physical + layout.TABLE_OFFSET, layout.RECORDS * layout.RECORD.itemsize)
+            base, table = arena.physical, layout.records(arena.size) * layout.RECORD.itemsize
+            self._clear(stop, base + layout.TRAPS_OFFSET, layout.TRAP_ENTRIES * layout.TRAP.itemsize)
+            self._clear(stop, base + layout.TABLE_OFFSET, table)
             entries = np.array(sorted(baseline.items()), ">u4").reshape(-1, 2)
             stop.write(arena.physical + layout.BASELINE_OFFSET, entries.tobytes())
             stop.call([Command(Op.FLUSH, arena.physical + layout.STUB_OFFSET, len(self._cpu.code))])
@@ -134,8 +133,8 @@ class ComponentClient:
                 stop.obey(commands)
             except StubFailed as error:
                 raise apply_error(error, arena.virtual, 0) from error
-            header = header_of(arena, mapped, entries.tobytes(), image_sha256)
-            stop.write(arena.physical, header)
+            shown = self._cpu.shown(arena, merged)
+            stop.write(arena.physical, header_of(arena, mapped, entries.tobytes(), image_sha256, shown))
             stop.write(arena.physical, layout.MAGIC)  # last: from here on it counts as installed
         installed = self.header(arena.physical)
         assert installed is not None

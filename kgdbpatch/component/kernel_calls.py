@@ -22,7 +22,7 @@ from kgdbpatch.personality.base import Window
 from kgdbpatch.vm.ram import Machine, Readable
 from kgdbpatch.vm.registers import GRegisters
 
-__all__ = ["GATE_SIZE", "Gate", "Kept", "KernelCalls", "kept", "pending"]
+__all__ = ["GATE_SIZE", "Gate", "Kept", "KernelCalls", "kept", "pending", "to_place", "wait_for"]
 
 GATE_SIZE = 64  # bytes, at least what any family needs
 _STEPS = 4096  # instructions from a system call's entry to where interrupts are on, at most
@@ -70,6 +70,36 @@ def _block(ram: Readable, arena: int) -> np.void:
     return block
 
 
+def wait_for(status: Callable[[], int], function: int, deadline: float) -> None:
+    """Wait until a kernel's ``function`` has returned, by what ``status`` is; or `TargetTimeout`."""
+    end, pause = time.monotonic() + deadline, _SOON
+    while status() != CallStatus.RETURNED:
+        if time.monotonic() > end:
+            raise TargetTimeout(
+                f"the kernel's function at 0x{function:08x} has not returned within {deadline:g} s; it "
+                "goes on, and its result is taken by whoever calls next"
+            )
+        time.sleep(pause)  # nobody tells us: a word in the guest's memory is what we wait for
+        pause = min(2 * pause, _LATE)
+
+
+def to_place(session: Session, cpu: Cpu, place: Window, deadline: float) -> None:
+    """Let the guest run until a thread is in ``place`` with interrupts on; or `TargetTimeout`."""
+    try:
+        session.run_to(place.start, deadline)
+    except TargetTimeout as error:
+        raise TargetTimeout(
+            f"no process made a system call within {deadline:g} s, and the kernel may be called nowhere "
+            f"else: let a process run in the guest, then try again ({error})"
+        ) from error
+    for _ in range(_STEPS):
+        registers = GRegisters(session.read_all())
+        if cpu.interruptible(registers["msr"]) and place.start <= registers["pc"] < place.end:
+            return
+        session.step()
+    raise TargetTimeout(f"a system call did not let interrupts in within {_STEPS} instructions")
+
+
 class KernelCalls:
     """Calls of the functions of one guest's kernel; the component's memory is at physical ``arena``.
 
@@ -101,6 +131,12 @@ class KernelCalls:
                 self._cpu.leave_exception(session)
                 self._flush(session, *((self._arena + at, len(part)) for at, part in code))
 
+    def settle(self) -> None:
+        """End what is left of a call that a dead client began; `TargetBusy` while the kernel is in it."""
+        if int(_block(self._guest.ram, self._arena)["status"]) != CallStatus.NONE:
+            with self._debugger().stopped() as session:
+                self._settle(session)
+
     def call(
         self,
         function: int,
@@ -122,7 +158,7 @@ class KernelCalls:
         """
         with self._debugger().stopped() as session:
             self._settle(session)
-            self._to_place(session, place, deadline)
+            to_place(session, self._cpu, place, deadline)
             if any(self._guest.ram.read(gate.physical, GATE_SIZE)):
                 raise Refused("memory", f"the words at 0x{gate.virtual:08x} are in use", gate.virtual)
             number, window = keeps or (0, None)
@@ -136,39 +172,11 @@ class KernelCalls:
             self._flush(session, (gate.physical, 4 * len(words)))
             self._cpu.enter_call(session, self._arena, saved)
             session.resume()  # no breakpoint: it would stop the guest when its debugger has died
-            self._wait(function, deadline)
+            wait_for(lambda: int(_block(self._guest.ram, self._arena)["status"]), function, deadline)
             session.interrupt()
             result = int(_block(self._guest.ram, self._arena)["result"])
             self._settle(session)
             return result
-
-    def _wait(self, function: int, deadline: float) -> None:
-        """Wait until the function has returned."""
-        end, pause = time.monotonic() + deadline, _SOON
-        while int(_block(self._guest.ram, self._arena)["status"]) != CallStatus.RETURNED:
-            if time.monotonic() > end:
-                raise TargetTimeout(
-                    f"the kernel's function at 0x{function:08x} has not returned within {deadline:g} s; it "
-                    "goes on, and its result is taken by whoever calls next"
-                )
-            time.sleep(pause)  # nobody tells us: a word in the guest's memory is what we wait for
-            pause = min(2 * pause, _LATE)
-
-    def _to_place(self, session: Session, place: Window, deadline: float) -> None:
-        """Let the guest run until a thread is in ``place`` with interrupts on."""
-        try:
-            session.run_to(place.start, deadline)
-        except TargetTimeout as error:
-            raise TargetTimeout(
-                f"no process made a system call within {deadline:g} s, and the kernel may be called nowhere "
-                f"else: let a process run in the guest, then try again ({error})"
-            ) from error
-        for _ in range(_STEPS):
-            registers = GRegisters(session.read_all())
-            if self._cpu.interruptible(registers["msr"]) and place.start <= registers["pc"] < place.end:
-                return
-            session.step()
-        raise TargetTimeout(f"a system call did not let interrupts in within {_STEPS} instructions")
 
     def _flush(self, session: Session, *spans: tuple[int, int]) -> None:
         self._cpu.call(session, self._arena, [Command(Op.FLUSH, start, size) for start, size in spans])

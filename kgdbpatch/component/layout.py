@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
+    "ANCHOR",
+    "ANCHOR_MAGIC",
     "BASELINE",
     "BASELINE_ENTRIES",
     "BASELINE_OFFSET",
-    "BODIES_OFFSET",
     "BODY_ALIGNMENT",
     "CALL_BLOCK",
     "CALL_OFFSET",
@@ -34,6 +35,7 @@ __all__ = [
     "KERNEL_CALL",
     "KERNEL_CALL_CODE_OFFSET",
     "KERNEL_CALL_OFFSET",
+    "LEAST_SIZE",
     "MAGIC",
     "MAX_COMMANDS",
     "MODULE",
@@ -43,7 +45,6 @@ __all__ = [
     "PAGE",
     "QUICK",
     "RECORD",
-    "RECORDS",
     "SPRINGBOARD_OFFSET",
     "SPRINGBOARD_SIZE",
     "STATE_OFFSET",
@@ -58,12 +59,15 @@ __all__ = [
     "CallStatus",
     "Flag",
     "Flushed",
+    "Linear",
     "Op",
     "State",
+    "bodies_offset",
+    "records",
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 13
+VERSION = 14
 
 HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
@@ -90,11 +94,25 @@ MODULES = 255  # numbers, from 1 on: 0 is the kernel itself
 # The hit counter of every QUICK-th record stands at a multiple of 64 KiB: `lis` alone makes its address.
 TABLE_OFFSET = 0xC0000 - 44
 QUICK = 0x10000 // 64
-RECORDS = 0x40000
-BODIES_OFFSET = 0xC0000 + RECORDS * 64
+LEAST_SIZE = 0x20_0000  # bytes of an arena
 BODY_ALIGNMENT = 16
+_MOST_RECORDS = 0x40000
+_PLENTY = 0x200_0000  # bytes of an arena, half of which the table may take
 NO_ENTRY = 0xFFFF_FFFF  # in the header, see `BlockEntries`
 PAGE = 4096  # bytes
+
+
+def records(size: int) -> int:
+    """Return how many records the table of an arena of ``size`` bytes has.
+
+    They take half of 32 MiB, and a quarter of a smaller one, where bodies are what there is too little of.
+    """
+    return _MOST_RECORDS if size >= _PLENTY else size // (4 * 64)
+
+
+def bodies_offset(size: int) -> int:
+    """Return where bodies begin in an arena of ``size`` bytes."""
+    return 0xC0000 + records(size) * 64
 
 
 class Op(IntEnum):
@@ -121,6 +139,14 @@ class BlockEntries(NamedTuple):
 
     instruction: int | None
     data: int | None
+
+
+class Linear(IntEnum):
+    """Whether the kernel's own linear map shows the arena's data, and by what."""
+
+    NO = 0
+    PAGES = 1  # that a hashed page table may drop for an instant
+    BLOCK = 2  # by a BAT of the kernel's, or the like: never missing
 
 
 class Flushed(IntEnum):
@@ -177,6 +203,7 @@ HEADER = np.dtype(
         *_words("near", "near_size", "near_code_entry", "near_data_entry", "tails", "tails_end"),
         *_words("hook_vector", "hook_original", "hook_at", "hook_shift"),  # at: 0 without a hook
         *_words("hook_scratch", "hook_size"),
+        *_words("linear"),  # `Linear`
         *_words("next_id", "slots", "baseline_count"),  # slots: of the table, up to the last ever used
         ("image_sha256", "V32"),
         *_words("crc"),  # of what stays as it is: the baseline, and the header but for `CHANGING`
@@ -195,11 +222,18 @@ CALL_BLOCK = np.dtype(
 
 KERNEL_CALL = np.dtype(  # of one of the kernel's own functions (kernel_call.S)
     [
-        *_words("status", "function", "gate", "stack", "result", "result_low", "keeps", "pad"),
+        *_words("status", "function", "gate", "stack", "result", "result_low", "keeps", "answer"),
         *_words("pc", "msr", "cr", "lr", "ctr", "xer", "r0", "r1"),
         ("r3_r12", ">u4", 10),
         ("arguments", ">u4", 8),
+        *_words("gate_at"),
     ]
+)
+
+ANCHOR_MAGIC = int.from_bytes(b"kgdb", "big")
+
+ANCHOR = np.dtype(  # behind a gate: memory that the kernel has allocated for the arena (borrow.py)
+    _words("magic", "status", "result", "result_low", "memory", "size", "scratch")
 )
 
 KEPT = np.dtype(_words("handle", "start", "end", "pad"))  # what the kernel keeps for us; start: 0 for none
@@ -234,7 +268,8 @@ assert COMMAND.itemsize == 32
 assert RECORD.itemsize == 64
 assert RECORD.fields is not None
 assert (TABLE_OFFSET + RECORD.fields["hits"][1]) % 0x10000 == 0
-assert TABLE_OFFSET + RECORDS * RECORD.itemsize <= BODIES_OFFSET
+assert records(_PLENTY) * RECORD.itemsize == _PLENTY // 2
+assert bodies_offset(LEAST_SIZE) < LEAST_SIZE
 assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= MODULES_OFFSET

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.component.layout import BlockEntries
+from kgdbpatch.component.layout import BlockEntries, Linear
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.personality.base import ArenaPlan, Window
 from kgdbpatch.vm.ram import Machine, Readable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
+__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
 
 
 class Session(Protocol):
@@ -76,6 +76,9 @@ class Session(Protocol):
     def run_to(self, address: int, deadline: float) -> GRegisters:
         """Let the guest run until a CPU's pc is ``address``, which is meant then; as `run_to_physical`."""
 
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
+
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""
 
@@ -90,6 +93,18 @@ class Session(Protocol):
 
     def forget(self) -> None:
         """Ask anew for registers: the guest was changed by others than this session."""
+
+
+class Aside(NamedTuple):
+    """A call that is written down in the thread's stack.
+
+    ``below`` is where that ends (virtual): the function's frames lie below it. How far the call is, and its
+    result, is told at ``answer`` too, of which the gate's code at ``gate_at`` is made visible (physical).
+    """
+
+    below: int
+    answer: int
+    gate_at: int
 
 
 class Debugger(Protocol):
@@ -143,6 +158,7 @@ class Cpu(Protocol):
 
     several: bool  # whether guests with more than one such CPU are served
     line: int  # bytes of a cache line, or fewer
+    bare: bool  # whether code of ours can run anywhere in RAM (real mode) before anything is set up
     code: bytes  # the component's, position-independent
     state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped, and ``dec``
 
@@ -180,7 +196,14 @@ class Cpu(Protocol):
         """Return the words that a called function returns to, in the kernel's text."""
 
     def note_call(
-        self, session: Session, arena: int, function: int, arguments: Sequence[int], gate: int, keeps: int
+        self,
+        session: Session,
+        arena: int,
+        function: int,
+        arguments: Sequence[int],
+        gate: int,
+        keeps: int,
+        aside: Aside | None = None,
     ) -> GRegisters:
         """Write down that the stopped thread is to call ``function``, and its registers; return them."""
 
@@ -228,6 +251,9 @@ class Cpu(Protocol):
     def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
         """Return the commands without which what `free_entries` names is not free."""
 
+    def shown(self, arena: ArenaPlan, state: np.void) -> Linear:
+        """Tell by what the kernel's linear map shows an arena that lies in it; `make_room` leaves that."""
+
     def mapping(self, arena: ArenaPlan, entries: Sequence[BlockEntries]) -> list[Command]:
         """Return the commands that map the arena and its springboards."""
 
@@ -259,17 +285,8 @@ class Cpu(Protocol):
     def vector_tails(self, personality: base.Personality, image: Image) -> list[Window]:
         """Return the unused bytes behind each vector's code."""
 
-    def free_words(
-        self,
-        personality: base.Personality,
-        image: Image,
-        size: int,
-        words: Callable[[int, int], npt.NDArray[np.uint32]],
-    ) -> int | None:
-        """Return the virtual address of ``size`` unused bytes behind a vector's code, or None.
-
-        ``words`` as for `trap_hook`.
-        """
+    def gates(self, personality: base.Personality, image: Image, size: int) -> list[int]:
+        """Return the virtual addresses in the kernel's text of ``size`` bytes that it leaves unused."""
 
     def trap_hook(
         self,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import Arena, checksum, header_checksum
-from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flag, Op
+from kgdbpatch.component.layout import NO_ENTRY, BlockEntries, Flag, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import forced_flags
 from kgdbpatch.errors import Outdated
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["header_of", "in_tails", "out_of_tails", "pieces", "records"]
 
 
-def header_of(arena: ArenaPlan, entries: Sequence[BlockEntries], baseline: bytes, image_sha256: str) -> bytes:
+def header_of(
+    arena: ArenaPlan,
+    entries: Sequence[BlockEntries],
+    baseline: bytes,
+    image_sha256: str,
+    linear: Linear = Linear.NO,
+) -> bytes:
     """Return the header of an arena without patches, with that ``baseline`` behind it, no magic."""
     header = np.zeros(1, layout.HEADER)
     header["version"] = layout.VERSION
     header["physical"], header["size"], header["virtual"] = arena.physical, arena.size, arena.virtual
+    header["linear"] = linear
     header["next_id"], header["baseline_count"] = 1, len(baseline) // layout.BASELINE.itemsize
     for prefix, pair in zip(("", "near_"), entries, strict=False):
         header[f"{prefix}code_entry"] = NO_ENTRY if pair.instruction is None else pair.instruction

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kgdbpatch.component.client import ComponentClient
     from kgdbpatch.component.ports import Cpu
 
-__all__ = ["Before", "changed", "unmap", "write_back"]
+__all__ = ["Before", "changed", "clear_notes", "unmap", "write_back"]
 
 _MEMORY, _TABLE, _STATE = "before-memory", "before-table", "before-state"
 
@@ -43,6 +43,11 @@ class Before:
                 file.write(ram.read(start, end - start))
             file.truncate(arena.size)
         (self.directory / _TABLE).write_bytes(ram.read(table.start, len(table)))
+
+    @property
+    def kept(self) -> bool:
+        """Whether the arena was kept."""
+        return (self.directory / _MEMORY).exists()
 
     def keep_state(self, state: bytes) -> None:
         """Keep the CPU's state, in the form of `Cpu.state`."""
@@ -91,6 +96,15 @@ def changed(ram: Traced, arena: ArenaPlan, before: Before) -> list[tuple[int, by
         for first, behind in edges.tolist():
             found.append((start + first, old[first : min(behind, end - start)]))
     return found
+
+
+def clear_notes(write: Callable[[int, bytes], None], ram: Readable, arena: ArenaPlan, code: bytes) -> None:
+    """Zero what would be taken for notes of calls of the kernel, unless the component's ``code`` is there."""
+    if ram.read(arena.physical + layout.STUB_OFFSET, len(code)) == code:
+        return  # they are those of a client that died
+    start, size = arena.physical + layout.KEPT_OFFSET, layout.KERNEL_CALL_CODE_OFFSET - layout.KEPT_OFFSET
+    if any(ram.read(start, size)):
+        write(start, bytes(size))
 
 
 def unmap(client: ComponentClient, cpu: Cpu, ram: Readable, header: Header, before: Before) -> None:

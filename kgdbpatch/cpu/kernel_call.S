@@ -6,6 +6,10 @@
 # (translated, interrupts on, it may sleep), returns to the gate (a few words of the kernel's own
 # text, `gate` in kernel_call.py), which leads to `returned` here. That notes the result and
 # goes back to where the thread was, every register as it was there.
+#
+# Where the kernel has given the component no memory yet, block and code lie in the thread's own stack
+# (borrow.py). What must outlast the thread's stay, how far the call is and its result, goes to ANSWER, too,
+# beside the gate at GATE_AT (both physical); there is nobody then who has made the gate visible.
 
         .set    BLOCK, 0x100            # layout.py: KERNEL_CALL_CODE_OFFSET less KERNEL_CALL_OFFSET
 
@@ -14,6 +18,7 @@
         .set    GATE, 0x08
         .set    STACK, 0x0c
         .set    RESULT, 0x10
+        .set    ANSWER, 0x1c            # 0: the block alone
         .set    PC, 0x20
         .set    MSR, 0x24
         .set    CR, 0x28
@@ -24,12 +29,26 @@
         .set    R1, 0x3c
         .set    R3, 0x40
         .set    ARGUMENTS, 0x68
+        .set    GATE_AT, 0x88
+
+        .set    LINE, 16                # bytes: the shortest cache line
+        .set    GATE_LINES, 5           # that a gate (64 bytes) can have part in
 
         .set    CALLED, 2
         .set    RETURNED, 3
 
         .set    SRR0, 26
         .set    SRR1, 27
+
+        .macro  lines operation
+        lwz     11, GATE_AT(12)
+        li      0, GATE_LINES
+        mtctr   0
+1:      \operation 0, 11
+        addi    11, 11, LINE
+        bdnz    1b
+        sync
+        .endm
 
         .macro  block
         bcl     20, 31, 1f
@@ -43,7 +62,14 @@ enter:
         stw     0, XER(12)
         li      0, CALLED
         stw     0, STATUS(12)
-        sync
+        lwz     11, ANSWER(12)
+        cmplwi  11, 0
+        beq     2f
+        stw     0, 0(11)
+        lines   dcbf
+        lines   icbi
+        isync
+2:      sync
         lwz     1, STACK(12)
         lwz     0, GATE(12)
         mtlr    0
@@ -62,7 +88,14 @@ returned:
         stw     4, RESULT+4(12)
         li      0, RETURNED
         stw     0, STATUS(12)
+        lwz     11, ANSWER(12)
+        cmplwi  11, 0
+        beq     2f
+        stw     3, 4(11)
+        stw     4, 8(11)
         sync
+        stw     0, 0(11)
+2:      sync
         lwz     0, CR(12)
         mtcrf   0xff, 0
         lwz     0, LR(12)

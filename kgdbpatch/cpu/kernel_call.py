@@ -20,7 +20,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
-    from kgdbpatch.component.ports import Session
+    from kgdbpatch.component.ports import Aside, Session
 
 __all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller"]
 
@@ -28,7 +28,7 @@ CODE = Path(__file__).with_name("kernel_call.bin").read_bytes()
 MOST_ARGUMENTS = 8
 _RFI = (0x4C00_0064).to_bytes(4, "big")
 _RETURNED = CODE.index(_RFI) + 4
-_STEPS = 64  # instructions, more than all of the code
+_STEPS = 256  # instructions, more than any way through the code
 _SRR0, _SRR1 = 26, 27
 _MTMSR, _MFMSR = 0x7C00_0124, 0x7C00_00A6
 _FRAME = 0x140  # bytes: more than the red zone below r1 in any ABI (Darwin: 224), a multiple of 16
@@ -76,11 +76,19 @@ class KernelCaller:
         raise TargetLost("the CPU does not leave the kernel component")
 
     def note_call(
-        self, session: Session, arena: int, function: int, arguments: Sequence[int], gate: int, keeps: int
+        self,
+        session: Session,
+        arena: int,
+        function: int,
+        arguments: Sequence[int],
+        gate: int,
+        keeps: int,
+        aside: Aside | None = None,
     ) -> GRegisters:
         """Write down that the stopped thread is to call ``function``, and its registers; return them.
 
-        ``gate`` is the gate's virtual address, ``keeps`` a number that is noted with the call.
+        ``gate`` is the gate's virtual address, ``keeps`` a number that is noted with the call, ``aside`` what
+        is otherwise where the component has no memory of its own yet.
         """
         if len(arguments) > MOST_ARGUMENTS:
             raise Misuse(
@@ -94,7 +102,9 @@ class KernelCaller:
             gate,
             keeps,
         )
-        stack = (saved["r1"] - _FRAME) & ~0xF
+        stack = ((saved["r1"] if aside is None else aside.below) - _FRAME) & ~0xF
+        if aside is not None:
+            block["answer"], block["gate_at"] = aside.answer, aside.gate_at
         block["stack"] = stack
         for name in ("pc", "msr", "cr", "lr", "ctr", "r0", "r1"):
             block[name] = saved[name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import TargetTimeout
@@ -15,6 +16,7 @@ __all__ = ["EE", "ME", "NAP", "PR", "Status", "until_saved"]
 
 NAP, EE, PR, ME = 0x4_0000, 0x8000, 0x4000, 0x1000  # the first is POW on 6xx, WE on Book E
 _STEPS, _STRIDE = 2048, 16  # instructions: of an exception's beginning or end, at most, and at a time
+_NAP = 5.0  # seconds until something is due in a kernel, however idle it is
 
 
 class Status:
@@ -37,13 +39,23 @@ class Status:
 
 
 def until_saved(
-    session: Session, bit: int, nap: str, where: str, saved: Callable[[], bool] = lambda: False
+    session: Session,
+    bit: int,
+    nap: str,
+    where: str,
+    saved: Callable[[], bool] = lambda: False,
+    wakes: Sequence[int] = (),
 ) -> None:
     """Let the CPU go on until MSR has ``bit`` or EE: what an exception left in registers is dead then.
 
     ``saved`` tells whether it is dead for another reason. ``nap`` is what the family calls the bit of a
-    napping CPU, ``where`` what to say of a CPU that does not get there. Raises `TargetTimeout` for either.
+    napping CPU: the guest runs until it has been woken, at one of ``wakes``, unless it was paused. ``where``
+    is what to say of a CPU that does not get there. Raises `TargetTimeout` for it, and for one that naps on.
     """
+    naps = GRegisters(session.read_all())["msr"] & (NAP | EE) == NAP | EE
+    if naps and wakes and not session.stays_stopped:
+        with suppress(TargetTimeout):
+            session.run_to_any(wakes, _NAP)
     for _ in range(_STEPS // _STRIDE):
         registers = GRegisters(session.read_all())
         if registers["msr"] & (EE | bit | NAP) or saved():

@@ -99,17 +99,14 @@ class Vectors:
                     return Hook(vector, int(words(vector, 1)[0]), at, vector - physical, table)
         return None
 
-    def free_words(self, personality: Personality, image: Image, size: int, words: _Words) -> int | None:
-        """Return the virtual address of ``size`` unused bytes behind a vector's code, or None.
+    def gates(self, personality: Personality, image: Image, size: int) -> list[int]:
+        """Return where ``size`` bytes (virtual addresses) behind a vector's code are unused by the kernel.
 
-        ``words`` are the running kernel's. The vector's is none at which the program exception would be
-        hooked.
+        Not at the vector's at which the program exception would be hooked.
         """
-        for vector, window in reversed(self._tails(personality, image)):
-            at = window.end - size
-            if at > window.start and not self._is_program(vector) and not words(at, size // 4).any():
-                return at
-        return None
+        tails = reversed(self._tails(personality, image))
+        places = ((window.end - size, window.start) for at, window in tails if not self._is_program(at))
+        return [at for at, start in places if at > start]
 
 
 def _conditional(word: int) -> bool:

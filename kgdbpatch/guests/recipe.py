@@ -7,6 +7,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -178,6 +179,18 @@ class Recipe:
     @classmethod
     def recorded(cls, metadata: Mapping[str, Any]) -> Recipe:
         """Return the recipe that a running guest was booted by, as its record keeps it; or `Misuse`."""
+        found = cls._recorded(metadata)
+        lent = metadata.get("borrowed")
+        return found if lent is None else found.borrowing(replace(found.memory, **lent))
+
+    def borrowing(self, plan: MemoryPlan) -> Recipe:
+        """Return the same recipe with what a guest's kernel has lent."""
+        kind = copy(self.personality)
+        kind.memory = plan
+        return replace(self, personality=kind)
+
+    @classmethod
+    def _recorded(cls, metadata: Mapping[str, Any]) -> Recipe:
         if "personality" in metadata:
             from kgdbpatch.guests.attached import attached_recipe
 
@@ -195,7 +208,7 @@ class Recipe:
     @property
     def nothing_hidden(self) -> str | None:
         """Why no memory for patches is hidden from the kernel, and what would hide some; None where it is."""
-        if self.memory.memory > self.memory.announced:
+        if self.memory.arena_size:
             return None
         line = self._filled(self.boot.command_line, "")
         memory, step = self.memory.memory, self.machine.memory_step_mib

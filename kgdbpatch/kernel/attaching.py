@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -11,15 +10,19 @@ from pathlib import Path
 from typing import cast
 
 from kgdbpatch import personality
+from kgdbpatch.component.borrow import without_anchors
 from kgdbpatch.component.kernel_calls import pending
-from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
+from kgdbpatch.component.uninstall import Before, changed, clear_notes, unmap, write_back
 from kgdbpatch.errors import BadImage, DeadKernel, Misuse, Refused, TargetBusy, TargetTimeout
 from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.attached import named_arena, recipe_for, unused_memory
 from kgdbpatch.image import Image
+from kgdbpatch.image.kallsyms import find_kallsyms
+from kgdbpatch.image.raw import linux_contents
 from kgdbpatch.kernel import unpatched
-from kgdbpatch.kernel.install import checked
+from kgdbpatch.kernel.install import checked, install
 from kgdbpatch.kernel.kernel import Kernel
+from kgdbpatch.kernel.lending import given_up, with_memory
 from kgdbpatch.personality import MemoryPlan
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
@@ -66,13 +69,18 @@ def attach(
 
 
 def _in_memory(qemu: AttachedQemu) -> Image:
-    """Return the Linux that lies in a guest's memory, kept as a raw binary in the guest's directory."""
+    """Return the Linux that lies in a guest's memory, kept as a raw binary in the guest's directory.
+
+    What a client that died has left in its text is not the kernel's.
+    """
     path = qemu.directory / "kernel.bin"
-    path.write_bytes(qemu.ram.read(0, min(qemu.ram.size, _LARGEST_KERNEL)))
+    memory = without_anchors(qemu.ram.read(0, min(qemu.ram.size, _LARGEST_KERNEL)))
     try:
-        (kernel,) = Image.load(path).segments
-        end = (kernel.physical or 0) + kernel.size
-        os.truncate(path, end)
+        kallsyms = find_kallsyms(memory)
+        if kallsyms is None:
+            raise BadImage(path, "it keeps no symbols of itself")
+        (kernel,) = linux_contents(path, memory, kallsyms, 0).segments
+        path.write_bytes(memory[: (kernel.physical or 0) + kernel.size])
         return Image.load(path)
     except BadImage as error:
         raise Misuse("--kernel FILE is needed: no Linux that keeps its symbols is found in memory") from error
@@ -89,7 +97,8 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
             raise BadImage(image.path, "nothing tells where in memory its code lies")
         checked(qemu, image, seen._text)
         plan, nothing = _plan(seen, arena)
-    known = personality.personality(kind, plan or whole)
+    recipe = recipe_for(personality.personality(kind, plan or whole))
+    known = recipe.personality
     metadata: dict[str, object] = {
         "profile": kind,
         "personality": kind,
@@ -101,11 +110,11 @@ def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
     record = replace(qemu.record, metadata=metadata)
     record.save()
     kept = AttachedQemu(record, record.process())
-    if nothing is not None:
-        unpatched.note(kept, nothing)
-    kernel = Kernel(kept, recipe_for(known), image)
+    kernel = Kernel(kept, recipe, image)
     try:
-        if nothing is None:
+        if nothing is not None:
+            kernel = _lent(kernel, nothing)
+        if kernel.unpatchable is None:
             _install(kernel)
     except BaseException:
         kernel.close()
@@ -137,6 +146,18 @@ def _plan(kernel: Kernel, arena: str) -> tuple[MemoryPlan | None, Refused | None
     )
 
 
+def _lent(kernel: Kernel, nothing: Refused) -> Kernel:
+    """Have the kernel lend memory for patches where it leaves none unused; or note why it does not."""
+    with kernel.qemu.exclusive(kernel._wait):
+        try:
+            return with_memory(kernel, str(nothing))
+        except (Refused, TargetTimeout) as error:
+            if isinstance(error, TargetBusy):
+                raise
+            unpatched.note(kernel.qemu, error)
+            return kernel
+
+
 def _install(kernel: Kernel) -> None:
     """Put the component in; where the kernel leaves no addresses for it, note that."""
     qemu, component = kernel.qemu, kernel._component
@@ -148,14 +169,17 @@ def _install(kernel: Kernel) -> None:
             )
         with kernel._awake().stopped() as session:
             before.keep(qemu.ram, kernel._text.arena, kernel._cpu.page_table(session))
+            clear_notes(session.write_physical, qemu.ram, kernel._text.arena, kernel._cpu.code)
         try:
-            header = kernel._install()
+            header = install(qemu, kernel._image, kernel._text, component, kernel._reservation)
         except BaseException as error:
             if pending(qemu.ram, kernel._text.arena.physical) is not None:
                 raise  # a thread comes back to what was written there
             with kernel._awake().stopped() as session:
                 _release(kernel, session)
                 write_back(session.write_physical, changed(qemu.ram, kernel._text.arena, before))
+            if kernel._personality.memory.borrowed:
+                given_up(kernel._lender)
             if not isinstance(error, Refused | TargetTimeout) or isinstance(error, TargetBusy):
                 raise
             unpatched.note(qemu, error)
@@ -197,16 +221,23 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
             try:
                 if kernel.unpatchable is None:
                     told = replace(told, removed=_taken_out(kernel, force))
+                else:
+                    _given_back(kernel)
             except DeadKernel as error:
                 told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
+    (record.directory / "guest.json").unlink(missing_ok=True)  # first: it needs the other files
     shutil.rmtree(record.directory, ignore_errors=True)
     return told
 
 
 def _taken_out(kernel: Kernel, force: bool) -> int:
     """Take everything out; return how many patches there were."""
+    _paused(kernel)
     kernel.assure_alive()
-    before, ram = Before(kernel.qemu.directory), kernel.qemu.ram
+    if not kernel._personality.memory.arena_size:  # somebody died before he had any
+        _given_back(kernel)
+        return 0
+    before, ram, lent = Before(kernel.qemu.directory), kernel.qemu.ram, kernel._personality.memory.borrowed
     removed = len(kernel.records())
     until = time.monotonic() + _PATIENCE
     while held := (kernel.remove_all(force=force) if kernel.records() else []):
@@ -218,17 +249,46 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
         if header is not None:  # else somebody died when it had come so far
             if header.hook is not None:
                 raise Refused("memory", "a CPU is where traps are looked up; detach again")
-            if kernel._reservation.kept() and not kernel.qemu.runs():
-                told = (
-                    "the kernel keeps addresses for us, which one that is paused cannot take back; let it run"
-                )
-                raise Refused("memory", told)
+            if kernel._reservation.kept():
+                _assure_runs(kernel, "keeps addresses for us")
             unmap(kernel._component, kernel._cpu, ram, header, before)
             kernel._reservation.give_back()
-        with kernel._awake().stopped() as session:
-            _release(kernel, session)
-            write_back(session.write_physical, changed(ram, kernel._text.arena, before))
+        ours = kernel._lender.ours() if lent else bool(changed(ram, kernel._text.arena, before))
+        if ours and header is None and (lent or before.kept):
+            kernel._reservation.give_back()
+        if ours:  # else somebody died when he had not begun, or had come to the end
+            with kernel._awake().stopped() as session:
+                _release(kernel, session)
+                write_back(session.write_physical, changed(ram, kernel._text.arena, before))
+    _given_back(kernel)
     return removed
+
+
+def _given_back(kernel: Kernel) -> None:
+    """Give back what the kernel has lent us, be it to somebody who died before he could note it."""
+    lender = kernel._lender
+    if not lender.lent():
+        return
+    with kernel._exclusive():
+        if not kernel._personality.memory.borrowed and lender.in_use():
+            return  # another's
+        _assure_runs(kernel, "has lent us memory")
+        lender.give_back()
+
+
+def _paused(kernel: Kernel) -> bool:
+    """Tell whether the guest is paused; one that a killed debugger left stopped goes on."""
+    if kernel.qemu.runs():
+        return False
+    with kernel._awake().stopped() as session:
+        return session.stays_stopped
+
+
+def _assure_runs(kernel: Kernel, what: str) -> None:
+    """Raise `Refused` for a guest that is paused."""
+    if _paused(kernel):
+        told = f"the kernel {what}, which one that is paused cannot take back; let it run"
+        raise Refused("memory", told)
 
 
 def _release(kernel: Kernel, session: Session) -> None:

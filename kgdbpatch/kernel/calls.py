@@ -39,24 +39,31 @@ class Calls:
     ) -> None:
         self._qemu, self._personality, self._image, self._text = qemu, personality, image, text
         self._cpu = cpu
-        physical = personality.memory.announced << 20
-        self._component = KernelCalls(qemu, debugger, cpu, physical, text.to_physical)
+        self._component = KernelCalls(qemu, debugger, cpu, personality.memory.arena_at, text.to_physical)
 
     def place(self) -> Window | None:
         """Return the code in which a thread may be lent, or None where none is known."""
         return next(iter(self._personality.system_call_entries(self._image)), None)
 
-    def gate(self) -> Gate | None:
-        """Return unused words of the kernel's text that a called function may return to, or None."""
+    def gates(self) -> list[Gate]:
+        """Return where in the kernel's text words are unused by it, which a called function may return to."""
         if not self._personality.vectors_executable:
-            return None
-        at = self._cpu.free_words(self._personality, self._image, GATE_SIZE, self._text.raw_words)
-        physical = None if at is None else self._text.to_physical(at)
-        return None if at is None or physical is None else Gate(at, physical)
+            return []
+        places = self._cpu.gates(self._personality, self._image, GATE_SIZE)
+        return [Gate(at, physical) for at in places if (physical := self._text.to_physical(at)) is not None]
+
+    def gate(self) -> Gate | None:
+        """Return the first of them that is free, or None."""
+        free = (gate for gate in self.gates() if not self._text.raw_words(gate.virtual, GATE_SIZE // 4).any())
+        return next(free, None)
 
     def possible(self) -> bool:
         """Tell whether this kernel's functions can be called."""
         return self.place() is not None and self.gate() is not None
+
+    def settle(self) -> None:
+        """End what is left of a call that a dead client began; `TargetBusy` while the kernel is in it."""
+        self._component.settle()
 
     def __call__(
         self,

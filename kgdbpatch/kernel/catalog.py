@@ -111,7 +111,7 @@ def _endless(qemu: Qemu, recipe: Recipe) -> str:
     from kgdbpatch.kernel import Kernel
 
     try:
-        header = Arena.header(qemu.ram, recipe.memory.announced << 20)
+        header = Arena.header(qemu.ram, recipe.memory.arena_at)
         if header is None or not header.slots:
             return ""
         with Kernel(qemu, recipe, _load(str(qemu.metadata["kernel"]))) as kernel:

@@ -21,6 +21,7 @@ from kgdbpatch.kernel.attached_health import watch
 from kgdbpatch.kernel.calls import Calls
 from kgdbpatch.kernel.health import Health
 from kgdbpatch.kernel.install import install, wrong_kernel
+from kgdbpatch.kernel.lending import Lender, given_up, with_memory
 from kgdbpatch.kernel.reservation import Reservation
 from kgdbpatch.kernel.running import RunningText
 from kgdbpatch.kernel.syslog import Log
@@ -61,6 +62,7 @@ class RunningGuest:
         self._component = ComponentClient(qemu, self._awake, self._cpu, self._threads)
         self._calls = Calls(qemu, self._awake, self._cpu, personality, image, self._text)
         self._reservation = Reservation(qemu, personality, image, self._calls, self._text)
+        self._lender = Lender(qemu, self._awake, self._cpu, personality, image, self._calls, self._text)
 
     # ---- life ------------------------------------------------------------------------
 
@@ -94,12 +96,15 @@ class RunningGuest:
             try:
                 booted = cls(qemu, recipe, image)
                 with qemu.exclusive(10.0):
-                    booted._install()
+                    booted = with_memory(booted)
+                    install(qemu, booted._image, booted._text, booted._component, booted._reservation)
             except (Refused, WrongKernel, TargetTimeout) as error:  # the last: its processes call nothing
                 if patchable or (booted is not None and booted._watch.glance().dead):
                     raise
                 unpatched.note(qemu, error)
                 booted = booted or cls(qemu, recipe, image)
+                with qemu.exclusive(10.0):
+                    given_up(booted._lender)
             booted._owned = True
         except BaseException:
             if booted is not None:
@@ -351,12 +356,6 @@ class RunningGuest:
         """
         with self._exclusive():
             return self._calls(function, *arguments, deadline=deadline)
-
-    def _install(self) -> Header:
-        hidden = self._recipe.nothing_hidden
-        if hidden is not None:
-            raise Refused("mapping", hidden)
-        return install(self._qemu, self._image, self._text, self._component, self._reservation)
 
     @property
     def header(self) -> Header:

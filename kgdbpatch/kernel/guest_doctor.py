@@ -132,10 +132,14 @@ def _patches(kernel: Kernel) -> _Answer:
         return _no(kernel.unpatchable)
     header = kernel._header()
     plan, arena = header.arena, kernel._component.arena(header.arena)
-    return _yes(
-        f"in RAM that the kernel does not use: {plan.size // MIB} MiB at physical 0x{plan.physical:08x}, "
-        f"seen at 0x{plan.virtual:08x}; {len(arena.table())} patches"
-    )
+    size, where = f"{plan.size // MIB} MiB", f"at physical 0x{plan.physical:08x}"
+    found = f"in RAM that the kernel does not use: {size} {where}"
+    if plan.linear:
+        call = kernel._personality.allocation(kernel._image, plan.size)
+        by = "" if call is None else f" by {kernel._image.symbolize(call.function)}"
+        found = f"memory: the kernel's own allocator ({size}{by}) {where}"
+    less = "no RAM is hidden from the kernel, which would give more room" if plan.linear else ""
+    return _yes(f"{found}, seen at 0x{plan.virtual:08x}; {len(arena.table())} patches", less)
 
 
 def _threads(kernel: Kernel) -> _Answer:

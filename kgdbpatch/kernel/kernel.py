@@ -325,7 +325,7 @@ class Kernel(RunningGuest):
     def restore(self, tag: str) -> None:
         """Put the guest back to the state saved under ``tag`` and let it go on from there."""
         with self._qemu.exclusive(self._wait, settles=True):
-            self._component.restore(self._personality.memory.announced << 20, tag)
+            self._component.restore(self._personality.memory.arena_at, tag)
             self._qemu.qmp("cont")
         self._paused = False
         self.__dict__.pop("_own_checker", None)

@@ -38,7 +38,7 @@ class Reservation:
         self._qemu, self._personality, self._image = qemu, personality, image
         self._text = text
         self._calls = calls
-        self._physical = personality.memory.announced << 20
+        self._physical = personality.memory.arena_at
 
     def pager(self) -> Pager | None:
         """Return what fills the kernel's page tables, or None."""
@@ -55,6 +55,7 @@ class Reservation:
         ``mapping``) where there is none, and as `Calls`.
         """
         reason = None
+        self._calls.settle()
         for plan in self._personality.arenas(self._image):
             conflict = self._text.conflict(plan) or self._keep(plan)
             if conflict is None:
@@ -70,10 +71,11 @@ class Reservation:
         which it keeps. Raises `Refused` (rule ``mapping``) where neither will do, and as `Calls`.
         """
         pager, windows = self.pager(), [Window(arena.virtual, arena.virtual + arena.size), arena.near]
-        if pager is None or not all(one is None or one in self.kept() for one in windows):
+        ours = [one for one in windows[arena.linear :] if one is not None]
+        if pager is None or not all(one in self.kept() for one in ours):
             return []  # nothing has been called: no stub is there yet that could be asked
-        entries = component.free_entries(arena, paged=True)
-        blocks = [one for one, pair in zip(windows, entries, strict=False) if one and pair.data is None]
+        pairs = zip(windows, component.free_entries(arena, paged=True), strict=False)
+        blocks = [one for one, pair in pairs if one in ours and pair.data is None]
         if not blocks:
             return []
         for window in blocks:
@@ -97,7 +99,7 @@ class Reservation:
             if self._personality.must_keep(self._image, plan):
                 return "the kernel may map something there, and cannot be asked to keep it for us"
             return None
-        windows = {_ARENA: Window(plan.virtual, plan.virtual + plan.size)}
+        windows = {} if plan.linear else {_ARENA: Window(plan.virtual, plan.virtual + plan.size)}
         if plan.near is not None:
             windows[_NEAR] = plan.near
         for window, number in self.kept().items():
@@ -129,5 +131,6 @@ class Reservation:
 
     def give_back(self) -> None:
         """Have the kernel use the addresses as it likes again; nothing may be mapped there by then."""
+        self._calls.settle()  # what a dead client gave back is not given back again
         for number in self.kept().values():
             self._give_back(number)

@@ -79,7 +79,7 @@ class RunningText:
 
     def header(self) -> Header | None:
         """Return the component's header, or None when the guest has none."""
-        return Arena.header(self._ram, self._personality.memory.announced << 20)
+        return Arena.header(self._ram, self._personality.memory.arena_at)
 
     def to_physical(self, address: int) -> int | None:
         """Return the physical address of wired kernel memory, or None."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from kgdbpatch.errors import BadImage
-from kgdbpatch.personality.stacks import Memory, PageTables, Thread, Window, below_sleepers
+from kgdbpatch.personality.memory_plan import MIB, ArenaPlan, MemoryPlan, Window
+from kgdbpatch.personality.stacks import Memory, PageTables, Thread, below_sleepers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +38,6 @@ __all__ = [
     "below_sleepers",
 ]
 
-MIB = 1 << 20
-
 
 class LogLine(NamedTuple):
     """One syslog line: ``time`` as the guest printed it, the ``source`` and the ``message``."""
@@ -46,31 +45,6 @@ class LogLine(NamedTuple):
     time: str
     source: str
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArenaPlan:
-    """Where hidden RAM lies and where patched code shall see it.
-
-    ``physical`` and ``size`` in bytes; ``virtual`` is a multiple of ``size`` (a BAT block). ``springboards``
-    is a page-aligned virtual window within reach of ``ba`` that the kernel leaves unmapped, or None where the
-    arena itself is. ``near`` is a window within reach of ``ba`` through which the arena's last bytes are seen
-    a second time, and ``tails`` one through which the exception vectors are, from physical address 0 on.
-    """
-
-    physical: int
-    size: int
-    virtual: int
-    springboards: Window | None = None
-    near: Window | None = None
-    tails: Window | None = None
-    paged: bool = False  # the kernel's own page tables map some of it: any access may fault for an instant
-
-    @property
-    def near_shift(self) -> int:
-        """Return what is added to an address in the arena to get that in the near window."""
-        assert self.near is not None
-        return self.near.end - (self.virtual + self.size)
 
 
 class KernelCall(NamedTuple):
@@ -153,17 +127,6 @@ class Vitals:
     idle: tuple[int, int] | None = None
     panic: int | None = None
     no_panic: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """How RAM is shared, in MiB: ``memory`` is what QEMU gives, ``announced`` what the kernel is told of.
-
-    What lies between is hidden: the arena's.
-    """
-
-    memory: int = 288
-    announced: int = 256
 
 
 class Personality(ABC):
@@ -269,8 +232,8 @@ class Personality(ABC):
     def arena(self, image: Image) -> ArenaPlan:
         """Return the arena of a guest with this memory plan."""
         return ArenaPlan(
-            physical=self.memory.announced * MIB,
-            size=(self.memory.memory - self.memory.announced) * MIB,
+            physical=self.memory.arena_at,
+            size=self.memory.arena_size,
             virtual=self.arena_virtual(image),
             springboards=self.springboard_window(image),
             near=self.near_window(image),
@@ -339,6 +302,17 @@ class Personality(ABC):
 
     def give_back(self, image: Image, handle: int) -> KernelCall | None:
         """Return the call that ends what `keep` began; what is mapped there is unmapped."""
+        return None
+
+    def allocation(self, image: Image, size: int) -> KernelCall | None:
+        """Return the call that allocates ``size`` bytes (a power of two) in one piece, wired; or None.
+
+        Its value is where the kernel's linear map shows them, a multiple of ``size``, or 0.
+        """
+        return None
+
+    def freeing(self, image: Image, address: int, size: int) -> KernelCall | None:
+        """Return the call that frees what `allocation` gave."""
         return None
 
     def fault_sites(self, image: Image) -> frozenset[int]:

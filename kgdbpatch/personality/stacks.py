@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["Memory", "PageTables", "Thread", "Window", "below_sleepers"]
+from kgdbpatch.personality.memory_plan import Window
 
-
-class Window(NamedTuple):
-    """A range of guest virtual addresses, ``start`` inclusive, ``end`` exclusive."""
-
-    start: int
-    end: int
+__all__ = ["Memory", "PageTables", "Thread", "below_sleepers"]
 
 
 class Thread(NamedTuple):

@@ -26,7 +26,9 @@ __all__ = ["AttachedQemu", "busy_threads"]
 _LONGEST_NAP = 2.0  # seconds for which a CPU of a guest that runs may have nothing to do
 _FRESH = 1.0  # seconds for which it counts that it was seen to be paused
 _PIECE = 0.005  # seconds between two looks: nobody tells when a thread runs
+_LOOKS = 40  # at least: who seldom gets a processor himself sees little of what others do
 _ENOUGH = 3  # times that a thread is seen to have run; the last bit of one that is being paused is one
+_RUNNABLE = "R"  # a thread's state
 _READER_WAITS = 10.0  # seconds for another debugger to let go
 
 
@@ -69,6 +71,8 @@ class AttachedQemu(Qemu):
             yield
         finally:
             self._session = before
+            if not session.stays_stopped:
+                self._seen_paused = -math.inf
             if "ram" in self.__dict__:
                 self.ram.forget()
 
@@ -81,7 +85,14 @@ class AttachedQemu(Qemu):
     def looking(self) -> Iterator[Session]:
         """Yield a debugger's session: the one at hand, else one of a stop for this purpose."""
         if self._session is not None:
-            yield self._session
+            if not self._session.running:
+                yield self._session
+                return
+            self._session.interrupt()
+            try:
+                yield self._session
+            finally:
+                self._session.resume()
             return
         if self._reader is None:
             from kgdbpatch.vm.gdb import Debugger
@@ -190,23 +201,30 @@ def busy_threads(pid: int, longest: float, threads: Collection[int] = ()) -> set
 
     With ``threads``, only those are looked at, and not for longer than until one of them does.
     """
-    end = time.monotonic() + longest
+    end, left = time.monotonic() + longest, _LOOKS
     before, times = _used(pid, threads), Counter[int]()
     while True:
         busy = {thread for thread, count in times.items() if count >= _ENOUGH}
-        if time.monotonic() >= end or (threads and busy):
+        if (left <= 0 and time.monotonic() >= end) or (threads and busy):
             return busy
         time.sleep(_PIECE)
+        left -= 1
         now = _used(pid, threads)
-        times.update(thread for thread, used in now.items() if before.get(thread) != used)
+        times.update(
+            thread for thread, used in now.items() if used == _RUNNABLE or before.get(thread) != used
+        )
         before = now
 
 
 def _used(pid: int, threads: Collection[int]) -> dict[int, str]:
-    """Return what threads have used (ns) and how often they were put on a CPU (schedstat of proc(5))."""
+    """Return what threads have used (ns) and how often they were put on a CPU (schedstat of proc(5)).
+
+    Of those that run or wait for a CPU that is not said: they are busy.
+    """
     found: dict[int, str] = {}
     for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
         if not threads or int(task.name) in threads:
             with suppress(OSError):
-                found[int(task.name)] = (task / "schedstat").read_text()
+                state = (task / "stat").read_text().rpartition(") ")[2][0]
+                found[int(task.name)] = _RUNNABLE if state == _RUNNABLE else (task / "schedstat").read_text()
     return found

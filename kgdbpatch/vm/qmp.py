@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, StateError
-from qemu.qmp.qmp_client import NegotiationError
+from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
 from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 
@@ -46,7 +46,8 @@ def greet(socket: Path, deadline: float) -> None:
 async def connected(socket: Path) -> AsyncIterator[QMPClient]:
     """Yield a client that is connected to QEMU's monitor.
 
-    Negotiation fails where an event comes before its answer; nothing was asked yet, so it is begun anew.
+    Negotiation fails where an event comes before QEMU's greeting or its answer; nothing was asked yet, so it
+    is begun anew.
     """
     for left in reversed(range(_TRIES)):
         client = QMPClient()
@@ -54,7 +55,7 @@ async def connected(socket: Path) -> AsyncIterator[QMPClient]:
             await client.connect(str(socket))
             break
         except ConnectError as error:
-            if not left or not isinstance(error.exc, NegotiationError):
+            if not left or not isinstance(error.exc, GreetingError | NegotiationError):
                 raise
     try:
         yield client

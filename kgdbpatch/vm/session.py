@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -285,34 +285,40 @@ class Session:
 
         Its pc and msr are set so that it gets there; one that naps runs nothing before its next interrupt.
         """
-        return self._run_to(address, deadline, self._alone(_RUN))
+        return self._run_to([address], deadline, self._alone(_RUN))
 
     def run_to(self, address: int, deadline: float) -> GRegisters:
         """Let the guest run until a CPU's pc is ``address``; return its registers; it is meant then.
 
         After ``deadline`` (whole seconds) the guest is stopped where it is, and `TargetTimeout` raised.
         """
-        return self._run_to(address, deadline, _RUN)
+        return self.run_to_any([address], deadline)
 
-    def _run_to(self, address: int, deadline: float, order: str) -> GRegisters:
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
+        return self._run_to(addresses, deadline, _RUN)
+
+    def _run_to(self, addresses: Sequence[int], deadline: float, order: str) -> GRegisters:
         seconds = max(1, math.ceil(deadline))
-        place = f"1,{address:x},4"
+        places, wanted = [f"1,{at:x},4" for at in addresses], " or ".join(f"0x{at:08x}" for at in addresses)
         answers = self._ask(  # GDB itself loses its patience when nobody is left who stops the guest
             f":set remotetimeout {seconds + 1}",
-            *(f"Z{place}", order, f"z{place}", "g"),
+            *(*(f"Z{place}" for place in places), order, *(f"z{place}" for place in places), "g"),
             f":set remotetimeout {PATIENCE}",
             deadline=seconds,
         )
-        set_, stop, cleared, state = answers[1:-1]
-        ok(f"a breakpoint at 0x{address:08x}", set_)
-        ok("to remove a breakpoint", cleared)
+        count = len(places)
+        for set_, cleared in zip(answers[1 : 1 + count], answers[2 + count : 2 + 2 * count], strict=True):
+            ok(f"a breakpoint at {wanted}", set_)
+            ok("to remove a breakpoint", cleared)
+        stop, state = answers[1 + count], answers[-2]
         self._cpu = self.layout.stopped(stop, self._cpu)
         registers = GRegisters(self._know(state))
         where = f"it is at 0x{registers['pc']:08x}, msr 0x{registers['msr']:08x}"
         if stop.startswith(_INTERRUPTED):
-            raise TargetTimeout(f"the guest did not reach 0x{address:08x} within {seconds} s; {where}")
-        if registers["pc"] != address:
-            raise TargetLost(f"the guest stopped ({stop}) before it reached 0x{address:08x}; {where}")
+            raise TargetTimeout(f"the guest did not reach {wanted} within {seconds} s; {where}")
+        if registers["pc"] not in addresses:
+            raise TargetLost(f"the guest stopped ({stop}) before it reached {wanted}; {where}")
         return registers
 
     def step(self, count: int = 1) -> None:
@@ -325,6 +331,11 @@ class Session:
         if self._running:
             raise Misuse("the guest runs already")
         self.leave()
+
+    @property
+    def running(self) -> bool:
+        """Whether the guest runs: between `resume` and `interrupt`."""
+        return self._running
 
     def interrupt(self) -> None:
         """Stop the guest again after `resume`."""

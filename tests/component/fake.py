@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -16,6 +16,7 @@ from kgdbpatch.cpu.msr import EE, ME
 from kgdbpatch.cpu.ppc6xx import stub
 from kgdbpatch.cpu.ppc6xx.msr import DR, IR, RI
 from kgdbpatch.cpu.ppc6xx.state import STATE
+from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.personality.base import ModuleId
 from kgdbpatch.vm.registers import GRegisters, Layout
 
@@ -140,9 +141,9 @@ class FakeMachine:
             try:
                 yield self
             except Exception:
-                self._flush()
+                self.flush()
                 raise
-            self._flush()
+            self.flush()
         finally:
             self._later.clear()
             self._go_home()
@@ -167,26 +168,26 @@ class FakeMachine:
 
     # ---- the session --------------------------------------------------------------------------
 
-    def _effect(self) -> None:
+    def effect(self) -> None:
         if self.fuse is not None:
             if not self.fuse:
                 self._later.clear()
                 raise Killed
             self.fuse -= 1
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         while self._later:
-            self._effect()
+            self.effect()
             self._later.pop(0)()
 
     def read_all(self) -> bytes:
-        self._flush()
+        self.flush()
         return self._registers.raw
 
     def write_all(self, raw: bytes, *, later: bool = False) -> None:
         self._later.append(partial(self._give, raw))
         if not later:
-            self._flush()
+            self.flush()
 
     def _give(self, raw: bytes) -> None:
         self._registers = GRegisters(raw)
@@ -206,17 +207,17 @@ class FakeMachine:
         raise AssertionError("nothing is mapped here")
 
     def read_physical(self, address: int, size: int) -> bytes:
-        self._flush()
+        self.flush()
         return self.ram.read(address, size)
 
     def write_physical(self, address: int, data: bytes, *, later: bool = False) -> None:
         self._later.append(partial(self.ram.write, address, data))
         if not later:
-            self._flush()
+            self.flush()
 
     def run_to_physical(self, address: int, deadline: float) -> GRegisters:
-        self._flush()
-        self._effect()
+        self.flush()
+        self.effect()
         start = self._stub_at()
         assert (self._registers["pc"], address) == (start, start + _DONE), "only the stub is run here"
         assert self.ram.read(start, len(stub.CODE)) == stub.CODE, "it is not there"
@@ -227,6 +228,9 @@ class FakeMachine:
     def run_to(self, address: int, deadline: float) -> GRegisters:
         raise AssertionError("no kernel runs here")
 
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        raise TargetTimeout("no kernel runs here")
+
     def write(self, address: int, data: bytes) -> None:
         raise AssertionError("nothing is mapped here")
 
@@ -234,7 +238,7 @@ class FakeMachine:
         """Get nowhere."""
 
     def resume(self) -> None:
-        self._flush()
+        self.flush()
         self.resumed += 1
 
     def interrupt(self) -> None:

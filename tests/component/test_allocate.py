@@ -24,7 +24,7 @@ NEAR_QUICK = [number * layout.QUICK + more for number in range(4) for more in (0
 
 def allocator(used: list[int]) -> Allocator:
     empty = np.zeros(len(used), layout.RECORD)
-    empty["body"] = PLAN.virtual + layout.BODIES_OFFSET
+    empty["body"] = PLAN.virtual + layout.bodies_offset(PLAN.size)
     return Allocator(PLAN, Table(empty, np.array(used, np.int64), np.zeros(len(used), np.uint32)), 44)
 
 
@@ -35,7 +35,7 @@ def test_the_lowest_free_slot_is_next_and_quick_ones_only_where_asked_for(
     places = allocator(sorted(used))
     taken = set(used)
     for quick in wanted:
-        free = (slot for slot in range(layout.RECORDS) if slot not in taken)
+        free = (slot for slot in range(layout.records(PLAN.size)) if slot not in taken)
         expected = next(slot for slot in free if not quick or slot % layout.QUICK == 0)
         counter = places.peek(32, quick=quick).counter
         assert counter == PLAN.virtual + layout.TABLE_OFFSET + expected * layout.RECORD.itemsize + 44
@@ -44,7 +44,7 @@ def test_the_lowest_free_slot_is_next_and_quick_ones_only_where_asked_for(
 
 
 def test_a_full_table_is_refused() -> None:
-    places = allocator([slot for slot in range(layout.RECORDS) if slot not in (5, layout.QUICK)])
+    places = allocator([slot for slot in range(layout.records(PLAN.size)) if slot not in (5, layout.QUICK)])
     assert [places.claim(CODE), places.claim(CODE)] == [5, layout.QUICK]
     with pytest.raises(Refused, match="the patch table is full"):
         places.peek(32)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from analysis.code import link, needs_as
 from component.fake import FakeRam
@@ -171,12 +170,4 @@ def test_unused_words_are_looked_for_behind_the_code(
     code = f" .globl f\n .type f,@function\nf: blr\n .space {text - 4}\n .size f,.-f\n"
     code += " .data\n .long 1\n"
     image, linux = link(code, tmp_path, "-T", script), personality("linux")
-    memory = np.zeros(0x400, np.uint32)
-
-    def words(at: int, count: int) -> npt.NDArray[np.uint32]:
-        return memory[at - 0xC000_0000 >> 2 :][:count]
-
-    place = 0xC000_1000 - 64 if found else None
-    assert CPU.free_words(linux, image, 64, words) == place
-    memory[0x3FF] = 1  # somebody uses it
-    assert CPU.free_words(linux, image, 64, words) is None
+    assert CPU.gates(linux, image, 64) == ([0xC000_1000 - 64] if found else [])

@@ -11,10 +11,10 @@ from component.fake import FakeRam
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kgdbpatch.component.layout import BlockEntries, Op
+from kgdbpatch.component.layout import BlockEntries, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.uninstall import Before
-from kgdbpatch.cpu.ppc6xx.mapping import free_entries, make_room, mapping, unmapping
+from kgdbpatch.cpu.ppc6xx.mapping import free_entries, make_room, mapping, shown, unmapping
 from kgdbpatch.cpu.ppc6xx.room import Pair, with_room
 from kgdbpatch.cpu.ppc6xx.state import STATE
 from kgdbpatch.errors import Refused
@@ -179,6 +179,22 @@ def test_the_arena_gets_it_and_gives_it_back(state: np.void, tmp_path: Path) -> 
     before.keep_state(state.tobytes())
     after = obey(mapped, unmapping(PLAN, taken, mapped, FakeRam(0), before))
     assert after == state
+
+
+def test_what_shows_lent_memory_is_left_to_the_kernel(state: np.void) -> None:
+    """Its data stay where the kernel has them: only where code is fetched is an entry made free and taken."""
+    lent = ArenaPlan(8 * MIB, 4 * MIB, BASE + 8 * MIB, near=Window(BASE - 2 * MIB, BASE), linear=True)
+    state["dbat"][3] = 0
+    assert shown(lent, state) == Linear.BLOCK
+    taken = free_entries(lent, state)
+    assert taken == (BlockEntries(None, None), BlockEntries(3, 3))
+    made = obey(state, make_room(lent, state))
+    assert not made["ibat"][3].any()
+    assert (made["dbat"] == state["dbat"]).all()
+    mapped = obey(made, mapping(lent, taken))
+    assert shown(lent, mapped) == Linear.BLOCK
+    at = lent.virtual + 3 * MIB
+    assert seen(mapped["dbat"].tolist(), at) == seen(state["dbat"].tolist(), at) != []
 
 
 def test_none_is_made_where_one_is_free(state: np.void) -> None:

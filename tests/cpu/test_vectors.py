@@ -127,9 +127,10 @@ def test_a_family_with_vectors_elsewhere_gives_their_offsets_alone(tmp_path: Pat
     hook = FOUR.hook(linux, image, linux.arena(image), words)
     assert hook is not None
     assert (hook.vector - base, hook.at + HOOK_SIZE - base, hook.shift) == (0x600, 0x700, base)
-    assert FOUR.free_words(linux, image, 64, words) == base + 0x1200 - 64
+    ends = [0x1200, 0x1100, 0x800, 0x400, 0x200]
+    assert FOUR.gates(linux, image, 64) == [base + end - 64 for end in ends], "not where the hook would be"
     elsewhere = replace(FOUR, program=0x1100)
-    assert elsewhere.free_words(linux, image, 64, words) == base + 0x1100 - 64, "not where the hook would be"
+    assert elsewhere.gates(linux, image, 64)[0] == base + 0x1100 - 64
     assert replace(FOUR, program=0x1300).hook(linux, image, linux.arena(image), words) is None, (
         "no such vector"
     )

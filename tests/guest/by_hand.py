@@ -65,10 +65,10 @@ class ByHand:
         """Let it go on."""
         self.ask("cont")
 
-    def memory(self) -> bytes:
-        """Return all RAM."""
+    def memory(self, start: int = 0, size: int | None = None) -> bytes:
+        """Return RAM, all of it or so many bytes."""
         path = self.directory / "memory"
-        self.ask("pmemsave", val=0, size=self.ram, filename=str(path))
+        self.ask("pmemsave", val=start, size=self.ram if size is None else size, filename=str(path))
         try:
             return path.read_bytes()
         finally:

@@ -131,7 +131,8 @@ class Wire:
 class Orders:
     """Kill the client at one of its rows of orders to GDB: those before it are carried out, it is not.
 
-    ``given`` is how many rows were given since `arm`. The last one may get into the pipe by half.
+    ``given`` is how many rows were given since `arm`, or since what it waits for. The last one may get into
+    the pipe by half.
     """
 
     def __init__(self) -> None:
@@ -152,19 +153,27 @@ class Orders:
             patched.setattr(Gdb, "ask", hear)
             yield orders
 
-    def arm(self, orders: int | None, *, half: bool = False) -> None:
-        """Kill behind so many rows, None: never, and behind ``half`` of the next one."""
-        self._most, self._half = orders, half
+    def arm(
+        self, orders: int | None, *, half: bool = False, since: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Kill behind so many rows, None: never, and behind ``half`` of the next one.
+
+        They are counted once ``since`` has been true before one.
+        """
+        self._most, self._half, self._since, self._counts = orders, half, since, False
         self.given, self.killed, self._dead = 0, False, None
 
     def _hear(self, gdb: Gdb, data: bytes) -> None:
         if gdb is self._dead:
             raise TargetLost("the client is dead")
+        self._counts = self._counts or self._since()
+        if not self._counts:
+            return
         if self.given == self._most:
             if self._half:
                 os.write(gdb.orders, data[: len(data) // 2])
-            gdb.close()
             self._dead, self._most, self.killed = gdb, None, True
+            gdb.close()
             raise Killed
         self.given += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from kgdbpatch.kernel.guest_doctor import examine
 from kgdbpatch.vm import runtime
 
 from .by_hand import ByHand, started
+from .cut import Killed
 from .relay import relayed
 
 pytestmark = pytest.mark.guest
@@ -109,6 +111,20 @@ def test_what_is_refused_by_name(darwin: ByHand, tmp_path: Path) -> None:
         detach("mine")
     with pytest.raises(UnknownGuest):
         catalog.guest("mine")
+
+
+def test_a_client_that_dies_while_it_forgets(darwin: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise Killed
+
+    attach("forgot", darwin.gdb, darwin.kernel).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", dies)
+        with pytest.raises(Killed):
+            detach("forgot")
+    assert "forgot" not in catalog.names()
+    attach("forgot", darwin.gdb, darwin.kernel).close()
+    assert detach("forgot").restored
 
 
 def test_one_that_has_ended_is_told_and_forgotten() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kgdbpatch.cpu.msr import NAP
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
+from kgdbpatch.cpu.ppc6xx.msr import RI
 from kgdbpatch.errors import TargetTimeout
 from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.machine import MachineDescription
@@ -18,6 +20,7 @@ from kgdbpatch.vm.qemu import Qemu
 from .baremetal import LOOP, Starter, count, loader, runs
 
 pytestmark = pytest.mark.guest
+DECREMENTER = 0x900  # its exception's vector
 
 
 def test_a_paused_guest_stays_paused(start: Starter) -> None:
@@ -88,6 +91,35 @@ def test_a_nap_is_named(runtime: Path, tmp_path: Path) -> None:
             session.run_to(LOOP + 0x40, 1)
         with pytest.raises(TargetTimeout, match="the CPU naps"):  # by its family, which knows MSR
             Ppc6xx.leave_exception(session)
+
+
+def test_a_nap_is_ended_by_an_interrupt(runtime: Path, tmp_path: Path) -> None:
+    sleeper = (
+        *(0x3C800080, 0x7C90FBA6),  # lis r4,0x80; mtspr hid0,r4: it may doze
+        *(0x3CA00080, 0x7CB603A6),  # lis r5,0x80; mtdec r5: half a second
+        *(0x3C600004, 0x60638000, 0x7C600124),  # lis r3,4; ori r3,r3,0x8000; mtmsr r3: naps, interrupts on
+        0x4BFFFFEC,  # b .-20
+    )
+    wakes = (0x7CC000A6, 0x60C60002, 0x7CC00124, 0x48000000)  # its exception is one to return from (RI)
+    code = bytearray(0x800)
+    for at, words in ((0, wakes), (LOOP - DECREMENTER, sleeper)):
+        code[at : at + 4 * len(words)] = b"".join(word.to_bytes(4, "big") for word in words)
+    (tmp_path / "sleeper.bin").write_bytes(code)
+    place, start = f"file={tmp_path / 'sleeper.bin'},addr={DECREMENTER:#x},force-raw=on", f"addr={LOOP:#x}"
+    arguments = ["-device", f"loader,{place}", "-device", f"loader,{start},cpu-num=0"]
+    board = MachineDescription.load("g3beige")
+    with Qemu.start("sleeper", board, 32, arguments) as qemu, Debugger(qemu) as debugger:
+        with debugger.stopped() as session:
+            while session.registers()["pc"] < LOOP + 28:
+                session.resume()
+                session.interrupt()
+            assert session.registers()["msr"] & NAP
+            Ppc6xx.leave_exception(session)
+            found = session.registers()
+            assert found["pc"] in range(DECREMENTER, DECREMENTER + 4 * len(wakes))
+            assert found["msr"] & (NAP | RI) == RI
+        with debugger.stopped() as session:
+            assert session.registers()["pc"] == DECREMENTER + 12, "no breakpoint is left"
 
 
 def test_a_path_with_a_colon(program: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

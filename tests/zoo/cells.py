@@ -24,6 +24,7 @@ from kgdbpatch.kernel.attaching import attach, detach
 __all__ = ["BOARDS", "CELLS", "Cell", "Guest", "running"]
 
 _HIDING = re.compile(r"(?:max)?mem=\S+\s*")  # what leaves RAM that the kernel is not told of
+_LENDING = ("750", "7400")  # CPUs of which a Linux is asked for memory
 BOARDS = (
     ("linux", "g3beige", "750", 1),
     ("linux-modules", "g3beige", "750", 1),
@@ -40,8 +41,8 @@ BOARDS = (
 class Cell:
     """One kind of guest.
 
-    ``way`` is ``booted``, ``attached`` (started by hand, with a GDB server and a file for the console;
-    the kernel uses all of its RAM), or ``stripped`` (booted, and its kernel's file has no symbols).
+    ``way`` is ``booted``, ``attached`` (started by hand, with a GDB server and a file for the console; no RAM
+    is hidden from a kernel that can lend some), or ``stripped`` (booted, its kernel's file without symbols).
     """
 
     guest: str
@@ -109,7 +110,9 @@ def _booted(cell: Cell, path: Path, name: str, place: Path) -> Iterator[Kernel]:
 
 @contextmanager
 def _attached(cell: Cell, path: Path, name: str, place: Path) -> Iterator[Kernel]:
-    line = _HIDING.sub("", cell.recipe.boot.command_line)
+    line = cell.recipe.boot.command_line
+    if cell.recipe.personality.name == "linux" and cell.cpu in _LENDING:
+        line = _HIDING.sub("", line)
     whole = replace(cell.recipe, boot=replace(cell.recipe.boot, command_line=line))
     with started(whole) as guest:
         attach(name, guest.gdb, path, console=guest.console).close()

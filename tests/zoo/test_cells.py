@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 from guest.junk import junk
 
+from kgdbpatch.component import layout
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import analyses
 from kgdbpatch.kernel.guest_doctor import examine
@@ -78,12 +79,16 @@ def reached(guest: Guest) -> set[int]:
 
 
 def hot(guest: Guest) -> list[int]:
-    """Return the functions that the workload runs, of those that may be counted."""
-    guest.kernel.patch_all(guest.text(), count=True)
-    beat(guest, 5)
-    found = sorted(reached(guest))
-    guest.kernel.remove_all()
-    return found
+    """Return the functions that the workload runs, of those that may be counted, as many at once as fit."""
+    text, found = guest.text(), set[int]()
+    most = layout.records(guest.kernel.header.arena.size)
+    for start in range(0, len(text), most):
+        guest.kernel.patch_all(text[start : start + most], count=True)
+        beat(guest, 5)
+        found |= reached(guest)
+        while guest.kernel.remove_all():
+            beat(guest)
+    return sorted(found)
 
 
 def test_doctor(guest: Guest) -> None:

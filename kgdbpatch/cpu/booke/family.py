@@ -41,6 +41,7 @@ class E500(KernelCaller, Status):
     model = "e500"
     target = "8540"  # of GCC, which knows no later one without SPE
     line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
+    bare = False
     code = stub.CODE
     state = STATE
     space = SPACE
@@ -59,6 +60,7 @@ class E500(KernelCaller, Status):
     check_unmapped = staticmethod(mmu.check_unmapped)
     merged = staticmethod(mmu.merged)
     free_entries = staticmethod(mmu.free_entries)
+    shown = staticmethod(mmu.shown)
     mapping = staticmethod(mmu.mapping)
     remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
@@ -100,17 +102,11 @@ class E500(KernelCaller, Status):
         """Return nothing, as there are no vectors."""
         return []
 
-    def free_words(
-        self,
-        personality: Personality,
-        image: Image,
-        size: int,
-        words: Callable[[int, int], npt.NDArray[np.uint32]],
-    ) -> int | None:
-        """Return the virtual address of ``size`` unused bytes in a page of the kernel's text, or None."""
-        from kgdbpatch.cpu.booke.vectors import free_words  # on use, as most commands need none
+    def gates(self, personality: Personality, image: Image, size: int) -> list[int]:
+        """Return where ``size`` bytes in a page of the kernel's text are unused by it (virtual addresses)."""
+        from kgdbpatch.cpu.booke.vectors import gates  # on use, as most commands need none
 
-        return free_words(personality, image, size, words)
+        return gates(personality, image, size)
 
     def trap_hook(
         self,

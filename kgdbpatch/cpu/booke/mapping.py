@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.component.layout import BlockEntries, Op
+from kgdbpatch.component.layout import BlockEntries, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.booke.state import ENTRIES
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, PAGE, Entry, entries, pieces
@@ -28,6 +28,7 @@ __all__ = [
     "merged",
     "page_table",
     "remaps",
+    "shown",
     "tails_mapping",
     "translate",
     "unmapping",
@@ -114,6 +115,11 @@ def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tu
         free -= set(range(first, first + size))
         found.append(BlockEntries(first, first))
     return tuple(found)
+
+
+def shown(arena: ArenaPlan, state: np.void) -> Linear:
+    """Return `Linear.NO`: no arena lies in the linear map of this family's kernels."""
+    return Linear.NO
 
 
 def mapping(arena: ArenaPlan, numbers: Sequence[BlockEntries]) -> list[Command]:

@@ -18,7 +18,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan, Personality, Window
 
-__all__ = ["IVOR_BITS", "IVPR_BITS", "free_words", "program_exception", "trap_hook"]
+__all__ = ["IVOR_BITS", "IVPR_BITS", "gates", "program_exception", "trap_hook"]
 
 IVPR_BITS, IVOR_BITS = 0xFFFF_0000, 0xFFF0  # of each that make the address (E500CORERM 2.7.1)
 _IVPR, _IVOR6 = 63, 406
@@ -44,16 +44,12 @@ def _gaps(personality: Personality, image: Image) -> Iterator[Window]:
             yield Window(start, end)
 
 
-def free_words(personality: Personality, image: Image, size: int, words: _Words) -> int | None:
-    """Return the address of ``size`` unused bytes behind a section of code, in its last page; or None.
+def gates(personality: Personality, image: Image, size: int) -> list[int]:
+    """Return the addresses of ``size`` unused bytes behind sections of code, in their last pages.
 
-    ``words`` are the running kernel's. They are the last ones there: the first are the hook's of traps.
+    They are the last ones there: the first are the hook's of traps.
     """
-    for gap in _gaps(personality, image):
-        at = gap.end - size
-        if at >= gap.start and not words(at, size // 4).any():
-            return at
-    return None
+    return [gap.end - size for gap in _gaps(personality, image) if gap.end - size >= gap.start]
 
 
 def trap_hook(personality: Personality, image: Image, arena: ArenaPlan, words: _Words) -> Hook | None:

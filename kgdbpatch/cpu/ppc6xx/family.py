@@ -42,6 +42,7 @@ class Ppc6xx(KernelCaller, Status):
     name = "ppc6xx"
     several = False
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
+    bare = True
     code = stub.CODE
     state = STATE
     space = 0  # real mode
@@ -59,6 +60,7 @@ class Ppc6xx(KernelCaller, Status):
     check_unmapped = staticmethod(mmu.check_unmapped)
     free_entries = staticmethod(mmu.free_entries)
     make_room = staticmethod(mmu.make_room)
+    shown = staticmethod(mmu.shown)
     mapping = staticmethod(mmu.mapping)
     remaps = staticmethod(mmu.remaps)
     tails_mapping = staticmethod(mmu.tails_mapping)
@@ -136,15 +138,9 @@ class Ppc6xx(KernelCaller, Status):
         """Return the unused bytes behind each vector's code."""
         return self._vectors.tails(personality, image)
 
-    def free_words(
-        self,
-        personality: Personality,
-        image: Image,
-        size: int,
-        words: Callable[[int, int], npt.NDArray[np.uint32]],
-    ) -> int | None:
-        """Return the virtual address of ``size`` unused bytes behind a vector's code, or None."""
-        return self._vectors.free_words(personality, image, size, words)
+    def gates(self, personality: Personality, image: Image, size: int) -> list[int]:
+        """Return where ``size`` bytes behind a vector's code are unused by the kernel (virtual addresses)."""
+        return self._vectors.gates(personality, image, size)
 
     def trap_hook(
         self,

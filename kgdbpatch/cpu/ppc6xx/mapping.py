@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kgdbpatch.component import layout
-from kgdbpatch.component.layout import BlockEntries, Op
+from kgdbpatch.component.layout import BlockEntries, Linear, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.cpu.ppc6xx.room import LARGEST_BLOCK, LEAST_BLOCK, Pair, with_room
 from kgdbpatch.cpu.ppc6xx.translate import PAGE, mapped_pages, page_entry
@@ -28,6 +28,7 @@ __all__ = [
     "mapping",
     "page_table",
     "remaps",
+    "shown",
     "tails_mapping",
     "unmapping",
 ]
@@ -38,11 +39,15 @@ _MAPPING_SPRS = {25, *range(528, 544), *range(560, 576)}  # SDR1, the BATs
 
 
 class _Block(NamedTuple):
-    """A block to be mapped by BATs: the pair's words (PEM 7.4), and whether code in it is executed."""
+    """A block to be mapped by BATs: the pair's words (PEM 7.4), and whether code in it is executed.
+
+    ``shown``: the kernel maps its data itself.
+    """
 
     upper: int
     lower: int
     executed: bool
+    shown: bool
 
 
 def _blocks(arena: ArenaPlan) -> list[_Block]:
@@ -51,26 +56,26 @@ def _blocks(arena: ArenaPlan) -> list[_Block]:
     With a near window and no springboards all code is executed there: the rest of the arena is data.
     """
     supervisor, memory_coherent, read_write = 2, 0x10, 2
-    blocks = [
-        (arena.virtual, arena.physical, arena.size, arena.near is None or arena.springboards is not None)
-    ]
+    executed = arena.near is None or arena.springboards is not None
+    blocks = [(arena.virtual, arena.physical, arena.size, executed, arena.linear)]
     if arena.near is not None:
         size = arena.near.end - arena.near.start
-        blocks.append((arena.near.start, arena.physical + arena.size - size, size, True))
+        blocks.append((arena.near.start, arena.physical + arena.size - size, size, True, False))
     return [
         _Block(
             virtual | (size // 0x20000 - 1) << 2 | supervisor,
             physical | memory_coherent | read_write,
             executed,
+            shown,
         )
-        for virtual, physical, size, executed in blocks
+        for virtual, physical, size, executed, shown in blocks
     ]
 
 
 def _windows(arena: ArenaPlan) -> list[Window]:
     """Return the virtual addresses that the arena takes."""
-    others = (arena.near, arena.springboards, arena.tails)
-    return [Window(arena.virtual, arena.virtual + arena.size), *(one for one in others if one is not None)]
+    others = [one for one in (arena.near, arena.springboards, arena.tails) if one is not None]
+    return others if arena.linear else [Window(arena.virtual, arena.virtual + arena.size), *others]
 
 
 def check_blocks(arena: ArenaPlan) -> None:
@@ -142,6 +147,8 @@ def free_entries(arena: ArenaPlan, state: np.void, *, paged: bool = False) -> tu
         )
 
     def data(block: _Block) -> int | None:
+        if block.shown:
+            return None
         try:
             return free("dbat", block)
         except Refused:
@@ -177,6 +184,19 @@ def make_room(arena: ArenaPlan, state: np.void) -> list[Command]:
         for number, pair in enumerate(pairs)
         if pair != tuple(now[number])
     ]
+
+
+def shown(arena: ArenaPlan, state: np.void) -> Linear:
+    """Tell by what the kernel's linear map shows the arena: a BAT that it sets up once, or pages."""
+    if not arena.linear:
+        return Linear.NO
+    for upper, lower in state["dbat"].astype(np.int64).tolist():
+        start, physical = upper & 0xFFFE_0000, lower & 0xFFFE_0000
+        size = ((upper & 0x1FFC) << 15) + LEAST_BLOCK
+        inside = start <= arena.virtual and arena.virtual + arena.size <= start + size
+        if upper & 2 and inside and physical - start == arena.physical - arena.virtual:
+            return Linear.BLOCK
+    return Linear.PAGES
 
 
 def mapping(arena: ArenaPlan, bats: Sequence[BlockEntries]) -> list[Command]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from kgdbpatch.cpu.msr import EE, ME, PR, until_saved
 from kgdbpatch.isa.msr import KernelSpace
+from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
@@ -17,6 +18,8 @@ __all__ = ["DR", "IR", "KERNEL_SPACE", "RI", "kernel_status", "leave_exception",
 
 IR, DR, RI = 0x20, 0x10, 0x2
 KERNEL_SPACE = KernelSpace((IR, DR), on=IR | DR)
+IP, _HIGH = 0x40, 0xFFF0_0000  # the vectors lie there, or at 0
+_WAKING = (0x500, 0x900)  # external interrupts and the decrementer
 _KNOWN = 0x0207_FF77  # bits a 7xx or 74xx may have set (VEC, POW ... LE); others rule an MSR out
 
 
@@ -40,6 +43,9 @@ def leave_exception(session: Session) -> None:
     """Let the CPU go on where SRR0 and SRR1 are live, until they are dead: MSR[RI] or MSR[EE] is set.
 
     The kernel sets RI once it has saved them, and clears it before it loads them to return (PEM 6.1.3).
-    Raises `TargetTimeout` when the CPU naps or does not get there.
+    A CPU that naps is woken by an interrupt first. Raises `TargetTimeout` when it is not, and when it does
+    not get there.
     """
-    until_saved(session, RI, "POW", "no exception could be returned from (MSR[RI] and MSR[EE] are 0)")
+    base = _HIGH if GRegisters(session.read_all())["msr"] & IP else 0
+    where = "no exception could be returned from (MSR[RI] and MSR[EE] are 0)"
+    until_saved(session, RI, "POW", where, wakes=[base + offset for offset in _WAKING])

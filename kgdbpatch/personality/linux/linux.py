@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.base import (
     MIB,
     ArenaPlan,
@@ -23,6 +22,7 @@ from kgdbpatch.personality.base import (
     Vitals,
     Window,
 )
+from kgdbpatch.personality.linux.configuration import PAGE_SHIFT, kernel_option, linear_offset, lowmem, order
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.tables import address_of, exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kgdbpatch.patch.rewritten import Rewritten
     from kgdbpatch.personality.linux.memory import KernelMemory
 
-__all__ = ["Linux", "kernel_option"]
+__all__ = ["Linux"]
 
 _INIT = "init: "
 _LOG_LINE = re.compile(r"\[ *(?P<time>\d+\.\d{6})\] (?:(?P<source>init): )?(?P<message>.*)")
@@ -42,17 +42,16 @@ _HUGE_PAGES = "book3e_hugetlb_preload"
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
 _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
-_NEAR = 16 * MIB
+_NEAR, _LEAST_NEAR = 16 * MIB, MIB
 _REACH = 32 * MIB  # of a branch, either way
 _GUARD = 16 * MIB  # behind the linear map, which nothing maps (VMALLOC_OFFSET)
 _SLOTS = 16 * MIB  # the last of all addresses, where the kernel has slots that it fills without asking
-_PAGE_SHIFT = 12
 _ENTRIES = ("system_call_exception", "DoSyscall")
 _ALLOCATORS = ("module_alloc", "execmem_alloc")
 _KEEPERS = ("__get_vm_area_caller", "__get_vm_area")  # the former is told who asks
 _GIVER = "free_vm_area"
+_PAGES, _FREE_PAGES = ("__get_free_pages", "get_free_pages_noprof"), "free_pages"
 _IOREMAP, _NO_GUARD = 0x1, 0x40  # of vm_struct's flags; the page behind is ours or another's
-_IKCONFIG = re.compile(rb"IKCFG_ST(\x1f\x8b.*?)IKCFG_ED", re.DOTALL)
 
 
 class Linux(Personality):
@@ -96,9 +95,12 @@ class Linux(Personality):
         return Vitals(() if ticks is None else (ticks,), (), idle, panic, 0xFFFF_FFFF)
 
     def to_physical(self, image: Image, address: int) -> int | None:
-        """Return the physical address of ``address`` in the linear map of the announced memory."""
-        physical = address - _linear_offset(image)
-        return physical if 0 <= physical < self.memory.announced * MIB else None
+        """Return the physical address of ``address`` in the linear map of the announced memory, or None."""
+        physical = address - linear_offset(image)
+        return physical if 0 <= physical < self._linear_size(image) else None
+
+    def _linear_size(self, image: Image) -> int:
+        return min(self.memory.announced * MIB, lowmem(image))
 
     def stack_size(self, image: Image) -> int:
         """Return what the kernel's configuration says, else the distance of the first stack's ends."""
@@ -154,7 +156,7 @@ class Linux(Personality):
         known = image.symbols.last(("swapper_pg_dir",)).get("swapper_pg_dir")
         if known is None or kernel_option(image, "PTE_64BIT") == "y":
             return None
-        if kernel_option(image, "TASK_SIZE") is None and known.size != 1 << _PAGE_SHIFT:
+        if kernel_option(image, "TASK_SIZE") is None and known.size != 1 << PAGE_SHIFT:
             return None  # the kernel carries no configuration
         return self.to_physical(image, known.address)
 
@@ -166,34 +168,47 @@ class Linux(Personality):
     def _memory(self, image: Image, read: Callable[[int, int], bytes], directory: int) -> KernelMemory:
         from kgdbpatch.personality.linux.memory import KernelMemory
 
-        return KernelMemory(read, directory, _linear_offset(image), self.memory.announced * MIB)
+        return KernelMemory(read, directory, linear_offset(image), self._linear_size(image))
 
     def arena_virtual(self, image: Image) -> int:
-        """Return the first block above every process: kernels put modules near their text, not here."""
-        size = (self.memory.memory - self.memory.announced) * MIB
+        """Return the first block above every process: kernels put modules near their text, not here.
+
+        What the kernel's allocator gave is in the linear map.
+        """
+        if self.memory.borrowed:
+            return linear_offset(image) + self.memory.borrowed_at
+        size = self.memory.arena_size
         task_size = int(kernel_option(image, "TASK_SIZE") or "0xb0000000", 0)
         return -(-task_size // size) * size
 
     def near_window(self, image: Image) -> Window:
-        """Return the 16 MiB below the linear map: within reach of all the text."""
-        return Window(_linear_offset(image) - _NEAR, _linear_offset(image))
+        """Return the 16 MiB below the linear map, half of a small arena: within reach of all the text."""
+        size = min(_NEAR, self.memory.arena_size // 2 or _NEAR)
+        return Window(linear_offset(image) - size, linear_offset(image))
+
+    def arena(self, image: Image) -> ArenaPlan:
+        """Return the arena; the linear map shows what the kernel's allocator gave."""
+        return replace(super().arena(image), linear=bool(self.memory.borrowed))
 
     def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
         """Return the end of the last page frame that the kernel knows (``max_pfn``), or None."""
         at = self.to_physical(image, address_of(image, "max_pfn") or 0)
-        return None if at is None else int.from_bytes(read(at, 4), "big") << _PAGE_SHIFT
+        return None if at is None else int.from_bytes(read(at, 4), "big") << PAGE_SHIFT
 
     def arenas(self, image: Image) -> Iterator[ArenaPlan]:
         """Yield the usual arena, then others: with a smaller near window, elsewhere above all processes."""
         usual = self.arena(image)
-        base = _linear_offset(image)
+        base = linear_offset(image)
         text = max((section.end for section in image.code_sections()), default=base)
         blocks = range(usual.virtual, base - usual.size + 1, usual.size)
-        sizes = [_NEAR >> shift for shift in range(5)]
+        if usual.linear:
+            blocks = range(usual.virtual, usual.virtual + 1)
+        most = min(_NEAR, usual.size // 2)
+        sizes = [most >> shift for shift in range(5) if most >> shift >= _LEAST_NEAR]
         nears = [Window(at, at + size) for size in sizes for at in range(base - size, text - _REACH, -size)]
         for near in [*([] if usual.near in nears else [usual.near]), *nears]:
             for virtual in blocks:
-                if near is None or virtual + usual.size <= near.start:
+                if near is None or usual.linear or virtual + usual.size <= near.start:
                     yield replace(usual, virtual=virtual, near=near)
         if not blocks and kernel_option(image, "BOOKE") == "y":  # processes reach up to the linear map
             yield from self._above(usual, base)
@@ -215,7 +230,8 @@ class Linux(Personality):
     ) -> str | None:
         """Return why an arena's addresses are in use: by processes, modules, I/O, the linear map."""
         plan = plan or self.arena(image)
-        windows = [Window(plan.virtual, plan.virtual + plan.size), *([plan.near] if plan.near else [])]
+        windows = [] if plan.linear else [Window(plan.virtual, plan.virtual + plan.size)]
+        windows += [plan.near] if plan.near else []
         where = self._within_others(image, read, windows)
         if where is not None:
             return where
@@ -230,7 +246,7 @@ class Linux(Personality):
             if window in kept:
                 continue
             surely = exactly and window.start < (1 << 32) - _REACH
-            at = first_mapped(read, directory, _linear_offset(image), window, exactly=surely, wide=wide)
+            at = first_mapped(read, directory, linear_offset(image), window, exactly=surely, wide=wide)
             if at is not None and exactly:
                 return f"the kernel has mapped 0x{at:08x} (modules lie there)"
             if at is not None:
@@ -244,7 +260,7 @@ class Linux(Personality):
 
         Nor may the kernel use more memory than it was told of.
         """
-        base, announced = _linear_offset(image), self.memory.announced * MIB
+        base, announced = linear_offset(image), self.memory.announced * MIB
         task_size = kernel_option(image, "TASK_SIZE")
         if task_size is None:
             return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
@@ -265,7 +281,7 @@ class Linux(Personality):
         directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
         if directory is None or kernel_option(image, "PTE_64BIT") == "y":
             return None
-        return LinuxPager.of(image, read, directory, _linear_offset(image))
+        return LinuxPager.of(image, read, directory, linear_offset(image))
 
     def modules(self, image: Image, read: Callable[[int, int], bytes]) -> Modules | None:
         """Return what finds modules: by the kernel's list of them and its page tables, of 32-bit entries."""
@@ -291,12 +307,13 @@ class Linux(Personality):
 
     def maps_later(self, image: Image) -> bool:
         """Tell whether the kernel loads modules, or makes code in other ways, and maps it near its own."""
-        loads = address_of(image, *_ALLOCATORS) is not None
-        return loads or self.arena_virtual(image) >= _linear_offset(image)
+        if address_of(image, *_ALLOCATORS) is not None:
+            return True
+        return not self.memory.borrowed and self.arena_virtual(image) >= linear_offset(image)
 
     def must_keep(self, image: Image, plan: ArenaPlan) -> bool:
         """Tell whether an arena lies where the kernel maps memory and devices as they come."""
-        return plan.virtual >= _linear_offset(image)
+        return (plan.near.start if plan.linear and plan.near else plan.virtual) >= linear_offset(image)
 
     def keep(self, image: Image, window: Window) -> KernelCall | None:
         """Return the call by which no other part of the kernel is given a range of addresses, or None.
@@ -313,6 +330,22 @@ class Linux(Personality):
         """Return the call that ends what `keep` returned; the kernel forgets what was mapped there."""
         giver = address_of(image, _GIVER)
         return None if giver is None else KernelCall(giver, (handle,))
+
+    def allocation(self, image: Image, size: int) -> KernelCall | None:
+        """Return the call of the page allocator that gives so many bytes of the linear map, or None.
+
+        Such blocks lie at multiples of their size. No flag is given (gfp.h): lowmem, at once, and nothing is
+        reclaimed; the others' values change with versions.
+        """
+        at = address_of(image, *_PAGES)
+        if at is None or address_of(image, _FREE_PAGES) is None:
+            return None
+        return KernelCall(at, (0, order(image, size)))
+
+    def freeing(self, image: Image, address: int, size: int) -> KernelCall | None:
+        """Return the call that frees what `allocation` gave."""
+        at = address_of(image, _FREE_PAGES)
+        return None if at is None else KernelCall(at, (address, order(image, size)))
 
     def fault_sites(self, image: Image) -> frozenset[int]:
         """Return the addresses in the kernel's exception table."""
@@ -353,12 +386,8 @@ class Linux(Personality):
         from kgdbpatch.personality.linux.probes import is_probed
 
         pages = self.page_tables(image, read)
-
-        def held(at: int) -> int | None:
-            physical = self.to_physical(image, at) if pages is None else pages.physical(at)
-            return None if physical is None else int.from_bytes(read(physical, 4), "big")
-
-        return is_probed(image, held, address, word)
+        physical = partial(self.to_physical, image) if pages is None else pages.physical
+        return is_probed(image, physical, read, address, word)
 
     def is_probes_word(self, image: Image, address: int, word: int) -> bool:
         """Tell whether a word is a kprobe's: a trap, or a branch to code that was made for one."""
@@ -369,31 +398,3 @@ class Linux(Personality):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)
-
-
-def kernel_option(image: Image, name: str) -> str | None:
-    """Return the value of ``CONFIG_<name>`` in the configuration the kernel carries, or None."""
-    return _options(image).get(name)
-
-
-@lru_cache(maxsize=4)
-def _options(image: Image) -> dict[str, str]:
-    data = (section.data for section in image.sections if not section.executable)
-    held = next(filter(None, map(_IKCONFIG.search, data)), None)
-    if held is None:
-        return {}
-    import gzip
-
-    try:
-        text = gzip.decompress(held[1]).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BadImage(image.path, f"the kernel's own configuration is damaged: {error}") from error
-    return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
-
-
-def _linear_offset(image: Image) -> int:
-    """Return virtual minus physical addresses of the linear map, from the ELF program headers."""
-    first = image.segments[0]
-    if first.physical is None:
-        raise BadImage(image.path, "nothing tells at which physical address the kernel is loaded")
-    return first.address - first.physical

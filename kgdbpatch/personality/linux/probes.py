@@ -40,12 +40,23 @@ def is_probes_word(image: Image, address: int, found: int) -> bool:
     return found == _TRAP or (target is not None and not found & 1 and target in probe_code(image))
 
 
-def is_probed(image: Image, word: Callable[[int], int | None], address: int, found: int) -> bool:
+def is_probed(
+    image: Image,
+    physical: Callable[[int], int | None],
+    read: Callable[[int, int], bytes],
+    address: int,
+    found: int,
+) -> bool:
     """Tell whether the word ``found`` at an address is there for a probe of the kernel's.
 
     It is a branch to code that was made for one, or a trap where the kernel's table of probes has one.
-    ``word(address)`` reads its memory.
+    ``physical(address)`` is where in RAM the kernel's memory is, ``read(physical, size)`` reads that.
     """
+
+    def word(at: int) -> int | None:
+        place = physical(at)
+        return None if place is None else int.from_bytes(read(place, 4), "big")
+
     listed = found != _TRAP or _is_listed(image, word, address)
     return listed and is_probes_word(image, address, found)
 
