@@ -242,6 +242,14 @@ class Image:
             return _plus(symbol.name, address - symbol.address)
         return f"0x{address:08x}"
 
+    def symbolize_all(self, addresses: Sequence[int]) -> list[str]:
+        """Return what `symbolize` does, of many addresses."""
+        found = self.functions.begun(addresses)
+        return [
+            self.symbolize(address) if place is None else _plus(*place)
+            for address, place in zip(addresses, found, strict=True)
+        ]
+
 
 def _delimited(kind: str, symbols: Iterable[Symbol], sections: tuple[Section, ...]) -> FunctionTable:
     return FunctionTable.of(delimit(symbols, sections, labels=kind == "elf"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import MemoryFault
@@ -49,3 +49,7 @@ class ModuleImage(Image):
         """Return ``func+0x18 [module]``."""
         told = super().symbolize(address)
         return told if self.module_at(address) is None else f"{told} [{self.name}]"
+
+    def symbolize_all(self, addresses: Sequence[int]) -> list[str]:
+        """Return what `symbolize` does, of many addresses."""
+        return [self.symbolize(address) for address in addresses]

@@ -66,6 +66,10 @@ class ModularImage(Image):
         """Return ``func+0x18``, of a module's ``func+0x18 [module]``, or ``0x…`` where nothing is near."""
         return self.part_at(address).symbolize(address)
 
+    def symbolize_all(self, addresses: Sequence[int]) -> list[str]:
+        """Return what `symbolize` does, of many addresses."""
+        return [self.symbolize(address) for address in addresses]
+
     def matching(self, pattern: str) -> list[Function]:
         """Return the functions of which a name is like a glob; ``module:glob``, ``glob [module]`` of one."""
         match = _BEHIND.fullmatch(pattern) or _BEFORE.fullmatch(pattern)

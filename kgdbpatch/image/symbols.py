@@ -174,6 +174,16 @@ class SymbolTable(_Table[Symbol]):
         """Return the symbols whose whole names a pattern fits, in the order of the table."""
         return [self[number] for number, name in enumerate(self.names.all()) if pattern.fullmatch(name)]
 
+    def holding(self, part: str) -> list[Symbol]:
+        """Return the symbols that have a part in their names, in the order of the table."""
+        wanted, names = part.encode("utf-8", "surrogatepass"), self.names
+        found, at = [], names.text.find(wanted)
+        while at >= 0:
+            number = bisect_right(names._ends, at)
+            found.append(self[number])
+            at = names.text.find(wanted, names._ends[number])
+        return found
+
     def before(self, address: int) -> Symbol | None:
         """Return the last of the symbols in sections that begin at or before an address."""
         index = bisect_right(self._by_address, address, key=self._address.__getitem__) - 1
@@ -233,6 +243,22 @@ class FunctionTable(_Table[Function]):
         fitting = (number for number, name in names if pattern.fullmatch(name))
         numbers = (bisect_right(self._first_name, number) - 1 for number in fitting)
         return [self[number] for number in dict.fromkeys(numbers)]
+
+    def begun(self, addresses: Sequence[int]) -> list[tuple[str, int] | None]:
+        """Return, of each address, the last function that begins at or before it, and how far on it is.
+
+        It is the innermost one. None stands where that function has ended: others may go on.
+        """
+        places = np.array(addresses, np.int64)
+        begins, sizes, firsts = (np.frombuffer(self.columns[at], np.uint32) for at in (2, 3, 5))
+        if not len(begins):
+            return [None] * len(addresses)
+        number = np.searchsorted(begins.astype(np.int64), places, side="right") - 1
+        offset = places - begins[number]
+        inside = (number >= 0) & (offset < sizes[number])
+        names = self._names.all()
+        rows = zip(inside.tolist(), firsts[number].tolist(), offset.tolist(), strict=True)
+        return [(names[first], distance) if there else None for there, first, distance in rows]
 
     def spans(self) -> list[tuple[int, int]]:
         """Return the functions' addresses and sizes."""

@@ -106,11 +106,11 @@ def untraced(rewritten: Mapping[int, Rewritten], address: int, words: Words) -> 
 
     So it is when the kernel has booted; a file has the calls that the compiler made.
     """
-    traced = []
-    for at in np.flatnonzero((words & np.uint32(0xFC00_0003)) == _CALL).tolist():
-        what = rewritten.get(address + 4 * at)
-        if what is not None and what.kind == FTRACE and what.target is not None:
-            traced.append(at)
+    places = np.fromiter(rewritten, np.int64, len(rewritten)) - address
+    places = places[(places >= 0) & (places < 4 * len(words)) & (places & 3 == 0)]
+    calls = places[(words[places >> 2] & np.uint32(0xFC00_0003)) == _CALL].tolist()
+    found = ((place, rewritten[address + place]) for place in calls)
+    traced = [place >> 2 for place, what in found if what.kind == FTRACE and what.target is not None]
     if not traced:
         return words
     words = words.copy()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kgdbpatch.analysis.arrays import distinct
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import ALL, mask
@@ -28,10 +29,20 @@ from kgdbpatch.patch.rewritten import (
     Rewritten,
 )
 from kgdbpatch.personality.linux.probes import SLOTS, probe_code
-from kgdbpatch.personality.linux.tables import Table, exception_entries, jump_entries, table
+from kgdbpatch.personality.linux.tables import (
+    Table,
+    exception_entries,
+    in_code,
+    jump_entries,
+    table,
+    words_at,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from kgdbpatch.image import Image
+    from kgdbpatch.isa.fields import Words
 
 __all__ = ["exceptional_edges", "ftrace_tables", "rewritten", "rewritten_edges", "rewritten_reads"]
 
@@ -85,14 +96,16 @@ def rewritten_edges(image: Image) -> dict[int, tuple[int, ...]]:
     trampolines = _trampolines(image)
     for site in trampolines:
         edges[site].update(_ways_of_trampoline(image, site))
-    for site, what in rewritten(image).items():
-        switched = what.kind in (FTRACE, STATIC_CALL, PATCH_SITE) and site not in trampolines
-        if switched and _word(image, site) >> 26 == _BRANCH:
-            edges[site].add(site + 4)
+    kinds = (FTRACE, STATIC_CALL, PATCH_SITE)
+    switched = np.array([site for site, what in rewritten(image).items() if what.kind in kinds], np.int64)
+    branches = set(switched[words_at(image, switched) >> 26 == _BRANCH].tolist()) - trampolines.keys()
     for start, end, _, _ in _feature_sections(image):
         for site in range(start, end, 4):
             edges[site].add(end)
-    return {site: tuple(sorted(targets)) for site, targets in edges.items()}
+    for site in branches & edges.keys():
+        edges[site].add(site + 4)
+    found = {site: (site + 4,) for site in branches - edges.keys()}
+    return found | {site: tuple(sorted(targets)) for site, targets in edges.items()}
 
 
 def rewritten_reads(image: Image) -> dict[int, int]:
@@ -159,7 +172,8 @@ def _in_code(image: Image, address: int) -> bool:
 
 def _jump_labels(image: Image) -> dict[int, Rewritten]:
     rows = jump_entries(image).tolist()
-    return {site: Rewritten(JUMP_LABEL, image.symbolize(key & ~3), target) for site, target, key in rows}
+    names = {key: image.symbolize(key & ~3) for key in {key for _, _, key in rows}}
+    return {site: Rewritten(JUMP_LABEL, names[key], target) for site, target, key in rows}
 
 
 @lru_cache(maxsize=4)
@@ -221,64 +235,73 @@ def _tracers_calls(image: Image) -> set[int]:
 
 
 def _ftrace(image: Image) -> dict[int, Rewritten]:
-    places = _tracers_calls(image)
-    listed = set[int]()
-    for entries in ftrace_tables(image):
-        listed.update(entries.rows(image, 1, (0,))[:, 0].tolist())
-    listed = {place for place in listed if _in_code(image, place) and _may_trace(_word(image, place))}
-    looks = _traced_by_looks(image) if places else set()
-    places |= listed if 2 * len(listed) > len(looks) else looks
-    found, tracers = {}, {one.address for one in image.symbols.last(_TRACERS).values()}
-    for place in places:
-        if not _in_code(image, place):
-            continue
-        leads = encode.branch_target(place, _word(image, place))
-        sure = place in listed or leads in tracers
-        what = Rewritten(FTRACE, image.symbolize(place), (leads or place) if sure else None)
+    calls = np.array(sorted(_tracers_calls(image)), np.int64)
+    tables = [entries.rows(image, 1, (0,))[:, 0] for entries in ftrace_tables(image)]
+    listed = distinct(np.concatenate([calls[:0], *tables]))
+    listed = listed[in_code(image, listed)]
+    listed = listed[_may_trace(words_at(image, listed))]
+    looks = _traced_by_looks(image) if len(calls) else calls
+    places = distinct(np.concatenate([calls, listed if 2 * len(listed) > len(looks) else looks]))
+    places = places[in_code(image, places)]
+    words, second = words_at(image, places), np.zeros(len(places), np.uint32)
+    more = in_code(image, places + 4)
+    second[more] = words_at(image, places[more] + 4)
+    more &= _room_for_two(words, second)
+    sure, tracers = set(listed.tolist()), {one.address for one in image.symbols.last(_TRACERS).values()}
+    rows, found = zip(places.tolist(), words.tolist(), more.tolist(), strict=True), {}
+    for (place, word, two), name in zip(rows, image.symbolize_all(places.tolist()), strict=True):
+        leads = encode.branch_target(place, word)
+        known = place in sure or leads in tracers
+        what = Rewritten(FTRACE, name, (leads or place) if known else None)
         found[place] = what
-        if _in_code(image, place + 4) and _room_for_two(_word(image, place), _word(image, place + 4)):
+        if two:
             found[place + 4] = what
     return found
 
 
-def _traced_by_looks(image: Image) -> set[int]:
+def _traced_by_looks(image: Image) -> NDArray[np.int64]:
     """Return where functions begin as those that are traced do: with room, or what compilers put at ``-pg``.
 
     The kernel gives its table of them up when it has booted: one read from RAM has none. Functions
     begin where symbols say, and behind what never goes on.
     """
-    found = set[int]()
+    found = []
     starts = np.array([start for start, _ in image.functions.spans()], np.int64)
     for section in image.code_sections():
         words = np.append(image.words(section), np.zeros(3, np.uint32))
         inside = starts[(starts >= section.address) & (starts + 4 <= section.end)]
         ended = (words == _BLR) | (words == _BCTR) | ((words >> 26 == _BRANCH) & (words & 1 == 0))
-        here = np.union1d((inside - section.address) // 4, np.flatnonzero(ended[:-3]) + 1)
+        here = distinct(np.concatenate(((inside - section.address) // 4, np.flatnonzero(ended[:-3]) + 1)))
         first, second, third = (words[here + number] for number in range(3))
         room, called = (  # a nop, or a call of the tracer
             (one == _NOP) | ((one >> 26 == _BRANCH) & (one & 3 == 1)) for one in (second, third)
         )
         room &= (first == _MFLR_R0) | ((first == _NOP) & (second == _NOP))
         called &= (first == _MFLR_R0) & (second == _STW_R0)
-        found |= set((section.address + 4 * here[room]).tolist())
-        found |= set((section.address + 4 * (here[called] + 2)).tolist())
+        found += [section.address + 4 * here[room], section.address + 4 * (here[called] + 2)]
+    return distinct(np.concatenate([starts[:0], *found]))
+
+
+def _may_trace(words: Words) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (words >> 26 == _BRANCH) & (words & 3 == 1)
+    found |= (words == _NOP) | (words == _MFLR_R0)
     return found
 
 
-def _may_trace(word: int) -> bool:
-    return word in (_NOP, _MFLR_R0) or (word >> 26 == _BRANCH and word & 3 == 1)
-
-
-def _room_for_two(first: int, second: int) -> bool:
+def _room_for_two(first: Words, second: Words) -> NDArray[np.bool_]:
     """Tell whether a kernel writes ``mflr r0`` and a call of its tracer there, or has (one read from RAM)."""
-    switched = second == _NOP or second >> 26 == _BRANCH
-    return (first, second) == (_NOP, _NOP) or (first == _MFLR_R0 and switched)
+    found: NDArray[np.bool_] = (second == _NOP) | (second >> 26 == _BRANCH)
+    found &= first == _MFLR_R0
+    found |= (first == _NOP) & (second == _NOP)
+    return found
 
 
 def _patch_sites(image: Image) -> dict[int, Rewritten]:
     """Return what symbols like ``patch__hash_page_A0`` name: words of data that point at code, or code."""
     found = {}
-    for symbol in image.symbols.matching(_PATCH_SITE):
+    for symbol in image.symbols.holding("patch_"):
+        if not _PATCH_SITE.fullmatch(symbol.name):
+            continue
         what = Rewritten(PATCH_SITE, symbol.name)
         if _in_code(image, symbol.address):
             found[symbol.address] = what

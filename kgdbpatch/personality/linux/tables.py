@@ -24,9 +24,11 @@ __all__ = [
     "exception_entries",
     "exception_table",
     "has_distances",
+    "in_code",
     "init_memory",
     "jump_entries",
     "table",
+    "words_at",
 ]
 
 Addresses = npt.NDArray[np.int64]
@@ -70,6 +72,34 @@ def _is_code(image: Image, places: Addresses) -> npt.NDArray[np.bool_]:
         found |= (places >= section.address) & (places <= section.end)
     found &= places & 3 == 0
     return found
+
+
+def in_code(image: Image, places: Addresses) -> npt.NDArray[np.bool_]:
+    """Tell which addresses are whole instructions' in sections of code."""
+    code, unknown = np.zeros(places.shape, np.bool_), places & 3 == 0
+    for section in image.sections:  # the first that an address is in counts, as in `Image.section_at`
+        here = unknown & (places >= section.address) & (places < section.end)
+        unknown &= ~here
+        if section.executable:
+            code |= here
+    return code
+
+
+def words_at(image: Image, places: Addresses) -> npt.NDArray[np.uint32]:
+    """Return the words at addresses, as `Image.read` does; `Misuse` beyond what there is."""
+    words, one_by_one = np.zeros(places.shape, np.uint32), np.ones(places.shape, np.bool_)
+    unknown = one_by_one.copy()
+    for segment in image.segments:
+        at = places - segment.address
+        here = unknown & (at >= 0) & (at < segment.size)
+        unknown &= ~here
+        whole = np.flatnonzero(here & (at & 3 == 0) & (at + 4 <= len(segment.data)))
+        if len(whole):
+            words[whole] = np.frombuffer(segment.data, ">u4", len(segment.data) // 4)[at[whole] >> 2]
+            one_by_one[whole] = False
+    for one in np.flatnonzero(one_by_one).tolist():  # across an end, not in the file, not aligned
+        words[one] = int.from_bytes(image.read(int(places[one]), 4), "big")
+    return words
 
 
 def table(image: Image, name: str, *marks: tuple[str, str]) -> Table | None:
