@@ -9,7 +9,6 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
-from operator import attrgetter
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -196,12 +195,8 @@ class SymbolTable(_Table[Symbol]):
         behind = bisect_right(rows, wanted, first, key=lambda number: raw(number)[: len(wanted)])
         return [self[number] for number in sorted(rows[first:behind])]
 
-    def matching(self, pattern: re.Pattern[str]) -> list[Symbol]:
-        """Return the symbols whose whole names a pattern fits, in the order of the table."""
-        return [self[number] for number, name in enumerate(self.names.all()) if pattern.fullmatch(name)]
-
     def holding(self, part: str) -> list[Symbol]:
-        """Return the symbols that have a part in their names, in the order of the table."""
+        """Return the symbols that have a part (not empty, no NUL) in their names, in the table's order."""
         wanted, names = part.encode("utf-8", "surrogatepass"), self.names
         found, at = [], names.text.find(wanted)
         while at >= 0:
@@ -232,7 +227,7 @@ class FunctionTable(_Table[Function]):
     def of(cls, functions: Sequence[Function]) -> FunctionTable:
         """Return the table of some functions, which are sorted by address."""
         names = [(f.name, *f.aliases) for f in functions]
-        address, size = ([attrgetter(name)(f) for f in functions] for name in ("address", "size"))
+        address, size = [f.address for f in functions], [f.size for f in functions]
         owners, guessed = [f.section for f in functions], [f.guessed for f in functions]
         return cls.of_columns(names, address, size, owners, guessed)
 

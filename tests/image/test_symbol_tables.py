@@ -55,8 +55,6 @@ def test_symbols(symbols: list[Symbol], name: str) -> None:
         assert table.beginning(wanted) == [symbol for symbol in symbols if symbol.name.startswith(wanted)]
         last = {symbol.name: symbol for symbol in symbols if symbol.name == wanted}
         assert table.last([wanted]) == last
-    pattern = re.compile("f|a.*")
-    assert table.matching(pattern) == [symbol for symbol in symbols if pattern.fullmatch(symbol.name)]
 
 
 @given(_SYMBOLS, st.integers(0, 50))
