@@ -274,6 +274,9 @@ class Cpu(Protocol):
     def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""
 
+    def changed_text(self, ram: Readable, arena: int) -> dict[int, int]:
+        """Return virtual address ─► the kernel's own word where the component, to run, needs another."""
+
     # ---- exceptions -----------------------------------------------------------------------------------
 
     def vectors(self, personality: base.Personality, image: Image) -> tuple[int, ...]:

@@ -45,6 +45,10 @@ class KernelCaller:
     space: ClassVar[int]
     call_code = CODE
 
+    def call_base(self, arena: int) -> int:
+        """Return at which address such code finds the arena's beginning."""
+        return arena
+
     def gate(self, arena: int) -> list[int]:
         """Return the code that a called function returns to: on in the component's memory.
 
@@ -55,16 +59,19 @@ class KernelCaller:
             _MFMSR | register << 21,
             encode.rlwinm(register, register, 0, 17, 15),  # less EE
             _MTMSR | register << 21,
-            *encode.load_address(register, arena + layout.KERNEL_CALL_CODE_OFFSET + _RETURNED),
+            *encode.load_address(register, self._code_at(arena) + _RETURNED),
             encode.mtspr(_SRR0, register),
             encode.addi(register, 0, ME | self.space),
             encode.mtspr(_SRR1, register),
             encode.rfi(),
         ]
 
+    def _code_at(self, arena: int) -> int:
+        return self.call_base(arena) + layout.KERNEL_CALL_CODE_OFFSET
+
     def in_kernel_call(self, registers: GRegisters, arena: int) -> bool:
         """Tell whether the CPU is in the component's part of a call."""
-        start = arena + layout.KERNEL_CALL_CODE_OFFSET
+        start = self._code_at(arena)
         return registers["msr"] & _SPACES == self.space and start <= registers["pc"] < start + len(CODE)
 
     def leave_kernel_call(self, session: Session, arena: int) -> None:
@@ -121,6 +128,6 @@ class KernelCaller:
         From then on it does not need a debugger.
         """
         lent = GRegisters(saved.raw)
-        lent["pc"] = arena + layout.KERNEL_CALL_CODE_OFFSET
+        lent["pc"] = self._code_at(arena)
         lent["msr"] = saved["msr"] & ME | self.space
         session.write_all(lent.raw, later=True)

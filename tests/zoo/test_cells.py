@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.zoo, pytest.mark.timeout(1800)]
 
 FUNCTIONS, BLOCKS_OF, SITES, ROUNDS = 1000, 200, 2000, 500
 NOT_BY_GDB_ALONE = {"hangs", "resets", "snapshots"}  # of what `doctor` tells, without a monitor
-FAMILIES = {"750": "ppc6xx", "7400": "ppc6xx", "e500v2": "e500"}
+FAMILIES = {"750": "ppc6xx", "7400": "ppc6xx", "e500v2": "e500", "440epb": "440"}
 # called by the workloads as processes, where printing is allowed
 CALLED = {
     "linux": ["udp_sendmsg", "vfs_read", "do_wait", "udp_recvmsg", "vfs_write", "path_openat"],
