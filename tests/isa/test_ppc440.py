@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from kgdbpatch.analysis import regset
+from kgdbpatch.guests import Recipe
+from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode, decode_array
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.match import extension_of, find_forms, rows
@@ -109,3 +111,19 @@ def test_what_they_reach() -> None:
         ["r3", "r4", "r5", "so"],
     )
     assert of(0x4C00_0066) == ("rfci", Kind.RFI, ["msr"], ["msr", "spr"])
+
+
+@pytest.mark.soak
+@pytest.mark.linux
+def test_every_word_of_the_guests_kernel_is_known() -> None:
+    path = Recipe.find("linux-440").image_path()
+    if path is None:
+        pytest.skip("the image of 'linux-440' is not built; run: kgdbpatch image build linux-440")
+    image, own = Image.load(path), set[str]()
+    for section in image.code_sections():
+        words = image.words(section)
+        decoded = decode_array(words, MODEL)
+        strange = np.isin(decoded.kind, (Kind.UNKNOWN, Kind.FOREIGN)) & (words != 0)
+        assert not strange.any(), [hex(section.address + 4 * at) for at in np.flatnonzero(strange).tolist()]
+        own |= {rows()[form].mnemonic for form in np.unique(decoded.form).tolist()}
+    assert own & OURS >= {"wrtee", "wrteei", "mfdcr", "mtdcr", "tlbwe", "tlbsx.", "iccci", "dlmzb.", "rfci"}
