@@ -157,6 +157,7 @@ class Cpu(Protocol):
         """What the compiler calls the CPU (``-mcpu=``)."""
 
     several: bool  # whether guests with more than one such CPU are served
+    restorable: bool  # whether QEMU brings the saved state of such a CPU back
     line: int  # bytes of a cache line, or fewer
     bare: bool  # whether code of ours can run anywhere in RAM (real mode) before anything is set up
     code: bytes  # the component's, position-independent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kgdbpatch.errors import Refused
+from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.kernel.attaching import attach, detach
 from kgdbpatch.kernel.guest_doctor import examine
@@ -60,6 +60,15 @@ def test_probes_in_c_write_to_the_log(kernel: Kernel, profile: str, tmp_path: Pa
     verified = kernel.verify()
     assert (verified.patched, verified.kernel_changes) == (len(PROBED), ())
     empty(kernel)
+    beat(kernel)
+
+
+@pytest.mark.kernel("linux-440")
+def test_a_state_that_qemu_would_not_load_is_not_saved(kernel: Kernel) -> None:
+    with pytest.raises(Misuse, match="does not bring the saved state of a 440 back"):
+        kernel.snapshot("one")
+    with pytest.raises(Misuse, match="does not bring the saved state of a 440 back"):
+        kernel.restore("one")
     beat(kernel)
 
 

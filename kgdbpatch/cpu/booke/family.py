@@ -116,6 +116,7 @@ class E500(BookE):
 
     name = "e500"
     several = True
+    restorable = True
     model = "e500"
     target = "8540"  # of GCC, which knows no later one without SPE
     line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
@@ -192,6 +193,7 @@ class Ppc440(BookE):
 
     name = "440"
     several = False
+    restorable = False  # QEMU 7.2 saves the TLB under the name of the 6xx's, and loads it as that
     model = "440"
     target = "440"
     line = 32  # bytes: PPC440 core user's manual; the stub's stride

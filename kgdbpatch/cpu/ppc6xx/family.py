@@ -42,6 +42,7 @@ class Ppc6xx(KernelCaller, Status):
 
     name = "ppc6xx"
     several = False
+    restorable = True
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     bare = True
     code = stub.CODE
