@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
+__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "OrderedCall", "Personality", "Session"]
 
 
 class Session(Protocol):
@@ -93,6 +93,15 @@ class Session(Protocol):
 
     def forget(self) -> None:
         """Ask anew for registers: the guest was changed by others than this session."""
+
+
+class OrderedCall(NamedTuple):
+    """A call of a kernel function: ``gate`` is where it returns to (virtual), ``keeps`` a number to note."""
+
+    function: int
+    arguments: Sequence[int]
+    gate: int
+    keeps: int
 
 
 class Aside(NamedTuple):
@@ -197,16 +206,9 @@ class Cpu(Protocol):
         """Return the words that a called function returns to, in the kernel's text."""
 
     def note_call(
-        self,
-        session: Session,
-        arena: int,
-        function: int,
-        arguments: Sequence[int],
-        gate: int,
-        keeps: int,
-        aside: Aside | None = None,
+        self, session: Session, arena: int, call: OrderedCall, aside: Aside | None = None
     ) -> GRegisters:
-        """Write down that the stopped thread is to call ``function``, and its registers; return them."""
+        """Write down what the stopped thread is to call, and its registers; return them."""
 
     def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
         """Send the thread to the call that was noted, when the guest runs next."""

@@ -6,7 +6,6 @@ and the thread goes on where it was without any debugger (kernel_call.S).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +19,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
-    from kgdbpatch.component.ports import Aside, Session
+    from kgdbpatch.component.ports import Aside, OrderedCall, Session
 
 __all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller"]
 
@@ -83,20 +82,13 @@ class KernelCaller:
         raise TargetLost("the CPU does not leave the kernel component")
 
     def note_call(
-        self,
-        session: Session,
-        arena: int,
-        function: int,
-        arguments: Sequence[int],
-        gate: int,
-        keeps: int,
-        aside: Aside | None = None,
+        self, session: Session, arena: int, call: OrderedCall, aside: Aside | None = None
     ) -> GRegisters:
-        """Write down that the stopped thread is to call ``function``, and its registers; return them.
+        """Write down what the stopped thread is to call, and its registers; return them.
 
-        ``gate`` is the gate's virtual address, ``keeps`` a number that is noted with the call, ``aside`` what
-        is otherwise where the component has no memory of its own yet.
+        ``aside`` is what is otherwise where the component has no memory of its own yet.
         """
+        arguments = call.arguments
         if len(arguments) > MOST_ARGUMENTS:
             raise Misuse(
                 f"{len(arguments)} arguments: at most {MOST_ARGUMENTS} words are passed in registers"
@@ -105,9 +97,9 @@ class KernelCaller:
         block = np.zeros(1, layout.KERNEL_CALL)
         block["status"], block["function"], block["gate"], block["keeps"] = (
             CallStatus.ASKED,
-            function,
-            gate,
-            keeps,
+            call.function,
+            call.gate,
+            call.keeps,
         )
         stack = ((saved["r1"] if aside is None else aside.below) - _FRAME) & ~0xF
         if aside is not None:
