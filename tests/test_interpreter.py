@@ -46,18 +46,14 @@ def test_a_command_sets_what_the_user_set_not_again() -> None:
 
 
 def test_a_library_changes_nothing_of_its_users_process() -> None:
-    text = "import gc, os; before = gc.get_threshold(), dict(os.environ)\nimport kgdbpatch.cli, kgdbpatch.kernel\n"
+    text = "import gc, os; before = gc.get_threshold(), dict(os.environ)\n"
+    text += "import kgdbpatch.cli, kgdbpatch.kernel\n"
     done = _run(text + "print((gc.get_threshold(), dict(os.environ)) == before)")
     assert (done.stderr, done.stdout.split()) == ("", ["True", "noted"])
 
 
 def test_the_program_is_found_by_its_name_too() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "kgdbpatch", "nonsense"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", "kgdbpatch", "nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "No such command" in done.stderr
