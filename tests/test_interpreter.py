@@ -43,3 +43,17 @@ def test_objects_are_not_taken_down() -> None:
 def test_a_command_sets_what_the_user_set_not_again() -> None:
     text = "import os; os.environ['OPENBLAS_NUM_THREADS'] = '2'; interpreter.set_up()\n"
     assert _run(text + "print(os.environ['OPENBLAS_NUM_THREADS'])").stdout.split() == ["2", "noted"]
+
+
+def test_a_library_changes_nothing_of_its_users_process() -> None:
+    text = "import gc, os; before = gc.get_threshold(), dict(os.environ)\n"
+    text += "import kgdbpatch.cli, kgdbpatch.kernel\n"
+    done = _run(text + "print((gc.get_threshold(), dict(os.environ)) == before)")
+    assert (done.stderr, done.stdout.split()) == ("", ["True", "noted"])
+
+
+def test_the_program_is_found_by_its_name_too() -> None:
+    command = [sys.executable, "-m", "kgdbpatch", "nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "No such command" in done.stderr

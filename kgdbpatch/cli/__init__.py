@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from kgdbpatch import interpreter
-
-interpreter.set_up()
-
 try:
     from kgdbpatch.cli.main import main
 except KeyboardInterrupt:  # Ctrl-C while it starts

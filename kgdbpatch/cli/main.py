@@ -13,7 +13,6 @@ from typing import Any
 
 import typer
 
-from kgdbpatch import interpreter
 from kgdbpatch.cli.app import application, asked
 from kgdbpatch.cli.output import json_line, printable, tell, with_symbols
 from kgdbpatch.errors import KgdbPatchError
@@ -27,10 +26,8 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, of the process without ``arguments``, and exit."""
-    if arguments is None:
-        interpreter.leave(run(sys.argv[1:]))
-    sys.exit(run(arguments))
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:

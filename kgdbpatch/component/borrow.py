@@ -18,7 +18,7 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.kernel_calls import GATE_SIZE, Gate, to_place, wait_for
 from kgdbpatch.component.layout import CallStatus
-from kgdbpatch.component.ports import Aside
+from kgdbpatch.component.ports import Aside, OrderedCall
 from kgdbpatch.errors import Refused, TargetBusy
 from kgdbpatch.personality.base import KernelCall, Window
 from kgdbpatch.vm.registers import GRegisters
@@ -152,10 +152,8 @@ class Borrower:
                 "memory", f"the kernel's stack at 0x{virtual:08x} is not at physical 0x{physical:x}"
             )
         answer = gate.physical + _ANCHOR_AT + 4
-        aside = Aside(virtual, answer, gate.physical)
-        saved = self._cpu.note_call(
-            session, base, call.function, call.arguments, gate.virtual, 0, aside=aside
-        )
+        ordered = OrderedCall(call.function, call.arguments, gate.virtual, 0)
+        saved = self._cpu.note_call(session, base, ordered, Aside(virtual, answer, gate.physical))
         words = b"".join(word.to_bytes(4, "big") for word in self._cpu.gate(base))
         assert len(words) <= _ANCHOR_AT
         row = np.zeros(1, layout.ANCHOR)

@@ -15,7 +15,7 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.arena import field_offset
 from kgdbpatch.component.layout import CallStatus, Op
-from kgdbpatch.component.ports import Cpu, Debugger, Session
+from kgdbpatch.component.ports import Cpu, Debugger, OrderedCall, Session
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.errors import Refused, TargetBusy, TargetTimeout
 from kgdbpatch.personality.base import Window
@@ -166,7 +166,8 @@ class KernelCalls:
                 self._note(session, number, 0, window)
             elif number:
                 number |= _GIVES_BACK
-            saved = self._cpu.note_call(session, self._arena, function, arguments, gate.virtual, number)
+            call = OrderedCall(function, arguments, gate.virtual, number)
+            saved = self._cpu.note_call(session, self._arena, call)
             words = self._cpu.gate(self._arena)
             session.write_physical(gate.physical, b"".join(word.to_bytes(4, "big") for word in words))
             self._flush(session, (gate.physical, 4 * len(words)))

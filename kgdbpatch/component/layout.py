@@ -67,22 +67,22 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 14
+VERSION = 15
 
 HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
 SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
 SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
-STATE_OFFSET = 0x3000
 KEPT_OFFSET = 0x3200
-STATE_ROOM = KEPT_OFFSET - STATE_OFFSET  # bytes: what `Cpu.state` may take
 KEPT_ENTRIES = 4
 KERNEL_CALL_OFFSET = 0x3400
 KERNEL_CALL_CODE_OFFSET = 0x3500
+STATE_OFFSET = 0x3700
 CALL_OFFSET = 0x4000
 COMMANDS_OFFSET = CALL_OFFSET + 0x80
 MAX_COMMANDS = 8000
 JOURNAL_COUNT_OFFSET = CALL_OFFSET - 4  # how many entries the stub ever made
+STATE_ROOM = JOURNAL_COUNT_OFFSET - STATE_OFFSET  # bytes: what `Cpu.state` may take
 JOURNAL_OFFSET = CALL_OFFSET + 0x40000  # the last ones, of flushes: entry n stands at n modulo their number
 JOURNAL_ENTRIES = 0x1000
 BASELINE_OFFSET = 0x50000
@@ -275,6 +275,6 @@ assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= MODULES_OFFSET
 assert MODULES_OFFSET + (1 + MODULES) * MODULE.itemsize <= TABLE_OFFSET
 assert KEPT_OFFSET + KEPT_ENTRIES * KEPT.itemsize <= KERNEL_CALL_OFFSET
-assert KERNEL_CALL_OFFSET + KERNEL_CALL.itemsize <= KERNEL_CALL_CODE_OFFSET < JOURNAL_COUNT_OFFSET
+assert KERNEL_CALL_OFFSET + KERNEL_CALL.itemsize <= KERNEL_CALL_CODE_OFFSET < STATE_OFFSET
 assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= JOURNAL_OFFSET
 assert JOURNAL_OFFSET + JOURNAL_ENTRIES * JOURNAL.itemsize <= BASELINE_OFFSET

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "Personality", "Session"]
+__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "OrderedCall", "Personality", "Session"]
 
 
 class Session(Protocol):
@@ -95,6 +95,15 @@ class Session(Protocol):
         """Ask anew for registers: the guest was changed by others than this session."""
 
 
+class OrderedCall(NamedTuple):
+    """A call of a kernel function: ``gate`` is where it returns to (virtual), ``keeps`` a number to note."""
+
+    function: int
+    arguments: Sequence[int]
+    gate: int
+    keeps: int
+
+
 class Aside(NamedTuple):
     """A call that is written down in the thread's stack.
 
@@ -157,6 +166,7 @@ class Cpu(Protocol):
         """What the compiler calls the CPU (``-mcpu=``)."""
 
     several: bool  # whether guests with more than one such CPU are served
+    restorable: bool  # whether QEMU brings the saved state of such a CPU back
     line: int  # bytes of a cache line, or fewer
     bare: bool  # whether code of ours can run anywhere in RAM (real mode) before anything is set up
     code: bytes  # the component's, position-independent
@@ -196,16 +206,9 @@ class Cpu(Protocol):
         """Return the words that a called function returns to, in the kernel's text."""
 
     def note_call(
-        self,
-        session: Session,
-        arena: int,
-        function: int,
-        arguments: Sequence[int],
-        gate: int,
-        keeps: int,
-        aside: Aside | None = None,
+        self, session: Session, arena: int, call: OrderedCall, aside: Aside | None = None
     ) -> GRegisters:
-        """Write down that the stopped thread is to call ``function``, and its registers; return them."""
+        """Write down what the stopped thread is to call, and its registers; return them."""
 
     def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
         """Send the thread to the call that was noted, when the guest runs next."""
@@ -273,6 +276,9 @@ class Cpu(Protocol):
 
     def translate(self, state: np.void, ram: Readable, address: int) -> int | None:
         """Return the physical address of a supervisor's data address, or None."""
+
+    def changed_text(self, ram: Readable, arena: int) -> dict[int, int]:
+        """Return virtual address ─► the kernel's own word where the component, to run, needs another."""
 
     # ---- exceptions -----------------------------------------------------------------------------------
 

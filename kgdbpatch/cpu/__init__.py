@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["families", "find", "of_model"]
 
 _GROUP = "kgdbpatch.cpus"
-_BUNDLED = {"ppc6xx": "kgdbpatch.cpu.ppc6xx:Ppc6xx", "e500": "kgdbpatch.cpu.booke:E500"}
+_BUNDLED = {
+    "ppc6xx": "kgdbpatch.cpu.ppc6xx:Ppc6xx",
+    "e500": "kgdbpatch.cpu.booke:E500",
+    "440": "kgdbpatch.cpu.booke:Ppc440",
+}
 
 
 def families() -> Iterator[tuple[str, Family]]:

@@ -6,7 +6,6 @@ and the thread goes on where it was without any debugger (kernel_call.S).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +19,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
-    from kgdbpatch.component.ports import Aside, Session
+    from kgdbpatch.component.ports import Aside, OrderedCall, Session
 
 __all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller"]
 
@@ -45,6 +44,10 @@ class KernelCaller:
     space: ClassVar[int]
     call_code = CODE
 
+    def call_base(self, arena: int) -> int:
+        """Return at which address such code finds the arena's beginning."""
+        return arena
+
     def gate(self, arena: int) -> list[int]:
         """Return the code that a called function returns to: on in the component's memory.
 
@@ -55,16 +58,19 @@ class KernelCaller:
             _MFMSR | register << 21,
             encode.rlwinm(register, register, 0, 17, 15),  # less EE
             _MTMSR | register << 21,
-            *encode.load_address(register, arena + layout.KERNEL_CALL_CODE_OFFSET + _RETURNED),
+            *encode.load_address(register, self._code_at(arena) + _RETURNED),
             encode.mtspr(_SRR0, register),
             encode.addi(register, 0, ME | self.space),
             encode.mtspr(_SRR1, register),
             encode.rfi(),
         ]
 
+    def _code_at(self, arena: int) -> int:
+        return self.call_base(arena) + layout.KERNEL_CALL_CODE_OFFSET
+
     def in_kernel_call(self, registers: GRegisters, arena: int) -> bool:
         """Tell whether the CPU is in the component's part of a call."""
-        start = arena + layout.KERNEL_CALL_CODE_OFFSET
+        start = self._code_at(arena)
         return registers["msr"] & _SPACES == self.space and start <= registers["pc"] < start + len(CODE)
 
     def leave_kernel_call(self, session: Session, arena: int) -> None:
@@ -76,20 +82,13 @@ class KernelCaller:
         raise TargetLost("the CPU does not leave the kernel component")
 
     def note_call(
-        self,
-        session: Session,
-        arena: int,
-        function: int,
-        arguments: Sequence[int],
-        gate: int,
-        keeps: int,
-        aside: Aside | None = None,
+        self, session: Session, arena: int, call: OrderedCall, aside: Aside | None = None
     ) -> GRegisters:
-        """Write down that the stopped thread is to call ``function``, and its registers; return them.
+        """Write down what the stopped thread is to call, and its registers; return them.
 
-        ``gate`` is the gate's virtual address, ``keeps`` a number that is noted with the call, ``aside`` what
-        is otherwise where the component has no memory of its own yet.
+        ``aside`` is what is otherwise where the component has no memory of its own yet.
         """
+        arguments = call.arguments
         if len(arguments) > MOST_ARGUMENTS:
             raise Misuse(
                 f"{len(arguments)} arguments: at most {MOST_ARGUMENTS} words are passed in registers"
@@ -98,9 +97,9 @@ class KernelCaller:
         block = np.zeros(1, layout.KERNEL_CALL)
         block["status"], block["function"], block["gate"], block["keeps"] = (
             CallStatus.ASKED,
-            function,
-            gate,
-            keeps,
+            call.function,
+            call.gate,
+            call.keeps,
         )
         stack = ((saved["r1"] if aside is None else aside.below) - _FRAME) & ~0xF
         if aside is not None:
@@ -121,6 +120,6 @@ class KernelCaller:
         From then on it does not need a debugger.
         """
         lent = GRegisters(saved.raw)
-        lent["pc"] = arena + layout.KERNEL_CALL_CODE_OFFSET
+        lent["pc"] = self._code_at(arena)
         lent["msr"] = saved["msr"] & ME | self.space
         session.write_all(lent.raw, later=True)

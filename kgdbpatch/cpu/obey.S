@@ -14,8 +14,9 @@
 # The order dcbf, sync, icbi, sync, isync is that of the paper (3.3.3) and of PEM 5.1.5.2.
 #
 # A family defines LINE_SHIFT; HOME_PC and HOME_MSR, the registers that its return takes, and the macro
-# `return`; the macro `own_commands`, which branches to those that it alone has; and `state`, which writes
-# what the debugger cannot read to physical a. Its commands end by `b advance` or `b failed`.
+# `return`; the macro `own_commands`, which branches to those that it alone has; the macro `all_fetched`, for
+# caches in which `icbi` does not find all; and `state`, which writes what the debugger cannot read to
+# physical a. Its commands end by `b advance` or `b failed`.
 
         .set    BLOCK_STATUS, 0x00
         .set    BLOCK_COMMANDS, 0x04
@@ -162,6 +163,7 @@ coherent:
         clrrwi  11, 11, LINE_SHIFT
         lines   dcbf, JOURNAL_DATA
         lines   icbi, JOURNAL_CODE
+        all_fetched
         isync
         blr
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa import altivec, e500
+from kgdbpatch.isa import altivec, e500, ppc440
 from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.match import Forms, extension_of, find_form, find_forms, first_altivec, rows
 from kgdbpatch.isa.models import is_of_models, library_text, text_of_model
@@ -21,7 +21,7 @@ from kgdbpatch.isa.text import text
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
 
 
-_EXTENDED = (altivec.MODEL, e500.MODEL)
+_EXTENDED = (altivec.MODEL, e500.MODEL, ppc440.MODEL)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _fields_of(word: int, model: str = "") -> dict[str, object]:
 
 
 def decode(word: int, address: int = 0, model: str = "") -> Instruction:
-    """Decode a word at an address as a model (of `isa.models`) has it; "" has no AltiVec, no e500's."""
+    """Decode a word at an address as a model (of `isa.models`) has it; "" has the plain table alone."""
     fields = _fields_of(word, model) if model in _EXTENDED else _fields_of(word)
     found = object.__new__(Instruction)  # its __init__ sets field after field; whole kernels are decoded
     found.__dict__.update(fields, address=address)

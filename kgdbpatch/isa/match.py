@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa import altivec, e500
+from kgdbpatch.isa import altivec, e500, ppc440
 from kgdbpatch.isa.extension import Extension
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.foreign import foreign_rows
@@ -18,6 +19,7 @@ __all__ = ["Forms", "extension_of", "find_form", "find_forms", "first_altivec", 
 
 Forms = npt.NDArray[np.int16]
 
+_UNITS = (altivec.UNIT, e500.UNIT, ppc440.UNIT)
 _LOW_BITS = 11
 _LOW = (1 << _LOW_BITS) - 1
 _FEW = 2000  # words for which the tables of all are not worth being made
@@ -31,8 +33,8 @@ class _Dispatch(NamedTuple):
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[Row, ...]:
-    """Return every row: exact ones, foreign, AltiVec's, the e500's; a form is an index into it, 0 unknown."""
-    return TABLE + foreign_rows() + altivec.ROWS + e500.ROWS
+    """Return every row: exact ones, foreign, those of extensions; a form is an index into it, 0 unknown."""
+    return TABLE + foreign_rows() + tuple(row for unit in _UNITS for row in unit.rows)
 
 
 @lru_cache(maxsize=1)
@@ -41,20 +43,24 @@ def first_altivec() -> int:
     return len(TABLE) + len(foreign_rows())
 
 
+def _firsts() -> Iterator[tuple[int, Extension]]:
+    """Yield the first form of each extension, and which it is."""
+    first = first_altivec()
+    for unit in _UNITS:
+        yield first, unit
+        first += len(unit.rows)
+
+
+@lru_cache(maxsize=16)
 def _extension(model: str) -> tuple[Extension, int] | None:
     """Return what a model has besides the plain table, and the first form of that."""
-    if altivec.has_altivec(model):
-        return altivec.UNIT, first_altivec()
-    if model == e500.MODEL:
-        return e500.UNIT, first_altivec() + len(altivec.ROWS)
-    return None
+    own = altivec.MODEL if altivec.has_altivec(model) else model
+    return next(((unit, first) for first, unit in _firsts() if unit.model == own), None)
 
 
 def extension_of(form: int) -> str:
     """Return the model whose extension a form is of, "" for one of none."""
-    if form < first_altivec():
-        return ""
-    return altivec.MODEL if form < first_altivec() + len(altivec.ROWS) else e500.MODEL
+    return next((unit.model for first, unit in _firsts() if first <= form < first + len(unit.rows)), "")
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,8 @@
 
 A row of ``rows_*.txt`` reads ``name encoding options defs <- uses memory`` under a ``[kind]`` heading:
 
-* encoding: ``32`` primary opcode; ``31/23`` with a 10-bit extended opcode in bits 21-30;
+* encoding: ``32`` primary opcode; ``31/23`` with a 10-bit extended opcode in bits 21-30 (and the record bit
+  behind it);
   ``63a18`` with a 5-bit one in bits 26-30; of AltiVec ``4v64`` with an 11-bit one in bits 21-31, ``4c6`` with
   a 10-bit one and the record bit before it, ``4m42`` with a 6-bit one in bits 26-31; of SPE ``4e79`` with
   an 8-bit one in bits 21-28.
@@ -157,7 +158,7 @@ def _parse_row(line: str, kind: Kind, conditional: bool) -> Iterator[Row]:
         place, size = uses.pop().split(":")
         base, _, offset = place.partition("+")
         width = int(size)
-    vector = encoding.startswith("4")
+    vector = encoding.startswith("4") and "/" not in encoding
     record_bit = _VECTOR_RECORD if vector else 1
     if "rc" in options:
         bits |= record_bit

@@ -61,7 +61,7 @@ def examine(name: str) -> list[Trait]:
             ("paused", lambda: _paused(qemu)),
             ("hangs", lambda: _hangs(qemu)),
             ("resets", lambda: _resets(qemu)),
-            ("snapshots", lambda: _snapshots(qemu)),
+            ("snapshots", lambda: _snapshots(qemu, kernel)),
         ]
         return [_answered(topic, answer) for topic, answer in questions]
 
@@ -185,7 +185,9 @@ def _resets(qemu: Qemu) -> _Answer:
     return _no("nobody keeps a log of this QEMU's events: 'verify' finds the patches gone")
 
 
-def _snapshots(qemu: Qemu) -> _Answer:
+def _snapshots(qemu: Qemu, kernel: Kernel) -> _Answer:
+    if not kernel._cpu.restorable:
+        return _no(f"QEMU does not bring the saved state of a {kernel._cpu.name} back")
     if not isinstance(qemu, AttachedQemu):
         return _yes("kept in a drive of the guest's")
     return _no(str(qemu.no_snapshots()))

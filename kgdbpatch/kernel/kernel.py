@@ -319,17 +319,23 @@ class Kernel(RunningGuest):
         """Save the guest's whole state under ``tag``; raise `Misuse` for one that QEMU could take amiss."""
         if not _TAG.fullmatch(tag):
             raise Misuse(f"'{tag}' cannot name a snapshot: letters, digits, . _ -, the first a letter")
+        self._check_restorable()
         with self._exclusive():
             self._component.snapshot(self.header, tag)
 
     def restore(self, tag: str) -> None:
         """Put the guest back to the state saved under ``tag`` and let it go on from there."""
+        self._check_restorable()
         with self._qemu.exclusive(self._wait, settles=True):
             self._component.restore(self._personality.memory.arena_at, tag)
             self._qemu.qmp("cont")
         self._paused = False
         self.__dict__.pop("_own_checker", None)
         self.__dict__.pop("console", None)
+
+    def _check_restorable(self) -> None:
+        if not self._cpu.restorable:
+            raise Misuse(f"no snapshots: QEMU does not bring the saved state of a {self._cpu.name} back")
 
     # ---- what is executed ----------------------------------------------------------------------
 

@@ -131,11 +131,17 @@ class RunningText:
         if header is not None and header.slots:
             found = self._arena(header).table().originals()
         if header is not None:
+            found |= self._cpus()
             found |= {} if header.hook is None else header.hook.originals()
             found |= self._tail_words(header)
             found |= dict.fromkeys(self._gate(header), 0)
         sites = np.array(sorted(found), np.int64)
         return _Undone(sites, np.array([found[at] for at in sites.tolist()], np.uint32))
+
+    def _cpus(self) -> dict[int, int]:
+        """Return address ─► the kernel's own word where the component has changed it to run at all."""
+        arena = self._personality.memory.announced << 20
+        return self._cpu.changed_text(self._ram, arena) if arena < self._ram.size else {}
 
     @cached_property
     def _vector_shift(self) -> int | None:
@@ -167,10 +173,16 @@ class RunningText:
         return pieces
 
     def differences(self) -> dict[int, int]:
-        """Return address ─► running word wherever the running text is not the image's."""
-        found = {}
+        """Return address ─► running word wherever the running text is not the image's.
+
+        What the component has changed to run at all counts as it was.
+        """
+        found, own = {}, self._cpus()
         for address, words in self.pieces():
             running = self.raw_words(address, words.size)
+            for at, word in own.items():
+                if address <= at < address + 4 * words.size:
+                    running[(at - address) // 4] = word
             for index in np.flatnonzero(running != words):
                 found[address + 4 * int(index)] = int(running[index])
         return found

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from component.fake import Flat
-from guests.kernels import link
 
-from kgdbpatch.component import ComponentClient, Header, layout
+from kgdbpatch.component import ComponentClient, layout
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
@@ -27,16 +26,12 @@ from kgdbpatch.cpu.booke import E500
 from kgdbpatch.cpu.booke.stub import STUB
 from kgdbpatch.cpu.booke.tlb import Entry
 from kgdbpatch.errors import Refused, TargetTimeout
-from kgdbpatch.isa.abi import SYSV
-from kgdbpatch.isa.decode import decode
-from kgdbpatch.patch.payload import count_payload
-from kgdbpatch.patch.plan import Plan, plan
-from kgdbpatch.patch.site import Site
-from kgdbpatch.personality.base import ArenaPlan, Window
-from kgdbpatch.vm.gdb import Debugger, Session
+from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
+
+from .lent import ARENA, MIB, grows, left_in_a_call, made, planned, state, taken_out, word
 
 _MISSING = [
     tool
@@ -47,7 +42,6 @@ pytestmark = [
     pytest.mark.guest,
     pytest.mark.skipif(bool(_MISSING) and not os.environ.get("CI"), reason=f"not installed: {_MISSING}"),
 ]
-MIB = 1 << 20
 COUNT, TICKS, LOOP = MIB, MIB + 4, 0x1100
 # at 0x900 the handler, at 0x1000 the program; both are within what QEMU maps at the start
 TEXT = """
@@ -84,8 +78,6 @@ loop:
     stw 3,0(4)
     b loop
 """
-ARENA = ArenaPlan(96 * MIB, 32 * MIB, 0xD200_0000, None, Window(0xFE00_0000, 0xFF00_0000))
-FREE = frozenset({"r9", "r10", "r11", "r12", "ctr", "cr0", "lr"})
 PAGE = re.compile(r"^0x(\w+) 0x(\w+) +(\d+)([KMG]) \d+ +(\d) ", re.MULTILINE)
 UNITS = {"K": 1 << 10, "M": MIB, "G": 1 << 30}
 
@@ -102,8 +94,7 @@ def runtime() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("e500") / "program"
-    return link(TEXT, path, "-Wl,-Ttext=0x1000,--section-start=.handler=0x900,-n")
+    return made(TEXT, tmp_path_factory.mktemp("e500") / "program")
 
 
 @pytest.fixture(
@@ -122,18 +113,6 @@ def debugger(guest: Qemu) -> Iterator[Debugger]:
         yield debugger
 
 
-def word(qemu: Qemu, at: int) -> int:
-    return int.from_bytes(qemu.ram.read(at, 4), "big")
-
-
-def grows(qemu: Qemu, at: int) -> None:
-    """Wait until a counter of the program's has changed three times."""
-    for _ in range(3):
-        before = word(qemu, at)
-        while word(qemu, at) == before:
-            assert qemu.alive()
-
-
 def wired(qemu: Qemu) -> set[Entry]:
     """Return what QEMU says that TLB1 holds."""
     text = qemu.hmp("info tlb").replace("\r", "").partition("TLB1:")[2]
@@ -141,24 +120,6 @@ def wired(qemu: Qemu) -> set[Entry]:
         Entry(int(virtual, 16), int(physical, 16), int(size) * UNITS[unit], bool(int(space)))
         for virtual, physical, size, unit, space in PAGE.findall(text)
     }
-
-
-def planned(qemu: Qemu, client: ComponentClient, *sites: int) -> list[tuple[int, Plan]]:
-    allocator, found = client.arena(ARENA).allocator(), []
-    for at in sites:
-        place = allocator.peek()
-        site = Site(decode(word(qemu, at), at), FREE, FREE, SYSV)
-        made = plan(site, count_payload(), allocator.near(place) or place)
-        found.append((allocator.claim(made), made))
-    return found
-
-
-def taken_out(client: ComponentClient, header: Header, ids: set[int]) -> None:
-    """Remove patches, and wait until the program has left them."""
-    held = client.remove(header, client.arena(ARENA).table(), ids)
-    while held:
-        with client.stop(header.arena) as stop:
-            held = client.collect(header, stop)
 
 
 def test_patches_count_and_nothing_is_left_behind(guest: Qemu, debugger: Debugger, tmp_path: Path) -> None:
@@ -242,14 +203,6 @@ def test_a_kernel_that_lets_no_critical_interrupt_in_can_be_lent_from_anywhere(
     grows(guest, TICKS)
 
 
-def state() -> Command:
-    return Command(Op.STATE, ARENA.physical + layout.STATE_OFFSET)
-
-
-class Died(Exception):
-    pass
-
-
 def test_a_call_is_completed_when_its_client_has_died(
     guest: Qemu, debugger: Debugger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,35 +211,17 @@ def test_a_call_is_completed_when_its_client_has_died(
         session.write_physical(at + layout.STUB_OFFSET, cpu.code)
         cpu.call(session, at, [state()])
         orders = [Command(Op.STORE, at, 0x600D_0001), Command(Op.STORE, at + 4, 0x600D_0002)]
-        left_in_a_call(session, orders, monkeypatch)
+        left_in_a_call(session, STUB, orders, monkeypatch)
     grows(guest, COUNT)  # the stub went home by itself
     assert [word(guest, at), word(guest, at + 4)] == [0x600D_0001, 0x600D_0002]
     with debugger.stopped() as session:
         saved = session.read_all()
-        left_in_a_call(session, [Command(Op.STORE, at, 0x600D_0003)], monkeypatch)
+        left_in_a_call(session, STUB, [Command(Op.STORE, at, 0x600D_0003)], monkeypatch)
         assert cpu.in_call(GRegisters(session.read_all()), at)
         cpu.finish_call(session, at)  # another client's
         assert session.read_all() == saved
     grows(guest, TICKS)
     assert word(guest, at) == 0x600D_0003
-
-
-def left_in_a_call(session: Session, orders: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a client die when it has given the CPU away."""
-    saved, give = session.read_all(), session.write_all
-
-    def dies(address: int, deadline: float) -> GRegisters:
-        raise Died
-
-    def write_all(raw: bytes, *, later: bool = False) -> None:
-        if raw != saved:  # nobody gives the registers back
-            give(raw, later=later)
-
-    with monkeypatch.context() as changed_session:
-        changed_session.setattr(session, "run_to_physical", dies)
-        changed_session.setattr(session, "write_all", write_all)
-        with pytest.raises(Died):
-            STUB.call(session, ARENA.physical, orders)
 
 
 def test_an_entry_of_the_kernels_is_not_overwritten(guest: Qemu, debugger: Debugger) -> None:

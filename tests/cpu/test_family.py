@@ -17,7 +17,7 @@ from component.fake import FakeMachine
 
 from kgdbpatch import cpu
 from kgdbpatch.component.ports import Cpu
-from kgdbpatch.cpu.booke import E500
+from kgdbpatch.cpu.booke import E500, Ppc440
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.kernel import family
@@ -136,6 +136,21 @@ def test_a_cpu_of_32_bits_is_known_where_registers_are_shown_with_64(
 @pytest.mark.parametrize(
     ("machine", "model"),
     [
+        ("bamboo", "440epb"),
+        pytest.param("bamboo", "440-xilinx", marks=pytest.mark.soak),
+        pytest.param("bamboo", "440epx", marks=pytest.mark.soak),
+    ],
+)
+def test_a_cpu_with_a_440s_core_is_known(runtime: None, program: Path, machine: str, model: str) -> None:
+    with started(machine, model, program) as qemu, Debugger(qemu) as debugger:
+        assert family.found(qemu, lambda: debugger, 10) == Ppc440()
+
+
+@pytest.mark.guest
+@needs_qemu
+@pytest.mark.parametrize(
+    ("machine", "model"),
+    [
         ("mac99", "970"),
         *(pytest.param("ppce500", model, marks=pytest.mark.soak) for model in ("e5500", "e6500")),
     ],
@@ -154,7 +169,6 @@ def test_a_cpu_of_64_bits_is_refused(runtime: None, program: Path, machine: str,
     [
         ("ppce500", "e500mc", "PVR 0x80230020, e500mc"),
         pytest.param("ref405ep", "405ep", "PVR not told", marks=pytest.mark.soak),
-        pytest.param("bamboo", "440epb", "PVR 0x422218d3, 440", marks=pytest.mark.soak),
     ],
 )
 def test_a_cpu_of_no_family_is_refused_by_its_name(
@@ -163,7 +177,7 @@ def test_a_cpu_of_no_family_is_refused_by_its_name(
     with started(machine, model, program) as qemu:
         debugger = Debugger(qemu)
         with pytest.raises(
-            Refused, match=rf"^this CPU \({name}\) is of no family .* ppc6xx, e500$"
+            Refused, match=rf"^this CPU \({name}\) is of no family .* ppc6xx, e500, 440$"
         ) as refused:
             family.found(qemu, lambda: debugger, 10)
         assert (refused.value.rule, refused.value.exit_code) == ("cpu", 3)
@@ -197,7 +211,8 @@ def test_a_file_tells_the_family_where_nothing_runs() -> None:
     assert cpu.of_model("") == Ppc6xx()
     assert cpu.of_model("7450") == Ppc6xx(altivec=True)
     assert cpu.of_model("e500") == E500()
-    assert cpu.of_model("440") == cpu.of_model("")  # none of its own: as a file that names no model
+    assert cpu.of_model("440") == Ppc440()
+    assert cpu.of_model("476") == cpu.of_model("")  # none of its own: as a file that names no model
 
 
 def installed(place: Path, module: str, code: str) -> None:
@@ -219,13 +234,13 @@ def test_an_installed_package_brings_a_family(tmp_path: Path, monkeypatch: pytes
 
             @staticmethod
             def of_model(model):
-                return "ours" if model == "440" else None
+                return "ours" if model == "476" else None
         """
     installed(tmp_path, "own_family", code)
     assert str(cpu.find(layout("ivpr", pvr=0x8021_0030))) == "ours"
-    assert str(cpu.of_model("440")) == "ours"
+    assert str(cpu.of_model("476")) == "ours"
     assert cpu.find(layout("ibat0u", "dbat0u", "sdr1")) == Ppc6xx()
-    with pytest.raises(Refused, match=r"PVR 0x00500000, 8xx.*ppc6xx, e500, mine$"):
+    with pytest.raises(Refused, match=r"PVR 0x00500000, 8xx.*ppc6xx, e500, 440, mine$"):
         cpu.find(layout("sdr1", pvr=0x0050_0000))
 
 

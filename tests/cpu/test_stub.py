@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from kgdbpatch.cpu import kernel_call
-from kgdbpatch.cpu.booke import E500
+from kgdbpatch.cpu.booke import E500, Ppc440
 from kgdbpatch.cpu.booke.stub import STUB as BOOKE
+from kgdbpatch.cpu.booke.stub import STUB_440
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.cpu.ppc6xx.stub import STUB as SIX
 from kgdbpatch.cpu.stub import Stub
@@ -17,13 +18,14 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = [(SIX, Ppc6xx.line), (BOOKE, E500.line)]
+FAMILIES = [(SIX, Ppc6xx.line), (BOOKE, E500.line), (STUB_440, Ppc440.line)]
 
 
 def test_binary_is_the_assembled_source(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts/stub", tmp_path], check=True)
     assert (tmp_path / "ppc6xx/stub.bin").read_bytes() == SIX.code
-    assert (tmp_path / "booke/stub.bin").read_bytes() == BOOKE.code
+    assert (tmp_path / "booke/e500.bin").read_bytes() == BOOKE.code
+    assert (tmp_path / "booke/ppc440.bin").read_bytes() == STUB_440.code
     assert (tmp_path / "kernel_call.bin").read_bytes() == kernel_call.CODE
 
 

@@ -163,7 +163,7 @@ def boots(guest_cli: Cli, board: str, path: Path, *words: str) -> None:
 
 @pytest.mark.usefixtures("ended")
 def test_another_board(guest_cli: Cli, tmp_path: Path) -> None:
-    boots(guest_cli, "bamboo", hello("bamboo", tmp_path / "kernel"))
+    boots(guest_cli, "ref405ep", hello("ref405ep", tmp_path / "kernel"))
     for command in (["apply", NAME, "_start", "--count"], ["list", NAME]):
         refused = guest_cli(*command, "--json")
         assert refused.code == 3
@@ -174,6 +174,16 @@ def test_another_board(guest_cli: Cli, tmp_path: Path) -> None:
         assert kernel.health.state == "running"
         with pytest.raises(Refused, match="runs without patches"):
             kernel.patch("_start", count=True)
+    assert guest_cli("ps", NAME, "--json").json["state"] == "running"
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_440_whose_kernel_wires_its_tlb_in_no_known_way(guest_cli: Cli, tmp_path: Path) -> None:
+    boots(guest_cli, "bamboo", hello("bamboo", tmp_path / "kernel"), "--announced", "256")
+    refused = guest_cli("apply", NAME, "_start", "--count", "--json")
+    assert (refused.code, refused.json["rule"]) == (3, "mapping")
+    assert "which entries of the TLB the kernel leaves alone is not known" in refused.err
+    assert refused.err.count("\n") == 1
     assert guest_cli("ps", NAME, "--json").json["state"] == "running"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from kgdbpatch.isa.e500 import ROWS
 
-from .judge.e500 import judged, verdict
+from .judge.booke import E500, judged, verdict
 
 _TOOLS = ("qemu-system-ppc", "gdb-multiarch", "powerpc-linux-gnu-as")
 _MISSING = [tool for tool in _TOOLS if shutil.which(tool) is None]
@@ -40,7 +40,7 @@ def _runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_cpu_agrees_about_every_form(seed: int) -> None:
     rows = [row for row in ROWS if judged(row)]
     assert len(rows) > 260
-    found = verdict(rows, 4, seed)
+    found = verdict(E500, rows, 4, seed)
     print("not judged:", *(row.mnemonic for row in ROWS if not judged(row)))
     print("trapped:", *sorted(found.trapped))
     told = {(name, what) for name, what in found.disagreements if not SPILLED.fullmatch(name)}
@@ -50,5 +50,5 @@ def test_the_cpu_agrees_about_every_form(seed: int) -> None:
     unseen = {name for (name, _), seen in found.shown.items() if not seen}
     again = [row for row in rows if row.mnemonic in unseen and not RARE.fullmatch(row.mnemonic)]
     if again:  # seldom seen: sought again among more cases
-        more = verdict(again, 120, 100 + seed)
+        more = verdict(E500, again, 120, 100 + seed)
         assert {use for use, seen in more.shown.items() if not seen} == set()

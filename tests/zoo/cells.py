@@ -33,6 +33,7 @@ BOARDS = (
     ("linux-6.12-pmac", "mac99", "7400", 1),
     ("linux-e500", "ppce500", "e500v2", 1),
     ("linux-e500-smp", "ppce500", "e500v2", 2),
+    ("linux-440", "bamboo", "440epb", 1),
     ("darwin", "g3beige", "750", 1),
 )
 

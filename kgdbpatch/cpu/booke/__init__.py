@@ -1,5 +1,5 @@
-"""The e500v1 and e500v2 of Book E: TLB1, no real mode, critical interrupts, cache lines of 32 bytes."""
+"""Book E: the e500v1 and e500v2, and the 440; no real mode, critical interrupts, cache lines of 32 bytes."""
 
-from kgdbpatch.cpu.booke.family import E500
+from kgdbpatch.cpu.booke.family import E500, Ppc440
 
-__all__ = ["E500"]
+__all__ = ["E500", "Ppc440"]

@@ -1,14 +1,20 @@
-"""The e500 family, for the kernel component's client (component/ports.py)."""
+"""The families of Book E, for the kernel component's client (component/ports.py): the e500 and the 440."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from kgdbpatch.cpu.booke import mapping as mmu
-from kgdbpatch.cpu.booke import msr, stub
-from kgdbpatch.cpu.booke.state import ENTRIES, STATE
-from kgdbpatch.cpu.booke.window import SPACE
+from kgdbpatch.component.layout import Op
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.cpu.booke import msr, window_440, window_e500
+from kgdbpatch.cpu.booke.mapping import Wiring
+from kgdbpatch.cpu.booke.state import ENTRIES, ENTRIES_440, STATE, STATE_440
+from kgdbpatch.cpu.booke.stub import STUB, STUB_440, Caller
+from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, Entry, Entry440, entries
+from kgdbpatch.cpu.booke.window import SPACE, seen
 from kgdbpatch.cpu.kernel_call import KernelCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.errors import Refused
@@ -20,75 +26,41 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kgdbpatch.component.ports import Session
-    from kgdbpatch.component.protocol import Command
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
+    from kgdbpatch.vm.ram import Readable
     from kgdbpatch.vm.registers import Layout
 
-__all__ = ["E500"]
+__all__ = ["E500", "Ppc440"]
 
-_NEEDED = ("ivpr", "csrr0", "csrr1", "mas0", "mas1", "mas2", "mas3", "mas7", "tlb1cfg", "l1cfg0", "acc")
 _BLOCK_SIZE = 0x0180_0000  # L1CFG0[CBSIZE]: 0 for 32 bytes
 
 
-@dataclass(frozen=True, slots=True)
-class E500(KernelCaller, Status):
-    """The e500v1 and e500v2, by the registers of Freescale's Book E MMU and of SPE."""
+class BookE(Caller, Wiring, KernelCaller, Status):
+    """What the families of Book E have in common: no real mode, two address spaces, exceptions anywhere."""
 
-    name = "e500"
-    several = True
-    model = "e500"
-    target = "8540"  # of GCC, which knows no later one without SPE
-    line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
+    model: ClassVar[str]
     bare = False
-    code = stub.CODE
-    state = STATE
     space = SPACE
 
-    call = staticmethod(stub.call)
-    release = staticmethod(stub.release)
-    in_call = staticmethod(stub.STUB.inside)
-    finish_call = staticmethod(stub.STUB.finish)
     leave_exception = staticmethod(msr.leave_exception)
 
     kernel_space = msr.KERNEL_SPACE
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
-    check_blocks = staticmethod(mmu.check_blocks)
-    check_unmapped = staticmethod(mmu.check_unmapped)
-    merged = staticmethod(mmu.merged)
-    free_entries = staticmethod(mmu.free_entries)
-    shown = staticmethod(mmu.shown)
-    mapping = staticmethod(mmu.mapping)
-    remaps = staticmethod(mmu.remaps)
-    tails_mapping = staticmethod(mmu.tails_mapping)
-    page_table = staticmethod(mmu.page_table)
-    unmapping = staticmethod(mmu.unmapping)
-    translate = staticmethod(mmu.translate)
-
-    @classmethod
-    def of(cls, layout: Layout) -> E500 | None:
-        """Return what serves a CPU: one with Freescale's MMU, and SPE, which later cores lack."""
-        return cls() if layout.places.keys() >= set(_NEEDED) else None
-
-    @classmethod
-    def of_model(cls, model: str) -> E500 | None:
-        """Return what serves a model, or None."""
-        return cls() if model == cls.model else None
-
+    @abstractmethod
     def check(self, session: Session) -> None:
         """Raise `Refused` (rule ``mapping``) for a CPU that the stub's code is not for."""
-        count = session.register("tlb1cfg") & 0xFFF
-        if count != ENTRIES:
-            raise Refused("mapping", f"TLB1 of this CPU has {count} entries, not {ENTRIES}")
-        if session.register("l1cfg0") & _BLOCK_SIZE:
-            raise Refused("mapping", f"this CPU's cache lines have more than {self.line} bytes (L1CFG0)")
 
-    def make_room(self, arena: ArenaPlan, state: np.void) -> list[Command]:
-        """Return none: entries of TLB1 are free, or they are not."""
-        return []
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return the state of the only CPU."""
+        return states[0]
+
+    def changed_text(self, ram: Readable, arena: int) -> dict[int, int]:
+        """Return nothing: the kernel's text stays as it is."""
+        return {}
 
     def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
         """Return nothing: exceptions enter the kernel translated, wherever IVPR and the IVORs say."""
@@ -118,7 +90,7 @@ class E500(KernelCaller, Status):
         """Return where the program exception can be hooked, or None."""
         from kgdbpatch.cpu.booke.vectors import trap_hook  # on use, as most commands need none
 
-        return trap_hook(personality, image, arena, words)
+        return trap_hook(personality, image, arena, words, self.model)
 
     def check_hook(self, state: np.void, hook: Hook) -> None:
         """Raise `Refused` (rule ``trap``) where IVPR and IVOR6 are not what the kernel's code says."""
@@ -136,3 +108,145 @@ class E500(KernelCaller, Status):
         from kgdbpatch.cpu.booke.hook import hook_words  # on use, as few patches are entered by a trap
 
         return hook_words(hook)
+
+
+@dataclass(frozen=True, slots=True)
+class E500(BookE):
+    """The e500v1 and e500v2, by the registers of Freescale's Book E MMU and of SPE."""
+
+    name = "e500"
+    several = True
+    restorable = True
+    model = "e500"
+    target = "8540"  # of GCC, which knows no later one without SPE
+    line = 32  # bytes: E500CORERM 11.1; the stub's stride, looked up in `check`
+    stub = STUB
+    code = STUB.code
+    state = STATE
+    tlb, kind, most = "TLB1", Entry, 8
+
+    @classmethod
+    def of(cls, layout: Layout) -> E500 | None:
+        """Return what serves a CPU: one with Freescale's MMU, and SPE, which later cores lack."""
+        needed = {
+            "ivpr",
+            "csrr0",
+            "csrr1",
+            "mas0",
+            "mas1",
+            "mas2",
+            "mas3",
+            "mas7",
+            "tlb1cfg",
+            "l1cfg0",
+            "acc",
+        }
+        return cls() if layout.places.keys() >= needed else None
+
+    @classmethod
+    def of_model(cls, model: str) -> E500 | None:
+        """Return what serves a model, or None."""
+        return cls() if model == cls.model else None
+
+    def check(self, session: Session) -> None:
+        """Raise `Refused` (rule ``mapping``) for a CPU that the stub's code is not for."""
+        count = session.register("tlb1cfg") & 0xFFF
+        if count != ENTRIES:
+            raise Refused("mapping", f"TLB1 of this CPU has {count} entries, not {ENTRIES}")
+        if session.register("l1cfg0") & _BLOCK_SIZE:
+            raise Refused("mapping", f"this CPU's cache lines have more than {self.line} bytes (L1CFG0)")
+
+    def open_window(self, session: Session, arena: int) -> None:
+        """Give the stub a place to run, by TLB0 first."""
+        window_e500.open_window(session, arena, self.stub)
+
+    def close_window(self, session: Session, arena: int) -> None:
+        """Take that place away again."""
+        window_e500.close_window(session, arena, self.stub)
+
+    def sees(self, session: Session, arena: int) -> bool:
+        """Tell whether the CPU, whose MSR has `SPACE`, finds all that the stub needs."""
+        return seen(session, arena)
+
+    def merged(self, states: Sequence[np.void]) -> np.void:
+        """Return the first CPU's state, with the entries that are valid on others where it has none."""
+        state = states[0].copy()
+        for other in states[1:]:
+            for number, page in enumerate(entries(state)):
+                if page is None:
+                    state["tlb1"][number] = other["tlb1"][number]
+        return state
+
+    def wired(self, state: np.void) -> Mapping[int, Entry | None]:
+        """Return all of TLB1: kernels take its entries from the first on."""
+        return dict(enumerate(entries(state)))
+
+    def given_back(self, number: int, kept: np.void) -> Command:
+        """Return the command by which an entry is as it was."""
+        mas1, mas2, mas3, _ = kept["tlb1"][number].tolist()
+        return Command(Op.TLB, mas2, mas3, mas1 & ~0xFF | GIVEN_BACK | number)
+
+
+@dataclass(frozen=True, slots=True)
+class Ppc440(BookE):
+    """The 440 and what has its core: a TLB of 64 entries that software fills, by PID and MMUCR."""
+
+    name = "440"
+    several = False
+    restorable = False  # QEMU 7.2 saves the TLB under the name of the 6xx's, and loads it as that
+    model = "440"
+    target = "440"
+    line = 32  # bytes: PPC440 core user's manual; the stub's stride
+    stub = STUB_440
+    code = STUB_440.code
+    state = STATE_440
+    tlb, kind, most = "the TLB", Entry440, 4
+
+    @classmethod
+    def of(cls, layout: Layout) -> Ppc440 | None:
+        """Return what serves a CPU: Book E with the MMU of IBM's 4xx."""
+        needed = {"ivpr", "ivor13", "ivor14", "csrr0", "csrr1", "mmucr", "pid", "pir"}
+        return cls() if layout.places.keys() >= needed else None
+
+    @classmethod
+    def of_model(cls, model: str) -> Ppc440 | None:
+        """Return what serves a model, or None."""
+        return cls() if model == cls.model else None
+
+    def check(self, session: Session) -> None:
+        """Do nothing: what the kernel does with the TLB is looked at when the stub gets its place to run."""
+
+    def open_window(self, session: Session, arena: int) -> None:
+        """Give the stub a place to run, in entries that the kernel fills no longer."""
+        window_440.open_window(session, arena, self.stub)
+
+    def close_window(self, session: Session, arena: int) -> None:
+        """Take that place away again, and give the entries back."""
+        if not self.is_open(session, arena):
+            self.open_window(session, arena)
+        window_440.close_window(session, arena, self.stub)
+
+    def sees(self, session: Session, arena: int) -> bool:
+        """Tell whether the CPU, whose MSR has `SPACE`, finds all that the stub needs."""
+        return window_440.is_open(session, arena)
+
+    def is_there(self, session: Session, arena: int) -> bool:
+        """Tell whether the kernel leaves the component's entries alone."""
+        return window_440.is_lowered(session, arena)
+
+    def call_base(self, arena: int) -> int:
+        """Return at which address calls of the kernel's functions find the arena's beginning."""
+        return window_440.CALL_BASE
+
+    def changed_text(self, ram: Readable, arena: int) -> dict[int, int]:
+        """Return the instructions that compare with the last entry that the kernel fills."""
+        return window_440.changed_text(ram, arena)
+
+    def wired(self, state: np.void) -> Mapping[int, Entry | None]:
+        """Return the entries that the kernel has given up for an arena, and those that it never fills."""
+        numbers = (*window_440.own_entries(state), *range(int(state["last"]) + 1, ENTRIES_440))
+        return {number: Entry440.read(state["tlb"][number]) for number in numbers}
+
+    def given_back(self, number: int, kept: np.void) -> Command:
+        """Return the command by which an entry is free: what the kernel had in it was a copy."""
+        return Entry440.none(number)

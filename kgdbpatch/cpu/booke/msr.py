@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.cpu.msr import EE, ME, PR, until_saved
+from kgdbpatch.cpu.msr import EE, ME, NAP, PR, until_saved
 from kgdbpatch.isa.msr import KernelSpace
+from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
@@ -41,6 +42,17 @@ def _critical(session: Session) -> bool:
     return bool(session.register("csrr1") & (CE | DE))
 
 
+def _waking(session: Session) -> list[int]:
+    """Return where interrupts enter that wake a CPU: external, the decrementer's, the fixed-interval timer's.
+
+    Nothing for one that does not nap, and for several CPUs, of which another one might come by there.
+    """
+    if session.cpus > 1 or not GRegisters(session.read_all())["msr"] & NAP:
+        return []
+    base = session.register("ivpr") & 0xFFFF_0000
+    return [base | session.register(f"ivor{number}") & 0xFFF0 for number in (4, 10, 11)]
+
+
 def leave_exception(session: Session) -> None:
     """Let the CPU go on where CSRR0 and CSRR1 may be live, until they are dead.
 
@@ -49,4 +61,4 @@ def leave_exception(session: Session) -> None:
     and SRR1 it leaves alone. Raises `TargetTimeout` when the CPU naps or does not get there.
     """
     where = "critical interrupts are off (MSR[CE] and MSR[EE] are 0)"
-    until_saved(session, CE, "WE", where, lambda: not _critical(session))
+    until_saved(session, CE, "WE", where, lambda: not _critical(session), _waking(session))

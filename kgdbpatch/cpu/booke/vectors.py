@@ -52,9 +52,14 @@ def gates(personality: Personality, image: Image, size: int) -> list[int]:
     return [gap.end - size for gap in _gaps(personality, image) if gap.end - size >= gap.start]
 
 
-def trap_hook(personality: Personality, image: Image, arena: ArenaPlan, words: _Words) -> Hook | None:
-    """Return where the program exception can be hooked; None where that or a register is not found."""
-    vector = program_exception(image)
+def trap_hook(
+    personality: Personality, image: Image, arena: ArenaPlan, words: _Words, model: str
+) -> Hook | None:
+    """Return where the program exception can be hooked; None where that or a register is not found.
+
+    The kernel's instructions are those of ``model``.
+    """
+    vector = program_exception(image, model)
     shift = None if vector is None else personality.to_physical(image, vector)
     if vector is None or shift is None:
         return None
@@ -72,31 +77,32 @@ def trap_hook(personality: Personality, image: Image, arena: ArenaPlan, words: _
     return None
 
 
-def program_exception(image: Image) -> int | None:
+def program_exception(image: Image, model: str) -> int | None:
     """Return the address of the program exception's handler, by the code that writes IVPR and IVOR6.
 
     None where there is no such code, or several pieces of it do not agree.
     """
-    bases = {value & IVPR_BITS for value in _written(image, _IVPR)}
-    offsets = {value & IVOR_BITS for value in _written(image, _IVOR6)}
+    bases = {value & IVPR_BITS for value in _written(image, _IVPR, model)}
+    offsets = {value & IVOR_BITS for value in _written(image, _IVOR6, model)}
     if len(bases) != 1 or len(offsets) != 1:
         return None
     at = bases.pop() | offsets.pop()
     return at if any(at in section for section in image.code_sections()) else None
 
 
-def _written(image: Image, spr: int) -> Iterator[int]:
+def _written(image: Image, spr: int, model: str) -> Iterator[int]:
     """Yield the numbers that the kernel's code writes to a special register, those that are found."""
     form = encode.mtspr(spr, 0)
     for section in image.code_sections():
         words = image.words(section)
         for index in np.flatnonzero((words & 0xFC1F_FFFF) == form).tolist():
-            value = _number(words[max(0, index - _NEAR) : index].tolist(), int(words[index]) >> 21 & 31)
+            before = words[max(0, index - _NEAR) : index].tolist()
+            value = _number(before, int(words[index]) >> 21 & 31, model)
             if value is not None:
                 yield value
 
 
-def _number(before: list[int], register: int) -> int | None:
+def _number(before: list[int], register: int, model: str) -> int | None:
     """Return the number that the last of these words leave in a register, or None."""
     value = 0
     for word in reversed(before):
@@ -106,7 +112,7 @@ def _number(before: list[int], register: int) -> int | None:
         if opcode == _ORI:
             target, source = source, target
         if opcode not in (_ADDI, _ADDIS, _ORI) or target != register:
-            if opcode not in (_ADDI, _ADDIS, _ORI) and _may_write(word, register):
+            if opcode not in (_ADDI, _ADDIS, _ORI) and _may_write(word, register, model):
                 return None
             continue
         low = word & 0xFFFF if opcode == _ORI else (word & 0xFFFF ^ 0x8000) - 0x8000
@@ -117,11 +123,11 @@ def _number(before: list[int], register: int) -> int | None:
     return None
 
 
-def _may_write(word: int, register: int) -> bool:
+def _may_write(word: int, register: int, model: str) -> bool:
     """Tell whether a word that makes no number may change a register."""
     from kgdbpatch.isa.decode import decode  # on use: most commands need none of this
 
-    return bool(decode(word, 0, "e500").defs >> register & 1)
+    return bool(decode(word, 0, model).defs >> register & 1)
 
 
 def _overwritten(handler: list[int]) -> int | None:

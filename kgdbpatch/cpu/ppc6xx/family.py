@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
+    from kgdbpatch.vm.ram import Readable
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["Ppc6xx"]
@@ -41,6 +42,7 @@ class Ppc6xx(KernelCaller, Status):
 
     name = "ppc6xx"
     several = False
+    restorable = True
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
     bare = True
     code = stub.CODE
@@ -125,6 +127,10 @@ class Ppc6xx(KernelCaller, Status):
         from kgdbpatch.cpu.ppc6xx.vectors import ALTIVEC, VECTORS  # on use: it decodes
 
         return ALTIVEC if self.altivec else VECTORS
+
+    def changed_text(self, ram: Readable, arena: int) -> dict[int, int]:
+        """Return nothing: the kernel's text stays as it is."""
+        return {}
 
     def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
         """Return the virtual addresses of the exception vectors, those that the image holds."""

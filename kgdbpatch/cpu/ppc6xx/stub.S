@@ -18,6 +18,9 @@
         rfi
         .endm
 
+        .macro  all_fetched
+        .endm
+
         .macro  own_commands
         cmpwi   7, OP_BAT
         beq     bat

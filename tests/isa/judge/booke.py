@@ -1,4 +1,4 @@
-"""Run cases on a bare e500 of QEMU, and judge what the table says of its own instructions by them."""
+"""Run cases on a bare CPU of Book E of QEMU, and judge what the table says of its instructions by them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from bare.program import branch, program
 
+from kgdbpatch.isa import e500, ppc440
 from kgdbpatch.isa.decode import decode
-from kgdbpatch.isa.e500 import MODEL
 from kgdbpatch.isa.registers import names
 from kgdbpatch.isa.table import Kind, Row
 from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["Verdict", "judged", "verdict"]
+__all__ = ["E500", "PPC440", "Core", "Verdict", "judged", "verdict"]
 
-_SOURCE = Path(__file__).with_name("e500.s")
+
+class Core(NamedTuple):
+    """A CPU: the model of its instructions, QEMU's board, the program that runs cases."""
+
+    model: str
+    board: str
+    source: Path
+
+
+E500 = Core(e500.MODEL, "ppce500", Path(__file__).with_name("e500.s"))
+PPC440 = Core(ppc440.MODEL, "bamboo", Path(__file__).with_name("ppc440.s"))
 _STATE = np.dtype(
     [
         ("r", ">u4", (32, 2)),  # the upper half first
@@ -39,7 +50,7 @@ _EDGES = np.array(
     [0, 1, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x3F80_0000, 0xBF80_0000, 0x7F7F_FFFF], np.uint32
 )
 _SPEFSCR = 0x0000_0003  # rounding; no exception is enabled, which QEMU would not take
-_ALONE = {"spe": ("upper", "acc", "spefscr")}
+_XER = {"so": 1 << 31, "ov": 1 << 30, "ca": 1 << 29, "string": 0x7F}
 
 Cases = npt.NDArray[np.void]
 
@@ -69,7 +80,7 @@ def _random(random: np.random.Generator, count: int) -> Cases:
 
     state["r"], state["acc"] = words(count, 32, 2), words(count, 2)
     state["spefscr"] = random.integers(0, 4, count)
-    state["xer"] = random.integers(0, 8, count) << 29
+    state["xer"] = random.integers(0, 8, count) << 29 | random.integers(0, 128, count)
     for name in ("cr", "ctr", "lr"):
         state[name] = words(count)
     state["window"] = random.integers(0, 256, (count, 64))
@@ -87,9 +98,9 @@ def _lead(row: Row, word: int, state: np.void, random: np.random.Generator) -> N
     state["r"][a][1] = _WINDOW + 8 * int(random.integers(4)) - (0 if row.offset == "B" else index)
 
 
-def _run(words: npt.NDArray[np.uint32], cases: Cases) -> Cases:
+def _run(core: Core, words: npt.NDArray[np.uint32], cases: Cases) -> Cases:
     """Run every case at the slot of its word; return the states after it."""
-    code, symbols = program(_SOURCE)
+    code, symbols = program(core.source)
     first = -(-(_SLOTS + _SLOT * len(words)) // 0x1000) * 0x1000
     output = first + cases.nbytes
     memory = np.zeros(first, np.uint8)
@@ -108,9 +119,9 @@ def _run(words: npt.NDArray[np.uint32], cases: Cases) -> Cases:
     with tempfile.NamedTemporaryFile(prefix="kgdbpatch-cases-") as file:
         file.write((header + load).ljust(0x1000, b"\0") + data)
         file.flush()
-        board = MachineDescription.load("ppce500")
+        board = MachineDescription.load(core.board)
         arguments = ["-kernel", file.name, "-S"]
-        with Qemu.start("judge-e500", board, 64, arguments) as qemu, Debugger(qemu) as debugger:
+        with Qemu.start(f"judge-{core.model}", board, 64, arguments) as qemu, Debugger(qemu) as debugger:
             with debugger.stopped() as session:
                 session.run_to_physical(symbols["done"], 120)
             return np.frombuffer(qemu.ram.read(output, cases.nbytes), _CASE)
@@ -125,7 +136,8 @@ def _columns(cases: Cases) -> dict[str, npt.NDArray[np.uint64]]:
     found |= {
         f"cr{n}": (state["cr"].astype(np.uint64) >> np.uint64(28 - 4 * n)) & np.uint64(15) for n in range(8)
     }
-    found |= {name: state[name].astype(np.uint64) for name in ("xer", "ctr", "lr")}
+    found |= {name: state[name].astype(np.uint64) for name in ("ctr", "lr")}
+    found |= {name: state["xer"].astype(np.uint64) & np.uint64(bits) for name, bits in _XER.items()}
     spe = state["spefscr"].astype(np.uint64)
     for part in (*(state["r"][:, n, 0] for n in range(32)), state["acc"][:, 0], state["acc"][:, 1]):
         spe = spe * np.uint64(0x9E37_79B9_7F4A_7C15) + part.astype(np.uint64)
@@ -141,6 +153,8 @@ def _copy(to: np.void, source: np.void, register: str) -> None:
     """Copy what a register of the table holds."""
     if register == "spe":
         to["r"][:, 0], to["acc"], to["spefscr"] = source["r"][:, 0], source["acc"], source["spefscr"]
+    elif register in _XER:
+        to["xer"] = int(to["xer"]) & ~_XER[register] | int(source["xer"]) & _XER[register]
     elif register.startswith("cr"):
         bits = 0xF << 28 - 4 * int(register[2:])
         to["cr"] = int(to["cr"]) & ~bits | int(source["cr"]) & bits
@@ -157,13 +171,13 @@ class Verdict:
     shown: dict[tuple[str, str], bool] = field(default_factory=lambda: defaultdict(bool))
 
 
-def verdict(rows: list[Row], each: int, seed: int) -> Verdict:
+def verdict(core: Core, rows: list[Row], each: int, seed: int) -> Verdict:
     """Run words of all rows: as they are, with all else changed, and with each use changed alone."""
     random = np.random.default_rng(seed)
     words, plans = list[int](), list[tuple[int, str]]()  # of each case: its word's number, what is changed
     for row in rows:
         for word in _words(row, random, each):
-            uses = names(decode(word, 0, MODEL).uses)
+            uses = names(decode(word, 0, core.model).uses)
             plans += [(len(words), purpose) for purpose in ("", "others", *uses)]
             words.append(word)
     of_row = [row for row in rows for _ in range(each)]
@@ -175,15 +189,15 @@ def verdict(rows: list[Row], each: int, seed: int) -> Verdict:
             _lead(row, word, state, random)
         other = cases["s"][number].copy()
         if changed == "others":
-            keep = names(decode(word, 0, MODEL).uses)
+            keep = names(decode(word, 0, core.model).uses)
         elif changed:
-            keep = [f"r{n}" for n in range(32)] + [f"cr{n}" for n in range(8)] + ["spe"]
+            keep = [f"r{n}" for n in range(32)] + [f"cr{n}" for n in range(8)] + ["spe", *_XER]
             keep.remove(changed)
         if changed:
             for register in keep:
                 _copy(state, cases["s"][base], register)
             if changed != "others":
-                for name in ("xer", "ctr", "lr"):
+                for name in ("ctr", "lr"):
                     state[name] = cases["s"][base][name]
             state["window"] = cases["s"][base]["window"]
             if row.base is not None and changed in (f"r{word >> 16 & 31}", f"r{word >> 11 & 31}"):
@@ -192,11 +206,14 @@ def verdict(rows: list[Row], each: int, seed: int) -> Verdict:
                 if changed == f"r{word >> 16 & 31}" or row.offset == "B":
                     state["r"][int(changed[1:])][1] = moved
         state["entry"] = _SLOTS + _SLOT * which
-    after = _run(np.array(words, np.uint32), cases)
-    return _compared(words, of_row, plans, _columns(cases), _columns(after), after["s"]["trapped"].tolist())
+    after = _run(core, np.array(words, np.uint32), cases)
+    return _compared(
+        core, words, of_row, plans, _columns(cases), _columns(after), after["s"]["trapped"].tolist()
+    )
 
 
 def _compared(
+    core: Core,
     words: list[int],
     of_row: list[Row],
     plans: list[tuple[int, str]],
@@ -206,7 +223,7 @@ def _compared(
 ) -> Verdict:
     found, base = Verdict(), 0
     for number, (which, changed) in enumerate(plans):
-        row, one = of_row[which], decode(words[which], 0, MODEL)
+        row, one = of_row[which], decode(words[which], 0, core.model)
         if trapped[number]:
             found.trapped.add(row.mnemonic)
             continue
@@ -222,6 +239,6 @@ def _compared(
                     found.disagreements.add((row.mnemonic, f"{name} depends on more"))
         else:
             matters = any(after[name][base] != after[name][number] for name in defs)
-            operand = "spe" if changed == "spe" else "cr" if changed.startswith("cr") else "r"
+            operand = changed if changed in ("spe", *_XER) else "cr" if changed.startswith("cr") else "r"
             found.shown[row.mnemonic, operand] |= matters
     return found

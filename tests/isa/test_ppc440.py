@@ -1,0 +1,129 @@
+"""The 440's own instructions are decoded as objdump has them; on other CPUs its words stay as they were."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from kgdbpatch.analysis import regset
+from kgdbpatch.guests import Recipe
+from kgdbpatch.image import Image
+from kgdbpatch.isa.decode import Kind, decode, decode_array
+from kgdbpatch.isa.fields import Words
+from kgdbpatch.isa.match import extension_of, find_forms, rows
+from kgdbpatch.isa.ppc440 import MODEL, ROWS
+from kgdbpatch.isa.registers import FPRS, SPE, VECTORS, names
+
+from .objdump import OBJDUMP, mnemonics, texts
+
+needs_objdump = pytest.mark.skipif(shutil.which(OBJDUMP) is None, reason=f"{OBJDUMP} is not installed")
+OF_MODEL = ("-M", "440")
+OURS = {row.mnemonic for row in ROWS}
+OPTIONAL = {"tlbre", "tlbwe", "iccci", "dccci", "mbar"}  # objdump leaves the last operand out where it is 0
+# objdump does not look at bits that must be 0
+RESERVED_BITS = 1, 0x03E0_0000, 0x001F_0000, 0x0000_F800, 0x001F_F801
+
+
+def of_rows(seed: int, each: int) -> tuple[list[str], Words]:
+    """Return the mnemonics and words of all forms, operands random."""
+    random = np.random.default_rng(seed)
+    table = np.array([(row.mask, row.match) for row in ROWS], np.uint32).repeat(each, axis=0)
+    free = random.integers(0, 1 << 32, len(table), dtype=np.uint32) & ~table[:, 0]
+    return [row.mnemonic for row in ROWS for _ in range(each)], table[:, 1] | free
+
+
+def beside_rows(seed: int) -> Words:
+    """Return words of the forms with a bit flipped, and any words of their primary opcodes."""
+    random = np.random.default_rng(seed)
+    _, words = of_rows(seed, 40)
+    flipped = words ^ np.uint32(1) << random.integers(0, 32, len(words)).astype(np.uint32)
+    anything = random.integers(0, 1 << 26, 40_000, dtype=np.uint32)
+    primary = random.choice(np.array([4, 19, 31], np.uint32), len(anything)) << np.uint32(26)
+    return np.concatenate([flipped, anything | primary])
+
+
+@needs_objdump
+def test_every_form_is_what_objdump_takes_it_for() -> None:
+    expected, words = of_rows(1, 30)
+    decoded = decode_array(words, MODEL)
+    assert len(OURS) == len(ROWS) > 90
+    assert [rows()[form].mnemonic for form in decoded.form.tolist()] == expected
+    raw = mnemonics(words, *OF_MODEL, "-M", "raw")
+    assert {(name, seen) for name, seen in zip(expected, raw, strict=True) if name != seen} == set()
+
+
+@needs_objdump
+def test_nothing_else_is_taken_for_a_form() -> None:
+    words = beside_rows(2)
+    forms = find_forms(words, MODEL)
+    raw = np.array(mnemonics(words, *OF_MODEL, "-M", "raw"))
+    ours = np.array([extension_of(form) == MODEL for form in forms.tolist()])
+    assert ours.sum() > 2_000
+    named = np.array([rows()[form].mnemonic for form in forms.tolist()])
+    assert set(named[ours & (named != raw)].tolist()) == set()
+    missed = ~ours & np.isin(raw, list(OURS))
+    sound = np.zeros(missed.sum(), np.bool_)
+    for bits in RESERVED_BITS:  # with these clear it is the form
+        forms = find_forms(words[missed] & ~np.uint32(bits), MODEL)
+        sound |= np.array([extension_of(form) == MODEL for form in forms.tolist()])
+    assert set(raw[missed][~sound].tolist()) == set()
+
+
+@needs_objdump
+def test_text_is_objdumps() -> None:
+    names_, words = of_rows(3, 20)
+    for name, word, text in zip(names_, words.tolist(), texts(words, *OF_MODEL), strict=True):
+        written = decode(word, 0, MODEL).written_for(MODEL)
+        short = {written, written.removesuffix(",0"), written.removesuffix(",r0"), written.removesuffix(" 0")}
+        assert text in (short if name in OPTIONAL else {written})
+
+
+def test_on_other_cpus_its_words_are_what_they_were() -> None:
+    for name, word in zip(of_rows(5, 4)[0], of_rows(5, 4)[1].tolist(), strict=True):
+        for model in ("", "7450", "e500"):
+            assert extension_of(decode(word, 0, model).form) != MODEL, name
+
+
+def test_arrays_are_decoded_as_single_words() -> None:
+    words = np.concatenate([of_rows(6, 4)[1], beside_rows(7)[::50]])
+    decoded = decode_array(words, MODEL)
+    defs, uses = regset.defs(decoded).tolist(), regset.uses(decoded).tolist()
+    for n, word in enumerate(words.tolist()):
+        one = decode(word, 0, MODEL)
+        assert (one.form, one.kind) == (decoded.form[n], decoded.kind[n])
+        assert regset.to_mask(defs[n]) == one.defs & ~(FPRS | VECTORS | SPE)
+        assert regset.to_mask(uses[n]) == one.uses & ~(FPRS | VECTORS | SPE)
+
+
+def test_what_they_reach() -> None:
+    def of(word: int) -> tuple[str, Kind, list[str], list[str]]:
+        found = decode(word, 0, MODEL)
+        return found.text, found.kind, names(found.defs), names(found.uses)
+
+    assert of(0x7D6D_07A4) == ("tlbwe r11,r13,0", Kind.SYSTEM, ["tlb"], ["r11", "r13", "spr", "tlb"])
+    assert of(0x1064_2958) == ("macchw r3,r4,r5", Kind.ARITHMETIC, ["r3"], ["r3", "r4", "r5"])
+    assert of(0x1064_2D59) == (
+        "macchwo. r3,r4,r5",
+        Kind.ARITHMETIC,
+        ["r3", "cr0", "ov", "so"],
+        ["r3", "r4", "r5", "so"],
+    )
+    assert of(0x4C00_0066) == ("rfci", Kind.RFI, ["msr"], ["msr", "spr"])
+
+
+@pytest.mark.soak
+@pytest.mark.linux
+def test_every_word_of_the_guests_kernel_is_known() -> None:
+    path = Recipe.find("linux-440").image_path()
+    if path is None:
+        pytest.skip("the image of 'linux-440' is not built; run: kgdbpatch image build linux-440")
+    image, own = Image.load(path), set[str]()
+    for section in image.code_sections():
+        words = image.words(section)
+        decoded = decode_array(words, MODEL)
+        strange = np.isin(decoded.kind, (Kind.UNKNOWN, Kind.FOREIGN)) & (words != 0)
+        assert not strange.any(), [hex(section.address + 4 * at) for at in np.flatnonzero(strange).tolist()]
+        own |= {rows()[form].mnemonic for form in np.unique(decoded.form).tolist()}
+    assert own & OURS >= {"wrtee", "wrteei", "mfdcr", "mtdcr", "tlbwe", "tlbsx.", "iccci", "dlmzb.", "rfci"}
