@@ -104,15 +104,23 @@ class Part:
 
 
 class BackwardDataflow:
-    """The blocks of a program, ready to be solved for several questions."""
+    """The blocks of a program, ready to be solved for several questions.
 
-    def __init__(self, blocks: Blocks) -> None:
+    ``kill`` is what each changes by itself. What no question makes a block lose but that, and what its
+    call does, goes through a block that changes nothing: an implicit edge to where it goes on anyway adds
+    nothing.
+    """
+
+    def __init__(self, blocks: Blocks, kill: RegSet) -> None:
         self.blocks = blocks
         count = len(blocks.first)
         self._none = count  # a block that does not exist: nothing holds before it
         self.near = [np.where(target >= 0, target, count) for target in (blocks.fall, blocks.taken)]
         self.tables = Grouped(*blocks.table_edges, count)  # targets, by source
-        self.implicit = Grouped(*blocks.implicit_edges, count)
+        sources, targets = blocks.implicit_edges
+        plain = (kill == 0) & ~blocks.links & (blocks.callee < 0)
+        more = np.flatnonzero(~plain[sources] | (blocks.fall[sources] != targets))
+        self.implicit = Grouped(sources[more], targets[more], count)
         self.more = (self.tables.count > 0) | (self.implicit.count > 0)
         self.number = np.zeros(count + 1, dtype=np.int64)  # of blocks in the `Part` made last
         self.crossing, self._entangled = self._cross()

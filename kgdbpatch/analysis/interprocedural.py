@@ -70,7 +70,8 @@ class ProgramLiveness:
     ) -> None:
         self.program, self.abi, self.convention = program, abi, Convention.of(abi)
         self.blocks = Blocks(program, implicit)
-        self.reads = {at: np.uint64(regset.from_mask(registers)) for at, registers in reads.items()}
+        sets = {registers: np.uint64(regset.from_mask(registers)) for registers in {*reads.values()}}
+        self.reads = {at: sets[registers] for at, registers in reads.items()}
         # a fix-up that is no code of ours may read what the faulting instruction did not overwrite
         self.reads |= dict.fromkeys(self.blocks.implicit_escapes.tolist(), _ALL)
         words = words_of(program.decoded)
@@ -91,7 +92,7 @@ class ProgramLiveness:
         self.word_effects: WordEffects = without_saves(words, program, saves)
         self.word_effects.wanted[places] |= more
         self.transfer: BlockTransfer = blockwise(self.blocks, self.word_effects)
-        self.dataflow = BackwardDataflow(self.blocks)
+        self.dataflow = BackwardDataflow(self.blocks, self.transfer.kill)
         pointers = program.index_of(np.array(sorted(found.pointers), dtype=np.int64))
         self.pointers: Flags = marked(len(self.blocks.first), self.blocks.of_word[pointers])
         self.likely = self._likely()

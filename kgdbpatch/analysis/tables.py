@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kgdbpatch.analysis.address_taken import references
-from kgdbpatch.analysis.arrays import marked
+from kgdbpatch.analysis.arrays import distinct, marked
 from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.path_slices import Path, Resolver, Search
 from kgdbpatch.analysis.program import Flags, Indices, stored_addresses
@@ -117,7 +117,8 @@ def _is_plain_load(value: Expression) -> bool:
 def _may_call_known(blocks: Blocks, functions: Indices) -> list[int]:
     """Return the calls through CTR or LR of which the target may be found."""
     program = blocks.program
-    calls = blocks.unknown_call & np.isin(program.words[blocks.last], (_BCTRL, _BLRL))
+    last = program.words[blocks.last]
+    calls = blocks.unknown_call & ((last == _BCTRL) | (last == _BLRL))
     makers = np.zeros(len(program.entry), dtype=np.bool_)
     makers[functions] = True
     return np.flatnonzero(calls & (_makes_number(blocks) | makers[blocks.owner])).tolist()
@@ -132,8 +133,8 @@ def _changeable(blocks: Blocks, resolver: Resolver, search: Search, stored: Flag
     tables = [block for block in search.targets if block in resolver.absolute]
     if not tables:
         return []
-    functions = np.unique(blocks.owner[tables])
-    some = np.isin(blocks.owner, functions)
+    functions = distinct(blocks.owner[tables])
+    some = marked(len(program.entry), functions).take(blocks.owner)
     some[blocks.entry[functions]] = False
     known = np.array([at for targets in search.targets.values() for at in targets], dtype=np.int64)
     some[blocks.of_word[program.index_of(known)]] = False

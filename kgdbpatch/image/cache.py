@@ -97,9 +97,8 @@ def save(sha256: str, data: bytes, known: Known) -> None:
 
 def _kept(data: bytes, part: Section | Segment) -> bytes | tuple[int, int]:
     """Return (begin, end) of a part's bytes in ``data`` where they stand there, else the bytes."""
-    end = part.offset + len(part.data)
-    there = memoryview(data)[part.offset : end] == part.data
-    return (part.offset, end) if there else part.data
+    there = data.startswith(part.data, part.offset)
+    return (part.offset, part.offset + len(part.data)) if there else part.data
 
 
 def _fetch(read: Callable[[int, int], bytes], kept: bytes | tuple[int, int]) -> bytes | Held:

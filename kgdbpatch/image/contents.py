@@ -48,9 +48,8 @@ def plainest_first(names: list[str], rank: npt.NDArray[np.int64]) -> list[int]:
     ordered = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
     length = np.fromiter(map(len, names), np.int64, len(names))
     underscores = np.zeros(len(names), np.int64)
-    for number, name in enumerate(names):
-        if name.startswith("_"):
-            underscores[number] = len(name) - len(name.lstrip("_"))
+    for number in [number for number, name in enumerate(names) if name[:1] == "_"]:
+        underscores[number] = len(names[number]) - len(names[number].lstrip("_"))
     keys = (length[ordered], underscores[ordered], rank[ordered])
     found: list[int] = ordered[np.lexsort(keys)].tolist()
     return found

@@ -121,8 +121,7 @@ def _symbols(
     wanted = (places != _SHN_UNDEF) & ~np.isin(kinds, (_STT_SECTION, _STT_FILE)) & (entries["name"] > 0)
     loaded = [number for number, section in enumerate(sections) if section is not None]
     (rows,) = np.nonzero(wanted & np.isin(places, [_ABSOLUTE, *loaded]))
-    starts = entries["name"][rows].tolist()
-    texts = [names[at : names.find(b"\0", at)].decode("utf-8", "replace") for at in starts]
+    texts = _texts(names, entries["name"][rows])
     typed = np.isin(kinds[rows], [*_FUNCTIONS])
     rank = np.where(places[rows] == _ABSOLUTE, 4, 2 * ~typed + ~exported[rows])
     order = [at for at in plainest_first(texts, rank) if texts[at]]
@@ -131,12 +130,22 @@ def _symbols(
     kinds_in |= {at: (section.name, _kinds(section)) for at, section in enumerate(sections) if section}
     columns = (entries["value"], entries["size"], places, kinds, exported)
     found = zip((texts[at] for at in order), *(column[rows].tolist() for column in columns), strict=True)
-    return tuple(
-        [
-            Symbol(name, address, size, kinds_in[index][0], kinds_in[index][1][kind], public)
-            for name, address, size, index, kind, public in found
-        ]
+    rows_of = (
+        (name, address, size, kinds_in[index][0], kinds_in[index][1][kind], public)
+        for name, address, size, index, kind, public in found
     )
+    return tuple(map(Symbol._make, rows_of))
+
+
+def _texts(strings: bytes, starts: npt.NDArray[np.uint32]) -> list[str]:
+    """Return the strings that begin at places of a string table, which a NUL ends."""
+    ends = np.flatnonzero(np.frombuffer(strings, np.uint8) == 0)
+    behind = ends[np.minimum(np.searchsorted(ends, starts), len(ends) - 1)]
+    places = list(zip(starts.tolist(), behind.tolist(), strict=True))
+    if strings.isascii():
+        plain = strings.decode("ascii")
+        return [plain[start:end] for start, end in places]
+    return [strings[start:end].decode("utf-8", "replace") for start, end in places]
 
 
 def _symbol_table(

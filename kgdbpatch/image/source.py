@@ -16,6 +16,7 @@ from kgdbpatch.errors import BadImage
 __all__ = ["Held", "KernelFile"]
 
 _ROOM = "files"
+_PIECE = 1 << 20  # bytes
 _SETTLED = 2 * 10**9  # ns; a file that was written to later may be so again with the same time
 
 
@@ -62,7 +63,11 @@ class KernelFile:
         known = store.load(_ROOM, key)
         if known is not None:
             return known.decode()
-        digest = hashlib.sha256(self.read()).hexdigest()
+        found, begin = hashlib.sha256(), 0
+        while piece := self.read(begin, begin + _PIECE):
+            found.update(piece)
+            begin += len(piece)
+        digest = found.hexdigest()
         if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > _SETTLED:
             store.save(_ROOM, key, digest.encode())
         return digest

@@ -13,10 +13,10 @@ from kgdbpatch.guests import Recipe, recipes
 from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.kernel.guessed import with_functions
-from kgdbpatch.kernel.syslog import Log
 from kgdbpatch.vm import runtime
 
 if TYPE_CHECKING:
+    from kgdbpatch.kernel.syslog import Log
     from kgdbpatch.vm.console import Console
     from kgdbpatch.vm.qemu import Qemu
 
@@ -140,6 +140,7 @@ def shutdown(name: str) -> Guest:
 
 def open_log(name: str) -> Log:
     """Return the syslog of a guest, of a dead one too, without looking at anything else of it."""
+    from kgdbpatch.kernel.syslog import Log
     from kgdbpatch.vm.qemu import Qemu
 
     qemu = Qemu.attach(name, dead=True)

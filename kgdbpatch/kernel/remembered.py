@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,14 @@ import numpy.typing as npt
 from kgdbpatch import cpu, store
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
-from kgdbpatch.component.ports import Cpu
 from kgdbpatch.image import Image
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.patch.rewritten import CHANGED, Rewritten
 from kgdbpatch.patch.site_checker import OffLimits
 from kgdbpatch.personality import Personality
+
+if TYPE_CHECKING:
+    from kgdbpatch.component.ports import Cpu
 
 __all__ = ["liveness_index", "off_limits"]
 
