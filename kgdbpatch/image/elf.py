@@ -11,6 +11,7 @@ from kgdbpatch.image.elf_header import ElfHeader
 from kgdbpatch.image.kallsyms import find_kallsyms
 from kgdbpatch.image.model import Section, Segment, Symbol
 from kgdbpatch.image.raw import own_symbols
+from kgdbpatch.image.symbols import SymbolTable
 
 __all__ = ["read_elf"]
 
@@ -112,9 +113,7 @@ def _content(data: bytes, header: np.void) -> bytes:
     return data[offset : offset + int(header["size"])] + b"\0"
 
 
-def _symbols(
-    path: object, data: bytes, headers: _Headers, sections: list[Section | None]
-) -> tuple[Symbol, ...]:
+def _symbols(path: object, data: bytes, headers: _Headers, sections: list[Section | None]) -> SymbolTable:
     """Return the symbols of the file's table, in the order of `Contents`."""
     entries, places, names = _symbol_table(path, data, headers)
     kinds, exported = entries["info"] & 15, entries["info"] >> 4 != _STB_LOCAL
@@ -128,13 +127,15 @@ def _symbols(
     rows = rows[order]
     kinds_in = {_ABSOLUTE: ("", ["absolute"] * 16)}
     kinds_in |= {at: (section.name, _kinds(section)) for at, section in enumerate(sections) if section}
-    columns = (entries["value"], entries["size"], places, kinds, exported)
-    found = zip((texts[at] for at in order), *(column[rows].tolist() for column in columns), strict=True)
-    rows_of = (
-        (name, address, size, kinds_in[index][0], kinds_in[index][1][kind], public)
-        for name, address, size, index, kind, public in found
+    indices = places[rows].tolist()
+    return SymbolTable.of_columns(
+        [texts[at] for at in order],
+        entries["value"][rows].tolist(),
+        entries["size"][rows].tolist(),
+        [kinds_in[index][0] for index in indices],
+        [kinds_in[index][1][kind] for index, kind in zip(indices, kinds[rows].tolist(), strict=True)],
+        exported[rows].tolist(),
     )
-    return tuple(map(Symbol._make, rows_of))
 
 
 def _texts(strings: bytes, starts: npt.NDArray[np.uint32]) -> list[str]:

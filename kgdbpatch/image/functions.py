@@ -20,61 +20,81 @@ neither is one without a size that covers nothing but zeros.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from kgdbpatch.image.model import Function, Section, Symbol
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.image.model import Section
+from kgdbpatch.image.symbols import FunctionTable, SymbolTable
 
 __all__ = ["delimit"]
 
-_address = attrgetter("address")
 _NEVER = (".L", "$")
 
+_Numbers = npt.NDArray[np.int64]
 
-def delimit(
-    symbols: Iterable[Symbol], sections: Sequence[Section], *, labels: bool = False
-) -> tuple[Function, ...]:
+
+class _Found(NamedTuple):
+    """Functions: places, sizes in bytes, and the numbers of their symbols, ``many`` of each."""
+
+    address: _Numbers
+    size: _Numbers
+    many: _Numbers
+    symbols: _Numbers
+
+
+def delimit(symbols: SymbolTable, sections: Sequence[Section], *, labels: bool = False) -> FunctionTable:
     """Return the functions, sorted by address, that the symbols of kind ``function`` delimit.
 
     With ``labels`` also those outside sized functions (ELF). The first symbol of an address names it.
     """
-    by_section: defaultdict[str, list[Symbol]] = defaultdict(list)
-    for symbol in symbols:
-        name, address, _, owner, kind, _ = symbol
-        if address & 3:
-            continue
-        if kind == "function" or (labels and kind == "label" and not name.startswith(_NEVER)):
-            by_section[owner].append(symbol)
-    found: list[Function] = []
+    address, size = symbols.places()
+    names, aligned = symbols.names.all(), address & 3 == 0
+    primary = aligned & symbols.of_kind("function")
+    if labels:
+        some = np.flatnonzero(aligned & symbols.of_kind("label")).tolist()
+        primary[[number for number in some if not names[number].startswith(_NEVER)]] = True
+    parts, owners = [_Found(*(np.zeros(0, np.int64),) * 4)], list[str]()
     for section in sections:
-        if section.executable and section.name in by_section:
-            found.extend(_in_section(by_section[section.name], section))
-    found.sort(key=_address)
-    return tuple(found)
+        if section.executable:
+            inside = (address >= section.address) & (address < section.end)
+            own = np.flatnonzero(primary & inside & symbols.of_section(section.name))
+            parts.append(_in_section(own, address[own], size[own], section))
+            owners += [section.name] * len(parts[-1].address)
+    address, size, many, numbers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(address, kind="stable")
+    first = np.cumsum(many) - many
+    by_symbol = [names[number] for number in numbers.tolist()]
+    groups = (
+        by_symbol[begin : begin + count]
+        for begin, count in zip(first[order].tolist(), many[order].tolist(), strict=True)
+    )
+    called = [group if len(group) == 1 else [group[0], *dict.fromkeys(group[1:])] for group in groups]
+    return FunctionTable.of_columns(
+        called, address[order], size[order], [owners[at] for at in order.tolist()]
+    )
 
 
-def _in_section(symbols: list[Symbol], section: Section) -> Iterator[Function]:
-    first, behind = section.address, section.end
-    groups: defaultdict[int, list[Symbol]] = defaultdict(list)  # the order given decides among aliases
-    for symbol in symbols:
-        if first <= symbol[1] < behind:
-            groups[symbol[1]].append(symbol)
-    starts: list[tuple[int, int, list[str]]] = []
-    covered = first  # up to here a sized function reaches
-    for address, group in sorted(groups.items()):
-        size = group[0].size if len(group) == 1 else max(s.size for s in group)
-        if not size and address < covered:
-            continue
-        covered = max(covered, address + size)
-        starts.append((address, size, [s.name for s in group]))
-    if not starts:
-        return
-    ends = [start[0] for start in starts[1:]] + [behind]
-    for (address, size, names), following in zip(starts, ends, strict=True):
-        end = min(address + size, behind) if size else following
-        end -= (end - address) & 3
-        if end <= address or (not size and not any(section.data[address - first : end - first])):
-            continue
-        aliases = tuple(dict.fromkeys(names[1:])) if len(names) > 1 else ()
-        yield Function(names[0], address, end - address, aliases, section.name)
+def _in_section(symbols: _Numbers, address: _Numbers, size: _Numbers, section: Section) -> _Found:
+    """Return the functions of a section, given what is primary in it."""
+    if not len(symbols):
+        return _Found(address, size, size, symbols)
+    order = np.argsort(address, kind="stable")  # the order given decides among aliases
+    symbols, address = symbols[order], address[order]
+    first = np.flatnonzero(np.append(True, address[1:] != address[:-1]))
+    many = np.diff(np.append(first, len(symbols)))
+    start, size = address[first], np.maximum.reduceat(size[order], first)
+    # up to there sized functions before reach
+    covered = np.maximum.accumulate(np.append(section.address, start + size))[:-1]
+    kept = (size > 0) | (start >= covered)
+    start, size = start[kept], size[kept]
+    following = np.append(start[1:], section.end)
+    end = np.where(size > 0, np.minimum(start + size, section.end), following)
+    end -= (end - start) & 3
+    good = end > start
+    for number in np.flatnonzero(good & (size == 0)).tolist():
+        good[number] = any(section.data[start[number] - section.address : end[number] - section.address])
+    kept[kept] = good
+    return _Found(start[good], (end - start)[good], many[kept], symbols[np.repeat(kept, many)])

@@ -52,8 +52,7 @@ class Image:
         self.entry = contents.entry
         self.sections: tuple[Section, ...] = contents.sections
         self.segments: tuple[Segment, ...] = contents.segments
-        found = contents.symbols
-        self.symbols = found if isinstance(found, SymbolTable) else SymbolTable.of(found)
+        self.symbols = _table(contents.symbols)
 
     @classmethod
     def load(cls, path: str | Path) -> Image:
@@ -243,8 +242,12 @@ class Image:
         return f"0x{address:08x}"
 
 
-def _delimited(kind: str, symbols: Iterable[Symbol], sections: tuple[Section, ...]) -> FunctionTable:
-    return FunctionTable.of(delimit(symbols, sections, labels=kind == "elf"))
+def _table(symbols: Sequence[Symbol]) -> SymbolTable:
+    return symbols if isinstance(symbols, SymbolTable) else SymbolTable.of(symbols)
+
+
+def _delimited(kind: str, symbols: SymbolTable, sections: tuple[Section, ...]) -> FunctionTable:
+    return delimit(symbols, sections, labels=kind == "elf")
 
 
 def _inside(path: Path, file: KernelFile) -> Callable[[int, int], bytes]:
@@ -272,8 +275,8 @@ def _read(path: Path, file: KernelFile) -> cache.Known:
     kind, kernel = _unwrapped(path, whole)
     data, contents = kernel.data, _parse(path, kind, kernel)
     sections = loaded_code(contents.sections, contents.segments)
-    functions = _delimited(kind, contents.symbols, sections)
-    symbols = SymbolTable.of(contents.symbols)
+    symbols = _table(contents.symbols)
+    functions = _delimited(kind, symbols, sections)
     contents = contents._replace(sections=sections, symbols=symbols)
     known = cache.Known(kind, model_of(kind, data), data == whole, contents, symbols, functions)
     cache.save(file.sha256, data, known)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any, TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from kgdbpatch.image.model import Function, Symbol
 
@@ -108,13 +109,24 @@ class SymbolTable(_Table[Symbol]):
     @classmethod
     def of(cls, symbols: Sequence[Symbol]) -> SymbolTable:
         """Return the table of some symbols, in their order."""
-        columns = zip(*symbols, strict=True) if symbols else ((),) * len(Symbol._fields)
-        called, addresses, sizes, owners, kinds, exported = columns
+        return cls.of_columns(*(zip(*symbols, strict=True) if symbols else ((),) * len(Symbol._fields)))
+
+    @classmethod
+    def of_columns(
+        cls,
+        called: Sequence[str],
+        addresses: Sequence[int],
+        sizes: Sequence[int],
+        owners: Sequence[str],
+        kinds: Sequence[str],
+        exported: Sequence[bool],
+    ) -> SymbolTable:
+        """Return the table of the symbols of which these are the fields, in the order of `Symbol`."""
         encoded = _encoded(called)
         names = _Names.of(encoded)
         sections = {name: number for number, name in enumerate(dict.fromkeys(owners))}
-        address = np.fromiter(addresses, np.uint32, len(symbols))
-        section = np.fromiter(map(sections.__getitem__, owners), np.uint32, len(symbols))
+        address = np.fromiter(addresses, np.uint32, len(called))
+        section = np.fromiter(map(sections.__getitem__, owners), np.uint32, len(called))
         ascending = np.argsort(address, kind="stable").astype(np.uint32)
         placed = ascending[section[ascending] != sections[""]] if "" in sections else ascending
         return cls(
@@ -126,7 +138,7 @@ class SymbolTable(_Table[Symbol]):
                 section.tobytes(),
                 bytes(map({kind: number for number, kind in enumerate(_KINDS)}.__getitem__, kinds)),
                 bytes(exported),
-                _numbers(sorted(range(len(symbols)), key=encoded.__getitem__)),
+                _numbers(sorted(range(len(called)), key=encoded.__getitem__)),
                 placed.tobytes(),
                 list(sections),
             )
@@ -147,6 +159,20 @@ class SymbolTable(_Table[Symbol]):
         kinds, exported = map(_KINDS.__getitem__, self._kind), map(bool, self._exported)
         columns = (self.names.all(), self._address, self._size, sections, kinds, exported)
         return map(Symbol._make, zip(*columns, strict=True))
+
+    def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the addresses and sizes."""
+        address, size = (np.frombuffer(self.columns[at], np.uint32).astype(np.int64) for at in (2, 3))
+        return address, size
+
+    def of_kind(self, kind: str) -> npt.NDArray[np.bool_]:
+        """Tell which symbols are of a kind."""
+        return np.equal(np.frombuffer(self._kind, np.uint8), _KINDS.index(kind))
+
+    def of_section(self, name: str) -> npt.NDArray[np.bool_]:
+        """Tell which symbols are in a section of a name."""
+        number = self._sections.index(name) if name in self._sections else len(self._sections)
+        return np.equal(np.frombuffer(self._section, np.uint32), number)
 
     def called(self, name: str) -> list[Symbol]:
         """Return the symbols of a name, in the order of the table."""
@@ -195,10 +221,24 @@ class FunctionTable(_Table[Function]):
     @classmethod
     def of(cls, functions: Sequence[Function]) -> FunctionTable:
         """Return the table of some functions, which are sorted by address."""
-        names = _Names.of(_encoded(name for f in functions for name in (f.name, *f.aliases)))
-        sections = {name: number for number, name in enumerate(dict.fromkeys(f.section for f in functions))}
-        address = np.fromiter(map(attrgetter("address"), functions), np.uint32, len(functions))
-        size = np.fromiter(map(attrgetter("size"), functions), np.uint32, len(functions))
+        names = [(f.name, *f.aliases) for f in functions]
+        address, size = ([attrgetter(name)(f) for f in functions] for name in ("address", "size"))
+        owners, guessed = [f.section for f in functions], [f.guessed for f in functions]
+        return cls.of_columns(names, address, size, owners, guessed)
+
+    @classmethod
+    def of_columns(
+        cls,
+        called: Sequence[Sequence[str]],
+        addresses: npt.ArrayLike,
+        sizes: npt.ArrayLike,
+        owners: Sequence[str],
+        guessed: Sequence[bool] = (),
+    ) -> FunctionTable:
+        """Return the table of functions, given their names, places, sizes and sections; none is guessed."""
+        names = _Names.of(_encoded(chain.from_iterable(called)))
+        sections = {name: number for number, name in enumerate(dict.fromkeys(owners))}
+        address, size = np.asarray(addresses, np.uint32), np.asarray(sizes, np.uint32)
         return cls(
             (
                 names.text,
@@ -206,9 +246,9 @@ class FunctionTable(_Table[Function]):
                 address.tobytes(),
                 size.tobytes(),
                 np.maximum.accumulate(address + size - 1).tobytes(),
-                _numbers(accumulate((1 + len(f.aliases) for f in functions), initial=0)),
-                _numbers(sections[f.section] for f in functions),
-                bytes(f.guessed for f in functions),
+                _numbers(accumulate(map(len, called), initial=0)),
+                _numbers(map(sections.__getitem__, owners)),
+                bytes(guessed) or bytes(len(called)),
                 list(sections),
             )
         )
