@@ -32,7 +32,7 @@ __all__ = [
 RegSet = npt.NDArray[np.uint64]
 
 _LOW32 = 0xFFFFFFFF
-_CHUNK = 1 << 15  # words: they and the temporaries stay in the cache
+_CHUNK = 1 << 16  # words: they and the temporaries stay in the cache
 _LEFT_OUT = frozenset({"fD", "fS", "fA", "fB", "fC", "vD", "vS", "vA", "vB", "vC"})
 
 

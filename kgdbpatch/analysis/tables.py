@@ -114,14 +114,14 @@ def _is_plain_load(value: Expression) -> bool:
     return not parts or (len(parts) == 1 and parts[0][0] in ("in", "load", "at"))
 
 
-def _may_call_known(blocks: Blocks, functions: Indices) -> list[int]:
-    """Return the calls through CTR or LR of which the target may be found."""
+def _may_call_known(blocks: Blocks, functions: Indices, makes: Flags) -> list[int]:
+    """Return the calls through CTR or LR of which the target may be found; see `_makes_number`."""
     program = blocks.program
     last = program.words[blocks.last]
     calls = blocks.unknown_call & ((last == _BCTRL) | (last == _BLRL))
     makers = np.zeros(len(program.entry), dtype=np.bool_)
     makers[functions] = True
-    return np.flatnonzero(calls & (_makes_number(blocks) | makers[blocks.owner])).tolist()
+    return np.flatnonzero(calls & (makes | makers[blocks.owner])).tolist()
 
 
 def _changeable(blocks: Blocks, resolver: Resolver, search: Search, stored: Flags) -> list[int]:
@@ -211,7 +211,7 @@ def resolve(
         supposed |= resolver.loaded.get(blocks_at[address], {})
         found.places[address] = tuple(sorted(supposed))
         found.supposed[address] = tuple(sorted({at for targets in supposed.values() for at in targets}))
-    for block in _may_call_known(blocks, references(program)[0] if makers is None else makers):
+    for block in _may_call_known(blocks, references(program)[0] if makers is None else makers, makes):
         word = int(program.words[blocks.last[block]])
         number, held = resolver.target(block, by_lr=word != _BCTRL)
         if number is not None:
