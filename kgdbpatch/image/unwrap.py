@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kgdbpatch.errors import BadImage
 from kgdbpatch.image.elf_header import ElfHeader
 from kgdbpatch.image.uimage import MAGIC as _UIMAGE
@@ -23,6 +25,7 @@ __all__ = ["Unwrapped", "unwrap"]
 _MOST = 1 << 30  # bytes: more is no kernel
 _DEPTH = 8
 _PEEK = 64
+_PIECE = 1 << 18  # bytes
 _GZIP, _XZ, _BZIP2, _ELF = b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"BZh", b"\x7fELF"
 _MAGIC = {_GZIP: "gzip", _XZ: "xz", _BZIP2: "bzip2"}
 _PROGRAM = b"\x7fELF\x01\x02\x01"  # 32 bits, big-endian
@@ -141,20 +144,29 @@ def _is_program(start: bytes) -> bool:
 
 def _held(data: bytes, wanted: _Test | None = None) -> Iterator[tuple[int, bytes, int]]:
     """Yield (offset, contents, bytes taken) of what is packed, or a program, in ``data``, if ``wanted``."""
-    places = []
-    for magic in (_GZIP, _XZ, _PROGRAM):
-        at = data.find(magic, 1)
-        while at >= 0:
-            places.append((at, _MAGIC.get(magic, "none")))
-            at = data.find(magic, at + 1)
     end = 0
-    for at, how in sorted(places):
+    for at, magic in _places(data, (_GZIP, _XZ, _PROGRAM)):
+        how = _MAGIC.get(magic, "none")
         if at < end:
             continue
         found = _stream(data, at, how, wanted)
         if found is not None:
             end = at + found[1]
             yield at, *found
+
+
+def _places(data: bytes, magics: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
+    """Return (offset, magic) of what stands in ``data``, but at its start; by their first two bytes."""
+    found = []
+    for start in range(1, len(data) - 1, _PIECE):
+        for offset in (start, start + 1):
+            pairs = np.frombuffer(data, np.uint16, min(_PIECE, len(data) - offset) // 2, offset)
+            likely = np.zeros(len(pairs), np.bool_)
+            for magic in magics:
+                likely |= pairs == np.frombuffer(magic, np.uint16, 1)
+            for at in (offset + 2 * np.flatnonzero(likely)).tolist():
+                found += [(at, magic) for magic in magics if data.startswith(magic, at)]
+    return sorted(found)
 
 
 def _stream(data: bytes, at: int, how: str, wanted: _Test | None) -> tuple[bytes, int] | None:
