@@ -70,16 +70,19 @@ def _dispatch() -> _Dispatch:
     levels: list[Forms] = []
     for form, row in enumerate(rows()[1 : first_altivec()], 1):
         primary, match = row.match >> 26 << _LOW_BITS, row.match & _LOW
+        keys: int | npt.NDArray[np.int64]
         if row.mask & _LOW == _LOW:  # as nearly all rows have it
-            keys = np.array([primary | match])
+            keys = primary | match
+            places = {int(depth[keys]): keys}
         else:
             keys = primary + np.nonzero((low & np.uint32(row.mask & _LOW)) == match)[0]
-        used = depth[keys]
-        for level in {*used.tolist()}:
+            used = depth[keys]
+            places = {level: keys[used == level] for level in {*used.tolist()}}
+        for level, place in places.items():
             if level == len(levels):
                 levels.append(np.zeros(64 << _LOW_BITS, dtype=np.int16))
-            levels[level][keys[used == level]] = form
-        depth[keys] = used + 1
+            levels[level][place] = form
+        depth[keys] += 1
     return _Dispatch(
         np.array([row.mask for row in rows()], dtype=np.uint32),
         np.array([row.match for row in rows()], dtype=np.uint32),
