@@ -56,12 +56,11 @@ FREEABLE = np.uint64(from_mask((GPRS & ~mask("r1", "r2", "r13")) | CRS | mask("l
 def _fixed(name: str) -> RegSet:
     """Return what each form reads or writes whatever its operands are; unknown forms read all."""
     every = rows()
-    masks = [from_mask(getattr(row, name) & ~FPRS) for row in every]
+    masks = np.array([from_mask(getattr(row, name) & ~FPRS) for row in every], dtype=np.uint64)
     if name == "uses":
-        for form, row in enumerate(every):
-            if row.kind in (Kind.UNKNOWN, Kind.FOREIGN):
-                masks[form] = EVERYTHING
-    return np.array(masks, dtype=np.uint64)
+        kinds = np.array([row.kind for row in every], dtype=np.uint8)
+        masks[(kinds == Kind.UNKNOWN) | (kinds == Kind.FOREIGN)] = EVERYTHING
+    return masks
 
 
 @lru_cache(maxsize=4)
