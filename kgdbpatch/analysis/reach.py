@@ -118,29 +118,30 @@ class _Links:
         return _Held(in_lr, registers, slots, moved)
 
 
-class _Edges:
-    """The edges that control surely may take, by source."""
+def _far_edges(blocks: Blocks) -> Grouped:
+    """Return the edges to other blocks than the next one, by source."""
+    program = blocks.program
+    source, _, target = program.branches
+    # calls of a place inside another function; what functions begin with is reached anyway
+    inside = np.flatnonzero((blocks.of_word.take(target, mode="wrap") >= 0) & program.inside[source])
+    inside = inside[~program.is_entry[target[inside]]]
+    calls = blocks.of_word[source[inside]], blocks.of_word[target[inside]]
+    jumps = np.flatnonzero(blocks.taken >= 0)
+    pairs = (blocks.table_edges, blocks.implicit_edges, calls, (jumps, blocks.taken[jumps]))
+    return Grouped(*joined(pairs), len(blocks.first))
 
-    def __init__(self, blocks: Blocks, behind: Flags, no_return: Flags) -> None:
-        program, count = blocks.program, len(blocks.first)
+
+class _Edges:
+    """The edges that control surely may take, by source; ``far`` are the `_far_edges`."""
+
+    def __init__(self, blocks: Blocks, behind: Flags, no_return: Flags, far: Grouped) -> None:
         falls = blocks.fall.copy()
         calls = np.flatnonzero(blocks.callee >= 0)
         falls[calls[no_return[blocks.callee[calls]]]] = -1
         falls[~behind | blocks.resumes | (blocks.kind == Kind.UNKNOWN)] = -1
-        # runs of blocks of which each falls into the next
-        falls_on = falls == np.arange(1, count + 1)
-        ends = np.flatnonzero(~falls_on)
+        ends = np.flatnonzero(falls < 0)  # of runs of blocks of which each falls into the next
         self._run_end = np.repeat(ends, np.diff(ends, prepend=-1))
-        source, _, target = program.branches
-        # calls of a place inside another function; what functions begin with is reached anyway
-        inside = np.flatnonzero((blocks.of_word.take(target, mode="wrap") >= 0) & program.inside[source])
-        inside = inside[~program.is_entry[target[inside]]]
-        pairs = [blocks.table_edges, blocks.implicit_edges]
-        pairs.append((blocks.of_word[source[inside]], blocks.of_word[target[inside]]))
-        for targets in (np.where(falls_on, -1, falls), blocks.taken):
-            some = np.flatnonzero(targets >= 0)
-            pairs.append((some, targets[some]))
-        self._targets = Grouped(*joined(pairs), count)
+        self._targets = far
 
     def spread(self, reached: Flags, start: Indices) -> None:
         """Mark what is reached from blocks, themselves included."""
@@ -173,7 +174,7 @@ class ReachFinder:
         stored: Flags,
     ) -> None:
         self._blocks, self._indirect, self._data, self._stored = blocks, indirect, data, stored
-        self._tables = _in_tables(blocks, indirect)
+        self._tables, self._far = _in_tables(blocks, indirect), _far_edges(blocks)
         self._behind = np.ones(len(blocks.first), dtype=np.bool_)  # control comes back behind its call
         self._opened = np.zeros(len(blocks.program.entry), dtype=np.bool_)  # control may come anywhere
         links = _Links(blocks, defs)
@@ -190,7 +191,9 @@ class ReachFinder:
         """Return the `Reach` of every block; ``no_return`` are the functions that never come back."""
         blocks, tables, opened = self._blocks, self._tables, self._opened.copy()
         program = blocks.program
-        edges = _Edges(blocks, self._behind, np.zeros_like(opened) if no_return is None else no_return)
+        edges = _Edges(
+            blocks, self._behind, np.zeros_like(opened) if no_return is None else no_return, self._far
+        )
         reached = np.zeros(len(blocks.first), dtype=np.bool_)
         edges.spread(reached, blocks.entry[blocks.entry >= 0])
         while True:
