@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from component.fake import Flat
 from guests.kernels import link
 
 from kgdbpatch.component import ComponentClient, Header, layout
 from kgdbpatch.component.layout import Op
+from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.protocol import Command
+from kgdbpatch.component.uninstall import Before
 from kgdbpatch.cpu.stub import Stub
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.isa.decode import decode
@@ -17,7 +20,7 @@ from kgdbpatch.patch.payload import count_payload
 from kgdbpatch.patch.plan import Plan, plan
 from kgdbpatch.patch.site import Site
 from kgdbpatch.personality.base import ArenaPlan, Window
-from kgdbpatch.vm.gdb import Session
+from kgdbpatch.vm.gdb import Debugger, Session
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
@@ -25,6 +28,7 @@ __all__ = [
     "ARENA",
     "MIB",
     "grows",
+    "installed",
     "left_in_a_call",
     "made",
     "planned",
@@ -105,3 +109,16 @@ def left_in_a_call(
         changed_session.setattr(session, "write_all", write_all)
         with pytest.raises(Died):
             stub.call(session, arena.physical, orders)
+
+
+def installed(
+    guest: Qemu, debugger: Debugger, cpu: Cpu, arena: ArenaPlan, directory: Path
+) -> tuple[ComponentClient, Header, Before]:
+    """Install the component; return its client, its header, and what was there before."""
+    kept = Before(directory)
+    with debugger.stopped() as session:
+        kept.keep(guest.ram, arena, cpu.page_table(session))
+    client = ComponentClient(guest, lambda: debugger, cpu, Flat(arena.physical))
+    header = client.install(arena, "00" * 32, {})
+    kept.keep_state(client.state(header.arena).tobytes())
+    return client, header, kept

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from component.fake import Flat
 
-from kgdbpatch.component import ComponentClient, layout
+from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command, StubFailed
-from kgdbpatch.component.uninstall import Before, changed, unmap, write_back
+from kgdbpatch.component.uninstall import changed, unmap, write_back
 from kgdbpatch.cpu.booke import E500
 from kgdbpatch.cpu.booke.stub import STUB
 from kgdbpatch.cpu.booke.tlb import Entry
@@ -31,7 +29,7 @@ from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
-from .lent import ARENA, MIB, grows, left_in_a_call, made, planned, state, taken_out, word
+from .lent import ARENA, MIB, grows, installed, left_in_a_call, made, planned, state, taken_out, word
 
 _MISSING = [
     tool
@@ -83,16 +81,6 @@ UNITS = {"K": 1 << 10, "M": MIB, "G": 1 << 30}
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Iterator[None]:
-    """A runtime directory with a path short enough for sockets."""
-    directory = tempfile.mkdtemp(prefix="kgdbpatch-")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("KGDBPATCH_RUNTIME", directory)
-        yield
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(TEXT, tmp_path_factory.mktemp("e500") / "program")
 
@@ -124,12 +112,7 @@ def wired(qemu: Qemu) -> set[Entry]:
 
 def test_patches_count_and_nothing_is_left_behind(guest: Qemu, debugger: Debugger, tmp_path: Path) -> None:
     cpu, before, text = E500(), wired(guest), guest.ram.read(0x900, 0x1000)
-    kept = Before(tmp_path)
-    with debugger.stopped() as session:
-        kept.keep(guest.ram, ARENA, cpu.page_table(session))
-    client = ComponentClient(guest, lambda: debugger, cpu, Flat(ARENA.physical))
-    header = client.install(ARENA, "00" * 32, {})
-    kept.keep_state(client.state(header.arena).tobytes())
+    client, header, kept = installed(guest, debugger, cpu, ARENA, tmp_path)
     ours = {
         Entry(0xD200_0000, 96 * MIB, 16 * MIB),
         Entry(0xD300_0000, 112 * MIB, 16 * MIB),

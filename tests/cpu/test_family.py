@@ -6,8 +6,6 @@ import os
 import shutil
 import struct
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -34,16 +32,6 @@ needs_qemu = pytest.mark.skipif(
 
 def layout(*names: str, pvr: int = 0x0008_3000) -> Layout:
     return Layout({name: (number, 0, 4) for number, name in enumerate(names)}, pvr)
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[None]:
-    """A runtime directory with a path short enough for sockets."""
-    directory = tempfile.mkdtemp(prefix="kgdbpatch-")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("KGDBPATCH_RUNTIME", directory)
-        yield
-    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

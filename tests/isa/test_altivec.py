@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from kgdbpatch.analysis import regset
 from kgdbpatch.isa.altivec import MODEL, ROWS, has_altivec
 from kgdbpatch.isa.decode import Kind, decode, decode_array
-from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.match import extension_of, find_forms, first_altivec, rows
 from kgdbpatch.isa.models import MODELS
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, names
 from kgdbpatch.isa.table import TABLE
 
+from .forms import Forms
 from .objdump import OBJDUMP, mnemonics, texts
 
 AS = "powerpc-linux-gnu-as"
@@ -30,24 +30,8 @@ OBJDUMP_MODEL = ("-M", "7450")
 OURS = {row.mnemonic for row in ROWS}
 RAW = {"mfvrsave": "mfspr", "mtvrsave": "mtspr"}  # what objdump calls them when it is to use no aliases
 STREAMS = {"dst", "dstt", "dstst", "dststt", "dss", "dssall"}
-
-
-def of_rows(seed: int, each: int) -> tuple[list[str], Words]:
-    """Return the mnemonics and words of all forms, operands random."""
-    random = np.random.default_rng(seed)
-    table = np.array([(row.mask, row.match) for row in ROWS], np.uint32).repeat(each, axis=0)
-    free = random.integers(0, 1 << 32, len(table), dtype=np.uint32) & ~table[:, 0]
-    return [row.mnemonic for row in ROWS for _ in range(each)], table[:, 1] | free
-
-
-def beside_rows(seed: int) -> Words:
-    """Return words of the forms with a bit flipped, and any words of their primary opcodes."""
-    random = np.random.default_rng(seed)
-    _, words = of_rows(seed, 100)
-    flipped = words ^ np.uint32(1) << random.integers(0, 32, len(words)).astype(np.uint32)
-    anything = random.integers(0, 1 << 26, 40_000, dtype=np.uint32)
-    primary = random.choice(np.array([4, 31], np.uint32), len(anything)) << np.uint32(26)
-    return np.concatenate([flipped, anything | primary])
+FORMS = Forms(MODEL, ROWS, (4, 31), beside=100)
+of_rows, beside_rows = FORMS.of_rows, FORMS.beside_rows
 
 
 @needs_objdump

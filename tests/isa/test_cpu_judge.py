@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -27,17 +26,10 @@ _TOOLS = ("qemu-system-ppc", "gdb-multiarch", "powerpc-linux-gnu-as")
 _MISSING = [tool for tool in _TOOLS if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.guest,
+    pytest.mark.usefixtures("short_runtime"),
     pytest.mark.skipif(bool(_MISSING) and not os.environ.get("CI"), reason=f"not installed: {_MISSING}"),
 ]
 _CHOICES = 32
-
-
-@pytest.fixture(autouse=True)
-def _runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    directory = tempfile.mkdtemp(prefix="kgdbpatch-")  # a path short enough for sockets
-    monkeypatch.setenv("KGDBPATCH_RUNTIME", directory)
-    yield
-    shutil.rmtree(directory)
 
 
 def _image(profile: str) -> Image:

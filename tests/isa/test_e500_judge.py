@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +16,7 @@ _TOOLS = ("qemu-system-ppc", "gdb-multiarch", "powerpc-linux-gnu-as")
 _MISSING = [tool for tool in _TOOLS if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.guest,
+    pytest.mark.usefixtures("short_runtime"),
     pytest.mark.skipif(bool(_MISSING) and not os.environ.get("CI"), reason=f"not installed: {_MISSING}"),
 ]
 # What QEMU 7.2 lacks of SPE: most of the multiplications, divisions.
@@ -26,14 +25,6 @@ LACKING = re.compile(r"ev(m[hw](?!(um|sm)i(a|aa)?$).*|(add|subf).*aaw|divw[su]|f
 SPILLED = re.compile(r"evfs(cmp|tst)(eq|gt|lt)")
 # Whether a number is of this kind or that its lower half tells next to never.
 RARE = re.compile(r"efd(cmp|tst)(eq|gt|lt)|efdct\w+|efscfd")
-
-
-@pytest.fixture(autouse=True)
-def _runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    directory = tempfile.mkdtemp(prefix="kgdbpatch-")  # a path short enough for sockets
-    monkeypatch.setenv("KGDBPATCH_RUNTIME", directory)
-    yield
-    shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 8))])

@@ -7,15 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from kgdbpatch.analysis import regset
 from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 from kgdbpatch.isa.decode import Kind, decode, decode_array
-from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.match import extension_of, find_forms, rows
 from kgdbpatch.isa.ppc440 import MODEL, ROWS
-from kgdbpatch.isa.registers import FPRS, SPE, VECTORS, names
+from kgdbpatch.isa.registers import names
 
+from .forms import Forms
 from .objdump import OBJDUMP, mnemonics, texts
 
 needs_objdump = pytest.mark.skipif(shutil.which(OBJDUMP) is None, reason=f"{OBJDUMP} is not installed")
@@ -24,24 +23,8 @@ OURS = {row.mnemonic for row in ROWS}
 OPTIONAL = {"tlbre", "tlbwe", "iccci", "dccci", "mbar"}  # objdump leaves the last operand out where it is 0
 # objdump does not look at bits that must be 0
 RESERVED_BITS = 1, 0x03E0_0000, 0x001F_0000, 0x0000_F800, 0x001F_F801
-
-
-def of_rows(seed: int, each: int) -> tuple[list[str], Words]:
-    """Return the mnemonics and words of all forms, operands random."""
-    random = np.random.default_rng(seed)
-    table = np.array([(row.mask, row.match) for row in ROWS], np.uint32).repeat(each, axis=0)
-    free = random.integers(0, 1 << 32, len(table), dtype=np.uint32) & ~table[:, 0]
-    return [row.mnemonic for row in ROWS for _ in range(each)], table[:, 1] | free
-
-
-def beside_rows(seed: int) -> Words:
-    """Return words of the forms with a bit flipped, and any words of their primary opcodes."""
-    random = np.random.default_rng(seed)
-    _, words = of_rows(seed, 40)
-    flipped = words ^ np.uint32(1) << random.integers(0, 32, len(words)).astype(np.uint32)
-    anything = random.integers(0, 1 << 26, 40_000, dtype=np.uint32)
-    primary = random.choice(np.array([4, 19, 31], np.uint32), len(anything)) << np.uint32(26)
-    return np.concatenate([flipped, anything | primary])
+FORMS = Forms(MODEL, ROWS, (4, 19, 31))
+of_rows, beside_rows = FORMS.of_rows, FORMS.beside_rows
 
 
 @needs_objdump
@@ -87,14 +70,7 @@ def test_on_other_cpus_its_words_are_what_they_were() -> None:
 
 
 def test_arrays_are_decoded_as_single_words() -> None:
-    words = np.concatenate([of_rows(6, 4)[1], beside_rows(7)[::50]])
-    decoded = decode_array(words, MODEL)
-    defs, uses = regset.defs(decoded).tolist(), regset.uses(decoded).tolist()
-    for n, word in enumerate(words.tolist()):
-        one = decode(word, 0, MODEL)
-        assert (one.form, one.kind) == (decoded.form[n], decoded.kind[n])
-        assert regset.to_mask(defs[n]) == one.defs & ~(FPRS | VECTORS | SPE)
-        assert regset.to_mask(uses[n]) == one.uses & ~(FPRS | VECTORS | SPE)
+    FORMS.decoded_alike(6)
 
 
 def test_what_they_reach() -> None:

@@ -10,9 +10,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from kgdbpatch.errors import BuildFailed
+
 from .cells import BOARDS, Cell
 
 _NODE = re.compile(r"zoo/test_cells\.py::test_(\w+)\[(.+)\]$")
+
+
+def _has_source(cell: Cell) -> bool:
+    """Tell whether the source is installed that a cell's kernel is built of."""
+    try:
+        cell.recipe.image_path()
+    except BuildFailed:
+        return False
+    return True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -20,7 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     turn = config.getoption("--turn")
     if turn is None:
         return
-    board = BOARDS[turn % len(BOARDS)]
+    boards = [board for board in BOARDS if _has_source(Cell(*board))]
+    board = boards[turn % len(boards)]
     cells = {item: item.callspec.params.get("guest") for item in items if hasattr(item, "callspec")}
     others = [item for item, cell in cells.items() if isinstance(cell, Cell) and cell.board != board]
     config.hook.pytest_deselected(items=others)

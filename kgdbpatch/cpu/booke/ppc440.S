@@ -4,7 +4,7 @@
 # (PPC440 core user's manual, "Instruction cache coherency"): icbi here would not find what the kernel has
 # fetched at addresses of its own, so all of it is made invalid besides.
 
-        .set    LINE_SHIFT, 5           # `line` in ppc440.py, too
+        .set    LINE_SHIFT, 5           # `line` in family.py, too
 
         .set    IVOR13, 413
         .set    IVOR14, 414

@@ -1,0 +1,19 @@
+"""What the tests on QEMU's CPU need."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[None]:
+    """A runtime directory with a path short enough for sockets."""
+    directory = tempfile.mkdtemp(prefix="kgdbpatch-")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KGDBPATCH_RUNTIME", directory)
+        yield
+    shutil.rmtree(directory)
