@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kgdbpatch.guests import Recipe
 from kgdbpatch.guests.options import BootOptions, ordered
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.vm.qmp import qmp
 
-__all__ = ["booted", "goes_on", "program", "word"]
+__all__ = ["booted", "goes_on", "monitor", "program", "stand", "wired", "word"]
 
 # It maps itself at 0xc0000000, the serial port at 0xe0000000, where the second CPU waits at 0xd0000000;
 # it drops what QEMU mapped for its start.
@@ -117,7 +121,7 @@ stack:
 """
 _MAIN = """
 typedef unsigned u32;
-volatile u32 ticks, traps[2], steps[2], seen;
+volatile u32 ticks, traps[2], steps[2], seen, hold, held[2];
 static volatile unsigned char *const uart = (unsigned char *)0xe0004500;
 static volatile u32 *const other = (u32 *)0xd0000020; /* where the second CPU waits for an address */
 
@@ -148,6 +152,8 @@ void main(u32 cpu)
         other[1] = 0; /* _start; nothing happens where there is no second one */
     }
     for (u32 value = 0;; steps[cpu]++) {
+        for (; hold; held[cpu] = hold)
+            ;
         value = step(value);
         __asm__ volatile("trap");
         __asm__ volatile("" : : "r"(value));
@@ -211,9 +217,37 @@ def word(kernel: Kernel, name: str, index: int = 0) -> int:
     return int.from_bytes(kernel.qemu.ram.read(at, 4), "big")
 
 
+@contextmanager
+def stand(kernel: Kernel, cpus: int, number: int) -> Iterator[None]:
+    """Have every CPU wait where a step begins, by order ``number`` (not 0, each time another)."""
+    at = kernel.image.lookup("hold") - 0xC000_0000
+    ram = Path(kernel.qemu.record.ram)
+    with ram.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), number.to_bytes(4, "big"), at)
+        for cpu in range(cpus):
+            while word(kernel, "held", cpu) != number:
+                assert kernel.alive
+        yield
+        os.pwrite(file.fileno(), bytes(4), at)
+
+
 def goes_on(kernel: Kernel, cpus: int = 1) -> None:
     """Wait until every CPU has made a step, and the clock has ticked."""
     for name, index in (*(("steps", number) for number in range(cpus)), ("ticks", 0)):
         before = word(kernel, name, index)
         while word(kernel, name, index) == before:
             assert kernel.alive
+
+
+def monitor(kernel: Kernel, command: str, cpus: int) -> list[str]:
+    """Return what QEMU's monitor says to a command, of every CPU."""
+    socket, told = kernel.qemu.directory / "qmp.sock", []
+    for number in range(cpus):
+        arguments = {"command-line": command, "cpu-index": number}
+        told.append(str(qmp(socket, "human-monitor-command", arguments, 30)))
+    return told
+
+
+def wired(kernel: Kernel, cpus: int) -> list[str]:
+    """Return what QEMU says that TLB1 holds, of every CPU."""
+    return [told.partition("TLB1")[2] for told in monitor(kernel, "info tlb", cpus)]

@@ -4,107 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
-from kgdbpatch.component.layout import SPRINGBOARD_OFFSET, SPRINGBOARD_SIZE, STUB_OFFSET, Flushed, Op
+from kgdbpatch.component.layout import STUB_OFFSET, Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.stop import Stop
-from kgdbpatch.component.table import Record
 from kgdbpatch.cpu.ppc6xx import Ppc6xx, stub
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel import Kernel
-from kgdbpatch.vm.qemu import Qemu
 
 from .caches import LINE, cache_instructions, watched
-from .parts import arena, physical, text
-
-PAGE = 0x1000
-
-
-def lines(address: int, size: int) -> set[int]:
-    return set(range(address & -LINE, address + size, LINE))
+from .ledger import Ledger, lines
+from .parts import physical, text
 
 
-@dataclass
-class Ledger:
-    """Code memory as it was when it was last looked at, and how many flushes had been noted."""
-
-    kernel: Kernel
-
-    def __post_init__(self) -> None:
-        self.arena = arena(self.kernel)
-        self.ram = Qemu.attach(self.kernel.name).ram
-        self.text = [(physical(self.kernel, at), 4 * words.size) for at, words in text(self.kernel).pieces()]
-        self.data: set[int] = set()
-        self.text.append((self.arena.plan.physical + SPRINGBOARD_OFFSET, PAGE))
-        self.look()
-
-    def look_for_data(self) -> None:
-        """Learn where the trap hook keeps registers, behind its code: it writes there with every hit."""
-        hook = self.kernel.header.hook
-        if hook is not None:
-            self.data |= {
-                address - hook.shift for address in set(hook.span) - Ppc6xx().hook_words(hook).keys()
-            }
-
-    def look(self) -> None:
-        self.code = [self._words(at, size).copy() for at, size in self.text]
-        self.next_id = self.kernel.header.next_id
-        self.count = self.arena.flush_count
-
-    def _words(self, at: int, size: int) -> npt.NDArray[np.uint32]:
-        return self.ram.array(at, size).view(">u4")
-
-    def changed(self) -> list[int]:
-        """Return the physical addresses of the text's and the springboards' words that changed since."""
-        found: list[int] = []
-        for (at, size), before in zip(self.text, self.code, strict=True):
-            found += (at + 4 * np.flatnonzero(self._words(at, size) != before)).tolist()
-        return [word for word in found if word not in self.data]
-
-    def body(self, record: Record) -> set[int]:
-        """Return the lines of a patch's own code."""
-        found = lines(self.arena.inside(record.body), record.constant_size)
-        if record.springboard is not None:
-            size = SPRINGBOARD_SIZE * record.springboard_slots
-            found |= lines(self.arena.springboard(record.springboard), size)
-        return found
-
-    def judge(self) -> list[str]:
-        """Return what was written as code since the last look and not flushed in time; look again."""
-        log = self.arena.flushes(self.count)
-        news = [record for record in self.arena.records() if record.id >= self.next_id]
-        wrong = []
-        self.look_for_data()
-        for word in self.changed():
-            if not self._order(log, word & -LINE, word + 4):
-                wrong.append(f"0x{word:08x} was written and not flushed")
-        for record in news:
-            splice = self._order(log, record.site_physical & -LINE, record.site_physical + 4)
-            if splice is None:
-                wrong.append(f"the splice of patch {record.id} was not flushed")
-                continue
-            for line in sorted(self.body(record)):
-                done = self._order(log, line, line + 1)
-                if done is None or done[1] > splice[0]:
-                    wrong.append(f"line 0x{line:08x} of patch {record.id} was not flushed before its splice")
-        self.look()
-        return wrong
-
-    @staticmethod
-    def _order(log: list[tuple[Flushed, int, int]], start: int, end: int) -> tuple[int, int] | None:
-        """Return when the lines of ``[start, end)`` left the data cache, and then the other; or None."""
-        covering = [(at, cache) for at, (cache, low, high) in enumerate(log) if low <= start and end <= high]
-        data = next((at for at, cache in covering if cache is Flushed.DATA), None)
-        if data is None:
-            return None
-        code = next((at for at, cache in covering if cache is Flushed.CODE and at > data), None)
-        return None if code is None else (data, code)
+def of_all(kernel: Kernel) -> Ledger:
+    pieces = [(physical(kernel, at), 4 * words.size) for at, words in text(kernel).pieces()]
+    return Ledger(kernel, pieces, Ppc6xx())
 
 
 def functions(kernel: Kernel, count: int) -> list[int]:
@@ -149,7 +67,7 @@ def history(kernel: Kernel, examples: Path) -> Iterator[str]:
     ],
 )
 def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: Path) -> None:
-    ledger = Ledger(kernel)
+    ledger = of_all(kernel)
     for operation in history(kernel, examples):
         count = ledger.count
         assert ledger.judge() == [], operation
@@ -159,7 +77,7 @@ def test_everything_written_is_flushed(kernel: Kernel, profile: str, examples: P
 
 
 def test_a_flush_left_out_is_seen(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, call = Ledger(kernel), Stop.call
+    ledger, call = of_all(kernel), Stop.call
     ordered: list[Command] = []
 
     def without(number: int | None) -> None:
@@ -230,7 +148,7 @@ def _within(span: Iterable[int]) -> range:
 
 
 def test_the_stub_flushes_as_its_journal_says(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(kernel)
+    ledger = of_all(kernel)
     assert faults(kernel, ledger, monkeypatch) == []
 
 
@@ -238,7 +156,7 @@ def test_the_stub_flushes_as_its_journal_says(kernel: Kernel, monkeypatch: pytes
 def test_an_instruction_left_out_of_the_stub_is_seen(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    ledger = Ledger(kernel)
+    ledger = of_all(kernel)
     offsets = cache_instructions(stub.CODE)[kind]
     seen = 0
     for offset in offsets:

@@ -11,9 +11,8 @@ from kgdbpatch.component.kernel_calls import Gate, KernelCalls
 from kgdbpatch.cpu.booke import E500
 from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.personality.base import Window
-from kgdbpatch.vm.qmp import qmp
 
-from .own_e500 import booted, goes_on, program, word
+from .own_e500 import booted, goes_on, program, wired, word
 
 BINARY = "qemu-system-ppc64"  # it runs them at the same time
 pytestmark = pytest.mark.skipif(shutil.which(BINARY) is None, reason=f"{BINARY} is not installed")
@@ -41,16 +40,6 @@ def emptied(kernel: Kernel) -> None:
     assert kernel.header.hook is None
 
 
-def wired(kernel: Kernel) -> list[str]:
-    """Return what QEMU says that TLB1 holds, of every CPU."""
-    found = []
-    for number in CPUS:
-        arguments = {"command-line": "info tlb", "cpu-index": number}
-        told = qmp(kernel.qemu.directory / "qmp.sock", "human-monitor-command", arguments, 30)
-        found.append(str(told).partition("TLB1")[2])
-    return found
-
-
 def test_one_cpu_is_meant_and_moved_at_a_time(both: Kernel) -> None:
     with both.stopped() as session:
         assert (session.cpus, session.cpu) == (2, 0)
@@ -73,7 +62,7 @@ def test_one_cpu_is_meant_and_moved_at_a_time(both: Kernel) -> None:
 
 
 def test_every_cpu_is_mapped(both: Kernel) -> None:
-    first, second = wired(both)
+    first, second = wired(both, 2)
     arena = both.header.arena
     assert arena.near is not None
     for at in (arena.virtual, arena.near.start):
