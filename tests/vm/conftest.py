@@ -34,9 +34,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runtime() -> Iterator[Path]:
-    """A runtime directory of this session, with a path short enough for sockets."""
+    """A runtime directory of some tests, with a path short enough for sockets."""
     directory = Path(tempfile.mkdtemp(prefix="kgdbpatch-"))
     try:
         with pytest.MonkeyPatch.context() as environment:
