@@ -27,7 +27,13 @@ def attach(
         Option(metavar="FILE", help="The kernel that runs in it; without it, a Linux is found in memory."),
     ] = None,
     qmp: Annotated[str, Option(metavar="PATH", help="The socket of a QMP monitor of it.")] = "",
-    console: Annotated[str, Option(metavar="FILE", help="The file that its console is written to.")] = "",
+    console: Annotated[
+        str,
+        Option(
+            metavar="PLACE",
+            help="Its console: a file that it is written to, unix:PATH, HOST:PORT, or /dev/pts/N.",
+        ),
+    ] = "",
     arena: Annotated[
         str, Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
     ] = "",
@@ -36,7 +42,9 @@ def attach(
     ] = False,
     remote_host: Annotated[
         bool,
-        Option("--remote-host", help="The GDB server may be another host's: it asks nobody who he is."),
+        Option(
+            "--remote-host", help="GDB server and console may be another host's: they ask nobody who he is."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -28,6 +28,7 @@ from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
 from kgdbpatch.vm.attached import AttachedQemu
 from kgdbpatch.vm.contact import meet
+from kgdbpatch.vm.foreign_console import let_go
 from kgdbpatch.vm.session import Session
 
 __all__ = ["Detached", "attach", "detach"]
@@ -64,6 +65,7 @@ def attach(
         progress("looking at the kernel")
         return _begun(qemu, image or _in_memory(qemu), arena)
     except BaseException:
+        let_go(qemu.directory)
         shutil.rmtree(qemu.directory, ignore_errors=True)
         raise
 
@@ -226,6 +228,7 @@ def detach(name: str, *, force: bool = False, wait: float = 10.0) -> Detached:
             except DeadKernel as error:
                 told = replace(told, restored=False, reason=f"{error}: what is in its memory was left there")
     (record.directory / "guest.json").unlink(missing_ok=True)  # first: it needs the other files
+    let_go(record.directory)
     shutil.rmtree(record.directory, ignore_errors=True)
     return told
 

@@ -51,7 +51,6 @@ class RunningGuest:
         self._closing = ExitStack()
         self._owned = self._paused = False
         self._watch = watch(qemu, recipe, lambda: image, self.place)
-        self._closing.callback(qemu.close)
         known = self.unpatchable is None
         self._cpu = family.found(qemu, self._awake, wait) if known else family.noted(qemu.directory)
         self._image = image = image.on(self._cpu.model)
@@ -182,8 +181,9 @@ class RunningGuest:
         return self._watch.examine(prove=True)
 
     def close(self) -> None:
-        """End this client's GDB; the guest goes on."""
+        """End this client's GDB and let go of all that was opened; the guest goes on."""
         self._closing.close()
+        self._qemu.close()
         self.__dict__.pop("debugger", None)
 
     def shutdown(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import CommandFailed, Misuse
+from kgdbpatch.vm.foreign_console import is_stream, kept, record
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam, StoppedRam
 from kgdbpatch.vm.process import Process
 from kgdbpatch.vm.qemu import Qemu
@@ -102,10 +103,13 @@ class AttachedQemu(Qemu):
             yield session
 
     def close(self) -> None:
-        """End the debugger that memory was read with, if there was one."""
+        """As `Qemu.close`; end the debugger that memory was read with, if there was one."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        if "ram" in self.__dict__:
+            self.ram.close()
+        super().close()
 
     # ---- its life ----------------------------------------------------------------------------
 
@@ -168,6 +172,8 @@ class AttachedQemu(Qemu):
             raise Misuse(
                 f"guest '{self.name}' was attached to without --console: what it prints is not known"
             )
+        if is_stream(self.attachment.console) and self.alive() and not kept(self.directory):
+            record(self.directory, self.attachment.console)  # who kept it was ended
         return super().console
 
     @property

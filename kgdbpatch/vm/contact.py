@@ -6,7 +6,6 @@ need be known of it. (QEMU, "QEMU Monitor"; GDB's manual, packet ``qRcmd``.)
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -20,13 +19,15 @@ import numpy as np
 from kgdbpatch.errors import KgdbPatchError, Misuse, TargetBusy, TargetLost
 from kgdbpatch.vm import runtime
 from kgdbpatch.vm.attached import AttachedQemu, busy_threads
+from kgdbpatch.vm.foreign_console import is_stream, let_go
+from kgdbpatch.vm.foreign_console import record as record_console
 from kgdbpatch.vm.foreign_ram import MonitorRam, ProcessRam
 from kgdbpatch.vm.gdb import Debugger, Session
 from kgdbpatch.vm.gdb_process import Gdb
 from kgdbpatch.vm.peer import holders, listeners, wait_for_turn
 from kgdbpatch.vm.process import boot_id, namespace, start_time
 from kgdbpatch.vm.runtime import Attachment, GuestRecord
-from kgdbpatch.vm.server import gdb_server, is_local, unix_socket
+from kgdbpatch.vm.server import console_place, gdb_server, is_local, unix_socket
 
 __all__ = ["GREETING", "WATCHED", "meet"]
 
@@ -49,14 +50,15 @@ def meet(
 ) -> AttachedQemu:
     """Attach to the QEMU whose GDB server is at ``gdb`` (``unix:PATH``, ``HOST:PORT``), left as it was.
 
-    ``qmp`` is the socket of a QMP monitor of it, ``console`` the file that the guest's console is written
-    to, ``paused`` says that it stands still where that cannot be seen. Raises `Misuse` for a bad or taken
-    name, a guest that is attached to already or none that runs on a 32-bit PowerPC, `TargetLost` where there
-    is no GDB server of QEMU's, `TargetBusy` naming another client of it.
+    ``qmp`` is the socket of a QMP monitor of it, ``console`` where the guest's console is (a file that QEMU
+    writes, ``unix:PATH``, ``HOST:PORT`` or a terminal: `kgdbpatch.vm.server.console_place`), ``paused`` says
+    that it stands still where that cannot be seen. Raises `Misuse` for a bad or taken name, a guest that is
+    attached to already or none that runs on a 32-bit PowerPC, `TargetLost` where there is no GDB server of
+    QEMU's, `TargetBusy` naming another client of it or of the console.
     """
     server = gdb_server(gdb, remote=remote)
     monitor = str(unix_socket(qmp, "--qmp")) if qmp else ""
-    printed = _console_file(console)
+    printed = console_place(console, remote=remote) if console else ""
     directory = runtime.checked_directory(name)
     known = listeners(Path(server)) if is_local(server) else []
     if is_local(server) and not server.startswith("/") and not known:
@@ -86,28 +88,13 @@ def meet(
             if target.startswith("/"):
                 (directory / link).symlink_to(target)
         (directory / "console.log").touch(0o600)
+        if is_stream(printed):
+            record_console(directory, printed)
         return _met(record, pids)
     except BaseException:
+        let_go(directory)
         shutil.rmtree(directory, ignore_errors=True)
         raise
-
-
-def _console_file(text: str) -> str:
-    if not text:
-        return ""
-    if text.startswith(("unix:", "tcp:", "pty:")):
-        raise Misuse(
-            f"--console {text}: what went through it before, nobody has kept; let QEMU's chardev write a "
-            "file (logfile=FILE), and name that"
-        )
-    path = Path(text).absolute()
-    if not path.is_file():
-        raise Misuse(
-            f"--console {path}: there is no such file; 'file' and 'logfile=' of QEMU's chardevs write one"
-        )
-    if not os.access(path, os.R_OK):
-        raise Misuse(f"--console {path} cannot be read")
-    return str(path)
 
 
 def _check_new(server: str, known: list[int], pids: list[int]) -> None:

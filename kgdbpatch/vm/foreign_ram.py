@@ -49,6 +49,9 @@ class _Copied:
     def forget(self) -> None:
         """Keep nothing of what was read; here, nothing is kept."""
 
+    def close(self) -> None:
+        """Let go of what was opened, until it is needed again; here, that is nothing."""
+
     def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
         """Return ``size`` bytes as an array; it does not change. Raises `MemoryFault` outside the RAM."""
         return np.frombuffer(self.read(address, size), np.uint8)
@@ -66,25 +69,35 @@ class ProcessRam(_Copied):
 
     def __init__(self, qemu: AttachedQemu, start: int, size: int) -> None:
         super().__init__(qemu, size)
-        self._start = start
-        try:
-            self._memory = os.open(f"/proc/{qemu.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            if not qemu.alive():
-                raise qemu.lost() from None
-            raise TargetLost(
-                f"the memory of process {qemu.pid} cannot be opened: {error.strerror}"
-            ) from error
+        self._start, self._memory = start, -1
+        self._opened()
+
+    def _opened(self) -> int:
+        if self._memory < 0:
+            try:
+                self._memory = os.open(f"/proc/{self._qemu.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                if not self._qemu.alive():
+                    raise self._qemu.lost() from None
+                told = f"the memory of process {self._qemu.pid} cannot be opened: {error.strerror}"
+                raise TargetLost(told) from error
+        return self._memory
+
+    def close(self) -> None:
+        """Close the process's memory until it is read again."""
+        memory, self._memory = self._memory, -1
+        if memory >= 0:
+            os.close(memory)
 
     def __del__(self) -> None:
         if hasattr(self, "_memory"):
-            os.close(self._memory)
+            self.close()
 
     def _copy(self, address: int, size: int) -> bytes:
-        parts, left = [], size
+        parts, left, memory = [], size, self._opened()
         try:
             while left:
-                part = os.pread(self._memory, left, self._start + address + size - left)
+                part = os.pread(memory, left, self._start + address + size - left)
                 if not part:  # the process has no memory any more
                     raise self._qemu.lost()
                 parts.append(part)

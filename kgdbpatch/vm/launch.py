@@ -77,7 +77,7 @@ def spawn(
                 _SHELL,
                 [_SHELL, "-c", _WATCHER, str(directory / "exit"), *command, *listening],
                 os.environ,
-                file_actions=_placed(passed, directory / "qemu.stderr"),
+                file_actions=placed(passed, directory / "qemu.stderr"),
                 setsid=True,
                 setsigmask=[],
             )
@@ -88,7 +88,7 @@ def spawn(
     return process, f"/proc/{process.pid}/fd/{_RAM}"
 
 
-def _placed(passed: Mapping[int, int], errors: Path) -> list[tuple[object, ...]]:
+def placed(passed: Mapping[int, int], errors: Path) -> list[tuple[object, ...]]:
     """Return what posix_spawn(3) does to the child's descriptors: ours ─► those in ``passed``."""
     aside = max(*passed, *passed.values()) + 1  # first out of the way of each other
     numbered = list(enumerate(passed.items(), start=aside))

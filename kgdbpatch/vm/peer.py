@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kgdbpatch.errors import TargetBusy
 
-__all__ = ["holders", "listeners", "peer_of", "wait_for_turn"]
+__all__ = ["connected", "holders", "listeners", "peer_of", "users_of", "wait_for_turn"]
 
 # sock_diag(7): a dump of all UNIX sockets in some states, with names, places in the file system and peers.
 _SOCK_DIAG, _BY_FAMILY, _DUMP, _DONE, _ERROR = 4, 20, 0x301, 3, 2
@@ -113,9 +113,23 @@ def peer_of(path: Path, *, but: int = 0) -> tuple[int, str] | None:
     return next(iter(holders(_peers(path), but=but)), None)
 
 
+def connected(path: Path) -> bool:
+    """Tell whether anybody is connected to ``path``, or ``HOST:PORT``, whoever it is."""
+    return bool(_peers(path))
+
+
 def holders(inodes: Collection[int], *, but: int = 0) -> Iterator[tuple[int, str]]:
     """Yield process id and command of the processes that have one of some sockets open; as `peer_of`."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
+    return _having({f"socket:[{inode}]" for inode in inodes}, but)
+
+
+def users_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield process id and command of the processes that have a file open (its real path); as `peer_of`."""
+    return _having({str(path)}, 0)
+
+
+def _having(wanted: Collection[str], but: int) -> Iterator[tuple[int, str]]:
+    """Yield the processes with a descriptor of one of these names (proc(5), ``fd``)."""
     for process in Path("/proc").glob("[0-9]*") if wanted else ():
         if process.name == str(but):
             continue

@@ -63,9 +63,17 @@ class Qemu:
     observable = True  # its CPUs can be looked at while they run
 
     def __init__(self, record: GuestRecord, process: Process) -> None:
-        self.record, self.process = record, process
+        self.record = record
+        self._process: Process | None = process
         self.name, self.directory, self.pid = record.name, record.directory, record.pid
         self.architecture, self.metadata = record.architecture, record.metadata
+
+    @property
+    def process(self) -> Process:
+        """QEMU's process."""
+        if self._process is None:  # let go of
+            self._process = self.record.process()
+        return self._process
 
     @classmethod
     def start(
@@ -235,7 +243,10 @@ class Qemu:
         return nullcontext()
 
     def close(self) -> None:
-        """Let go of what was begun to read the guest's memory; here, that is nothing."""
+        """Let go of what was opened; whatever is asked for later is opened anew."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     @property
     def since(self) -> Since:

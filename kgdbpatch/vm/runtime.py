@@ -49,7 +49,8 @@ class Attachment:
     """How a guest is reached that somebody else started.
 
     ``gdb`` is an absolute path, or ``HOST:PORT``; ``listener`` that socket's inode, 0 where it is not told;
-    ``qmp`` and ``console`` are paths, or empty. ``ram`` says how its RAM is read: ``process`` (at
+    ``qmp`` is a path, or empty; ``console`` a file's path, ``unix:PATH``, ``pty:PATH``, ``HOST:PORT``, or
+    empty. ``ram`` says how its RAM is read: ``process`` (at
     ``ram_address``), ``monitor`` or ``stops``, and ``ram_reason`` why no better way is left.
     """
 

@@ -76,20 +76,24 @@ class ByHand:
 
 
 @contextmanager
-def started(recipe: str | Recipe, *more: str, user: str | None = None) -> Iterator[ByHand]:
+def started(
+    recipe: str | Recipe, *more: str, user: str | None = None, serial: bool = False
+) -> Iterator[ByHand]:
     """Start what a recipe boots, as somebody would by hand, and wait until it is up; end it afterwards.
 
-    ``user`` is who starts it, where that is not who runs the tests.
+    ``user`` is who starts it, where that is not who runs the tests. With ``serial`` its console is a socket
+    of that name, too.
     """
     plan = Recipe.find(recipe) if isinstance(recipe, str) else recipe
     machine = plan.machine
     kernel = plan.build(lambda _: None)
     directory = Path(tempfile.mkdtemp(prefix="by-hand-"))
     console = directory / "console"
+    kind = f"socket,id=console,path={directory / 'serial'},server=on,wait=off"
     command = [
         *(machine.binary, "-M", machine.machine, "-cpu", machine.cpu, "-m", str(plan.memory.memory)),
         *machine.args,
-        *("-chardev", f"file,id=console,path={console}"),
+        *("-chardev", f"{kind},logfile={console}" if serial else f"file,id=console,path={console}"),
         *(word.format(console="console") for word in machine.console),
         *("-gdb", f"unix:{directory / 'gdb'},server=on,wait=off"),
         *("-qmp", f"unix:{directory / 'qmp'},server=on,wait=off"),

@@ -154,6 +154,7 @@ def test_another_client_holds_the_server(
 def test_what_else_is_named_must_be_there(tmp_path: Path, server: tuple[Path, socket.socket]) -> None:
     assert refused(str(server[0]), qmp=str(tmp_path / "none")).exit_code == 4
     assert refused(str(server[0]), console=str(tmp_path / "none")).exit_code == 2
-    assert "logfile=" in str(refused(str(server[0]), console="unix:/none"))
+    assert refused(str(server[0]), console="unix:/none").exit_code == 4
+    assert refused(str(server[0]), console="10.0.0.1:1").exit_code == 2
     with pytest.raises(Misuse, match="not of the form"):
         meet("a/b", gdb=str(server[0]))
