@@ -3,8 +3,8 @@
 Names are compressed: bytes stand for *tokens*, in whose table, of 256 strings, those numbered 0x30 to 0x39
 are the ten digits. Behind it lies an index of 256 halfwords; before it *markers*, the offset of every 256th
 name; before them the names, and before those their number. Addresses lie before that number (offsets and
-their base, or addresses), in newer kernels behind the index: offsets and their base, or addresses again (7.0).
-There the symbols' numbers in the order of their names follow, three bytes each, and tell which of these it is.
+their base, or addresses), in newer kernels behind the index: offsets and their base, or addresses again
+(7.0). There the symbols' numbers in the order of their names follow, three bytes each: so it is known which.
 """
 
 from __future__ import annotations

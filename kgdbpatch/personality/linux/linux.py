@@ -157,7 +157,7 @@ class Linux(Personality):
         return sum(1 for _ in self.threads(image, memory.read)) > 1  # others than the first are found there
 
     def _small_directory(self, image: Image) -> int | None:
-        """Return where the kernel's page directory is, when its page tables are known to have 32-bit entries."""
+        """Return where the kernel's page directory is, when its entries are known to have 32 bits."""
         at = address_of(image, "swapper_pg_dir")
         return None if at is None or not entries_are_small(image) else self.to_physical(image, at)
 
