@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -37,17 +38,21 @@ def kernel(
     index: str = SMALL,
     directory: str = "swapper_pg_dir",
     register: int = 0,
+    named: str = "swapper_pg_dir",
+    config: str = "",
 ) -> Image:
-    """Make a Linux with a page directory at 64 KiB and 256 MiB of memory."""
+    """Make a Linux with a page directory at 64 KiB and 256 MiB of memory; it carries ``config``, if any."""
     code = HASH_PAGE.format(end=end, index=index, directory=directory, register=register)
     names = ("module_alloc", "__get_vm_area_caller", "free_vm_area", "vfree", "__pte_alloc_kernel")
     text = code + "".join(f" .globl {name}\n .type {name},@function\n{name}: blr\n" for name in names)
     script = place / "script"
     script.write_text(
         "SECTIONS { . = 0xc0000000; .text : AT(0) { *(.text) } . = 0xc0008000;"
-        " .data : AT(0x8000) { *(.data) } swapper_pg_dir = 0xc0010000; }"
+        f" .data : AT(0x8000) {{ *(.data) }} {named} = 0xc0010000; }}"
     )
-    return link(f"{text} .data\n .globl max_pfn\nmax_pfn: .long 0x10000\n", place, "-T", script)
+    carried = b"IKCFG_ST" + gzip.compress(config.encode()) + b"IKCFG_ED" if config else b"\0"
+    held = f".globl max_pfn\nmax_pfn: .long 0x10000\n .byte {','.join(map(str, carried))}\n"
+    return link(f"{text} .data\n {held}", place, "-T", script)
 
 
 def conflict(image: Image) -> str | None:
@@ -95,3 +100,13 @@ def test_entries_of_64_bits_are_seen(tmp_path: Path) -> None:
 )
 def test_what_is_not_understood_is_refused(tmp_path: Path, directory: str, index: str) -> None:
     assert conflict(kernel(tmp_path, directory=directory, index=index)) == UNKNOWN
+
+
+def test_a_kernel_whose_page_directory_is_not_known_has_no_arena(tmp_path: Path) -> None:
+    image = kernel(tmp_path, directory="0xc0010000", named="others_pg_dir")
+    assert conflict(image) == UNKNOWN
+    configured = kernel(
+        tmp_path, directory="0xc0010000", named="others_pg_dir", config="CONFIG_TASK_SIZE=0xb0000000\n"
+    )
+    assert "page directory" in str(conflict(configured))
+    assert personality("linux").pager(configured, lambda _, size: bytes(size)) is None

@@ -158,8 +158,11 @@ class Linux(Personality):
 
     def _small_directory(self, image: Image) -> int | None:
         """Return where the kernel's page directory is, when its entries are known to have 32 bits."""
+        return self._directory(image) if entries_are_small(image) else None
+
+    def _directory(self, image: Image) -> int | None:
         at = address_of(image, "swapper_pg_dir")
-        return None if at is None or not entries_are_small(image) else self.to_physical(image, at)
+        return None if at is None else self.to_physical(image, at)
 
     def page_tables(self, image: Image, read: Callable[[int, int], bytes]) -> PageTables | None:
         """Return what the kernel's page directory maps, where stacks are with CONFIG_VMAP_STACK."""
@@ -237,9 +240,9 @@ class Linux(Personality):
             return where
         if address_of(image, _HUGE_PAGES) is not None:
             return "the kernel takes the CPU's wired TLB entries in turns, for huge pages (CONFIG_HUGETLBFS)"
-        directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
+        directory = self._directory(image)
         if directory is None:
-            return "the kernel's page directory is not in its linear map"
+            return "where the kernel's page directory is is not known (swapper_pg_dir, in its linear map)"
         exactly = self.keep(image, windows[0]) is not None  # what grows can be told not to grow there
         wide = entries_are_small(image) is False
         for window in windows:
@@ -278,20 +281,15 @@ class Linux(Personality):
 
     def pager(self, image: Image, read: Callable[[int, int], bytes]) -> Pager | None:
         """Return what fills the kernel's own page tables; None with entries of 64 bits."""
-        directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
-        if directory is None or not entries_are_small(image):
-            return None
-        return LinuxPager.of(image, read, directory, linear_offset(image))
+        directory = self._small_directory(image)
+        return None if directory is None else LinuxPager.of(image, read, directory, linear_offset(image))
 
     def modules(self, image: Image, read: Callable[[int, int], bytes]) -> Modules | None:
         """Return what finds modules: by the kernel's list of them and its page tables, of 32-bit entries."""
         from kgdbpatch.personality.linux.modules import LinuxModules
 
-        known = image.symbols.last(("modules", "swapper_pg_dir"))
-        if len(known) < 2:
-            return None
-        directory = self.to_physical(image, known["swapper_pg_dir"].address)
-        if directory is None:
+        directory = self._directory(image)
+        if directory is None or address_of(image, "modules") is None:
             return None
         memory = self._memory(image, read, directory)
         return LinuxModules(image, memory, lambda: self._small_directory(image) is not None)
