@@ -3,7 +3,8 @@
 Names are compressed: bytes stand for *tokens*, in whose table, of 256 strings, those numbered 0x30 to 0x39
 are the ten digits. Behind it lies an index of 256 halfwords; before it *markers*, the offset of every 256th
 name; before them the names, and before those their number. Addresses lie before that number (offsets and
-their base, or addresses), in newer kernels behind the index.
+their base, or addresses), in newer kernels behind the index: offsets and their base, or addresses again
+(7.0). There the symbols' numbers in the order of their names follow, three bytes each: so it is known which.
 """
 
 from __future__ import annotations
@@ -143,16 +144,29 @@ def _walk(memory: bytes, start: int, limit: int, count: int, markers: Words) -> 
 
 def _addresses(memory: bytes, number: int, behind: int, count: int) -> Words | None:
     """Return the addresses, which never fall: offsets before or behind, or full addresses."""
-    size = 4 * count
-    before, after = number - 4 - size, -(-behind // 4) * 4
-    for place, base_at in ((before, number - 4), (after, after + size), (number - size, None)):
-        if place < 0 or place + size > len(memory) or (base_at or 0) + 4 > len(memory):
+    size, after = 4 * count, -(-behind // 4) * 4
+    ways: list[tuple[int, int | None]] = []
+    if _are_numbers(memory, after + size + 4, count):
+        ways.append((after, after + size))
+    if _are_numbers(memory, after + size, count):
+        ways.append((after, None))
+    for place, base_at in (*ways, (number - 4 - size, number - 4), (number - size, None)):
+        if place < 0 or place + size > len(memory):
             continue
         base = 0 if base_at is None else int.from_bytes(memory[base_at : base_at + 4], "big")
         values = np.frombuffer(memory, ">u4", count, place).astype(np.int64)
         if (np.diff(values) >= 0).all() and values[-1] > values[0] and base + int(values[-1]) < 1 << 32:
             return (values + base).astype(np.uint32)
     return None
+
+
+def _are_numbers(memory: bytes, place: int, count: int) -> bool:
+    """Tell whether each symbol's number stands at a place, in whatever order."""
+    if place + 3 * count > len(memory):
+        return False
+    raw = np.frombuffer(memory, np.uint8, 3 * count, place).reshape(count, 3).astype(np.uint32)
+    numbers = np.sort(raw[:, 0] << 16 | raw[:, 1] << 8 | raw[:, 2])
+    return bool((numbers == np.arange(count)).all())
 
 
 def _expand(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-LAYOUTS = ("offsets", "addresses", "behind")
+LAYOUTS = ("offsets", "addresses", "offsets behind", "addresses behind")
 
 
 def blob(symbols: Sequence[tuple[str, str, int]], layout: str, *, align: int = 4) -> bytes:
@@ -29,7 +29,7 @@ def blob(symbols: Sequence[tuple[str, str, int]], layout: str, *, align: int = 4
         return data + bytes(-len(data) % align)
 
     base = symbols[0][2]
-    if layout == "addresses":
+    if layout.startswith("addresses"):
         where = padded(struct.pack(f">{len(symbols)}I", *(address for *_, address in symbols)))
     else:
         where = padded(struct.pack(f">{len(symbols)}I", *(address - base for *_, address in symbols)))
@@ -38,4 +38,7 @@ def blob(symbols: Sequence[tuple[str, str, int]], layout: str, *, align: int = 4
     tables = padded(struct.pack(">I", len(symbols))) + padded(bytes(names))
     tables += padded(struct.pack(f">{len(markers)}I", *markers))
     tables += padded(b"".join(token + b"\0" for token in tokens)) + padded(struct.pack(">256H", *starts))
-    return tables + where if layout == "behind" else where + tables
+    if not layout.endswith("behind"):
+        return where + tables
+    order = sorted(range(len(symbols)), key=lambda number: symbols[number][0])
+    return tables + where + b"".join(number.to_bytes(3, "big") for number in order)

@@ -22,7 +22,15 @@ from kgdbpatch.personality.base import (
     Vitals,
     Window,
 )
-from kgdbpatch.personality.linux.configuration import PAGE_SHIFT, kernel_option, linear_offset, lowmem, order
+from kgdbpatch.personality.linux.configuration import (
+    PAGE_SHIFT,
+    entries_are_small,
+    kernel_option,
+    linear_offset,
+    lowmem,
+    order,
+    processes_end,
+)
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.tables import address_of, exception_table, init_memory
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
@@ -149,16 +157,12 @@ class Linux(Personality):
         return sum(1 for _ in self.threads(image, memory.read)) > 1  # others than the first are found there
 
     def _small_directory(self, image: Image) -> int | None:
-        """Return where the kernel's page directory is, when its page tables are known to have 32-bit entries.
+        """Return where the kernel's page directory is, when its entries are known to have 32 bits."""
+        return self._directory(image) if entries_are_small(image) else None
 
-        One of 64 bits has twice as many pages.
-        """
-        known = image.symbols.last(("swapper_pg_dir",)).get("swapper_pg_dir")
-        if known is None or kernel_option(image, "PTE_64BIT") == "y":
-            return None
-        if kernel_option(image, "TASK_SIZE") is None and known.size != 1 << PAGE_SHIFT:
-            return None  # the kernel carries no configuration
-        return self.to_physical(image, known.address)
+    def _directory(self, image: Image) -> int | None:
+        at = address_of(image, "swapper_pg_dir")
+        return None if at is None else self.to_physical(image, at)
 
     def page_tables(self, image: Image, read: Callable[[int, int], bytes]) -> PageTables | None:
         """Return what the kernel's page directory maps, where stacks are with CONFIG_VMAP_STACK."""
@@ -178,8 +182,7 @@ class Linux(Personality):
         if self.memory.borrowed:
             return linear_offset(image) + self.memory.borrowed_at
         size = self.memory.arena_size
-        task_size = int(kernel_option(image, "TASK_SIZE") or "0xb0000000", 0)
-        return -(-task_size // size) * size
+        return -(-(processes_end(image) or 0xB000_0000) // size) * size
 
     def near_window(self, image: Image) -> Window:
         """Return the 16 MiB below the linear map, half of a small arena: within reach of all the text."""
@@ -237,11 +240,11 @@ class Linux(Personality):
             return where
         if address_of(image, _HUGE_PAGES) is not None:
             return "the kernel takes the CPU's wired TLB entries in turns, for huge pages (CONFIG_HUGETLBFS)"
-        directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
+        directory = self._directory(image)
         if directory is None:
-            return "the kernel's page directory is not in its linear map"
+            return "where the kernel's page directory is is not known (swapper_pg_dir, in its linear map)"
         exactly = self.keep(image, windows[0]) is not None  # what grows can be told not to grow there
-        wide = kernel_option(image, "PTE_64BIT") == "y"
+        wide = entries_are_small(image) is False
         for window in windows:
             if window in kept:
                 continue
@@ -261,11 +264,11 @@ class Linux(Personality):
         Nor may the kernel use more memory than it was told of.
         """
         base, announced = linear_offset(image), self.memory.announced * MIB
-        task_size = kernel_option(image, "TASK_SIZE")
-        if task_size is None:
+        end = processes_end(image)
+        if end is None:
             return "where processes end is not known: the kernel carries no configuration (CONFIG_IKCONFIG)"
-        if int(task_size, 0) > min(window.start for window in windows):
-            return f"processes reach up to {task_size} (CONFIG_TASK_SIZE)"
+        if end > min(window.start for window in windows):
+            return f"processes reach up to {end:#x} (CONFIG_TASK_SIZE)"
         used = self.used_memory(image, read)
         if used is None:
             return "how much memory the kernel uses is not known: it has no symbol max_pfn"
@@ -278,23 +281,18 @@ class Linux(Personality):
 
     def pager(self, image: Image, read: Callable[[int, int], bytes]) -> Pager | None:
         """Return what fills the kernel's own page tables; None with entries of 64 bits."""
-        directory = self.to_physical(image, image.lookup("swapper_pg_dir"))
-        if directory is None or kernel_option(image, "PTE_64BIT") == "y":
-            return None
-        return LinuxPager.of(image, read, directory, linear_offset(image))
+        directory = self._small_directory(image)
+        return None if directory is None else LinuxPager.of(image, read, directory, linear_offset(image))
 
     def modules(self, image: Image, read: Callable[[int, int], bytes]) -> Modules | None:
         """Return what finds modules: by the kernel's list of them and its page tables, of 32-bit entries."""
         from kgdbpatch.personality.linux.modules import LinuxModules
 
-        known = image.symbols.last(("modules", "swapper_pg_dir"))
-        if len(known) < 2:
-            return None
-        directory = self.to_physical(image, known["swapper_pg_dir"].address)
-        if directory is None:
+        directory = self._directory(image)
+        if directory is None or address_of(image, "modules") is None:
             return None
         memory = self._memory(image, read, directory)
-        return LinuxModules(image, memory, lambda: kernel_option(image, "PTE_64BIT") != "y")
+        return LinuxModules(image, memory, lambda: self._small_directory(image) is not None)
 
     def system_call_entries(self, image: Image) -> Sequence[Window]:
         """Return the C entry of system calls, or what led to them before there was one.

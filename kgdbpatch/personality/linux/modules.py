@@ -209,6 +209,7 @@ class LinuxModules:
             [(part.start, kept) for part, kept in rest],
             distances=has_distances(self._image),
             at=piece.end,
+            others=[Window(one.address, one.end) for one in self._image.sections if not one.executable],
         )
         contents = Contents(code.start, (*sections, *tables), segments, symbols)
         digest = hashlib.sha256(held + b"".join(kept for _, kept in rest)).hexdigest()
