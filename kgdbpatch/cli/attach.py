@@ -37,6 +37,9 @@ def attach(
     arena: Annotated[
         str, Option(metavar="START..END", help="Physical RAM that nobody uses, for patches.")
     ] = "",
+    text: Annotated[
+        str, Option(metavar="START..END", help="Where its code is, of a kernel without a file.")
+    ] = "",
     paused: Annotated[
         bool, Option("--paused", help="The guest stands still, where that cannot be seen.")
     ] = False,
@@ -58,6 +61,7 @@ def attach(
     Examples:
       kgdbpatch attach mine --gdb unix:/run/mine/gdb.sock --kernel ./vmlinux
       kgdbpatch attach mine --gdb :1234 --qmp ./qmp.sock --kernel ./vmlinux --console ./serial.log
+      kgdbpatch attach box --gdb :1234 --text 0x2000..0x4e000 --arena 0x2000000..0x4000000
       kgdbpatch detach mine
     """
     from kgdbpatch.kernel import attaching
@@ -70,6 +74,7 @@ def attach(
             qmp=qmp,
             console=console,
             arena=arena,
+            text=text,
             remote=remote_host,
             paused=paused,
             progress=say,

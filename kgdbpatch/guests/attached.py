@@ -12,7 +12,7 @@ from kgdbpatch.personality import MemoryPlan, Personality, personality
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm.machine import MachineDescription
 
-__all__ = ["attached_recipe", "named_arena", "recipe_for", "unused_memory"]
+__all__ = ["address_range", "attached_recipe", "named_arena", "recipe_for", "unused_memory"]
 
 _LEAST, _MOST = 32, 128  # MiB: the patch table takes half of the least; more is never used up
 
@@ -55,17 +55,21 @@ def unused_memory(size: int, used: int) -> MemoryPlan | None:
     return None
 
 
+def address_range(option: str, text: str, what: str) -> tuple[int, int]:
+    """Return what a user names as ``START..END`` by an option; raise `Misuse` for what is none."""
+    try:
+        start, end = (int(part, 0) for part in text.split(".."))
+    except ValueError:
+        raise Misuse(f"{option} '{text}' is not START..END, {what}") from None
+    return start, end
+
+
 def named_arena(text: str, size: int) -> MemoryPlan:
     """Return the plan for the physical range that a user names, ``START..END``; ``size`` is the RAM's.
 
     Raises `Misuse` for what is no range, `Refused` (rule ``memory``) for one that will not do.
     """
-    try:
-        start, end = (int(part, 0) for part in text.split(".."))
-    except ValueError:
-        raise Misuse(
-            f"--arena '{text}' is not START..END, physical addresses: 0x10000000..0x12000000"
-        ) from None
+    start, end = address_range("--arena", text, "physical addresses: 0x10000000..0x12000000")
     block = end - start
     if block < _LEAST * MIB or block & (block - 1) or start % block or not start or end > size:
         raise Refused(

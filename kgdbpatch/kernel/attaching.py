@@ -23,12 +23,14 @@ from kgdbpatch.kernel import unpatched
 from kgdbpatch.kernel.install import checked, install
 from kgdbpatch.kernel.kernel import Kernel
 from kgdbpatch.kernel.lending import given_up, with_memory
+from kgdbpatch.kernel.named_text import named_text
 from kgdbpatch.personality import MemoryPlan
 from kgdbpatch.personality.base import MIB
 from kgdbpatch.vm import runtime
 from kgdbpatch.vm.attached import AttachedQemu
 from kgdbpatch.vm.contact import meet
 from kgdbpatch.vm.foreign_console import let_go
+from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.session import Session
 
 __all__ = ["Detached", "attach", "detach"]
@@ -46,6 +48,7 @@ def attach(
     qmp: str = "",
     console: str = "",
     arena: str = "",
+    text: str = "",
     remote: bool = False,
     paused: bool = False,
     progress: Callable[[str], None] = lambda _: None,
@@ -54,20 +57,28 @@ def attach(
 
     ``kernel`` is the file that runs in it, of a Linux that keeps its symbols None: it is found in memory.
     ``arena`` is a physical range (``START..END``) that the user knows to be unused; without it, RAM is taken
-    that the kernel does not use by its own word. Where there is none `Kernel.unpatchable` says so. The others
-    as for `kgdbpatch.vm.contact.meet`. Raises `WrongKernel` when the file's code is not what is in memory,
-    what `meet` does; the guest is left as it was then.
+    that the kernel does not use by its own word. Where there is none `Kernel.unpatchable` says so. ``text``
+    is where the code is (``START..END``) of a kernel without a file, of which nothing else is known. The
+    others as for `kgdbpatch.vm.contact.meet`. Raises `WrongKernel` when the file's code is not what is in
+    memory, what `meet` does; the guest is left as it was then.
     """
+    if text and kernel is not None:
+        raise Misuse("--text is for a kernel without a file: leave out --kernel, or --text")
     image = None if kernel is None else Image.load(Path(kernel).absolute())
     progress("asking QEMU")
     qemu = meet(name, gdb=gdb, qmp=qmp, console=console, remote=remote, paused=paused)
     try:
         progress("looking at the kernel")
-        return _begun(qemu, image or _in_memory(qemu), arena)
+        return _begun(qemu, image or (_named(qemu, text) if text else _in_memory(qemu)), arena)
     except BaseException:
         let_go(qemu.directory)
         shutil.rmtree(qemu.directory, ignore_errors=True)
         raise
+
+
+def _named(qemu: AttachedQemu, text: str) -> Image:
+    with Debugger(qemu) as debugger:
+        return named_text(qemu, lambda: debugger, text, _PATIENCE)
 
 
 def _in_memory(qemu: AttachedQemu) -> Image:
@@ -85,13 +96,16 @@ def _in_memory(qemu: AttachedQemu) -> Image:
         path.write_bytes(memory[: (kernel.physical or 0) + kernel.size])
         return Image.load(path)
     except BadImage as error:
-        raise Misuse("--kernel FILE is needed: no Linux that keeps its symbols is found in memory") from error
+        raise Misuse(
+            "--kernel FILE is needed: no Linux that keeps its symbols is found in memory; "
+            "without a file, --text START..END says where its code is"
+        ) from error
 
 
 def _begun(qemu: AttachedQemu, image: Image, arena: str) -> Kernel:
     kind = personality.detect(image).name
     if kind == "unknown" and image.format in ("elf", "raw"):
-        kind = "linux" if image.path.parent == qemu.directory else "bare"
+        kind = "linux" if image.format == "raw" and image.path.parent == qemu.directory else "bare"
     size = qemu.attachment.ram_size
     whole = MemoryPlan(size // MIB, size // MIB)
     with Kernel(qemu, recipe_for(personality.personality(kind, whole)), image) as seen:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["argless", "liveness_index", "off_limits", "pointing_data"]
 
 _ALIGNMENT = 16
+_NOWHERE = 1 << 32  # where no code reads data
 _GUARDS = ("__stack_chk_fail", "__stack_chk_fail_local")  # what compilers call for a stack that was overrun
 
 
@@ -106,7 +107,10 @@ def _looked_up(image: Image) -> list[tuple[int, int]]:
 
 
 def pointing_data(image: Image) -> list[tuple[int, bytes]]:
-    """Return (address, bytes) of all that may hold addresses to branch to; what is only looked up is 0."""
+    """Return (address, bytes) of all that may hold addresses to branch to; what is only looked up is 0.
+
+    Of a kernel of which nothing but code is known, what lies elsewhere may hold any function's address.
+    """
     out, data = _looked_up(image), []
     for section in image.sections:
         held = section.data
@@ -115,6 +119,9 @@ def pointing_data(image: Image) -> list[tuple[int, bytes]]:
                 at = start - section.address
                 held = bytes(held[:at]) + bytes(end - start) + bytes(held[at + end - start :])
         data.append((section.address, held))
+    if all(section.executable and not section.writable for section in image.sections):
+        starts = np.array([address for address, _ in image.functions.spans()], ">u4")
+        data.append((_NOWHERE, starts.tobytes()))
     return data
 
 
