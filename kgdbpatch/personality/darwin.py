@@ -21,6 +21,7 @@ _LOG_LINE = re.compile(
 )
 _THREAD = struct.Struct(">8x3I36x2I")  # of images/darwin/include/kern.h: sp stack_low stack_high name next
 _MOST_THREADS = 4096
+_ABOVE_XNU = 0xF000_0000
 _NAME = 32  # bytes of a thread's name
 
 
@@ -29,6 +30,11 @@ class Darwin(Personality):
 
     The arena lies where its physical addresses are, behind the announced memory: out of branch reach of
     the text, so a patch goes through a springboard in virtual page 1, which the kernel leaves unmapped.
+
+    Mac OS X's own kernel (xnu) is told by a function of its mappings.c. It keeps account of
+    each entry of the hash table (osfmk/ppc/hw_vm.s), so none is put in behind its back: what it never maps is
+    mapped by BATs alone. Its memory lies anywhere below 0xe0000000 (osfmk/mach/ppc/vm_param.h; 0x3fffffff
+    before 10.3), another process's is seen at 0xe0000000. None of this was tried on one.
     """
 
     name = "darwin"
@@ -36,6 +42,10 @@ class Darwin(Personality):
     panic = r"^panic\(cpu \d+\)"
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
     time_of_day = r"\d+:\d+:\d+"
+
+    @staticmethod
+    def _is_xnu(image: Image) -> bool:
+        return bool(image.symbols.called("_mapping_prealloc"))
 
     @classmethod
     def recognises(cls, image: Image) -> bool:
@@ -67,8 +77,11 @@ class Darwin(Personality):
         return address if any(address in segment for segment in loaded) else None
 
     def stack_physical(self, image: Image, address: int) -> int | None:
-        """Return ``address`` itself: kernel stacks and what the kernel allocates are mapped one-to-one."""
-        return address if address < self.memory.announced * MIB else None
+        """Return ``address`` itself: kernel stacks and what the kernel allocates are mapped one-to-one.
+
+        None of xnu's, which are mapped page by page.
+        """
+        return address if address < self.memory.announced * MIB and not self._is_xnu(image) else None
 
     def stack_size(self, image: Image) -> int:
         """Return what the kernel's own symbol says, else what xnu has: 16 KiB."""
@@ -97,20 +110,20 @@ class Darwin(Personality):
 
     def arena_virtual(self, image: Image) -> int:
         """Return the arena's own physical address: the kernel maps nothing at 256 to 336 MiB."""
-        return self.memory.announced * MIB
+        return _ABOVE_XNU if self._is_xnu(image) else self.memory.announced * MIB
 
-    def springboard_window(self, image: Image) -> Window:
+    def springboard_window(self, image: Image) -> Window | None:
         """Return page 1: unmapped, like page 0, so that null pointers are caught (paper, 3.3.4)."""
-        return Window(0x1000, 0x2000)
+        return None if self._is_xnu(image) else Window(0x1000, 0x2000)
 
     def near_window(self, image: Image) -> Window:
         """Return the topmost 16 MiB, which the kernel maps nowhere: for patches without a springboard."""
         return Window(0xFF00_0000, 1 << 32)
 
-    def tail_window(self, image: Image) -> Window:
+    def tail_window(self, image: Image) -> Window | None:
         """Return two pages of the topmost 32 MiB for physical pages 0 and 1 (paper, 3.3.4).
 
         The paper maps the vectors where they lie. Seen from here, the null page stays unmapped and
         goes on catching null pointers.
         """
-        return Window(0xFE00_0000, 0xFE00_2000)
+        return None if self._is_xnu(image) else Window(0xFE00_0000, 0xFE00_2000)
