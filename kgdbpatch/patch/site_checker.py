@@ -18,6 +18,7 @@ from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.regset import FREEABLE, to_mask
+from kgdbpatch.analysis.routines import runs_on
 from kgdbpatch.analysis.stack import exception_return, no_stack, reads_exception
 from kgdbpatch.errors import Refused
 from kgdbpatch.image import Function, Image
@@ -39,6 +40,8 @@ Analysis = Callable[
 ]
 
 _FREEABLE = to_mask(int(FREEABLE))
+_NEAR = 0x1000  # bytes from a function in which a routine that it is a part of changes what matters
+_LAST = 16  # words of a function that are looked at
 _TOGETHER = 4096  # blocks decoded at once where many sites are judged
 
 _NO_CODE = {
@@ -149,9 +152,6 @@ class SiteChecker:
         """Return words as they are while nothing is traced, for what is to be true of them at any time."""
         return untraced(self._off_limits.rewritten, address, self._words(address, count))
 
-    def _function_words(self, function: Function) -> Words:
-        return self._words(function.address, function.size // 4)
-
     def _sections(self) -> list[tuple[int, Words]]:
         """Return (address, words) of all code that stays in memory after boot."""
         return [
@@ -161,13 +161,13 @@ class SiteChecker:
         ]
 
     def _make_hazards(self, function: Function) -> _Hazards:
-        if self._hazardous is None:
-            found = possible_hazards(self._function_words(function))
-        else:
-            found = self._hazardous.within(function.address, function.end)
+        at, end = function.address, function.end
+        if self._hazardous is None or self._hazardous.within(at - _NEAR, end + _NEAR):
+            at, end = self._routine(function)
+        words = self._words(at, (end - at) // 4)
+        found = possible_hazards(words) if self._hazardous is None else self._hazardous.within(at, end)
         if not found:  # as nearly all are; of the others not all is looked into
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
-        words, at = self._function_words(function), function.address
         switched = found & (Hazard.SWITCHES | Hazard.RETURNS)
         off, turning = (
             translation(words, at, self._off_limits.space) if switched else (set[int](), set[int]())
@@ -183,6 +183,25 @@ class SiteChecker:
             returning=exception_return(graph) if graph and found & Hazard.RETURNS else set(),
             entered=graph is not None and reads_exception(graph),
         )
+
+    def _routine(self, function: Function) -> tuple[int, int]:
+        """Return where code begins and ends that runs on from one function into the next, around one."""
+        start, end = function.address, function.end
+        while (before := self._neighbour(start - 4, function)) and self._runs_on(before.address, start):
+            start = before.address
+        at = function.address
+        while self._runs_on(at, end) and (behind := self._neighbour(end, function)):
+            at, end = behind.address, behind.end
+        return start, end
+
+    def _neighbour(self, address: int, function: Function) -> Function | None:
+        """Return the function at an address that is in the same section as another one."""
+        found = self._image.function_at(address)
+        return found if found is not None and found.section == function.section else None
+
+    def _runs_on(self, start: int, end: int) -> bool:
+        count = min((end - start) // 4, _LAST)
+        return runs_on(self._words(end - 4 * count, count))
 
     @contextmanager
     def in_bulk(self) -> Iterator[None]:
