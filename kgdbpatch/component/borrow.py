@@ -19,18 +19,17 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.kernel_calls import GATE_SIZE, Gate, to_place, wait_for
 from kgdbpatch.component.layout import CallStatus
 from kgdbpatch.component.ports import Aside, OrderedCall
-from kgdbpatch.errors import Refused, TargetBusy
+from kgdbpatch.errors import Refused, TargetBusy, TargetTimeout
 from kgdbpatch.personality.base import KernelCall, Window
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
-    from kgdbpatch.component.ports import Cpu, Debugger, Session
+    from kgdbpatch.component.ports import Cpu, Debugger, KernelCaller, Session
     from kgdbpatch.vm.ram import Machine
 
 __all__ = ["Anchor", "Borrower", "without_anchors"]
 
 _ANCHOR_AT = GATE_SIZE - layout.ANCHOR.itemsize  # in the gate's 64 bytes
-_VECTORS = 0x1_0000  # bytes of RAM, more than any exception vectors take
 _BEFORE_CODE = layout.KERNEL_CALL_CODE_OFFSET - layout.KERNEL_CALL_OFFSET
 _RED_ZONE = 0x140  # bytes below r1 that may be in use, more than in any ABI
 _LEAST_STACK = 0x800  # bytes that the function must have below
@@ -120,6 +119,11 @@ class Borrower:
         left = self._call(anchor, call, place, deadline)
         assert left is None
 
+    def hide_ram(self) -> None:
+        """Undo what a client that died before it called the kernel has done so that it could."""
+        with self._debugger().stopped() as session:
+            self._hide_ram(session)
+
     def forget(self, anchor: Anchor) -> None:
         """Take the anchor of memory that is no longer ours away."""
         with self._debugger().stopped() as session:
@@ -127,10 +131,18 @@ class Borrower:
 
     def _call(self, anchor: Anchor, call: KernelCall, place: Window, deadline: float) -> Anchor | None:
         with self._debugger().stopped() as session:
-            to_place(session, self._cpu, place, deadline)
-            if self.anchor() != (anchor if anchor.memory else None):
-                raise TargetBusy("another client has just had the kernel's allocator called")
-            self._enter(session, anchor, call)
+            try:
+                for number in range(session.cpus):  # the thread may come back on another one
+                    session.select(number)
+                    self._cpu.show_ram(session, self._guest.ram.size)
+                to_place(session, self._cpu, place, deadline)
+                if self.anchor() != (anchor if anchor.memory else None):
+                    raise TargetBusy("another client has just had the kernel's allocator called")
+                self._enter(session, anchor, call)
+            except (Refused, TargetTimeout) as error:
+                if not isinstance(error, TargetBusy):
+                    self._hide_ram(session)
+                raise
             session.resume()
             at = anchor.gate.physical + _ANCHOR_AT + 4
             wait_for(lambda: int.from_bytes(self._guest.ram.read(at, 4), "big"), call.function, deadline)
@@ -145,22 +157,38 @@ class Borrower:
         if physical is None:
             raise Refused("memory", f"where the kernel's stack at 0x{virtual:08x} is in RAM is not known")
         gate, base = anchor.gate, physical - layout.KERNEL_CALL_OFFSET
-        code = self._cpu.call_code
+        caller = self._caller(gate)
+        code = caller.call_code
         session.write(virtual + _BEFORE_CODE, code)  # nobody's; where it is physically may be another's
         if self._guest.ram.read(physical + _BEFORE_CODE, len(code)) != code:
             raise Refused(
                 "memory", f"the kernel's stack at 0x{virtual:08x} is not at physical 0x{physical:x}"
             )
-        answer = gate.physical + _ANCHOR_AT + 4
+        gate_at = caller.call_base(gate.physical)
         ordered = OrderedCall(call.function, call.arguments, gate.virtual, 0)
-        saved = self._cpu.note_call(session, base, ordered, Aside(virtual, answer, gate.physical))
-        words = b"".join(word.to_bytes(4, "big") for word in self._cpu.gate(base))
+        aside = Aside(virtual, gate_at + _ANCHOR_AT + 4, gate_at)
+        saved = caller.note_call(session, base, ordered, aside)
+        words = b"".join(word.to_bytes(4, "big") for word in caller.gate(base))
         assert len(words) <= _ANCHOR_AT
         row = np.zeros(1, layout.ANCHOR)
         row["magic"], row["status"], row["scratch"] = layout.ANCHOR_MAGIC, CallStatus.ASKED, physical
         row["memory"], row["size"] = anchor.memory, anchor.size
+        before = self._guest.ram.read(gate.physical, GATE_SIZE)
         session.write_physical(gate.physical, words.ljust(_ANCHOR_AT, b"\0") + row.tobytes())
-        self._cpu.enter_call(session, base, saved)
+        try:
+            caller.enter_call(session, base, saved)
+        except Refused:
+            session.write_physical(gate.physical, before)
+            raise
+
+    def _caller(self, gate: Gate) -> KernelCaller:
+        """Return what makes calls that a function returns from by ``gate``, which the linear map shows."""
+        return self._cpu.before_memory(gate.virtual - gate.physical)
+
+    def _hide_ram(self, session: Session) -> None:
+        for number in range(session.cpus):
+            session.select(number)
+            self._cpu.hide_ram(session, self._guest.ram.size)
 
     def _room(self, sp: int) -> int:
         """Return where below a stack pointer a call can be written down, within one page."""
@@ -177,10 +205,13 @@ class Borrower:
         found = self.anchor()
         if found is None or found.state == CallStatus.NONE:
             return found
-        if self._cpu.in_kernel_call(GRegisters(session.read_all()), found.base):
-            self._cpu.leave_kernel_call(session, found.base)
-            found = self.anchor()
-            assert found is not None
+        caller = self._caller(found.gate)
+        for number in range(session.cpus):
+            session.select(number)
+            if caller.in_kernel_call(GRegisters(session.read_all()), found.base):
+                caller.leave_kernel_call(session, found.base)
+        found = self.anchor()
+        assert found is not None
         if found.state == CallStatus.CALLED:
             return found
         returned = found.state == CallStatus.RETURNED
@@ -191,6 +222,7 @@ class Borrower:
         if memory:
             row["magic"], row["memory"], row["size"] = layout.ANCHOR_MAGIC, memory, found.size
         session.write_physical(found.gate.physical, row.tobytes().rjust(GATE_SIZE, b"\0"))
+        self._hide_ram(session)
         return Anchor(found.gate, CallStatus.NONE, 0, memory, found.size, 0) if memory else None
 
     def _clear(self, session: Session, memory: int) -> None:
@@ -206,10 +238,10 @@ class Borrower:
 def without_anchors(memory: bytes) -> bytes:
     """Return a copy of RAM from physical address 0 on with the words of gates and their anchors unused (0).
 
-    They lie behind exception vectors.
+    They lie behind code.
     """
     clean = bytearray(memory)
-    words = np.frombuffer(memory[: min(_VECTORS, len(memory) // 4 * 4)], ">u4")
+    words = np.frombuffer(memory, ">u4", len(memory) // 4)
     for at in (4 * np.flatnonzero(words == layout.ANCHOR_MAGIC) - _ANCHOR_AT).tolist():
         gate = slice(at, at + GATE_SIZE)
         if at >= 0 and _anchor(memory[gate], Gate(at, at)) is not None:
@@ -227,6 +259,8 @@ def _anchor(words: bytes, place: Gate) -> Anchor | None:
     )
     calls = status != CallStatus.NONE
     if magic != layout.ANCHOR_MAGIC or status > max(CallStatus) or size < layout.LEAST_SIZE:
+        return None
+    if size & (size - 1):
         return None
     if calls != any(words[:_ANCHOR_AT]) or calls != bool(scratch):
         return None

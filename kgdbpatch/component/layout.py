@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 15
+VERSION = 16
 
 HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000

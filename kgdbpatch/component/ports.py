@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
-__all__ = ["Aside", "Cpu", "Debugger", "Family", "Guest", "OrderedCall", "Personality", "Session"]
+__all__ = [
+    "Aside",
+    "Cpu",
+    "Debugger",
+    "Family",
+    "Guest",
+    "KernelCaller",
+    "OrderedCall",
+    "Personality",
+    "Session",
+]
 
 
 class Session(Protocol):
@@ -108,7 +118,8 @@ class Aside(NamedTuple):
     """A call that is written down in the thread's stack.
 
     ``below`` is where that ends (virtual): the function's frames lie below it. How far the call is, and its
-    result, is told at ``answer`` too, of which the gate's code at ``gate_at`` is made visible (physical).
+    result, is told at ``answer`` too, beside the gate's code at ``gate_at``, which is made visible: where the
+    call's own code sees them.
     """
 
     below: int
@@ -147,7 +158,39 @@ class Family(Protocol):
         """Return what serves a model as `kgdbpatch.isa.models` names it ("": none in particular), or None."""
 
 
-class Cpu(Protocol):
+class KernelCaller(Protocol):
+    """How a thread calls one of the kernel's own functions (component/kernel_calls.py).
+
+    The call is written down in memory, physically as in an arena that begins at ``arena``.
+    """
+
+    call_code: bytes  # what such a call begins and ends in, position-independent
+
+    def call_base(self, arena: int) -> int:
+        """Return at which address that code finds what is physically at ``arena``."""
+
+    def gate(self, arena: int) -> list[int]:
+        """Return the words that a called function returns to, in the kernel's text."""
+
+    def note_call(
+        self, session: Session, arena: int, call: OrderedCall, aside: Aside | None = None
+    ) -> GRegisters:
+        """Write down what the stopped thread is to call, and its registers; return them."""
+
+    def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
+        """Send the thread to the call that was noted, when the guest runs next.
+
+        Raises `Refused` (rule ``memory``) where the kernel lets nothing be executed there.
+        """
+
+    def in_kernel_call(self, registers: GRegisters, arena: int) -> bool:
+        """Tell whether the CPU is in the component's part of such a call."""
+
+    def leave_kernel_call(self, session: Session, arena: int) -> None:
+        """Let the CPU go on until it has left that."""
+
+
+class Cpu(KernelCaller, Protocol):
     """A CPU of one family: the component's machine code, how that is called, and what the MMU maps.
 
     `kgdbpatch.cpu.ppc6xx.Ppc6xx` is one.
@@ -168,7 +211,7 @@ class Cpu(Protocol):
     several: bool  # whether guests with more than one such CPU are served
     restorable: bool  # whether QEMU brings the saved state of such a CPU back
     line: int  # bytes of a cache line, or fewer
-    bare: bool  # whether code of ours can run anywhere in RAM (real mode) before anything is set up
+    apart: bool  # whether code and data are mapped apart, so that code can be where the kernel shows data
     code: bytes  # the component's, position-independent
     state: np.dtype[np.void]  # what `Op.STATE` stores: the registers that tell what is mapped, and ``dec``
 
@@ -198,26 +241,22 @@ class Cpu(Protocol):
     def finish_call(self, session: Session, arena: int) -> None:
         """Bring an interrupted call to its end and give the CPU back to the guest."""
 
-    # ---- calls of the kernel's own functions (component/kernel_calls.py) ------------------------
+    # ---- calls of the kernel before the component has memory (component/borrow.py) ---------------
 
-    call_code: bytes  # what such a call begins and ends in, position-independent
+    def before_memory(self, shift: int) -> KernelCaller:
+        """Return what calls a function then, written down in a stack.
 
-    def gate(self, arena: int) -> list[int]:
-        """Return the words that a called function returns to, in the kernel's text."""
+        ``shift`` is what addresses of the kernel's linear map are more than physical ones.
+        """
 
-    def note_call(
-        self, session: Session, arena: int, call: OrderedCall, aside: Aside | None = None
-    ) -> GRegisters:
-        """Write down what the stopped thread is to call, and its registers; return them."""
+    def show_ram(self, session: Session, size: int) -> None:
+        """Have the CPU see ``size`` bytes of RAM where such a call's code looks for them.
 
-    def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
-        """Send the thread to the call that was noted, when the guest runs next."""
+        Raises `Refused` (rule ``mapping``) where that cannot be, `TargetTimeout` where it cannot be now.
+        """
 
-    def in_kernel_call(self, registers: GRegisters, arena: int) -> bool:
-        """Tell whether the CPU is in the component's part of such a call."""
-
-    def leave_kernel_call(self, session: Session, arena: int) -> None:
-        """Let the CPU go on until it has left that."""
+    def hide_ram(self, session: Session, size: int) -> None:
+        """Undo that; a component makes anew what it needs of it."""
 
     # ---- what a stopped CPU and saved contexts say ----------------------------------------------
 

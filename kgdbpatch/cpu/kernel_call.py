@@ -6,6 +6,7 @@ and the thread goes on where it was without any debugger (kernel_call.S).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,14 +15,14 @@ import numpy as np
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import CallStatus
 from kgdbpatch.cpu.msr import ME
-from kgdbpatch.errors import Misuse, TargetLost
+from kgdbpatch.errors import Misuse, Refused, TargetLost
 from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Aside, OrderedCall, Session
 
-__all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller"]
+__all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller", "LinearCaller"]
 
 CODE = Path(__file__).with_name("kernel_call.bin").read_bytes()
 MOST_ARGUMENTS = 8
@@ -123,3 +124,25 @@ class KernelCaller:
         lent["pc"] = self._code_at(arena)
         lent["msr"] = saved["msr"] & ME | self.space
         session.write_all(lent.raw, later=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearCaller(KernelCaller):
+    """How a call gets there where the kernel's linear map shows it, ``shift`` above physical addresses."""
+
+    shift: int
+
+    space = 0
+
+    def call_base(self, arena: int) -> int:
+        """Return where the linear map shows it."""
+        return arena + self.shift & 0xFFFF_FFFF
+
+    def enter_call(self, session: Session, arena: int, saved: GRegisters) -> None:
+        """Send the thread there, one instruction far; `Refused` where the linear map shows no code."""
+        super(LinearCaller, self).enter_call(session, arena, saved)
+        session.step()
+        if not self.in_kernel_call(GRegisters(session.read_all()), arena):
+            session.write_all(saved.raw)
+            at = self._code_at(arena)
+            raise Refused("memory", f"the kernel does not let the stack at 0x{at:08x} be executed", at)

@@ -266,11 +266,14 @@ def _taken_out(kernel: Kernel, force: bool) -> int:
 
 def _given_back(kernel: Kernel) -> None:
     """Give back what the kernel has lent us, be it to somebody who died before he could note it."""
-    lender = kernel._lender
-    if not lender.lent():
+    lender, memory = kernel._lender, kernel._personality.memory
+    if not lender.lent() and memory.arena_size:
         return
     with kernel._exclusive():
-        if not kernel._personality.memory.borrowed and lender.in_use():
+        if not lender.lent():
+            lender.give_back()  # what was made for it, by somebody who died before he was lent any
+            return
+        if not memory.borrowed and lender.in_use():
             return  # another's
         _assure_runs(kernel, "has lent us memory")
         lender.give_back()

@@ -134,11 +134,12 @@ def _patches(kernel: Kernel) -> _Answer:
     plan, arena = header.arena, kernel._component.arena(header.arena)
     size, where = f"{plan.size // MIB} MiB", f"at physical 0x{plan.physical:08x}"
     found = f"in RAM that the kernel does not use: {size} {where}"
-    if plan.linear:
+    lent = kernel._personality.memory.borrowed
+    if lent:
         call = kernel._personality.allocation(kernel._image, plan.size)
         by = "" if call is None else f" by {kernel._image.symbolize(call.function)}"
         found = f"memory: the kernel's own allocator ({size}{by}) {where}"
-    less = "no RAM is hidden from the kernel, which would give more room" if plan.linear else ""
+    less = "no RAM is hidden from the kernel, which would give more room" if lent else ""
     return _yes(f"{found}, seen at 0x{plan.virtual:08x}; {len(arena.table())} patches", less)
 
 

@@ -48,9 +48,7 @@ class Lender:
         """Return why the kernel cannot be asked for memory; None where it can."""
         if self.personality.allocation(self.image, LEAST_SIZE) is None:
             return "how this kernel allocates pages is not known"
-        if not self.cpu.bare:
-            return f"the kernel's allocator is not called on the {self.cpu.name} family yet"
-        if (cpus := self.qemu.cpus()) > 1:
+        if (cpus := self.qemu.cpus()) > 1 and not self.cpu.several:
             return f"the guest has {cpus} CPUs; the arena would be mapped for one only"
         if not self.calls.possible():
             return "the kernel's functions cannot be called"
@@ -87,7 +85,9 @@ class Lender:
         if not at or at % found.size or at + found.size > self.qemu.ram.size:
             self._give_back(found)
             raise Refused("memory", f"the kernel's allocator gave memory that will not do: 0x{at:x}")
-        return replace(self.personality.memory, borrowed_at=at, borrowed=found.size)
+        return replace(
+            self.personality.memory, borrowed_at=at, borrowed=found.size, elsewhere=not self.cpu.apart
+        )
 
     def lent(self) -> bool:
         """Tell whether the guest has memory of its allocator's for us, or is about to get some."""
@@ -106,13 +106,15 @@ class Lender:
         return found is not None and bool(memory.borrowed) and self._at(found.memory) == memory.borrowed_at
 
     def give_back(self) -> None:
-        """Have the kernel free what it has lent; nothing of ours may be in use there any more.
+        """Have the kernel free what it has lent, if it has; nothing of ours may be in use there any more.
 
         Raises `TargetTimeout` when no process makes a system call: we have it still then.
         """
         found = self._borrower.settled()
         if found is not None:
             self._give_back(found)
+        else:
+            self._borrower.hide_ram()
 
     def _give_back(self, found: Anchor) -> None:
         call, place = self.personality.freeing(self.image, found.memory, found.size), self.calls.place()
@@ -156,7 +158,8 @@ def with_memory(guest: G, hidden: str | None = None) -> G:
     except Refused as error:
         reason = f"{hidden}; nor does the kernel's own allocator give any: {error}"
         raise Refused("mapping", reason) from error
-    lender.qemu.note(borrowed={"borrowed_at": plan.borrowed_at, "borrowed": plan.borrowed})
+    names = ("borrowed_at", "borrowed", "elsewhere")
+    lender.qemu.note(borrowed={name: getattr(plan, name) for name in names})
     guest.close()
     return type(guest)(lender.qemu, recipe.borrowing(plan), guest._image, wait=guest._wait)
 

@@ -49,13 +49,20 @@ class MemoryPlan:
     """How RAM is shared, in MiB: ``memory`` is what QEMU gives, ``announced`` what the kernel is told of.
 
     What lies between is hidden: the arena's. Without it there can be ``borrowed`` bytes from
-    ``borrowed_at`` on (physical), which the kernel's own allocator gave.
+    ``borrowed_at`` on (physical), which the kernel's own allocator gave; they are to be seen ``elsewhere``
+    than where its linear map shows them, where no code could be executed.
     """
 
     memory: int = 288
     announced: int = 256
     borrowed_at: int = 0
     borrowed: int = 0
+    elsewhere: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """Whether the kernel's linear map shows the arena's data."""
+        return bool(self.borrowed) and not self.elsewhere
 
     @property
     def arena_at(self) -> int:

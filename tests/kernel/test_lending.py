@@ -42,10 +42,11 @@ def lender(
 
 @needs_as
 def test_who_is_asked_and_who_is_not(image: Image) -> None:
-    assert lender(image).impossible() is None
+    for model, cpus in (("", 1), ("440", 1), ("e500", 1), ("e500", 2)):
+        assert lender(image, model=model, cpus=cpus).impossible() is None
     for one, why in (
         (lender(image, "darwin"), "how this kernel allocates pages is not known"),
-        (lender(image, model="e500"), "not called on the e500 family yet"),
+        (lender(image, model="440", cpus=2), "the guest has 2 CPUs"),
         (lender(image, cpus=2), "the guest has 2 CPUs"),
         (lender(image, calls=False), "functions cannot be called"),
     ):

@@ -15,7 +15,7 @@ from kgdbpatch.cpu.booke.state import ENTRIES, ENTRIES_440, STATE, STATE_440
 from kgdbpatch.cpu.booke.stub import STUB, STUB_440, Caller
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, Entry, Entry440, entries
 from kgdbpatch.cpu.booke.window import SPACE, seen
-from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.kernel_call import KernelCaller, LinearCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.errors import Refused
 
@@ -41,7 +41,7 @@ class BookE(Caller, Wiring, KernelCaller, Status):
     """What the families of Book E have in common: no real mode, two address spaces, exceptions anywhere."""
 
     model: ClassVar[str]
-    bare = False
+    apart = False
     space = SPACE
 
     leave_exception = staticmethod(msr.leave_exception)
@@ -164,6 +164,20 @@ class E500(BookE):
         """Take that place away again."""
         window_e500.close_window(session, arena, self.stub)
 
+    def before_memory(self, shift: int) -> KernelCaller:
+        """Return the CPU itself: `show_ram` has its code run by physical addresses."""
+        return self
+
+    def show_ram(self, session: Session, size: int) -> None:
+        """Make the other address space as the stub does, without it."""
+        self.leave_exception(session)
+        window_e500.show_ram(session, size)
+
+    def hide_ram(self, session: Session, size: int) -> None:
+        """Take that out of the other address space."""
+        self.leave_exception(session)
+        window_e500.hide_ram(session, size)
+
     def sees(self, session: Session, arena: int) -> bool:
         """Tell whether the CPU, whose MSR has `SPACE`, finds all that the stub needs."""
         return seen(session, arena)
@@ -200,7 +214,7 @@ class Ppc440(BookE):
     stub = STUB_440
     code = STUB_440.code
     state = STATE_440
-    tlb, kind, most = "the TLB", Entry440, 4
+    tlb, kind, most = "the TLB", Entry440, 6
 
     @classmethod
     def of(cls, layout: Layout) -> Ppc440 | None:
@@ -225,6 +239,16 @@ class Ppc440(BookE):
         if not self.is_open(session, arena):
             self.open_window(session, arena)
         window_440.close_window(session, arena, self.stub)
+
+    def before_memory(self, shift: int) -> KernelCaller:
+        """Return what is called through the linear map, of which the kernel never loses an entry."""
+        return LinearCaller(shift)
+
+    def show_ram(self, session: Session, size: int) -> None:
+        """Do nothing: the linear map shows it."""
+
+    def hide_ram(self, session: Session, size: int) -> None:
+        """Do nothing."""
 
     def sees(self, session: Session, arena: int) -> bool:
         """Tell whether the CPU, whose MSR has `SPACE`, finds all that the stub needs."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALL_BASE", "changed_text", "close_window", "is_lowered", "is_open", "open_window", "own_entries"]
 
-RESERVED = 8  # entries that the kernel no longer fills: the component's place to run, and the arena
+RESERVED = 10  # entries that the kernel no longer fills: the component's place to run, and the arena
 _LEAST = 24  # entries that are left to it
 _SIZE = 1 << 28  # bytes: the largest page
 _WORDS = (0, 0x800, 0x1000)  # in `tlbwe`: which word of an entry

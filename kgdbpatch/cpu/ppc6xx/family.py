@@ -44,7 +44,7 @@ class Ppc6xx(KernelCaller, Status):
     several = False
     restorable = True
     line = 32  # bytes: MPC750 UM 3.1, MPC7450 UM 3.1; the stub's stride
-    bare = True
+    apart = True
     code = stub.CODE
     state = STATE
     space = 0  # real mode
@@ -71,6 +71,16 @@ class Ppc6xx(KernelCaller, Status):
 
     def release(self, session: Session, arena: int) -> None:
         """Do nothing: real mode needs no preparation."""
+
+    def before_memory(self, shift: int) -> KernelCaller:
+        """Return the CPU itself: code runs anywhere in real mode."""
+        return self
+
+    def show_ram(self, session: Session, size: int) -> None:
+        """Do nothing: real mode shows it."""
+
+    def hide_ram(self, session: Session, size: int) -> None:
+        """Do nothing."""
 
     @classmethod
     def of(cls, layout: Layout) -> Ppc6xx | None:

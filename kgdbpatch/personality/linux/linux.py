@@ -173,9 +173,9 @@ class Linux(Personality):
     def arena_virtual(self, image: Image) -> int:
         """Return the first block above every process: kernels put modules near their text, not here.
 
-        What the kernel's allocator gave is in the linear map.
+        What the kernel's allocator gave can be used in the linear map.
         """
-        if self.memory.borrowed:
+        if self.memory.linear:
             return linear_offset(image) + self.memory.borrowed_at
         size = self.memory.arena_size
         task_size = int(kernel_option(image, "TASK_SIZE") or "0xb0000000", 0)
@@ -187,8 +187,8 @@ class Linux(Personality):
         return Window(linear_offset(image) - size, linear_offset(image))
 
     def arena(self, image: Image) -> ArenaPlan:
-        """Return the arena; the linear map shows what the kernel's allocator gave."""
-        return replace(super().arena(image), linear=bool(self.memory.borrowed))
+        """Return the arena; the linear map may show what the kernel's allocator gave."""
+        return replace(super().arena(image), linear=self.memory.linear)
 
     def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
         """Return the end of the last page frame that the kernel knows (``max_pfn``), or None."""
@@ -216,7 +216,8 @@ class Linux(Personality):
     def _above(self, usual: ArenaPlan, base: int) -> Iterator[ArenaPlan]:
         """Yield arenas above the linear map, code where an absolute branch reaches it from anywhere."""
         top, low = (1 << 32) - _REACH, base + self.memory.announced * MIB + _GUARD
-        for size in (_NEAR >> shift for shift in range(5)):
+        most = min(_NEAR, usual.size // 2)
+        for size in (most >> shift for shift in range(5) if most >> shift >= _LEAST_NEAR):
             for at in range((1 << 32) - _SLOTS - size, top - 1, -size):
                 for virtual in range(top - usual.size, low - 1, -usual.size):
                     yield replace(usual, virtual=virtual, near=Window(at, at + size))
@@ -309,7 +310,7 @@ class Linux(Personality):
         """Tell whether the kernel loads modules, or makes code in other ways, and maps it near its own."""
         if address_of(image, *_ALLOCATORS) is not None:
             return True
-        return not self.memory.borrowed and self.arena_virtual(image) >= linear_offset(image)
+        return not self.memory.linear and self.arena_virtual(image) >= linear_offset(image)
 
     def must_keep(self, image: Image, plan: ArenaPlan) -> bool:
         """Tell whether an arena lies where the kernel maps memory and devices as they come."""
