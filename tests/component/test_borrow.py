@@ -11,6 +11,7 @@ from kgdbpatch.component import layout
 from kgdbpatch.component.borrow import Borrower, without_anchors
 from kgdbpatch.component.kernel_calls import GATE_SIZE, Gate
 from kgdbpatch.component.layout import CallStatus
+from kgdbpatch.cpu.kernel_call import LinearCaller
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.errors import Refused, TargetBusy, TargetTimeout
 from kgdbpatch.personality.base import KernelCall, Window
@@ -39,10 +40,10 @@ class Lending(FakeMachine):
         self.set(pc=0x2000, msr=KERNEL, r1=SP)
         self.called = 0  # the physical address of a call's block that is under way
 
-    def borrower(self, stack: int = 0) -> Borrower:
+    def borrower(self, stack: int = 0, cpu: Ppc6xx | None = None) -> Borrower:
         same = lambda address: address  # noqa: E731 - virtual addresses are physical ones here
         at = lambda address: address + stack  # noqa: E731
-        return Borrower(self, lambda: self, Ppc6xx(), lambda: GATES, at, lambda: 0x2000, same)
+        return Borrower(self, lambda: self, cpu or Ppc6xx(), lambda: GATES, at, lambda: 0x2000, same)
 
     def borrow(self, deadline: float = 1.0) -> int | None:
         found = self.borrower().borrow(ALLOCATE, SIZE, ENTRY, deadline)
@@ -185,6 +186,31 @@ def test_a_stack_that_is_elsewhere_than_it_was_said_to_be() -> None:
     assert not any(kernel.gates)
 
 
+class Mapped(Ppc6xx):
+    """A CPU that cannot run without its MMU."""
+
+    def before_memory(self, shift: int) -> LinearCaller:
+        return LinearCaller(shift)
+
+
+def test_a_stack_in_which_nothing_can_be_executed() -> None:
+    """The first instruction is not: the CPU is where exceptions enter."""
+    kernel = Lending()
+    kernel.run_to(ENTRY.start, 1.0)
+    at_the_entry = kernel.read_all()
+
+    def faults(count: int = 1) -> None:
+        assert GRegisters(kernel.read_all())["msr"] & 0x8030 == 0
+        kernel.set(pc=0x400, msr=0)
+
+    kernel.step = faults  # type: ignore[method-assign]
+    with pytest.raises(Refused, match="does not let the stack at 0x0000.* be executed"):
+        kernel.borrower(cpu=Mapped()).borrow(ALLOCATE, SIZE, ENTRY, 1.0)
+    assert kernel.read_all() == at_the_entry
+    assert not any(kernel.gates)
+    assert not kernel.lent
+
+
 def test_one_that_takes_its_time_is_taken_by_the_next() -> None:
     kernel = Lending()
     kernel.slow = 1 << 30
@@ -232,12 +258,21 @@ def test_a_client_that_dies_at_any_point_leaves_what_is_found(giving_back: bool,
     assert deaths > 5
 
 
+def test_an_anchor_behind_a_large_text_is_not_the_kernels() -> None:
+    kernel = Lending()
+    kernel.borrow()
+    text = bytes(MIB) + kernel.ram.read(0, STACK)
+    assert any(text)
+    assert without_anchors(text) == bytes(MIB) + unused(kernel.ram.read(0, STACK))
+
+
 @pytest.mark.parametrize(
     "words",
     [
         {36: b"kgdb"},  # a name and nothing
         {36: b"kgdb_connected\0", 60: b"\1"},
         {0: b"\x60", 36: b"kgdb", 56: b"\0\x40\0\0"},  # the kernel's own code before it
+        {36: b"kgdb", 56: b"\0\x50\0\0"},  # what no allocator gives
         {36: b"kgdb\0\0\0\7", 56: b"\0\x40\0\0"},
         {36: b"kgdb\0\0\0\2", 56: b"\0\x40\0\0"},  # a call without a gate
     ],

@@ -112,6 +112,7 @@ program:
     .size program,.-program
     .globl unused
 unused: .space 64
+    tlbre                       # as kernels have one near their start
     .bss
     .balign 16
     .space 0x2000
@@ -121,7 +122,7 @@ stack:
 """
 _MAIN = """
 typedef unsigned u32;
-volatile u32 ticks, traps[2], steps[2], seen, hold, held[2];
+volatile u32 ticks, traps[2], steps[2], seen, hold, held[2], lent;
 static volatile unsigned char *const uart = (unsigned char *)0xe0004500;
 static volatile u32 *const other = (u32 *)0xd0000020; /* where the second CPU waits for an address */
 
@@ -142,6 +143,17 @@ __attribute__((noinline)) u32 mixed(u32 low, u32 high)
     __asm__ volatile("wrteei 0; cmplw %1,%2; isel %0,%1,%2,0; wrteei 1"
                      : "=r"(is) : "b"(low), "r"(high) : "cr0");
     return is;
+}
+
+u32 give(u32 at)
+{
+    lent += at;
+    return at;
+}
+
+void take(u32 at)
+{
+    lent -= at;
 }
 
 void main(u32 cpu)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from analysis.code import link, needs_as
 
+from kgdbpatch.component.ports import Cpu
+from kgdbpatch.cpu.booke import E500, Ppc440
 from kgdbpatch.image import Image
 from kgdbpatch.personality import MemoryPlan, Personality, personality
 from kgdbpatch.personality.base import ArenaPlan, Window
@@ -71,6 +73,24 @@ def test_the_arena_lies_above_the_linear_map_and_code_where_ba_reaches(tmp_path:
     assert (plan.virtual, plan.near) == (0xFC00_0000, Window(0xFE00_0000, 0xFF00_0000))
     assert system.must_keep(image, plan)
     assert system.maps_later(image)
+
+
+@pytest.mark.parametrize("cpu", [E500(), Ppc440()])
+@pytest.mark.parametrize("size", [2 * MIB, 4 * MIB])
+def test_what_the_kernel_lends_is_mapped_a_second_time(tmp_path: Path, cpu: Cpu, size: int) -> None:
+    """Its linear map shows no code there; few entries of the TLB do."""
+    image = kernel(tmp_path, *FUNCTIONS, **CONFIG)
+    lent = MemoryPlan(256, 256, 20 * MIB, size, elsewhere=True)
+    system, ram = personality("linux", lent), Ram(image)
+    plans = [plan for plan in system.arenas(image) if system.arena_conflict(image, ram.read, plan) is None]
+    assert plans
+    assert system.maps_later(image)
+    for plan in plans:
+        assert (plan.physical, plan.size, plan.linear) == (20 * MIB, size, False)
+        assert system.must_keep(image, plan)
+        assert plan.near is not None
+        assert plan.near.end - plan.near.start <= size // 2
+        cpu.check_blocks(plan)
 
 
 def test_what_the_kernel_has_mapped_there_is_left_alone(tmp_path: Path) -> None:

@@ -24,11 +24,9 @@ from kgdbpatch.kernel.attaching import attach, detach
 __all__ = ["BOARDS", "CELLS", "Cell", "Guest", "running"]
 
 _HIDING = re.compile(r"(?:max)?mem=\S+\s*")  # what leaves RAM that the kernel is not told of
-_LENDING = ("750", "7400")  # CPUs of which a Linux is asked for memory
 BOARDS = (
     ("linux", "g3beige", "750", 1),
-    ("linux-modules", "g3beige", "750", 1),
-    ("linux-modules", "mac99", "7400", 1),
+    ("linux", "mac99", "7400", 1),
     ("linux-6.12-pmac", "g3beige", "750", 1),
     ("linux-6.12-pmac", "mac99", "7400", 1),
     ("linux-e500", "ppce500", "e500v2", 1),
@@ -43,7 +41,7 @@ class Cell:
     """One kind of guest.
 
     ``way`` is ``booted``, ``attached`` (started by hand, with a GDB server and a file for the console; no RAM
-    is hidden from a kernel that can lend some), or ``stripped`` (booted, its kernel's file without symbols).
+    is hidden from a Linux, which can lend some), or ``stripped`` (booted, its kernel's file without symbols).
     """
 
     guest: str
@@ -112,7 +110,7 @@ def _booted(cell: Cell, path: Path, name: str, place: Path) -> Iterator[Kernel]:
 @contextmanager
 def _attached(cell: Cell, path: Path, name: str, place: Path) -> Iterator[Kernel]:
     line = cell.recipe.boot.command_line
-    if cell.recipe.personality.name == "linux" and cell.cpu in _LENDING:
+    if cell.recipe.personality.name == "linux":
         line = _HIDING.sub("", line)
     whole = replace(cell.recipe, boot=replace(cell.recipe.boot, command_line=line))
     with started(whole) as guest:

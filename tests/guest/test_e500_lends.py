@@ -1,0 +1,116 @@
+"""A kernel on two e500 lends memory when there is no component yet: seen by no CPU before, or afterwards."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from kgdbpatch.component.borrow import Borrower
+from kgdbpatch.component.kernel_calls import Gate
+from kgdbpatch.cpu.booke import E500
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.personality.base import KernelCall, Window
+from kgdbpatch.vm.qmp import qmp
+
+from .own_e500 import booted, goes_on, program, word
+
+BINARY = "qemu-system-ppc64"  # it runs them at the same time
+pytestmark = pytest.mark.skipif(shutil.which(BINARY) is None, reason=f"{BINARY} is not installed")
+MIB = 1 << 20
+LINEAR = 0xC000_0000
+BLOCK = LINEAR + 32 * MIB
+IN_THE_OTHER_SPACE = re.compile(r"^0x\w+ 0x\w+ +\d+[KMG] \d+ +1 ", re.MULTILINE)
+
+
+class Died(BaseException):
+    """The client is dead."""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with Kernel.boot(booted("lending-e500", program(tmp_path_factory.mktemp("own")), 2)) as kernel:
+        borrower(kernel).hide_ram()
+        yield kernel
+
+
+def physical(address: int) -> int:
+    return address - LINEAR
+
+
+def borrower(kernel: Kernel) -> Borrower:
+    unused = kernel.image.lookup("unused")
+    return Borrower(
+        kernel.qemu,
+        lambda: kernel.debugger,
+        E500(),
+        lambda: [Gate(unused, physical(unused))],
+        physical,
+        lambda: 1 << 32,  # bytes of a stack: how much is in use is known here
+        physical,
+    )
+
+
+def wired(kernel: Kernel) -> list[str]:
+    """Return what QEMU says that TLB1 holds, of every CPU."""
+    found = []
+    for number in range(2):
+        arguments = {"command-line": "info tlb", "cpu-index": number}
+        told = qmp(kernel.qemu.directory / "qmp.sock", "human-monitor-command", arguments, 30)
+        found.append(str(told).partition("TLB1")[2])
+    return found
+
+
+def place(kernel: Kernel) -> Window:
+    step = kernel["step"]
+    return Window(step.address, step.end)
+
+
+def call(kernel: Kernel, name: str) -> KernelCall:
+    return KernelCall(kernel.image.lookup(name), (BLOCK,))
+
+
+def unused(kernel: Kernel) -> bytes:
+    return kernel.qemu.ram.read(physical(kernel.image.lookup("unused")), 64)
+
+
+def test_it_is_lent_and_given_back(own: Kernel) -> None:
+    before = wired(own)
+    assert not any(map(IN_THE_OTHER_SPACE.search, before))
+    with own.qemu.exclusive(10):
+        found = borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
+        assert found is not None
+        assert (found.memory, word(own, "lent")) == (BLOCK, BLOCK)
+        assert borrower(own).settled() == found
+        assert wired(own) == before
+        goes_on(own, 2)
+        borrower(own).give_back(found, call(own, "take"), place(own), 30)
+    assert word(own, "lent") == 0
+    assert not any(unused(own))
+    assert wired(own) == before
+    goes_on(own, 2)
+    with own.patch("step", count=True) as patch:
+        goes_on(own, 2)
+        assert patch.hits
+    assert "own: wrong" not in "".join(own.qemu.console.lines())
+
+
+def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    borrower(own).hide_ram()
+    before = wired(own)
+
+    def dies(*_: object) -> None:
+        raise Died
+
+    with own.qemu.exclusive(10):
+        with monkeypatch.context() as dying:
+            dying.setattr(Borrower, "_enter", dies)
+            with pytest.raises(Died):
+                borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
+        assert all(map(IN_THE_OTHER_SPACE.search, wired(own)))
+        goes_on(own, 2)
+        borrower(own).hide_ram()
+    assert wired(own) == before
+    goes_on(own, 2)
