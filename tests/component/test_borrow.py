@@ -204,7 +204,7 @@ def test_a_stack_in_which_nothing_can_be_executed() -> None:
         kernel.set(pc=0x400, msr=0)
 
     kernel.step = faults  # type: ignore[method-assign]
-    with pytest.raises(Refused, match="does not let the stack at 0x0000.* be executed"):
+    with pytest.raises(Refused, match=r"does not let the stack at 0x0000.* be executed"):
         kernel.borrower(cpu=Mapped()).borrow(ALLOCATE, SIZE, ENTRY, 1.0)
     assert kernel.read_all() == at_the_entry
     assert not any(kernel.gates)
