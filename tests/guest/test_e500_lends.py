@@ -114,3 +114,23 @@ def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: p
         borrower(own).hide_ram()
     assert wired(own) == before
     goes_on(own, 2)
+
+
+def test_both_are_woken_that_nap(own: Kernel) -> None:
+    at = physical(own.image.lookup("naps"))
+    with own.stopped() as session:
+        session.write_physical(at, (1).to_bytes(4, "big"))
+    goes_on(own, 2)
+    for _ in range(5):
+        with own.patch("step", count=True) as patch:
+            goes_on(own, 2)
+            assert patch.hits
+    with own.qemu.exclusive(10):
+        found = borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
+        assert found is not None
+        borrower(own).give_back(found, call(own, "take"), place(own), 30)
+    assert not word(own, "lent")
+    with own.stopped() as session:
+        session.write_physical(at, bytes(4))
+    goes_on(own, 2)
+    assert "own: wrong" not in "".join(own.qemu.console.lines())
