@@ -110,7 +110,7 @@ def test_both_are_woken_that_nap(own: Kernel) -> None:
     with own.stopped() as session:
         session.write_physical(at, (1).to_bytes(4, "big"))
     goes_on(own, 2)
-    for _ in range(5):
+    for _ in range(3):
         with own.patch("step", count=True) as patch:
             goes_on(own, 2)
             assert patch.hits
