@@ -13,9 +13,8 @@ from kgdbpatch.component.kernel_calls import Gate
 from kgdbpatch.cpu.booke import E500
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.personality.base import KernelCall, Window
-from kgdbpatch.vm.qmp import qmp
 
-from .own_e500 import booted, goes_on, program, word
+from .own_e500 import booted, goes_on, program, wired, word
 
 BINARY = "qemu-system-ppc64"  # it runs them at the same time
 pytestmark = pytest.mark.skipif(shutil.which(BINARY) is None, reason=f"{BINARY} is not installed")
@@ -53,16 +52,6 @@ def borrower(kernel: Kernel) -> Borrower:
     )
 
 
-def wired(kernel: Kernel) -> list[str]:
-    """Return what QEMU says that TLB1 holds, of every CPU."""
-    found = []
-    for number in range(2):
-        arguments = {"command-line": "info tlb", "cpu-index": number}
-        told = qmp(kernel.qemu.directory / "qmp.sock", "human-monitor-command", arguments, 30)
-        found.append(str(told).partition("TLB1")[2])
-    return found
-
-
 def place(kernel: Kernel) -> Window:
     step = kernel["step"]
     return Window(step.address, step.end)
@@ -77,19 +66,19 @@ def unused(kernel: Kernel) -> bytes:
 
 
 def test_it_is_lent_and_given_back(own: Kernel) -> None:
-    before = wired(own)
+    before = wired(own, 2)
     assert not any(map(IN_THE_OTHER_SPACE.search, before))
     with own.qemu.exclusive(10):
         found = borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
         assert found is not None
         assert (found.memory, word(own, "lent")) == (BLOCK, BLOCK)
         assert borrower(own).settled() == found
-        assert wired(own) == before
+        assert wired(own, 2) == before
         goes_on(own, 2)
         borrower(own).give_back(found, call(own, "take"), place(own), 30)
     assert word(own, "lent") == 0
     assert not any(unused(own))
-    assert wired(own) == before
+    assert wired(own, 2) == before
     goes_on(own, 2)
     with own.patch("step", count=True) as patch:
         goes_on(own, 2)
@@ -99,7 +88,7 @@ def test_it_is_lent_and_given_back(own: Kernel) -> None:
 
 def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     borrower(own).hide_ram()
-    before = wired(own)
+    before = wired(own, 2)
 
     def dies(*_: object) -> None:
         raise Died
@@ -109,8 +98,28 @@ def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: p
             dying.setattr(Borrower, "_enter", dies)
             with pytest.raises(Died):
                 borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
-        assert all(map(IN_THE_OTHER_SPACE.search, wired(own)))
+        assert all(map(IN_THE_OTHER_SPACE.search, wired(own, 2)))
         goes_on(own, 2)
         borrower(own).hide_ram()
-    assert wired(own) == before
+    assert wired(own, 2) == before
     goes_on(own, 2)
+
+
+def test_both_are_woken_that_nap(own: Kernel) -> None:
+    at = physical(own.image.lookup("naps"))
+    with own.stopped() as session:
+        session.write_physical(at, (1).to_bytes(4, "big"))
+    goes_on(own, 2)
+    for _ in range(3):
+        with own.patch("step", count=True) as patch:
+            goes_on(own, 2)
+            assert patch.hits
+    with own.qemu.exclusive(10):
+        found = borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
+        assert found is not None
+        borrower(own).give_back(found, call(own, "take"), place(own), 30)
+    assert not word(own, "lent")
+    with own.stopped() as session:
+        session.write_physical(at, bytes(4))
+    goes_on(own, 2)
+    assert "own: wrong" not in "".join(own.qemu.console.lines())
