@@ -210,7 +210,8 @@ class Linux(Personality):
             for virtual in blocks:
                 if near is None or usual.linear or virtual + usual.size <= near.start:
                     yield replace(usual, virtual=virtual, near=near)
-        if not blocks and kernel_option(image, "BOOKE") == "y":  # processes reach up to the linear map
+        software = any(kernel_option(image, name) == "y" for name in ("BOOKE", "40x"))  # fills the TLB
+        if not blocks and software:  # processes reach up to the linear map
             yield from self._above(usual, base)
 
     def _above(self, usual: ArenaPlan, base: int) -> Iterator[ArenaPlan]:
