@@ -1,4 +1,4 @@
-"""Build Linux 6.1, the last with the 405 in Debian, for a 405EP: the board Hotfoot, by its boot wrapper."""
+"""Build Linux 6.1, the last in Debian that has the 405, for a 405EP: the board Hotfoot, by its wrapper."""
 
 from __future__ import annotations
 
