@@ -1,4 +1,4 @@
-"""A real Linux on one e500v2, on two, on a 440 and on a 405: booted, patched at many places, attached to, let go of."""
+"""A real Linux on one e500v2, on two, on a 440, on a 405: patched at many places, attached to, let go of."""
 
 from __future__ import annotations
 

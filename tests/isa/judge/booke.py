@@ -1,4 +1,4 @@
-"""Run cases on a bare CPU of Book E of QEMU, or a 405, and judge what the table says of its instructions by them."""
+"""Run cases on a bare CPU of Book E of QEMU, or a 405: what the table says of its instructions is judged."""
 
 from __future__ import annotations
 
