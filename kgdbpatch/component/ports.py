@@ -324,6 +324,9 @@ class Cpu(KernelCaller, Protocol):
     def vectors(self, personality: base.Personality, image: Image) -> tuple[int, ...]:
         """Return the virtual addresses of the exception vectors, those that the image holds."""
 
+    def variables(self, personality: base.Personality, image: Image) -> frozenset[int]:
+        """Return the addresses of words among the vectors' code in which that keeps data of its own."""
+
     def vector_shift(self, personality: base.Personality, image: Image) -> int | None:
         """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
 

@@ -25,6 +25,7 @@ _BUNDLED = {
     "ppc6xx": "kgdbpatch.cpu.ppc6xx:Ppc6xx",
     "e500": "kgdbpatch.cpu.booke:E500",
     "440": "kgdbpatch.cpu.booke:Ppc440",
+    "405": "kgdbpatch.cpu.ppc405:Ppc405",
 }
 
 

@@ -13,7 +13,7 @@
 #
 # The order dcbf, sync, icbi, sync, isync is that of the paper (3.3.3) and of PEM 5.1.5.2.
 #
-# A family defines LINE_SHIFT; HOME_PC and HOME_MSR, the registers that its return takes, and the macro
+# A family defines LINE_SHIFT; DEC, where the decrementer is another register; HOME_PC and HOME_MSR, the registers that its return takes, and the macro
 # `return`; the macro `own_commands`, which branches to those that it alone has; the macro `all_fetched`, for
 # caches in which `icbi` does not find all; and `state`, which writes what the debugger cannot read to
 # physical a. Its commands end by `b advance` or `b failed`.
@@ -61,7 +61,9 @@
         .set    OP_WITHDRAW, 9
         .set    OP_MARK, 10
         .set    OP_TLB, 11
+        .ifndef DEC
         .set    DEC, 22
+        .endif
 
         .globl  _start
 _start:

@@ -20,6 +20,7 @@ from kgdbpatch.personality.base import ArenaPlan, Personality, Window
 __all__ = ["Vectors"]
 
 _BASE = 0x1_0000  # of what a base is a multiple (PEM 6.2.1; EVPR and IVPR hold no lower bits)
+_LWZ, _STW = 32, 36  # primary opcodes
 _LEAVES = (Kind.JUMP, Kind.RETURN, Kind.INDIRECT, Kind.RFI)
 _Words = Callable[[int, int], npt.NDArray[np.uint32]]
 
@@ -79,6 +80,28 @@ class Vectors:
             if last.kind in _LEAVES and not _conditional(last.word):
                 found.append((vector, Window(last.address + 4, end)))
         return found
+
+    def variables(self, personality: Personality, image: Image) -> frozenset[int]:
+        """Return the addresses of words among the vectors' code in which that keeps data of its own.
+
+        Untranslated code reaches them by no register: it stores there by an absolute address, and loads from
+        there, or the word is 0 in the file, which is no instruction.
+        """
+        places, shift = self.places(personality, image), self.shift(personality, image)
+        sections = [one for one in image.code_sections() if any(at in one for at in places)]
+        found = set[int]()
+        for section in sections if shift is not None else ():
+            words = image.words(section)
+            absolute = words & np.uint32(0x1F_8000) == 0  # base 0, and no sign
+            stored, loaded = (
+                {*(words[absolute & (words >> np.uint32(26) == primary)] & np.uint32(0x7FFC)).tolist()}
+                for primary in (_STW, _LWZ)
+            )
+            for at in (physical + (shift or 0) for physical in stored):
+                index = (at - section.address) // 4
+                if at in section and (at - (shift or 0) in loaded or not words[index]):
+                    found.add(at)
+        return frozenset(found)
 
     def _is_program(self, vector: int) -> bool:
         return vector % _BASE == self.program

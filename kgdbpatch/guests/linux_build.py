@@ -52,11 +52,10 @@ _UNREAD_PARTS = """drivers/crypto drivers/gpu drivers/iio drivers/infiniband dri
 _UNREAD = (
     *(f"*/{part}/*.[chS]" for part in _UNREAD_PARTS.split()),
     *(f"*/Documentation/*.{suffix}" for suffix in ("rst", "txt", "yaml", "svg", "json")),
-    "*/boot/dts/*.dts",  # not those that are built into the kernel
-    "*/boot/dts/*.dtsi",
     "*/tools/perf/*",
     "*/tools/testing/*",
 )
+_TREES = ("*/boot/dts/*.dts", "*/boot/dts/*.dtsi")  # nor those, but by its boot wrapper
 
 # What would change the image without changing its meaning.
 _FIXED = {
@@ -99,13 +98,13 @@ def _base(defconfig: str) -> str | Path:
     return defconfig or guest_sources("linux") / "config"
 
 
-def cached_kernel(*more: Path, defconfig: str = "", version: str = "") -> Path | None:
+def cached_kernel(*more: Path, defconfig: str = "", version: str = "", boot: str = "") -> Path | None:
     """Return the built kernel's path, or None when the cache has none for what it is made from.
 
     ``more`` are the files of `build_kernel`, in its order.
     """
-    entry = _kernel_entry(source(version), [_base(defconfig), *more])
-    path = store.directory() / entry / "vmlinux"
+    entry = _kernel_entry(source(version), [_base(defconfig), *more, *filter(None, [boot])])
+    path = store.directory() / entry / (boot or "vmlinux")
     return path if path.exists() else None
 
 
@@ -116,6 +115,7 @@ def build_kernel(
     *,
     defconfig: str = "",
     version: str = "",
+    boot: str = "",
 ) -> Path:
     """Return the path of ``vmlinux`` (ELF with symbols; its ``config`` beside it), built when not cached.
 
@@ -131,7 +131,8 @@ def build_kernel(
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
         progress(f"linux: unpacking {archive.name}")
-        excludes = [f"--exclude={pattern}" for pattern in _UNREAD]
+        unread = _UNREAD if boot else (*_UNREAD, *_TREES)
+        excludes = [f"--exclude={pattern}" for pattern in unread]
         output(
             "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
         )
@@ -148,8 +149,10 @@ def build_kernel(
             missing = [option for option in missing if option not in unknown]
         if missing:
             raise BuildFailed(f"the kernel's configuration did not take {', '.join(missing)}")
-        _make(scratch, [f"-j{len(os.sched_getaffinity(0))}", "vmlinux"], progress)
+        _make(scratch, [f"-j{len(os.sched_getaffinity(0))}", "vmlinux", *filter(None, [boot])], progress)
         shutil.copyfile(scratch / ".config", result / "config")
+        if boot:
+            shutil.copyfile(scratch / "arch/powerpc/boot" / f"{boot}.elf", result / boot)
         made = [scratch / "vmlinux", *_make_modules(scratch, modules, progress)]
         for one in made:
             shutil.copyfile(one, result / one.name)
@@ -157,8 +160,8 @@ def build_kernel(
             _part_debug_information([result / one.name for one in made])
         progress(f"linux: kernel built in {time.monotonic() - started:.0f} s")
 
-    entry = _kernel_entry(archive, [base, *more])
-    return store.made_once(entry, make, progress, SCRATCH) / "vmlinux"
+    entry = _kernel_entry(archive, [base, *more, *filter(None, [boot])])
+    return store.made_once(entry, make, progress, SCRATCH) / (boot or "vmlinux")
 
 
 def _part_debug_information(files: Sequence[Path]) -> None:

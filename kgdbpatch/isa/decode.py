@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa import altivec, e500, ppc440
+from kgdbpatch.isa import altivec, e500, ppc405, ppc440
 from kgdbpatch.isa.fields import FIELDS, Words
 from kgdbpatch.isa.match import Forms, extension_of, find_form, find_forms, first_altivec, rows
 from kgdbpatch.isa.models import is_of_models, library_text, text_of_model
@@ -21,7 +21,7 @@ from kgdbpatch.isa.text import text
 __all__ = ["Decoded", "Instruction", "Kind", "Memory", "decode", "decode_array"]
 
 
-_EXTENDED = (altivec.MODEL, e500.MODEL, ppc440.MODEL)
+_EXTENDED = (altivec.MODEL, e500.MODEL, ppc440.MODEL, ppc405.MODEL)
 
 
 @dataclass(frozen=True)

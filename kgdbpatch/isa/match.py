@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.isa import altivec, e500, ppc440
+from kgdbpatch.isa import altivec, e500, ppc405, ppc440
 from kgdbpatch.isa.extension import Extension
 from kgdbpatch.isa.fields import Words
 from kgdbpatch.isa.foreign import foreign_rows
@@ -19,7 +19,7 @@ __all__ = ["Forms", "extension_of", "find_form", "find_forms", "first_altivec", 
 
 Forms = npt.NDArray[np.int16]
 
-_UNITS = (altivec.UNIT, e500.UNIT, ppc440.UNIT)
+_UNITS = (altivec.UNIT, e500.UNIT, ppc440.UNIT, ppc405.UNIT)
 _LOW_BITS = 11
 _LOW = (1 << _LOW_BITS) - 1
 _FEW = 2000  # words for which the tables of all are not worth being made

@@ -74,8 +74,8 @@ class Reservation:
         ours = [one for one in windows[arena.linear :] if one is not None]
         if pager is None or not all(one in self.kept() for one in ours):
             return []  # nothing has been called: no stub is there yet that could be asked
-        pairs = zip(windows, component.free_entries(arena, paged=True), strict=False)
-        blocks = [one for one, pair in pairs if one in ours and pair.data is None]
+        pairs = component.free_entries(arena, paged=True)
+        blocks = [one for one, pair in zip(windows, pairs, strict=False) if one in ours and pair.data is None]
         if not blocks:
             return []
         for window in blocks:
@@ -84,7 +84,8 @@ class Reservation:
         sample = pager.sample()
         page = self._calls(sample.function, *sample.arguments, keeps=(_PAGE, Window(0, _PAGE_SIZE)))
         last = arena.physical + arena.size
-        found = [pager.entries(one, last - (one.end - one.start), page) for one in blocks]
+        executed = all(pair.instruction is None for pair in pairs)
+        found = [pager.entries(one, last - (one.end - one.start), page, executed=executed) for one in blocks]
         free = pager.free(page)
         self._calls(free.function, *free.arguments, keeps=(_PAGE, None))
         if not all(found):

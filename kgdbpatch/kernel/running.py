@@ -175,7 +175,8 @@ class RunningText:
     def differences(self) -> dict[int, int]:
         """Return address ─► running word wherever the running text is not the image's.
 
-        What the component has changed to run at all counts as it was.
+        What the component has changed to run at all counts as it was; what handlers of exceptions keep their
+        data in is no text.
         """
         found, own = {}, self._cpus()
         for address, words in self.pieces():
@@ -185,7 +186,14 @@ class RunningText:
                     running[(at - address) // 4] = word
             for index in np.flatnonzero(running != words):
                 found[address + 4 * int(index)] = int(running[index])
+        for at in self._variables:
+            found.pop(at, None)
         return found
+
+    @cached_property
+    def _variables(self) -> frozenset[int]:
+        """The addresses of words in the text that are its handlers' data."""
+        return self._cpu.variables(self._personality, self._image)
 
     def free_tails(self) -> list[int]:
         """Return the free springboard slots in vector tails, at the addresses at which they are entered."""

@@ -66,10 +66,13 @@ class Pager(Protocol):
     def tables(self, window: Window) -> Sequence[KernelCall]:
         """Return the calls that have the kernel allocate the page tables that it lacks for a window."""
 
-    def entries(self, window: Window, physical: int, page: int) -> list[tuple[int, bytes]]:
+    def entries(
+        self, window: Window, physical: int, page: int, *, executed: bool = False
+    ) -> list[tuple[int, bytes]]:
         """Return what to write where (physical) so that a window shows memory from ``physical`` on.
 
-        It is mapped as ``page`` is. Empty where that cannot be done.
+        It is mapped as ``page`` is, for code too if that is ``executed`` there. Empty where that cannot be
+        done.
         """
 
 

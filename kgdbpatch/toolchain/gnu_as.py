@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from kgdbpatch.errors import BadPatch
-from kgdbpatch.isa import altivec, e500, encode, ppc440
+from kgdbpatch.isa import altivec, e500, encode, ppc405, ppc440
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
 from kgdbpatch.toolchain.objects import entries, undefined
 from kgdbpatch.toolchain.statements import no_text, out_of_reach, plain
@@ -26,7 +26,12 @@ __all__ = ["assemble_gnu"]
 # 603/604 is the 750's instruction set; a wrong kind of register is only a warning to GNU as.
 _OPTIONS = ("-mbig-endian", "-a32", "-mppc", "-mregnames", "--fatal-warnings", "-g")
 # what else such a model has
-_UNITS = {altivec.MODEL: ("-maltivec",), e500.MODEL: ("-me500",), ppc440.MODEL: ("-m440",)}
+_UNITS = {
+    altivec.MODEL: ("-maltivec",),
+    e500.MODEL: ("-me500",),
+    ppc440.MODEL: ("-m440",),
+    ppc405.MODEL: ("-m405",),
+}
 # the plan knows of code only
 _ONLY_TEXT = "a payload in assembler may use the section .text only"
 _MADE_UP = (

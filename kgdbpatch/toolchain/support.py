@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from kgdbpatch.isa import altivec, e500, ppc440
+from kgdbpatch.isa import altivec, e500, ppc405, ppc440
 from kgdbpatch.toolchain.gnu import complaint, run
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # those with more instructions than the others
-MODELS = {"7400": altivec.MODEL, "8540": e500.MODEL, "440": ppc440.MODEL}
+MODELS = {"7400": altivec.MODEL, "8540": e500.MODEL, "440": ppc440.MODEL, "405": ppc405.MODEL}
 _OPTIONS = {"8540": ("-mno-isel",)}
 TARGET = "750"  # the CPU that is compiled for where nobody says another
 

@@ -66,6 +66,10 @@ class BookE(Caller, Wiring, KernelCaller, Status):
         """Return nothing: exceptions enter the kernel translated, wherever IVPR and the IVORs say."""
         return ()
 
+    def variables(self, personality: Personality, image: Image) -> frozenset[int]:
+        """Return nothing, as there are no vectors."""
+        return frozenset()
+
     def vector_shift(self, personality: Personality, image: Image) -> int | None:
         """Return None: there are no vectors at known places."""
         return None

@@ -146,6 +146,10 @@ class Ppc6xx(KernelCaller, Status):
         """Return the virtual addresses of the exception vectors, those that the image holds."""
         return self._vectors.places(personality, image)
 
+    def variables(self, personality: Personality, image: Image) -> frozenset[int]:
+        """Return the addresses of words among the vectors' code in which that keeps data of its own."""
+        return self._vectors.variables(personality, image)
+
     def vector_shift(self, personality: Personality, image: Image) -> int | None:
         """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
         return self._vectors.shift(personality, image)
@@ -173,7 +177,7 @@ class Ppc6xx(KernelCaller, Status):
 
     def hook_words(self, hook: Hook) -> dict[int, int]:
         """Return virtual address ─► word of a hook's code."""
-        from kgdbpatch.cpu.ppc6xx.hook import hook_words  # on use, as few patches are entered by a trap
+        from kgdbpatch.cpu.real_hook import hook_words  # on use, as few patches are entered by a trap
 
         return hook_words(hook)
 

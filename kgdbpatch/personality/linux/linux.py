@@ -22,6 +22,7 @@ from kgdbpatch.personality.base import (
     Vitals,
     Window,
 )
+from kgdbpatch.personality.linux.arenas import LEAST_NEAR, NEAR, REACH, SLOTS, arenas_above
 from kgdbpatch.personality.linux.configuration import (
     PAGE_SHIFT,
     entries_are_small,
@@ -50,10 +51,6 @@ _HUGE_PAGES = "book3e_hugetlb_preload"
 _STACK_SYMBOLS = ("init_task", "init_stack", *_INTERRUPT_STACKS)
 _VITAL = ("jiffies", "panic_cpu", "init_stack")
 _LARGEST_STACK = 0x4000  # bytes (THREAD_SIZE)
-_NEAR, _LEAST_NEAR = 16 * MIB, MIB
-_REACH = 32 * MIB  # of a branch, either way
-_GUARD = 16 * MIB  # behind the linear map, which nothing maps (VMALLOC_OFFSET)
-_SLOTS = 16 * MIB  # the last of all addresses, where the kernel has slots that it fills without asking
 _ENTRIES = ("system_call_exception", "DoSyscall")
 _ALLOCATORS = ("module_alloc", "execmem_alloc")
 _KEEPERS = ("__get_vm_area_caller", "__get_vm_area")  # the former is told who asks
@@ -186,7 +183,7 @@ class Linux(Personality):
 
     def near_window(self, image: Image) -> Window:
         """Return the 16 MiB below the linear map, half of a small arena: within reach of all the text."""
-        size = min(_NEAR, self.memory.arena_size // 2 or _NEAR)
+        size = min(NEAR, self.memory.arena_size // 2 or NEAR)
         return Window(linear_offset(image) - size, linear_offset(image))
 
     def arena(self, image: Image) -> ArenaPlan:
@@ -206,24 +203,16 @@ class Linux(Personality):
         blocks = range(usual.virtual, base - usual.size + 1, usual.size)
         if usual.linear:
             blocks = range(usual.virtual, usual.virtual + 1)
-        most = min(_NEAR, usual.size // 2)
-        sizes = [most >> shift for shift in range(5) if most >> shift >= _LEAST_NEAR]
-        nears = [Window(at, at + size) for size in sizes for at in range(base - size, text - _REACH, -size)]
+        most = min(NEAR, usual.size // 2)
+        sizes = [most >> shift for shift in range(5) if most >> shift >= LEAST_NEAR]
+        nears = [Window(at, at + size) for size in sizes for at in range(base - size, text - REACH, -size)]
         for near in [*([] if usual.near in nears else [usual.near]), *nears]:
             for virtual in blocks:
                 if near is None or usual.linear or virtual + usual.size <= near.start:
                     yield replace(usual, virtual=virtual, near=near)
-        if not blocks and kernel_option(image, "BOOKE") == "y":  # processes reach up to the linear map
-            yield from self._above(usual, base)
-
-    def _above(self, usual: ArenaPlan, base: int) -> Iterator[ArenaPlan]:
-        """Yield arenas above the linear map, code where an absolute branch reaches it from anywhere."""
-        top, low = (1 << 32) - _REACH, base + self.memory.announced * MIB + _GUARD
-        most = min(_NEAR, usual.size // 2)
-        for size in (most >> shift for shift in range(5) if most >> shift >= _LEAST_NEAR):
-            for at in range((1 << 32) - _SLOTS - size, top - 1, -size):
-                for virtual in range(top - usual.size, low - 1, -usual.size):
-                    yield replace(usual, virtual=virtual, near=Window(at, at + size))
+        software = any(kernel_option(image, name) == "y" for name in ("BOOKE", "40x"))  # fills the TLB
+        if (usual.linear or not blocks) and software:  # processes reach up to the linear map
+            yield from arenas_above(usual, base + self.memory.announced * MIB)
 
     def arena_conflict(
         self,
@@ -246,10 +235,11 @@ class Linux(Personality):
             return "where the kernel's page directory is is not known (swapper_pg_dir, in its linear map)"
         exactly = self.keep(image, windows[0]) is not None  # what grows can be told not to grow there
         wide = entries_are_small(image) is False
+        ours = self.pager(image, read) is not None  # there may be tables that it was asked for before
         for window in windows:
             if window in kept:
                 continue
-            surely = exactly and window.start < (1 << 32) - _REACH
+            surely = exactly and window.start < (1 << 32) - (SLOTS if ours else REACH)
             at = first_mapped(read, directory, linear_offset(image), window, exactly=surely, wide=wide)
             if at is not None and exactly:
                 return f"the kernel has mapped 0x{at:08x} (modules lie there)"

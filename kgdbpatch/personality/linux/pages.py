@@ -120,13 +120,17 @@ class LinuxPager:
             if not self._word(self._directory + 4 * index)
         ]
 
-    def entries(self, window: Window, physical: int, page: int) -> list[tuple[int, bytes]]:
+    def entries(
+        self, window: Window, physical: int, page: int, *, executed: bool = False
+    ) -> list[tuple[int, bytes]]:
         """Return what to write where (physical) so that a window shows memory from ``physical`` on.
 
-        It is mapped as ``page`` is. Empty where there is no table, or that is not mapped.
+        It is mapped as ``page`` is, and if code is ``executed`` there, as the kernel's text is besides. Empty
+        where there is no table, or that is not mapped.
         """
         at = self._place(page)
         bits = self._word(at) & _BITS if at is not None else 0
+        bits |= self._text_bits(page) if bits and executed else 0
         found: list[tuple[int, bytes]] = []
         for start in range(window.start, window.end, 1 << TABLE_SHIFT) if bits else ():
             place, end = self._place(start), min(start + (1 << TABLE_SHIFT), window.end)
@@ -135,6 +139,17 @@ class LinuxPager:
             frames = np.arange(start, end, _PAGE, dtype=np.int64) - window.start + physical
             found.append((place, (frames | bits).astype(">u4").tobytes()))
         return found
+
+    def _text_bits(self, page: int) -> int:
+        """Return what the entries of the kernel's text say; 0 where that has none: all memory is executable.
+
+        So it is where the text is mapped in larger pieces, each of which has an entry of the directory for
+        itself: that looks otherwise than a table's, such as ``page`` has.
+        """
+        text = next(iter(self._image.code_sections())).address
+        ours, theirs = (self._word(self._directory + 4 * (at >> TABLE_SHIFT)) for at in (page, text))
+        place = self._place(text) if ours & _BITS == theirs & _BITS else None
+        return 0 if place is None else self._word(place) & _BITS
 
     def _word(self, physical: int) -> int:
         return int.from_bytes(self._read(physical, 4), "big")

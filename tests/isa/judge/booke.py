@@ -1,4 +1,4 @@
-"""Run cases on a bare CPU of Book E of QEMU, and judge what the table says of its instructions by them."""
+"""Run cases on a bare CPU of Book E of QEMU, or a 405: what the table says of its instructions is judged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from bare.program import branch, program
 
-from kgdbpatch.isa import e500, ppc440
+from kgdbpatch.isa import e500, ppc405, ppc440
 from kgdbpatch.isa.decode import decode
 from kgdbpatch.isa.registers import names
 from kgdbpatch.isa.table import Kind, Row
@@ -21,19 +21,21 @@ from kgdbpatch.vm.gdb import Debugger
 from kgdbpatch.vm.machine import MachineDescription
 from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["E500", "PPC440", "Core", "Verdict", "judged", "verdict"]
+__all__ = ["E500", "PPC405", "PPC440", "Core", "Verdict", "judged", "verdict"]
 
 
 class Core(NamedTuple):
-    """A CPU: the model of its instructions, QEMU's board, the program that runs cases."""
+    """A CPU: the model of its instructions, QEMU's board, the program that runs cases, MiB of RAM."""
 
     model: str
     board: str
     source: Path
+    memory: int = 64
 
 
 E500 = Core(e500.MODEL, "ppce500", Path(__file__).with_name("e500.s"))
 PPC440 = Core(ppc440.MODEL, "bamboo", Path(__file__).with_name("ppc440.s"))
+PPC405 = Core(ppc405.MODEL, "ref405ep", Path(__file__).with_name("ppc405.s"), 128)
 _STATE = np.dtype(
     [
         ("r", ">u4", (32, 2)),  # the upper half first
@@ -121,7 +123,10 @@ def _run(core: Core, words: npt.NDArray[np.uint32], cases: Cases) -> Cases:
         file.flush()
         board = MachineDescription.load(core.board)
         arguments = ["-kernel", file.name, "-S"]
-        with Qemu.start(f"judge-{core.model}", board, 64, arguments) as qemu, Debugger(qemu) as debugger:
+        with (
+            Qemu.start(f"judge-{core.model}", board, core.memory, arguments) as qemu,
+            Debugger(qemu) as debugger,
+        ):
             with debugger.stopped() as session:
                 session.run_to_physical(symbols["done"], 120)
             return np.frombuffer(qemu.ram.read(output, cases.nbytes), _CASE)

@@ -11,9 +11,16 @@
         .equ WORDS, 96
 
         .text
+        .ifdef FIXED                    # where exceptions of a 405 enter
+        .irp offset, 0x300, 0x400, 0x500, 0x600, 0x700, 0x800
+        .org \offset
+        b 8f
+        .endr
+        .endif
         .org 0x1000
         .globl trapped
 trapped:                                # MSR[SPE] is off here
+8:
         stw 3, KEPT(0)
         li 3, 1
         stw 3, STATE+32(0)
@@ -116,11 +123,15 @@ done:
         .globl _start
 _start:
         li 3, 0
+        .ifdef FIXED
+        mtspr 982, 3                    # EVPR
+        .else
         mtspr 63, 3
         li 3, 0x1000                    # trapped
         .irp ivor, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
         mtspr 400+\ivor, 3
         .endr
+        .endif
         .ifdef SPE
         .irp ivor, 0, 1, 2
         mtspr 528+\ivor, 3

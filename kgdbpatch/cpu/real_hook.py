@@ -1,4 +1,4 @@
-"""The trap hook's machine code (patch/trap.py) on the 6xx, where the program exception enters in real mode.
+"""The trap hook's machine code (patch/trap.py) where the program exception enters in real mode: 6xx, 405.
 
 It keeps three registers and CR in words behind its code. Exceptions are off from the vector to its
 ``rfi``, so nothing else can use them meanwhile; a second CPU would need words of its own.
