@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.fields import Words
@@ -17,12 +19,14 @@ def runs_on(words: Words) -> bool:
 
     Not behind a call: one at the end does not come back, or it comes back to what any function may be.
     """
-    used = [word for word in words.tolist() if word != _NOP]
-    if not used:
-        return True
-    last = decode(used[-1])
+    return next((_goes_on(word) for word in reversed(words.tolist()) if word != _NOP), True)
+
+
+@lru_cache(maxsize=1 << 12)
+def _goes_on(word: int) -> bool:
+    last = decode(word)
     if not last.known or last.kind is Kind.CALL:
         return False
     if last.kind is Kind.TRAP:
-        return last.word >> 21 & _ALWAYS != _ALWAYS
+        return word >> 21 & _ALWAYS != _ALWAYS
     return last.conditional or not last.kind.transfers

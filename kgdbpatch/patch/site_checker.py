@@ -164,10 +164,11 @@ class SiteChecker:
         at, end = function.address, function.end
         if self._hazardous is None or self._hazardous.within(at - _NEAR, end + _NEAR):
             at, end = self._routine(function)
-        words = self._words(at, (end - at) // 4)
-        found = possible_hazards(words) if self._hazardous is None else self._hazardous.within(at, end)
+        count, bulk = (end - at) // 4, self._hazardous
+        found = possible_hazards(self._words(at, count)) if bulk is None else bulk.within(at, end)
         if not found:  # as nearly all are; of the others not all is looked into
             return _Hazards(set(), set(), set(), set(), set(), entered=False)
+        words = self._words(at, count)
         switched = found & (Hazard.SWITCHES | Hazard.RETURNS)
         off, turning = (
             translation(words, at, self._off_limits.space) if switched else (set[int](), set[int]())
