@@ -33,8 +33,8 @@ def described_registers(document: Callable[[str], str]) -> dict[str, tuple[int, 
 
     ``document`` returns one by its name. A register without a number has the next; the packet holds all in
     their order; of one name the first counts. What follows the first document begins behind the registers of
-    every PowerPC, the last of which (fpscr) QEMU does not describe where a CPU has no FPU. Raises `TargetLost`
-    for what is no description.
+    every PowerPC, the last of which (fpscr) QEMU does not describe where a CPU has no FPU. Raises
+    `TargetLost` for what is no description.
     """
     rows: list[tuple[int, str, int]] = []
     behind = 0
