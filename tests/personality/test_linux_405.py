@@ -94,8 +94,8 @@ def test_threads_are_known_though_no_symbol_has_a_size(image: Image, ram: FakeRa
     ram.put(STACK - BASE, MARK)
     for offset, word in ((84, STACK), (0x200, STACK + 0x1E00), (0x100, TASK + 0x100)):
         ram.put(TASK - BASE + offset, word)
-    for n, word in enumerate((b"swap", b"per\0")):
-        ram.put(TASK - BASE + 0x300 + 4 * n, int.from_bytes(word, "big"))
+    for n, part in enumerate((b"swap", b"per\0")):
+        ram.put(TASK - BASE + 0x300 + 4 * n, int.from_bytes(part, "big"))
 
     def read(address: int, size: int) -> bytes | None:
         return ram.read(address - BASE, size) if BASE <= address < BASE + 96 * MIB else None
