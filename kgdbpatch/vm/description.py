@@ -11,6 +11,7 @@ from kgdbpatch.errors import TargetLost
 __all__ = ["described_registers", "read_document"]
 
 _MAIN = "target.xml"
+_OF_ALL = 71  # registers that QEMU counts of every PowerPC (gdb_num_core_regs)
 _PIECE = 0xFFB  # bytes asked for at once, as GDB does
 _ESCAPED = re.compile(r"\}(.)", re.DOTALL)
 
@@ -31,11 +32,15 @@ def described_registers(document: Callable[[str], str]) -> dict[str, tuple[int, 
     """Return per register its number, its offset in a ``g`` packet and its size in bytes.
 
     ``document`` returns one by its name. A register without a number has the next; the packet holds all in
-    their order; of one name the first counts. Raises `TargetLost` for what is no description.
+    their order; of one name the first counts. What follows the first document begins behind the registers of
+    every PowerPC, the last of which (fpscr) QEMU does not describe where a CPU has no FPU. Raises
+    `TargetLost` for what is no description.
     """
     rows: list[tuple[int, str, int]] = []
     behind = 0
-    for name, bits, given in _registers(document, _MAIN, ()):
+    for name, bits, given, first in _registers(document, _MAIN, ()):
+        if first and behind:
+            behind = max(behind, _OF_ALL)
         try:
             number, size = int(given or behind), int(bits) // 8
         except ValueError:
@@ -52,8 +57,11 @@ def described_registers(document: Callable[[str], str]) -> dict[str, tuple[int, 
 
 def _registers(
     document: Callable[[str], str], name: str, outer: tuple[str, ...]
-) -> Iterator[tuple[str, str, str | None]]:
-    """Yield name, bits and number of the registers in a document and in those that it includes."""
+) -> Iterator[tuple[str, str, str | None, bool]]:
+    """Yield name, bits, number, and whether it is its document's first, of the registers in a document.
+
+    Those that it includes count as well.
+    """
     if name in outer:
         raise TargetLost(f"QEMU's description {name} includes itself")
     elements: list[tuple[str, dict[str, str]]] = []
@@ -63,8 +71,10 @@ def _registers(
         parser.Parse(document(name), True)
     except expat.ExpatError as error:
         raise TargetLost(f"QEMU's description {name} is no XML: {error}") from error
+    first = True
     for tag, given in elements:
         if tag == "xi:include":
             yield from _registers(document, given.get("href", ""), (*outer, name))
         elif tag == "reg":
-            yield given.get("name", ""), given.get("bitsize", ""), given.get("regnum")
+            yield given.get("name", ""), given.get("bitsize", ""), given.get("regnum"), first
+            first = False

@@ -1,7 +1,8 @@
-"""What tests of bare programs on CPUs of Book E have in common: the arena, patches, calls left behind."""
+"""What tests of bare programs on CPUs of Book E, and a 405, share: the arena, patches, calls left behind."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -112,13 +113,21 @@ def left_in_a_call(
 
 
 def installed(
-    guest: Qemu, debugger: Debugger, cpu: Cpu, arena: ArenaPlan, directory: Path
+    guest: Qemu,
+    debugger: Debugger,
+    cpu: Cpu,
+    arena: ArenaPlan,
+    directory: Path,
+    pages: Sequence[tuple[int, bytes]] = (),
 ) -> tuple[ComponentClient, Header, Before]:
-    """Install the component; return its client, its header, and what was there before."""
+    """Install the component; return its client, its header, and what was there before.
+
+    ``pages`` are what goes into the program's own page table.
+    """
     kept = Before(directory)
     with debugger.stopped() as session:
         kept.keep(guest.ram, arena, cpu.page_table(session))
     client = ComponentClient(guest, lambda: debugger, cpu, Flat(arena.physical))
-    header = client.install(arena, "00" * 32, {})
+    header = client.install(arena, "00" * 32, {}, pages)
     kept.keep_state(client.state(header.arena).tobytes())
     return client, header, kept

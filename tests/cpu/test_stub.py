@@ -13,12 +13,14 @@ from kgdbpatch.cpu.booke.stub import STUB as BOOKE
 from kgdbpatch.cpu.booke.stub import STUB_440
 from kgdbpatch.cpu.ppc6xx import Ppc6xx
 from kgdbpatch.cpu.ppc6xx.stub import STUB as SIX
+from kgdbpatch.cpu.ppc405 import Ppc405
+from kgdbpatch.cpu.ppc405.family import STUB as STUB_405
 from kgdbpatch.cpu.stub import Stub
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = [(SIX, Ppc6xx.line), (BOOKE, E500.line), (STUB_440, Ppc440.line)]
+FAMILIES = [(SIX, Ppc6xx.line), (BOOKE, E500.line), (STUB_440, Ppc440.line), (STUB_405, Ppc405.line)]
 
 
 def test_binary_is_the_assembled_source(tmp_path: Path) -> None:
@@ -26,6 +28,7 @@ def test_binary_is_the_assembled_source(tmp_path: Path) -> None:
     assert (tmp_path / "ppc6xx/stub.bin").read_bytes() == SIX.code
     assert (tmp_path / "booke/e500.bin").read_bytes() == BOOKE.code
     assert (tmp_path / "booke/ppc440.bin").read_bytes() == STUB_440.code
+    assert (tmp_path / "ppc405/stub.bin").read_bytes() == STUB_405.code
     assert (tmp_path / "kernel_call.bin").read_bytes() == kernel_call.CODE
 
 

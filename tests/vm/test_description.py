@@ -54,6 +54,17 @@ def test_numbers_sizes_and_offsets(most: int) -> None:
     }
 
 
+def test_what_is_of_all_powerpcs_is_counted_though_it_is_not_described() -> None:
+    """A CPU without FPU has no fpscr, which is the last of them: QEMU counts it all the same."""
+    documents = {
+        "target.xml": '<target><xi:include href="core.xml"/><xi:include href="spr.xml"/></target>',
+        "core.xml": '<core><reg name="r0" bitsize="32"/><reg name="xer" bitsize="32" regnum="69"/></core>',
+        "spr.xml": '<feature><reg name="srr0" bitsize="32"/><reg name="srr1" bitsize="32"/></feature>',
+    }
+    places = described_registers(partial(read_document, server(documents, 4000)))
+    assert {name: place[0] for name, place in places.items()} == {"r0": 0, "xer": 69, "srr0": 71, "srr1": 72}
+
+
 def test_escaped_characters_count_once() -> None:
     document = '<target><reg name="a}#$*b" bitsize="8"/></target>'
     asked: list[str] = []

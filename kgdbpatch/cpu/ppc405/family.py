@@ -61,7 +61,7 @@ class Ppc405(Paged, KernelCaller, Status):
 
     @classmethod
     def of(cls, layout: Layout) -> Ppc405 | None:
-        """Return what serves a CPU: one with the registers of the 405, which QEMU 7.2 tells no PVR of."""
+        """Return what serves a CPU: one with the registers of the 405."""
         return cls() if layout.places.keys() >= _NEEDED else None
 
     @classmethod

@@ -37,7 +37,7 @@ from kgdbpatch.personality.linux.tables import address_of, exception_table, init
 from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
 
 if TYPE_CHECKING:
-    from kgdbpatch.image import Image
+    from kgdbpatch.image import Image, Symbol
     from kgdbpatch.patch.rewritten import Rewritten
     from kgdbpatch.personality.linux.memory import KernelMemory
 
@@ -123,7 +123,7 @@ class Linux(Personality):
         known = image.symbols.last(("init_task", "init_stack"))
         if len(known) == 2:
             task = known["init_task"]
-            yield from threads(read, task.address, task.size or 0, known["init_stack"].address)
+            yield from threads(read, task.address, _room(image, task), known["init_stack"].address)
 
     def may_resume(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
         """Tell whether ``place`` is in a live part of a thread's or an interrupt's stack."""
@@ -131,7 +131,7 @@ class Linux(Personality):
         if len(known) < len(_STACK_SYMBOLS):
             return True
         task = known["init_task"]
-        layout = thread_layout(memory.read, task.address, task.size or 0, known["init_stack"].address)
+        layout = thread_layout(memory.read, task.address, _room(image, task), known["init_stack"].address)
         interrupts = [memory.read(known[name].address, 4) for name in _INTERRUPT_STACKS]
         if layout is None or None in interrupts or not self._stacks_are_found(image, memory):
             return True
@@ -387,3 +387,10 @@ class Linux(Personality):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)
+
+
+def _room(image: Image, symbol: Symbol) -> int:
+    """Return how large a symbol's object is: up to the next symbol where none is told (kallsyms)."""
+    addresses, _ = image.symbols.places()
+    behind = addresses[addresses > symbol.address]
+    return symbol.size or (int(behind.min()) - symbol.address if behind.size else 0)
