@@ -22,7 +22,7 @@ from kgdbpatch.vm.registers import GRegisters
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Aside, OrderedCall, Session
 
-__all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller", "LinearCaller"]
+__all__ = ["CODE", "MOST_ARGUMENTS", "KernelCaller", "LinearCaller", "RealModeCaller"]
 
 CODE = Path(__file__).with_name("kernel_call.bin").read_bytes()
 MOST_ARGUMENTS = 8
@@ -124,6 +124,20 @@ class KernelCaller:
         lent["pc"] = self._code_at(arena)
         lent["msr"] = saved["msr"] & ME | self.space
         session.write_all(lent.raw, later=True)
+
+
+class RealModeCaller(KernelCaller):
+    """How a call gets there where code runs anywhere in RAM, before anything of ours is set up."""
+
+    def before_memory(self, shift: int) -> KernelCaller:
+        """Return the CPU itself: code runs anywhere in real mode."""
+        return self
+
+    def show_ram(self, session: Session, size: int) -> None:
+        """Do nothing: real mode shows it."""
+
+    def hide_ram(self, session: Session, size: int) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

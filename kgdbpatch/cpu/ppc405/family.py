@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.kernel_call import RealModeCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.cpu.ppc405 import msr
 from kgdbpatch.cpu.ppc405.mapping import Paged
@@ -36,7 +36,7 @@ _NEEDED = frozenset({"evpr", "zpr", "pid", "srr2", "srr3", "pit", "sler", "su0r"
 
 
 @dataclass(frozen=True, slots=True)
-class Ppc405(Paged, KernelCaller, Status):
+class Ppc405(Paged, RealModeCaller, Status):
     """The 405, of which nothing but the PVR differs from one to the other."""
 
     name = "405"
@@ -45,7 +45,7 @@ class Ppc405(Paged, KernelCaller, Status):
     model = "405"
     target = "405"
     line = 32  # bytes: PPC405 core user's manual; the stub's stride
-    bare = True
+    apart = True
     code = STUB.code
     state = STATE
     space = 0  # real mode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kgdbpatch.cpu.kernel_call import KernelCaller
+from kgdbpatch.cpu.kernel_call import RealModeCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.cpu.ppc6xx import mapping as mmu
 from kgdbpatch.cpu.ppc6xx import msr, stub, translate
@@ -35,7 +35,7 @@ _MODELS = ("", "7450", "750cl", "e300")
 
 
 @dataclass(frozen=True, slots=True)
-class Ppc6xx(KernelCaller, Status):
+class Ppc6xx(RealModeCaller, Status):
     """601-less 6xx, 7xx and 74xx; ``altivec`` tells whether the CPU has vector registers."""
 
     altivec: bool = False
@@ -71,16 +71,6 @@ class Ppc6xx(KernelCaller, Status):
 
     def release(self, session: Session, arena: int) -> None:
         """Do nothing: real mode needs no preparation."""
-
-    def before_memory(self, shift: int) -> KernelCaller:
-        """Return the CPU itself: code runs anywhere in real mode."""
-        return self
-
-    def show_ram(self, session: Session, size: int) -> None:
-        """Do nothing: real mode shows it."""
-
-    def hide_ram(self, session: Session, size: int) -> None:
-        """Do nothing."""
 
     @classmethod
     def of(cls, layout: Layout) -> Ppc6xx | None:
