@@ -105,7 +105,7 @@ def test_doctor(guest: Guest) -> None:
 def test_probe(guest: Guest, record_property: Callable[[str, object], None]) -> None:
     kernel = guest.kernel
     known = {function.name.lstrip("_") for function in guest.names.functions}
-    print_at = next(guest.address(name) for name in PRINT[system(guest)] if name.lstrip("_") in known)
+    print_at = next(guest.address(name) for name in PRINT[system(guest)] if guest.names.knows(name))
     level = "\\0016" if system(guest) == "linux" else ""
     seen = 0
     for name in CALLED[system(guest)]:
