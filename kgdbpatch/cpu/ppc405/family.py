@@ -45,7 +45,7 @@ class Ppc405(Paged, KernelCaller, Status):
     model = "405"
     target = "405"
     line = 32  # bytes: PPC405 core user's manual; the stub's stride
-    bare = True
+    apart = True
     code = STUB.code
     state = STATE
     space = 0  # real mode
@@ -58,6 +58,16 @@ class Ppc405(Paged, KernelCaller, Status):
     kernel_space = msr.KERNEL_SPACE
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
+
+    def before_memory(self, shift: int) -> KernelCaller:
+        """Return the CPU itself: code runs anywhere in real mode."""
+        return self
+
+    def show_ram(self, session: Session, size: int) -> None:
+        """Do nothing: real mode shows it."""
+
+    def hide_ram(self, session: Session, size: int) -> None:
+        """Do nothing."""
 
     @classmethod
     def of(cls, layout: Layout) -> Ppc405 | None:
