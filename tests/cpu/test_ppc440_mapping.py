@@ -14,6 +14,7 @@ from kgdbpatch.component.layout import BlockEntries, Op
 from kgdbpatch.cpu.booke import Ppc440
 from kgdbpatch.cpu.booke.state import STATE_440
 from kgdbpatch.cpu.booke.tlb import Entry, Entry440, pieces
+from kgdbpatch.cpu.booke.window_440 import RESERVED
 from kgdbpatch.errors import Refused
 from kgdbpatch.personality.base import ArenaPlan, Window
 
@@ -48,7 +49,7 @@ def test_pages_cover_a_range_and_nothing_else(pages: int, virtual: int, physical
 @given(st.sampled_from(SIZES), st.integers(0, 3), st.booleans())
 def test_an_entry_is_read_as_it_was_written(size: int, place: int, other: bool) -> None:
     page = Entry440(place << 30 & -size, 0x4000_0000 & -size, size, other)
-    assert CPU.wired(state(e60=page)) == dict.fromkeys(range(55, 64)) | {60: page}
+    assert CPU.wired(state(e60=page)) == dict.fromkeys(range(63 - RESERVED, 64)) | {60: page}
 
 
 def test_memory_above_4_gib_is_told_as_such() -> None:
@@ -59,7 +60,7 @@ def test_memory_above_4_gib_is_told_as_such() -> None:
 def test_only_what_the_kernel_has_given_up_is_taken() -> None:
     kernel, place = Entry440(0xC000_0000, 0, 256 * MIB), Entry440(0, 0, 256 * MIB, other_space=True)
     process = Entry440(0xFC00_0000, 64 * MIB, 4096)  # of the kernel's cache: it comes and goes
-    known = state(e63=kernel, e62=place, e54=process)
+    known = state(e63=kernel, e62=place, e52=process)
     CPU.check_unmapped(PLAN, known, FakeRam(0))
     assert CPU.free_entries(PLAN, known) == (BlockEntries(60, 60), BlockEntries(59, 59))
     commands = CPU.mapping(PLAN, (BlockEntries(60, 60), BlockEntries(59, 59)))
@@ -90,7 +91,7 @@ def test_an_arena_that_takes_more_entries_than_there_are_is_refused() -> None:
     CPU.check_blocks(PLAN)
     with pytest.raises(Refused, match="would take 33 entries of the TLB"):
         CPU.check_blocks(replace(PLAN, virtual=0xFC10_0000, near=Window(0xFE10_0000, 0xFE20_0000)))
-    full = {f"e{number}": Entry440(number << 20, number << 20, MIB) for number in range(55, 64)}
+    full = {f"e{number}": Entry440(number << 20, number << 20, MIB) for number in range(63 - RESERVED, 64)}
     with pytest.raises(Refused, match="leaves no 2 entries of the TLB in a row"):
         CPU.free_entries(PLAN, state(**full))
 
