@@ -11,6 +11,7 @@ import pytest
 from kgdbpatch.component.borrow import Borrower
 from kgdbpatch.component.kernel_calls import Gate
 from kgdbpatch.cpu.booke import E500
+from kgdbpatch.cpu.kernel_call import KernelCaller
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.personality.base import KernelCall, Window
 
@@ -95,7 +96,7 @@ def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: p
 
     with own.qemu.exclusive(10):
         with monkeypatch.context() as dying:
-            dying.setattr(Borrower, "_enter", dies)
+            dying.setattr(KernelCaller, "note_call", dies)
             with pytest.raises(Died):
                 borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
         assert all(map(IN_THE_OTHER_SPACE.search, wired(own, 2)))

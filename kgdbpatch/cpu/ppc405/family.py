@@ -59,16 +59,6 @@ class Ppc405(Paged, RealModeCaller, Status):
     translated = staticmethod(msr.translated)
     kernel_status = staticmethod(msr.kernel_status)
 
-    def before_memory(self, shift: int) -> KernelCaller:
-        """Return the CPU itself: code runs anywhere in real mode."""
-        return self
-
-    def show_ram(self, session: Session, size: int) -> None:
-        """Do nothing: real mode shows it."""
-
-    def hide_ram(self, session: Session, size: int) -> None:
-        """Do nothing."""
-
     @classmethod
     def of(cls, layout: Layout) -> Ppc405 | None:
         """Return what serves a CPU: one with the registers of the 405."""
