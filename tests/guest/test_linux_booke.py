@@ -122,7 +122,7 @@ def test_patches_come_and_go_under_load(kernel: Kernel, profile: str) -> None:
 def test_free_registers_are_free(kernel: Kernel, profile: str) -> None:
     """Junk in all of them, at 2,000 places of functions that the workload runs.
 
-    The 405's clock ticks some 1,000 times a second, as its wrapper knows no better: fewer leave time for more.
+    The 405's clock ticks some 1,000 times a second, as its wrapper knows no better: fewer leave time for it.
     """
     wanted = 500 if profile == "linux-405" else 2000
     kernel.patch_all(functions(kernel, 8000), count=True)
