@@ -65,7 +65,7 @@ class Seen:
         return self._image.lookup(name) - LINEAR
 
     def look(self) -> tuple[bytes, int]:
-        """Return the kernel's text (but for a variable that a 405's has in it), and how many pages are free."""
+        """Return the kernel's text (but for a variable of a 405's in it), and how many pages are free."""
         text = bytearray(self._guest.memory(0, self._at("_etext")))
         for symbol in self._image.symbols.last(("tlb_4xx_index",)).values():
             text[symbol.address - LINEAR : symbol.address - LINEAR + 4] = bytes(4)
