@@ -37,6 +37,7 @@ NAME = "lent"
             for other in (
                 "linux-6.12-pmac mac99 7400 1024",
                 "linux-440 bamboo 440epb 256",
+                "linux-405 ref405ep 405ep 128",
                 "linux-e500 ppce500 e500v2 320",
                 "linux-e500-smp ppce500 e500v2 320",
             )
@@ -64,8 +65,11 @@ class Seen:
         return self._image.lookup(name) - LINEAR
 
     def look(self) -> tuple[bytes, int]:
-        """Return the kernel's text, and how many pages are free."""
-        return self._guest.memory(0, self._at("_etext")), self.free
+        """Return the kernel's text (but for a variable of a 405's in it), and how many pages are free."""
+        text = bytearray(self._guest.memory(0, self._at("_etext")))
+        for symbol in self._image.symbols.last(("tlb_4xx_index",)).values():
+            text[symbol.address - LINEAR : symbol.address - LINEAR + 4] = bytes(4)
+        return bytes(text), self.free
 
     @property
     def free(self) -> int:
