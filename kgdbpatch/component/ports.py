@@ -92,8 +92,8 @@ class Session(Protocol):
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""
 
-    def step(self, count: int = 1) -> None:
-        """Let the CPU execute so many instructions."""
+    def step(self, count: int = 1, *, later: bool = False) -> None:
+        """Let the CPU execute so many instructions; ``later`` as for `write_all`."""
 
     def resume(self) -> None:
         """Let the guest run until `interrupt`."""

@@ -321,10 +321,17 @@ class Session:
             raise TargetLost(f"the guest stopped ({stop}) before it reached {wanted}; {where}")
         return registers
 
-    def step(self, count: int = 1) -> None:
-        """Let one CPU execute so many instructions; interrupts, and other CPUs, wait meanwhile."""
-        self._ask(*[self._alone("vCont;s")] * count, deadline=float(PATIENCE))
+    def step(self, count: int = 1, *, later: bool = False) -> None:
+        """Let one CPU execute so many instructions; interrupts, and other CPUs, wait meanwhile.
+
+        ``later`` as for `write_physical`: together with what gives the CPU its registers back.
+        """
+        orders = [self._alone("vCont;s")] * count
         self._general = None
+        if later:
+            self._later += [(order, lambda answer: None) for order in orders]
+            return
+        self._ask(*orders, deadline=float(PATIENCE))
 
     def resume(self) -> None:
         """Let the guest run until `interrupt`, without GDB: one that is ended could leave it stopped."""

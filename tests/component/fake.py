@@ -234,7 +234,7 @@ class FakeMachine:
     def write(self, address: int, data: bytes) -> None:
         raise AssertionError("nothing is mapped here")
 
-    def step(self, count: int = 1) -> None:
+    def step(self, count: int = 1, *, later: bool = False) -> None:
         """Get nowhere."""
 
     def resume(self) -> None:

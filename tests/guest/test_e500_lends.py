@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from kgdbpatch.cpu.kernel_call import KernelCaller
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.personality.base import KernelCall, Window
 
+from .dying import dies
 from .own_e500 import booted, goes_on, program, wired, word
 
 BINARY = "qemu-system-ppc64"  # it runs them at the same time
@@ -104,6 +106,27 @@ def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: p
         borrower(own).hide_ram()
     assert wired(own, 2) == before
     goes_on(own, 2)
+
+
+@pytest.mark.parametrize("rows", [40, 91])
+def test_a_client_killed_while_it_looks_at_the_tlb(own: Kernel, rows: int) -> None:
+    """Each of the kernel's instructions that it has executed is one row with what puts the CPU back."""
+    borrower(own).hide_ram()
+    before = wired(own, 2)
+
+    def client() -> None:
+        with Kernel.attach(own.name) as other:
+            borrower(other).borrow(call(other, "give"), 2 * MIB, place(other), 30)
+
+    assert dies(client, rows)
+    assert not any(unused(own)), "it has come too far"
+    for number in range(2):
+        made = word(own, "steps", number)
+        until = time.monotonic() + 60
+        while word(own, "steps", number) == made:
+            assert time.monotonic() < until, f"CPU {number} does not go on"
+    borrower(own).hide_ram()
+    assert wired(own, 2) == before
 
 
 def test_both_are_woken_that_nap(own: Kernel) -> None:
