@@ -86,8 +86,8 @@ class Session(Protocol):
     def run_to(self, address: int, deadline: float) -> GRegisters:
         """Let the guest run until a CPU's pc is ``address``, which is meant then; as `run_to_physical`."""
 
-    def run_to_any(self, addresses: Sequence[int], deadline: float, *, alone: bool = False) -> GRegisters:
-        """As `run_to`, until it is one of ``addresses``; ``alone``: the CPU that is meant, no other runs."""
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
 
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""

@@ -294,9 +294,9 @@ class Session:
         """
         return self.run_to_any([address], deadline)
 
-    def run_to_any(self, addresses: Sequence[int], deadline: float, *, alone: bool = False) -> GRegisters:
-        """As `run_to`, until it is one of ``addresses``; ``alone``: the CPU that is meant, no other runs."""
-        return self._run_to(addresses, deadline, self._alone(_RUN) if alone else _RUN)
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
+        return self._run_to(addresses, deadline, _RUN)
 
     def _run_to(self, addresses: Sequence[int], deadline: float, order: str) -> GRegisters:
         seconds = max(1, math.ceil(deadline))

@@ -228,7 +228,7 @@ class FakeMachine:
     def run_to(self, address: int, deadline: float) -> GRegisters:
         raise AssertionError("no kernel runs here")
 
-    def run_to_any(self, addresses: Sequence[int], deadline: float, *, alone: bool = False) -> GRegisters:
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
         raise TargetTimeout("no kernel runs here")
 
     def write(self, address: int, data: bytes) -> None:

@@ -127,23 +127,3 @@ def test_a_client_killed_while_it_looks_at_the_tlb(own: Kernel, rows: int) -> No
             assert time.monotonic() < until, f"CPU {number} does not go on"
     borrower(own).hide_ram()
     assert wired(own, 2) == before
-
-
-def test_both_are_woken_that_nap(own: Kernel) -> None:
-    at = physical(own.image.lookup("naps"))
-    with own.stopped() as session:
-        session.write_physical(at, (1).to_bytes(4, "big"))
-    goes_on(own, 2)
-    for _ in range(3):
-        with own.patch("step", count=True) as patch:
-            goes_on(own, 2)
-            assert patch.hits
-    with own.qemu.exclusive(10):
-        found = borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
-        assert found is not None
-        borrower(own).give_back(found, call(own, "take"), place(own), 30)
-    assert not word(own, "lent")
-    with own.stopped() as session:
-        session.write_physical(at, bytes(4))
-    goes_on(own, 2)
-    assert "own: wrong" not in "".join(own.qemu.console.lines())
