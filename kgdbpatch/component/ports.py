@@ -86,14 +86,14 @@ class Session(Protocol):
     def run_to(self, address: int, deadline: float) -> GRegisters:
         """Let the guest run until a CPU's pc is ``address``, which is meant then; as `run_to_physical`."""
 
-    def run_to_any(self, addresses: Sequence[int], deadline: float, *, alone: bool = False) -> GRegisters:
-        """As `run_to`, until it is one of ``addresses``; ``alone``: the CPU that is meant, no other runs."""
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
 
     def write(self, address: int, data: bytes) -> None:
         """Write memory as the CPU maps it now."""
 
-    def step(self, count: int = 1) -> None:
-        """Let the CPU execute so many instructions."""
+    def step(self, count: int = 1, *, later: bool = False) -> None:
+        """Let the CPU execute so many instructions; ``later`` as for `write_all`."""
 
     def resume(self) -> None:
         """Let the guest run until `interrupt`."""

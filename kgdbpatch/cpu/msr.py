@@ -49,14 +49,13 @@ def until_saved(
     """Let the CPU go on until MSR has ``bit`` or EE: what an exception left in registers is dead then.
 
     ``saved`` tells whether it is dead for another reason. ``nap`` is what the family calls the bit of a
-    napping CPU: it runs, the others not, until it has been woken, at one of ``wakes``, unless it was paused.
-    ``where`` is what to say of a CPU that does not get there. Raises `TargetTimeout` for it, and for one that
-    naps on.
+    napping CPU: the guest runs until it has been woken, at one of ``wakes``, unless it was paused. ``where``
+    is what to say of a CPU that does not get there. Raises `TargetTimeout` for it, and for one that naps on.
     """
     naps = GRegisters(session.read_all())["msr"] & (NAP | EE) == NAP | EE
     if naps and wakes and not session.stays_stopped:
         with suppress(TargetTimeout):
-            session.run_to_any(wakes, _NAP, alone=True)
+            session.run_to_any(wakes, _NAP)
     for _ in range(_STEPS // _STRIDE):
         registers = GRegisters(session.read_all())
         if registers["msr"] & (EE | bit | NAP) or saved():

@@ -294,9 +294,9 @@ class Session:
         """
         return self.run_to_any([address], deadline)
 
-    def run_to_any(self, addresses: Sequence[int], deadline: float, *, alone: bool = False) -> GRegisters:
-        """As `run_to`, until it is one of ``addresses``; ``alone``: the CPU that is meant, no other runs."""
-        return self._run_to(addresses, deadline, self._alone(_RUN) if alone else _RUN)
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
+        """As `run_to`, until it is one of ``addresses``."""
+        return self._run_to(addresses, deadline, _RUN)
 
     def _run_to(self, addresses: Sequence[int], deadline: float, order: str) -> GRegisters:
         seconds = max(1, math.ceil(deadline))
@@ -321,10 +321,17 @@ class Session:
             raise TargetLost(f"the guest stopped ({stop}) before it reached {wanted}; {where}")
         return registers
 
-    def step(self, count: int = 1) -> None:
-        """Let one CPU execute so many instructions; interrupts, and other CPUs, wait meanwhile."""
-        self._ask(*[self._alone("vCont;s")] * count, deadline=float(PATIENCE))
+    def step(self, count: int = 1, *, later: bool = False) -> None:
+        """Let one CPU execute so many instructions; interrupts, and other CPUs, wait meanwhile.
+
+        ``later`` as for `write_physical`: together with what gives the CPU its registers back.
+        """
+        orders = [self._alone("vCont;s")] * count
         self._general = None
+        if later:
+            self._later += [(order, lambda answer: None) for order in orders]
+            return
+        self._ask(*orders, deadline=float(PATIENCE))
 
     def resume(self) -> None:
         """Let the guest run until `interrupt`, without GDB: one that is ended could leave it stopped."""

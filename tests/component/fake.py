@@ -228,13 +228,13 @@ class FakeMachine:
     def run_to(self, address: int, deadline: float) -> GRegisters:
         raise AssertionError("no kernel runs here")
 
-    def run_to_any(self, addresses: Sequence[int], deadline: float, *, alone: bool = False) -> GRegisters:
+    def run_to_any(self, addresses: Sequence[int], deadline: float) -> GRegisters:
         raise TargetTimeout("no kernel runs here")
 
     def write(self, address: int, data: bytes) -> None:
         raise AssertionError("nothing is mapped here")
 
-    def step(self, count: int = 1) -> None:
+    def step(self, count: int = 1, *, later: bool = False) -> None:
         """Get nowhere."""
 
     def resume(self) -> None:

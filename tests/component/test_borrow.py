@@ -199,7 +199,7 @@ def test_a_stack_in_which_nothing_can_be_executed() -> None:
     kernel.run_to(ENTRY.start, 1.0)
     at_the_entry = kernel.read_all()
 
-    def faults(count: int = 1) -> None:
+    def faults(count: int = 1, *, later: bool = False) -> None:
         assert GRegisters(kernel.read_all())["msr"] & 0x8030 == 0
         kernel.set(pc=0x400, msr=0)
 

@@ -87,9 +87,6 @@ tick:
     stw 3,ticks@l(4)
     lis 3,0x800
     mtspr 336,3
-    mfspr 3,27
-    rlwinm 3,3,0,14,12          # less WE: it is awake
-    mtspr 27,3
     mfspr 4,273
     mfspr 3,272
     rfi
@@ -125,7 +122,7 @@ stack:
 """
 _MAIN = """
 typedef unsigned u32;
-volatile u32 ticks, traps[2], steps[2], seen, hold, held[2], lent, naps;
+volatile u32 ticks, traps[2], steps[2], seen, hold, held[2], lent;
 static volatile unsigned char *const uart = (unsigned char *)0xe0004500;
 static volatile u32 *const other = (u32 *)0xd0000020; /* where the second CPU waits for an address */
 
@@ -172,9 +169,6 @@ void main(u32 cpu)
         value = step(value);
         __asm__ volatile("trap");
         __asm__ volatile("" : : "r"(value));
-        if (naps) /* until the clock's next tick */
-            __asm__ volatile("mfspr 9,1008; oris 9,9,0x80; mtspr 1008,9;"
-                             "mfmsr 9; oris 9,9,4; mtmsr 9; isync" : : : "r9");
         if (mixed(steps[cpu] & 7, 4) > 4)
             put("own: wrong\\n");
         if ((steps[cpu] & 0x3fff) == 0 && cpu == 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from kgdbpatch.cpu.kernel_call import KernelCaller
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.personality.base import KernelCall, Window
 
+from .dying import dies
 from .own_e500 import booted, goes_on, program, wired, word
 
 BINARY = "qemu-system-ppc64"  # it runs them at the same time
@@ -106,21 +108,22 @@ def test_what_a_client_has_shown_that_died_is_hidden(own: Kernel, monkeypatch: p
     goes_on(own, 2)
 
 
-def test_both_are_woken_that_nap(own: Kernel) -> None:
-    at = physical(own.image.lookup("naps"))
-    with own.stopped() as session:
-        session.write_physical(at, (1).to_bytes(4, "big"))
-    goes_on(own, 2)
-    for _ in range(3):
-        with own.patch("step", count=True) as patch:
-            goes_on(own, 2)
-            assert patch.hits
-    with own.qemu.exclusive(10):
-        found = borrower(own).borrow(call(own, "give"), 2 * MIB, place(own), 30)
-        assert found is not None
-        borrower(own).give_back(found, call(own, "take"), place(own), 30)
-    assert not word(own, "lent")
-    with own.stopped() as session:
-        session.write_physical(at, bytes(4))
-    goes_on(own, 2)
-    assert "own: wrong" not in "".join(own.qemu.console.lines())
+@pytest.mark.parametrize("rows", [40, 91])
+def test_a_client_killed_while_it_looks_at_the_tlb(own: Kernel, rows: int) -> None:
+    """Each of the kernel's instructions that it has executed is one row with what puts the CPU back."""
+    borrower(own).hide_ram()
+    before = wired(own, 2)
+
+    def client() -> None:
+        with Kernel.attach(own.name) as other:
+            borrower(other).borrow(call(other, "give"), 2 * MIB, place(other), 30)
+
+    assert dies(client, rows)
+    assert not any(unused(own)), "it has come too far"
+    for number in range(2):
+        made = word(own, "steps", number)
+        until = time.monotonic() + 60
+        while word(own, "steps", number) == made:
+            assert time.monotonic() < until, f"CPU {number} does not go on"
+    borrower(own).hide_ram()
+    assert wired(own, 2) == before

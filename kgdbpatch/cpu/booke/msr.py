@@ -45,16 +45,12 @@ def _critical(session: Session) -> bool:
 def _waking(session: Session) -> list[int]:
     """Return where interrupts enter that wake a CPU: external, the decrementer's, the fixed-interval timer's.
 
-    Nothing for one that does not nap. Those of the first CPU are taken for all CPUs': QEMU tells no others'.
+    Nothing for one that does not nap, and for several CPUs, of which another one might come by there.
     """
-    if not GRegisters(session.read_all())["msr"] & NAP:
+    if session.cpus > 1 or not GRegisters(session.read_all())["msr"] & NAP:
         return []
-    napping = session.cpu
-    session.select(0)
     base = session.register("ivpr") & 0xFFFF_0000
-    found = [base | session.register(f"ivor{number}") & 0xFFF0 for number in (4, 10, 11)]
-    session.select(napping)
-    return found
+    return [base | session.register(f"ivor{number}") & 0xFFF0 for number in (4, 10, 11)]
 
 
 def leave_exception(session: Session) -> None:

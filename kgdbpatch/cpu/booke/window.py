@@ -82,11 +82,18 @@ class KernelCode:
             found.setdefault(int(words[index]), self.start + 4 * index)
         return found
 
-    def run(self, place: int, registers: GRegisters) -> None:
-        """Execute one instruction, as the kernel does."""
-        registers["pc"], registers["msr"] = place, registers["msr"] & ME
-        self._session.write_all(registers.raw, later=True)
-        self._session.step()
+    def run(self, place: int, saved: bytes, **registers: int) -> None:
+        """Execute one instruction, as the kernel does, with ``registers``; they are ``saved`` afterwards.
+
+        That is one row, together with what is asked for next: no client can die in between.
+        """
+        given = GRegisters(saved)
+        for name, value in registers.items():
+            given[name] = value
+        given["pc"], given["msr"] = place, given["msr"] & ME
+        self._session.write_all(given.raw, later=True)
+        self._session.step(later=True)
+        self._session.write_all(saved, later=True)
 
     def no_way(self, what: str) -> Refused:
         """Return the refusal that says that the kernel has not ``what`` near its miss handlers."""

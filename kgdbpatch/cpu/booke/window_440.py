@@ -23,7 +23,6 @@ from kgdbpatch.cpu.booke.tlb import PAGE, Entry440
 from kgdbpatch.cpu.booke.watermark import Watermark, find, leave_turns
 from kgdbpatch.cpu.booke.window import TLBWE, KernelCode, noted
 from kgdbpatch.errors import MemoryFault, Refused
-from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
@@ -191,9 +190,8 @@ class _Writer:
             # not valid while it is neither the one nor the other
             for which, value in ((0, 0), (2, words[2]), (1, words[1]), (0, words[0])):
                 place, word = self._places[_WORDS[which]]
-                registers = GRegisters(saved)
-                registers[f"r{word >> 21 & 31}"], registers[f"r{word >> 16 & 31}"] = value, number
-                self._code.run(place, registers)
+                given = {f"r{word >> 21 & 31}": value, f"r{word >> 16 & 31}": number}
+                self._code.run(place, saved, **given)
         finally:
             session.set_register("mmucr", mmucr, later=True)
             session.write_all(saved)

@@ -22,7 +22,6 @@ from kgdbpatch.cpu.booke.tlb import PAGE, Entry, entries, largest
 from kgdbpatch.cpu.booke.window import TLBWE, KernelCode, noted
 from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
-from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
@@ -119,12 +118,12 @@ class _Tlb:
         """Return the entries of TLB1."""
         if _TLBRE not in self._places:
             raise self._code.no_way("tlbre")
-        found = []
+        session, found = self._session, []
         with self._kept() as saved:
             for number in range(ENTRIES):
                 self._give("mas0", _TLB1 | number << 16, saved)
-                self._code.run(self._places[_TLBRE], GRegisters(saved))
-                words = [self._session.register(name) for name in ("mas1", "mas2", "mas3", "mas7")]
+                self._code.run(self._places[_TLBRE], saved)
+                words = [session.register(name) for name in ("mas1", "mas2", "mas3", "mas7")]
                 found.append(Entry.read(np.array(words, np.uint32)))
         return found
 
@@ -138,7 +137,7 @@ class _Tlb:
         with self._kept() as saved:
             for name, value in values.items():
                 self._give(name, value, saved)
-            self._code.run(self._places[TLBWE], GRegisters(saved))
+            self._code.run(self._places[TLBWE], saved)
 
     @contextmanager
     def _kept(self) -> Iterator[bytes]:
@@ -168,6 +167,4 @@ class _Tlb:
                 f"nobody can map the component's memory on CPU {session.cpu}: QEMU does not set "
                 f"{name.upper()}, and the kernel has no mtspr for it near its handlers of TLB misses",
             )
-        registers = GRegisters(saved)
-        registers[f"r{word >> 21 & 31}"] = value
-        self._code.run(self._places[word], registers)
+        self._code.run(self._places[word], saved, **{f"r{word >> 21 & 31}": value})
