@@ -28,11 +28,13 @@ __all__ = [
     "reason",
     "source",
     "unknown_options",
+    "unpack",
     "with_options",
 ]
 
 SOURCES = Path("/usr/src")  # where Debian's and Ubuntu's packages linux-source-* put their archives
 _ARCHIVE = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.\w+")
+_ARCHIVE_SUFFIX = re.compile(r"\.tar\.\w+$")
 _PREFERRED = "6.1"
 _PREFIX = "powerpc-linux-gnu-"
 _CC = f"{_PREFIX}gcc"
@@ -43,14 +45,14 @@ _DEFINED = re.compile(r"^\s*(?:menu)?config (\w+)", re.MULTILINE)
 _STEPS_PER_LINE = 250  # of make's output, for each line of progress
 
 # Parts of the source that our configuration never reads. Kconfig files and makefiles stay: the
-# kernel's build walks all of them.
+# kernel's build walks all of them. Its tools have parts of the same names, which they read.
 _UNREAD_PARTS = """drivers/crypto drivers/gpu drivers/iio drivers/infiniband drivers/media
     drivers/net/ethernet
     drivers/net/wireless drivers/staging drivers/usb sound arch/alpha arch/arc arch/arm arch/arm64 arch/csky
     arch/hexagon arch/ia64 arch/loongarch arch/m68k arch/microblaze arch/mips arch/nios2 arch/openrisc
     arch/parisc arch/riscv arch/s390 arch/sh arch/sparc arch/um arch/x86 arch/xtensa"""
 _UNREAD = (
-    *(f"*/{part}/*.[chS]" for part in _UNREAD_PARTS.split()),
+    *(f"{{top}}/{part}/*.[chS]" for part in _UNREAD_PARTS.split()),
     *(f"*/Documentation/*.{suffix}" for suffix in ("rst", "txt", "yaml", "svg", "json")),
     "*/tools/perf/*",
     "*/tools/testing/*",
@@ -131,11 +133,7 @@ def build_kernel(
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
         progress(f"linux: unpacking {archive.name}")
-        unread = _UNREAD if boot else (*_UNREAD, *_TREES)
-        excludes = [f"--exclude={pattern}" for pattern in unread]
-        output(
-            "tar", "-xf", str(archive), "-C", str(scratch), "--strip-components=1", "--wildcards", *excludes
-        )
+        unpack(archive, scratch, () if boot else _TREES)
         progress("linux: configuring")
         ours = reduce(with_options, (part.read_text() for part in changed), "")
         given = base if isinstance(base, Path) else scratch / "arch/powerpc/configs" / base
@@ -162,6 +160,13 @@ def build_kernel(
 
     entry = _kernel_entry(archive, [base, *more, *filter(None, [boot])])
     return store.made_once(entry, make, progress, SCRATCH) / (boot or "vmlinux")
+
+
+def unpack(archive: Path, place: Path, unread: Sequence[str] = ()) -> None:
+    """Unpack a kernel's source, without what our configurations do not read, and without files ``unread``."""
+    top = _ARCHIVE_SUFFIX.sub("", archive.name)
+    excludes = [f"--exclude={pattern.format(top=top)}" for pattern in (*_UNREAD, *unread)]
+    output("tar", "-xf", str(archive), "-C", str(place), "--strip-components=1", "--wildcards", *excludes)
 
 
 def _part_debug_information(files: Sequence[Path]) -> None:
