@@ -133,7 +133,7 @@ def build_kernel(
     def make(result: Path, scratch: Path) -> None:
         started = time.monotonic()
         progress(f"linux: unpacking {archive.name}")
-        unpack(archive, scratch, trees=bool(boot))
+        unpack(archive, scratch, () if boot else _TREES)
         progress("linux: configuring")
         ours = reduce(with_options, (part.read_text() for part in changed), "")
         given = base if isinstance(base, Path) else scratch / "arch/powerpc/configs" / base
@@ -162,12 +162,10 @@ def build_kernel(
     return store.made_once(entry, make, progress, SCRATCH) / (boot or "vmlinux")
 
 
-def unpack(archive: Path, place: Path, *, trees: bool = False) -> None:
-    """Unpack a kernel's source, without what our configurations do not read."""
+def unpack(archive: Path, place: Path, unread: Sequence[str] = ()) -> None:
+    """Unpack a kernel's source, without what our configurations do not read, and without files ``unread``."""
     top = _ARCHIVE_SUFFIX.sub("", archive.name)
-    excludes = [
-        f"--exclude={pattern.format(top=top)}" for pattern in (_UNREAD if trees else (*_UNREAD, *_TREES))
-    ]
+    excludes = [f"--exclude={pattern.format(top=top)}" for pattern in (*_UNREAD, *unread)]
     output("tar", "-xf", str(archive), "-C", str(place), "--strip-components=1", "--wildcards", *excludes)
 
 

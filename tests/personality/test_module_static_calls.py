@@ -9,7 +9,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.personality.base import Window
 from kgdbpatch.personality.linux.module_tables import module_tables
 
-from .module_memory import CODE, DATA, Loaded, words
+from .module_memory import CODE, DATA, LABEL, TARGET, Loaded, words
 from .test_linux_modules import image
 
 TAIL = 40  # of the module's code: its last return
@@ -24,6 +24,22 @@ class Updated(Loaded):
         before = super()._tables(at)
         end = at + len(before)
         return before + words(self.code + TAIL - end, (KEY | 1) - end - 4)
+
+
+class Older(Loaded):
+    """A kernel that has distances in its table of fix-ups and addresses in that of jump labels (5.10)."""
+
+    def _tables(self, at: int) -> bytes:
+        before = super()._tables(at)[:8]
+        return before + words(self.code + LABEL, self.code + TARGET, KEY)
+
+
+def test_jump_labels_may_be_addresses_where_fix_ups_are_distances() -> None:
+    memory = Older("5.1")
+    found, system = image(memory), memory.system
+    assert CODE in system.fault_sites(found)
+    assert system.rewritten(found)[CODE + LABEL].kind == "jump label"
+    assert CODE + TARGET in system.rewritten_edges(found)[CODE + LABEL]
 
 
 @pytest.mark.parametrize("layout", ["6.1", "6.12"])

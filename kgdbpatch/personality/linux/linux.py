@@ -60,7 +60,7 @@ _IOREMAP, _NO_GUARD = 0x1, 0x40  # of vm_struct's flags; the page behind is ours
 
 
 class Linux(Personality):
-    """Linux with a linear map from the ELF file's program headers (tried: 6.1, 6.12)."""
+    """Linux with a linear map from the ELF file's program headers (tried: 5.10, 6.1, 6.12)."""
 
     name = "linux"
     kernel_format = "elf"

@@ -46,6 +46,7 @@ def module_tables(
     tells whether the kernel's tables hold distances from where they stand, or else addresses. The sections
     are made up: they lie at ``at``.
     """
+    jumps = [np.zeros((0, 2), np.int64)]
     others = [*others, *(Window(address, address + len(held)) for address, held in data)]
     places, pairs, calls = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
     for address, held in data:
@@ -57,17 +58,16 @@ def module_tables(
         near = (raw + own) & 0xFFFF_FFFF
         named = np.flatnonzero(_inside(code, near[:-1]) & _in_any(others, near[1:] & ~3))
         calls.append(np.stack((near[named], near[named + 1]), axis=1))
-        found = near if distances else raw & 0xFFFF_FFFF
-        good = _inside(code, found)
-        both = np.flatnonzero(good[:-1] & good[1:])
-        pairs.append(np.stack((found[both], found[both + 1]), axis=1))
+        jumps += [_both(code, near), _both(code, raw & 0xFFFF_FFFF)]  # they got distances later than fix-ups
+        pairs.append(_both(code, near if distances else raw & 0xFFFF_FFFF))
     named, two = np.unique(np.concatenate(places)), np.unique(np.concatenate(pairs), axis=0)
     static = np.unique(np.concatenate(calls), axis=0)
     kind = words & np.uint32(_OPCODE)
     switched = (words == _NOP) | (kind == _JUMP)
     faulting = may_fault(decode_array(words)) & (words != _NOP)
-    first = (two[:, 0] - code.start) // 4
-    faults, labels = two[faulting[first]], two[switched[first]]
+    faults = two[faulting[(two[:, 0] - code.start) // 4]]
+    two = np.unique(np.concatenate(jumps), axis=0)
+    labels = two[switched[(two[:, 0] - code.start) // 4]]
     traced = named[((words == _NOP) | (kind == _CALL))[(named - code.start) // 4]]
     called = words[(static[:, 0] - code.start) // 4]
     static = static[np.isin(called, _NO_CALL) | (called & np.uint32(_OPCODE & ~1) == _JUMP)]
@@ -85,6 +85,13 @@ def module_tables(
         sections.append(Section(name, at, len(held), held, False, False))
         at += len(held)
     return sections
+
+
+def _both(code: Window, places: Addresses) -> Addresses:
+    """Return the pairs of places one behind the other that are both in the code."""
+    good = _inside(code, places)
+    first = np.flatnonzero(good[:-1] & good[1:])
+    return np.stack((places[first], places[first + 1]), axis=1)
 
 
 def _in_any(windows: Iterable[Window], places: Addresses) -> npt.NDArray[np.bool_]:
