@@ -20,7 +20,7 @@ from kgdbpatch.kernel import Kernel, analyses
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
 
-from .parts import threads
+from .parts import personality, threads
 
 # With one instruction a translated block, QEMU logs every instruction that it enters ...
 # Earlier QEMUs (7.2) write addresses with eight digits, later ones (10.0) with sixteen.
@@ -79,11 +79,22 @@ def inside(kernel: Kernel, qemu: Qemu) -> bool:
     return bool(threads(kernel).may_resume(contexts, registers))
 
 
+def lives_on(kernel: Kernel, qemu: Qemu) -> None:
+    """Wait until a guest has done something: on a busy host it may not have got the processor yet."""
+    vitals = personality(kernel).vitals(kernel.image)
+    places = (*vitals.ticks, *vitals.switches)
+    assert places
+    before = [qemu.ram.read(at, 4) for at in places]
+    while [qemu.ram.read(at, 4) for at in places] == before:
+        assert kernel.alive
+
+
 def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:
     """Pause the guest where every thread that came to a site was counted; return the hits by site."""
     kernel.pause()
     while inside(kernel, qemu):
         kernel.resume()
+        lives_on(kernel, qemu)
         kernel.pause()
     return {patch.site: patch.hits or 0 for patch in kernel.patches}
 
