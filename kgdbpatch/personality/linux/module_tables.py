@@ -60,7 +60,7 @@ def module_tables(
         calls.append(np.stack((near[named], near[named + 1]), axis=1))
         jumps += [
             _both(code, near),
-            _both(code, raw & 0xFFFF_FFFF, alone=True),
+            _both(code, raw & 0xFFFF_FFFF, alone=distances),
         ]  # fix-ups had distances first
         pairs.append(_both(code, near if distances else raw & 0xFFFF_FFFF))
     named, two = np.unique(np.concatenate(places)), np.unique(np.concatenate(pairs), axis=0)
