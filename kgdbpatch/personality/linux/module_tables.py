@@ -58,7 +58,10 @@ def module_tables(
         near = (raw + own) & 0xFFFF_FFFF
         named = np.flatnonzero(_inside(code, near[:-1]) & _in_any(others, near[1:] & ~3))
         calls.append(np.stack((near[named], near[named + 1]), axis=1))
-        jumps += [_both(code, near), _both(code, raw & 0xFFFF_FFFF)]  # they got distances later than fix-ups
+        jumps += [
+            _both(code, near),
+            _both(code, raw & 0xFFFF_FFFF, alone=distances),
+        ]  # fix-ups had distances first
         pairs.append(_both(code, near if distances else raw & 0xFFFF_FFFF))
     named, two = np.unique(np.concatenate(places)), np.unique(np.concatenate(pairs), axis=0)
     static = np.unique(np.concatenate(calls), axis=0)
@@ -87,10 +90,14 @@ def module_tables(
     return sections
 
 
-def _both(code: Window, places: Addresses) -> Addresses:
-    """Return the pairs of places one behind the other that are both in the code."""
+def _both(code: Window, places: Addresses, *, alone: bool = False) -> Addresses:
+    """Return the pairs of places one behind the other that are both in the code, ``alone`` of all around."""
     good = _inside(code, places)
-    first = np.flatnonzero(good[:-1] & good[1:])
+    pair = good[:-1] & good[1:]
+    if alone:  # ftrace's entries and functions' addresses stand in longer rows
+        pair[1:] &= ~good[:-2]
+        pair[:-1] &= ~good[2:]
+    first = np.flatnonzero(pair)
     return np.stack((places[first], places[first + 1]), axis=1)
 
 
