@@ -33,6 +33,7 @@ END = b"the guest is paused"
 
 TEXT = {"darwin": "__TEXT,__text", "linux": ".text"}
 BEATS = 2
+STEPS = 2000  # of a CPU that is to leave a patch: an exception and what it interrupted
 
 
 def boot(profile: str, what: str, icount: str | None = None) -> Kernel:
@@ -93,9 +94,12 @@ def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:
     """Pause the guest where every thread that came to a site was counted; return the hits by site."""
     kernel.pause()
     while inside(kernel, qemu):
-        kernel.resume()
-        lives_on(kernel, qemu)
-        kernel.pause()
+        with kernel.stopped() as session:  # no tick comes meanwhile: on a busy host they may take all its time
+            session.step(STEPS)
+        if inside(kernel, qemu):
+            kernel.resume()
+            lives_on(kernel, qemu)
+            kernel.pause()
     return {patch.site: patch.hits or 0 for patch in kernel.patches}
 
 
