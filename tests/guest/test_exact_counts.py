@@ -94,7 +94,7 @@ def halt(kernel: Kernel, qemu: Qemu) -> dict[int, int]:
     """Pause the guest where every thread that came to a site was counted; return the hits by site."""
     kernel.pause()
     while inside(kernel, qemu):
-        with kernel.stopped() as session:  # no tick comes meanwhile: on a busy host they may take all its time
+        with kernel.stopped() as session:  # no tick comes meanwhile: they may take all its time
             session.step(STEPS)
         if inside(kernel, qemu):
             kernel.resume()
