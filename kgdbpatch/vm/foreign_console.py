@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import sys
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from kgdbpatch.vm.server import PTY, UNIX, is_local
 
 __all__ = ["is_stream", "kept", "let_go", "record"]
 
+_LOOK = 0.05  # seconds between two looks: nobody tells
 _GREETING = 5.0  # seconds for the other end to take a connection, or for another client to let go
 _LINE, _SERVER, _ALIVE = range(3, 6)  # descriptors of the process
 _LOCK = "recorder"  # the file that the process locks for as long as it lives
@@ -81,8 +83,11 @@ def _connected(console: str, wait: float) -> int:
         return _terminal(console, busy)
     if is_local(server := console.removeprefix(UNIX)):
         wait_for_turn(Path(server), busy, wait)
-        if connected(Path(server)):
-            raise TargetBusy(f"{busy} by a process that is not seen from here")
+        end = time.monotonic() + wait
+        while connected(Path(server)):  # also till QEMU has seen that the last one left
+            if time.monotonic() >= end:
+                raise TargetBusy(f"{busy} by a process that is not seen from here")
+            time.sleep(_LOOK)
     try:
         if console.startswith(UNIX):
             with socket.socket(socket.AF_UNIX) as line:

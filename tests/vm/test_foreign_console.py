@@ -106,7 +106,7 @@ def test_it_is_read_and_typed_at_and_left(kind: str, tmp_path: Path) -> None:
 
         let_go(ours)
         assert not kept(ours)
-        record(other, where, 0)  # it is anybody's
+        record(other, where)  # it is anybody's
         answers(Console(other / "console.log", other / "console.sock", Owner(pid)), 5)
         os.kill(pid, signal.SIGKILL)
         while kept(other):  # nobody is left to be listened to
