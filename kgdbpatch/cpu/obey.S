@@ -258,3 +258,20 @@ store:
 decrementer:
         mtspr   DEC, 8
         b       advance
+
+# note: write registers, TBU and TBL to physical r8, `at` bytes and 8; changes r0, r11, r12.
+        .macro  note registers:vararg
+        .set    at, 0
+        .irp    spr, \registers
+        mfspr   11, \spr
+        stw     11, at(8)
+        .set    at, at + 4
+        .endr
+1:      mfspr   11, TBU
+        mfspr   12, TBL
+        mfspr   0, TBU
+        cmplw   0, 11
+        bne     1b
+        stw     11, at(8)
+        stw     12, at+4(8)
+        .endm

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from kgdbpatch.vm.gdb import Debugger
+from kgdbpatch.vm.qemu import Qemu
+
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[None]:
@@ -17,3 +20,9 @@ def runtime() -> Iterator[None]:
         environment.setenv("KGDBPATCH_RUNTIME", directory)
         yield
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def debugger(guest: Qemu) -> Iterator[Debugger]:
+    with Debugger(guest) as debugger:
+        yield debugger

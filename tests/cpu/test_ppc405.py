@@ -62,12 +62,6 @@ def guest(runtime: None, program: Path) -> Iterator[Qemu]:
         yield qemu
 
 
-@pytest.fixture
-def debugger(guest: Qemu) -> Iterator[Debugger]:
-    with Debugger(guest) as debugger:
-        yield debugger
-
-
 def goes_on(qemu: Qemu) -> None:
     for counter in (COUNT, TICKS, MISSES):
         grows(qemu, counter)

@@ -13,7 +13,8 @@ from kgdbpatch.image.loaded import ModuleImage
 from kgdbpatch.image.modular import ModularImage
 from kgdbpatch.image.symbols import FunctionTable, SymbolTable
 
-_PLACES = st.lists(st.integers(0, 120), max_size=20)
+from .random_parts import PLACES, SECTIONS
+
 _NAMES = st.text("ab_.", min_size=1, max_size=4)
 _FUNCTIONS = st.lists(
     st.builds(
@@ -37,18 +38,6 @@ _SYMBOLS = st.lists(
     ),
     max_size=6,
 )
-_SECTIONS = st.lists(
-    st.builds(
-        Section,
-        st.sampled_from([".text", ".data"]),
-        st.integers(0, 90),
-        st.integers(0, 60),
-        st.just(b""),
-        st.booleans(),
-        st.just(False),
-    ),
-    max_size=4,
-).map(tuple)
 
 
 def _image(
@@ -62,7 +51,7 @@ def _image(
     return image
 
 
-@given(_SECTIONS, _FUNCTIONS, _SYMBOLS, _PLACES)
+@given(SECTIONS, _FUNCTIONS, _SYMBOLS, PLACES)
 def test_names_of_places(
     sections: tuple[Section, ...], functions: list[Function], symbols: list[Symbol], places: list[int]
 ) -> None:

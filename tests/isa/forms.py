@@ -9,6 +9,7 @@ import numpy as np
 from kgdbpatch.analysis import regset
 from kgdbpatch.isa.decode import decode, decode_array
 from kgdbpatch.isa.fields import Words
+from kgdbpatch.isa.match import extension_of
 from kgdbpatch.isa.registers import FPRS, SPE, VECTORS
 from kgdbpatch.isa.table import Row
 
@@ -36,6 +37,12 @@ class Forms:
         anything = random.integers(0, 1 << 26, 40_000, dtype=np.uint32)
         primary = random.choice(np.array(self._primary, np.uint32), len(anything)) << np.uint32(26)
         return np.concatenate([flipped, anything | primary])
+
+    def unknown_elsewhere(self, seed: int) -> None:
+        """Assert that on CPUs of other models its words are none of its forms."""
+        for name, word in zip(*self.of_rows(seed, 4), strict=True):
+            for model in ("", "7450", "e500"):
+                assert extension_of(decode(int(word), 0, model).form) != self._model, name
 
     def decoded_alike(self, seed: int) -> None:
         """Assert that arrays are decoded as single words are."""

@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image.random_parts import PLACES, SECTIONS
 
 from kgdbpatch.errors import Misuse
 from kgdbpatch.image import Image, Section, Segment
 from kgdbpatch.image.contents import Contents
 from kgdbpatch.personality.linux.tables import in_code, words_at
-
-_PLACES = st.lists(st.integers(0, 120), max_size=20)
-_SECTIONS = st.lists(
-    st.builds(
-        Section,
-        st.sampled_from([".text", ".data"]),
-        st.integers(0, 90),
-        st.integers(0, 60),
-        st.just(b""),
-        st.booleans(),
-        st.just(False),
-    ),
-    max_size=4,
-).map(tuple)
 
 
 @st.composite
@@ -43,7 +30,7 @@ def _image(sections: tuple[Section, ...], segments: tuple[Segment, ...]) -> Imag
     return Image(Path("vmlinux"), "elf", "", Contents(0, sections, segments, []))
 
 
-@given(_SECTIONS, _PLACES)
+@given(SECTIONS, PLACES)
 def test_places_in_code(sections: tuple[Section, ...], places: list[int]) -> None:
     image = _image(sections, ())
     owners = [image.section_at(place) for place in places]
@@ -54,7 +41,7 @@ def test_places_in_code(sections: tuple[Section, ...], places: list[int]) -> Non
     assert in_code(image, np.array(places, np.int64)).tolist() == single
 
 
-@given(_segments(), _PLACES)
+@given(_segments(), PLACES)
 def test_words_at_places(segments: tuple[Segment, ...], places: list[int]) -> None:
     image = _image((), segments)
     known = dict[int, int]()

@@ -39,6 +39,7 @@ give_mas:
 # its MAS1 MAS2 MAS3 MAS7.
 state:
         note    PVR, HID0, SRR0, SRR1, CSRR0, CSRR1, PID, TLB1CFG, DEC, IVPR, IVOR6
+        addi    8, 8, at+12     # behind a word of nothing
         bl      keep_mas
         li      11, 0
 2:      select

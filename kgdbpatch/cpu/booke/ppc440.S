@@ -22,6 +22,7 @@
 # its three words and MMUCR, whose last eight bits are its TID then.
 state:
         note    PVR, SRR0, SRR1, CSRR0, CSRR1, PID, MMUCR, DEC, IVPR, IVOR6, IVOR13, IVOR14
+        addi    8, 8, at+12     # behind a word of nothing
         keep    MMUCR
         li      11, 0
 2:      tlbre   12, 11, 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kgdbpatch.cpu.fixed_vectors import FixedVectors
 from kgdbpatch.cpu.kernel_call import RealModeCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.cpu.ppc405 import msr
@@ -14,17 +15,13 @@ from kgdbpatch.cpu.ppc405.state import STATE
 from kgdbpatch.cpu.stub import Stub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
-    import numpy.typing as npt
 
     from kgdbpatch.component.ports import Session
     from kgdbpatch.cpu.vectors import Vectors
-    from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.personality.base import ArenaPlan, Personality, Window
-    from kgdbpatch.vm.ram import Readable
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["STUB", "Ppc405"]
@@ -36,7 +33,7 @@ _NEEDED = frozenset({"evpr", "zpr", "pid", "srr2", "srr3", "pit", "sler", "su0r"
 
 
 @dataclass(frozen=True, slots=True)
-class Ppc405(Paged, RealModeCaller, Status):
+class Ppc405(FixedVectors, Paged, RealModeCaller, Status):
     """The 405, of which nothing but the PVR differs from one to the other."""
 
     name = "405"
@@ -85,40 +82,6 @@ class Ppc405(Paged, RealModeCaller, Status):
         from kgdbpatch.cpu.ppc405.vectors import VECTORS  # on use: it decodes
 
         return VECTORS
-
-    def changed_text(self, ram: Readable, arena: int) -> dict[int, int]:
-        """Return nothing: the kernel's text stays as it is."""
-        return {}
-
-    def vectors(self, personality: Personality, image: Image) -> tuple[int, ...]:
-        """Return the virtual addresses of the exception vectors, those that the image holds."""
-        return self._vectors.places(personality, image)
-
-    def variables(self, personality: Personality, image: Image) -> frozenset[int]:
-        """Return the addresses of words among the vectors' code in which that keeps data of its own."""
-        return self._vectors.variables(personality, image)
-
-    def vector_shift(self, personality: Personality, image: Image) -> int | None:
-        """Return what physical addresses of the vectors are less than virtual ones; None without vectors."""
-        return self._vectors.shift(personality, image)
-
-    def vector_tails(self, personality: Personality, image: Image) -> list[Window]:
-        """Return the unused bytes behind each vector's code."""
-        return self._vectors.tails(personality, image)
-
-    def gates(self, personality: Personality, image: Image, size: int) -> list[int]:
-        """Return where ``size`` bytes behind a vector's code are unused by the kernel (virtual addresses)."""
-        return self._vectors.gates(personality, image, size)
-
-    def trap_hook(
-        self,
-        personality: Personality,
-        image: Image,
-        arena: ArenaPlan,
-        words: Callable[[int, int], npt.NDArray[np.uint32]],
-    ) -> Hook | None:
-        """Return where the program exception can be hooked, or None."""
-        return self._vectors.hook(personality, image, arena, words)
 
     def check_hook(self, state: np.void, hook: Hook) -> None:
         """Raise `Refused` (rule ``trap``) where EVPR says that exceptions enter elsewhere."""

@@ -39,19 +39,7 @@
 # state: write what the debugger cannot read to physical a: PVR SRR0 SRR1 SRR2 SRR3 PID ZPR PIT EVPR, TBU TBL, and of
 # each entry of the TLB its two words and its TID, which `tlbre` of the first puts into PID.
 state:
-        .set    at, 0
-        .irp    spr, PVR, SRR0, SRR1, SRR2, SRR3, PID, ZPR, PIT, EVPR
-        mfspr   11, \spr
-        stw     11, at(8)
-        .set    at, at + 4
-        .endr
-1:      mfspr   11, TBU
-        mfspr   12, TBL
-        mfspr   0, TBU
-        cmplw   0, 11
-        bne     1b
-        stw     11, at(8)
-        stw     12, at+4(8)
+        note    PVR, SRR0, SRR1, SRR2, SRR3, PID, ZPR, PIT, EVPR
         addi    8, 8, at+8
         mfspr   9, PID
         li      11, 0
