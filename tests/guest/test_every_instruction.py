@@ -99,8 +99,8 @@ def test_every_basic_block_of_linux(kernel: Kernel) -> None:
     (text,) = (section for section in kernel.image.code_sections() if section.name == ".text")
     sites = [site for site in firsts if site in text]
     random.Random(2).shuffle(sites)
-    for some in (sites[:AT_ONCE], sites[AT_ONCE:]):
+    for some in (sorted(sites[:AT_ONCE]), sorted(sites[AT_ONCE:])):
         batch = _apply(kernel, some)
-        assert len(batch.refused) < 0.03 * len(some)
+        assert sum(one.rule != "rewritten" for one in batch.refused) < 0.02 * len(some)  # one a function is
         _work(kernel, 20)
         assert _remove(kernel) > 0.02 * len(some)
