@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.kernel import Kernel, Patch
     from kgdbpatch.patch.plan import Plan
+from kgdbpatch.patch.override import Override
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.results import PatchState
 
@@ -35,6 +36,19 @@ def _place(image: Image, address: int) -> str:
     return f"{image.symbolize(address)} ({hexadecimal(address)})"
 
 
+def _override(value: str | None, times: int | None, every: int | None) -> Override | None:
+    """Return what a function is to return, and when; None where that is not asked for."""
+    if value is None:
+        if times is not None or every is not None:
+            raise Misuse("times and every go with --return")
+        return None
+    try:
+        number = int(value, 0)
+    except ValueError as error:
+        raise Misuse(f"--return takes a number, not '{value}'") from error
+    return Override(number, times, 1 if every is None else every)
+
+
 def apply(
     name: Name,
     site: Site,
@@ -47,6 +61,20 @@ def apply(
     count: Annotated[
         bool, Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
     ] = False,
+    replace_: Annotated[
+        bool,
+        Option("--replace", help="The C function takes the place of the one there, or called there."),
+    ] = False,
+    writes: Annotated[
+        str | None, Option(metavar="REGS", help="Registers that the C file's function changes, as r3,cr0.")
+    ] = None,
+    override: Annotated[
+        str | None, Option("--return", metavar="VALUE", help="Have the function return this at once.")
+    ] = None,
+    times: Annotated[
+        int | None, Option(metavar="N", help="With --return: so many times, then no more.")
+    ] = None,
+    every: Annotated[int | None, Option(metavar="N", help="With --return: at every Nth call only.")] = None,
     force: Annotated[
         bool, Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
@@ -64,9 +92,15 @@ def apply(
 
     The code runs before the instruction there. A C function gets the registers r3..r10 as they
     are: at a function's first instruction its parameters are that function's arguments.
+    A C function whose parameter is a struct kgp_regs * (#include <kgdbpatch.h>) sees all registers, changes
+    for the kernel those that --writes or KGP_WRITES names, and with kgp_return(VALUE) leaves the kernel's
+    function. --return does that without any C: inject an error, skip a call.
     Assembler is GNU's. Names of the kernel may be used in both. A SITE with * ? or [ is a glob:
     the first instruction of every function of such a name, all in one stop of the guest.
     Functions of loaded modules are sites too: func, module:func or 'func [module]'.
+
+    --replace at a function's entry puts the C function in its place, at a call in that of the function
+    called there; kgp_original is the old one.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"
@@ -84,9 +118,13 @@ def apply(
       kgdbpatch apply linux schedule+0x8 --asm count.s --dry-run
       kgdbpatch apply darwin run_netisr --call log_flush
       kgdbpatch apply linux 'udp_*' --count
+      kgdbpatch apply linux udp_sendmsg --c mine.c --replace
+      kgdbpatch apply linux udp_sendmsg --return -12 --every 100 --times 3
     """
     try:
-        request = PatchRequest(asm, c, call, entry, count, via, force)
+        request = PatchRequest(
+            asm, c, call, entry, count, via, force, writes, _override(override, times, every), replace_
+        )
     except Misuse as error:  # fields are options here
         names = "|".join(field.name for field in fields(PatchRequest))
         told = re.sub(rf"\b({names})\b", r"--\1", str(error))

@@ -21,7 +21,13 @@ from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
-from kgdbpatch.component.quiescence import interrupted_contexts, pin_led_on_to, stack_memory
+from kgdbpatch.component.quiescence import (
+    Pieces,
+    interrupted_contexts,
+    pin_led_on_to,
+    return_addresses,
+    stack_memory,
+)
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
 from kgdbpatch.component.traps import lead_traps, trap_sites
@@ -370,8 +376,13 @@ class ComponentClient:
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
-        found = (self._personality.may_resume(contexts, registers) for registers in stop.registers_of_all())
-        resumed = [pc for pcs in found for pc in pcs]
+        chosen = table.replacing()[index]
+        spans = list(zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True))
+        contexts += return_addresses(self._stacks(header), spans)
+        everybody = stop.registers_of_all()
+        resumed = [registers["lr"] for registers in everybody]
+        for registers in everybody:
+            resumed += self._personality.may_resume(contexts, registers)
         for pc in (*stop.program_counters(header.arena.tails), *resumed):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
@@ -393,5 +404,8 @@ class ComponentClient:
         return self._contexts(header, [(record.body, record.body + record.body_size) for record in records])
 
     def _contexts(self, header: Header, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        skip = (header.arena.physical, header.arena.physical + header.arena.size)
-        return interrupted_contexts(stack_memory(self._guest.ram, skip), ranges, self._cpu.kernel_status)
+        return interrupted_contexts(self._stacks(header), ranges, self._cpu.kernel_status)
+
+    def _stacks(self, header: Header) -> Pieces:
+        start = header.arena.physical
+        return stack_memory(self._guest.ram, (start, start + header.arena.size))

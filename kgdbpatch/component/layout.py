@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 16
+VERSION = 17
 
 HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
@@ -178,6 +178,7 @@ class Flag(IntFlag):
     """What else the table says of a record; the bits from FORCED on tell of rules."""
 
     COUNTED = 1
+    REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on
     ONWARD = 0x4000  # where the payload is over stands the jump to the older patch of the same site
     GUARDED = 0x8000  # a thread inside the payload passes the site without it (patch/once.py)

@@ -19,7 +19,9 @@ from kgdbpatch.component.layout import Flag
 from kgdbpatch.component.table import Table
 from kgdbpatch.vm.ram import Traced
 
-__all__ = ["interrupted_contexts", "pin_led_on_to", "stack_memory"]
+__all__ = ["Pieces", "interrupted_contexts", "pin_led_on_to", "return_addresses", "stack_memory"]
+
+Pieces = Iterator[tuple[int, npt.NDArray[np.uint8]]]  # of memory: physical address, bytes
 
 _DISTANCE = 2  # words from the pc to its MSR, at most
 _CHUNK = 1 << 18  # words at a time: what is made of them stays in the host's caches
@@ -83,7 +85,14 @@ def interrupted_contexts(
     return found
 
 
-def stack_memory(ram: Traced, skip: tuple[int, int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+def return_addresses(
+    memory: Iterable[tuple[int, npt.NDArray[np.uint8]]], ranges: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return (physical address, word) of every word that may be a return address into one of ``ranges``."""
+    return interrupted_contexts(memory, ranges, lambda words: np.ones(words.shape, np.bool_))
+
+
+def stack_memory(ram: Traced, skip: tuple[int, int]) -> Pieces:
     """Yield all memory in which kernel stacks can be: what was ever used, less ``skip``, the arena."""
     for start, end in ram.touched():
         for low, high in ((start, min(end, skip[0])), (max(start, skip[1]), end)):

@@ -24,7 +24,7 @@ STATES = (
     PatchState.DAMAGED,
     PatchState.UNLOADED,
 )
-assert Flag.FORCED << len(FORCEABLE) <= Flag.ONWARD, "a bit for each rule"
+assert Flag.FORCED << len(FORCEABLE) <= Flag.REPLACES, "a bit for each rule"
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
 
@@ -163,6 +163,11 @@ class Table:
         """Tell of each entry whether a trap leads to its body."""
         traps: npt.NDArray[np.bool_] = self.raw["splice"] >> 26 == TWI
         return traps
+
+    def replacing(self) -> npt.NDArray[np.bool_]:
+        """Tell of each entry whether threads come back to its code by return addresses."""
+        found: npt.NDArray[np.bool_] = self.raw["flags"] & Flag.REPLACES > 0
+        return found
 
     def entered(self) -> npt.NDArray[np.bool_]:
         """Tell of each entry whether a thread is between its entry and its exit counter."""

@@ -33,6 +33,7 @@ __all__ = [
     "mfcr",
     "mfctr",
     "mflr",
+    "mfmsr",
     "mfspr",
     "mfxer",
     "mtcrf",
@@ -45,6 +46,7 @@ __all__ = [
     "rfi",
     "rlwimi",
     "rlwinm",
+    "stmw",
     "stw",
     "stwcx",
     "stwu",
@@ -210,6 +212,11 @@ def stw(rs: int, offset: int, ra: int) -> int:
     return _d_form(36, rs, ra, _signed16(offset))
 
 
+def stmw(rs: int, offset: int, ra: int) -> int:
+    """Encode ``stmw rS,d(rA)``: registers rS to r31, one word after the other."""
+    return _d_form(47, rs, ra, _signed16(offset))
+
+
 def stwu(rs: int, offset: int, ra: int) -> int:
     """Encode ``stwu rS,d(rA)``."""
     return _d_form(37, rs, ra, _signed16(offset))
@@ -282,6 +289,12 @@ def mfspr(rd: int, number: int) -> int:
 def mtspr(number: int, rs: int) -> int:
     """Encode ``mtspr SPR,rS``."""
     return _spr(rs, number, 467)
+
+
+def mfmsr(rd: int) -> int:
+    """Encode ``mfmsr rD``."""
+    _gpr(rd)
+    return 31 << 26 | rd << 21 | 83 << 1
 
 
 def mfcr(rd: int) -> int:

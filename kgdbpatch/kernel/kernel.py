@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
@@ -123,7 +123,16 @@ class Kernel(RunningGuest):
             stack=self._personality.stack_size(self._image),
             reading=self._text.at_once,
             target=self._cpu.target,
+            macros=self._macros,
         )
+
+    def _macros(self) -> Sequence[str]:
+        """Return the macros that toolchain/include/kgdbpatch.h asks for."""
+        name = self._personality.log_function(self._image)
+        return [
+            *([] if name is None else [f"KGP_PRINTF={name}"]),
+            *([] if self._qemu.cpus() > 1 else ["KGP_ONE_CPU"]),
+        ]
 
     def plan(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""

@@ -7,22 +7,29 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import Misuse, OutOfReach, Refused
+from kgdbpatch.errors import BadPatch, Misuse, OutOfReach, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
-from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
+from kgdbpatch.patch.payload import (
+    Payload,
+    Replacement,
+    asm_payload,
+    blob_payload,
+    call_payload,
+    count_payload,
+)
 from kgdbpatch.patch.plan import Place, Plan, Site, plan
 from kgdbpatch.patch.reentry import DirectCalls, Reached
+from kgdbpatch.patch.registers import RegistersUse, writes_of
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
@@ -30,6 +37,7 @@ from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:  # on use: compiler and linker take time to import
     from kgdbpatch.toolchain.compile import Linked
+    from kgdbpatch.toolchain.payload_notes import PayloadNotes
 
 __all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner"]
 
@@ -46,7 +54,8 @@ class Planner:
     """Make plans for one kernel; ``arena`` is read, nothing in the guest is changed.
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in vector tails;
-    ``stack`` the size of the kernel's stacks, bytes; ``target`` the CPU that C is compiled for. Within
+    ``stack`` the size of the kernel's stacks, bytes; ``target`` the CPU that C is compiled for,
+    ``macros()`` its macros. Within
     ``reading()`` the kernel's words are those of one moment.
     """
 
@@ -63,6 +72,7 @@ class Planner:
         stack: int = LEAST_STACK,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
         target: str = "750",
+        macros: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         if via == "trap" and hook is None:
             raise Refused("trap", "the program exception of this kernel cannot be hooked")
@@ -70,7 +80,7 @@ class Planner:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._site_checker, self._arena, self._force = image, site_checker, arena, force
         self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
-        self._target = target
+        self._target, self._macros = target, macros
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
@@ -91,8 +101,8 @@ class Planner:
             target = self._lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
             return call_payload(target, abi)
-        if request.c is not None:
-            return self._compiled(request.c_source(), request.entry)
+        if request.c is not None or request.override is not None:
+            return self._compiled(request)
         if request.asm is None:
             return count_payload()
         from kgdbpatch.toolchain.assemble import assemble
@@ -140,18 +150,21 @@ class Planner:
             return near.body
         return place.body
 
-    def _compiled(self, source: str | Path, entry: str | None) -> Payload:
+    def _compiled(self, request: PatchRequest) -> Payload:
         """Return the payload of a C file; raise `Refused` when it takes more stack than the kernel has."""
         from kgdbpatch.toolchain.compile import compile_c, link
+        from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
 
+        source = request.c_source()
         name = "the C text" if isinstance(source, str) else str(source)
-        compiled = compile_c(source, entry=entry, target=self._target)
+        compiled = compile_c(source, entry=request.entry, target=self._target, defines=self._macros())
         abi, lookup = self._image.abi, self._lookup
-        trial = link(compiled, self._allocator.peek().body, lookup, abi=abi)
+        original = request.replace
+        trial = link(compiled, self._allocator.peek().body, lookup, abi=abi, original=original)
 
         @cache
         def linked(address: int) -> Linked:
-            return trial.moved(address) or link(compiled, address, lookup, abi=abi)
+            return trial.moved(address) or link(compiled, address, lookup, abi=abi, original=original)
 
         def at(address: int) -> tuple[bytes, int, int]:
             moved = linked(address)
@@ -162,14 +175,20 @@ class Planner:
         functions = {name: place for name, place in trial.symbols.items() if place < code_end}
         found = depth(text, trial.address, functions, name)
         check_depth(found.own, self._stack, calls=found.calls, what=name)
-        return blob_payload(
+        replaces = None
+        if request.replace:
+            place = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
+            replaces = Replacement(lambda blob: linked(blob).entry, place, ORIGINAL_ROOM)
+        made = blob_payload(
             at,
             abi,
             text,
             called=frozenset(known(compiled.needed, lookup)),
             strays=compiled.indirect,
             warnings=shadowed(self._image, compiled),
+            registers=_registers(compiled.notes, request.writes, name),
         )
+        return made._replace(replaces=replaces)
 
     def any_call(self) -> Payload:
         """Return the payload that `check` speaks of: a call of some kernel function that calls no others."""
@@ -205,6 +224,8 @@ class Planner:
 
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
+        if payload.replaces is not None:
+            return self._site_checker.as_entry(site), ()
         if not payload.calls or not (payload.called or payload.strays):
             return site, ()
         if not payload.called:
@@ -367,6 +388,18 @@ class Planner:
         assert plan.springboard is None or sizes[0] <= sizes[1], "a patch grew when it was moved"
         plan = plan._replace(warnings=plan.warnings + warnings)
         return self._allocator.claim(plan, quick=quick), plan
+
+
+def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:
+    """Return what a payload does to the registers of its site, None where it does not see them."""
+    if not notes.registers:
+        if asked is not None:
+            raise BadPatch(
+                f"{about}: its function has no parameter struct kgp_regs *: it writes no registers"
+            )
+        return None
+    named = frozenset[str]().union(*(writes_of(given, about) for given in (notes.writes, asked) if given))
+    return RegistersUse(named, notes.returns)
 
 
 def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:

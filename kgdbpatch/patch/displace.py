@@ -13,7 +13,7 @@ from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.patch.reach import free_gprs, jump
 from kgdbpatch.patch.site import Site
 
-__all__ = ["displace", "immovable", "plain"]
+__all__ = ["displace", "immovable", "onward", "plain"]
 
 _ALWAYS, _NO_COUNT = 0x14, 0x04  # bits of BO: taken always; CTR left alone (PEM, table 8-4)
 _TAKEN = 12  # the register taken where none is free
@@ -131,3 +131,17 @@ def _indirect(site: Site, at: int) -> list[int]:
     if bo & _ALWAYS == _ALWAYS:
         return words
     return [*words, *_back(site, at + 4 * len(words))]
+
+
+def onward(site: Site, at: int) -> list[int]:
+    """Return what follows the payload: the moved instruction, or the older patch of the site.
+
+    One that returns by LR is called, and comes back to the second word; `plan` says where it can.
+    """
+    if site.under is None:
+        return displace(site, at)
+    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
+    moved = at if site.under_moved is None else site.under_moved
+    if on is None or jump(at, moved, frozenset()) is None or (back is None and site.under & 1):
+        raise site.refused("reach", f"the older patch of {site.at} is out of reach of a new one")
+    return [on[0] | site.under & 1, *(back or [])]

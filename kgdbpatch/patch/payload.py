@@ -12,12 +12,25 @@ from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.registers import CRS, FPRS, GPRS, mask
 from kgdbpatch.patch.balance import deepest
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth
+from kgdbpatch.patch.registers import RegistersUse, argument
 
-__all__ = ["Payload", "asm_payload", "blob_payload", "call_payload", "count_payload"]
+__all__ = ["Payload", "Replacement", "asm_payload", "blob_payload", "call_payload", "count_payload"]
 
 _XER = ("ca", "ov", "so", "string")
 _CALL_REGISTER = 12
 _MOST_WORDS = 60_000  # instructions in line: the patch table counts a body's in 16 bits
+
+
+class Replacement(NamedTuple):
+    """What a payload that takes a function's place says of its blob.
+
+    ``entry(blob)`` is where the new function is, ``original`` the offset in bytes of the ``room`` words that
+    are filled with what calls the old one.
+    """
+
+    entry: Callable[[int], int]
+    original: int
+    room: int
 
 
 class Payload(NamedTuple):
@@ -38,6 +51,8 @@ class Payload(NamedTuple):
     warnings: tuple[str, ...] = ()  # what whoever asked for it should know
     called: frozenset[int] = frozenset()  # addresses of the kernel that it calls, or hands on to be called
     strays: bool = False  # it may call others besides
+    replaces: Replacement | None = None  # it takes the place of a function, or of what a call calls
+    registers: RegistersUse | None = None  # it is given the address of them all (patch/registers.py)
 
 
 def _call(at: int, to: int) -> list[int]:
@@ -72,14 +87,17 @@ def blob_payload(
     called: frozenset[int] = frozenset(),
     strays: bool = True,
     warnings: tuple[str, ...] = (),
+    registers: RegistersUse | None = None,
 ) -> Payload:
     """Return a payload that calls linked code; ``link(at)`` returns (bytes, constant size, entry).
 
-    Where its instructions (``text``) call nothing of the kernel, only what they change is kept.
+    Where its instructions (``text``) call nothing of the kernel, only what they change is kept. With
+    ``registers`` it is given the address of all registers of the site.
     """
     clobbers, frame = _own_effects(text, abi) if text is not None else (None, True)
+    first = [] if registers is None else [argument(abi)]
     return Payload(
-        emit=lambda at, blob: _call(at, link(blob)[2]),
+        emit=lambda at, blob: [*first, *_call(at + 4 * len(first), link(blob)[2])],
         clobbers=_volatile(abi) if clobbers is None else clobbers,
         calls=clobbers is None,
         counted=True,
@@ -89,6 +107,7 @@ def blob_payload(
         warnings=warnings,
         called=called,
         strays=strays,
+        registers=registers,
     )
 
 

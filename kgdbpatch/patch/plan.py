@@ -6,20 +6,22 @@ it. Pure: addresses and words in, a `Plan` out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.isa import encode
 from kgdbpatch.isa.registers import mask
 from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting_return, store_index
-from kgdbpatch.patch.displace import displace, immovable, plain
+from kgdbpatch.patch.displace import immovable, onward, plain
+from kgdbpatch.patch.entrance import Entrance, entrance, unreachable
 from kgdbpatch.patch.once import AREA, claim, release
 from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
-from kgdbpatch.patch.reach import free_gprs, jump, springboard
+from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
+from kgdbpatch.patch.reach import free_gprs, jump
+from kgdbpatch.patch.registers import leave_function, show
+from kgdbpatch.patch.replace import plan_replacement
 from kgdbpatch.patch.saves import save
 from kgdbpatch.patch.site import Site
-from kgdbpatch.patch.trap import is_trap
 
 __all__ = [
     "Payload",
@@ -34,67 +36,6 @@ __all__ = [
 ]
 
 
-_SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
-
-
-class Place(NamedTuple):
-    """Guest virtual addresses for a plan: body, springboard (None: none to be had), hit counter.
-
-    With a ``trap`` the site is entered by that word. ``real`` is where the springboard is with translation
-    off (the body is at its usual address then). ``paged``: an access to body or counter may take an
-    exception.
-    """
-
-    body: int
-    springboard: int | None
-    counter: int
-    trap: int | None = None
-    real: int | None = None
-    paged: bool = False
-
-
-class Plan(NamedTuple):
-    """All writes of one patch; addresses are guest virtual, code is big-endian."""
-
-    site: int
-    original: int
-    splice: int
-    body: int
-    code: bytes
-    constant_size: int  # leading bytes of ``code`` that never change
-    body_words: int  # glue and inline payload, without a C blob
-    saved: tuple[str, ...]
-    springboard: int | None
-    springboard_code: bytes
-    guard: tuple[int, int]  # words of the body within which hits - exits counts threads
-    counted: bool
-    tail: int  # words of the body before the moved instruction
-    onward: int  # words of the body before the jump to an older patch of the site, or 0
-    forced: tuple[str, ...] = ()  # rules that it goes against
-    warnings: tuple[str, ...] = ()  # what whoever asked for it should know
-    guarded: bool = False  # a thread inside the payload passes the site without it (patch/once.py)
-
-    @property
-    def springboard_used(self) -> bool:
-        """Whether the splice goes through the springboard."""
-        return bool(self.springboard_code)
-
-    @property
-    def entry(self) -> str:
-        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``."""
-        return "trap" if is_trap(self.splice) else "springboard" if self.springboard_code else "branch"
-
-
-class _Entrance(NamedTuple):
-    """How a body is entered: the splice word, the springboard, what the body must undo of it."""
-
-    splice: int
-    springboard: int | None = None
-    words: tuple[int, ...] = ()
-    undo: tuple[int, ...] = ()
-    saved: tuple[str, ...] = ()
-
-
 class _Body(NamedTuple):
     words: list[int]
     saved: tuple[str, ...]
@@ -102,13 +43,11 @@ class _Body(NamedTuple):
     guard: tuple[int, int] = (0, 0)
 
 
-def _bytes(words: Sequence[int]) -> bytes:
-    return b"".join(word.to_bytes(4, "big") for word in words)
-
-
 def plan(site: Site, payload: Payload, place: Place) -> Plan:
     """Plan ``payload`` at ``site`` with the body at ``place``; or `Refused`, by many rules."""
-    if place.paged and not site.trappable and not _unreachable(site, place):
+    if payload.replaces is not None:
+        return plan_replacement(site, payload, payload.replaces, place)
+    if place.paged and not site.trappable and not unreachable(site, place):
         raise site.refused(
             "exception return",
             f"{site.at} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
@@ -126,12 +65,12 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             "which is held there each time, and the kernel would try for ever",
         )
     registers = _returned_by(site, payload, place)
-    entrance = _entrance(site, place, linked=registers is not None)
+    way = entrance(site, place, linked=registers is not None)
 
     def build(blob: int, area: int) -> _Body:
         if registers is not None:
-            return _linked_body(site, payload, place, entrance, registers)
-        return _body(site, payload, place, entrance, blob, area)
+            return _linked_body(site, payload, place, way, registers)
+        return _body(site, payload, place, way, blob, area)
 
     body = build(place.body, place.body)
     size = constant = 4 * len(body.words)  # does not depend on where the rest is: it is near
@@ -143,23 +82,22 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
     area = place.body + -(-size // 16) * 16
     if guarded or payload.blob is not None:
         body = build(blob_at, area)
-    code = _bytes(body.words)
+    code = code_of(body.words)
     if payload.blob is not None:
         code = code.ljust(blob_at - place.body, b"\0") + blob
     if guarded:
         code = code.ljust(area - place.body, b"\0") + bytes(AREA)
-    board, nop = entrance.words, encode.nop()
     return Plan(
         site=site.address,
         original=site.word,
-        splice=entrance.splice,
+        splice=way.splice,
         body=place.body,
         code=code,
         constant_size=constant,
         body_words=len(body.words),
-        saved=tuple(dict.fromkeys((*entrance.saved, *body.saved))),
-        springboard=entrance.springboard,
-        springboard_code=_bytes([*board, *[nop] * (-len(board) % _SLOT_WORDS)]),
+        saved=tuple(dict.fromkeys((*way.saved, *body.saved))),
+        springboard=way.springboard,
+        springboard_code=board_code(way.words),
         guard=body.guard,
         counted=payload.counted,
         tail=body.tail,
@@ -187,15 +125,18 @@ def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
         )
 
 
-def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob: int, area: int) -> _Body:
-    words = list(entrance.undo)
+def _body(site: Site, payload: Payload, place: Place, way: Entrance, blob: int, area: int) -> _Body:
+    words = list(way.undo)
     clobbers, saved, guard = payload.clobbers, set[str](), (0, 0)
     once = bool(site.once and payload.calls)
     if payload.counted and not once and (payload.sees_registers or not payload.calls):
         alone, kept = counting_alone(site, place.counter)
         words += alone
         saved |= set(kept)
-    saves = save(site, clobbers, frame=payload.frame)
+    if payload.registers is None:
+        saves = save(site, clobbers, frame=payload.frame)
+    else:
+        saves = show(site, payload.registers, clobbers)
     words += saves.enter
     if once:
         entered = claim(area, site.once, saves.spare, 0)
@@ -217,25 +158,13 @@ def _body(site: Site, payload: Payload, place: Place, entrance: _Entrance, blob:
         words += exits
     if once:
         words += release(saves.spare)
+    if payload.registers is not None and payload.registers.returns:
+        words += leave_function(site, saves)
     words += saves.leave
     tail = len(words)
-    words += _tail(site, place.body + 4 * tail)
+    words += onward(site, place.body + 4 * tail)
     ordered = [*saves.registers, *(name for name in sorted(saved) if name not in saves.registers)]
     return _Body(words, tuple(ordered), tail, guard)
-
-
-def _tail(site: Site, at: int) -> list[int]:
-    """Return what follows the payload: the moved instruction, or the older patch of the site.
-
-    One that returns by LR is called, and comes back to the second word; `_returned_by` says where it can.
-    """
-    if site.under is None:
-        return displace(site, at)
-    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
-    moved = at if site.under_moved is None else site.under_moved
-    if on is None or jump(at, moved, frozenset()) is None or (back is None and site.under & 1):
-        raise site.refused("reach", f"the older patch of {site.at} is out of reach of a new one")
-    return [on[0] | site.under & 1, *(back or [])]
 
 
 def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] | None:
@@ -246,7 +175,9 @@ def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] 
     free = site.free_after
     if place.trap is not None:
         return None  # a trap does not link
-    if site.under is not None or not payload.counted or payload.calls or payload.clobbers & mask("lr"):
+    if payload.registers is not None or site.under is not None:
+        return None
+    if not payload.counted or payload.calls or payload.clobbers & mask("lr"):
         return None
     if not plain(site.instruction) or not {"lr", "cr0"} <= free or "lr" not in site.free:
         return None
@@ -262,9 +193,9 @@ def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] 
 
 
 def _linked_body(
-    site: Site, payload: Payload, place: Place, entrance: _Entrance, registers: tuple[int, int]
+    site: Site, payload: Payload, place: Place, way: Entrance, registers: tuple[int, int]
 ) -> _Body:
-    words = list(entrance.undo)
+    words = list(way.undo)
     unlinked = site._replace(free=site.free - {"lr"})
     saves = save(unlinked, payload.clobbers, frame=False)
     words += [*saves.enter, *payload.emit(place.body + 4 * (len(words) + len(saves.enter)), 0), *saves.leave]
@@ -272,39 +203,3 @@ def _linked_body(
     words.append(site.instruction.word)
     words += counting_return(place.counter, registers, place.body + 4 * len(words))
     return _Body(words, saves.registers, tail)
-
-
-def _unreachable(site: Site, place: Place) -> bool:
-    return site.untranslated and place.real is None
-
-
-def _entrance(site: Site, place: Place, *, linked: bool) -> _Entrance:
-    """Return how the body is entered; ``linked`` leaves the address behind the site in LR."""
-    if place.trap is not None:
-        if not site.trappable or site.untranslated:
-            raise site.refused(
-                "exception return",
-                f"{site.at} cannot be entered by a trap: SRR0 and SRR1 are still to be read there",
-            )
-        return _Entrance(place.trap)
-    if _unreachable(site, place):
-        raise site.refused(
-            "untranslated",
-            f"{site.at} runs with address translation off: only a springboard in a vector's tail "
-            "leads to a patch from there (--via tails; not on every kernel)",
-        )
-    link = int(linked)
-    direct = jump(site.address, place.body, frozenset())
-    if direct is not None:
-        return _Entrance(direct[0] | link)
-    if place.springboard is None:
-        raise site.refused("springboard", f"no springboard is left within reach of {site.at}")
-    entered_at = place.real if site.untranslated and place.real is not None else place.springboard
-    to_springboard = jump(site.address, entered_at, frozenset())
-    if to_springboard is None:
-        raise site.refused("reach", f"the springboards are out of branch reach of {site.at}")
-    free = site.free - {"lr"} if linked else site.free
-    board = springboard(place.springboard, place.body, site, free)
-    return _Entrance(
-        to_springboard[0] | link, place.springboard, tuple(board.words), tuple(board.undo), board.saved
-    )

@@ -38,7 +38,9 @@ class Site(NamedTuple):
     where its displaced instruction stands. ``untranslated``: address translation is off, and r1 is anybody's.
     ``remaps``: the instruction changes what memory is mapped. ``force`` lifts the rules of `FORCEABLE`;
     ``forced`` are those that it lifted. ``once``, not 0, is the size of kernel stacks, bytes: a thread inside
-    passes by.
+    passes by. ``entered``: the function of the site has been entered and has changed nothing that its caller
+    wants back; LR is where it returns to. ``prefix``: what of the function's tracing runs before
+    the site. ``loops``: a branch of the function leads to it.
     """
 
     instruction: Instruction
@@ -56,6 +58,9 @@ class Site(NamedTuple):
     force: bool = False
     forced: tuple[str, ...] = ()
     once: int = 0
+    entered: bool = False
+    prefix: tuple[int, ...] = ()
+    loops: bool = False
 
     @property
     def word(self) -> int:

@@ -25,7 +25,8 @@ from kgdbpatch.image import Function, Image
 from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.msr import KernelSpace
-from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, names
+from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, mask, names
+from kgdbpatch.patch.displace import plain
 from kgdbpatch.patch.reentry import DirectCalls
 from kgdbpatch.patch.rewritten import CHANGED, FTRACE, Rewritten, untraced
 from kgdbpatch.patch.site import FORCEABLE, Site
@@ -41,6 +42,7 @@ Analysis = Callable[
 
 _FREEABLE = to_mask(int(FREEABLE))
 _NEAR = 0x1000  # bytes from a function in which a routine that it is a part of changes what matters
+_PREFIX = 32  # bytes at a function's start that its tracing takes, at most
 _LAST = 16  # words of a function that are looked at
 _TOGETHER = 4096  # blocks decoded at once where many sites are judged
 
@@ -307,6 +309,27 @@ class SiteChecker:
             remaps=self._off_limits.remaps(instruction),
             force=force,
             forced=tuple(forced),
+            entered=self._entered(function, address),
+        )
+
+    def _entered(self, function: Function, address: int) -> bool:
+        """Tell whether ``address`` is a function's entry, behind its tracing at most, LR the caller's."""
+        if not function.address <= address <= function.address + _PREFIX:
+            return False
+        if address != function.address and self.entry(function.address) != address:
+            return False
+        return bool(self._live(address) & mask("lr"))
+
+    def as_entry(self, site: Site) -> Site:
+        """Return a site with what is to be known of a function's entry to have another take its place."""
+        function = self.function(site.address)
+        before = self._words(function.address, (site.address - function.address) // 4).tolist()
+        words = self._words(function.address, function.size // 4).tolist()
+        inside = (decode(word, function.address + 4 * index) for index, word in enumerate(words))
+        branches = (Kind.JUMP, Kind.BRANCH)
+        return site._replace(
+            prefix=tuple(word for word in before if plain(decode(word, 0))) if site.entered else (),
+            loops=any(one.target == site.address for one in inside if one.kind in branches),
         )
 
     def _runs_untranslated(self, function: Function, address: int) -> bool:

@@ -143,6 +143,7 @@ class Personality(ABC):
     untranslated_sections: ClassVar[frozenset[str]]  # names of sections with exception vectors
     vectors_executable: ClassVar[bool] = False  # the kernel's own mapping of its text holds them, too
     time_of_day: ClassVar[str] = r"(?!)"  # regex on a time of `log_seconds` that names no day
+    log_functions: ClassVar[tuple[str, ...]] = ()  # names of a function like printf that prints to the log
     told: ClassVar[frozenset[str]] = frozenset()  # regexes of a recipe that `__init__` takes, by name
 
     def __init__(self, memory: MemoryPlan | None = None, **lines: str) -> None:
@@ -177,6 +178,10 @@ class Personality(ABC):
             return float(time)
         except ValueError:
             return None
+
+    def log_function(self, image: Image) -> str | None:
+        """Return the name of a function like printf that prints to the kernel's log, or None."""
+        return next(filter(image.knows, self.log_functions), None)
 
     def vitals(self, image: Image) -> Vitals:
         """Return where the kernel's memory tells how it is."""

@@ -42,6 +42,7 @@ class Darwin(Personality):
     panic = r"^panic\(cpu \d+\)"
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
     time_of_day = r"\d+:\d+:\d+"
+    log_functions = ("printf", "kprintf")
 
     @staticmethod
     def _is_xnu(image: Image) -> bool:

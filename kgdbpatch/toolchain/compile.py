@@ -15,10 +15,12 @@ from kgdbpatch.errors import BadPatch
 from kgdbpatch.toolchain.gnu import complaint, run
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.toolchain.objects import called, is_indirect, names
+from kgdbpatch.toolchain.payload_notes import PayloadNotes, payload_notes
 from kgdbpatch.toolchain.support import FLAGS, TARGET, header_options, target_options
 
 __all__ = ["CObject", "Linked", "compile_c", "link"]
 
+_NOTHING = PayloadNotes()
 _log = logging.getLogger(__name__)
 
 
@@ -36,14 +38,21 @@ class CObject:
     exported: tuple[tuple[str, str], ...] = ()  # (name, "function" or "variable")
     indirect: bool = True  # it branches through CTR or LR, otherwise than to return
     target: str = TARGET  # the CPU that it is for
+    notes: PayloadNotes = _NOTHING
 
 
 def compile_c(
-    source: str | Path, *, entry: str | None = None, include_dirs: Sequence[Path] = (), target: str = TARGET
+    source: str | Path,
+    *,
+    entry: str | None = None,
+    include_dirs: Sequence[Path] = (),
+    target: str = TARGET,
+    defines: Sequence[str] = (),
 ) -> CObject:
     """Compile C, text or a file; raise `BadPatch` with the compiler's message or about the entry function.
 
     That is ``entry``, else the one named like the file, else the only global one. ``target``: ``-mcpu=``.
+    ``defines``: macros, ``NAME`` or ``NAME=VALUE``.
     """
     text = source if isinstance(source, str) else None
     path = Path("<c>") if isinstance(source, str) else source
@@ -58,6 +67,8 @@ def compile_c(
             *headers,
             *("-c", "-x", "c", "-o", str(made)),
             *(f"-I{include}" for include in include_dirs),
+            *(f"-D{define}" for define in defines),
+            "-g",
             path if text is None else "-",
             about=str(path),
             text=text,
@@ -72,10 +83,11 @@ def compile_c(
     functions = tuple(name.name for name in found if name.function)
     needed = tuple(name.name for name in found if not name.defined)
     exported = [name for name in found if name.defined and name.exported]
+    chosen = _entry(path, entry, functions, tuple(name.name for name in exported if name.function))
     return CObject(
         path=path,
         data=data,
-        entry=_entry(path, entry, functions, tuple(name.name for name in exported if name.function)),
+        entry=chosen,
         functions=functions,
         needed=needed,
         called=called(file) & frozenset(needed),
@@ -83,6 +95,7 @@ def compile_c(
         exported=tuple((name.name, "function" if name.function else "variable") for name in exported),
         indirect=is_indirect(file),
         target=target,
+        notes=payload_notes(data, chosen, str(path)),
     )
 
 

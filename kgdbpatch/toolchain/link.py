@@ -26,7 +26,11 @@ from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_libra
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
 
-__all__ = ["Linked", "link"]
+__all__ = ["ORIGINAL", "ORIGINAL_END", "ORIGINAL_ROOM", "Linked", "link"]
+
+ORIGINAL = "kgp_original"  # what a function that takes another's place calls that by
+ORIGINAL_END = "__kgdbpatch_original_end"
+ORIGINAL_ROOM = 24  # words
 
 _ALIGNMENT = 16
 _MARKS = ("__kgdbpatch_text_end", "__kgdbpatch_constant_end", "__kgdbpatch_end")
@@ -62,11 +66,19 @@ class Linked:
         return replace(self, address=address, code=code, entry=self.entry + shift, symbols=symbols)
 
 
-def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi: ABI = SYSV) -> Linked:
+def link(
+    compiled: CObject,
+    address: int,
+    resolve: Callable[[str], int],
+    *,
+    abi: ABI = SYSV,
+    original: bool = False,
+) -> Linked:
     """Link a compiled payload for ``address`` against the kernel's symbols; `BadPatch` for names nobody has.
 
     Calls out of branch reach, and all to a kernel (``abi``) whose functions want a larger frame than the
     compiler makes, go through veneers in the payload. ``resolve`` raises `UnknownSymbol`.
+    With ``original`` it gets a function `ORIGINAL`, whose last `ORIGINAL_ROOM` words are to be filled.
     """
     if address % _ALIGNMENT or not 0 <= address < 1 << 32:
         raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
@@ -74,7 +86,7 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
     found: dict[str, int] = {}
     missing: dict[str, Exception] = {}
     for name in compiled.needed:
-        if of_the_library(name):
+        if of_the_library(name) or (original and name == ORIGINAL):
             continue
         try:
             found[name] = resolve(name)
@@ -96,7 +108,9 @@ def link(compiled: CObject, address: int, resolve: Callable[[str], int], *, abi:
         if own:
             objects.append(place / "support.o")
             objects[1].write_bytes(support_object(own, compiled.target))
-        (place / "script").write_text(link_script(address, found, _layout(address, veneers, abi)))
+        (place / "script").write_text(
+            link_script(address, found, _layout(address, veneers, abi, original=original))
+        )
         done = run(
             "ld",
             *("-melf32ppc", "-N", "-e", "0", "--no-relax", "--emit-relocs"),
@@ -131,17 +145,39 @@ def _veneer(target: int, abi: ABI) -> list[int]:
     go = [*encode.load_address(12, target), encode.mtctr(12)]
     if abi.linkage <= SYSV.linkage:
         return [*go, encode.bctr()]
-    frame = -(-abi.linkage // 16) * 16
-    enter = [encode.mflr(0), encode.stw(0, SYSV.lr_offset, 1), encode.stwu(1, -frame, 1)]
-    leave = [encode.lwz(0, frame + SYSV.lr_offset, 1), encode.mtlr(0), encode.addi(1, 1, frame), encode.blr()]
+    enter, leave = _frame(abi)
     return [*enter, *go, encode.bctrl(), *leave]
 
 
-def _layout(address: int, veneers: dict[str, int], abi: ABI) -> Iterator[str]:
+def _frame(abi: ABI) -> tuple[list[int], list[int]]:
+    """Return the words before and after a call that needs a larger frame between."""
+    frame = -(-abi.linkage // 16) * 16
+    enter = [encode.mflr(0), encode.stw(0, SYSV.lr_offset, 1), encode.stwu(1, -frame, 1)]
+    leave = [encode.lwz(0, frame + SYSV.lr_offset, 1), encode.mtlr(0), encode.addi(1, 1, frame), encode.blr()]
+    return enter, leave
+
+
+def _longs(words: list[int]) -> str:
+    return " ".join(f"LONG(0x{word:08x})" for word in words)
+
+
+def _original(abi: ABI) -> list[int]:
+    """Return the words of `ORIGINAL`: a frame where the kernel's functions want one, room for the rest."""
+    room = [encode.nop()] * ORIGINAL_ROOM
+    if abi.linkage <= SYSV.linkage:
+        return room
+    enter, leave = _frame(abi)
+    at = 4 * len(enter)
+    return [*enter, encode.bl(at, at + 4 * (1 + len(leave))), *leave, *room]
+
+
+def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool = False) -> Iterator[str]:
     yield f".text 0x{address:x} : {{ *(.text .text.*) . = ALIGN(4);"
+    if original:
+        yield f'"{ORIGINAL}" = .; {_longs(_original(abi))} "{ORIGINAL_END}" = .;'
     for name, target in veneers.items():
         yield f'"{name}" = .;'
-        yield " ".join(f"LONG(0x{word:08x})" for word in _veneer(target, abi))
+        yield _longs(_veneer(target, abi))
     yield f"{_MARKS[0]} = .; }}"
     yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) }"
     yield f"{_MARKS[1]} = SIZEOF(.data) ? ALIGN({_ALIGNMENT}) : .;"
@@ -149,6 +185,7 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI) -> Iterator[str]:
     yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
+    yield "/DISCARD/ : { *(.debug_* .rela.debug_* .kgp.*) }"
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
 

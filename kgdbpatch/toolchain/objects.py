@@ -14,8 +14,22 @@ from elftools.elf.relocation import RelocationSection
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import Kind, decode
 
-__all__ = ["Name", "called", "entries", "is_indirect", "names", "undefined", "without_calls"]
+__all__ = [
+    "Name",
+    "called",
+    "entries",
+    "is_indirect",
+    "names",
+    "undefined",
+    "with_debug_relocated",
+    "without_calls",
+]
 
+_RELA = np.dtype([("offset", ">u4"), ("info", ">u4"), ("addend", ">i4")])
+_SYMBOL = np.dtype(
+    [("name", ">u4"), ("value", ">u4"), ("size", ">u4"), ("info", "u1"), ("other", "u1"), ("section", ">u2")]
+)
+_ADDR32 = 1
 _REL24, _PLTREL24 = 10, 18  # System V ABI, PowerPC supplement, 4-18
 
 
@@ -82,4 +96,22 @@ def without_calls(data: bytes, names: Set[str]) -> bytes:
             word = encode.nop() if out[at + 3] & 1 else encode.blr()
             out[at : at + 4] = word.to_bytes(4, "big")
             out[section["sh_offset"] + number * section["sh_entsize"] + 7] = 0  # R_PPC_NONE
+    return bytes(out)
+
+
+def with_debug_relocated(data: bytes) -> bytes:
+    """Return an object with the relocations of its debug sections carried out (all are ``R_PPC_ADDR32``)."""
+    file, out = ELFFile(io.BytesIO(data)), bytearray(data)
+    for section in file.iter_sections():
+        if not (isinstance(section, RelocationSection) and section.name.startswith(".rela.debug_")):
+            continue
+        rows = np.frombuffer(section.data(), _RELA)
+        rows = rows[rows["info"] & 0xFF == _ADDR32]
+        symbols = np.frombuffer(file.get_section(section["sh_link"]).data(), _SYMBOL)
+        values = symbols["value"][rows["info"] >> 8].astype(np.int64) + rows["addend"]
+        start = file.get_section(section["sh_info"])["sh_offset"]
+        view = np.frombuffer(out, np.uint8)
+        places = start + rows["offset"].astype(np.int64)
+        for byte in range(4):
+            view[places + byte] = values >> 8 * (3 - byte) & 0xFF
     return bytes(out)

@@ -57,10 +57,13 @@ def target_options(target: str) -> tuple[str, ...]:
 
 @contextmanager
 def header_options() -> Iterator[list[str]]:
-    """Yield options by which a compiler finds its own headers alone, and an empty C ``limits.h``."""
-    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last:
+    """Yield options by which a compiler finds its own headers and ours, and an empty C ``limits.h``."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kgdbpatch-") as last,
+        as_file(files("kgdbpatch.toolchain").joinpath("include")) as ours,
+    ):
         Path(last, "limits.h").touch()
-        yield ["-iwithprefix", "include", "-iwithprefix", "include-fixed", "-idirafter", last]
+        yield [f"-I{ours}", "-iwithprefix", "include", "-iwithprefix", "include-fixed", "-idirafter", last]
 
 
 @cache

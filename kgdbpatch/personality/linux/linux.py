@@ -69,6 +69,7 @@ class Linux(Personality):
     complaint = r"\bBUG: |rcu: INFO: .*\bstall"
     untranslated_sections = frozenset({".head.text"})
     vectors_executable = True
+    log_functions = ("_printk", "printk")  # the former since 5.15
 
     @classmethod
     def recognises(cls, image: Image) -> bool:

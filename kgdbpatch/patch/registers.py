@@ -1,0 +1,146 @@
+"""Show a payload all registers of a site, take back those that it changes, leave the function for it.
+
+The registers stand in a frame of the thread's own stack, as ``struct kgp_regs`` (toolchain/include) has
+them: a payload gets its address, and every other register of the site in it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kgdbpatch.errors import BadPatch
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.abi import ABI
+from kgdbpatch.isa.registers import names
+from kgdbpatch.patch.saves import Saves
+from kgdbpatch.patch.site import Site
+
+__all__ = ["FIELDS", "SIZE", "RegistersUse", "argument", "leave_function", "show", "writes_of"]
+
+_SPECIAL = ("cr", "lr", "ctr", "xer", "msr", "site", "caller", "leaves")
+# offsets in bytes
+FIELDS = {f"r{number}": 4 * number for number in range(32)} | {
+    name: 128 + 4 * index for index, name in enumerate(_SPECIAL)
+}
+SIZE = 4 * len(FIELDS)
+_ARGUMENT = 3  # the register that takes the address of all others
+_FIRST_IN_BULK = 13  # stmw keeps this register and those above
+_XER = ("ca", "ov", "so", "string")
+_FIXED = {"r1": "the stack pointer", "r2": "the system's own", "r13": "the system's own"}
+_WRITABLE = frozenset(
+    [f"r{number}" for number in range(32) if f"r{number}" not in _FIXED]
+    + [f"cr{number}" for number in range(8)]
+    + ["cr", "lr", "ctr", "xer"]
+)
+
+
+class RegistersUse(NamedTuple):
+    """Which of all registers a payload changes, by name, and whether it may leave the function."""
+
+    writes: frozenset[str] = frozenset()
+    returns: bool = False
+
+
+def writes_of(given: str, about: str) -> frozenset[str]:
+    """Return the registers that a list with commas or blanks names; raise `BadPatch` for others.
+
+    >>> sorted(writes_of("r3, cr0", "probe.c"))
+    ['cr0', 'r3']
+    """
+    named = given.replace(",", " ").split()
+    for name in named:
+        if name not in _WRITABLE:
+            why = f"it is {_FIXED[name]}" if name in _FIXED else "there are r0 r3..r31 cr0..cr7 cr lr ctr xer"
+            raise BadPatch(f"{about}: a payload cannot write '{name}': {why}")
+    if not named:
+        raise BadPatch(f"{about}: no register is named that the payload writes")
+    return frozenset(named)
+
+
+def _base(abi: ABI) -> int:
+    return -(-abi.linkage // 8) * 8
+
+
+def argument(abi: ABI) -> int:
+    """Return the word that gives a payload the address of the registers."""
+    return encode.addi(_ARGUMENT, 1, _base(abi))
+
+
+def _frame(site: Site, spare: int) -> int:
+    """Return the bytes by which r1 moves, with the last word that is used at offset ``spare``."""
+    return -(-(spare + 4 + site.abi.red_zone) // 16) * 16
+
+
+def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
+    """Return what puts all registers into a frame around a payload, with r3 its address.
+
+    Registers of the mask ``clobbers`` that are live at the site are put back, those that ``use`` writes are
+    taken from the frame. Raises `Refused` by the rules ``stack`` and ``return``.
+    """
+    if not site.stack:
+        raise site.refused(
+            "stack", f"r1 is not the kernel's stack at {site.at}: there is no place to show registers in"
+        )
+    if use.returns and not site.entered:
+        raise site.refused(
+            "return",
+            f"the payload may leave the function, whose frame is made already at {site.at}: that can be done "
+            "at a function's entry only",
+        )
+    abi = site.abi
+    base = _base(abi)
+    spare = base + SIZE
+    frame = _frame(site, spare)
+    at = {name: base + offset for name, offset in FIELDS.items()}
+    enter = [encode.stwu(1, -frame, 1), encode.stw(0, at["r0"], 1)]
+    enter += [encode.addi(0, 1, frame), encode.stw(0, at["r1"], 1)]
+    enter += [encode.stw(number, at[f"r{number}"], 1) for number in range(2, _FIRST_IN_BULK)]
+    enter.append(encode.stmw(_FIRST_IN_BULK, at[f"r{_FIRST_IN_BULK}"], 1))
+    for name, read in (("cr", encode.mfcr), ("ctr", encode.mfctr), ("xer", encode.mfxer)):
+        enter += [read(0), encode.stw(0, at[name], 1)]
+    enter += [encode.mfmsr(0), encode.stw(0, at["msr"], 1)]
+    enter += [*encode.load_address(0, site.address), encode.stw(0, at["site"], 1)]
+    enter += [encode.addi(0, 0, 0), encode.stw(0, at["leaves"], 1)]
+    if not site.entered:
+        enter.append(encode.stw(0, at["caller"], 1))
+    enter += [encode.mflr(0), encode.stw(0, at["lr"], 1)]
+    if site.entered:
+        enter.append(encode.stw(0, at["caller"], 1))
+    changed = names(clobbers)
+    kept = {name for name in changed if name not in site.free}
+    back = kept | use.writes | ({"r0", f"r{_ARGUMENT}"} - site.free)
+    leave: list[int] = []
+    fields = sum(0x80 >> number for number in range(8) if f"cr{number}" in back or "cr" in use.writes)
+    for name, needed, write in (
+        ("lr", "lr" in back, encode.mtlr),
+        ("ctr", "ctr" in back, encode.mtctr),
+        ("xer", "xer" in back or any(part in back for part in _XER), encode.mtxer),
+        ("cr", bool(fields), lambda register: encode.mtcrf(fields, register)),
+    ):
+        if needed:
+            leave += [encode.lwz(0, at[name], 1), write(0)]
+    leave += [
+        encode.lwz(number, at[f"r{number}"], 1)
+        for number in range(32)
+        if f"r{number}" in back and number != 1
+    ]
+    leave.append(encode.addi(1, 1, frame))
+    told = tuple(name for name in FIELDS if name in kept and name != "r1")
+    told += tuple(name for name in changed if name in kept and name not in FIELDS and name != "string")
+    return Saves(told, enter, leave, at, spare)
+
+
+def leave_function(site: Site, saves: Saves) -> list[int]:
+    """Return words that return from the function of ``site`` where the payload has asked for that."""
+    at = saves.slots
+    frame = _frame(site, saves.spare)
+    words = [
+        encode.lwz(0, at["lr"], 1),
+        encode.mtlr(0),
+        encode.lwz(3, at["r3"], 1),
+        encode.lwz(4, at["r4"], 1),
+        encode.addi(1, 1, frame),
+        encode.blr(),
+    ]
+    test = [encode.lwz(0, at["leaves"], 1), encode.cmpwi(0, 0)]
+    return [*test, encode.bc(12, 2, 0, 4 * (len(words) + 1)), *words]

@@ -1,0 +1,92 @@
+/*
+ * What a payload of kgdbpatch sees of the kernel that it is put into, and may change of it.
+ *
+ *     #include <kgdbpatch.h>
+ *     KGP_WRITES(r5);
+ *
+ *     void probe(struct kgp_regs *regs)
+ *     {
+ *         if (regs->r5 > 1400)
+ *             kgp_return(-90);
+ *         regs->r5 &= ~3u;
+ *     }
+ *
+ * A function whose only parameter is a `struct kgp_regs *` gets all registers as they are at the
+ * site. Any other gets r3..r10 in its parameters, as the kernel's functions do.
+ */
+#ifndef KGDBPATCH_H
+#define KGDBPATCH_H
+
+struct kgp_regs {
+    union {
+        struct {
+            unsigned long r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, r13, r14, r15;
+            unsigned long r16, r17, r18, r19, r20, r21, r22, r23, r24, r25, r26, r27, r28, r29, r30, r31;
+        };
+        unsigned long gpr[32];
+    };
+    unsigned long cr, lr, ctr, xer;
+    unsigned long msr;
+    unsigned long site;   /* address of the instruction that runs next */
+    unsigned long caller; /* where the function will return to; 0 where that is not known */
+    unsigned long leaves; /* set by kgp_return */
+};
+
+/*
+ * The registers that the payload changes for the kernel, of r0 r3..r12 r14..r31 cr0..cr7 lr ctr xer:
+ * what it leaves in them is what the kernel goes on with. All others are put back as they were. The
+ * same as the option --writes.
+ */
+#define KGP_WRITES(...) \
+    __asm__(".pushsection .kgp.writes,\"\",@progbits\n\t.asciz \"" #__VA_ARGS__ "\"\n\t.popsection")
+
+/*
+ * Leave the payload, and the kernel's function with it: it returns `value` to its caller at once. Only
+ * in the function that is called, whose parameter is `regs`; only at a function's entry.
+ */
+#define kgp_return(value)                                                                   \
+    do {                                                                                    \
+        __asm__ volatile(".pushsection .kgp.returns,\"\",@progbits\n\t.byte 1\n\t.popsection"); \
+        regs->r3 = (unsigned long)(value);                                                  \
+        regs->leaves = 1;                                                                   \
+        return;                                                                             \
+    } while (0)
+
+/* The same for a function that returns 64 bits. */
+#define kgp_return64(value)                              \
+    do {                                                 \
+        unsigned long long kgp_value = (value);          \
+        regs->r4 = (unsigned long)kgp_value;             \
+        kgp_return((unsigned long)(kgp_value >> 32));    \
+    } while (0)
+
+#define kgp_site() (regs->site)
+#define kgp_caller() (regs->caller)
+
+/*
+ * In a function that takes another's place (--replace), the function that it stands for:
+ *
+ *     return KGP_ORIGINAL(long, struct sock *, size_t)(sk, length);
+ */
+#define KGP_ORIGINAL(result, ...) ((result (*)(__VA_ARGS__))(unsigned long)kgp_original)
+extern const char kgp_original[];
+
+/* The number of the CPU that runs the payload. */
+static inline unsigned long kgp_cpu(void)
+{
+#ifdef KGP_ONE_CPU
+    return 0;
+#else
+    unsigned long number;
+    __asm__ volatile("mfspr %0,286" : "=r"(number));
+    return number;
+#endif
+}
+
+/* Print to the guest's own log, as the kernel does. */
+#ifdef KGP_PRINTF
+extern int KGP_PRINTF(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#define kgp_printf KGP_PRINTF
+#endif
+
+#endif
