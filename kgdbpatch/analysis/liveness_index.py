@@ -33,7 +33,8 @@ class LivenessIndex:
     ``before``, ``reads`` and ``keeps`` (of the call at its end), ``leaves`` (what its exits
     read), ``fall`` and ``taken`` (block or -1), ``reach`` (`Reach`); and the edges ``more`` and
     ``implicit`` as pairs. ``read_at`` and ``read`` say which instructions read more than their words do,
-    ``fixups`` what those that may fault do, by block; it is empty where their edges are known.
+    ``fixups`` what those that may fault do, by block; it is empty where their edges are known. ``final``:
+    where functions begin that never return.
     """
 
     def __init__(self, arrays: Mapping[str, Array], model: str = "") -> None:
@@ -65,6 +66,7 @@ class LivenessIndex:
                 "read_at": np.array(list(liveness.reads), dtype=np.uint32),
                 "read": np.array(list(liveness.reads.values()), dtype=np.uint64),
                 "fixups": found.fixups[blocks.owner if found.fixups.any() else []],
+                "final": program.entry_address[liveness.summaries.no_return].astype(np.uint32),
             },
             program.model,
         )
@@ -99,6 +101,11 @@ class LivenessIndex:
 
     def _set(self, name: str, block: int) -> int:
         return int(self.arrays[name][block])
+
+    def never_returns(self, address: int) -> bool:
+        """Tell whether the function that begins at ``address`` never comes back to its caller."""
+        final = self.arrays.get("final")
+        return final is not None and bool((final == address).any())
 
     def reach(self, address: int) -> Reach | None:
         """Return how control comes to an instruction; None where no function is."""

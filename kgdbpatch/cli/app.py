@@ -33,6 +33,7 @@ _COMMANDS = {
     "callgraph": "graphs.callgraph",
     "check": "checks.check",
     "apply": "patches.apply",
+    "call": "calls.call",
     "list": "patches.list_patches",
     "remove": "patches.remove",
     "verify": "patches.verify",

@@ -32,7 +32,7 @@ _STATUS = layout.KERNEL_CALL_OFFSET + field_offset("status", layout.KERNEL_CALL)
 
 
 class Gate(NamedTuple):
-    """A place for the few words that a called function returns to: in the kernel's text, unused (0)."""
+    """A place for the few words that a called function returns to: unused (0), in the kernel's text or ours."""
 
     virtual: int
     physical: int
@@ -145,13 +145,15 @@ class KernelCalls:
         gate: Gate,
         deadline: float,
         keeps: tuple[int, Window | None] | None = None,
+        pointed: bytes = b"",
     ) -> int:
         """Return what the kernel's ``function`` returns (32 bits), called by a thread in ``place``.
 
         ``place`` is code that threads run for a process, holding nothing; they come by from its first
         instruction on. The thread goes on where it was. ``keeps``: the result, when it is not 0, is noted
         under that number as what the kernel keeps a range by; with None for the range, that it keeps
-        nothing under that number when the function has returned.
+        nothing under that number when the function has returned. ``pointed`` stands in the arena at
+        `CALL_ARGUMENTS_OFFSET` from when on the function is called to the next call.
 
         Raises `TargetTimeout` when no thread comes by, or the function does not return, within ``deadline``
         seconds. In the latter case the call goes on; its result is noted when it returns.
@@ -166,6 +168,8 @@ class KernelCalls:
                 self._note(session, number, 0, window)
             elif number:
                 number |= _GIVES_BACK
+            if pointed:
+                session.write_physical(self._arena + layout.CALL_ARGUMENTS_OFFSET, pointed)
             call = OrderedCall(function, arguments, gate.virtual, number)
             saved = self._cpu.note_call(session, self._arena, call)
             words = self._cpu.gate(self._arena)

@@ -18,11 +18,14 @@ __all__ = [
     "BASELINE_ENTRIES",
     "BASELINE_OFFSET",
     "BODY_ALIGNMENT",
+    "CALL_ARGUMENTS_OFFSET",
+    "CALL_ARGUMENTS_ROOM",
     "CALL_BLOCK",
     "CALL_OFFSET",
     "CHANGING",
     "COMMAND",
     "COMMANDS_OFFSET",
+    "GATE_OFFSET",
     "HEADER",
     "HOOK_OFFSET",
     "JOURNAL",
@@ -75,6 +78,7 @@ SPRINGBOARD_OFFSET = 0x2000  # the page behind the springboard window
 SPRINGBOARD_SIZE = 16  # lis, ori, mtctr, bctr; two such slots where registers must be kept
 KEPT_OFFSET = 0x3200
 KEPT_ENTRIES = 4
+GATE_OFFSET = 0x3300  # where a called function returns to, if that may be in the arena
 KERNEL_CALL_OFFSET = 0x3400
 KERNEL_CALL_CODE_OFFSET = 0x3500
 STATE_OFFSET = 0x3700
@@ -85,6 +89,8 @@ JOURNAL_COUNT_OFFSET = CALL_OFFSET - 4  # how many entries the stub ever made
 STATE_ROOM = JOURNAL_COUNT_OFFSET - STATE_OFFSET  # bytes: what `Cpu.state` may take
 JOURNAL_OFFSET = CALL_OFFSET + 0x40000  # the last ones, of flushes: entry n stands at n modulo their number
 JOURNAL_ENTRIES = 0x1000
+CALL_ARGUMENTS_OFFSET = 0x4C000  # what the arguments of a call of the kernel's point to
+CALL_ARGUMENTS_ROOM = 0x4000  # bytes
 BASELINE_OFFSET = 0x50000
 BASELINE_ENTRIES = 0x8000
 TRAPS_OFFSET = 0x90000  # a multiple of 64 KiB
@@ -275,7 +281,9 @@ assert BASELINE_OFFSET + BASELINE_ENTRIES * BASELINE.itemsize <= TRAPS_OFFSET
 assert TRAPS_OFFSET % 0x10000 == 0
 assert TRAPS_OFFSET + TRAP_ENTRIES * TRAP.itemsize <= MODULES_OFFSET
 assert MODULES_OFFSET + (1 + MODULES) * MODULE.itemsize <= TABLE_OFFSET
-assert KEPT_OFFSET + KEPT_ENTRIES * KEPT.itemsize <= KERNEL_CALL_OFFSET
+assert KEPT_OFFSET + KEPT_ENTRIES * KEPT.itemsize <= GATE_OFFSET
+assert GATE_OFFSET + 64 <= KERNEL_CALL_OFFSET  # kernel_calls.GATE_SIZE
 assert KERNEL_CALL_OFFSET + KERNEL_CALL.itemsize <= KERNEL_CALL_CODE_OFFSET < STATE_OFFSET
 assert COMMANDS_OFFSET + MAX_COMMANDS * COMMAND.itemsize <= JOURNAL_OFFSET
-assert JOURNAL_OFFSET + JOURNAL_ENTRIES * JOURNAL.itemsize <= BASELINE_OFFSET
+assert JOURNAL_OFFSET + JOURNAL_ENTRIES * JOURNAL.itemsize <= CALL_ARGUMENTS_OFFSET
+assert CALL_ARGUMENTS_OFFSET + CALL_ARGUMENTS_ROOM <= BASELINE_OFFSET

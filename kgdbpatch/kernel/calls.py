@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kgdbpatch.component.kernel_calls import GATE_SIZE, Gate, KernelCalls
+from kgdbpatch.component.layout import CALL_ARGUMENTS_OFFSET, CALL_ARGUMENTS_ROOM, GATE_OFFSET
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.personality.base import Window
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 _DEADLINE = 10.0
+_ALIGNMENT = 8  # bytes: of strings
 
 
 class Calls:
@@ -39,7 +41,7 @@ class Calls:
     ) -> None:
         self._qemu, self._personality, self._image, self._text = qemu, personality, image, text
         self._cpu = cpu
-        self._component = KernelCalls(qemu, debugger, cpu, personality.memory.arena_at, text.to_physical)
+        self._component = KernelCalls(qemu, debugger, cpu, personality.memory.arena_at, self._to_physical)
 
     def place(self) -> Window | None:
         """Return the code in which a thread may be lent, or None where none is known."""
@@ -55,7 +57,33 @@ class Calls:
     def gate(self) -> Gate | None:
         """Return the first of them that is free, or None."""
         free = (gate for gate in self.gates() if not self._text.raw_words(gate.virtual, GATE_SIZE // 4).any())
-        return next(free, None)
+        return next(free, self._gate_in_arena())
+
+    def _gate_in_arena(self) -> Gate | None:
+        """Return one in the component's memory, where bodies are executed at all of its addresses."""
+        header = self._text.header()
+        if header is None or header.arena.springboards is None:
+            return None
+        return Gate(header.arena.virtual + GATE_OFFSET, header.arena.physical + GATE_OFFSET)
+
+    def _to_physical(self, address: int) -> int | None:
+        """Return where a gate is in RAM."""
+        own = self._gate_in_arena()
+        return own.physical if own is not None and own.virtual == address else self._text.to_physical(address)
+
+    def with_strings(self, arguments: Sequence[int | bytes]) -> tuple[list[int], bytes]:
+        """Return a call's words, and what those point to that stand for C strings; the component is there."""
+        header, words, pointed = self._text.header(), list[int](), b""
+        for argument in arguments:
+            if isinstance(argument, int):
+                words.append(argument)
+                continue
+            assert header is not None
+            words.append(header.arena.virtual + CALL_ARGUMENTS_OFFSET + len(pointed))
+            pointed += argument + bytes(_ALIGNMENT - len(argument) % _ALIGNMENT)
+        if len(pointed) > CALL_ARGUMENTS_ROOM:
+            raise Misuse(f"the strings take {len(pointed)} bytes: a call has room for {CALL_ARGUMENTS_ROOM}")
+        return words, pointed
 
     def possible(self) -> bool:
         """Tell whether this kernel's functions can be called."""
@@ -71,10 +99,11 @@ class Calls:
         *arguments: int,
         deadline: float = _DEADLINE,
         keeps: tuple[int, Window | None] | None = None,
+        pointed: bytes = b"",
     ) -> int:
         """Call a function with up to eight words and return what it returns, the low 32 bits.
 
-        The guest must be held (`Qemu.exclusive`). ``keeps`` as for `KernelCalls.call`. Raises `Refused`
+        The guest must be held (`Qemu.exclusive`). ``keeps`` and ``pointed`` as for `KernelCalls.call`. Raises `Refused`
         (rule ``memory``) where this kernel cannot be called, `TargetTimeout` when nobody makes a system call,
         or the function does not return, within ``deadline`` seconds.
 
@@ -92,7 +121,7 @@ class Calls:
             raise _impossible("its system calls' entry is not known")
         if gate is None:
             raise _impossible("no words are unused behind its exception vectors")
-        return self._component.call(address, arguments, place, gate, deadline, keeps)
+        return self._component.call(address, arguments, place, gate, deadline, keeps, pointed)
 
 
 def _impossible(why: str) -> Refused:

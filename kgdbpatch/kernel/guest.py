@@ -344,19 +344,6 @@ class RunningGuest:
         """Return ``count`` instruction words of the running kernel as they are without patches."""
         return self._text.words(address, count)
 
-    def call(self, function: str | int, *arguments: int, deadline: float = 10.0) -> int:
-        """Call one of the kernel's functions with up to eight words; return what it returns, 32 bits.
-
-        A process that makes a system call does so; it may sleep. Raises `Refused` (rule ``memory``) where
-        this kernel cannot be called, `TargetTimeout` when nobody comes, or returns, within ``deadline``
-        seconds.
-
-        >>> kernel.call("int_sqrt", 1764)
-        42
-        """
-        with self._exclusive():
-            return self._calls(function, *arguments, deadline=deadline)
-
     @property
     def header(self) -> Header:
         """The component's header in the guest; raise `WrongKernel` for another's, `DeadKernel`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
-from kgdbpatch.errors import Misuse, Refused, TargetBusy
+from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.looping import cpus_inside
@@ -345,6 +345,35 @@ class Kernel(RunningGuest):
     def _check_restorable(self) -> None:
         if not self._cpu.restorable:
             raise Misuse(f"no snapshots: QEMU does not bring the saved state of a {self._cpu.name} back")
+
+    # ---- the kernel's own functions -----------------------------------------------------------
+
+    def call(self, function: str | int, *arguments: int | bytes, deadline: float = 10.0) -> int:
+        """Call one of the kernel's functions with up to eight words; return what it returns, 32 bits.
+
+        A process that makes a system call does so; it may sleep. Of ``bytes`` the function gets the address
+        of such a C string, which is there for the time of the call. Raises `Refused` for functions that
+        cannot be called, or where this kernel's cannot (rule ``memory``), `TargetLost` where it is paused,
+        `TargetTimeout` when nobody comes, or returns, within ``deadline`` seconds.
+
+        >>> kernel.call("int_sqrt", 1764)
+        42
+        """
+        from kgdbpatch.kernel.called import check_called, check_count
+
+        check_count(arguments)
+        self.header  # noqa: B018 - raises where there is none
+        address = self.resolve(function)
+        check_called(self.image, self._own_checker, address)
+        with self._exclusive():
+            if not self._qemu.runs():
+                raise TargetLost(f"guest '{self.name}' is paused; its kernel runs nothing before 'resume'")
+            words, pointed = self._calls.with_strings(arguments)
+            try:
+                return self._calls(address, *words, deadline=deadline, pointed=pointed)
+            except TargetTimeout:
+                self.assure_alive()  # it may have died of the call
+                raise
 
     # ---- what is executed ----------------------------------------------------------------------
 

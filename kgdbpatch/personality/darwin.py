@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -108,6 +108,12 @@ class Darwin(Personality):
         known = image.symbols.called("_mem_size")
         at = self.to_physical(image, known[0].address) if known else None
         return None if at is None else int.from_bytes(read(at, 4), "big")
+
+    def system_call_entries(self, image: Image) -> Sequence[Window]:
+        """Return the C entry of BSD's system calls: processes come to it with interrupts on, nothing held."""
+        known = image.symbols.called("_unix_syscall")
+        around = image.function_at(known[0].address) if known else None
+        return () if around is None else (Window(known[0].address, around.end),)
 
     def arena_virtual(self, image: Image) -> int:
         """Return the arena's own physical address: the kernel maps nothing at 256 to 336 MiB."""
