@@ -376,9 +376,7 @@ class ComponentClient:
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
-        chosen = table.replacing()[index]
-        spans = list(zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True))
-        contexts += return_addresses(self._stacks(header), spans)
+        contexts += return_addresses(self._stacks(header), table.returned_to(~pinned))
         everybody = stop.registers_of_all()
         resumed = [registers["lr"] for registers in everybody]
         for registers in everybody:

@@ -164,10 +164,11 @@ class Table:
         traps: npt.NDArray[np.bool_] = self.raw["splice"] >> 26 == TWI
         return traps
 
-    def replacing(self) -> npt.NDArray[np.bool_]:
-        """Tell of each entry whether threads come back to its code by return addresses."""
-        found: npt.NDArray[np.bool_] = self.raw["flags"] & Flag.REPLACES > 0
-        return found
+    def returned_to(self, chosen: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Return the (start, end) of those bodies that threads come back to by return addresses."""
+        raw = self.raw[chosen & (self.raw["flags"] & Flag.REPLACES > 0)]
+        start = raw["body"].astype(np.int64)
+        return list(zip(start.tolist(), (start + raw["constant_size"]).tolist(), strict=True))
 
     def entered(self) -> npt.NDArray[np.bool_]:
         """Tell of each entry whether a thread is between its entry and its exit counter."""

@@ -25,9 +25,7 @@ _ESCAPED = dict(zip(b"abfnrtv\\\"'", b"\a\b\f\n\r\t\v\\\"'", strict=True))
 def check_count(arguments: Sequence[int | bytes]) -> None:
     """Raise `Misuse` for more words than registers pass, or numbers of more than 32 bits."""
     if len(arguments) > MOST_ARGUMENTS:
-        raise Misuse(
-            f"{len(arguments)} arguments: at most {MOST_ARGUMENTS} words are passed in registers"
-        )
+        raise Misuse(f"{len(arguments)} arguments: at most {MOST_ARGUMENTS} words are passed in registers")
     for number in arguments:
         if isinstance(number, int) and not -(1 << 31) <= number < 1 << 32:
             raise Misuse(f"{number} has more than 32 bits")

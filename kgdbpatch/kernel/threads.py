@@ -110,5 +110,26 @@ class Threads:
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         """Return the pcs of contexts that threads may come back to; the guest stands still."""
         sp = None if self._cpu.in_process(registers["msr"]) else registers["r1"]
-        live = cache(lambda address: self._personality.may_resume(self._image, self, address, sp))
+        asleep = self._switched_out(registers["r1"])
+
+        @cache
+        def live(address: int) -> bool:
+            if any(address in dead for dead in asleep):
+                return False
+            return self._personality.may_resume(self._image, self, address, sp)
+
         return [pc for at, pc in contexts if any(map(live, self._addresses(at)))]
+
+    def _switched_out(self, sp: int) -> list[range]:
+        """Return the parts of stacks that nobody comes back to while a CPU's stack pointer is ``sp``.
+
+        Where that is in no thread's stack, an interrupt's or a process's, it is not known who has the CPU.
+        """
+        known = list(self.all())
+        if not any(thread.stack.start <= sp < thread.stack.end for thread in known):
+            return []
+        return [
+            range(stack.start, sp if stack.start <= sp < stack.end else thread.sp)
+            for thread in known
+            for stack in (thread.stack,)
+        ]

@@ -129,7 +129,7 @@ def _body(site: Site, payload: Payload, place: Place, way: Entrance, blob: int, 
     words = list(way.undo)
     clobbers, saved, guard = payload.clobbers, set[str](), (0, 0)
     once = bool(site.once and payload.calls)
-    if payload.counted and not once and (payload.sees_registers or not payload.calls):
+    if payload.counted and not once and payload.registers is None and _counts_first(payload):
         alone, kept = counting_alone(site, place.counter)
         words += alone
         saved |= set(kept)
@@ -148,7 +148,7 @@ def _body(site: Site, payload: Payload, place: Place, way: Entrance, blob: int, 
         behind = len(entered) + len(hit) + len(inner) + len(exits) + len(release(saves.spare))
         words += claim(area, site.once, saves.spare, behind)
         words += hit
-    elif payload.calls and not payload.sees_registers:
+    elif payload.counted and (payload.registers is not None or not _counts_first(payload)):
         words += counting(place.counter)
     start = len(words)
     words += payload.emit(place.body + 4 * len(words), blob)
@@ -165,6 +165,11 @@ def _body(site: Site, payload: Payload, place: Place, way: Entrance, blob: int, 
     words += onward(site, place.body + 4 * tail)
     ordered = [*saves.registers, *(name for name in sorted(saved) if name not in saves.registers)]
     return _Body(words, tuple(ordered), tail, guard)
+
+
+def _counts_first(payload: Payload) -> bool:
+    """Tell whether hits are counted before anything is saved: the payload may look at any register."""
+    return payload.sees_registers or not payload.calls
 
 
 def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] | None:

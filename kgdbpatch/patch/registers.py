@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI
-from kgdbpatch.isa.registers import names
+from kgdbpatch.isa.registers import mask, names
 from kgdbpatch.patch.saves import Saves
 from kgdbpatch.patch.site import Site
 
@@ -25,6 +25,7 @@ FIELDS = {f"r{number}": 4 * number for number in range(32)} | {
 SIZE = 4 * len(FIELDS)
 _ARGUMENT = 3  # the register that takes the address of all others
 _FIRST_IN_BULK = 13  # stmw keeps this register and those above
+_AROUND = mask("r0", "r3", "r11", "r12", "cr0")  # changed by what shows them and counts hits
 _XER = ("ca", "ov", "so", "string")
 _FIXED = {"r1": "the stack pointer", "r2": "the system's own", "r13": "the system's own"}
 _WRITABLE = frozenset(
@@ -74,8 +75,8 @@ def _frame(site: Site, spare: int) -> int:
 def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
     """Return what puts all registers into a frame around a payload, with r3 its address.
 
-    Registers of the mask ``clobbers`` that are live at the site are put back, those that ``use`` writes are
-    taken from the frame. Raises `Refused` by the rules ``stack`` and ``return``.
+    Registers of the mask ``clobbers`` that are live at the site are put back from slots that the payload does
+    not see, those that ``use`` writes are taken from what it leaves. Raises `Refused` by the rules ``stack`` and ``return``.
     """
     if not site.stack:
         raise site.refused(
@@ -87,47 +88,66 @@ def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
             f"the payload may leave the function, whose frame is made already at {site.at}: that can be done "
             "at a function's entry only",
         )
-    abi = site.abi
-    base = _base(abi)
-    spare = base + SIZE
+    kept, fields, at = _kept(site, use, clobbers), _fields(use), _slots(site)
+    kept_at = {
+        name: _base(site.abi) + SIZE + 4 * index for index, name in enumerate([*kept, "return", "spare"])
+    }
+    spare = kept_at["spare"]
     frame = _frame(site, spare)
-    at = {name: base + offset for name, offset in FIELDS.items()}
     enter = [encode.stwu(1, -frame, 1), encode.stw(0, at["r0"], 1)]
     enter += [encode.addi(0, 1, frame), encode.stw(0, at["r1"], 1)]
     enter += [encode.stw(number, at[f"r{number}"], 1) for number in range(2, _FIRST_IN_BULK)]
     enter.append(encode.stmw(_FIRST_IN_BULK, at[f"r{_FIRST_IN_BULK}"], 1))
-    for name, read in (("cr", encode.mfcr), ("ctr", encode.mfctr), ("xer", encode.mfxer)):
+    if "r0" in kept:
+        enter += [encode.lwz(0, at["r0"], 1)]
+    enter += [encode.stw(int(name[1:]), kept_at[name], 1) for name in kept if name[1:].isdigit()]
+    for name, read in (
+        ("cr", encode.mfcr),
+        ("ctr", encode.mfctr),
+        ("xer", encode.mfxer),
+        ("lr", encode.mflr),
+    ):
         enter += [read(0), encode.stw(0, at[name], 1)]
-    enter += [encode.mfmsr(0), encode.stw(0, at["msr"], 1)]
+        enter += [encode.stw(0, kept_at[name], 1)] if name in kept else []
+    # LR's value is still in r0
+    enter += [encode.stw(0, kept_at["return"], 1)]
+    if not site.entered:
+        enter.append(encode.addi(0, 0, 0))
+    enter += [encode.stw(0, at["caller"], 1), encode.mfmsr(0), encode.stw(0, at["msr"], 1)]
     enter += [*encode.load_address(0, site.address), encode.stw(0, at["site"], 1)]
     enter += [encode.addi(0, 0, 0), encode.stw(0, at["leaves"], 1)]
-    if not site.entered:
-        enter.append(encode.stw(0, at["caller"], 1))
-    enter += [encode.mflr(0), encode.stw(0, at["lr"], 1)]
-    if site.entered:
-        enter.append(encode.stw(0, at["caller"], 1))
-    changed = names(clobbers)
-    kept = {name for name in changed if name not in site.free}
-    back = kept | use.writes | ({"r0", f"r{_ARGUMENT}"} - site.free)
     leave: list[int] = []
-    fields = sum(0x80 >> number for number in range(8) if f"cr{number}" in back or "cr" in use.writes)
-    for name, needed, write in (
-        ("lr", "lr" in back, encode.mtlr),
-        ("ctr", "ctr" in back, encode.mtctr),
-        ("xer", "xer" in back or any(part in back for part in _XER), encode.mtxer),
-        ("cr", bool(fields), lambda register: encode.mtcrf(fields, register)),
-    ):
-        if needed:
-            leave += [encode.lwz(0, at[name], 1), write(0)]
-    leave += [
-        encode.lwz(number, at[f"r{number}"], 1)
-        for number in range(32)
-        if f"r{number}" in back and number != 1
-    ]
+    for slots, names_of, crs in ((kept_at, kept, 0xFF & ~fields), (at, sorted(use.writes), fields)):
+        if "cr" in names_of or (slots is at and crs):
+            leave += [encode.lwz(0, slots["cr"], 1), encode.mtcrf(crs, 0)]
+        for name, write in (("lr", encode.mtlr), ("ctr", encode.mtctr), ("xer", encode.mtxer)):
+            if name in names_of:
+                leave += [encode.lwz(0, slots[name], 1), write(0)]
+    for slots, names_of in ((kept_at, kept), (at, sorted(use.writes))):
+        numbers = [int(name[1:]) for name in names_of if name[0] == "r" and name[1:].isdigit()]
+        leave += [encode.lwz(number, slots[f"r{number}"], 1) for number in numbers]
     leave.append(encode.addi(1, 1, frame))
-    told = tuple(name for name in FIELDS if name in kept and name != "r1")
-    told += tuple(name for name in changed if name in kept and name not in FIELDS and name != "string")
-    return Saves(told, enter, leave, at, spare)
+    return Saves(tuple(kept), enter, leave, {**at, "return": kept_at["return"]}, spare)
+
+
+def _slots(site: Site) -> dict[str, int]:
+    return {name: _base(site.abi) + offset for name, offset in FIELDS.items()}
+
+
+def _fields(use: RegistersUse) -> int:
+    """Return the mask of ``mtcrf`` for the condition fields that a payload writes."""
+    return sum(0x80 >> number for number in range(8) if f"cr{number}" in use.writes or "cr" in use.writes)
+
+
+def _kept(site: Site, use: RegistersUse, clobbers: int) -> list[str]:
+    """Return the registers that are put back: changed by the payload or around it, live, not written by it."""
+    changed = {*names(clobbers | _AROUND)} - site.free - use.writes
+    kept = [name for name in FIELDS if name in changed and name != "r1"]
+    if any(name.startswith("cr") for name in changed) and "cr" not in use.writes:
+        kept.append("cr")
+    if not changed.isdisjoint(_XER) and "xer" not in use.writes:
+        kept.append("xer")
+    return kept
 
 
 def leave_function(site: Site, saves: Saves) -> list[int]:
@@ -135,7 +155,7 @@ def leave_function(site: Site, saves: Saves) -> list[int]:
     at = saves.slots
     frame = _frame(site, saves.spare)
     words = [
-        encode.lwz(0, at["lr"], 1),
+        encode.lwz(0, at["return"], 1),
         encode.mtlr(0),
         encode.lwz(3, at["r3"], 1),
         encode.lwz(4, at["r4"], 1),
