@@ -26,7 +26,9 @@ def call(
     function: Annotated[
         str,
         Argument(
-            metavar="FUNC", help="A function of the kernel, or its address.", autocompletion=completion.functions
+            metavar="FUNC",
+            help="A function of the kernel, or its address.",
+            autocompletion=completion.functions,
         ),
     ],
     arguments: Annotated[
