@@ -151,7 +151,7 @@ class _Search:
 
     def _patchable(self, called: Indices) -> bool:
         """Tell whether most functions, by those that are called, begin with room for a tracer."""
-        return 2 * np.count_nonzero(self._is_room(called)) > len(called)
+        return bool(2 * np.count_nonzero(self._is_room(called)) > len(called))
 
     def _is_room(self, places: Indices) -> Flags:
         """Tell which words are a ``nop`` before another one in the same section."""

@@ -133,12 +133,8 @@ def test_sleeping_takes_its_time(kernel: Kernel) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_thousand_calls_among_bad_ones(kernel: Kernel) -> None:
-    bad = [
-        *((name, ()) for name in BAD),
-        ("jiffies", ()),
-        ("int_sqrt", (1 << 32,)),
-        ("strlen", (b"x" * 99999,)),
-    ]
+    bad: list[tuple[str, tuple[int | bytes, ...]]] = [(name, ()) for name in BAD]
+    bad += [("jiffies", ()), ("int_sqrt", (1 << 32,)), ("strlen", (b"x" * 99999,))]
     for number in range(1000):
         assert kernel.call("int_sqrt", number * number) == number
         for which in (2 * number, 2 * number + 1):
