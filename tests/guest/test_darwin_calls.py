@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from subprocess import PIPE
+
 import numpy as np
 import pytest
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.kernel_calls import pending
+from kgdbpatch.component.layout import CallStatus
 from kgdbpatch.errors import DeadKernel, Refused
 from kgdbpatch.kernel import Kernel
 
@@ -57,6 +65,40 @@ def test_what_cannot_be_called(kernel: Kernel) -> None:
         with pytest.raises(Refused) as refused:
             kernel.call(function)
         assert refused.value.rule == rule, function
+    untouched(kernel)
+
+
+CALLER = """
+import sys
+from kgdbpatch.kernel import Kernel
+kernel = Kernel.attach(sys.argv[1])
+with kernel.stopped():
+    pass  # its GDB is there
+print("ready", kernel.debugger.gdb_pid, flush=True)
+kernel.call("tsleep", 0x1234, 300)
+"""
+
+
+def status(kernel: Kernel) -> int:
+    at = kernel.header.arena.physical + layout.KERNEL_CALL_OFFSET
+    return int(np.frombuffer(kernel.qemu.ram.read(at, layout.KERNEL_CALL.itemsize), layout.KERNEL_CALL)[0][0])
+
+
+def test_a_client_and_its_debugger_die_while_the_function_sleeps(kernel: Kernel) -> None:
+    deadline = time.monotonic() + 90
+    with subprocess.Popen([sys.executable, "-c", CALLER, kernel.name], stdout=PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        debugger = int(caller.stdout.readline().split()[1])
+        while status(kernel) != CallStatus.CALLED:
+            assert time.monotonic() < deadline
+            assert caller.poll() is None
+        os.kill(debugger, signal.SIGKILL)
+        caller.kill()
+    with kernel.patch("run_netisr", count=True):  # what is written meanwhile is not where the call is
+        assert kernel.verify().ok
+        while status(kernel) == CallStatus.CALLED:
+            assert time.monotonic() < deadline
+    assert kernel.call("strlen", b"next") == 4
     untouched(kernel)
 
 

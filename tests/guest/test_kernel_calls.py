@@ -123,6 +123,16 @@ def test_what_is_allocated_is_freed(kernel: Kernel) -> None:
     untouched(kernel)
 
 
+def test_functions_of_modules(kernel: Kernel) -> None:
+    position = kernel.log.position()
+    kernel.send("insmod /lib/counter.ko\n")
+    kernel.log.wait("^done insmod", since=position, deadline=60)
+    with pytest.raises(Refused, match="may be unloaded") as refused:
+        kernel.call("counter:counter_tick")
+    assert refused.value.rule == "module"
+    untouched(kernel)
+
+
 def test_sleeping_takes_its_time(kernel: Kernel) -> None:
     before = time.monotonic()
     kernel.call("msleep", 700)
