@@ -10,6 +10,9 @@ The evidence, each with its own doubts:
   does not come there from the word before, no branch leads there, and the code there reads no
   register that is its caller's, as cases of a switch do;
 * the target of a ``b`` that leaves its own function, with the same conditions: a tail call.
+
+Where most functions that are called begin with two ``nop``, room for a tracer
+(``-fpatchable-function-entry=2``), two before a prologue are its function's own, not padding.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ __all__ = ["guess_functions"]
 
 _NOP = 0x60000000
 _APART = 6  # words between the halves of an address
+_ROOM = 2  # words
 _REACH = 24  # words before a prologue's stwu in which its function may begin
 _LOOK_AHEAD = 24  # words of what may be a function's beginning
 _CALLERS = np.uint64(from_mask(mask(*(f"r{n}" for n in range(14, 32)), "cr2", "cr3", "cr4")))
@@ -86,7 +90,10 @@ class _Search:
         jumped = marked(len(self._words), self._within(target[jumps]))
         pointed = self._within(program.index_of(pointers))
         pointed = self._standing_alone(pointed[~jumped[pointed] & ~self._is_address(pointed)])
-        starts = np.concatenate([self._within(program.firsts[:-1]), called, self._prologues(jumped), pointed])
+        prologues = self._prologues(jumped)
+        if self._patchable(called):
+            prologues = self._with_room(prologues, called)
+        starts = np.concatenate([self._within(program.firsts[:-1]), called, prologues, pointed])
         starts = distinct(starts)
         away = np.searchsorted(starts, source, "right") != np.searchsorted(starts, target, "right")
         tails = self._standing_alone(self._within(target[away & (kind[source] == Kind.JUMP)]))
@@ -141,6 +148,23 @@ class _Search:
         leads = np.append(0, np.cumsum(jumped))
         good: Indices = start[(stores - start < _REACH) & (leads[stores + 1] == leads[start])]
         return good
+
+    def _patchable(self, called: Indices) -> bool:
+        """Tell whether most functions, by those that are called, begin with room for a tracer."""
+        return bool(2 * np.count_nonzero(self._is_room(called)) > len(called))
+
+    def _is_room(self, places: Indices) -> Flags:
+        """Tell which words are a ``nop`` before another one in the same section."""
+        nops = np.append(self._words == _NOP, False)
+        found: Flags = nops[places] & nops[places + 1] & self._program.contiguous[places]
+        return found
+
+    def _with_room(self, prologues: Indices, called: Indices) -> Indices:
+        """Return where functions begin that have such room before what looks like their beginning."""
+        before = np.maximum(prologues - _ROOM, 0)
+        own = (before >= self._program.firsts[self._section[prologues]]) & self._is_room(before)
+        own &= (prologues >= _ROOM) & ~np.isin(prologues, called)
+        return np.where(own, before, prologues)
 
     def extents(self, starts: Indices) -> list[tuple[int, int]]:
         """Return (address, bytes) of the functions, without the filler behind them."""

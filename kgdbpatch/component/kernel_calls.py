@@ -32,7 +32,7 @@ _STATUS = layout.KERNEL_CALL_OFFSET + field_offset("status", layout.KERNEL_CALL)
 
 
 class Gate(NamedTuple):
-    """A place for the few words that a called function returns to: unused (0), in the kernel's text or ours."""
+    """A place for the few words that a called function returns to: unused (0), the kernel's or ours."""
 
     virtual: int
     physical: int

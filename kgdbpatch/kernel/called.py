@@ -13,9 +13,11 @@ from kgdbpatch.errors import Misuse, Refused, UnknownSymbol
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
     from kgdbpatch.patch.site_checker import SiteChecker
+    from kgdbpatch.personality import Personality
 
 __all__ = ["argument", "check_called", "check_count"]
 
+_MOST_DIGITS = 64
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.?))", re.DOTALL)
@@ -31,7 +33,7 @@ def check_count(arguments: Sequence[int | bytes]) -> None:
             raise Misuse(f"{number} has more than 32 bits")
 
 
-def check_called(image: Image, site_checker: SiteChecker, address: int) -> None:
+def check_called(image: Image, personality: Personality, site_checker: SiteChecker, address: int) -> None:
     """Raise `Misuse` for what is no function, `Refused` for one that would not come back safely.
 
     ``site_checker`` is the kernel's own, without its modules.
@@ -47,6 +49,8 @@ def check_called(image: Image, site_checker: SiteChecker, address: int) -> None:
     function = site_checker.function(address)
     if function.address != address:
         raise Misuse(f"{what} is in the middle of a function; {function.name} is where it begins")
+    if section.name in personality.untranslated_sections:
+        raise Refused("exception code", f"{what} is in a section of exception code", address)
     if site_checker.runs_untranslated(address):
         raise Refused("untranslated", f"{what} is code for the MMU switched off", address)
     if site_checker.never_returns(address):
@@ -66,6 +70,8 @@ def argument(word: str, image: Image) -> int | bytes:
         return _string(word)
     if _NUMBER.fullmatch(word):
         sign, digits = (-1 if word[0] == "-" else 1), word.lstrip("+-")
+        if len(digits) > _MOST_DIGITS:
+            raise Misuse(f"{word[:_MOST_DIGITS]}… has more than 32 bits")
         number = sign * (int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits))
         check_count([number])
         return number

@@ -69,7 +69,9 @@ class Calls:
     def _to_physical(self, address: int) -> int | None:
         """Return where a gate is in RAM."""
         own = self._gate_in_arena()
-        return own.physical if own is not None and own.virtual == address else self._text.to_physical(address)
+        if own is not None and own.virtual == address:
+            return own.physical
+        return self._text.to_physical(address)
 
     def with_strings(self, arguments: Sequence[int | bytes]) -> tuple[list[int], bytes]:
         """Return a call's words, and what those point to that stand for C strings; the component is there."""
@@ -103,9 +105,9 @@ class Calls:
     ) -> int:
         """Call a function with up to eight words and return what it returns, the low 32 bits.
 
-        The guest must be held (`Qemu.exclusive`). ``keeps`` and ``pointed`` as for `KernelCalls.call`. Raises `Refused`
-        (rule ``memory``) where this kernel cannot be called, `TargetTimeout` when nobody makes a system call,
-        or the function does not return, within ``deadline`` seconds.
+        The guest must be held (`Qemu.exclusive`). ``keeps`` and ``pointed`` as for `KernelCalls.call`. Raises
+        `Refused` (rule ``memory``) where this kernel cannot be called, `TargetTimeout` when nobody makes a
+        system call, or the function does not return, within ``deadline`` seconds.
 
         >>> calls("nr_free_buffer_pages")
         61325

@@ -364,7 +364,7 @@ class Kernel(RunningGuest):
         check_count(arguments)
         self.header  # noqa: B018 - raises where there is none
         address = self.resolve(function)
-        check_called(self.image, self._own_checker, address)
+        check_called(self.image, self._personality, self._own_checker, address)
         with self._exclusive():
             if not self._qemu.runs():
                 raise TargetLost(f"guest '{self.name}' is paused; its kernel runs nothing before 'resume'")

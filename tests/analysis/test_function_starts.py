@@ -52,6 +52,38 @@ def test_pointers_in_data_and_in_code() -> None:
     assert _guess(words, [BASE + 24, BASE + 4]) == [(BASE, 12), (BASE + 16, 8), (BASE + 24, 8)]
 
 
+def _call(source: int, target: int) -> int:
+    """Return the ``bl`` at one word that calls another."""
+    return 0x48000001 | 4 * (target - source) & 0x03FFFFFC
+
+
+def test_room_for_a_tracer_belongs_to_the_function_behind_it() -> None:
+    """Functions that are called begin with two nops; one that is not is known by its prologue alone."""
+    words = [
+        *(NOP, NOP, STWU, _call(3, 10), _call(4, 14), BLR),
+        *(NOP, NOP, STWU, BLR),  # called by nobody
+        *(NOP, NOP, STWU, BLR),
+        *(NOP, NOP, LI, BLR),
+    ]
+    assert _guess(words) == [(BASE, 24), (BASE + 24, 16), (BASE + 40, 16), (BASE + 56, 16)]
+    padded = [*words[:6], NOP, NOP, *words[6:]]  # two more than are its own, before the second
+    padded[3:5] = [_call(3, 12), _call(4, 16)]
+    assert _guess(padded)[:2] == [(BASE, 24), (BASE + 32, 16)]
+
+
+def test_nops_of_alignment_belong_to_no_function() -> None:
+    """What is called begins behind them, or nothing that is called begins with any."""
+    called = [STWU, _call(1, 6), BLR, 0, NOP, NOP, STWU, BLR, NOP, NOP, STWU, BLR]
+    assert _guess(called) == [(BASE, 12), (BASE + 24, 8), (BASE + 40, 8)]
+    most = [
+        *(NOP, NOP, STWU, _call(3, 10), _call(4, 14), _call(5, 20), BLR, 0, NOP, NOP),
+        *(NOP, NOP, STWU, BLR),
+        *(NOP, NOP, STWU, BLR, NOP, NOP),
+        *(STWU, BLR),  # called: it begins here, though most do with nops
+    ]
+    assert _guess(most)[-1] == (BASE + 80, 8)
+
+
 def test_a_tail_call_leaves_its_function() -> None:
     words = [0x48000011, BLR, LI, BLR, 0x4BFFFFF8]  # bl to the last word, which jumps to the third
     assert _guess(words) == [(BASE, 8), (BASE + 8, 8), (BASE + 16, 4)]

@@ -52,7 +52,7 @@ each_guest = pytest.mark.parametrize(
 @each_guest
 def test_the_main_job(guest_cli: Cli, kernel: Kernel, profile: str) -> None:
     name, (site, example) = kernel.name, PAYLOADS[profile]
-    address = kernel.image.lookup(site)
+    address = kernel.site_checker.entry(kernel.resolve(site))
 
     checked = guest_cli("check", name, site, "--json")
     assert checked.code == 0, checked.err

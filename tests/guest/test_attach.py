@@ -153,7 +153,7 @@ def test_linux_with_its_monitor(file: bool) -> None:
             assert hits(kernel, counted.id)
             assert kernel.log.lines()
             assert kernel.health.state == "running"
-            kernel.patch("udp_sendmsg+0x4", asm="nop")
+            kernel.patch(counted.site + 4, asm="nop")
             assert kernel.verify().patched == 2
             at, text = kernel.resolve("udp_sendmsg") - LINEAR, kernel.words(kernel.resolve("udp_sendmsg"), 64)
             assert guest.memory()[at : at + 256] != text.astype(">u4").tobytes()

@@ -16,8 +16,11 @@ import pytest
 from kgdbpatch.component import layout
 from kgdbpatch.component.kernel_calls import pending
 from kgdbpatch.component.layout import CallStatus
-from kgdbpatch.errors import Misuse, TargetBusy, TargetTimeout
+from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, TargetTimeout
 from kgdbpatch.kernel import Kernel
+
+FLAGS = 0xCC0  # GFP_KERNEL
+BAD = {"panic": "no return", "do_exit": "no return", "start_kernel": "discarded", "_stext": "exception code"}
 
 pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
 
@@ -63,13 +66,101 @@ def test_what_cannot_be_called(kernel: Kernel) -> None:
         kernel.call("int_sqrt", *range(9))
     with pytest.raises(Misuse, match="is no code"):
         kernel.call("jiffies")
+    with pytest.raises(Misuse, match="more than 32 bits"):
+        kernel.call("int_sqrt", 1 << 32)
+    with pytest.raises(Misuse, match="in the middle"):
+        kernel.call("int_sqrt+0x8", 4)
+    with pytest.raises(Misuse, match="a call has room"):
+        kernel.call("strlen", bytes(1 << 15))
+    for function, rule in BAD.items():
+        with pytest.raises(Refused) as refused:
+            kernel.call(function)
+        assert refused.value.rule == rule, function
+    untouched(kernel)
+
+
+def test_the_value_is_what_the_kernel_says_itself(kernel: Kernel) -> None:
+    """The pages beyond the zones' high marks, as /proc/zoneinfo has them."""
+    position = kernel.log.position()
+    kernel.send("read /proc/zoneinfo\n")
+    kernel.log.wait("^done read", since=position, deadline=60)
+    told = [line.message for line in kernel.log.lines() if line.message.startswith("read: ")]
+    marks, managed = (
+        [int(line.split()[-1]) for line in told if line.startswith(f"read: {kind}")]
+        for kind in ("        high ", "        managed ")
+    )
+    pages = sum(there - mark for mark, there in zip(marks, managed, strict=True) if there > mark)
+    assert pages > 1000
+    assert kernel.call("nr_free_buffer_pages") == pages
+
+
+def test_functions_of_strings(kernel: Kernel) -> None:
+    for text in (b"", b"a", b"hello", bytes(range(1, 256)), b"x" * 16000):
+        assert kernel.call("strlen", text) == len(text)
+    assert kernel.call("strcmp", b"eth0", b"eth0") == 0
+    assert kernel.call("strcmp", b"eth0", b"eth1") == 0xFFFF_FFFF
+    assert kernel.call("simple_strtoul", b"-0x1f", 0, 0) == 0
+    assert kernel.call("simple_strtoul", b"0x1f", 0, 0) == 0x1F
+    assert kernel.call("simple_strtoul", b"755", 0, 8) == 0o755
+    arena = kernel.header.arena
+    at = kernel.call("strrchr", b"/dev/null", ord("/"))
+    assert kernel.read_virtual(at, 6) == b"/null\0"
+    assert arena.virtual < at < arena.virtual + arena.size
+    untouched(kernel)
+
+
+def test_what_is_allocated_is_freed(kernel: Kernel) -> None:
+    """The same places come again, and nothing is left."""
+    allocate = next(name for name in ("__kmalloc", "__kmalloc_noprof") if kernel.image.symbols.called(name))
+    places, used = set[int](), kernel.arena_used
+    for _ in range(40):
+        at = kernel.call(allocate, 8000, FLAGS)
+        kernel.call("kfree", at)
+        places.add(at)
+    assert 0 not in places
+    assert len(places) < 20
+    assert kernel.arena_used == used
+    untouched(kernel)
+
+
+def test_functions_of_modules(kernel: Kernel) -> None:
+    position = kernel.log.position()
+    kernel.send("insmod /lib/counter.ko\n")
+    kernel.log.wait("^done insmod", since=position, deadline=60)
+    with pytest.raises(Refused, match="may be unloaded") as refused:
+        kernel.call("counter:counter_tick")
+    assert refused.value.rule == "module"
+    untouched(kernel)
+
+
+def test_sleeping_takes_its_time(kernel: Kernel) -> None:
+    before = time.monotonic()
+    kernel.call("msleep", 700)
+    assert time.monotonic() - before > 0.5
+    untouched(kernel)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_thousand_calls_among_bad_ones(kernel: Kernel) -> None:
+    bad: list[tuple[str, tuple[int | bytes, ...]]] = [(name, ()) for name in BAD]
+    bad += [("jiffies", ()), ("int_sqrt", (1 << 32,)), ("strlen", (b"x" * 99999,))]
+    for number in range(1000):
+        assert kernel.call("int_sqrt", number * number) == number
+        for which in (2 * number, 2 * number + 1):
+            function, arguments = bad[which % len(bad)]
+            with pytest.raises((Misuse, Refused)) as told:
+                kernel.call(function, *arguments)
+            assert "\n" not in str(told.value)
+        if number % 250 == 0:
+            untouched(kernel)
     untouched(kernel)
 
 
 def test_a_paused_guest_is_not_made_to_run(kernel: Kernel) -> None:
     kernel.pause()
     try:
-        with pytest.raises(Misuse, match="is paused"):
+        with pytest.raises(TargetLost, match="is paused"):
             kernel.call("int_sqrt", 16)
         assert not kernel.qemu.runs()
     finally:

@@ -32,6 +32,11 @@ def run_through(kernel: Kernel, applied: Patch) -> None:
             session.run_to(place, 60)
 
 
+def entry(kernel: Kernel, profile: str) -> int:
+    """Return where a patch for the function's first instruction stands."""
+    return kernel.site_checker.entry(kernel.resolve(SITES[profile]))
+
+
 def vector_page(kernel: Kernel) -> bytes:
     """Return the physical page with the vectors, as it is."""
     return kernel.qemu.ram.read(0, 0x1000)
@@ -39,7 +44,7 @@ def vector_page(kernel: Kernel) -> bytes:
 
 @both
 def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: str) -> None:
-    page, site = vector_page(kernel), kernel.resolve(SITES[profile])
+    page, site = vector_page(kernel), entry(kernel, profile)
     applied = kernel.patch(site, count=True, via="trap")
     assert applied.entry == "trap"
     assert applied.springboard is None
@@ -66,7 +71,7 @@ def test_a_trap_leads_to_the_patch_and_leaves_no_trace(kernel: Kernel, profile: 
 
 @both
 def test_every_register_arrives_as_it_was(kernel: Kernel, profile: str) -> None:
-    site = kernel.resolve(SITES[profile])
+    site = entry(kernel, profile)
     with kernel.patch(site, asm="nop", via="trap") as applied, kernel.stopped() as session:
         for _ in range(5):
             at_site = session.run_to(site, 30)

@@ -10,6 +10,7 @@ from kgdbpatch.guests import Recipe
 from kgdbpatch.image import Image
 
 _LINKER_MARKERS = {"_etext", "_einittext", "__secondary_hold_spinloop", "optinsn_slot"}
+_LINKER_MARKERS |= {"ftrace_tramp_text", "ftrace_tramp_init"}
 
 
 def _load(profile: str) -> Image:

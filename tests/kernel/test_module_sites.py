@@ -101,15 +101,16 @@ def test_each_is_judged_by_its_own(kernel: Image, whole: SiteChecker) -> None:
     first = len(kernel.functions) // 2
     module = cut_out(kernel, first, first + 20)
     image = ModularImage(kernel, [module])
-    inside, outside = kernel.functions[first].address, kernel.functions[first + 60].address
+    start = kernel.functions[first].address
+    inside, outside = whole.entry(start), whole.entry(kernel.functions[first + 60].address)
     mine = judge(kernel, module)
-    now = [Module("cut", Window(inside, inside + 4), 0, True)]
+    now = [Module("cut", Window(start, inside + 4), 0, True)]
     found = module_sites.ModularSiteChecker(whole, image, {"cut": mine}, lambda at: now[0] if now else None)
     assert found.live(outside) == whole.live(outside)
     assert found.live(inside) == mine.live(inside)
     assert found.site(outside) == whole.site(outside)
-    assert found.direct_calls().function(inside) == inside
-    now[:] = [Module("cut", Window(inside, inside + 4), 0, False)]
+    assert found.direct_calls().function(inside) == start
+    now[:] = [Module("cut", Window(start, inside + 4), 0, False)]
     with pytest.raises(Refused, match="loaded or unloaded") as refused:
         found.site(inside)
     assert refused.value.rule == "module"
