@@ -128,17 +128,17 @@ def _tables(after: Pieces, included: Collection[int], file: str) -> Iterator[Dec
 
 def data_decision(old: Piece, new: Piece, table: bool, words: int, file: str) -> Decision:
     """Return what is to be decided about data that exists and whose initial content differs."""
-    name = new.name
+    name, unit = new.name, "word" if words == 1 else "words"
     if old.size != new.size:
         text = (
             f"{name} ({file}) has {new.size} bytes where the kernel's has {old.size}: it cannot grow in place"
         )
         return Decision(f"data:{name}", "changed-size", f"{text}, the change does not go along")
     if table:
-        text = f"{name} ({file}), a table of addresses, differs in {words} words: decided, they are written"
+        text = f"{name} ({file}), a table of addresses, differs in {words} {unit}: decided, they are written"
         return Decision(f"data:{name}", "changed-table", text)
     text = (
-        f"{name} ({file}) starts as other than the kernel's did in {words} words: decided, they are written"
+        f"{name} ({file}) starts as other than the kernel's did in {words} {unit}: decided, they are written"
     )
     return Decision(f"data:{name}", "changed-value", f"{text} over what it is by now")
 

@@ -15,7 +15,6 @@ from kgdbpatch.updates.pieces import Kind, Outside, Piece, Pieces, Reference, Wi
 __all__ = ["Difference", "compare"]
 
 _PART = re.compile(r"\.cold(\.\d+)?$")  # of another function, entered by branches alone
-_NUMBERED = re.compile(r"\.\d+$")
 _LI = 14  # addi rD,0,value: the opcode
 _NAMED = (Kind.FUNCTION, Kind.DATA)
 
@@ -71,11 +70,11 @@ def compare(
 
 def _pairs(before: Pieces, after: Pieces) -> dict[int, int]:
     pairs: dict[int, int] = {}
-    plain = {(p.name, p.kind): p for p in before.all if p.kind in _NAMED and not _NUMBERED.search(p.name)}
+    plain = {(p.name, p.kind): p for p in before.all if p.kind in _NAMED and base_name(p.name) == p.name}
     groups: tuple[dict[tuple[str, Kind], list[Piece]], ...] = (defaultdict(list), defaultdict(list))
     for group, pieces in zip(groups, (before, after), strict=True):
         for piece in pieces.all:
-            if piece.kind in _NAMED and _NUMBERED.search(piece.name):
+            if piece.kind in _NAMED and base_name(piece.name) != piece.name:
                 group[base_name(piece.name), piece.kind].append(piece)
     for piece in after.all:
         if piece.kind in _NAMED and (old := plain.get((piece.name, piece.kind))):

@@ -24,7 +24,7 @@ _MASKS = {
 }
 _HALVES = {3, 4, 5, 6, 32, 249, 250, 251, 252}  # 16 bits at an address that need be no word's
 _DATA = re.compile(r"\.(s?data|s?bss|rodata|sdata2|sbss2)\b")
-_NUMBERED = re.compile(r"\.\d+(?=\.|$)")
+_NUMBERED = re.compile(r"\.\d+(?=\.|$)|(?<=_)_\d+_\d+(?=_)|(?<=__initcall__)\w+?__\d+_\d+(?=_)")
 
 
 class Kind(StrEnum):
