@@ -88,7 +88,8 @@ def _told(made: Update, path: Path, as_json: bool) -> None:
         return
     tell(f"{path}: {manifest.name}{': ' if manifest.description else ''}{manifest.description}")
     tell(
-        f"for {manifest.made_for.release or 'a kernel unknown'}, build {manifest.made_for.build_id or 'unknown'}"
+        f"for {manifest.made_for.release or 'a kernel unknown'}, "
+        f"build {manifest.made_for.build_id or 'unknown'}"
     )
     rows = [("replaces", one.name, one.file, one.size) for one in manifest.function]
     rows += [

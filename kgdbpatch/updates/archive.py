@@ -1,4 +1,4 @@
-"""Update files (.kup): a zip archive of update.toml and objects, written the same every time, read strictly."""
+"""Update files (.kup): a zip of update.toml and objects, written the same every time, read strictly."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _check(manifest: Manifest, objects: dict[str, bytes], path: Path) -> None:
             raise BadPatch(f"{path}: {name} is not as the manifest says: damaged or changed")
         elf = ElfObject.parse(data, f"{path}: {name}")
         defined |= {symbol.name for symbol in elf.symbols if symbol.section > 0}
-    wanted = [*(one.symbol for one in (*manifest.function, *manifest.data))]
+    wanted = [one.symbol for one in manifest.function] + [one.symbol for one in manifest.data]
     calls = manifest.callbacks
     wanted += filter(None, (calls.pre_apply, calls.post_apply, calls.pre_remove, calls.post_remove))
     if lost := next((name for name in wanted if name not in defined), None):

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -68,8 +69,6 @@ def _units(patch: SourcePatch, tree: Tree) -> list[Unit]:
                 f"{patch.path}: {touched.name} is neither C nor a header: no update can carry that"
             )
     if read:
-        if not tree.built():
-            tree.unit(read[0])
         units = {unit.object: unit for unit in tree.dependents(read)}
         if not units and not found:
             raise Misuse(f"{tree.path}: nothing that is built there is made from {read[0]}: run make vmlinux")
@@ -175,7 +174,8 @@ def _build_id(vmlinux: Path) -> str:
     """Return the build id of a kernel in hexadecimal, "" where it has none or is not there."""
     try:
         with vmlinux.open("rb") as file:
-            for section in ELFFile(file).iter_sections("SHT_NOTE"):
+            sections: Any = ELFFile(file).iter_sections("SHT_NOTE")
+            for section in sections:
                 for note in section.iter_notes():
                     if note["n_type"] == "NT_GNU_BUILD_ID":
                         return str(note["n_desc"])

@@ -49,7 +49,7 @@ def decide(difference: Difference, included: Collection[int], file: str) -> Iter
             yield Decision(
                 f"init:{piece.name}",
                 "init-code",
-                f"{piece.name} ({file}) runs while the kernel starts: the running kernel has done so already, "
+                f"{piece.name} ({file}) runs while the kernel starts: the kernel has done so already, "
                 "nothing of the change to it goes along",
             )
         elif is_special(piece.section) and number not in included and not _QUIET.match(piece.section.name):
@@ -85,8 +85,8 @@ def _gone(difference: Difference, file: str) -> Iterator[Decision]:
                 yield Decision(
                     f"section:{piece.name}",
                     "special-section",
-                    f"{piece.name} ({file}) in {piece.section.name} is gone: the kernel has read that section "
-                    "when it started, what was made of it stays",
+                    f"{piece.name} ({file}) in {piece.section.name} is gone: the kernel has read that "
+                    "section when it started, what was made of it stays",
                 )
             continue
         tables = sorted(
@@ -113,9 +113,10 @@ def _tables(after: Pieces, included: Collection[int], file: str) -> Iterator[Dec
             continue
         for reference in piece.references:
             target = reference.target
-            if isinstance(target, Within) and target.piece in included:
-                if after.all[target.piece].kind is Kind.FUNCTION:
-                    found[after.all[target.piece].name, piece.section.name] += 1
+            if not isinstance(target, Within) or target.piece not in included:
+                continue
+            if after.all[target.piece].kind is Kind.FUNCTION:
+                found[after.all[target.piece].name, piece.section.name] += 1
     for (function, section), count in sorted(found.items()):
         kind, danger = _TABLES.get(section, _FIXUP)
         yield Decision(

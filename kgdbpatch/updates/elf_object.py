@@ -28,7 +28,8 @@ _SYMTAB, _RELA = 2, 4
 _SECTION = 3  # symbol type
 _RESERVED = 0xFF00  # section numbers from here on mean something else: SHN_ABS, SHN_COMMON
 
-_HEADER = np.dtype([(n, ">u4") for n in ["name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize"]])
+_FIELDS = ["name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize"]
+_HEADER = np.dtype([(n, ">u4") for n in _FIELDS])
 _SYMBOL = np.dtype(
     [("name", ">u4"), ("value", ">u4"), ("size", ">u4"), ("info", "u1"), ("other", "u1"), ("section", ">u2")]
 )

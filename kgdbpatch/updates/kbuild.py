@@ -75,11 +75,10 @@ class Tree:
                         found.append(note)
         for note in sorted(found):
             unit = _read(note)
-            if unit.source.endswith(".c") and not {os.path.normpath(f) for f in unit.files}.isdisjoint(
-                headers
-            ):
-                if "-D__KERNEL__" in unit.words:
-                    yield unit
+            files = {os.path.normpath(file) for file in unit.files}
+            kernel = unit.source.endswith(".c") and "-D__KERNEL__" in unit.words
+            if kernel and not files.isdisjoint(headers):
+                yield unit
 
     def release(self) -> str:
         """Return the kernel's release, as `uname -r` says it, or ""."""

@@ -193,7 +193,8 @@ def _made(kind: type, given: object, about: str, where: str) -> Any:
     at = f"{where}." if where else ""
     if unknown := [key for key in given if key not in names]:
         raise BadPatch(f"{about}: {at}{unknown[0]:.60} is not known")
-    hints, values = get_type_hints(kind), {}
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
     for name in names:
         optional = (
             name in ("decided", *_ROWS, "notes", *(n for n in _TABLES if n == "callbacks"))
