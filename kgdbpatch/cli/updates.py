@@ -58,10 +58,10 @@ def build(
     from kgdbpatch.updates.build import build_update
 
     with progress(f"compiling what {patch.name} touches") as say:
-        made = build_update(patch, tree, say)
+        found = build_update(patch, tree, say)
     path = output or Path(patch.with_suffix(".kup").name)
-    write_update(made, path)
-    _told(made, path, as_json)
+    write_update(found, path)
+    _told(found, path, as_json)
 
 
 @update.command("show", cls=Command)
@@ -81,8 +81,8 @@ def show(
     _told(read_update(file), file, as_json)
 
 
-def _told(made: Update, path: Path, as_json: bool) -> None:
-    manifest = made.manifest
+def _told(found: Update, path: Path, as_json: bool) -> None:
+    manifest = found.manifest
     if as_json:
         json_line({"path": str(path), **asdict(manifest)})
         return

@@ -75,9 +75,9 @@ class Tree:
                         found.append(note)
         for note in sorted(found):
             unit = _read(note)
-            files = {os.path.normpath(file) for file in unit.files}
+            read = {os.path.normpath(file) for file in unit.files}
             kernel = unit.source.endswith(".c") and "-D__KERNEL__" in unit.words
-            if kernel and not files.isdisjoint(headers):
+            if kernel and not read.isdisjoint(headers):
                 yield unit
 
     def release(self) -> str:
