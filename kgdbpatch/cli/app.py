@@ -37,6 +37,7 @@ _COMMANDS = {
     "list": "patches.list_patches",
     "remove": "patches.remove",
     "verify": "patches.verify",
+    "update": "updates.update",
     "log": "guests.log",
     "console": "console.console",
     "doctor": "doctor.doctor",

@@ -1,0 +1,1 @@
+"""Make hot patches of source patches, and keep them in files."""

@@ -1,0 +1,140 @@
+"""Update files (.kup): a zip of update.toml and objects, written the same every time, read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgdbpatch.errors import BadPatch
+from kgdbpatch.updates.elf_object import ElfObject
+from kgdbpatch.updates.manifest import Manifest, Member
+
+__all__ = ["Update", "member", "read_update", "write_update"]
+
+_MANIFEST = "update.toml"
+_OBJECT = re.compile(r"objects/[A-Za-z0-9_][A-Za-z0-9_.-]{0,80}\.o")
+_MOST_MEMBERS, _MOST_BYTES = 64, 64 << 20
+_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
+_MODE = 0o100644 << 16
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update: what it says of itself, and its objects by their path in the file."""
+
+    manifest: Manifest
+    objects: Mapping[str, bytes]
+
+
+def member(path: str, data: bytes) -> Member:
+    """Return what a manifest says of an object."""
+    return Member(path, len(data), hashlib.sha256(data).hexdigest())
+
+
+def write_update(update: Update, path: Path) -> None:
+    """Write an update to a file, which is there whole or not at all."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        texts = {_MANIFEST: update.manifest.to_toml().encode(), **dict(sorted(update.objects.items()))}
+        for name, data in texts.items():
+            info = zipfile.ZipInfo(name, _TIME)
+            info.external_attr, info.create_system = _MODE, 3
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, data, compresslevel=6)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(buffer.getvalue())
+                file.close()
+                mask = os.umask(0)
+                os.umask(mask)
+                os.chmod(file.name, 0o666 & ~mask)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise BadPatch(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_update(path: Path) -> Update:
+    """Read an update file; `BadPatch` in one line where it is damaged, hostile or of another format."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise BadPatch(f"{path}: {error.strerror}") from error
+    if len(raw) > _MOST_BYTES:
+        raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB")
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            members = _members(archive, path)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        OSError,
+    ) as error:
+        if isinstance(error, BadPatch):
+            raise
+        raise BadPatch(f"{path}: no update file, or a damaged one: {error}") from error
+    try:
+        text = members.pop(_MANIFEST).decode()
+    except UnicodeDecodeError as error:
+        raise BadPatch(f"{path}: {_MANIFEST} is no UTF-8") from error
+    manifest = Manifest.from_toml(text, f"{path}: {_MANIFEST}")
+    _check(manifest, members, path)
+    return Update(manifest, members)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
+    rows = archive.infolist()
+    if len(rows) > _MOST_MEMBERS:
+        raise BadPatch(f"{path}: {len(rows)} members, {_MOST_MEMBERS} at most are read")
+    names = [row.filename for row in rows]
+    if _MANIFEST not in names:
+        raise BadPatch(f"{path}: no {_MANIFEST} in it")
+    if len(set(names)) != len(names):
+        raise BadPatch(f"{path}: a member is there twice")
+    left, found = _MOST_BYTES, {}
+    for row in rows:
+        if row.filename != _MANIFEST and not _OBJECT.fullmatch(row.filename):
+            raise BadPatch(f"{path}: a member is called {row.filename[:80]!r}; objects are objects/NAME.o")
+        if row.file_size > left:
+            raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB unpacked")
+        with archive.open(row) as file:
+            found[row.filename] = file.read(left + 1)  # what the archive says of sizes need not be so
+        left -= len(found[row.filename])
+        if left < 0:
+            raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB unpacked")
+    return found
+
+
+def _check(manifest: Manifest, objects: dict[str, bytes], path: Path) -> None:
+    """Check that the objects are those that the manifest names, and have what it names."""
+    told = {one.path: one for one in manifest.object}
+    if len(told) != len(manifest.object) or told.keys() != objects.keys():
+        odd = sorted(told.keys() ^ objects.keys()) or ["an object"]
+        raise BadPatch(f"{path}: {odd[0][:80]} is in the manifest or in the file, not in both")
+    defined: set[str] = set()
+    for name, data in objects.items():
+        if member(name, data) != told[name]:
+            raise BadPatch(f"{path}: {name} is not as the manifest says: damaged or changed")
+        elf = ElfObject.parse(data, f"{path}: {name}")
+        defined |= {symbol.name for symbol in elf.symbols if symbol.section > 0}
+    wanted = [one.symbol for one in manifest.function] + [one.symbol for one in manifest.data]
+    calls = manifest.callbacks
+    wanted += filter(None, (calls.pre_apply, calls.post_apply, calls.pre_remove, calls.post_remove))
+    if lost := next((name for name in wanted if name not in defined), None):
+        raise BadPatch(f"{path}: no object has the symbol {lost:.80}")
