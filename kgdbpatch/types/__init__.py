@@ -1,0 +1,7 @@
+"""C types of a kernel, from DWARF or BTF: definitions, headers that compile, prototypes."""
+
+from __future__ import annotations
+
+from kgdbpatch.types.kernel_types import KernelTypes
+
+__all__ = ["KernelTypes"]
