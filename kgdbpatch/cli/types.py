@@ -49,7 +49,9 @@ def type_command(
     with progress(f"reading the types of {image}"):
         types = catalog.open_types(image, file)
         _ = types.index
-    if _GLOB & set(name):
+    if header:
+        tell(types.header([name]).rstrip("\n"), keep="\n\t")
+    elif _GLOB & set(name):
         _list(types, name, as_json)
     elif "." in name:
         _member(types, name, as_json)

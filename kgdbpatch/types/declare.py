@@ -15,13 +15,14 @@ from kgdbpatch.types.model import (
     Record,
     Type,
     Typedef,
+    stripped,
 )
 
 __all__ = ["declarator", "layout", "prototype", "spelling"]
 
 _COLUMN = 60  # where the comments begin
 _DEEP = 64  # more levels of pointers, arrays and functions are no program's
-Body = Callable[[Type], str]  # how what has no name is written
+Body = Callable[[Type], str | None]  # how a type that is no pointer and the like is written; None: by name
 
 
 def spelling(type_: Type) -> str:
@@ -32,14 +33,14 @@ def spelling(type_: Type) -> str:
 def declarator(type_: Type, name: str, body: Body | None = None, depth: int = 0) -> str:
     """Return a declaration of ``name``: ``int (*handler)(struct sk_buff *skb)``, without the semicolon.
 
-    ``body`` writes structures, unions and enumerations without a tag; else they are ``struct {...}``.
+    ``body`` writes structures, unions and enumerations without a tag, else ``struct {...}``.
     """
     if depth > _DEEP:
         raise ValueError("a type that is made of itself")
     if isinstance(type_, Pointer):
         inner = type_.target
         text = f"*{name}"
-        if isinstance(inner, (Array, Function)):
+        if isinstance(stripped(inner, typedefs=False), (Array, Function)):
             text = f"({text})"
         return declarator(inner, text, body, depth + 1)
     if isinstance(type_, Qualified):
@@ -47,7 +48,7 @@ def declarator(type_: Type, name: str, body: Body | None = None, depth: int = 0)
         if isinstance(inner, Pointer):
             space = " " if name and name[0] not in ")[" else ""
             return declarator(inner, f"{type_.qualifier}{space}{name}", body, depth + 1)
-        if isinstance(inner, (Array, Function)):  # it is the elements that are qualified
+        if isinstance(inner, (Array, Function)):  # its elements are qualified; a function: never returns
             return declarator(inner, name, body, depth + 1)
         return f"{type_.qualifier} {declarator(inner, name, body, depth + 1)}"
     if isinstance(type_, Array):
@@ -75,13 +76,15 @@ def _parameters(function: Function, body: Body | None, depth: int) -> str:
 
 def _plain(type_: Type, body: Body | None) -> str:
     """Return a type that is a name or a body."""
+    if body is not None and (text := body(type_)) is not None:
+        return text
     if isinstance(type_, (Base, Typedef)):
         return type_.name
     if isinstance(type_, (Record, Enum)):
         kind = type_.kind if isinstance(type_, Record) else "enum"
         if type_.tag:
             return f"{kind} {type_.tag}"
-        return body(type_) if body is not None else f"{kind} {{...}}"
+        return f"{kind} {{...}}"
     return "void"
 
 
@@ -95,10 +98,16 @@ def layout(type_: Type, name: str | None = None) -> str:
     if isinstance(type_, Function):
         return prototype(type_)
     if isinstance(type_, Typedef):
-        return f"typedef {declarator(type_.target, type_.name, lambda one: _body(one, 0, 0, 0))};"
+        return f"typedef {declarator(type_.target, type_.name, lambda one: _inline(one, 0, 0, 0))};"
     if isinstance(type_, (Record, Enum)):
         return f"{_body(type_, 0, 0, 0, tagged=True)};"
     return f"{spelling(type_)};"
+
+
+def _inline(type_: Type, indent: int, base: int, depth: int) -> str | None:
+    """Return the body of what has no tag; None for what has a name."""
+    nameless = isinstance(type_, (Record, Enum)) and type_.tag is None
+    return _body(type_, indent, base, depth) if nameless else None
 
 
 def _body(type_: Type, indent: int, base: int, depth: int, tagged: bool = False) -> str:
@@ -141,7 +150,7 @@ def _line(member: Member, indent: int, at: int, depth: int) -> str:
     text = declarator(
         member.type,
         (member.name or "") + ("" if member.bits is None else f":{member.bits}"),
-        lambda one: _body(one, indent, at // 8, depth + 1),
+        lambda one: _inline(one, indent, at // 8, depth + 1),
     )
     place = f"{at // 8:5}" if member.bits is None else f"{at // 8:5}:{at % 8}"
     size = member.type.size or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from kgdbpatch.types.damage import guarded
 from kgdbpatch.types.declare import declarator, layout
 from kgdbpatch.types.dwarf import DwarfTypes
 from kgdbpatch.types.entries import Entries
+from kgdbpatch.types.header import write_header
 from kgdbpatch.types.index import Index
 from kgdbpatch.types.model import Function, Member, Record, Type, stripped
 from kgdbpatch.types.record import member_record, type_record
@@ -91,7 +93,7 @@ class KernelTypes:
         return found
 
     def names(self, pattern: str = "*") -> list[tuple[str, str]]:
-        """Return (kind, name) of what has a name like a glob, which may begin with a kind: ``struct sk_*``."""
+        """Return (kind, name) of what has a name like a glob; it may begin with a kind: ``struct sk_*``."""
         kind, name = _parted(pattern)
         return [
             (one, found)
@@ -133,6 +135,15 @@ class KernelTypes:
     def declaration(self, name: str) -> str:
         """Return a type's definition with places, sizes and holes; a function's prototype."""
         return layout(self.find(name))
+
+    @guarded
+    def header(self, names: Iterable[str]) -> str:
+        """Return a C header that compiles by itself: types of those names and all that they need by value.
+
+        Functions are declared. It fails to compile where a size or a member's place is not the kernel's.
+        """
+        wanted = list(names)
+        return write_header([self.find(name) for name in wanted], f"types of {self.path.name}")
 
     @guarded
     def record(self, name: str) -> dict[str, Any]:
