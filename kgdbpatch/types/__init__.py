@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from kgdbpatch.types.kernel_types import KernelTypes
+from kgdbpatch.types.signature import same_signature
 
-__all__ = ["KernelTypes"]
+__all__ = ["KernelTypes", "same_signature"]

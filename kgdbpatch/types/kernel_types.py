@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import marshal
 from collections.abc import Iterable
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from kgdbpatch import store
-from kgdbpatch.errors import Misuse, UnknownSymbol
+from kgdbpatch.errors import BadImage, Misuse, UnknownSymbol
 from kgdbpatch.image import Image
 from kgdbpatch.image.debug import debug_file
 from kgdbpatch.image.near import close_names
 from kgdbpatch.image.source import KernelFile
+from kgdbpatch.types.btf import BtfTypes
 from kgdbpatch.types.damage import guarded
 from kgdbpatch.types.declare import declarator, layout
 from kgdbpatch.types.dwarf import DwarfTypes
@@ -24,10 +26,11 @@ from kgdbpatch.types.header import write_header
 from kgdbpatch.types.index import Index
 from kgdbpatch.types.model import Function, Member, Record, Type, stripped
 from kgdbpatch.types.record import member_record, type_record
-from kgdbpatch.types.sections import named_sections, read_sections
+from kgdbpatch.types.sections import BTF, DWARF, named_sections, read_sections
 
 __all__ = ["KernelTypes"]
 
+_DWARF = (DWARF, ".zdebug_info")
 _ROOM = "types"
 _MARSHAL = 4
 _TAGGED = ("struct", "union", "enum")
@@ -70,15 +73,22 @@ class KernelTypes:
         Raises `BadImage` where nothing tells of them, `WrongKernel` where ``given`` is another kernel's.
         """
         path = file.path if isinstance(file, Image) else Path(file)
-        if given is None and named_sections(path):
+        if given is None and DWARF in named_sections(path):
             return cls(path)
         image = file if isinstance(file, Image) else Image.load(path)
-        return cls(debug_file(image, given))
+        for sections in (_DWARF, (BTF,)):
+            with suppress(BadImage):
+                return cls(debug_file(image, given, sections))
+        how = "build the kernel with CONFIG_DEBUG_INFO (-g), or name a file that has it (--image FILE)"
+        beside = "it" if given is not None else "it or beside it"
+        raise BadImage(given or path, f"no debug information (DWARF or BTF) in {beside}: {how}")
 
     @cached_property
     def _source(self) -> _Source:
         sections = read_sections(self.path)
-        return DwarfTypes(self.path, Entries(sections))
+        if sections.get(DWARF):
+            return DwarfTypes(self.path, Entries(sections))
+        return BtfTypes(self.path, sections)
 
     @cached_property
     def index(self) -> Index:
