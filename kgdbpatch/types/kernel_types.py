@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import marshal
 from collections.abc import Iterable
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
@@ -73,12 +72,17 @@ class KernelTypes:
         Raises `BadImage` where nothing tells of them, `WrongKernel` where ``given`` is another kernel's.
         """
         path = file.path if isinstance(file, Image) else Path(file)
-        if given is None and DWARF in named_sections(path):
+        told = named_sections(path if given is None else given)
+        if given is None and DWARF in told:
             return cls(path)
-        image = file if isinstance(file, Image) else Image.load(path)
-        for sections in (_DWARF, (BTF,)):
-            with suppress(BadImage):
-                return cls(debug_file(image, given, sections))
+        try:
+            image = file if isinstance(file, Image) else Image.load(path)
+            return cls(_told_of(image, given))
+        except BadImage:
+            if given is None and BTF in told:  # an object file, or nothing beside it
+                return cls(path)
+            if not isinstance(file, Image):
+                Image.load(path)  # what is no kernel at all is told as that
         how = "build the kernel with CONFIG_DEBUG_INFO (-g), or name a file that has it (--image FILE)"
         beside = "it" if given is not None else "it or beside it"
         raise BadImage(given or path, f"no debug information (DWARF or BTF) in {beside}: {how}")
@@ -176,6 +180,14 @@ class KernelTypes:
         found = self._source.at(place)
         assert isinstance(found, Function)
         return found
+
+
+def _told_of(image: Image, given: Path | None) -> Path:
+    """Return the file that tells of a kernel's types, by DWARF rather than by BTF."""
+    try:
+        return debug_file(image, given, _DWARF)
+    except BadImage:
+        return debug_file(image, given, (BTF,))
 
 
 def _parted(name: str) -> tuple[str | None, str]:

@@ -24,7 +24,7 @@ _MOST = 2 << 30  # bytes of one section, unpacked: more is no kernel
 _COMPRESSED = 0x800  # SHF_COMPRESSED
 _ZLIB = 1  # ELFCOMPRESS_ZLIB
 _NOBITS = "SHT_NOBITS"
-_R_PPC_ADDR32, _R_PPC_REL32, _EM_PPC = 1, 26, "EM_PPC"
+_R_PPC_ADDR32, _EM_PPC = 1, "EM_PPC"
 _DAMAGED = (ELFError, ConstructError, ValueError, KeyError, IndexError, OSError, OverflowError, MemoryError)
 
 
@@ -61,12 +61,21 @@ def read_sections(path: Path) -> TypeSections:
             elf = ELFFile(file)
             if elf.elfclass != 32:
                 raise BadImage(path, "not a 32-bit ELF file")
-            there = {_plain(section.name): section for section in elf.iter_sections()}
-            first = next((name for name in (DWARF, BTF) if _held(there.get(name))), None)
+            there: dict[
+                str, list[tuple[int, Any]]
+            ] = {}  # an object file has a part of .debug_info for each group
+            for number, section in enumerate(elf.iter_sections()):
+                if section["sh_type"] != _NOBITS and section["sh_size"]:
+                    there.setdefault(_plain(section.name), []).append((number, section))
+            first = next((name for name in (DWARF, BTF) if name in there), None)
             if first is None:
                 raise BadImage(path, "no debug information in it")
             names = (first, *_MORE) if first == DWARF else (first,)
-            data = {name: _content(path, elf, there[name]) for name in names if _held(there.get(name))}
+            data = {
+                name: b"".join(_content(path, elf, number, section) for number, section in there[name])
+                for name in names
+                if name in there
+            }
             return TypeSections(path, elf.little_endian, data)
     except OSError as error:
         raise BadImage(path, (error.strerror or str(error)).lower()) from error
@@ -80,11 +89,7 @@ def _plain(name: str) -> str:
     return f".{name[2:]}" if name.startswith(".zdebug_") else name
 
 
-def _held(section: Any) -> bool:
-    return section is not None and section["sh_type"] != _NOBITS and section["sh_size"] > 0
-
-
-def _content(path: Path, elf: Any, section: Any) -> bytes:
+def _content(path: Path, elf: Any, number: int, section: Any) -> bytes:
     """Return what a section holds, unpacked and relocated."""
     stream = elf.stream
     stream.seek(section["sh_offset"])
@@ -99,7 +104,7 @@ def _content(path: Path, elf: Any, section: Any) -> bytes:
         if kind != _ZLIB:
             raise BadImage(path, f"{section.name} is compressed otherwise than by zlib: objcopy unpacks it")
         data = _unpacked(path, section.name, data[12:], size)
-    return _relocated(path, elf, section, data) if elf["e_type"] == "ET_REL" else data
+    return _relocated(path, elf, number, section, data) if elf["e_type"] == "ET_REL" else data
 
 
 def _unpacked(path: Path, name: str, data: bytes, size: int) -> bytes:
@@ -115,11 +120,10 @@ def _unpacked(path: Path, name: str, data: bytes, size: int) -> bytes:
     return found
 
 
-def _relocated(path: Path, elf: Any, section: Any, data: bytes) -> bytes:
+def _relocated(path: Path, elf: Any, number: int, section: Any, data: bytes) -> bytes:
     """Return the section of an object file with the places of strings and abbreviations filled in."""
-    at = next((i for i, one in enumerate(elf.iter_sections()) if one.name == section.name), -1)
     for table in elf.iter_sections():
-        if not isinstance(table, RelocationSection) or table["sh_info"] != at or not table.is_RELA():
+        if not isinstance(table, RelocationSection) or table["sh_info"] != number or not table.is_RELA():
             continue
         if elf["e_machine"] != _EM_PPC:
             raise BadImage(path, "an object file of another machine than 32-bit PowerPC")
