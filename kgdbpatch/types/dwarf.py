@@ -77,6 +77,9 @@ class DwarfTypes:
             return Typedef(lambda: self._target(entry), entry.name or "", alignment)
         if tag == TAG["array_type"]:
             return self._array(entry)
+        signed = entry.reference("signature")
+        if signed is not None and signed != entry.place:  # it stands in a unit of its own
+            return self.at(signed)
         if tag in _RECORDS:
             complete = not entry.number("declaration")
             return Record(
