@@ -27,6 +27,7 @@ _COMMANDS = {
     "functions": "inspect.functions",
     "analyze": "inspect.analyze",
     "live": "inspect.live",
+    "type": "types.type_command",
     "print": "inspect.evaluate",
     "eval": "inspect.evaluate",
     "cfg": "graphs.cfg",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.component import layout
+from kgdbpatch.component import layout, quiescence
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
@@ -21,13 +21,6 @@ from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
 from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
 from kgdbpatch.component.protocol import Command, StubFailed
-from kgdbpatch.component.quiescence import (
-    Pieces,
-    interrupted_contexts,
-    pin_led_on_to,
-    return_addresses,
-    stack_memory,
-)
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
 from kgdbpatch.component.traps import lead_traps, trap_sites
@@ -376,17 +369,15 @@ class ComponentClient:
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
-        contexts += return_addresses(self._stacks(header), table.returned_to(~pinned))
-        everybody = stop.registers_of_all()
-        resumed = [registers["lr"] for registers in everybody]
-        for registers in everybody:
-            resumed += self._personality.may_resume(contexts, registers)
+        contexts += quiescence.return_addresses(self._stacks(header), table.returned_to(~pinned))
+        may_resume = self._personality.may_resume
+        resumed = [pc for one in stop.registers_of_all() for pc in (one["lr"], *may_resume(contexts, one))]
         for pc in (*stop.program_counters(header.arena.tails), *resumed):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()
         if header.hook is not None:
             pinned |= trapped & np.isin(table.raw["site"], stop.trapped(header.hook))
-        pin_led_on_to(arena, everything, table, pinned)
+        quiescence.pin_led_on_to(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()
         commands = out_of_tails(arena, table.raw[~pinned])
@@ -402,8 +393,8 @@ class ComponentClient:
         return self._contexts(header, [(record.body, record.body + record.body_size) for record in records])
 
     def _contexts(self, header: Header, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        return interrupted_contexts(self._stacks(header), ranges, self._cpu.kernel_status)
+        return quiescence.interrupted_contexts(self._stacks(header), ranges, self._cpu.kernel_status)
 
-    def _stacks(self, header: Header) -> Pieces:
+    def _stacks(self, header: Header) -> quiescence.Pieces:
         start = header.arena.physical
-        return stack_memory(self._guest.ram, (start, start + header.arena.size))
+        return quiescence.stack_memory(self._guest.ram, (start, start + header.arena.size))

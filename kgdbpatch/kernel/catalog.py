@@ -17,6 +17,7 @@ from kgdbpatch.vm import runtime
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.syslog import Log
+    from kgdbpatch.types import KernelTypes
     from kgdbpatch.vm.console import Console
     from kgdbpatch.vm.qemu import Qemu
 
@@ -31,6 +32,7 @@ __all__ = [
     "open_console",
     "open_image",
     "open_log",
+    "open_types",
     "profiles",
     "running",
     "shutdown",
@@ -191,6 +193,26 @@ def open_image(what: str) -> Image:
     if not os.path.exists(what) or os.path.isdir(what):
         raise BadImage(what, "a directory" if os.path.isdir(what) else "no such file")
     return with_functions(_load(what))
+
+
+def open_types(what: str, file: Path | None = None) -> KernelTypes:
+    """Return the types of the kernel that ``what`` means as in `open_image`, or of an object file.
+
+    They are told by the debug information in ``file``, or in the kernel's own file or beside it.
+    """
+    from kgdbpatch.types import KernelTypes
+
+    if what.startswith("memory:"):
+        return KernelTypes.of(_in_memory(what.removeprefix("memory:")), file)
+    if is_file(what) or "." in what:
+        if not os.path.exists(what) or os.path.isdir(what):
+            raise BadImage(what, "a directory" if os.path.isdir(what) else "no such file")
+        return KernelTypes.of(what, file)
+    try:
+        record = runtime.record(what, dead=True)
+    except UnknownGuest as error:
+        raise UnknownGuest(f"'{what}' is no file, and {error}") from error
+    return KernelTypes.of(str(record.metadata["kernel"]), file)
 
 
 def _load(path: str) -> Image:

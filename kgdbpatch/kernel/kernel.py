@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Unpack
 
 from kgdbpatch.component import Header
@@ -106,7 +106,7 @@ class Kernel(RunningGuest):
     # ---- patches ---------------------------------------------------------------------------
 
     def _planner(self, header: Header, request: PatchRequest | None = None) -> Planner:
-        from kgdbpatch.kernel.planner import Planner
+        from kgdbpatch.kernel.planner import Planner, payload_macros
 
         via = request.via if request else "auto"
         self._text.check_arena(header.arena)  # modules may have been loaded since
@@ -123,16 +123,8 @@ class Kernel(RunningGuest):
             stack=self._personality.stack_size(self._image),
             reading=self._text.at_once,
             target=self._cpu.target,
-            macros=self._macros,
+            macros=partial(payload_macros, self._personality, self._image, self._qemu),
         )
-
-    def _macros(self) -> Sequence[str]:
-        """Return the macros that toolchain/include/kgdbpatch.h asks for."""
-        name = self._personality.log_function(self._image)
-        return [
-            *([] if name is None else [f"KGP_PRINTF={name}"]),
-            *([] if self._qemu.cpus() > 1 else ["KGP_ONE_CPU"]),
-        ]
 
     def plan(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Plan:
         """Plan a patch without touching the guest; arguments as for `patch`."""

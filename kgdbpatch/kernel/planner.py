@@ -13,33 +13,30 @@ import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import BadPatch, Misuse, OutOfReach, Refused
+from kgdbpatch.errors import Misuse, OutOfReach, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
-from kgdbpatch.kernel.names import known, shadowed
-from kgdbpatch.patch.depth import LEAST_STACK, check_depth, depth
+from kgdbpatch.patch.depth import LEAST_STACK
 from kgdbpatch.patch.payload import (
     Payload,
-    Replacement,
     asm_payload,
-    blob_payload,
     call_payload,
     count_payload,
 )
 from kgdbpatch.patch.plan import Place, Plan, Site, plan
 from kgdbpatch.patch.reentry import DirectCalls, Reached
-from kgdbpatch.patch.registers import RegistersUse, writes_of
+from kgdbpatch.patch.replace import as_entry
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.results import PatchState
 
-if TYPE_CHECKING:  # on use: compiler and linker take time to import
-    from kgdbpatch.toolchain.compile import Linked
-    from kgdbpatch.toolchain.payload_notes import PayloadNotes
+if TYPE_CHECKING:
+    from kgdbpatch.personality import Personality
+    from kgdbpatch.vm.qemu import Qemu
 
-__all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner"]
+__all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner", "payload_macros"]
 
 PROGRESS_INTERVAL = 1.0  # seconds between two words of progress
 
@@ -80,7 +77,7 @@ class Planner:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._site_checker, self._arena, self._force = image, site_checker, arena, force
         self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
-        self._target, self._macros = target, macros
+        self._compilation = (target, macros, stack)
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
@@ -102,7 +99,10 @@ class Planner:
             self._site_checker.function(target)
             return call_payload(target, abi)
         if request.c is not None or request.override is not None:
-            return self._compiled(request)
+            from kgdbpatch.kernel.compiled import Compilation, compiled_payload
+
+            place = self._allocator.peek().body
+            return compiled_payload(request, self._image, lookup, place, Compilation(*self._compilation))
         if request.asm is None:
             return count_payload()
         from kgdbpatch.toolchain.assemble import assemble
@@ -150,46 +150,6 @@ class Planner:
             return near.body
         return place.body
 
-    def _compiled(self, request: PatchRequest) -> Payload:
-        """Return the payload of a C file; raise `Refused` when it takes more stack than the kernel has."""
-        from kgdbpatch.toolchain.compile import compile_c, link
-        from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
-
-        source = request.c_source()
-        name = "the C text" if isinstance(source, str) else str(source)
-        compiled = compile_c(source, entry=request.entry, target=self._target, defines=self._macros())
-        abi, lookup = self._image.abi, self._lookup
-        original = request.replace
-        trial = link(compiled, self._allocator.peek().body, lookup, abi=abi, original=original)
-
-        @cache
-        def linked(address: int) -> Linked:
-            return trial.moved(address) or link(compiled, address, lookup, abi=abi, original=original)
-
-        def at(address: int) -> tuple[bytes, int, int]:
-            moved = linked(address)
-            return moved.code, moved.constant_size, moved.entry
-
-        text = np.frombuffer(trial.code[: trial.text_size], ">u4").tolist()
-        code_end = trial.address + trial.text_size
-        functions = {name: place for name, place in trial.symbols.items() if place < code_end}
-        found = depth(text, trial.address, functions, name)
-        check_depth(found.own, self._stack, calls=found.calls, what=name)
-        replaces = None
-        if request.replace:
-            place = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
-            replaces = Replacement(lambda blob: linked(blob).entry, place, ORIGINAL_ROOM)
-        made = blob_payload(
-            at,
-            abi,
-            text,
-            called=frozenset(known(compiled.needed, lookup)),
-            strays=compiled.indirect,
-            warnings=shadowed(self._image, compiled),
-            registers=_registers(compiled.notes, request.writes, name),
-        )
-        return made._replace(replaces=replaces)
-
     def any_call(self) -> Payload:
         """Return the payload that `check` speaks of: a call of some kernel function that calls no others."""
         call = call_payload(self._image.code_sections()[0].address, self._image.abi)
@@ -225,7 +185,9 @@ class Planner:
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
         if payload.replaces is not None:
-            return self._site_checker.as_entry(site), ()
+            return as_entry(
+                site, self._site_checker.function(site.address), self._image.model, self._words
+            ), ()
         if not payload.calls or not (payload.called or payload.strays):
             return site, ()
         if not payload.called:
@@ -253,6 +215,9 @@ class Planner:
         if called not in self._known_reach:
             self._known_reach[called] = self._direct_calls.reached(called)
         return self._known_reach[called]
+
+    def _words(self, address: int, count: int) -> list[int]:
+        return [self._site_checker.instruction(address + 4 * index).word for index in range(count)]
 
     def nearest(self, address: int, refused: Refused) -> int | None:
         """Return the nearest site of the same function that could carry a call."""
@@ -390,16 +355,11 @@ class Planner:
         return self._allocator.claim(plan, quick=quick), plan
 
 
-def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:
-    """Return what a payload does to the registers of its site, None where it does not see them."""
-    if not notes.registers:
-        if asked is not None:
-            raise BadPatch(
-                f"{about}: its function has no parameter struct kgp_regs *: it writes no registers"
-            )
-        return None
-    named = frozenset[str]().union(*(writes_of(given, about) for given in (notes.writes, asked) if given))
-    return RegistersUse(named, notes.returns)
+def payload_macros(personality: Personality, image: Image, qemu: Qemu) -> list[str]:
+    """Return the macros that toolchain/include/kgdbpatch.h asks for."""
+    name = personality.log_function(image)
+    printing = [] if name is None else [f"KGP_PRINTF={name}"]
+    return printing if qemu.cpus() > 1 else [*printing, "KGP_ONE_CPU"]
 
 
 def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:

@@ -76,7 +76,7 @@ def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
     """Return what puts all registers into a frame around a payload, with r3 its address.
 
     Registers of the mask ``clobbers`` that are live at the site are put back from slots that the payload does
-    not see, those that ``use`` writes are taken from what it leaves. Raises `Refused` by the rules ``stack`` and ``return``.
+    not see, those that ``use`` writes from what it leaves. Raises `Refused` (``stack``, ``return``).
     """
     if not site.stack:
         raise site.refused(
@@ -140,7 +140,7 @@ def _fields(use: RegistersUse) -> int:
 
 
 def _kept(site: Site, use: RegistersUse, clobbers: int) -> list[str]:
-    """Return the registers that are put back: changed by the payload or around it, live, not written by it."""
+    """Return the registers that are put back: live, changed by the payload or around it, not written."""
     changed = {*names(clobbers | _AROUND)} - site.free - use.writes
     kept = [name for name in FIELDS if name in changed and name != "r1"]
     if any(name.startswith("cr") for name in changed) and "cr" not in use.writes:

@@ -6,16 +6,19 @@ What the kernel had stays callable: the payload's ``kgp_original`` is filled wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from kgdbpatch.image import Function
 from kgdbpatch.isa import encode
-from kgdbpatch.isa.decode import Kind
+from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import names
-from kgdbpatch.patch.displace import immovable, onward
+from kgdbpatch.patch.displace import immovable, onward, plain
 from kgdbpatch.patch.entrance import entrance
 from kgdbpatch.patch.payload import Payload, Replacement
 from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
 from kgdbpatch.patch.site import Site
 
-__all__ = ["plan_replacement", "redirects"]
+__all__ = ["as_entry", "plan_replacement", "redirects"]
 
 
 def redirects(site: Site) -> bool:
@@ -91,3 +94,18 @@ def _callee(site: Site, at: int) -> list[int]:
     if encode.absolute_reaches(to):
         return [encode.ba(to)]
     return [*encode.load_address(12, to), encode.mtctr(12), encode.bctr()]
+
+
+def as_entry(site: Site, function: Function, model: str, words: Callable[[int, int], list[int]]) -> Site:
+    """Return a site with what is to be known of ``function``'s entry to have another take its place.
+
+    ``words(address, count)`` are the running kernel's.
+    """
+    code = words(function.address, function.size // 4)
+    decoded = [decode(word, function.address + 4 * index, model) for index, word in enumerate(code)]
+    before = decoded[: (site.address - function.address) // 4] if site.entered else []
+    branches = (Kind.JUMP, Kind.BRANCH)
+    return site._replace(
+        prefix=tuple(one.word for one in before if plain(one)),
+        loops=any(one.target == site.address for one in decoded if one.kind in branches),
+    )

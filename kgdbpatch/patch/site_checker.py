@@ -26,7 +26,6 @@ from kgdbpatch.isa.altivec import has_altivec
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.isa.msr import KernelSpace
 from kgdbpatch.isa.registers import ALL, FPRS, VECTORS, bit, mask, names
-from kgdbpatch.patch.displace import plain
 from kgdbpatch.patch.reentry import DirectCalls
 from kgdbpatch.patch.rewritten import CHANGED, FTRACE, Rewritten, untraced
 from kgdbpatch.patch.site import FORCEABLE, Site
@@ -327,18 +326,6 @@ class SiteChecker:
         if address != function.address and self.entry(function.address) != address:
             return False
         return bool(self._live(address) & mask("lr"))
-
-    def as_entry(self, site: Site) -> Site:
-        """Return a site with what is to be known of a function's entry to have another take its place."""
-        function = self.function(site.address)
-        before = self._words(function.address, (site.address - function.address) // 4).tolist()
-        words = self._words(function.address, function.size // 4).tolist()
-        inside = (decode(word, function.address + 4 * index) for index, word in enumerate(words))
-        branches = (Kind.JUMP, Kind.BRANCH)
-        return site._replace(
-            prefix=tuple(word for word in before if plain(decode(word, 0))) if site.entered else (),
-            loops=any(one.target == site.address for one in inside if one.kind in branches),
-        )
 
     def _runs_untranslated(self, function: Function, address: int) -> bool:
         return address in self._untranslated or address in self._hazards(function).off

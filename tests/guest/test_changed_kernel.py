@@ -23,7 +23,7 @@ ROUNDS = 30
 
 @dataclass(frozen=True)
 class Asked:
-    """A function of a kernel, a call of it that nobody else makes, what that returns; one that is always run."""
+    """A function, a call of it that nobody else makes, what that returns; a function that is always run."""
 
     function: str
     argument: int | bytes
@@ -86,7 +86,8 @@ def test_an_override_counts_calls_and_results(kernel: Kernel, asked: Asked) -> N
 
 
 def test_a_register_is_written(kernel: Kernel, asked: Asked) -> None:
-    text = f"{INCLUDE}void f(struct kgp_regs *regs) {{ if ({asked.mine.replace('a', 'regs->r3')}) regs->r3 = NEW; }}"
+    mine = asked.mine.replace("a", "regs->r3")
+    text = f"{INCLUDE}void f(struct kgp_regs *regs) {{ if ({mine}) regs->r3 = NEW; }}"
     new = "100" if isinstance(asked.argument, int) else '(unsigned long)"longer than that"'
     expected = 10 if isinstance(asked.argument, int) else 16
     text = text.replace("NEW", new)
@@ -192,7 +193,8 @@ def test_a_call_is_redirected(kernel: Kernel, asked: Asked) -> None:
     """Of all calls in a busy function one goes elsewhere, which is asked nothing of the others."""
     function, checker = kernel[asked.busy], kernel.site_checker
     text = (
-        f"{INCLUDE}int calls; long f(long a, long b, long c, long d, long e, long g, long h, long i) {{ calls++;"
+        f"{INCLUDE}int calls; long f(long a, long b, long c, long d, long e, long g, long h, long i) {{"
+        "calls++;"
         "return KGP_ORIGINAL(long, long, long, long, long, long, long, long, long)(a, b, c, d, e, g, h, i); }"
     )
     calls = [
@@ -258,7 +260,7 @@ def test_only_an_entry_is_left_or_replaced(kernel: Kernel, asked: Asked, tmp_pat
     leaving.write_text(f"{INCLUDE}void leaving(struct kgp_regs *regs) {{ kgp_return(0); }}")
     for what in ({"override": 0}, {"c": leaving}):
         with pytest.raises(Refused, match=r"at a function's entry only") as refused:
-            kernel.patch(inside, **what)  # type: ignore[arg-type]
+            kernel.patch(inside, **what)
         assert refused.value.rule == "return"
     with pytest.raises(Refused, match="neither a function's entry nor a call") as refused:
         kernel.patch(inside, c="void f(void) {}", replace=True)

@@ -1,0 +1,85 @@
+"""Make a payload of a C file: compile it, link it wherever it is to be, look at what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from kgdbpatch.errors import BadPatch
+from kgdbpatch.image import Image
+from kgdbpatch.kernel.names import known, shadowed
+from kgdbpatch.patch.depth import check_depth, depth
+from kgdbpatch.patch.payload import Payload, Replacement, blob_payload
+from kgdbpatch.patch.registers import RegistersUse, writes_of
+from kgdbpatch.patch.request import PatchRequest
+from kgdbpatch.toolchain.compile import Linked, compile_c, link
+from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
+from kgdbpatch.toolchain.payload_notes import PayloadNotes
+
+__all__ = ["Compilation", "compiled_payload"]
+
+
+class Compilation(NamedTuple):
+    """For what C is compiled: the CPU, macros (asked for when needed), the size of kernel stacks in bytes."""
+
+    target: str
+    macros: Callable[[], Sequence[str]]
+    stack: int
+
+
+def compiled_payload(
+    request: PatchRequest, image: Image, lookup: Callable[[str], int], place: int, how: Compilation
+) -> Payload:
+    """Return the payload of a C file, linked for a trial at ``place``.
+
+    Raises `BadPatch`, and `Refused` when it takes more stack than the kernel has.
+    """
+    source = request.c_source()
+    name = "the C text" if isinstance(source, str) else str(source)
+    compiled = compile_c(source, entry=request.entry, target=how.target, defines=how.macros())
+    abi = image.abi
+    original = request.replace
+    trial = link(compiled, place, lookup, abi=abi, original=original)
+
+    @cache
+    def linked(address: int) -> Linked:
+        return trial.moved(address) or link(compiled, address, lookup, abi=abi, original=original)
+
+    def at(address: int) -> tuple[bytes, int, int]:
+        moved = linked(address)
+        return moved.code, moved.constant_size, moved.entry
+
+    text = np.frombuffer(trial.code[: trial.text_size], ">u4").tolist()
+    code_end = trial.address + trial.text_size
+    functions = {name: place for name, place in trial.symbols.items() if place < code_end}
+    found = depth(text, trial.address, functions, name)
+    check_depth(found.own, how.stack, calls=found.calls, what=name)
+    replaces = None
+    if request.replace:
+        room = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
+        replaces = Replacement(lambda blob: linked(blob).entry, room, ORIGINAL_ROOM)
+    made = blob_payload(
+        at,
+        abi,
+        text,
+        called=frozenset(known(compiled.needed, lookup)),
+        strays=compiled.indirect,
+        warnings=shadowed(image, compiled),
+        registers=_registers(compiled.notes, request.writes, name),
+    )
+    return made._replace(replaces=replaces)
+
+
+def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:
+    """Return what a payload does to the registers of its site, None where it does not see them."""
+    if not notes.registers:
+        if asked is not None:
+            raise BadPatch(
+                f"{about}: its function has no parameter struct kgp_regs *: it writes no registers"
+            )
+        return None
+    named = frozenset[str]().union(*(writes_of(given, about) for given in (notes.writes, asked) if given))
+    return RegistersUse(named, notes.returns)
