@@ -61,7 +61,7 @@ def compiled_payload(
     if request.replace:
         room = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
         replaces = Replacement(lambda blob: linked(blob).entry, room, ORIGINAL_ROOM)
-    made = blob_payload(
+    payload = blob_payload(
         at,
         abi,
         text,
@@ -70,7 +70,7 @@ def compiled_payload(
         warnings=shadowed(image, compiled),
         registers=_registers(compiled.notes, request.writes, name),
     )
-    return made._replace(replaces=replaces)
+    return payload._replace(replaces=replaces)
 
 
 def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:
