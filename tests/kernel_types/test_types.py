@@ -64,10 +64,12 @@ def plain(compiled: Compile) -> KernelTypes:
 def test_every_kind_of_debug_information_tells_the_same(compiled: Compile, plain: KernelTypes) -> None:
     for kind, options in KINDS.items():
         types = KernelTypes.of(compiled(SOURCE, *options))
-        assert {name: types.declaration(name) for name in NAMES} == {
-            name: plain.declaration(name) for name in NAMES
-        }, kind
-        assert {name: types.record(name) for name in NAMES} == {name: plain.record(name) for name in NAMES}
+        for name in NAMES:
+            text, record = plain.declaration(name), repr(plain.record(name))
+            if kind == "BTF":  # an array without a length has length 0 in it: nothing tells them apart
+                text, record = text.replace("tail[]; ", "tail[0];"), record.replace("char []", "char [0]")
+            assert types.declaration(name) == text, kind
+            assert repr(types.record(name)) == record, kind
 
 
 def test_clang(compiled: Compile, plain: KernelTypes) -> None:
