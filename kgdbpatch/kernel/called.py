@@ -1,4 +1,4 @@
-"""What of a kernel may be called from outside, and how its arguments are written."""
+"""Calls of a kernel's functions from outside: which may be called, and how arguments are written."""
 
 from __future__ import annotations
 
@@ -8,20 +8,41 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kgdbpatch.cpu.kernel_call import MOST_ARGUMENTS
-from kgdbpatch.errors import Misuse, Refused, UnknownSymbol
+from kgdbpatch.errors import Misuse, Refused, TargetLost, TargetTimeout, UnknownSymbol
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
+    from kgdbpatch.kernel.calls import Calls
+    from kgdbpatch.kernel.kernel import Kernel
     from kgdbpatch.patch.site_checker import SiteChecker
     from kgdbpatch.personality import Personality
 
-__all__ = ["argument", "check_called", "check_count"]
+__all__ = ["argument", "call", "check_called", "check_count"]
 
 _MOST_DIGITS = 64
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.?))", re.DOTALL)
 _ESCAPED = dict(zip(b"abfnrtv\\\"'", b"\a\b\f\n\r\t\v\\\"'", strict=True))
+
+
+def call(
+    kernel: Kernel, calls: Calls, function: str | int, arguments: Sequence[int | bytes], deadline: float
+) -> int:
+    """Do what `Kernel.call` says."""
+    check_count(arguments)
+    kernel.header  # noqa: B018 - raises where there is none
+    address = kernel.resolve(function)
+    check_called(kernel.image, kernel._personality, kernel._own_checker, address)
+    with kernel._exclusive():
+        if not kernel.qemu.runs():
+            raise TargetLost(f"guest '{kernel.name}' is paused; its kernel runs nothing before 'resume'")
+        words, pointed = calls.with_strings(arguments)
+        try:
+            return calls(address, *words, deadline=deadline, pointed=pointed)
+        except TargetTimeout:
+            kernel.assure_alive()  # it may have died of the call
+            raise
 
 
 def check_count(arguments: Sequence[int | bytes]) -> None:
@@ -51,9 +72,9 @@ def check_called(image: Image, personality: Personality, site_checker: SiteCheck
         raise Misuse(f"{what} is in the middle of a function; {function.name} is where it begins")
     if section.name in personality.untranslated_sections:
         raise Refused("exception code", f"{what} is in a section of exception code", address)
-    if site_checker.runs_untranslated(address):
+    if site_checker._runs_untranslated(function, address):
         raise Refused("untranslated", f"{what} is code for the MMU switched off", address)
-    if site_checker.never_returns(address):
+    if site_checker._index.never_returns(address):
         raise Refused("no return", f"{what} never returns: a call of it would not end", address)
 
 

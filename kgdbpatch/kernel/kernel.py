@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
-from kgdbpatch.errors import Misuse, Refused, TargetBusy, TargetLost, TargetTimeout
+from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.looping import cpus_inside
@@ -351,21 +351,9 @@ class Kernel(RunningGuest):
         >>> kernel.call("int_sqrt", 1764)
         42
         """
-        from kgdbpatch.kernel.called import check_called, check_count
+        from kgdbpatch.kernel.called import call
 
-        check_count(arguments)
-        self.header  # noqa: B018 - raises where there is none
-        address = self.resolve(function)
-        check_called(self.image, self._personality, self._own_checker, address)
-        with self._exclusive():
-            if not self._qemu.runs():
-                raise TargetLost(f"guest '{self.name}' is paused; its kernel runs nothing before 'resume'")
-            words, pointed = self._calls.with_strings(arguments)
-            try:
-                return self._calls(address, *words, deadline=deadline, pointed=pointed)
-            except TargetTimeout:
-                self.assure_alive()  # it may have died of the call
-                raise
+        return call(self, self._calls, function, arguments, deadline)
 
     # ---- what is executed ----------------------------------------------------------------------
 

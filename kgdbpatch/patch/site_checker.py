@@ -263,14 +263,6 @@ class SiteChecker:
         live, free = (tuple(names(mask)) for mask in (self._live(address), self._free(address)))
         return LiveRegisters(address, instruction.written_for(self._image.model), live, free)
 
-    def never_returns(self, address: int) -> bool:
-        """Tell whether the function that begins at ``address`` never comes back to its caller."""
-        return self._index.never_returns(address)
-
-    def runs_untranslated(self, address: int) -> bool:
-        """Tell whether translation is off, or may be, at an instruction."""
-        return self._runs_untranslated(self.function(address), address)
-
     def entry(self, address: int) -> int:
         """Return where a patch for a function's first instruction stands, another address as it is.
 
