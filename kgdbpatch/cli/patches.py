@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +62,7 @@ def apply(
     count: Annotated[
         bool, Option("--count", help="Count hits: of --asm too, or alone, with no code of yours.")
     ] = False,
-    replace_: Annotated[
+    replace: Annotated[
         bool,
         Option("--replace", help="The C function takes the place of the one there, or called there."),
     ] = False,
@@ -123,11 +124,11 @@ def apply(
     """
     try:
         request = PatchRequest(
-            asm, c, call, entry, count, via, force, writes, _override(override, times, every), replace_
+            asm, c, call, entry, count, via, force, writes, _override(override, times, every), replace
         )
     except Misuse as error:  # fields are options here
         names = "|".join(field.name for field in fields(PatchRequest))
-        told = re.sub(rf"\b({names})\b", r"--\1", str(error))
+        told = re.sub(rf"\b({names})\b", r"--\1", str(error)).replace("--override", "--return")
         raise Misuse(f"{told} (see 'kgdbpatch apply --help')") from error
     with attach(name, image, wait) as kernel:
         if is_glob(site):
@@ -272,7 +273,7 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
             dead = error  # raised once all is printed; a look at the CPUs may wake a hanging kernel
         try:
             cpus = kernel.cpus_inside()
-            patches = [replace(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.patch_table()]
+            patches = [replaced(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.patch_table()]
         except ComponentDamaged as error:
             raise dead or error from error
         _show(kernel, [asdict(patch) for patch in patches], as_json)

@@ -65,7 +65,7 @@ class TestUsage:
         [
             (["nonsense"], "No such command 'nonsense'"),
             (["apply"], "Missing argument 'NAME'"),
-            (["apply", "darwin", "f"], "give exactly one of --asm, --c, --call, or just --count"),
+            (["apply", "darwin", "f"], "give exactly one of --asm, --c, --call, --return, or just --count"),
             (["apply", "darwin", "f", "--c", "a.c", "--call", "g"], "give exactly one of"),
             (["apply", "darwin", "f", "--call", "g", "--entry", "h"], "--entry goes with --c"),
             (["apply", "darwin", "f", "--bogus"], "No such option: --bogus"),

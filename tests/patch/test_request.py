@@ -23,7 +23,7 @@ def test_every_field_may_be_given_as_a_keyword_and_as_an_option() -> None:
 def test_what_does_not_go_together_is_told_in_the_words_of_whoever_asks() -> None:
     with pytest.raises(Misuse, match=r"^give exactly one of asm, c, call, override, or just count$"):
         PatchRequest()
-    with pytest.raises(Misuse, match=r"^give exactly one of --asm, --c, --call, or just --count \(see"):
+    with pytest.raises(Misuse, match=r"^give exactly one of --asm, --c, --call, --return, or just"):
         apply("nobody", "nowhere")
     with pytest.raises(Misuse, match=r"^--entry goes with --c: it names a function of the C file \(see"):
         apply("nobody", "nowhere", entry="f", count=True)
