@@ -58,6 +58,10 @@ def compiled_payload(
     found = depth(text, trial.address, functions, name)
     check_depth(found.own, how.stack, calls=found.calls, what=name)
     replaces = None
+    if request.replace and compiled.notes.registers:
+        raise BadPatch(
+            f"{name}: a function that takes another's place has its parameters, no struct kgp_regs *"
+        )
     if request.replace:
         room = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
         replaces = Replacement(lambda blob: linked(blob).entry, room, ORIGINAL_ROOM)

@@ -22,8 +22,13 @@ __all__ = ["as_entry", "plan_replacement", "redirects"]
 
 
 def redirects(site: Site) -> bool:
-    """Tell whether a replacement at ``site`` is of what is called there, not of its function."""
-    return site.instruction.kind is Kind.CALL and site.instruction.target is not None and not site.entered
+    """Tell whether a replacement at ``site`` is of what is called there, not of its function.
+
+    A conditional call is none, its condition would be lost, nor one of the next word (it asks where it is).
+    """
+    target = encode.branch_target(site.address, site.instruction.word)
+    linked = site.instruction.kind is Kind.CALL and target not in (None, site.address + 4)
+    return linked and not site.entered
 
 
 def plan_replacement(site: Site, payload: Payload, new: Replacement, place: Place) -> Plan:

@@ -233,6 +233,7 @@ REFUSED = [
     ({"c": f"{INCLUDE}void f(struct kgp_regs *regs) {{}}", "writes": "f3"}, BadPatch, "cannot write 'f3'"),
     ({"c": f"{INCLUDE}void f(struct kgp_regs *regs, int n) {{}}"}, BadPatch, "its only parameter"),
     ({"c": f"{INCLUDE}KGP_WRITES(r3);\nvoid f(void) {{}}"}, BadPatch, "KGP_WRITES is for"),
+    ({"c": f"{INCLUDE}void f(struct kgp_regs *regs) {{}}", "replace": True}, BadPatch, "no struct kgp_regs"),
     ({"asm": "nop", "writes": "r3"}, Misuse, "writes goes with c"),
     ({"count": True, "replace": True}, Misuse, "replace goes with c"),
     ({"override": Override(1 << 32)}, Misuse, "32 bits"),
