@@ -92,6 +92,25 @@ class PatchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """An update that is in a guest: its name, the ids of its patches, whence and since when.
+
+    ``functions`` are those replaced, ``data`` what is written over, with how many words. ``since`` is the
+    host's time (seconds since 1970), ``sha256`` the file's. ``forced``: it did not wait for a safe moment.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    state: PatchState
+    file: str
+    since: float
+    sha256: str
+    functions: tuple[str, ...]
+    data: tuple[str, ...]
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KernelChange:
     """A word of code that the kernel itself has rewritten since it was first attached to.
 

@@ -1,7 +1,9 @@
-"""Commands about updates, hot patches made of source patches: build, show."""
+"""Commands about updates, hot patches made of source patches: build, show, apply, list, remove."""
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from kgdbpatch.cli.options import AsJson
+from kgdbpatch.cli.options import AsJson, ImageFile, Name, Wait, attach
 from kgdbpatch.cli.output import json_line, table, tell
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
+from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
+    from kgdbpatch.results import UpdateRow
     from kgdbpatch.updates.archive import Update
 
 __all__ = ["update"]
@@ -79,6 +83,152 @@ def show(
     from kgdbpatch.updates.archive import read_update
 
     _told(read_update(file), file, as_json)
+
+
+Moment = Annotated[
+    float,
+    Option("--moment", metavar="SECONDS", min=0, help="How long to wait for a moment when nobody is inside."),
+]
+Forced = Annotated[
+    bool, Option("--force", help="Do not wait: who is inside goes on in the code that he entered.")
+]
+
+
+@update.command("apply", cls=Command)
+def apply(
+    name: Name,
+    file: Annotated[Path, Argument(metavar="FILE.kup", help="An update.")],
+    accept: Annotated[
+        list[str] | None,
+        Option(
+            "--accept", metavar="ID", help="A decision that is yours, as 'update show' lists them; or all."
+        ),
+    ] = None,
+    moment: Moment = 10.0,
+    force: Forced = False,
+    image: ImageFile = None,
+    wait: Wait = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Put an update into a running kernel: all of it in one stop, or nothing.
+
+    The change is made at a moment in which no CPU is in a function that is replaced, and no thread will
+    return to one; who is, is named when there is no such moment. Functions are compared with the code that the
+    update was made from, so another kernel's are refused. The update's own pre_apply may say no, its transform
+    changes data while all stands still. The same file again changes nothing; another file of the same name
+    takes its place in the same stop.
+
+    \b
+    Examples:
+      kgdbpatch update apply linux fix.kup
+      kgdbpatch update apply linux fix.kup --accept all --moment 30
+    """
+    with attach(name, image, wait) as kernel:
+        before = {row.sha256 for row in kernel.updates}
+        with progress(f"applying {file.name}") as say:
+            row = kernel.updates.apply(file, wait=moment, force=force, accept=accept or (), progress=say)
+        pause = kernel.updates.pause_us
+    if as_json:
+        json_line({**asdict(row), "pause_us": pause})
+        return
+    if row.sha256 in before:
+        tell(f"{row.name} is in already")
+        return
+    tell(f"{row.name}: {_what(row)}; the guest stood still for {pause / 1000:.1f} ms")
+
+
+def _what(row: UpdateRow) -> str:
+    parts = [f"replaces {', '.join(row.functions)}"] if row.functions else []
+    parts += [f"writes {', '.join(row.data)}"] if row.data else []
+    return "; ".join(parts)
+
+
+@update.command("list", cls=Command)
+def list_updates(name: Name, image: ImageFile = None, wait: Wait = 10.0, as_json: AsJson = False) -> None:
+    """List the updates of a running kernel: what they change, since when, from which file.
+
+    \b
+    Examples:
+      kgdbpatch update list linux
+      kgdbpatch update list linux --json
+    """
+    with attach(name, image, wait) as kernel:
+        rows = [*kernel.updates]
+    if as_json:
+        for row in rows:
+            json_line(asdict(row))
+        return
+    if not rows:
+        tell("no updates")
+        return
+    since = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since)) for row in rows)
+    table(
+        ("NAME", "STATE", "SINCE", "CHANGES", "PATCHES", "FROM"),
+        [
+            (
+                row.name,
+                f"{row.state}{', forced' if row.forced else ''}",
+                at,
+                _what(row),
+                len(row.ids),
+                row.file,
+            )
+            for row, at in zip(rows, since, strict=True)
+        ],
+    )
+
+
+@update.command("remove", cls=Command)
+def remove(
+    name: Name,
+    update_name: Annotated[str, Argument(metavar="UPDATE", help="Its name, as 'update list' tells.")],
+    moment: Moment = 10.0,
+    force: Forced = False,
+    image: ImageFile = None,
+    wait: Wait = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Take an update out of a running kernel, at a moment in which nobody is inside its code.
+
+    \b
+    Examples:
+      kgdbpatch update remove linux fix
+    """
+    with attach(name, image, wait) as kernel:
+        with progress(f"removing {update_name}") as say:
+            row = kernel.updates.remove(update_name, wait=moment, force=force, progress=say)
+        pause = kernel.updates.pause_us
+    if as_json:
+        json_line({**asdict(row), "pause_us": pause})
+        return
+    tell(f"{row.name} is out; the guest stood still for {pause / 1000:.1f} ms")
+
+
+@update.command("save", cls=Command)
+def save(
+    name: Name,
+    update_name: Annotated[str, Argument(metavar="UPDATE", help="Its name, as 'update list' tells.")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.kup", help="Write it there, not to the output.")
+    ] = None,
+    image: ImageFile = None,
+    wait: Wait = 10.0,
+) -> None:
+    """Write the file that an update was applied from, which the guest holds: to apply it elsewhere.
+
+    \b
+    Examples:
+      kgdbpatch update save linux fix -o fix.kup
+      kgdbpatch update save linux fix > fix.kup
+    """
+    with attach(name, image, wait) as kernel:
+        data = kernel.updates.file(update_name)
+    if output is not None:
+        output.write_bytes(data)
+    elif sys.stdout.isatty():
+        raise Misuse("an update is no text: give --output, or lead the output into a file")
+    else:
+        sys.stdout.buffer.write(data)
 
 
 def _told(found: Update, path: Path, as_json: bool) -> None:

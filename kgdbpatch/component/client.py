@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kgdbpatch.component import layout, quiescence
+from kgdbpatch.component.applying import Application
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import BlockEntries, Op, State
-from kgdbpatch.component.modules import ModuleSites
 from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
-from kgdbpatch.component.prepare import header_of, in_tails, out_of_tails, pieces, records
+from kgdbpatch.component.prepare import header_of, out_of_tails
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
-from kgdbpatch.component.traps import lead_traps, trap_sites
+from kgdbpatch.component.traps import leading
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
@@ -239,78 +239,46 @@ class ComponentClient:
         """
         if not plans:
             return []
+        application = self.application(header, plans, hook, basis)
+        with self.stop(header.arena, anywhere=not application.retired) as stop:
+            application.write(stop)
+            application.splice(stop)
+            if application.retired:
+                self.collect(header, stop)
+        return application.ids
+
+    def application(
+        self,
+        header: Header,
+        plans: Sequence[tuple[int, Plan]],
+        hook: Hook | None = None,
+        basis: bytes | None = None,
+    ) -> Application:
+        """Return what puts patches in, step by step; as `apply`, which does all in one stop."""
         arena = self.arena(header.arena)
         basis = arena.basis() if basis is None else basis
-        ids = {slot: header.next_id + number for number, (slot, _) in enumerate(plans)}
-        ordered = sorted(plans, key=lambda entry: entry[0])
-        bodies = pieces((arena.inside(plan.body), plan.code) for _, plan in ordered)
-        boards = pieces(
-            (arena.springboard(plan.springboard), plan.springboard_code)
-            for _, plan in ordered
-            if plan.springboard is not None and not arena.in_tails(plan.springboard)
+        return Application(
+            *(self._guest.ram, self._cpu, self._personality, arena, header, plans, hook, basis),
+            lambda stop: self._states(stop, header.arena),
         )
-        used = arena.table().raw
-        sites = ModuleSites(self._guest.ram, arena.plan, used, (plan for _, plan in plans), self._personality)
-        table_entries = records(ordered, ids, self._personality.to_physical, sites.number)
-        spans = list(runs([slot for slot, _ in ordered]))
-        next_id, slots = (
-            header.arena.physical + field_offset(name, layout.HEADER) for name in ("next_id", "slots")
-        )
-        commands = self._cpu.mapping(header.arena, header.entries)
-        commands += [Command(Op.FLUSH, at, len(code)) for at, code in (*bodies, *boards)]
-        commands.append(Command(Op.STORE, next_id, header.next_id + len(plans)))
-        commands.append(Command(Op.STORE, slots, max(header.slots, ordered[-1][0] + 1)))
-        trapped = [plan for _, plan in ordered if plan.entry == "trap"]
-        commands += trap_sites(
-            self._guest.ram, arena, trapped, None if header.hook else hook, self._cpu.hook_words
-        )
-        boards_in_tails = in_tails(arena, [plan for _, plan in ordered])
-        commands += [*self._cpu.tails_mapping(header.arena), *boards_in_tails] if boards_in_tails else []
-        prepared = len(commands)
-        commands += [Command(Op.APPLY, arena.slot(first), count) for first, count in spans]
-        retired = arena.any_retired
-        with self.stop(header.arena, anywhere=not retired) as stop:
-            arena.check(basis)
-            sites.check()
-            if trapped and hook is not None and header.hook is None:
-                for state in self._states(stop, header.arena):
-                    self._cpu.check_hook(state, hook)
-            for at, code in (*bodies, *boards, *sites.entries):
-                stop.write(at, code)
-            done = 0
-            for first, count in spans:
-                stop.write(arena.slot(first), table_entries[done : done + count].tobytes())
-                done += count
-            try:
-                stop.elsewhere(self._cpu.mapping(header.arena, header.entries))
-            except StubFailed as error:
-                raise apply_error(error, header.arena.virtual, 0) from error
-            try:
-                stop.obey(commands)
-            except StubFailed as error:
-                undo = [Command(Op.WITHDRAW, at.a, at.b) for at in commands[prepared : error.index]]
-                undo.append(Command(Op.WITHDRAW, commands[error.index].a, error.done))
-                undo += out_of_tails(arena, table_entries)
-                if trapped:
-                    table = arena.table()
-                    left = table.select(~np.isin(table.raw["id"], list(ids.values())))
-                    undo += self._lead_traps(arena, stop, left, [plan.site for plan in trapped])
-                undo += [Command(Op.MARK, arena.slot(first), count, State.FREE) for first, count in spans]
-                stop.obey(undo)
-                before = sum(count for _, count in spans[: error.index - prepared])
-                plan = ordered[before + error.done][1]
-                raise apply_error(error, plan.site, plan.original) from error
-            if retired:
-                self.collect(header, stop)
-        return [ids[slot] for slot, _ in plans]
 
     def remove(self, header: Header, table: Table, ids: set[int], basis: bytes | None = None) -> list[int]:
         """Take the patches ``ids`` of ``table`` out, in one stop; return those whose memory is referenced.
 
+        As `withdraw`; retired patches of earlier removals are collected on the way.
+        """
+        with self.stop(header.arena) as stop:
+            self.withdraw(header, stop, table, ids, basis)
+            return self.collect(header, stop)
+
+    def withdraw(
+        self, header: Header, stop: Stop, table: Table, ids: set[int], basis: bytes | None = None
+    ) -> None:
+        """Take the patches ``ids`` of ``table`` out; they are retired then.
+
         ``basis`` as for `apply`, also `Outdated`. Of damaged ones, and those whose module was unloaded,
-        the record is dropped and the site left alone. Retired patches of earlier removals are collected
-        on the way. Raises `Refused` (rule ``expected``) when a site holds neither the splice nor the
-        original word by now; it says what is out.
+        the record is dropped and the site left alone. Raises `Refused` (rule ``expected``) when a
+        site holds neither the splice nor the original word by now; it says what is out.
         """
         arena = self.arena(header.arena)
         basis = arena.basis() if basis is None else basis
@@ -328,24 +296,19 @@ class ComponentClient:
             chosen[layers] = False
         spans = list(runs(table.slots[chosen].tolist()))
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
-        with self.stop(header.arena) as stop:
-            arena.check(basis)
-            sites, uncover = self._uncover(arena, stop, table, ids)
-            commands = [*uncover, *commands, *orders]
-            try:
-                stop.obey(commands)
-            except StubFailed as error:
-                now = arena.table()
-                if sites:
-                    stop.obey(self._lead_traps(arena, stop, now, sites))
-                raise removal_error(error, commands[error.index], arena, now, ids) from error
-            return self.collect(header, stop)
+        arena.check(basis)
+        sites, uncover = self._uncover(arena, stop, table, ids)
+        commands = [*uncover, *commands, *orders]
+        try:
+            stop.obey(commands)
+        except StubFailed as error:
+            now = arena.table()
+            if sites:
+                stop.obey(self._lead_traps(arena, stop, now, sites))
+            raise removal_error(error, commands[error.index], arena, now, ids) from error
 
     def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
-        header = self.header(arena.plan.physical)
-        assert header is not None
-        busy = header.hook is not None and bool(stop.trapped(header.hook))
-        return lead_traps(self._guest.ram, arena, left, sites, None if busy else header.hook)
+        return leading(self._guest.ram, arena, stop, left, sites)
 
     def _uncover(
         self, arena: Arena, stop: Stop, table: Table, ids: set[int]

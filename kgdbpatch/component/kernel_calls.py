@@ -183,6 +183,37 @@ class KernelCalls:
             self._settle(session)
             return result
 
+    def call_alone(
+        self, session: Session, function: int, arguments: Sequence[int], gate: Gate, deadline: float
+    ) -> int:
+        """Return what a function returns that one stopped thread calls while all else stands still.
+
+        The thread is where `to_place` leaves it. Interrupts are off: the function must neither sleep nor wait
+        for anybody. Raises `TargetTimeout` when it has not returned within ``deadline`` seconds: the thread is
+        put back to where it was, and what the function has done stays done.
+        """
+        self._settle(session)
+        if any(self._guest.ram.read(gate.physical, GATE_SIZE)):
+            raise Refused("memory", f"the words at 0x{gate.virtual:08x} are in use", gate.virtual)
+        call = OrderedCall(function, arguments, gate.virtual, 0, uninterrupted=True)
+        saved = self._cpu.note_call(session, self._arena, call)
+        words = self._cpu.gate(self._arena)
+        session.write_physical(gate.physical, b"".join(word.to_bytes(4, "big") for word in words))
+        self._flush(session, (gate.physical, 4 * len(words)))
+        self._cpu.enter_call(session, self._arena, saved)
+        try:
+            session.run_to_physical(saved["pc"], deadline)
+            return int(_block(self._guest.ram, self._arena)["result"])
+        finally:
+            session.write_all(saved.raw)
+            self._over(session, gate)
+
+    def _over(self, session: Session, gate: Gate) -> None:
+        """Take the gate of a call out that nobody is in any more."""
+        session.write_physical(gate.physical, bytes(GATE_SIZE))
+        session.write_physical(self._arena + _STATUS, CallStatus.NONE.to_bytes(4, "big"))
+        self._flush(session, (gate.physical, GATE_SIZE))
+
     def _flush(self, session: Session, *spans: tuple[int, int]) -> None:
         self._cpu.call(session, self._arena, [Command(Op.FLUSH, start, size) for start, size in spans])
 

@@ -38,6 +38,9 @@ def remove_layers(ram: Readable, arena: Arena, layers: Sequence[Record], ids: se
 
 def _lead_on(ram: Readable, arena: Arena, above: Record, gone: Record) -> list[Command]:
     """Return the commands that let ``above`` go on where ``gone`` does, one word changed."""
+    slot = arena.slot(above.slot)
+    if above.data:
+        return [Command(Op.STORE, slot + field_offset("original", layout.RECORD), gone.original)]
     target, link = arena.onward(gone) if gone.onward else (gone.body + 4 * gone.tail, gone.splice & 1)
     at = above.body + 4 * above.onward
     words = jump(at, target, frozenset())
@@ -47,7 +50,6 @@ def _lead_on(ram: Readable, arena: Arena, above: Record, gone: Record) -> list[C
     found = int.from_bytes(body[4 * above.onward : 4 * above.onward + 4], "big")
     body[4 * above.onward : 4 * above.onward + 4] = onward.to_bytes(4, "big")
     crc = checksum(bytes(body), arena.springboard_code(above.springboard, above.springboard_slots))
-    slot = arena.slot(above.slot)
     return [
         Command(Op.SPLICE, arena.inside(at), found, onward),
         Command(Op.STORE, slot + field_offset("original", layout.RECORD), gone.original),

@@ -184,6 +184,8 @@ class Flag(IntFlag):
     """What else the table says of a record; the bits from FORCED on tell of rules."""
 
     COUNTED = 1
+    UPDATE = 0x0400  # the body begins with what an update says of itself; more patches of it may follow
+    DATA = 0x0800  # the site is a word of data, which is written over
     REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on
     ONWARD = 0x4000  # where the payload is over stands the jump to the older patch of the same site

@@ -106,12 +106,16 @@ class Session(Protocol):
 
 
 class OrderedCall(NamedTuple):
-    """A call of a kernel function: ``gate`` is where it returns to (virtual), ``keeps`` a number to note."""
+    """A call of a kernel function: ``gate`` is where it returns to (virtual), ``keeps`` a number to note.
+
+    ``uninterrupted``: interrupts are off meanwhile.
+    """
 
     function: int
     arguments: Sequence[int]
     gate: int
     keeps: int
+    uninterrupted: bool = False
 
 
 class Aside(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kgdbpatch.component import layout
+from kgdbpatch.component.kernel_calls import to_place
 from kgdbpatch.component.ports import Cpu, Session
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.patch.trap import Hook
@@ -32,7 +33,7 @@ class Stop:
     """A stopped guest, ready for calls of the stub by the CPU that ``session`` means."""
 
     def __init__(self, session: Session, arena: int, cpu: Cpu) -> None:
-        self._session, self._arena, self._cpu = session, arena, cpu
+        self.session, self._arena, self._cpu = session, arena, cpu
         self._home = session.cpu
 
     @classmethod
@@ -56,14 +57,22 @@ class Stop:
 
     def every_cpu(self) -> Iterator[int]:
         """Mean one CPU after the other, and yield its number; the one that was meant before comes last."""
-        others = [number for number in range(self._session.cpus) if number != self._home]
+        others = [number for number in range(self.session.cpus) if number != self._home]
         for number in (*others, self._home):
-            self._session.select(number)
+            self.session.select(number)
             yield number
+
+    def to_place(self, place: Window, deadline: float) -> None:
+        """Let the guest run until a thread is in ``place`` with interrupts on; its CPU is meant then.
+
+        Raises `TargetTimeout` when none is within ``deadline`` seconds.
+        """
+        to_place(self.session, self._cpu, place, deadline)
+        self._home = self.session.cpu
 
     def ready(self) -> None:
         """Let the CPU that is meant go on to where it can be lent."""
-        self._cpu.leave_exception(self._session)
+        self._cpu.leave_exception(self.session)
 
     def elsewhere(self, commands: Sequence[Command]) -> None:
         """Have the stub obey on all other CPUs: what each of them has for itself is changed on each."""
@@ -74,21 +83,21 @@ class Stop:
 
     def write(self, physical: int, data: bytes) -> None:
         """Write bytes that no CPU executes or trusts yet, together with the next call at the latest."""
-        self._session.write_physical(physical, data, later=True)
+        self.session.write_physical(physical, data, later=True)
 
     def call(self, commands: Sequence[Command]) -> list[int]:
         """Have the stub obey ``commands``; return their results (see `Cpu.call`)."""
-        return self._cpu.call(self._session, self._arena, commands)
+        return self._cpu.call(self.session, self._arena, commands)
 
     def check_cpu(self) -> None:
         """Raise `Refused` (rule ``mapping``) for CPUs, all alike, that the component's code is not for."""
-        self._session.select(0)
-        self._cpu.check(self._session)
-        self._session.select(self._home)
+        self.session.select(0)
+        self._cpu.check(self.session)
+        self.session.select(self._home)
 
     def registers(self) -> GRegisters:
         """Return the CPU's general registers as the guest left them."""
-        return GRegisters(self._session.read_all())
+        return GRegisters(self.session.read_all())
 
     def registers_of_all(self) -> list[GRegisters]:
         """Return every CPU's general registers."""
@@ -100,9 +109,9 @@ class Stop:
         An exception's first instructions hold the interrupted pc in one of r0 to r31. Addresses in the
         vectors are given as they are in the window ``tails``, too.
         """
-        kept = [name for name in _INTERRUPTED if name in self._session.layout.places]
+        kept = [name for name in _INTERRUPTED if name in self.session.layout.places]
         found = [value for registers in self.registers_of_all() for value in registers.as_dict().values()]
-        found += [self._session.register(name) for _ in self.every_cpu() for name in kept]
+        found += [self.session.register(name) for _ in self.every_cpu() for name in kept]
         if tails is not None:
             found += [tails.start + pc for pc in found if pc < tails.end - tails.start]
         return found
@@ -113,14 +122,14 @@ class Stop:
 
     def trapped(self, hook: Hook) -> list[int]:
         """Return the sites whose traps the CPUs are about to look up."""
-        return [self._session.register("srr0") for _ in self.every_cpu() if self._in_hook(hook)]
+        return [self.session.register("srr0") for _ in self.every_cpu() if self._in_hook(hook)]
 
     def leave_hook(self, hook: Hook) -> None:
         """Let CPUs that are in the hook go on into the body or the kernel's handler, if they do soon."""
         for _ in self.every_cpu():
             steps = 0
             while steps < _HOOK_STEPS and self._in_hook(hook):
-                self._session.step()
+                self.session.step()
                 steps += 1
 
     def obey(self, commands: Sequence[Command]) -> None:

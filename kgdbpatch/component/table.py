@@ -24,7 +24,7 @@ STATES = (
     PatchState.DAMAGED,
     PatchState.UNLOADED,
 )
-assert Flag.FORCED << len(FORCEABLE) <= Flag.REPLACES, "a bit for each rule"
+assert Flag.FORCED << len(FORCEABLE) <= Flag.UPDATE, "a bit for each rule"
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
 
@@ -61,10 +61,14 @@ class Record(NamedTuple):
     calls: bool  # its payload calls code of the kernel's
     module: str | None  # that the site is in
     guarded: bool  # a thread inside the payload passes the site without it
+    data: bool  # the site is a word of data, no code
+    update: bool  # it is the first patch of an update
 
     @property
     def entry(self) -> str:
-        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``."""
+        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``; ``data`` leads nowhere."""
+        if self.data:
+            return "data"
         return "trap" if is_trap(self.splice) else "springboard" if self.springboard else "branch"
 
     @property
@@ -157,11 +161,13 @@ class Table:
     def tops(self) -> dict[int, int]:
         """Return site ─► the splice word that stands there, of the kernel itself."""
         active = (self.states == _ACTIVE) & (self.words == self.raw["splice"]) & (self.raw["module"] == 0)
+        active &= self.raw["flags"] & Flag.DATA == 0
         return dict(zip(self.raw["site"][active].tolist(), self.words[active].tolist(), strict=True))
 
     def trapped(self) -> npt.NDArray[np.bool_]:
         """Tell of each entry whether a trap leads to its body."""
-        traps: npt.NDArray[np.bool_] = self.raw["splice"] >> 26 == TWI
+        code = self.raw["flags"] & Flag.DATA == 0
+        traps: npt.NDArray[np.bool_] = code & (self.raw["splice"] >> 26 == TWI)
         return traps
 
     def returned_to(self, chosen: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -221,6 +227,8 @@ class Table:
             calls=bool(raw["guard_end"]),
             module=self._modules.names.get(int(raw["module"])),
             guarded=bool(flags & Flag.GUARDED),
+            data=bool(flags & Flag.DATA),
+            update=bool(flags & Flag.UPDATE),
         )
 
     def records(self) -> list[Record]:

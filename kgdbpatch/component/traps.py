@@ -17,9 +17,10 @@ from kgdbpatch.patch.trap import HOMES, Hook
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
+    from kgdbpatch.component.stop import Stop
     from kgdbpatch.patch.plan import Plan
 
-__all__ = ["Traps", "lead_traps", "trap_sites"]
+__all__ = ["Traps", "lead_traps", "leading", "trap_sites"]
 
 _EMPTY, _GONE = 0, 1  # as sites
 
@@ -142,3 +143,11 @@ def lead_traps(
     for site in sites:
         commands += traps.put(site, bodies[site]) if site in bodies else traps.drop(site)
     return commands if bodies or hook is None else [*commands, *_hook_out(ram, arena, hook)]
+
+
+def leading(ram: Readable, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
+    """As `lead_traps`, with the hook that is in now, which stays while a trap is on its way."""
+    header = Arena.header(ram, arena.plan.physical)
+    assert header is not None
+    busy = header.hook is not None and bool(stop.trapped(header.hook))
+    return lead_traps(ram, arena, left, sites, None if busy else header.hook)

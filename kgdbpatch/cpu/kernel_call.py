@@ -14,7 +14,7 @@ import numpy as np
 
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import CallStatus
-from kgdbpatch.cpu.msr import ME
+from kgdbpatch.cpu.msr import EE, ME
 from kgdbpatch.errors import Misuse, Refused, TargetLost
 from kgdbpatch.isa import encode
 from kgdbpatch.vm.registers import GRegisters
@@ -109,6 +109,8 @@ class KernelCaller:
         for name in ("pc", "msr", "cr", "lr", "ctr", "r0", "r1"):
             block[name] = saved[name]
         block["r3_r12"] = [saved[f"r{number}"] for number in range(3, 13)]
+        if call.uninterrupted:  # till the debugger puts the registers back
+            block["msr"] = saved["msr"] & ~EE
         padded = [*arguments, *[0] * (MOST_ARGUMENTS - len(arguments))]
         block["arguments"] = [argument & 0xFFFF_FFFF for argument in padded]
         session.write(stack, saved["r1"].to_bytes(4, "big"))  # the back chain

@@ -12,6 +12,7 @@ from kgdbpatch.personality.base import Window
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Cpu, Debugger
+    from kgdbpatch.component.stop import Stop
     from kgdbpatch.image import Image
     from kgdbpatch.kernel.running import RunningText
     from kgdbpatch.personality import Personality
@@ -87,6 +88,32 @@ class Calls:
             raise Misuse(f"the strings take {len(pointed)} bytes: a call has room for {CALL_ARGUMENTS_ROOM}")
         return words, pointed
 
+    def own(self, address: int, *arguments: int, deadline: float = _DEADLINE) -> int:
+        """Call a function of a patch's, as `__call__` does the kernel's."""
+        place, gate = self._ready()
+        return self._component.call(address, arguments, place, gate, deadline)
+
+    def alone(self, stop: Stop, address: int, *arguments: int, deadline: float = _DEADLINE) -> int:
+        """Call a patch's function by the thread that `Stop.to_place` has found, while all else stands still.
+
+        As `KernelCalls.call_alone`.
+        """
+        return self._component.call_alone(stop.session, address, arguments, self._ready()[1], deadline)
+
+    def _ready(self) -> tuple[Window, Gate]:
+        """Return where a thread is lent, and a gate; raise `Refused` (rule ``memory``) where there is none."""
+        place, gate = self.place(), self.gate()
+        if place is None:
+            raise _impossible("its system calls' entry is not known")
+        if gate is None:
+            raise _impossible("no words are unused behind its exception vectors")
+        return place, gate
+
+    def prepare(self) -> None:
+        """Write what calls need into the guest, or raise `Refused` where this kernel cannot be called."""
+        self._ready()
+        self._component.prepare()
+
     def possible(self) -> bool:
         """Tell whether this kernel's functions can be called."""
         return self.place() is not None and self.gate() is not None
@@ -118,11 +145,7 @@ class Calls:
         if not self._qemu.runs():
             raise Misuse(f"guest '{self._qemu.name}' is paused; its kernel runs nothing before 'resume'")
         self._component.prepare()
-        place, gate = self.place(), self.gate()
-        if place is None:
-            raise _impossible("its system calls' entry is not known")
-        if gate is None:
-            raise _impossible("no words are unused behind its exception vectors")
+        place, gate = self._ready()
         return self._component.call(address, arguments, place, gate, deadline, keeps, pointed)
 
 

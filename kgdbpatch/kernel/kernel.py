@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.image.kmods import Extension
     from kgdbpatch.kernel.checks import Checker
     from kgdbpatch.kernel.planner import Planner
+    from kgdbpatch.kernel.updates import Updates
     from kgdbpatch.patch.plan import Payload, Plan
     from kgdbpatch.patch.site_checker import SiteChecker
     from kgdbpatch.personality.base import Module
@@ -297,6 +298,13 @@ class Kernel(RunningGuest):
     def take_out(self, ids: Collection[int] | None, *, force: bool = False) -> Removal:
         """Take patches out, all with None, in one stop; say what became of each. As `remove`."""
         return self._change(lambda header, basis: take_out(self._component, header, basis, ids, force=force))
+
+    @cached_property
+    def updates(self) -> Updates:
+        """The updates (.kup files) in the guest: apply, remove, list."""
+        from kgdbpatch.kernel.updates import Updates
+
+        return Updates(self)
 
     @property
     def arena_used(self) -> int:

@@ -30,6 +30,7 @@ from kgdbpatch.patch.replace import as_entry
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.patch.updated import data_plan
 from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Planner:
         call, lookup = request.call, self._lookup
         abi, model = self._image.abi, self._image.model
         if call is not None:
-            target = self._lasting(call if isinstance(call, int) else self._image.resolve(call))
+            target = self.lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
             return call_payload(target, abi)
         if request.c is not None or request.override is not None:
@@ -127,9 +128,9 @@ class Planner:
 
     def _lookup(self, name: str) -> int:
         """Return the address of one of the kernel's names, for a payload."""
-        return self._lasting(self._image.lookup(name))
+        return self.lasting(self._image.lookup(name))
 
-    def _lasting(self, address: int) -> int:
+    def lasting(self, address: int) -> int:
         """Return an address of the kernel's; raise `Refused` (rule ``module``) for what may be unloaded."""
         module = self._image.module_at(address)
         if module is None:
@@ -297,6 +298,34 @@ class Planner:
         """Judge so many sites meanwhile, of one moment's words."""
         with self._reading(), self._site_checker.in_bulk() if count > MANY else nullcontext():
             yield
+
+    def plan_function(self, address: int, payload: Payload) -> tuple[int, Plan]:
+        """As `plan_site`, of a function that is replaced: no other site would do."""
+        with self._reading():
+            return self._placed(self._entry(address), payload)
+
+    def plan_data(
+        self, site: int, before: int, after: int, blob: Callable[[int], tuple[bytes, int]] | None = None
+    ) -> tuple[int, Plan]:
+        """Return a table slot and the plan that a word of data is written over.
+
+        ``blob(body)`` returns what the patch brings along besides, and the size of its constant part.
+        """
+        place = self._allocator.peek()
+        code, constant = blob(place.body) if blob is not None else (b"", 0)
+        place = self._allocator.peek(len(code))
+        if blob is not None:
+            code, constant = blob(place.body)
+        planned = data_plan(site, before, after, place, code, constant)
+        return self._allocator.claim(planned), planned
+
+    def place(self, size: int) -> int:
+        """Return where the next body of so many bytes would be."""
+        return self._allocator.peek(size).body
+
+    def active_at(self, address: int) -> Record | None:
+        """Return the newest patch of a function's entry, or of a word."""
+        return self._patched.get(address) or self._patched.get(self._entry(address))
 
     def refusals(self, addresses: Iterable[int], payload: Payload) -> list[Refused]:
         """Return why ``payload`` cannot be put at those of ``addresses`` where it cannot."""

@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     warnings: tuple[str, ...] = ()  # what whoever asked for it should know
     replaces: bool = False  # threads come back to it by return addresses on their stacks
     guarded: bool = False  # a thread inside the payload passes the site without it (patch/once.py)
+    data: bool = False  # the site is a word of data, and ``splice`` what it becomes
+    update: bool = False  # the code begins with what an update says of itself
 
     @property
     def springboard_used(self) -> bool:
@@ -58,7 +60,9 @@ class Plan(NamedTuple):
 
     @property
     def entry(self) -> str:
-        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``."""
+        """How the site leads to the body: ``branch``, ``springboard`` or ``trap``; ``data`` leads nowhere."""
+        if self.data:
+            return "data"
         return "trap" if is_trap(self.splice) else "springboard" if self.springboard_code else "branch"
 
 

@@ -10,14 +10,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.updates.elf_object import ElfObject
 from kgdbpatch.updates.manifest import Manifest, Member
 
-__all__ = ["Update", "member", "read_update", "write_update"]
+__all__ = ["Update", "member", "parse_update", "read_file", "read_update", "write_update"]
 
 _MANIFEST = "update.toml"
 _OBJECT = re.compile(r"objects/[A-Za-z0-9_][A-Za-z0-9_.-]{0,80}\.o")
@@ -67,6 +67,11 @@ def write_update(update: Update, path: Path) -> None:
 
 def read_update(path: Path) -> Update:
     """Read an update file; `BadPatch` in one line where it is damaged, hostile or of another format."""
+    return parse_update(read_file(path), path)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an update file; `BadPatch` where it cannot be read or is too large."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
@@ -74,6 +79,11 @@ def read_update(path: Path) -> Update:
         raise BadPatch(f"{path}: {error.strerror}") from error
     if len(raw) > _MOST_BYTES:
         raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB")
+    return raw
+
+
+def parse_update(raw: bytes, path: Path) -> Update:
+    """Return the update that the bytes of a file are; as `read_update`."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = _members(archive, path)
@@ -135,6 +145,6 @@ def _check(manifest: Manifest, objects: dict[str, bytes], path: Path) -> None:
         defined |= {symbol.name for symbol in elf.symbols if symbol.section > 0}
     wanted = [one.symbol for one in manifest.function] + [one.symbol for one in manifest.data]
     calls = manifest.callbacks
-    wanted += filter(None, (calls.pre_apply, calls.post_apply, calls.pre_remove, calls.post_remove))
+    wanted += filter(None, astuple(calls))
     if lost := next((name for name in wanted if name not in defined), None):
         raise BadPatch(f"{path}: no object has the symbol {lost:.80}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from kgdbpatch.updates.compiling import Pair, pairs
 from kgdbpatch.updates.decisions import changed_types, decide
 from kgdbpatch.updates.elf_object import ElfObject
 from kgdbpatch.updates.kbuild import Tree, Unit
-from kgdbpatch.updates.manifest import Decision, MadeFor, Manifest
+from kgdbpatch.updates.manifest import Callbacks, Decision, MadeFor, Manifest
 from kgdbpatch.updates.object_diff import compare
-from kgdbpatch.updates.object_writer import write_object
+from kgdbpatch.updates.object_writer import OutSection, write_object
 from kgdbpatch.updates.overlay import overlay
 from kgdbpatch.updates.pieces import Pieces
 from kgdbpatch.updates.selection import Selection
@@ -122,9 +122,17 @@ def _update(patch: SourcePatch, tree: Tree, selections: Sequence[Selection]) -> 
         reference=tuple(r for selection in selections for _, r in sorted(selection.references.items())),
         decision=(*decisions, *_unknown(tree.path, selections)),
         object=(member(_OBJECT, code),),
+        callbacks=_callbacks(sections),
         notes=tuple(note for selection in selections for note in selection.notes),
     )
     return Update(manifest, {_OBJECT: code})
+
+
+def _callbacks(sections: Iterable[OutSection]) -> Callbacks:
+    """Return which callbacks the patched source defines: ``kgp_pre_apply`` and so on."""
+    defined = {symbol.name for section in sections for symbol in section.symbols}
+    names = {one.name: f"kgp_{one.name}" for one in fields(Callbacks)}
+    return Callbacks(**{name: symbol for name, symbol in names.items() if symbol in defined})
 
 
 def _distinct(decisions: object) -> list[Decision]:

@@ -21,6 +21,7 @@ __all__ = [
     "Manifest",
     "Member",
     "Reference",
+    "Shadow",
 ]
 
 FORMAT = 1
@@ -100,12 +101,27 @@ class Decision:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions of the object that are called around apply and remove, "" for none."""
+    """Functions of the object that are called around apply and remove, "" for none.
+
+    Those before (``pre_``) and after run in a process's context and may sleep; what ``pre_apply`` and
+    ``pre_remove`` return, when it is not 0, is a veto. ``transform`` runs while all else stands still, before
+    the new code is reachable, ``revert`` before the old one is again; both may say no, and may not wait.
+    """
 
     pre_apply: str = ""
     post_apply: str = ""
     pre_remove: str = ""
     post_remove: str = ""
+    transform: str = ""
+    revert: str = ""
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """Room for shadow data: of how many objects, and in how many bytes."""
+
+    objects: int = 4096
+    bytes: int = 65536
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,9 @@ class Manifest:
     decision: tuple[Decision, ...] = ()
     object: tuple[Member, ...] = ()
     callbacks: Callbacks = field(default_factory=Callbacks)
+    shadow: Shadow = field(default_factory=Shadow)
+    quiet: tuple[str, ...] = ()  # functions that nobody may be in, besides those that are replaced
+    supersedes: tuple[str, ...] = ()  # names of updates that go when this one comes, "*" for all
     notes: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -137,7 +156,7 @@ class Manifest:
         """Return the text of update.toml."""
         values = asdict(self)
         plain = {"format": values.pop("format"), "name": values.pop("name")}
-        plain |= {"description": values.pop("description"), "notes": values.pop("notes")}
+        plain |= {name: values.pop(name) for name in ("description", "notes", "quiet", "supersedes")}
         lines = list(_pairs(plain))
         for key, value in values.items():
             tables = value if isinstance(value, tuple) else [value]
@@ -181,8 +200,8 @@ _ROWS: dict[str, type] = {
     "decision": Decision,
     "object": Member,
 }
-_TABLES: dict[str, type] = {"made_for": MadeFor, "callbacks": Callbacks}
-_LISTS: dict[str, type] = {"notes": str, "offsets": int}
+_TABLES: dict[str, type] = {"made_for": MadeFor, "callbacks": Callbacks, "shadow": Shadow}
+_LISTS: dict[str, type] = {"notes": str, "quiet": str, "supersedes": str, "offsets": int}
 
 
 def _made(kind: type, given: object, about: str, where: str) -> Any:
@@ -196,10 +215,15 @@ def _made(kind: type, given: object, about: str, where: str) -> Any:
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for name in names:
-        optional = (
-            name in ("decided", *_ROWS, "notes", *(n for n in _TABLES if n == "callbacks"))
-            or kind is Callbacks
-        )
+        optional = name in (
+            "decided",
+            *_ROWS,
+            "notes",
+            "quiet",
+            "supersedes",
+            "callbacks",
+            "shadow",
+        ) or kind in (Callbacks, Shadow)
         if name not in given:
             if optional:
                 continue

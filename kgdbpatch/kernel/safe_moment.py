@@ -1,0 +1,153 @@
+"""When code may change under a kernel: nobody is in it, neither a CPU nor a thread that will return to it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.personality.base import Thread
+from kgdbpatch.vm.registers import GRegisters
+
+__all__ = ["Blocker", "Ranges", "Stacks"]
+
+_MOST_FRAMES = 512
+_PIECE = 0x1000  # bytes that are read at a time of a stack that is no thread's
+_TOP = 0x400  # bytes: no more than what an entry into the kernel leaves at the top of a stack
+
+
+class Blocker(NamedTuple):
+    """Somebody inside a function: who, at which address, how many frames below the innermost."""
+
+    function: str
+    thread: str
+    address: int
+    depth: int
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        deep = "" if not self.depth else f", {self.depth} frame{'s' * (self.depth > 1)} up"
+        return f"{self.thread} is in {self.function} (0x{self.address:08x}{deep})"
+
+
+class Ranges:
+    """Functions by address: (start, end, name); at its very start nobody is in one yet."""
+
+    def __init__(self, rows: Sequence[tuple[int, int, str]]) -> None:
+        self._rows = sorted(rows)
+        self._starts = [start for start, _, _ in self._rows]
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def inside(self, address: int) -> str | None:
+        """Return the name of the function that an address is in."""
+        number = bisect_right(self._starts, address) - 1
+        if number < 0:
+            return None
+        start, end, name = self._rows[number]
+        return name if start < address < end else None
+
+
+class Stacks(NamedTuple):
+    """What is known of a stopped kernel's stacks.
+
+    ``read(address, size)`` gives memory, or None. ``text`` is where the kernel's code is. ``status(words)``
+    tells which words may be the kernel's MSR. ``lr`` is where a frame's caller saved LR, bytes.
+    """
+
+    threads: Sequence[Thread]
+    cpus: Sequence[GRegisters]
+    in_process: Callable[[int], bool]
+    read: Callable[[int, int], bytes | None]
+    text: range
+    status: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.bool_]]
+    lr: int
+
+    @property
+    def any_process(self) -> bool:
+        """Whether a CPU runs a process: its thread's stack is empty then, and which thread that is, unknown."""
+        return any(self.in_process(cpu["msr"]) for cpu in self.cpus)
+
+    def blockers(self, ranges: Ranges) -> list[Blocker]:
+        """Return who is in one of the functions, each thread once per place."""
+        found = [*self._of_cpus(ranges)]
+        tops = [cpu["r1"] for cpu in self.cpus if not self.in_process(cpu["msr"])]
+        for thread in self.threads:
+            low, high = thread.stack
+            sp = next((top for top in tops if low <= top < high), thread.sp)
+            if low < sp < high:
+                found += self._of_stack(thread.name, sp, high, ranges)
+        return found
+
+    def _of_cpus(self, ranges: Ranges) -> Iterator[Blocker]:
+        for number, cpu in enumerate(self.cpus):
+            if self.in_process(cpu["msr"]):
+                continue
+            owner = next((t.name for t in self.threads if cpu["r1"] in range(*t.stack)), f"CPU {number}")
+            for depth, address in enumerate((cpu["pc"], cpu["lr"])):
+                function = ranges.inside(address)
+                if function is not None:
+                    yield Blocker(function, owner, address, depth)
+            if owner == f"CPU {number}":  # on a stack of interrupts
+                yield from self._of_interrupts(owner, cpu["r1"], ranges)
+
+    def _of_interrupts(self, owner: str, sp: int, ranges: Ranges) -> Iterator[Blocker]:
+        """Look through a stack that is no thread's, and on through the thread's that was interrupted."""
+        for depth in range(1, _MOST_FRAMES):
+            above = self._word(sp)
+            thread = next((t for t in self.threads if above is not None and above in range(*t.stack)), None)
+            if thread is not None and above is not None:
+                yield from self._of_stack(thread.name, above, thread.stack.end, ranges)
+                return
+            if above is None or above % 4 or not sp < above < sp + _PIECE:
+                return
+            address = self._word(above + self.lr)
+            function = None if address is None else ranges.inside(address)
+            if address is not None and function is not None:
+                yield Blocker(function, owner, address, depth)
+            sp = above
+
+    def _word(self, address: int) -> int | None:
+        data = self.read(address, 4)
+        return None if data is None else int.from_bytes(data, "big")
+
+    def _of_stack(self, thread: str, sp: int, end: int, ranges: Ranges) -> Iterator[Blocker]:
+        """Walk a thread's frames from the stack pointer on.
+
+        A frame into which an exception has put registers is searched word by word: LR of a function that had
+        not saved it is among them. So is what is left where the chain of frames breaks off.
+        """
+        data = self.read(sp, end - sp)
+        if data is None or sp % 4:
+            return
+        words = np.frombuffer(data, ">u4").astype(np.uint32)
+        near = (words >= self.text.start) & (words < self.text.stop)
+        saved = np.zeros(words.size, np.bool_)
+        saved[:-1] = near[:-1] & self.status(words[1:])
+        frame, depth = 0, 0
+        while depth < _MOST_FRAMES:
+            above = (int(words[frame]) - sp) // 4
+            if words[frame] % 4 or not frame < above < words.size:
+                break
+            depth += 1
+            if saved[frame:above].any():
+                yield from self._any_of(thread, words[frame:above], depth, ranges)
+            slot = above + self.lr // 4
+            if slot < words.size and (function := ranges.inside(int(words[slot]))) is not None:
+                yield Blocker(function, thread, int(words[slot]), depth)
+            frame = above
+        rest = words[frame:]
+        if saved[frame:].any() or 4 * rest.size > _TOP:
+            yield from self._any_of(thread, rest, depth, ranges)
+
+    def _any_of(
+        self, thread: str, words: npt.NDArray[np.uint32], depth: int, ranges: Ranges
+    ) -> Iterator[Blocker]:
+        for address in words.tolist():
+            function = ranges.inside(address)
+            if function is not None:
+                yield Blocker(function, thread, address, depth)

@@ -1,0 +1,173 @@
+"""Plan an update for one kernel: its code linked, a splice for each function, a word for each word of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kgdbpatch.component.notes import Note
+from kgdbpatch.errors import BadPatch, Misuse, Refused
+from kgdbpatch.image import Image
+from kgdbpatch.kernel.planner import Planned, Planner
+from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
+from kgdbpatch.toolchain.link import Linked, link
+from kgdbpatch.updates.archive import Update
+from kgdbpatch.updates.elf_object import ElfObject
+from kgdbpatch.updates.linkable import linkable
+from kgdbpatch.updates.manifest import Data, Manifest
+from kgdbpatch.updates.originals import Originals
+
+__all__ = ["PlannedUpdate", "Row", "UpdatePlanner", "check_decided"]
+
+Row = tuple[int, int, str]  # start, end, name of a function
+_FUNCTION = 2  # STT_FUNC
+
+
+class PlannedUpdate(NamedTuple):
+    """An update as it is to be put in: its callbacks by name, the functions that nobody may be in."""
+
+    planned: Planned
+    calls: dict[str, int]
+    old: list[Row]
+
+
+def check_decided(manifest: Manifest, accepted: frozenset[str]) -> None:
+    """Raise `Refused` (rule ``undecided``) unless all that a person has to decide is decided or accepted."""
+    unknown = accepted - {one.id for one in manifest.decision} - {"all"}
+    if unknown:
+        raise Misuse(f"the update asks nothing of the name '{min(unknown)}'")
+    left = [one for one in manifest.decision if not one.decided and one.id not in accepted]
+    if left and "all" not in accepted:
+        more = f" (and {len(left) - 1} more)" if left[1:] else ""
+        raise Refused("undecided", f"to be decided first: {left[0].id}: {left[0].text}{more}; see --accept")
+
+
+class UpdatePlanner:
+    """Makes the plans of one update; ``word(address)`` is the running kernel's word of data there."""
+
+    def __init__(
+        self,
+        update: Update,
+        path: Path,
+        image: Image,
+        planner: Planner,
+        target: str,
+        word: Callable[[int], int],
+    ) -> None:
+        self._manifest, self._path = update.manifest, path
+        self._image, self._planner, self._word = image, planner, word
+        self._originals = Originals(image, update.manifest)
+        compiled = linkable(update, path, target)
+
+        def lookup(symbol: str) -> int:
+            return planner.lasting(self._originals.lookup(symbol))
+
+        @cache
+        def linked(address: int) -> Linked:
+            return link(compiled, address, lookup, abi=image.abi)
+
+        self._linked = linked
+        self._sizes = {
+            symbol.name: symbol.size
+            for data in update.objects.values()
+            for symbol in ElfObject.parse(data, str(path)).symbols
+            if symbol.section > 0 and symbol.kind == _FUNCTION
+        }
+
+    def plan(self, values: dict[str, Any], file: bytes) -> PlannedUpdate:
+        """Plan all of it; ``values`` and the ``file`` are noted in the guest.
+
+        Raises `Refused` where the kernel is another one, or a rule forbids it.
+        """
+        functions = [(self._originals.function(row), row) for row in self._manifest.function]
+        words = [word for row in self._manifest.data if row.kind == "write" for word in self._words(row)]
+        if not functions and not words:
+            raise BadPatch(f"{self._path}: replaces nothing and writes nothing")
+        values |= {
+            "count": len(functions) + len(words),
+            "functions": [row.name for _, row in functions],
+            "data": sorted({row.name for row, _, _ in words}),
+            "new": [name.rpartition(":")[2] for name in sorted(self._sizes)],
+            "calls": sorted(self._calls),
+        }
+
+        def front(code: int) -> bytes:
+            linked = self._linked(code).symbols
+            spans = [(linked[name], linked[name] + size) for name, size in sorted(self._sizes.items())]
+            calls = [linked[symbol] for _, symbol in sorted(self._calls.items())]
+            return Note(values, [*(at for span in spans for at in span), *calls], file).packed()
+
+        size = len(Note(values, [0] * (2 * len(self._sizes) + len(self._calls)), file).packed())
+
+        def note(body: int) -> bytes:
+            return front(body + size + CODE_ROOM)
+
+        def code(at: int) -> tuple[bytes, int]:
+            linked = self._linked(at)
+            return linked.code, linked.constant_size
+
+        def blob(body: int) -> tuple[bytes, int]:
+            code, constant = self._linked(body + size).code, self._linked(body + size).constant_size
+            return front(body + size) + code, size + constant
+
+        planned: Planned = []
+        if functions:
+            address, row = functions[0]
+            symbol, abi = row.symbol, self._image.abi
+            first = carrier(note, size, code, lambda at: self._linked(at).symbols[symbol], abi)
+            planned.append(self._planner.plan_function(address, first))
+            base = planned[0][1].body + size + CODE_ROOM
+        else:
+            base = self._planner.place(size) + size  # as `blob` has it
+            row, at, offset = words[0]
+            after = self._new(self._linked(base), row, offset)
+            planned.append(self._planner.plan_data(at, self._word(at), after, blob))
+            assert planned[0][1].body + size == base
+        planned[0] = (planned[0][0], planned[0][1]._replace(update=True))
+        linked = self._linked(base)
+        for address, function in functions[1:]:
+            payload = follower(linked.symbols[function.symbol], self._image.abi)
+            planned.append(self._planner.plan_function(address, payload))
+        for row, at, offset in words[0 if functions else 1 :]:
+            planned.append(self._planner.plan_data(at, self._word(at), self._new(linked, row, offset)))
+        calls = {name: linked.symbols[symbol] for name, symbol in self._calls.items()}
+        old = [(at, at + row.size, row.name) for at, row in functions]
+        return PlannedUpdate(planned, calls, old + self._quiet())
+
+    @property
+    def _calls(self) -> dict[str, str]:
+        return {name: symbol for name, symbol in asdict(self._manifest.callbacks).items() if symbol}
+
+    def _quiet(self) -> list[Row]:
+        found = []
+        for name in self._manifest.quiet:
+            function = self._image.function_at(self._image.resolve(name))
+            if function is not None:
+                found.append((function.address, function.end, function.name))
+        return found
+
+    def _words(self, row: Data) -> list[tuple[Data, int, int]]:
+        """Return (data, address, offset) of the words of data that are written over.
+
+        Raises `Refused` (rule ``expected``) where the kernel has another word there than the update knows.
+        """
+        start, found = self._originals.data(row), []
+        for number, offset in enumerate(row.offsets):
+            before = int(row.before[8 * number : 8 * number + 8], 16)
+            now = self._word(start + offset)
+            if before and before != now and self._planner.active_at(start + offset) is None:
+                raise Refused(
+                    "expected",
+                    f"{row.name}+0x{offset:x} is 0x{now:08x}, not 0x{before:08x} as it was built: the kernel "
+                    "has changed it",
+                    start + offset,
+                )
+            found.append((row, start + offset, offset))
+        return found
+
+    def _new(self, linked: Linked, row: Data, offset: int) -> int:
+        start = linked.symbols[row.symbol] - linked.address + offset
+        return int.from_bytes(linked.code[start : start + 4], "big")

@@ -1,0 +1,286 @@
+"""Updates of a running kernel: put in all at once at a safe moment, listed, taken out again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kgdbpatch.component.notes import Note
+from kgdbpatch.errors import Misuse, Refused, TargetTimeout
+from kgdbpatch.kernel.safe_moment import Ranges, Stacks
+from kgdbpatch.results import PatchState, UpdateRow
+
+if TYPE_CHECKING:
+    from kgdbpatch.component import Header
+    from kgdbpatch.component.stop import Stop
+    from kgdbpatch.component.table import Record
+    from kgdbpatch.kernel.kernel import Kernel
+    from kgdbpatch.kernel.update_plan import PlannedUpdate, Row
+    from kgdbpatch.updates.archive import Update
+
+__all__ = ["Standing", "Updater", "standing"]
+
+_SOON, _LATE = 0.01, 0.25  # seconds between two moments that are tried
+_CALL = 10.0  # seconds that a callback may take
+_AT_PLACE = 1.0  # seconds in which somebody is to make a system call, before another moment is tried
+_TOLD = 3  # blockers that are named
+
+
+class Standing(NamedTuple):
+    """An update that is in the guest: what `Kernel.updates` tells, its new functions and callbacks."""
+
+    row: UpdateRow
+    new: list[Row]
+    calls: dict[str, int]
+    file: bytes
+
+
+def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> list[Standing]:
+    """Return the updates in a patch table, oldest first; ``read(body, size)`` gives a body."""
+    known = {record.id: record for record in records}
+    found = []
+    for record in known.values():
+        if not record.update or record.state is PatchState.RETIRED:
+            continue
+        note = Note.unpacked(read(record.body, record.constant_size))
+        values, count = note.values, len(note.values["new"])
+        ids = tuple(range(record.id, record.id + values["count"]))
+        pairs = zip(note.addresses[: 2 * count : 2], note.addresses[1 : 2 * count : 2], strict=True)
+        new = [(start, end, name) for (start, end), name in zip(pairs, values["new"], strict=True)]
+        states = {known[one].state for one in ids if one in known}
+        state = next(iter(states)) if len(states) == 1 else PatchState.DAMAGED
+        row = UpdateRow(
+            values["name"],
+            tuple(one for one in ids if one in known),
+            state,
+            values["file"],
+            values["since"],
+            values["sha256"],
+            tuple(values["functions"]),
+            tuple(values["data"]),
+            values["forced"],
+        )
+        calls = dict(zip(values["calls"], note.addresses[2 * count :], strict=True))
+        found.append(Standing(row, new, calls, note.file))
+    return found
+
+
+class Updater:
+    """Puts updates into one kernel and takes them out; ``wait`` seconds for the safe moment.
+
+    With ``force`` nobody is waited for: who is inside goes on in the version that he entered.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        wait: float,
+        *,
+        force: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._kernel, self._wait, self._force, self._say = kernel, wait, force, progress
+        self._component, self._calls = kernel._component, kernel._calls
+        self.pause = 0.0  # seconds that the guest stood still for the change itself
+
+    # ---- apply ---------------------------------------------------------------------------------
+
+    def apply(self, update: Update, raw: bytes, path: Path, header: Header, basis: bytes) -> UpdateRow:
+        """Put an update in, read from ``path`` as ``raw``; the guest is held. As `Kernel.apply_update`."""
+        from kgdbpatch.kernel.update_plan import UpdatePlanner
+
+        kernel, manifest = self._kernel, update.manifest
+        sha256 = hashlib.sha256(raw).hexdigest()
+        older = [one for one in self.standing() if one.row.state is PatchState.ACTIVE]
+        same = next((one for one in older if one.row.name == manifest.name), None)
+        if same is not None and same.row.sha256 == sha256:
+            return same.row
+        goes = [
+            one
+            for one in older
+            if one is same or one.row.name in manifest.supersedes or "*" in manifest.supersedes
+        ]
+        planner = kernel._planner(header)
+        target = kernel._cpu.target
+        made = UpdatePlanner(update, path, kernel.image, planner, target, self._word)
+        values = {
+            "name": manifest.name,
+            "file": str(path),
+            "since": round(time.time(), 3),
+            "sha256": sha256,
+            "forced": self._force,
+        }
+        self._say(f"linking {manifest.name}")
+        planned = made.plan(values, raw)
+        old = planned.old + self._versions(older, planned)
+        application = self._component.application(header, planned.planned, kernel._text.hook, basis)
+        if planned.calls:
+            self._calls.prepare()
+        with self._component.stop(header.arena, anywhere=True) as stop:
+            application.write(stop, kept=True)
+        try:
+            self._veto(planned.calls, "pre_apply", manifest.name)
+
+            def change(stop: Stop) -> None:
+                self._transform(stop, planned.calls, "transform", manifest.name)
+                application.splice(stop)
+                if goes:
+                    table = self._component.arena(header.arena).table()
+                    gone = {patch for one in goes for patch in one.row.ids}
+                    self._component.withdraw(header, stop, table, gone)
+
+            self._at_safe_moment(header, Ranges(old), change, places="transform" in planned.calls)
+        except BaseException:
+            with self._component.stop(header.arena, anywhere=True) as stop:
+                application.drop(stop)
+            raise
+        self._after(planned.calls, "post_apply")
+        if goes:
+            with self._component.stop(header.arena) as stop:
+                self._component.collect(header, stop)
+        return next(one.row for one in self.standing() if one.row.ids[0] == application.ids[0])
+
+    def _versions(self, older: list[Standing], planned: PlannedUpdate) -> list[Row]:
+        """Return the new functions of those updates that this one is put over: nobody may be in them."""
+        sites = {plan.site for _, plan in planned.planned}
+        at = {record.id: record.site for record in self._kernel.records()}
+        return [row for one in older if any(at.get(i) in sites for i in one.row.ids) for row in one.new]
+
+    def _word(self, address: int) -> int:
+        physical = self._kernel._text.to_physical(address)
+        if physical is None:
+            raise Refused("memory", f"the kernel has no memory of its own at 0x{address:08x}", address)
+        return int.from_bytes(self._kernel.qemu.ram.read(physical, 4), "big")
+
+    # ---- remove --------------------------------------------------------------------------------
+
+    def remove(self, name: str, header: Header) -> UpdateRow:
+        """Take an update out; the guest is held. As `Kernel.remove_update`."""
+        one = self.find(name)
+        self._veto(one.calls, "pre_remove", name)
+
+        def change(stop: Stop) -> None:
+            self._transform(stop, one.calls, "revert", name)
+            table = self._component.arena(header.arena).table()
+            self._component.withdraw(header, stop, table, set(one.row.ids))
+
+        self._at_safe_moment(header, Ranges(one.new), change, places="revert" in one.calls)
+        self._after(one.calls, "post_remove")
+        with self._component.stop(header.arena) as stop:
+            self._component.collect(header, stop)
+        return one.row
+
+    def standing(self) -> list[Standing]:
+        """Return the updates in the guest, oldest first."""
+        kernel = self._kernel
+        arena = self._component.arena(kernel._header().arena)
+        read = kernel.qemu.ram.read
+        return standing(arena.records(), lambda body, size: read(arena.inside(body), size))
+
+    def find(self, name: str) -> Standing:
+        """Return the update of a name; raise `Misuse`."""
+        known = [one for one in self.standing() if one.row.state is PatchState.ACTIVE]
+        for one in reversed(known):
+            if one.row.name == name:
+                return one
+        there = ", ".join(one.row.name for one in known) or "none"
+        raise Misuse(f"guest '{self._kernel.name}' has no update '{name}'; it has: {there}")
+
+    # ---- the safe moment -----------------------------------------------------------------------
+
+    def _at_safe_moment(
+        self, header: Header, old: Ranges, change: Callable[[Stop], None], *, places: bool
+    ) -> None:
+        """Make a change in a stop in which nobody is in the functions ``old``.
+
+        ``places``: by a thread that can be lent. Raises `Refused` (rule ``safe moment``), who is inside named,
+        when there is none within the time.
+        """
+        end, pause, told = time.monotonic() + self._wait, _SOON, ""
+        while True:
+            try:
+                with self._component.stop(header.arena) as stop:
+                    stacks = self._stacks(stop)
+                    if places or (stacks.any_process and not self._force):
+                        self._to_place(stop, must=places)
+                        stacks = self._stacks(stop)
+                    blockers = [] if self._force else stacks.blockers(old)
+                    if not blockers:
+                        change(stop)
+                        told = ""
+                        break
+                    told = "; ".join(map(str, blockers[:_TOLD]))
+            except TargetTimeout as error:
+                told = told or str(error)
+            if time.monotonic() > end:
+                raise Refused(
+                    "safe moment", f"not within {self._wait:g} s: {told}; --wait longer, or --force"
+                )
+            self._say(f"waiting: {told}")
+            time.sleep(pause)  # nobody tells when a thread leaves a function
+            pause = min(2 * pause, _LATE)
+        self.pause = self._component.pause
+
+    def _to_place(self, stop: Stop, *, must: bool) -> None:
+        """Let a process come to its system call's entry: it is known then who has the CPU."""
+        place = self._calls.place()
+        if place is None:
+            return
+        try:
+            stop.to_place(place, _AT_PLACE)
+        except TargetTimeout:
+            if must:
+                raise
+
+    def _stacks(self, stop: Stop) -> Stacks:
+        kernel = self._kernel
+        sections = kernel.image.code_sections()
+        text = range(min(s.address for s in sections), max(s.address + s.size for s in sections))
+        threads = kernel._threads
+        return Stacks(
+            [*threads.all()],
+            stop.registers_of_all(),
+            kernel._cpu.in_process,
+            threads.read,
+            text,
+            kernel._cpu.kernel_status,
+            kernel.image.abi.lr_offset,
+        )
+
+    # ---- callbacks -----------------------------------------------------------------------------
+
+    def _veto(self, calls: dict[str, int], name: str, update: str) -> None:
+        if name in calls:
+            self._say(f"calling {name}")
+            answer = self._calls.own(calls[name], deadline=_CALL)
+            self._obey(answer, name, update)
+
+    @staticmethod
+    def _obey(answer: int, name: str, update: str) -> None:
+        if answer:
+            number = answer - (1 << 32) if answer >> 31 else answer
+            raise Refused("veto", f"{name} of update '{update}' says no: it returned {number}")
+
+    def _transform(self, stop: Stop, calls: dict[str, int], name: str, update: str) -> None:
+        if name in calls:
+            self._obey(self._calls.alone(stop, calls[name], deadline=_CALL), name, update)
+
+    def _after(self, calls: dict[str, int], name: str) -> None:
+        if name in calls:
+            self._say(f"calling {name}")
+            self._calls.own(calls[name], deadline=_CALL)
+
+
+def check_whole(updates: Iterable[Standing], ids: Collection[int]) -> None:
+    """Raise `Refused` (rule ``update``) where some of an update's patches would go and others not."""
+    for one in updates:
+        if one.row.state is PatchState.ACTIVE and not set(one.row.ids).isdisjoint(ids):
+            first = min(set(one.row.ids) & set(ids))
+            raise Refused(
+                "update",
+                f"patch {first} is part of the update '{one.row.name}', which goes as a whole: "
+                f"kgdbpatch update remove",
+            )

@@ -1,0 +1,61 @@
+"""An update's objects as one that can be linked into a kernel, with the shadow data that it asks for."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+
+from kgdbpatch.toolchain.compile import CObject, compile_c
+from kgdbpatch.toolchain.gnu import complaint, run
+from kgdbpatch.toolchain.objects import called, is_indirect, names, undefined
+from kgdbpatch.updates.archive import Update
+
+__all__ = ["linkable"]
+
+_SHADOW = frozenset({"kgp_shadow", "kgp_shadow_get", "kgp_shadow_free"})
+
+
+def linkable(update: Update, path: Path, target: str) -> CObject:
+    """Return the objects of an update, read from ``path``, as one for the CPU ``target``.
+
+    Raises `BadPatch` where they do not go together.
+    """
+    parts = dict(update.objects)
+    if any(_SHADOW & set(undefined(data)) for data in parts.values()):
+        shadow = update.manifest.shadow
+        text = files("kgdbpatch.updates").joinpath("shadow.c").read_text()
+        room = [f"KGP_SHADOW_OBJECTS={shadow.objects}", f"KGP_SHADOW_BYTES={shadow.bytes}"]
+        parts["shadow.o"] = compile_c(text, entry="kgp_shadow", target=target, defines=room).data
+    data = _joined(parts, path) if len(parts) > 1 else next(iter(parts.values()))
+    file = ELFFile(io.BytesIO(data))
+    found = sorted(names(file), key=lambda name: name.name)
+    needed = tuple(name.name for name in found if not name.defined)
+    functions = tuple(name.name for name in found if name.function)
+    return CObject(
+        path=path,
+        data=data,
+        entry=next((name.name for name in found if name.defined), ""),
+        functions=functions,
+        needed=needed,
+        called=called(file) & frozenset(needed),
+        weak=frozenset(name.name for name in found if name.weak and not name.defined),
+        indirect=is_indirect(file),
+        target=target,
+    )
+
+
+def _joined(parts: dict[str, bytes], path: Path) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as folder:
+        places = []
+        for number, data in enumerate(parts.values()):
+            places.append(Path(folder, f"{number}.o"))
+            places[-1].write_bytes(data)
+        made = Path(folder, "joined.o")
+        done = run("ld", "-melf32ppc", "-r", "--no-warn-mismatch", "-o", made, *places, about=str(path))
+        if done.returncode:
+            raise complaint(done.stderr, str(path), "ld")
+        return made.read_bytes()
