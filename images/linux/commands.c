@@ -6,8 +6,11 @@
  *   resume             let them go on
  *   write PATH TEXT    write TEXT and a newline to a file (tracefs, sysctl)
  *   read PATH          print a file, one "init: read: LINE" a line
+ *   badread PATH       read a byte of a file to an address that is not there
  *   udp N              send N datagrams to itself over loopback and receive each
  *   getppid N          call getppid N times
+ *   sethostname TEXT   name the machine
+ *   eventfd N          write N times to a new eventfd, print what /proc says of it
  *   insmod PATH        load a module
  *   rmmod NAME         unload it
  *
@@ -20,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/eventfd.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -91,6 +95,35 @@ static const char *read_file(const char *path)
 	return NULL;
 }
 
+static const char *bad_read(const char *path)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const char *wrong = NULL;
+
+	if (fd < 0 || syscall(SYS_read, fd, 16, 1) < 0)
+		wrong = strerror(errno);
+	close(fd);
+	return wrong;
+}
+
+static const char *eventfd_writes(unsigned int count)
+{
+	char path[32];
+	uint64_t one = 1;
+	int fd = eventfd(0, 0);
+	const char *wrong = NULL;
+
+	if (fd < 0)
+		return strerror(errno);
+	for (unsigned int i = 0; i < count && !wrong; i++)
+		if (write(fd, &one, sizeof(one)) != sizeof(one))
+			wrong = strerror(errno);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	wrong = wrong ? wrong : read_file(path);
+	close(fd);
+	return wrong;
+}
+
 static const char *udp(unsigned long count, uint64_t *ticks)
 {
 	struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -154,6 +187,12 @@ static void obey(char *line)
 		wrong = write_file(line + 6);
 	else if (!strncmp(line, "read ", 5))
 		wrong = read_file(line + 5);
+	else if (!strncmp(line, "badread ", 8))
+		wrong = bad_read(line + 8);
+	else if (!strncmp(line, "sethostname ", 12))
+		wrong = sethostname(line + 12, strlen(line + 12)) ? strerror(errno) : NULL;
+	else if (!strncmp(line, "eventfd ", 8))
+		wrong = eventfd_writes(strtoul(line + 8, NULL, 10));
 	else if (!strncmp(line, "insmod ", 7))
 		wrong = insmod(line + 7);
 	else if (!strncmp(line, "rmmod ", 6))

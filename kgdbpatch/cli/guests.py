@@ -176,6 +176,26 @@ def path(profile: Profile, as_json: AsJson = False) -> None:
     _print_path(catalog.image_path(profile), as_json)
 
 
+@image.command("tree", cls=Command)
+def tree(
+    folder: Annotated[Path, Argument(metavar="DIR", help="A new folder, on a disk with 2 GB free.")],
+    as_json: AsJson = False,
+) -> None:
+    """Build the bundled Linux kernel's source tree in a folder, as 'update build --tree' wants it.
+
+    That takes some minutes, as the kernel's own build does.
+
+    \b
+    Example:
+      kgdbpatch image tree ~/linux-tree
+    """
+    from kgdbpatch.guests.linux_tree import build_tree
+
+    with progress("building the tree") as say:
+        path = build_tree(folder, say)
+    _print_path(path, as_json)
+
+
 def _print_path(path: Path, as_json: bool) -> None:
     if as_json:
         json_line({"path": str(path)})

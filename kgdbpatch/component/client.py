@@ -319,7 +319,7 @@ class ComponentClient:
         """
         going = np.isin(table.raw["id"], list(ids))
         left = table.select(~going & table.trapped() & (table.raw["state"] != State.RETIRED))
-        sites = np.intersect1d(table.raw["site"][going & table.trapped()], left.raw["site"]).tolist()
+        sites = sorted({*table.raw["site"][going & table.trapped()].tolist()} & {*left.raw["site"].tolist()})
         return sites, self._lead_traps(arena, stop, left, sites) if sites else []
 
     def collect(self, header: Header, stop: Stop) -> list[int]:

@@ -1,4 +1,4 @@
-"""Plan an update for one kernel: its code linked, a splice for each function, a word for each word of data."""
+"""Plan an update for one kernel: its code linked, a splice for each function, a write for each word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.updates.archive import Update
 from kgdbpatch.updates.elf_object import ElfObject
-from kgdbpatch.updates.linkable import linkable
+from kgdbpatch.updates.linkable import FAULT_LOOKUP, NEXT_LOOKUP, has_fault_table, linkable
 from kgdbpatch.updates.manifest import Data, Manifest
 from kgdbpatch.updates.originals import Originals
 
@@ -24,6 +24,7 @@ __all__ = ["PlannedUpdate", "Row", "UpdatePlanner", "check_decided"]
 
 Row = tuple[int, int, str]  # start, end, name of a function
 _FUNCTION = 2  # STT_FUNC
+_LINUX_LOOKUP = "search_exception_tables"  # kernel/extable.c
 
 
 class PlannedUpdate(NamedTuple):
@@ -61,12 +62,15 @@ class UpdatePlanner:
         self._image, self._planner, self._word = image, planner, word
         self._originals = Originals(image, update.manifest)
         compiled = linkable(update, path, target)
-
-        def lookup(symbol: str) -> int:
-            return planner.lasting(self._originals.lookup(symbol))
+        self._faults = has_fault_table(update)
 
         @cache
         def linked(address: int) -> Linked:
+            def lookup(symbol: str) -> int:
+                if symbol == NEXT_LOOKUP:
+                    return address - CODE_ROOM  # what was at the first function's site
+                return planner.lasting(self._originals.lookup(symbol))
+
             return link(compiled, address, lookup, abi=image.abi)
 
         self._linked = linked
@@ -82,13 +86,16 @@ class UpdatePlanner:
 
         Raises `Refused` where the kernel is another one, or a rule forbids it.
         """
-        functions = [(self._originals.function(row), row) for row in self._manifest.function]
+        rows = [(self._originals.function(row), row) for row in self._manifest.function]
+        functions = [(address, row.symbol) for address, row in rows]
+        if self._faults:
+            functions.insert(0, (self._fault_lookup(), FAULT_LOOKUP))
         words = [word for row in self._manifest.data if row.kind == "write" for word in self._words(row)]
         if not functions and not words:
             raise BadPatch(f"{self._path}: replaces nothing and writes nothing")
         values |= {
             "count": len(functions) + len(words),
-            "functions": [row.name for _, row in functions],
+            "functions": [row.name for _, row in rows],
             "data": sorted({row.name for row, _, _ in words}),
             "new": [name.rpartition(":")[2] for name in sorted(self._sizes)],
             "calls": sorted(self._calls),
@@ -115,27 +122,36 @@ class UpdatePlanner:
 
         planned: Planned = []
         if functions:
-            address, row = functions[0]
-            symbol, abi = row.symbol, self._image.abi
+            address, symbol = functions[0]
+            abi = self._image.abi
             first = carrier(note, size, code, lambda at: self._linked(at).symbols[symbol], abi)
             planned.append(self._planner.plan_function(address, first))
             base = planned[0][1].body + size + CODE_ROOM
         else:
             base = self._planner.place(size) + size  # as `blob` has it
-            row, at, offset = words[0]
-            after = self._new(self._linked(base), row, offset)
+            data, at, offset = words[0]
+            after = self._new(self._linked(base), data, offset)
             planned.append(self._planner.plan_data(at, self._word(at), after, blob))
             assert planned[0][1].body + size == base
         planned[0] = (planned[0][0], planned[0][1]._replace(update=True))
         linked = self._linked(base)
         for address, function in functions[1:]:
-            payload = follower(linked.symbols[function.symbol], self._image.abi)
+            payload = follower(linked.symbols[function], self._image.abi)
             planned.append(self._planner.plan_function(address, payload))
-        for row, at, offset in words[0 if functions else 1 :]:
-            planned.append(self._planner.plan_data(at, self._word(at), self._new(linked, row, offset)))
+        for data, at, offset in words[0 if functions else 1 :]:
+            planned.append(self._planner.plan_data(at, self._word(at), self._new(linked, data, offset)))
         calls = {name: linked.symbols[symbol] for name, symbol in self._calls.items()}
-        old = [(at, at + row.size, row.name) for at, row in functions]
+        old = [(at, at + row.size, row.name) for at, row in rows]
         return PlannedUpdate(planned, calls, old + self._quiet())
+
+    def _fault_lookup(self) -> int:
+        """Return the kernel's function that looks up where faults go on; raise `Refused`."""
+        if not self._image.knows(_LINUX_LOOKUP):
+            raise Refused(
+                "fault table",
+                f"the update's code may fault, and this kernel has no {_LINUX_LOOKUP} to be told where it goes on",
+            )
+        return self._image.lookup(_LINUX_LOOKUP)
 
     @property
     def _calls(self) -> dict[str, str]:

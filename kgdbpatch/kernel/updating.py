@@ -162,10 +162,12 @@ class Updater:
         one = self.find(name)
         self._veto(one.calls, "pre_remove", name)
 
+        arena = self._component.arena(header.arena)
+        table, basis = arena.table(), arena.basis()
+
         def change(stop: Stop) -> None:
             self._transform(stop, one.calls, "revert", name)
-            table = self._component.arena(header.arena).table()
-            self._component.withdraw(header, stop, table, set(one.row.ids))
+            self._component.withdraw(header, stop, table, set(one.row.ids), basis)
 
         self._at_safe_moment(header, Ranges(one.new), change, places="revert" in one.calls)
         self._after(one.calls, "post_remove")
@@ -202,7 +204,7 @@ class Updater:
         end, pause, told = time.monotonic() + self._wait, _SOON, ""
         while True:
             try:
-                with self._component.stop(header.arena) as stop:
+                with self._component.stop(header.arena, anywhere=not places) as stop:
                     stacks = self._stacks(stop)
                     if places or (stacks.any_process and not self._force):
                         self._to_place(stop, must=places)
@@ -217,7 +219,7 @@ class Updater:
                 told = told or str(error)
             if time.monotonic() > end:
                 raise Refused(
-                    "safe moment", f"not within {self._wait:g} s: {told}; --wait longer, or --force"
+                    "safe moment", f"not within {self._wait:g} s: {told}; give it longer, or --force"
                 )
             self._say(f"waiting: {told}")
             time.sleep(pause)  # nobody tells when a thread leaves a function
@@ -265,8 +267,14 @@ class Updater:
             raise Refused("veto", f"{name} of update '{update}' says no: it returned {number}")
 
     def _transform(self, stop: Stop, calls: dict[str, int], name: str, update: str) -> None:
-        if name in calls:
-            self._obey(self._calls.alone(stop, calls[name], deadline=_CALL), name, update)
+        if name not in calls:
+            return
+        try:
+            answer = self._calls.alone(stop, calls[name], deadline=_CALL)
+        except TargetTimeout as error:
+            told = f"{name} of update '{update}' has not returned within {_CALL:g} s: it was broken off"
+            raise Refused("veto", told) from error
+        self._obey(answer, name, update)
 
     def _after(self, calls: dict[str, int], name: str) -> None:
         if name in calls:

@@ -26,11 +26,12 @@ from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_libra
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
 
-__all__ = ["ORIGINAL", "ORIGINAL_END", "ORIGINAL_ROOM", "Linked", "link"]
+__all__ = ["FAULT_TABLE", "ORIGINAL", "ORIGINAL_END", "ORIGINAL_ROOM", "Linked", "link"]
 
 ORIGINAL = "kgp_original"  # what a function that takes another's place calls that by
 ORIGINAL_END = "__kgdbpatch_original_end"
 ORIGINAL_ROOM = 24  # words
+FAULT_TABLE = ("__kgdbpatch_fault_table", "__kgdbpatch_fault_table_end")  # Linux: where faults go on
 
 _ALIGNMENT = 16
 _MARKS = ("__kgdbpatch_text_end", "__kgdbpatch_constant_end", "__kgdbpatch_end")
@@ -86,7 +87,7 @@ def link(
     found: dict[str, int] = {}
     missing: dict[str, Exception] = {}
     for name in compiled.needed:
-        if of_the_library(name) or (original and name == ORIGINAL):
+        if of_the_library(name) or name in FAULT_TABLE or (original and name == ORIGINAL):
             continue
         try:
             found[name] = resolve(name)
@@ -179,7 +180,9 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool =
         yield f'"{name}" = .;'
         yield _longs(_veneer(target, abi))
     yield f"{_MARKS[0]} = .; }}"
-    yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) }"
+    first, last = FAULT_TABLE
+    yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) . = ALIGN(4);"
+    yield f"{first} = .; *(__ex_table) {last} = .; *(__bug_table __jump_table .static_call_sites) }}"
     yield f"{_MARKS[1]} = SIZEOF(.data) ? ALIGN({_ALIGNMENT}) : .;"
     yield f". = {_MARKS[1]};"
     yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"

@@ -13,9 +13,11 @@ from kgdbpatch.toolchain.compile import CObject, compile_c
 from kgdbpatch.toolchain.gnu import complaint, run
 from kgdbpatch.toolchain.objects import called, is_indirect, names, undefined
 from kgdbpatch.updates.archive import Update
+from kgdbpatch.updates.elf_object import ElfObject
 
-__all__ = ["linkable"]
+__all__ = ["FAULT_LOOKUP", "NEXT_LOOKUP", "has_fault_table", "linkable"]
 
+FAULT_LOOKUP, NEXT_LOOKUP = "kgp_fault_lookup", "kgp_next_lookup"  # of faults.c
 _SHADOW = frozenset({"kgp_shadow", "kgp_shadow_get", "kgp_shadow_free"})
 
 
@@ -25,6 +27,9 @@ def linkable(update: Update, path: Path, target: str) -> CObject:
     Raises `BadPatch` where they do not go together.
     """
     parts = dict(update.objects)
+    if has_fault_table(update):
+        text = files("kgdbpatch.updates").joinpath("faults.c").read_text()
+        parts["faults.o"] = compile_c(text, entry=FAULT_LOOKUP, target=target).data
     if any(_SHADOW & set(undefined(data)) for data in parts.values()):
         shadow = update.manifest.shadow
         text = files("kgdbpatch.updates").joinpath("shadow.c").read_text()
@@ -46,6 +51,12 @@ def linkable(update: Update, path: Path, target: str) -> CObject:
         indirect=is_indirect(file),
         target=target,
     )
+
+
+def has_fault_table(update: Update) -> bool:
+    """Tell whether faults in an update's code go on somewhere: it reads or writes a process's memory."""
+    objects = (ElfObject.parse(data, path) for path, data in update.objects.items())
+    return any(one.named("__ex_table") is not None for one in objects)
 
 
 def _joined(parts: dict[str, bytes], path: Path) -> bytes:
