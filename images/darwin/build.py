@@ -1,5 +1,8 @@
 """Build the darwin guest's kernel from the sources beside this file: ``build.py DIRECTORY``.
 
+With ``--tree`` the directory gets the sources themselves and an object beside each of the kernel's C files,
+with what it was made from noted as Linux' Kbuild does: for whoever compiles a file anew.
+
 The same sources and the same compiler give the same bytes, wherever they are.
 """
 
@@ -8,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -51,11 +55,11 @@ def sources() -> list[Path]:
     return sorted(path for name in KERNEL_DIRECTORIES for path in (HERE / name).glob("*.[cS]"))
 
 
-def run(command: Iterable[object]) -> str:
+def run(command: Iterable[object], place: Path = HERE) -> str:
     """Run a tool and return its output; end the program with the tool's own words when it fails."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         sys.exit(f"{words[0]} is not installed (Debian: gcc-powerpc-linux-gnu)")
     if done.returncode:
@@ -137,13 +141,37 @@ def build(directory: Path) -> None:
         (directory / "mach_kernel").write_bytes(convert(elf.read_bytes()))
 
 
+def build_tree(directory: Path) -> None:
+    """Copy the sources to ``directory`` and compile the kernel's C files there."""
+    shutil.copytree(HERE, directory, dirs_exist_ok=True)
+
+    def compile_there(source: Path) -> None:
+        name = source.relative_to(HERE)
+        place, stem = name.parent, name.stem
+        extra = [] if name.name in HARD_FLOAT else KERNEL
+        words = [COMPILER, *FLAGS.split(), *LIKE_GCC_2.split(), *extra, "-D__KERNEL__", "-Iinclude"]
+        words += [f"-Wp,-MMD,{place}/.{stem}.o.d", "-c", "-o", f"{place}/{stem}.o", str(name)]
+        run(words, directory)
+        files = (directory / place / f".{stem}.o.d").read_text().replace("\\\n", " ").split()[1:]
+        noted = [f"cmd_{place}/{stem}.o := {' '.join(words)}", f"source_{place}/{stem}.o := {name}"]
+        noted += [f"deps_{place}/{stem}.o := \\", *(f"  {file} \\" for file in files), ""]
+        (directory / place / f".{stem}.o.cmd").write_text(
+            "\n\n".join(noted[:2]) + "\n\n" + "\n".join(noted[2:]) + "\n"
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_there, (source for source in sources() if source.suffix == ".c")))
+
+
 def main() -> None:
     """Build the darwin guest's kernel: ``mach_kernel``, and ``mach_kernel.elf`` for debuggers."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("directory", type=Path, help="where to put them")
-    directory: Path = parser.parse_args().directory
+    parser.add_argument("--tree", action="store_true", help="the sources, with the objects beside them")
+    given = parser.parse_args()
+    directory: Path = given.directory
     directory.mkdir(parents=True, exist_ok=True)
-    build(directory)
+    (build_tree if given.tree else build)(directory)
 
 
 if __name__ == "__main__":

@@ -178,21 +178,28 @@ def path(profile: Profile, as_json: AsJson = False) -> None:
 
 @image.command("tree", cls=Command)
 def tree(
+    profile: Profile,
     folder: Annotated[Path, Argument(metavar="DIR", help="A new folder, on a disk with 2 GB free.")],
     as_json: AsJson = False,
 ) -> None:
-    """Build the bundled Linux kernel's source tree in a folder, as 'update build --tree' wants it.
+    """Build a bundled kernel's source tree in a folder, as 'update build --tree' wants it: darwin or linux.
 
-    That takes some minutes, as the kernel's own build does.
+    Linux' takes some minutes, as the kernel's own build does.
 
     \b
     Example:
-      kgdbpatch image tree ~/linux-tree
+      kgdbpatch image tree linux ~/linux-tree
     """
-    from kgdbpatch.guests.linux_tree import build_tree
+    from kgdbpatch.errors import Misuse
+    from kgdbpatch.guests import darwin_build, linux_tree
 
+    makers = {"darwin": darwin_build.build_tree, "linux": linux_tree.build_tree}
+    if profile not in makers:
+        raise Misuse(f"'{profile}' has no source here: darwin and linux have")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Misuse(f"{folder} is not empty: the tree goes into a new folder")
     with progress("building the tree") as say:
-        path = build_tree(folder, say)
+        path = makers[profile](folder, say)
     _print_path(path, as_json)
 
 

@@ -113,10 +113,10 @@ def apply(
     """Put an update into a running kernel: all of it in one stop, or nothing.
 
     The change is made at a moment in which no CPU is in a function that is replaced, and no thread will
-    return to one; who is, is named when there is no such moment. Functions are compared with the code that the
-    update was made from, so another kernel's are refused. The update's own pre_apply may say no, its transform
-    changes data while all stands still. The same file again changes nothing; another file of the same name
-    takes its place in the same stop.
+    return to one; who is, is named when there is no such moment. Functions are compared with the code that
+    the update was made from, so another kernel's are refused. The update's own pre_apply may say no, its
+    transform changes data while all stands still. The same file again changes nothing; another file of the
+    same name takes its place in the same stop.
 
     \b
     Examples:

@@ -189,8 +189,8 @@ class KernelCalls:
         """Return what a function returns that one stopped thread calls while all else stands still.
 
         The thread is where `to_place` leaves it. Interrupts are off: the function must neither sleep nor wait
-        for anybody. Raises `TargetTimeout` when it has not returned within ``deadline`` seconds: the thread is
-        put back to where it was, and what the function has done stays done.
+        for anybody. Raises `TargetTimeout` when it has not returned within ``deadline`` seconds: the thread
+        is put back to where it was, and what the function has done stays done.
         """
         self._settle(session)
         if any(self._guest.ram.read(gate.physical, GATE_SIZE)):

@@ -13,7 +13,7 @@ from kgdbpatch.errors import BuildFailed
 from kgdbpatch.guests.sources import guest_sources, output
 from kgdbpatch.personality.base import MIB
 
-__all__ = ["build", "built"]
+__all__ = ["build", "build_tree", "built"]
 
 _TOOLS = ("powerpc-linux-gnu-gcc", "powerpc-linux-gnu-as", "powerpc-linux-gnu-ld")
 _SOURCES = ("**/*.[chS]", "**/*.ld", "*.py", "../macho.py", "../macho_object.py")
@@ -34,6 +34,13 @@ def build(progress: Callable[[str], None]) -> Path:
         output(sys.executable, str(guest_sources("darwin") / "build.py"), str(result))
 
     return store.made_once(_entry(), make, progress, _SCRATCH) / _KERNEL
+
+
+def build_tree(place: Path, progress: Callable[[str], None]) -> Path:
+    """Put the kernel's sources in the new folder ``place``, its C files compiled; return that."""
+    progress("compiling the darwin guest's kernel")
+    output(sys.executable, str(guest_sources("darwin") / "build.py"), "--tree", str(place))
+    return place
 
 
 def built() -> Path | None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kgdbpatch import store
-from kgdbpatch.errors import Misuse
 from kgdbpatch.guests import linux_build
 from kgdbpatch.guests.sources import guest_sources
 
@@ -19,12 +18,8 @@ _EVERYTHING = ("vmlinux",)
 def build_tree(place: Path, progress: Callable[[str], None], targets: Sequence[str] = _EVERYTHING) -> Path:
     """Unpack, configure and build the bundled guest's kernel in ``place``; return that.
 
-    ``targets`` are what make is asked for, where not all is needed (``fs/eventfd.o``). Raises `Misuse` where
-    there is something already, `BuildFailed`.
+    ``targets`` are what make is asked for, where not all is needed (``fs/eventfd.o``). Raises `BuildFailed`.
     """
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise Misuse(f"{place} is not empty: the tree goes into a new folder")
-    place.mkdir(parents=True, exist_ok=True)
     _build(place, progress, targets)
     return place
 
@@ -42,7 +37,7 @@ def cached_tree(progress: Callable[[str], None], targets: Sequence[str]) -> Path
 
 
 def _build(place: Path, progress: Callable[[str], None], targets: Sequence[str]) -> None:
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     archive = linux_build.source()
     progress(f"linux: unpacking {archive.name}")
     linux_build.unpack(archive, place, ("*/boot/dts/*.dts", "*/boot/dts/*.dtsi"))

@@ -101,7 +101,7 @@ class Calls:
         return self._component.call_alone(stop.session, address, arguments, self._ready()[1], deadline)
 
     def _ready(self) -> tuple[Window, Gate]:
-        """Return where a thread is lent, and a gate; raise `Refused` (rule ``memory``) where there is none."""
+        """Return where a thread is lent, and a gate; `Refused` (rule ``memory``) where there is none."""
         place, gate = self.place(), self.gate()
         if place is None:
             raise _impossible("its system calls' entry is not known")

@@ -56,7 +56,8 @@ class Stacks(NamedTuple):
     """What is known of a stopped kernel's stacks.
 
     ``read(address, size)`` gives memory, or None. ``text`` is where the kernel's code is. ``status(words)``
-    tells which words may be the kernel's MSR. ``lr`` is where a frame's caller saved LR, bytes.
+    tells which words may be the kernel's MSR. ``lr`` are the offsets at which a
+    frame may hold the saved LR, bytes.
     """
 
     threads: Sequence[Thread]
@@ -65,11 +66,11 @@ class Stacks(NamedTuple):
     read: Callable[[int, int], bytes | None]
     text: range
     status: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.bool_]]
-    lr: int
+    lr: Sequence[int]
 
     @property
     def any_process(self) -> bool:
-        """Whether a CPU runs a process: its thread's stack is empty then, and which thread that is, unknown."""
+        """Whether a CPU runs a process: its thread's stack is empty, and which thread that is, unknown."""
         return any(self.in_process(cpu["msr"]) for cpu in self.cpus)
 
     def blockers(self, ranges: Ranges) -> list[Blocker]:
@@ -105,10 +106,11 @@ class Stacks(NamedTuple):
                 return
             if above is None or above % 4 or not sp < above < sp + _PIECE:
                 return
-            address = self._word(above + self.lr)
-            function = None if address is None else ranges.inside(address)
-            if address is not None and function is not None:
-                yield Blocker(function, owner, address, depth)
+            for offset in self.lr:
+                address = self._word(above + offset)
+                function = None if address is None else ranges.inside(address)
+                if address is not None and function is not None:
+                    yield Blocker(function, owner, address, depth)
             sp = above
 
     def _word(self, address: int) -> int | None:
@@ -136,9 +138,9 @@ class Stacks(NamedTuple):
             depth += 1
             if saved[frame:above].any():
                 yield from self._any_of(thread, words[frame:above], depth, ranges)
-            slot = above + self.lr // 4
-            if slot < words.size and (function := ranges.inside(int(words[slot]))) is not None:
-                yield Blocker(function, thread, int(words[slot]), depth)
+            for slot in (above + offset // 4 for offset in self.lr):
+                if slot < words.size and (function := ranges.inside(int(words[slot]))) is not None:
+                    yield Blocker(function, thread, int(words[slot]), depth)
             frame = above
         rest = words[frame:]
         if saved[frame:].any() or 4 * rest.size > _TOP:

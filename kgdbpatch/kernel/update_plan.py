@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kgdbpatch.component.notes import Note
 from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
+from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.planner import Planned, Planner
 from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
@@ -71,7 +72,7 @@ class UpdatePlanner:
                     return address - CODE_ROOM  # what was at the first function's site
                 return planner.lasting(self._originals.lookup(symbol))
 
-            return link(compiled, address, lookup, abi=image.abi)
+            return link(compiled, address, lookup, abi=SYSV)  # as the kernel calls itself
 
         self._linked = linked
         self._sizes = {
@@ -149,7 +150,7 @@ class UpdatePlanner:
         if not self._image.knows(_LINUX_LOOKUP):
             raise Refused(
                 "fault table",
-                f"the update's code may fault, and this kernel has no {_LINUX_LOOKUP} to be told where it goes on",
+                f"the update's code may fault, and this kernel has no {_LINUX_LOOKUP} to tell where it goes on",
             )
         return self._image.lookup(_LINUX_LOOKUP)
 

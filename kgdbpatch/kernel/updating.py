@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.component.notes import Note
 from kgdbpatch.errors import Misuse, Refused, TargetTimeout
+from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.safe_moment import Ranges, Stacks
 from kgdbpatch.results import PatchState, UpdateRow
 
@@ -198,8 +199,8 @@ class Updater:
     ) -> None:
         """Make a change in a stop in which nobody is in the functions ``old``.
 
-        ``places``: by a thread that can be lent. Raises `Refused` (rule ``safe moment``), who is inside named,
-        when there is none within the time.
+        ``places``: by a thread that can be lent. Raises `Refused` (rule ``safe moment``), who is inside
+        named, when there is none within the time.
         """
         end, pause, told = time.monotonic() + self._wait, _SOON, ""
         while True:
@@ -249,7 +250,7 @@ class Updater:
             threads.read,
             text,
             kernel._cpu.kernel_status,
-            kernel.image.abi.lr_offset,
+            sorted({SYSV.lr_offset, kernel.image.abi.lr_offset}),
         )
 
     # ---- callbacks -----------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def _payload(blob: Callable[[int], tuple[bytes, int]], replacement: Replacement,
 
 
 def data_plan(site: int, before: int, after: int, place: Place, code: bytes, constant: int) -> Plan:
-    """Plan that the word ``before`` of data at ``site`` becomes ``after``; ``code`` is the update's, if any."""
+    """Plan that the word ``before`` of data at ``site`` becomes ``after``; ``code`` is what goes along."""
     return Plan(
         site=site,
         original=before,

@@ -131,8 +131,8 @@ def _update(patch: SourcePatch, tree: Tree, selections: Sequence[Selection]) -> 
 def _callbacks(sections: Iterable[OutSection]) -> Callbacks:
     """Return which callbacks the patched source defines: ``kgp_pre_apply`` and so on."""
     defined = {symbol.name for section in sections for symbol in section.symbols}
-    names = {one.name: f"kgp_{one.name}" for one in fields(Callbacks)}
-    return Callbacks(**{name: symbol for name, symbol in names.items() if symbol in defined})
+    spelt = [(one.name, f"{prefix}{_OURS}{one.name}") for one in fields(Callbacks) for prefix in ("", "_")]
+    return Callbacks(**{name: symbol for name, symbol in spelt if symbol in defined})
 
 
 def _distinct(decisions: object) -> list[Decision]:
@@ -174,7 +174,7 @@ def _unknown(tree: Path, selections: Sequence[Selection]) -> list[Decision]:
             f"the kernel itself has no {name}: a module, or the update's user, must",
         )
         for name in wanted
-        if name not in known and not name.startswith(_OURS)
+        if name not in known and not name.lstrip("_").startswith(_OURS)
     ]
 
 

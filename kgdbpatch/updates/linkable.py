@@ -30,11 +30,16 @@ def linkable(update: Update, path: Path, target: str) -> CObject:
     if has_fault_table(update):
         text = files("kgdbpatch.updates").joinpath("faults.c").read_text()
         parts["faults.o"] = compile_c(text, entry=FAULT_LOOKUP, target=target).data
-    if any(_SHADOW & set(undefined(data)) for data in parts.values()):
+    wanted = {name for data in parts.values() for name in undefined(data)}
+    spelt = next(
+        (prefix for prefix in ("", "_") if any(f"{prefix}{name}" in wanted for name in _SHADOW)), None
+    )
+    if spelt is not None:
         shadow = update.manifest.shadow
         text = files("kgdbpatch.updates").joinpath("shadow.c").read_text()
         room = [f"KGP_SHADOW_OBJECTS={shadow.objects}", f"KGP_SHADOW_BYTES={shadow.bytes}"]
-        parts["shadow.o"] = compile_c(text, entry="kgp_shadow", target=target, defines=room).data
+        made = compile_c(text, entry="kgp_shadow", target=target, defines=room).data
+        parts["shadow.o"] = _prefixed(made, spelt, path) if spelt else made
     data = _joined(parts, path) if len(parts) > 1 else next(iter(parts.values()))
     file = ELFFile(io.BytesIO(data))
     found = sorted(names(file), key=lambda name: name.name)
@@ -51,6 +56,17 @@ def linkable(update: Update, path: Path, target: str) -> CObject:
         indirect=is_indirect(file),
         target=target,
     )
+
+
+def _prefixed(data: bytes, prefix: str, path: Path) -> bytes:
+    """Return an object with a prefix before each name."""
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as folder:
+        made = Path(folder, "made.o")
+        made.write_bytes(data)
+        done = run("objcopy", f"--prefix-symbols={prefix}", made, about=str(path))
+        if done.returncode:
+            raise complaint(done.stderr, str(path), "objcopy")
+        return made.read_bytes()
 
 
 def has_fault_table(update: Update) -> bool:

@@ -64,8 +64,8 @@ class Originals:
         where = ", ".join(f"0x{at:08x}" for at in places[:4])
         raise Refused(
             "ambiguous",
-            f"the kernel has {len(places)} of the name {name} ({where}), and its symbols do not tell which one "
-            f"is of {file}: give an image with its files' names",
+            f"the kernel has {len(places)} of the name {name} ({where}), and its symbols do not tell which "
+            f"one is of {file}: give an image with its files' names",
             places[0],
         )
 
