@@ -296,8 +296,18 @@ class Kernel(RunningGuest):
         return done.retired
 
     def take_out(self, ids: Collection[int] | None, *, force: bool = False) -> Removal:
-        """Take patches out, all with None, in one stop; say what became of each. As `remove`."""
-        return self._change(lambda header, basis: take_out(self._component, header, basis, ids, force=force))
+        """Take patches out, all with None, in one stop; say what became of each. As `remove`.
+
+        Of all, updates go first, each as `Updates.remove` has it; a part of one is refused (rule ``update``).
+        """
+        for name in self.updates.names() if ids is None else ():
+            self.updates.remove(name, force=force)
+
+        def change(header: Header, basis: bytes) -> Removal:
+            self.updates.check_whole(ids or ())
+            return take_out(self._component, header, basis, ids, force=force)
+
+        return self._change(change)
 
     @cached_property
     def updates(self) -> Updates:

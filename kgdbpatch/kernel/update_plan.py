@@ -150,7 +150,7 @@ class UpdatePlanner:
         if not self._image.knows(_LINUX_LOOKUP):
             raise Refused(
                 "fault table",
-                f"the update's code may fault, and this kernel has no {_LINUX_LOOKUP} to tell where it goes on",
+                f"the update's code may fault, and this kernel has no {_LINUX_LOOKUP} to tell it by",
             )
         return self._image.lookup(_LINUX_LOOKUP)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kgdbpatch.errors import Refused
 from kgdbpatch.kernel.updating import Updater
 from kgdbpatch.results import PatchState, UpdateRow
 
@@ -32,6 +33,21 @@ class Updates:
         """Yield those that stand, and those whose apply was cut off; the guest is not stopped."""
         rows = (one.row for one in Updater(self._kernel, 0).standing())
         return (row for row in rows if row.state is not PatchState.RETIRED)
+
+    def names(self) -> list[str]:
+        """Return the names of those that stand, newest first."""
+        return [row.name for row in self if row.state is PatchState.ACTIVE][::-1]
+
+    def check_whole(self, ids: Collection[int]) -> None:
+        """Raise `Refused` (rule ``update``) where some of an update's patches would go and others not."""
+        for row in self if ids else ():
+            some = set(row.ids) & set(ids)
+            if row.state is PatchState.ACTIVE and some:
+                raise Refused(
+                    "update",
+                    f"patch {min(some)} is part of the update '{row.name}', which goes as a whole: "
+                    f"'kgdbpatch update remove {self._kernel.name} {row.name}'",
+                )
 
     def apply(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -281,15 +281,3 @@ class Updater:
         if name in calls:
             self._say(f"calling {name}")
             self._calls.own(calls[name], deadline=_CALL)
-
-
-def check_whole(updates: Iterable[Standing], ids: Collection[int]) -> None:
-    """Raise `Refused` (rule ``update``) where some of an update's patches would go and others not."""
-    for one in updates:
-        if one.row.state is PatchState.ACTIVE and not set(one.row.ids).isdisjoint(ids):
-            first = min(set(one.row.ids) & set(ids))
-            raise Refused(
-                "update",
-                f"patch {first} is part of the update '{one.row.name}', which goes as a whole: "
-                f"kgdbpatch update remove",
-            )

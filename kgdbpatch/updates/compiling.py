@@ -17,7 +17,8 @@ from kgdbpatch.updates.kbuild import Tree, Unit
 __all__ = ["Pair", "pairs"]
 
 _DEADLINE = 600  # seconds for one file
-_SECTIONS = ("-ffunction-sections", "-fdata-sections", "-fno-section-anchors")
+# -fno-common: a new variable is data of the object's, whatever the tree makes of those that it has
+_SECTIONS = ("-ffunction-sections", "-fdata-sections", "-fno-section-anchors", "-fno-common")
 _TYPES = "-gbtf"  # since GCC 12: types without lines, so that equal ones are equal bytes
 
 

@@ -25,6 +25,7 @@ _MASKS = {
 _HALVES = {3, 4, 5, 6, 32, 249, 250, 251, 252}  # 16 bits at an address that need be no word's
 _DATA = re.compile(r"\.(s?data|s?bss|rodata|sdata2|sbss2)\b")
 _NUMBERED = re.compile(r"\.\d+(?=\.|$)|(?<=_)_\d+_\d+(?=_)|(?<=__initcall__)\w+?__\d+_\d+(?=_)")
+_COMMON = -0xFFF2  # as `Symbol.section` has SHN_COMMON
 
 
 class Kind(StrEnum):
@@ -129,6 +130,10 @@ class Pieces:
                     (symbol.value, -symbol.size, symbol.local, symbol.name, symbol.kind)
                 )
         return found
+
+    def is_common(self, name: str) -> bool:
+        """Tell whether a variable is in the object as one that the linker makes room for."""
+        return any(symbol.name == name and symbol.section == _COMMON for symbol in self.elf.symbols)
 
     def _cut(self, section: Section) -> None:
         if section.flags & MERGE:

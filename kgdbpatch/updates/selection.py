@@ -145,6 +145,9 @@ class Selection:
 
     def _of_kernel(self, piece: Piece) -> str:
         """Return the symbol that stands in the object for what the kernel has."""
+        if self.tree.is_common(piece.name):
+            self.outside.add(piece.name)
+            return piece.name
         original = self._original(piece)
         if not original.local and piece.number not in self.included:
             self.outside.add(original.name)

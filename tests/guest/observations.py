@@ -9,27 +9,29 @@ from typing import NamedTuple
 
 from kgdbpatch.kernel import Kernel
 
-__all__ = ["OBSERVED", "Observed", "command"]
+__all__ = ["DARWIN", "OBSERVED", "Observed", "command"]
 
-_FOLDER = Path(__file__).with_name("patches")
+_FOLDER = Path(__file__).parents[1] / "updates/patches"
 _DEADLINE = 60.0  # seconds for one command of init
 _BUFFER = b"\0" * 15
+_CHECKS = 3  # of the guest, between which it has traffic
+_COUNTERS = 72  # words of the table of counters
 _CURSOR = 12  # bytes: idr_next in a pid_namespace
 
 
 class Observed(NamedTuple):
-    """A source patch: what is seen without it and with it, which objects of the kernel's it changes."""
+    """A source patch: what is seen without it and with it, which object of the kernel's it changes."""
 
     name: str
     look: Callable[[Kernel], object]
     before: object
     after: object
-    target: str
+    target: str = ""
 
     @property
     def patch(self) -> Path:
         """The source patch."""
-        return _FOLDER / f"{self.name}.patch"
+        return _FOLDER / ("" if self.target else "darwin") / f"{self.name}.patch"
 
 
 def command(kernel: Kernel, text: str) -> list[str]:
@@ -115,4 +117,33 @@ OBSERVED = (
     Observed("static_variable", _uptime_fields, 2, 3, "fs/proc/uptime.o"),
     Observed("function_table", _null, [], [""], "drivers/char/mem.o"),
     Observed("removed_function", _owner, True, False, "lib/kobject.o"),
+)
+
+
+def _logged(pattern: str) -> Callable[[Kernel], object]:
+    """Return what tells whether a line comes to the log, before some checks of the guest's are over."""
+
+    def look(kernel: Kernel) -> bool:
+        for _ in range(_CHECKS):
+            line = kernel.log.wait(rf"{pattern}|^selfcheck", since=kernel.log.position(), deadline=60)
+            if not line.message.startswith("selfcheck"):
+                return True
+        return False
+
+    return look
+
+
+def _told_of_calls(kernel: Kernel) -> int:
+    """In how many rows of a table the counter of system calls stands."""
+    words = kernel.read_virtual(kernel.resolve("counters"), 4 * _COUNTERS)
+    address = kernel.resolve("system_calls").to_bytes(4, "big")
+    return sum(words[at : at + 4] == address for at in range(0, len(words), 4))
+
+
+DARWIN = (
+    Observed("errno", lambda kernel: kernel.call("find_counter", b"nope", 0), 2, 22),
+    Observed("table", _told_of_calls, 1, 2),
+    Observed("static_variable", _logged("^run_netisr: "), False, True),
+    Observed("bound", lambda kernel: kernel.call("kalloc", 0) == 0, False, True),
+    Observed("shadow_field", _logged("^mbuf: used"), False, True),
 )
