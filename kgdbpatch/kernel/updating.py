@@ -26,6 +26,7 @@ __all__ = ["Standing", "Updater", "standing"]
 
 _SOON, _LATE = 0.01, 0.25  # seconds between two moments that are tried
 _CALL = 10.0  # seconds that a callback may take
+_ALONE = 2.0  # and one during which nothing else runs, no interrupt either
 _AT_PLACE = 1.0  # seconds in which somebody is to make a system call, before another moment is tried
 _TOLD = 3  # blockers that are named
 
@@ -271,9 +272,9 @@ class Updater:
         if name not in calls:
             return
         try:
-            answer = self._calls.alone(stop, calls[name], deadline=_CALL)
+            answer = self._calls.alone(stop, calls[name], deadline=_ALONE)
         except TargetTimeout as error:
-            told = f"{name} of update '{update}' has not returned within {_CALL:g} s: it was broken off"
+            told = f"{name} of update '{update}' has not returned within {_ALONE:g} s: it was broken off"
             raise Refused("veto", told) from error
         self._obey(answer, name, update)
 

@@ -103,6 +103,9 @@ def test_a_fault_in_new_code_goes_on_where_its_source_says(
     assert command(kernel, "badread /dev/null") == ["done badread /dev/null"]
     kernel.updates.apply(built(one.patch, linux_tree, tmp_path), accept=["all"], wait=60)
     assert command(kernel, "badread /dev/null") == ["failed badread /dev/null: Bad address"]
+    kernel.updates.remove("function_table", wait=60)
+    command(kernel, "udp 20")  # what the fault left on the thread's stack goes
+    command(kernel, "read /proc/self/status")
     empty(kernel)
 
 
@@ -188,7 +191,8 @@ def test_a_veto_leaves_all_as_it_was(
     assert caught.value.rule == "veto"
     assert answer(kernel) == 2
     assert [*kernel.updates] == []
-    beat(kernel)
+    if "broken off" not in told:  # or a process may have waited too long for an interrupt
+        beat(kernel)
     empty(kernel)
 
 
