@@ -70,7 +70,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 17
+VERSION = 18
 
 HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
@@ -184,8 +184,7 @@ class Flag(IntFlag):
     """What else the table says of a record; the bits from FORCED on tell of rules."""
 
     COUNTED = 1
-    UPDATE = 0x0400  # the body begins with what an update says of itself; more patches of it may follow
-    DATA = 0x0800  # the site is a word of data, which is written over
+    UPDATE = 0x200  # the body begins with what an update says of itself; more patches of it may follow
     REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on
     ONWARD = 0x4000  # where the payload is over stands the jump to the older patch of the same site
@@ -267,7 +266,7 @@ RECORD = np.dtype(
         ("flags", ">u2"),  # Flag
         ("springboard_slots", "u1"),
         ("module", "u1"),  # the number of the module that the site is in
-        ("glue_words", ">u2"),  # the body without a C blob
+        ("glue_words", ">u2"),  # the body without a C blob; 0: the site is a word of data, written over
         ("tail", ">u2"),  # words: where the body's payload is over and the moved instruction begins,
     ]
 )

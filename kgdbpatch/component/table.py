@@ -161,13 +161,12 @@ class Table:
     def tops(self) -> dict[int, int]:
         """Return site ─► the splice word that stands there, of the kernel itself."""
         active = (self.states == _ACTIVE) & (self.words == self.raw["splice"]) & (self.raw["module"] == 0)
-        active &= self.raw["flags"] & Flag.DATA == 0
+        active &= self.raw["glue_words"] > 0
         return dict(zip(self.raw["site"][active].tolist(), self.words[active].tolist(), strict=True))
 
     def trapped(self) -> npt.NDArray[np.bool_]:
         """Tell of each entry whether a trap leads to its body."""
-        code = self.raw["flags"] & Flag.DATA == 0
-        traps: npt.NDArray[np.bool_] = code & (self.raw["splice"] >> 26 == TWI)
+        traps: npt.NDArray[np.bool_] = (self.raw["glue_words"] > 0) & (self.raw["splice"] >> 26 == TWI)
         return traps
 
     def returned_to(self, chosen: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -227,7 +226,7 @@ class Table:
             calls=bool(raw["guard_end"]),
             module=self._modules.names.get(int(raw["module"])),
             guarded=bool(flags & Flag.GUARDED),
-            data=bool(flags & Flag.DATA),
+            data=not raw["glue_words"],
             update=bool(flags & Flag.UPDATE),
         )
 
