@@ -70,7 +70,7 @@ __all__ = [
 ]
 
 MAGIC = b"kgdbpch\0"
-VERSION = 17
+VERSION = 18
 
 HOOK_OFFSET = 0xE00  # registers that the hook of traps keeps where it cannot behind its code
 STUB_OFFSET = 0x1000
@@ -184,6 +184,9 @@ class Flag(IntFlag):
     """What else the table says of a record; the bits from FORCED on tell of rules."""
 
     COUNTED = 1
+    USES = 0x400  # its payload was linked against names of other patches
+    CALLED = 0x800  # others than its site call its functions: as for REPLACES
+    NOTED = 0x1000  # behind its payload stands what is kept of its names (kgdbpatch.variables)
     REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on
     ONWARD = 0x4000  # where the payload is over stands the jump to the older patch of the same site

@@ -24,7 +24,7 @@ STATES = (
     PatchState.DAMAGED,
     PatchState.UNLOADED,
 )
-assert Flag.FORCED << len(FORCEABLE) <= Flag.REPLACES, "a bit for each rule"
+assert Flag.FORCED << len(FORCEABLE) <= Flag.USES, "a bit for each rule"
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
 
@@ -61,6 +61,8 @@ class Record(NamedTuple):
     calls: bool  # its payload calls code of the kernel's
     module: str | None  # that the site is in
     guarded: bool  # a thread inside the payload passes the site without it
+    noted: bool = False  # behind the payload stands what is kept of its names
+    uses: bool = False  # its payload was linked against names of other patches
 
     @property
     def entry(self) -> str:
@@ -221,6 +223,8 @@ class Table:
             calls=bool(raw["guard_end"]),
             module=self._modules.names.get(int(raw["module"])),
             guarded=bool(flags & Flag.GUARDED),
+            noted=bool(flags & Flag.NOTED),
+            uses=bool(flags & Flag.USES),
         )
 
     def records(self) -> list[Record]:

@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     warnings: tuple[str, ...] = ()  # what whoever asked for it should know
     replaces: bool = False  # threads come back to it by return addresses on their stacks
     guarded: bool = False  # a thread inside the payload passes the site without it (patch/once.py)
+    noted: bool = False  # behind the payload stands what is kept of its names
+    uses: bool = False  # it was linked against names of other patches
 
     @property
     def springboard_used(self) -> bool:
