@@ -35,6 +35,8 @@ _COMMANDS = {
     "check": "checks.check",
     "apply": "patches.apply",
     "call": "calls.call",
+    "get": "variables.get",
+    "set": "variables.set_command",
     "list": "patches.list_patches",
     "remove": "patches.remove",
     "verify": "patches.verify",

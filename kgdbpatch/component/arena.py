@@ -19,8 +19,10 @@ from kgdbpatch.component.modules import Known, Loaded, known
 from kgdbpatch.component.table import Record, Table
 from kgdbpatch.errors import ComponentDamaged, Outdated
 from kgdbpatch.isa import encode
+from kgdbpatch.patch.once import AREA
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan, Window
+from kgdbpatch.variables import Note, unframed, unpack
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
@@ -249,6 +251,24 @@ class Arena:
         if target is None:
             raise ComponentDamaged(f"the body of patch {record.id} is damaged: it has lost its way on")
         return target, word & 1
+
+    def note(self, record: Record) -> tuple[int, Note] | None:
+        """Return where a patch's payload begins, and what is kept of its names; None where nothing is.
+
+        Raises `ComponentDamaged` when that was overwritten.
+        """
+        if not record.noted:
+            return None
+        start, end = record.body, record.body + record.body_size - (AREA if record.guarded else 0)
+        try:
+            offset, packed = unframed(self._ram.read(self.inside(start), max(end - start, 0)))
+            return start + offset, unpack(packed)
+        except ComponentDamaged as error:
+            raise ComponentDamaged(f"patch {record.id}: {error}") from error
+
+    def read(self, virtual: int, size: int) -> bytes:
+        """Return bytes of a patch's body as they are now."""
+        return self._ram.read(self.inside(virtual), size)
 
     def skipped(self, record: Record) -> int | None:
         """Return how often a thread inside a patch's payload passed its site, None for one not guarded."""

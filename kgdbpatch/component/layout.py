@@ -185,6 +185,8 @@ class Flag(IntFlag):
 
     COUNTED = 1
     UPDATE = 0x200  # the body begins with what an update says of itself; more patches of it may follow
+    USES = 0x400  # its payload was linked against names of other patches
+    NOTED = 0x1000  # behind its payload stands what is kept of its names (kgdbpatch.variables)
     REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on
     ONWARD = 0x4000  # where the payload is over stands the jump to the older patch of the same site

@@ -19,7 +19,7 @@ from kgdbpatch.component.layout import Flag
 from kgdbpatch.component.table import Table
 from kgdbpatch.vm.ram import Traced
 
-__all__ = ["Pieces", "interrupted_contexts", "pin_led_on_to", "return_addresses", "stack_memory"]
+__all__ = ["Pieces", "interrupted_contexts", "pin_needed", "return_addresses", "stack_memory"]
 
 Pieces = Iterator[tuple[int, npt.NDArray[np.uint8]]]  # of memory: physical address, bytes
 
@@ -100,7 +100,26 @@ def stack_memory(ram: Traced, skip: tuple[int, int]) -> Pieces:
                 yield low, ram.array(low, high - low)
 
 
-def pin_led_on_to(arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]) -> None:
+def pin_needed(arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]) -> None:
+    """Pin the retired bodies that another patch, which stays, goes on to, or uses names of."""
+    before = -1
+    while before != (before := int(pinned.sum())):
+        _pin_led_on_to(arena, everything, retired, pinned)
+        _pin_used(arena, everything, retired, pinned)
+
+
+def _pin_used(arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]) -> None:
+    """Pin the retired bodies whose functions and variables a patch that stays was linked against."""
+    if not len(retired) or pinned.all():
+        return
+    stays = ~np.isin(everything.slots, retired.slots[~pinned])
+    for index in np.flatnonzero(stays & (everything.raw["flags"] & Flag.USES > 0)).tolist():
+        found = arena.note(everything.record(index))
+        if found is not None and found[1].uses:
+            pinned |= np.isin(retired.raw["id"], found[1].uses)
+
+
+def _pin_led_on_to(arena: Arena, everything: Table, retired: Table, pinned: npt.NDArray[np.bool_]) -> None:
     """Pin the retired bodies that another patch of their site, which stays, goes on to."""
     onward = np.flatnonzero(everything.raw["flags"] & Flag.ONWARD)
     leading = [everything.record(index) for index in onward.tolist()]

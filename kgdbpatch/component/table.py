@@ -61,8 +61,10 @@ class Record(NamedTuple):
     calls: bool  # its payload calls code of the kernel's
     module: str | None  # that the site is in
     guarded: bool  # a thread inside the payload passes the site without it
-    data: bool  # the site is a word of data, no code
-    update: bool  # it is the first patch of an update
+    data: bool = False  # the site is a word of data, no code
+    update: bool = False  # it is the first patch of an update
+    noted: bool = False  # behind the payload stands what is kept of its names
+    uses: bool = False  # its payload was linked against names of other patches
 
     @property
     def entry(self) -> str:
@@ -228,6 +230,8 @@ class Table:
             guarded=bool(flags & Flag.GUARDED),
             data=not raw["glue_words"],
             update=bool(flags & Flag.UPDATE),
+            noted=bool(flags & Flag.NOTED),
+            uses=bool(flags & Flag.USES),
         )
 
     def records(self) -> list[Record]:

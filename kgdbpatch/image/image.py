@@ -167,6 +167,10 @@ class Image:
         """Tell whether a name may mean a symbol; the name may lack the format's prefix."""
         return bool(self._candidates(name))
 
+    def exports(self, name: str) -> bool:
+        """Tell whether a name means a symbol that all files of the kernel see."""
+        return any(symbol.exported for symbol in self._candidates(name))
+
     def lookup(self, name: str) -> int:
         """Return a symbol's address, a C function's before a Mach-O label's; prefix or not.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.names import known, shadowed
+from kgdbpatch.kernel.noted import noted
 from kgdbpatch.patch.depth import check_depth, depth
 from kgdbpatch.patch.payload import Payload, Replacement, blob_payload
 from kgdbpatch.patch.registers import RegistersUse, writes_of
@@ -28,6 +30,7 @@ class Compilation(NamedTuple):
     target: str
     macros: Callable[[], Sequence[str]]
     stack: int
+    uses: AbstractSet[int] = frozenset()  # the patches that names were found in, once a payload was linked
 
 
 def compiled_payload(
@@ -74,7 +77,9 @@ def compiled_payload(
         warnings=shadowed(image, compiled),
         registers=_registers(compiled.notes, request.writes, name),
     )
-    return payload._replace(replaces=replaces)
+    note = None if request.override is not None else noted(linked, compiled.path, how.uses)
+    strays = payload.strays or bool(how.uses)  # another patch's functions may call anything
+    return payload._replace(replaces=replaces, note=note, strays=strays, uses=bool(how.uses))
 
 
 def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Unpack
 
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
-from kgdbpatch.errors import Misuse, Refused, TargetBusy
+from kgdbpatch.errors import Misuse, Refused, TargetBusy, UnknownSymbol
 from kgdbpatch.image import Function, Image
 from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.patch import Batch, Patch
+from kgdbpatch.kernel.patch_names import PatchNames
 from kgdbpatch.kernel.removal import Removal, as_patch, take_out
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
@@ -232,6 +234,27 @@ class Kernel(RunningGuest):
             if row.id == patch_id:
                 return Patch.listed(self, row)
         raise Misuse(f"the guest has no patch {patch_id}")
+
+    def patch_names(self) -> PatchNames:
+        """Return what the patches are called, and the names that their payloads have, as they stand now."""
+        return PatchNames(self._component.arena(self._header().arena))
+
+    def patch_id(self, word: str) -> int:
+        """Return the id that a word means: a number, or what a patch is called; raise `Misuse`."""
+        return self.patch_names().patch_id(word)
+
+    def resolve_name(self, name: str) -> int:
+        """Return the address of a place in the kernel, or of a patch's name: ``3:hits``, ``file:hits``."""
+        with suppress(UnknownSymbol):
+            return self.patch_names().find(name, self.image)[0]
+        return self.image.resolve(name)
+
+    def symbolize(self, address: int) -> str:
+        """Return what is at an address: the kernel's names, or those of the patches' payloads."""
+        for one in self.patch_names().noted if self._text.header() else ():
+            if one.record.body <= address < one.record.body + one.record.body_size:
+                return one.symbolize(address)
+        return self.image.symbolize(address)
 
     def patch_table(self) -> Rows:
         """Return the entries of the patch table, of a dead kernel too; the guest is not stopped."""

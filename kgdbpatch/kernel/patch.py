@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused
+from kgdbpatch.kernel.variables import PatchVariables
 from kgdbpatch.results import Holder, PatchRow, PatchState
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class Patch:
     def hits(self) -> int | None:
         """How often it ran; None when it does not count."""
         return self._entry().hits
+
+    @property
+    def variables(self) -> PatchVariables:
+        """The variables of its payload, of C, by name: read and written while the guest runs."""
+        return PatchVariables(self._kernel, self.id)
 
     @property
     def skipped(self) -> int | None:

@@ -17,6 +17,8 @@ from kgdbpatch.errors import Misuse, OutOfReach, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
+from kgdbpatch.kernel.noted import using
+from kgdbpatch.kernel.patch_names import PatchNames
 from kgdbpatch.patch.depth import LEAST_STACK
 from kgdbpatch.patch.payload import (
     Payload,
@@ -78,7 +80,9 @@ class Planner:
             raise Refused("springboard", "there is no room left in this kernel's vector tails")
         self._image, self._site_checker, self._arena, self._force = image, site_checker, arena, force
         self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
-        self._compilation = (target, macros, stack)
+        self._uses = set[int]()  # the patches that the payload's names were found in
+        self._compilation = (target, macros, stack, self._uses)
+        self._names = PatchNames(arena)
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
@@ -94,6 +98,7 @@ class Planner:
     def payload(self, request: PatchRequest) -> Payload:
         """Return the payload that a user asks for."""
         call, lookup = request.call, self._lookup
+        self._uses.clear()
         abi, model = self._image.abi, self._image.model
         if call is not None:
             target = self.lasting(call if isinstance(call, int) else self._image.resolve(call))
@@ -124,11 +129,19 @@ class Planner:
             except OutOfReach as error:
                 raise Refused("reach", str(error)) from error
 
-        return asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
+        made = asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
+        uses = frozenset(self._uses)
+        if not uses:
+            return made
+        return made._replace(note=lambda _: using(filename, uses), strays=True, uses=True)
 
     def _lookup(self, name: str) -> int:
-        """Return the address of one of the kernel's names, for a payload."""
-        return self.lasting(self._image.lookup(name))
+        """Return the address of one of the kernel's names, or else of a standing patch's, for a payload."""
+        address, patch_id = self._names.find(name, self._image)
+        if patch_id is None:
+            return self.lasting(address)
+        self._uses.add(patch_id)
+        return address
 
     def lasting(self, address: int) -> int:
         """Return an address of the kernel's; raise `Refused` (rule ``module``) for what may be unloaded."""

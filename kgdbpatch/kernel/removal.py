@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused
+from kgdbpatch.kernel.uses import needed
 from kgdbpatch.results import PatchRow, PatchState
 
 __all__ = ["Removal", "as_patch", "take_out"]
@@ -48,7 +49,8 @@ def take_out(
     """Take the patches ``ids``, or all, out of a guest that is held exclusively, in one stop.
 
     A damaged one is refused: of all, the others go nevertheless; of named ones, none. ``force`` drops its
-    record and leaves its site. Raises `Misuse` for an id that the table lacks.
+    record and leaves its site. So is one that a patch which stays uses. Raises `Misuse` for an id that the
+    table lacks.
     """
     table = component.arena(header.arena).table()
     records = {record.id: record for record in table.records()}
@@ -58,10 +60,12 @@ def take_out(
     wanted = set(records if ids is None else ids)
     damaged = {patch_id for patch_id in wanted if records[patch_id].state is PatchState.DAMAGED}
     refused = [] if force else [_refusal(records[patch_id]) for patch_id in sorted(damaged)]
+    staying = set[int]() if force else damaged
+    in_use = needed(component.arena(header.arena), records.values(), wanted - staying)
+    refused += [in_use[patch_id] for patch_id in sorted(in_use)]
     if refused and ids is not None:
         raise refused[0]
-    if not force:
-        wanted -= damaged
+    wanted -= staying | in_use.keys()
     held = component.remove(header, table, wanted, basis)
 
     def state(patch_id: int) -> PatchState:

@@ -53,6 +53,8 @@ class Payload(NamedTuple):
     strays: bool = False  # it may call others besides
     replaces: Replacement | None = None  # it takes the place of a function, or of what a call calls
     registers: RegistersUse | None = None  # it is given the address of them all (patch/registers.py)
+    note: Callable[[int], bytes] | None = None  # what is kept of its names, packed, for a blob's address
+    uses: bool = False  # it was linked against names of other patches
 
 
 def _call(at: int, to: int) -> list[int]:

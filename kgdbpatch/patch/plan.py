@@ -22,6 +22,7 @@ from kgdbpatch.patch.registers import leave_function, show
 from kgdbpatch.patch.replace import plan_replacement
 from kgdbpatch.patch.saves import save
 from kgdbpatch.patch.site import Site
+from kgdbpatch.variables.note import framed
 
 __all__ = [
     "Payload",
@@ -79,12 +80,16 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         blob_at += -(-size // 16) * 16
         blob, blob_constant = payload.blob(blob_at)
         size, constant = blob_at - place.body + len(blob), blob_at - place.body + blob_constant
+    noted = framed(payload.note(blob_at), blob_at - place.body) if payload.note else b""
+    size = -(-size // 16) * 16 + len(noted) if noted else size
     area = place.body + -(-size // 16) * 16
     if guarded or payload.blob is not None:
         body = build(blob_at, area)
     code = code_of(body.words)
     if payload.blob is not None:
         code = code.ljust(blob_at - place.body, b"\0") + blob
+    if noted:
+        code = code.ljust(size - len(noted), b"\0") + noted
     if guarded:
         code = code.ljust(area - place.body, b"\0") + bytes(AREA)
     return Plan(
@@ -105,6 +110,8 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         forced=tuple(forced),
         warnings=payload.warnings,
         guarded=guarded,
+        uses=payload.uses,
+        noted=bool(noted),
     )
 
 

@@ -17,6 +17,7 @@ from kgdbpatch.patch.entrance import entrance
 from kgdbpatch.patch.payload import Payload, Replacement
 from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
 from kgdbpatch.patch.site import Site
+from kgdbpatch.variables.note import framed
 
 __all__ = ["as_entry", "plan_replacement", "redirects"]
 
@@ -69,6 +70,8 @@ def plan_replacement(site: Site, payload: Payload, new: Replacement, place: Plac
         raise site.refused("reach", f"what is at {site.at} takes {len(words)} instructions elsewhere")
     filled = code_of(words)
     code = code[: new.original] + filled + code[new.original + len(filled) :]
+    if payload.note is not None:
+        code = code.ljust(-(-len(code) // 16) * 16, b"\0") + framed(payload.note(body), 0)
     return Plan(
         site=site.address,
         original=site.word,
@@ -87,6 +90,8 @@ def plan_replacement(site: Site, payload: Payload, new: Replacement, place: Plac
         forced=tuple(forced),
         warnings=payload.warnings,
         replaces=True,
+        uses=payload.uses,
+        noted=payload.note is not None,
     )
 
 

@@ -37,12 +37,16 @@ _ALIGNMENT = 16
 _MARKS = ("__kgdbpatch_text_end", "__kgdbpatch_constant_end", "__kgdbpatch_end")
 # The routines of soft floating point: ``__adddf3``, ``__floatsidf``, …
 _FLOATING = re.compile(r"__[a-z]+([sdt]f[23]?|[sdt]f[sd]i|[sd]i[sdt]f|[sdt]f[sdt]f2)")
+_DEBUG = (".debug_info", ".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets")
 _REACH_MARGIN = 1 << 20  # a payload larger than that is refused by the linker, not miscompiled
 
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """A payload at its address; ``code`` is text and read-only data, then writable, zeroed data; in bytes."""
+    """A payload at its address; ``code`` is text and read-only data, then writable, zeroed data; in bytes.
+
+    ``file`` is as it was linked, wherever it was moved since.
+    """
 
     address: int
     code: bytes
@@ -50,6 +54,7 @@ class Linked:
     constant_size: int
     entry: int
     symbols: dict[str, int]
+    file: bytes  # the linker's own, with what its debug information says of names and types
     _relocations: tuple[Relocation, ...]
     _alignment: int
     _calls: tuple[tuple[int, bool], ...]  # of the kernel: address, and whether through a veneer
@@ -188,6 +193,8 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool =
     yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
+    for name in _DEBUG:
+        yield f"{name} 0 : {{ *({name}) }}"
     yield "/DISCARD/ : { *(.debug_* .rela.debug_* .kgp.*) }"
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
@@ -220,6 +227,7 @@ def _take(
         constant_size=constant,
         entry=symbols[compiled.entry],
         symbols=symbols,
+        file=linked,
         _relocations=tuple(relocations(file, address)),
         _alignment=alignment,
         _calls=calls,

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.toolchain.objects import entries
@@ -31,7 +32,9 @@ class Relocation(NamedTuple):
 
 def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
     """Yield the relocations of code linked for ``address`` with ``ld --emit-relocs``."""
-    for _, _, entry, symbol in entries(file):
+    for table, _, entry, symbol in entries(file):
+        if not file.get_section(table["sh_info"])["sh_flags"] & SH_FLAGS.SHF_ALLOC:
+            continue  # of debug information
         own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
         target = symbol["st_value"] + entry["r_addend"] & _U32
         yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)

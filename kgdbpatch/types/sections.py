@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from elftools.common.exceptions import ELFError
@@ -16,7 +16,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from kgdbpatch.errors import BadImage
 
-__all__ = ["BTF", "DWARF", "TypeSections", "named_sections", "read_sections"]
+__all__ = ["BTF", "DWARF", "TypeSections", "named_sections", "read_sections", "sections_of"]
 
 DWARF, BTF = ".debug_info", ".BTF"
 _MORE = (".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets")
@@ -58,27 +58,32 @@ def read_sections(path: Path) -> TypeSections:
     """Read what DWARF needs, or else BTF; raise `BadImage` for a damaged file, or one with neither."""
     try:
         with path.open("rb") as file:
-            elf = ELFFile(file)
-            if elf.elfclass != 32:
-                raise BadImage(path, "not a 32-bit ELF file")
-            there: dict[
-                str, list[tuple[int, Any]]
-            ] = {}  # an object file has a part of .debug_info for each group
-            for number, section in enumerate(elf.iter_sections()):
-                if section["sh_type"] != _NOBITS and section["sh_size"]:
-                    there.setdefault(_plain(section.name), []).append((number, section))
-            first = next((name for name in (DWARF, BTF) if name in there), None)
-            if first is None:
-                raise BadImage(path, "no debug information in it")
-            names = (first, *_MORE) if first == DWARF else (first,)
-            data = {
-                name: b"".join(_content(path, elf, number, section) for number, section in there[name])
-                for name in names
-                if name in there
-            }
-            return TypeSections(path, elf.little_endian, data)
+            return sections_of(path, file)
     except OSError as error:
         raise BadImage(path, (error.strerror or str(error)).lower()) from error
+
+
+def sections_of(path: Path, file: BinaryIO) -> TypeSections:
+    """As `read_sections`, of a file that is open, or of its bytes; ``path`` is what it is called."""
+    try:
+        elf = ELFFile(file)
+        if elf.elfclass != 32:
+            raise BadImage(path, "not a 32-bit ELF file")
+        there: dict[str, list[tuple[int, Any]]] = {}
+        for number, section in enumerate(elf.iter_sections()):
+            if section["sh_type"] != _NOBITS and section["sh_size"]:
+                # an object file has a part of .debug_info for each group
+                there.setdefault(_plain(section.name), []).append((number, section))
+        first = next((name for name in (DWARF, BTF) if name in there), None)
+        if first is None:
+            raise BadImage(path, "no debug information in it")
+        names = (first, *_MORE) if first == DWARF else (first,)
+        data = {
+            name: b"".join(_content(path, elf, number, section) for number, section in there[name])
+            for name in names
+            if name in there
+        }
+        return TypeSections(path, elf.little_endian, data)
     except _DAMAGED as error:
         if isinstance(error, BadImage):
             raise

@@ -6,14 +6,14 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.errors import MemoryFault, TargetLost
 
-__all__ = ["Machine", "Ram", "Readable", "Traced"]
+__all__ = ["Machine", "Ram", "Readable", "Shared", "Traced"]
 
 
 class Readable(Protocol):
@@ -37,6 +37,14 @@ class Traced(Readable, Protocol):
         """Yield (start, end) of those pieces; all others are zeros."""
 
 
+@runtime_checkable
+class Shared(Protocol):
+    """Memory that is shared with the guest, and may be written while it runs."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write bytes; those of a word that is aligned at once."""
+
+
 class Machine(Protocol):
     """What has RAM: `kgdbpatch.vm.qemu.Qemu` is one."""
 
@@ -51,7 +59,7 @@ class Ram:
     live = True  # read while the guest runs
 
     def __init__(self, path: str, size: int) -> None:
-        self.size = size
+        self.size, self._path = size, path
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -88,6 +96,31 @@ class Ram:
         """Return a copy of ``size`` bytes; raises `MemoryFault` outside the RAM."""
         self._check(address, size)
         return self._map[address : address + size]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write bytes; of 1, 2, 4 or 8 at a multiple of that, a guest that runs sees all or nothing.
+
+        For data alone: QEMU does not look for changed code. Raises `MemoryFault`, `TargetLost`.
+        """
+        self._check(address, len(data))
+        start = address - address % mmap.ALLOCATIONGRANULARITY
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise TargetLost(f"the guest's RAM cannot be written: {error.strerror}: {self._path}") from error
+        try:
+            with mmap.mmap(descriptor, address + len(data) - start, offset=start) as memory:
+                self._store(memory, address - start, data)
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _store(memory: mmap.mmap, at: int, data: bytes) -> None:
+        size = len(data)
+        if size in (2, 4, 8) and at % size == 0:
+            np.frombuffer(memory, f"u{size}", 1, at)[0] = np.frombuffer(data, f"u{size}")[0]
+        else:
+            memory[at : at + size] = data
 
     def array(self, address: int, size: int) -> npt.NDArray[np.uint8]:
         """Return a live read-only view of ``size`` bytes; raises `MemoryFault` outside the RAM."""

@@ -71,6 +71,15 @@ struct kgp_regs {
 #define KGP_ORIGINAL(result, ...) ((result (*)(__VA_ARGS__))(unsigned long)kgp_original)
 extern const char kgp_original[];
 
+/*
+ * A function or variable of another patch, where several patches, or the kernel, have that name; the patch
+ * is called by its source file without the suffix (what C does not have in names is written _), or by its id,
+ * the kernel is called kernel:
+ *
+ *     extern unsigned hits KGP_OF(packet_counter, hits);
+ */
+#define KGP_OF(patch, name) __asm__("\"" #patch ":" #name "\"")
+
 /* The number of the CPU that runs the payload. */
 static inline unsigned long kgp_cpu(void)
 {

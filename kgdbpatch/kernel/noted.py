@@ -1,0 +1,42 @@
+"""Make the note that a patch keeps of its payload's names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from kgdbpatch.toolchain.link import Linked
+from kgdbpatch.toolchain.support import SUPPORTED
+from kgdbpatch.variables import Note, pack
+from kgdbpatch.variables.collect import collect
+
+__all__ = ["noted", "using"]
+
+
+def noted(linked: Callable[[int], Linked], source: Path, uses: Collection[int]) -> Callable[[int], bytes]:
+    """Return what makes the packed note of a payload that is ``linked`` for an address.
+
+    ``uses`` are the patches whose names it uses.
+    """
+    now, known = int(time.time()), dict[bytes, bytes]()
+
+    def at(address: int) -> bytes:
+        made = linked(address)
+        if made.file not in known:
+            known[made.file] = _note(made, source, now, uses)
+        return known[made.file]
+
+    return at
+
+
+def _note(linked: Linked, source: Path, now: int, uses: Collection[int]) -> bytes:
+    size = len(linked.code)
+    found, functions = collect(linked.file, size, linked.constant_size, str(source))
+    own = tuple(one for one in functions if one.name not in SUPPORTED)
+    return pack(Note(str(source), now, tuple(found), own, tuple(sorted(uses))))
+
+
+def using(source: str, uses: Collection[int]) -> bytes:
+    """Return the note of a payload without names that uses those of patches, packed."""
+    return pack(Note(source, int(time.time()), uses=tuple(sorted(uses))))

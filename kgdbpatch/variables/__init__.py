@@ -1,0 +1,9 @@
+"""What a patch keeps of its payload's names: variables with their types, functions, the patches it uses."""
+
+from __future__ import annotations
+
+from kgdbpatch.variables.note import Note, Symbol, Variable, framed, pack, unframed, unpack
+from kgdbpatch.variables.shape import Shape
+from kgdbpatch.variables.values import Value
+
+__all__ = ["Note", "Shape", "Symbol", "Value", "Variable", "framed", "pack", "unframed", "unpack"]
