@@ -210,6 +210,8 @@ def _take(
             place = {"SHN_ABS": absolute, "SHN_UNDEF": None}.get(symbol["st_shndx"], symbols)
             if place is not None:
                 place[symbol.name] = symbol["st_value"]
+    for mark in FAULT_TABLE:
+        symbols.pop(mark, None)
     text, constant, end = (symbols.pop(mark) - address for mark in _MARKS)
     code, alignment = bytearray(end), _ALIGNMENT
     for section in file.iter_sections():
