@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -58,7 +58,9 @@ class UpdatePlanner:
         planner: Planner,
         target: str,
         word: Callable[[int], int],
+        names: Mapping[str, tuple[int, str]],
     ) -> None:
+        """``names`` are those of updates that stand: address, and whose."""
         self._manifest, self._path = update.manifest, path
         self._image, self._planner, self._word = image, planner, word
         self._originals = Originals(image, update.manifest)
@@ -70,17 +72,19 @@ class UpdatePlanner:
             def lookup(symbol: str) -> int:
                 if symbol == NEXT_LOOKUP:
                     return address - CODE_ROOM  # what was at the first function's site
+                if symbol in names and not image.knows(symbol):
+                    self.uses.add(names[symbol][1])
+                    return names[symbol][0]
                 return planner.lasting(self._originals.lookup(symbol))
 
             return link(compiled, address, lookup, abi=SYSV)  # as the kernel calls itself
 
         self._linked = linked
-        self._sizes = {
-            symbol.name: symbol.size
-            for data in update.objects.values()
-            for symbol in ElfObject.parse(data, str(path)).symbols
-            if symbol.section > 0 and symbol.kind == _FUNCTION
-        }
+        self.uses: set[str] = set()  # the updates whose names it needs
+        parsed = (ElfObject.parse(data, str(path)) for data in update.objects.values())
+        symbols = [symbol for elf in parsed for symbol in elf.symbols if symbol.section > 0 and symbol.name]
+        self._sizes = {symbol.name: symbol.size for symbol in symbols if symbol.kind == _FUNCTION}
+        self._names = sorted(symbol.name for symbol in symbols if not symbol.local and ":" not in symbol.name)
 
     def plan(self, values: dict[str, Any], file: bytes) -> PlannedUpdate:
         """Plan all of it; ``values`` and the ``file`` are noted in the guest.
@@ -100,15 +104,20 @@ class UpdatePlanner:
             "data": sorted({row.name for row, _, _ in words}),
             "new": [name.rpartition(":")[2] for name in sorted(self._sizes)],
             "calls": sorted(self._calls),
+            "names": self._names,
         }
+        self._linked(self._planner.place(0))  # a trial, to know whose names it needs
+        values["uses"] = sorted(self.uses)
 
         def front(code: int) -> bytes:
             linked = self._linked(code).symbols
             spans = [(linked[name], linked[name] + size) for name, size in sorted(self._sizes.items())]
             calls = [linked[symbol] for _, symbol in sorted(self._calls.items())]
-            return Note(values, [*(at for span in spans for at in span), *calls], file).packed()
+            own = [linked[name] for name in self._names]
+            return Note(values, [*(at for span in spans for at in span), *calls, *own], file).packed()
 
-        size = len(Note(values, [0] * (2 * len(self._sizes) + len(self._calls)), file).packed())
+        count = 2 * len(self._sizes) + len(self._calls) + len(self._names)
+        size = len(Note(values, [0] * count, file).packed())
 
         def note(body: int) -> bytes:
             return front(body + size + CODE_ROOM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +38,8 @@ class Standing(NamedTuple):
     new: list[Row]
     calls: dict[str, int]
     file: bytes
+    names: dict[str, int]  # of its own variables and functions
+    uses: tuple[str, ...]  # names of the updates whose names it needs
 
 
 def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> list[Standing]:
@@ -65,8 +67,10 @@ def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> li
             tuple(values["data"]),
             values["forced"],
         )
-        calls = dict(zip(values["calls"], note.addresses[2 * count :], strict=True))
-        found.append(Standing(row, new, calls, note.file))
+        rest = note.addresses[2 * count :]
+        calls = dict(zip(values["calls"], rest, strict=False))
+        names = dict(zip(values["names"], rest[len(calls) :], strict=True))
+        found.append(Standing(row, new, calls, note.file, names, tuple(values["uses"])))
     return found
 
 
@@ -107,7 +111,8 @@ class Updater:
         ]
         planner = kernel._planner(header)
         target = kernel._cpu.target
-        made = UpdatePlanner(update, path, kernel.image, planner, target, self._word)
+        names = {name: (at, one.row.name) for one in older for name, at in one.names.items()}
+        made = UpdatePlanner(update, path, kernel.image, planner, target, self._word, names)
         values = {
             "name": manifest.name,
             "file": str(path),
@@ -117,6 +122,8 @@ class Updater:
         }
         self._say(f"linking {manifest.name}")
         planned = made.plan(values, raw)
+        for one in goes:
+            self._check_unused(one, [*(other for other in older if other not in goes)], made.uses)
         old = planned.old + self._versions(older, planned)
         application = self._component.application(header, planned.planned, kernel._text.hook, basis)
         if planned.calls:
@@ -162,6 +169,7 @@ class Updater:
     def remove(self, name: str, header: Header) -> UpdateRow:
         """Take an update out; the guest is held. As `Kernel.remove_update`."""
         one = self.find(name)
+        self._check_unused(one, self.standing())
         self._veto(one.calls, "pre_remove", name)
 
         arena = self._component.arena(header.arena)
@@ -192,6 +200,15 @@ class Updater:
                 return one
         there = ", ".join(one.row.name for one in known) or "none"
         raise Misuse(f"guest '{self._kernel.name}' has no update '{name}'; it has: {there}")
+
+    @staticmethod
+    def _check_unused(one: Standing, others: Iterable[Standing], uses: Collection[str] = ()) -> None:
+        """Raise `Refused` (rule ``used``) where another update that stays needs the names of one."""
+        name = one.row.name
+        user = next((other.row.name for other in others if name in other.uses), None)
+        if user is not None or name in uses:
+            who = f"the update '{user}'" if user else "what is to take its place"
+            raise Refused("used", f"{who} uses what the update '{name}' has: that stays as long")
 
     # ---- the safe moment -----------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from kgdbpatch.updates.build import build_update
 from .observations import DARWIN, OBSERVED, Observed, command
 from .work import beat, empty
 
+PATCHES = Path(__file__).parents[1] / "updates/patches"
 ROUNDS = 200
 
 
@@ -246,3 +247,46 @@ def test_updates_stack_and_versions_take_each_others_place(
     empty(kernel)
     assert answer(kernel) == 2
     beat(kernel)
+
+
+# ---- state that is carried over ---------------------------------------------------------------------
+
+
+def told(kernel: Kernel, pattern: str) -> str:
+    """Return what the new code says next of the list."""
+    return kernel.log.wait(f"^kgp: {pattern}", since=kernel.log.position(), deadline=60).message
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
+        pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+    ],
+)
+@pytest.mark.timeout(1200)
+def test_ten_thousand_live_objects_grow_a_field_and_shrink_again(
+    kernel: Kernel, profile: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """One update makes the list, which running code turns and sums up; another one's objects are larger."""
+    tree = request.getfixturevalue(f"{profile}_tree")
+    folder = PATCHES / ("darwin" if profile == "darwin" else "")
+    first, second = (built(folder / f"{name}.patch", tree, tmp_path) for name in ("objects", "objects_grown"))
+    updates = kernel.updates
+    updates.apply(first, accept=["all"], wait=60)
+    if profile == "linux":
+        kernel.send("getppid 4000000\n")
+    before = told(kernel, "10000 items, sum .{8}$")
+    for _ in range(3):
+        updates.apply(second, accept=["all"], wait=60)
+        grown = told(kernel, r".*[1-9]\d* uses")
+        assert grown.startswith(before + ", ")
+        with pytest.raises(Refused, match="uses what the update 'objects' has"):
+            updates.remove("objects")
+        updates.remove("objects_grown", wait=60)
+        assert told(kernel, ".*sum .{8}$") == before
+    updates.remove("objects", wait=60)
+    if profile == "linux":
+        kernel.log.wait("^done getppid", since=0, deadline=300)
+    beat(kernel)
+    empty(kernel)
