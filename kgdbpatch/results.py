@@ -77,7 +77,8 @@ class PatchRow:
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
     ``forced`` are the rules that it goes against.
     ``held_by`` is for retired ones; it is empty when their memory is free by now. ``module`` is what the
-    site is or was in, None for the kernel itself.
+    site is or was in, None for the kernel itself; ``update`` the one that the patch is part of. The
+    ``entry`` of a word of data that an update writes is ``data``.
     """
 
     id: int
@@ -89,6 +90,7 @@ class PatchRow:
     held_by: tuple[Holder, ...] = ()
     skipped: int | None = None
     module: str | None = None
+    update: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ _COMMANDS = {
     "remove": "patches.remove",
     "verify": "patches.verify",
     "update": "updates.update",
+    "export": "updates.export",
     "log": "guests.log",
     "console": "console.console",
     "doctor": "doctor.doctor",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
+from kgdbpatch.cli import updates
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
 from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
@@ -26,6 +27,7 @@ from kgdbpatch.patch.override import Override
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.results import PatchState
 
+_MOMENT = 10.0  # seconds, as 'update apply' has it
 _NAMED = 5  # sites of a rule that are named
 _TOLD = ("site", "entry", "springboard", "saved", "body_words", "forced", "guarded", "warnings")
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
@@ -99,6 +101,7 @@ def apply(
     Assembler is GNU's. Names of the kernel may be used in both. A SITE with * ? or [ is a glob:
     the first instruction of every function of such a name, all in one stop of the guest.
     Functions of loaded modules are sites too: func, module:func or 'func [module]'.
+    In place of a site there may be a file of updates (.kup): see 'kgdbpatch update apply --help'.
 
     --replace at a function's entry puts the C function in its place, at a call in that of the function
     called there; kgp_original is the old one.
@@ -122,6 +125,11 @@ def apply(
       kgdbpatch apply linux udp_sendmsg --c mine.c --replace
       kgdbpatch apply linux udp_sendmsg --return -12 --every 100 --times 3
     """
+    if site.endswith(".kup"):
+        if asm or c or call or count or override or dry_run:
+            raise Misuse(f"{site} is an update: nothing else goes with it")
+        updates.apply(name, Path(site), None, _MOMENT, force, image, wait, as_json)
+        return
     try:
         request = PatchRequest(
             asm, c, call, entry, count, via, force, writes, _override(override, times, every), replace
@@ -235,7 +243,7 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             (
                 p["id"],
                 _lost(p).get("symbol") or _place(known, p["site"]),
-                p["state"] + ", forced" * bool(p["forced"]),
+                p["state"] + ", forced" * bool(p["forced"]) + (f", of {p['update']}" if p["update"] else ""),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
             )

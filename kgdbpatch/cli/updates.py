@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kgdbpatch.results import UpdateRow
     from kgdbpatch.updates.archive import Update
 
-__all__ = ["update"]
+__all__ = ["export", "update"]
 
 update = typer.Typer(
     cls=Group, no_args_is_help=True, help="Make hot patches of source patches, and look at them."
@@ -97,7 +97,7 @@ Forced = Annotated[
 @update.command("apply", cls=Command)
 def apply(
     name: Name,
-    file: Annotated[Path, Argument(metavar="FILE.kup", help="An update.")],
+    file: Annotated[Path, Argument(metavar="FILE.kup", help="An update, or a set of them.")],
     accept: Annotated[
         list[str] | None,
         Option(
@@ -126,15 +126,15 @@ def apply(
     with attach(name, image, wait) as kernel:
         before = {row.sha256 for row in kernel.updates}
         with progress(f"applying {file.name}") as say:
-            row = kernel.updates.apply(file, wait=moment, force=force, accept=accept or (), progress=say)
+            rows = kernel.updates.apply_set(file, wait=moment, force=force, accept=accept or (), progress=say)
         pause = kernel.updates.pause_us
-    if as_json:
-        json_line({**asdict(row), "pause_us": pause})
-        return
-    if row.sha256 in before:
-        tell(f"{row.name} is in already")
-        return
-    tell(f"{row.name}: {_what(row)}; the guest stood still for {pause / 1000:.1f} ms")
+    for row in rows:
+        if as_json:
+            json_line({**asdict(row), "pause_us": pause})
+        elif row.sha256 in before:
+            tell(f"{row.name} is in already")
+        else:
+            tell(f"{row.name}: {_what(row)}; the guest stood still for {pause / 1000:.1f} ms")
 
 
 def _what(row: UpdateRow) -> str:
@@ -204,25 +204,29 @@ def remove(
     tell(f"{row.name} is out; the guest stood still for {pause / 1000:.1f} ms")
 
 
-@update.command("save", cls=Command)
-def save(
+def export(
     name: Name,
-    update_name: Annotated[str, Argument(metavar="UPDATE", help="Its name, as 'update list' tells.")],
+    update_name: Annotated[
+        str | None, Argument(metavar="UPDATE", show_default=False, help="This one alone; else all, as a set.")
+    ] = None,
     output: Annotated[
         Path | None, Option("--output", "-o", metavar="FILE.kup", help="Write it there, not to the output.")
     ] = None,
     image: ImageFile = None,
     wait: Wait = 10.0,
 ) -> None:
-    """Write the file that an update was applied from, which the guest holds: to apply it elsewhere.
+    """Write the updates of a running kernel as a file, to apply them after a boot or to another guest.
+
+    The guest itself holds them. Where they are applied again, all addresses are found anew.
 
     \b
     Examples:
-      kgdbpatch update save linux fix -o fix.kup
-      kgdbpatch update save linux fix > fix.kup
+      kgdbpatch export linux > set.kup
+      kgdbpatch export linux fix -o fix.kup
+      kgdbpatch apply other set.kup
     """
     with attach(name, image, wait) as kernel:
-        data = kernel.updates.file(update_name)
+        data = kernel.updates.export() if update_name is None else kernel.updates.file(update_name)
     if output is not None:
         output.write_bytes(data)
     elif sys.stdout.isatty():

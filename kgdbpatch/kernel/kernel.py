@@ -263,8 +263,14 @@ class Kernel(RunningGuest):
         records = arena.records()
         any_retired = any(record.state is PatchState.RETIRED for record in records)
         held = self._threads.holders(self._component, header, records) if any_retired else {}
+        names = self.updates.of_patches() if any(record.update for record in records) else {}
         return [
-            replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
+            replace(
+                as_patch(record),
+                held_by=held.get(record.id, ()),
+                skipped=arena.skipped(record),
+                update=names.get(record.id),
+            )
             for record in records
         ]
 

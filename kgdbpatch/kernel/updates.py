@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import Refused
+from kgdbpatch.errors import KgdbPatchError, Misuse, Refused
 from kgdbpatch.kernel.updating import Updater
 from kgdbpatch.results import PatchState, UpdateRow
 
@@ -33,6 +34,10 @@ class Updates:
         """Yield those that stand, and those whose apply was cut off; the guest is not stopped."""
         rows = (one.row for one in Updater(self._kernel, 0).standing())
         return (row for row in rows if row.state is not PatchState.RETIRED)
+
+    def of_patches(self) -> dict[int, str]:
+        """Return which update a patch is part of, by its id."""
+        return {patch: row.name for row in self for patch in row.ids}
 
     def names(self) -> list[str]:
         """Return the names of those that stand, newest first."""
@@ -66,16 +71,53 @@ class Updates:
         name takes its place. Raises `BadPatch`, `Misuse`, `Refused` by rule: ``undecided``, ``expected``
         (another kernel), ``veto`` (of ``pre_apply`` or ``transform``), ``safe moment``, and those of a patch.
         """
+        (row,) = self.apply_set(path, wait=wait, force=force, accept=accept, progress=progress, most=1)
+        return row
+
+    def apply_set(
+        self,
+        path: Path,
+        *,
+        wait: float = 10.0,
+        force: bool = False,
+        accept: Collection[str] = (),
+        progress: Callable[[str], None] = lambda _: None,
+        most: int = 0,
+    ) -> list[UpdateRow]:
+        """Put in all the updates of a set (`export`), or one, one after the other; as `apply`.
+
+        When one is refused, those that were put in before are taken out again. More than ``most`` are not
+        taken, unless that is 0.
+        """
         from kgdbpatch.kernel.update_plan import check_decided
         from kgdbpatch.updates.archive import parse_update, read_file
+        from kgdbpatch.updates.sets import updates_of
 
-        raw = read_file(path)
-        update = parse_update(raw, path)
-        check_decided(update.manifest, frozenset(accept))
-        updater = Updater(self._kernel, wait, force=force, progress=progress)
-        row = self._kernel._change(lambda header, basis: updater.apply(update, raw, path, header, basis))
-        self.pause_us = round(updater.pause * 1e6)
-        return row
+        files = updates_of(read_file(path), path)
+        updates = [parse_update(raw, path) for raw in files]
+        if most and len(updates) > most:
+            raise Misuse(f"{path} is a set of {len(updates)} updates: apply_set takes them")
+        for update in updates:
+            check_decided(update.manifest, frozenset(accept))
+        there, rows = {(row.name, row.sha256) for row in self}, list[UpdateRow]()
+        try:
+            for update, raw in zip(updates, files, strict=True):
+                updater = Updater(self._kernel, wait, force=force, progress=progress)
+                rows.append(self._kernel._change(partial(updater.apply, update, raw, path)))
+                self.pause_us = round(updater.pause * 1e6)
+        except KgdbPatchError:
+            for row in reversed(rows):
+                if (row.name, row.sha256) not in there:
+                    self.remove(row.name, wait=wait, force=force, progress=progress)
+            raise
+        return rows
+
+    def export(self) -> bytes:
+        """Return a set file of all updates that stand: applied elsewhere, addresses are found anew."""
+        from kgdbpatch.updates.sets import packed_set
+
+        known = [one for one in Updater(self._kernel, 0).standing() if one.row.state is PatchState.ACTIVE]
+        return packed_set([(one.row.name, one.file) for one in known])
 
     def remove(
         self,

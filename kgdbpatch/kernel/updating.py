@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.component.notes import Note
-from kgdbpatch.errors import Misuse, Refused, TargetTimeout
+from kgdbpatch.errors import ComponentDamaged, Misuse, Refused, TargetTimeout
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.safe_moment import Ranges, Stacks
 from kgdbpatch.results import PatchState, UpdateRow
@@ -43,13 +43,19 @@ class Standing(NamedTuple):
 
 
 def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> list[Standing]:
-    """Return the updates in a patch table, oldest first; ``read(body, size)`` gives a body."""
+    """Return the updates in a patch table, oldest first; ``read(body, size)`` gives a body.
+
+    One whose note was overwritten is left out: its patches are told as damaged.
+    """
     known = {record.id: record for record in records}
     found = []
     for record in known.values():
         if not record.update or record.state is PatchState.RETIRED:
             continue
-        note = Note.unpacked(read(record.body, record.constant_size))
+        try:
+            note = Note.unpacked(read(record.body, record.constant_size))
+        except ComponentDamaged:
+            continue
         values, count = note.values, len(note.values["new"])
         ids = tuple(range(record.id, record.id + values["count"]))
         pairs = zip(note.addresses[: 2 * count : 2], note.addresses[1 : 2 * count : 2], strict=True)

@@ -114,7 +114,7 @@ def _update(patch: SourcePatch, tree: Tree, selections: Sequence[Selection]) -> 
     _check_symbols(patch.path, selections)
     code = write_object(sections)
     manifest = Manifest(
-        name=re.sub(r"[^\w.+-]", "-", patch.path.stem),
+        name=re.sub(r"[^A-Za-z0-9_.+-]", "-", patch.path.stem)[:100] or "update",
         description=patch.description,
         made_for=MadeFor(tree.release(), _build_id(tree.path / "vmlinux")),
         function=tuple(functions),

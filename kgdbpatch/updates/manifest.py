@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -27,6 +28,7 @@ __all__ = [
 FORMAT = 1
 _MOST_ROWS = 100_000
 _DIGITS = frozenset("0123456789abcdef")
+_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,8 @@ def _plain(value: object, kind: type, about: str, where: str) -> object:
 
 def _check(manifest: Manifest, about: str) -> None:
     """Check what types do not tell."""
+    if not _NAME.fullmatch(manifest.name):
+        raise BadPatch(f"{about}: name is {manifest.name!r:.60}: up to 100 letters, digits, . _ + -")
     for function in manifest.function:
         if function.kind != "replace":
             raise BadPatch(f"{about}: function.kind is {function.kind!r:.40}, only 'replace' is known")
