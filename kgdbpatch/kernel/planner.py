@@ -282,7 +282,8 @@ class Planner:
             return plan(site, payload, place)
         if place.springboard is None:
             return plan(site, payload, near)
-        first, second = (place, near) if payload.calls else (near, place)
+        spares = payload.calls and payload.replaces is None  # what is replaced is to cost one branch
+        first, second = (place, near) if spares else (near, place)
         try:
             return plan(site, payload, first)
         except Refused:
