@@ -118,7 +118,7 @@ class Updater:
         planner = kernel._planner(header)
         target = kernel._cpu.target
         names = {name: (at, one.row.name) for one in older for name, at in one.names.items()}
-        made = UpdatePlanner(update, path, kernel.image, planner, target, self._word, names)
+        maker = UpdatePlanner(update, path, kernel.image, planner, target, self._word, names)
         values = {
             "name": manifest.name,
             "file": str(path),
@@ -127,9 +127,9 @@ class Updater:
             "forced": self._force,
         }
         self._say(f"linking {manifest.name}")
-        planned = made.plan(values, raw)
+        planned = maker.plan(values, raw)
         for one in goes:
-            self._check_unused(one, [*(other for other in older if other not in goes)], made.uses)
+            self._check_unused(one, [*(other for other in older if other not in goes)], maker.uses)
         old = planned.old + self._versions(older, planned)
         application = self._component.application(header, planned.planned, kernel._text.hook, basis)
         if planned.calls:

@@ -44,8 +44,8 @@ def follower(entry: int, abi: ABI) -> Payload:
 
 
 def _payload(blob: Callable[[int], tuple[bytes, int]], replacement: Replacement, abi: ABI) -> Payload:
-    made = blob_payload(lambda at: (*blob(at), 0), abi)
-    return made._replace(replaces=replacement)
+    payload = blob_payload(lambda at: (*blob(at), 0), abi)
+    return payload._replace(replaces=replacement)
 
 
 def data_plan(site: int, before: int, after: int, place: Place, code: bytes, constant: int) -> Plan:

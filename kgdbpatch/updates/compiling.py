@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -52,10 +53,13 @@ class _Compilation:
 
     def end(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and what was said."""
+        ended = os.pidfd_open(self._process.pid)  # `wait` with a time looks every 50 ms
         try:
-            code = self._process.wait(_DEADLINE)
-        except subprocess.TimeoutExpired as error:
-            raise BadPatch(f"{self.unit.source}: the compiler did not end in {_DEADLINE} s") from error
+            if not select.select([ended], [], [], _DEADLINE)[0]:
+                raise BadPatch(f"{self.unit.source}: the compiler did not end in {_DEADLINE} s")
+        finally:
+            os.close(ended)
+        code = self._process.wait()
         self._said.seek(0)
         return code, self._said.read().decode("utf-8", "replace")
 

@@ -105,6 +105,9 @@ class Decision:
 class Callbacks:
     """Functions of the object that are called around apply and remove, "" for none.
 
+    `update build` takes those that the source calls so: ``kgp_pre_apply``, ``kgp_transform``,
+    ``kgp_post_apply``, ``kgp_pre_remove``, ``kgp_revert``, ``kgp_post_remove``.
+
     Those before (``pre_``) and after run in a process's context and may sleep; what ``pre_apply`` and
     ``pre_remove`` return, when it is not 0, is a veto. ``transform`` runs while all else stands still, before
     the new code is reachable, ``revert`` before the old one is again; both may say no, and may not wait.

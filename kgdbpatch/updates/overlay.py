@@ -35,6 +35,9 @@ def overlay(tree: Path, patch: SourcePatch, files: Iterable[str], place: Path) -
     _apply(patch, place)
 
 
+_MADE = (".o", ".a", ".cmd", ".d", ".ko")  # what no compiler reads
+
+
 def _parents(name: str) -> list[str]:
     """Return the directories that a name goes through, in the tree."""
     found, at = [], ""
@@ -51,7 +54,7 @@ def _link(tree: Path, place: Path, below: str, folders: set[str]) -> None:
         name = f"{below}/{entry.name}" if below else entry.name
         if name in folders and entry.is_dir():
             _link(tree, place, name, folders)
-        else:
+        elif not name.endswith(_MADE):
             os.symlink(tree / name, place / name)
 
 
