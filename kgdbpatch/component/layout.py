@@ -184,7 +184,6 @@ class Flag(IntFlag):
     """What else the table says of a record; the bits from FORCED on tell of rules."""
 
     COUNTED = 1
-    UPDATE = 0x200  # the body begins with what an update says of itself; more patches of it may follow
     USES = 0x400  # its payload was linked against names of other patches
     NOTED = 0x1000  # behind its payload stands what is kept of its names (kgdbpatch.variables)
     REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
@@ -263,7 +262,9 @@ RECORD = np.dtype(
         *_words("state", "id", "site", "site_physical", "original", "splice"),
         *_words("body", "body_size", "constant_size", "springboard", "crc"),
         *_words("hits", "exits"),
-        ("guard_start", ">u2"),  # words: within [start, end) of the body, hits - exits counts threads
+        # words: within [start, end) of the body, hits - exits counts threads; with start 1 and end 0 the body
+        # begins with what an update says of itself (patch/updated.py), and more patches of it may follow
+        ("guard_start", ">u2"),
         ("guard_end", ">u2"),
         ("flags", ">u2"),  # Flag
         ("springboard_slots", "u1"),

@@ -13,6 +13,7 @@ from kgdbpatch.component.layout import Flag, State
 from kgdbpatch.component.modules import Known
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
+from kgdbpatch.patch.updated import UPDATE
 from kgdbpatch.results import PatchState
 
 __all__ = ["STATES", "Record", "Table", "forced_flags", "runs"]
@@ -24,7 +25,7 @@ STATES = (
     PatchState.DAMAGED,
     PatchState.UNLOADED,
 )
-assert Flag.FORCED << len(FORCEABLE) <= Flag.UPDATE, "a bit for each rule"
+assert Flag.FORCED << len(FORCEABLE) <= Flag.USES, "a bit for each rule"
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
 
@@ -229,7 +230,7 @@ class Table:
             module=self._modules.names.get(int(raw["module"])),
             guarded=bool(flags & Flag.GUARDED),
             data=not raw["glue_words"],
-            update=bool(flags & Flag.UPDATE),
+            update=(int(raw["guard_start"]), int(raw["guard_end"])) == UPDATE,
             noted=bool(flags & Flag.NOTED),
             uses=bool(flags & Flag.USES),
         )

@@ -13,7 +13,7 @@ from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.planner import Planned, Planner
-from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
+from kgdbpatch.patch.updated import CODE_ROOM, UPDATE, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.updates.archive import Update
 from kgdbpatch.updates.elf_object import ElfObject
@@ -143,7 +143,7 @@ class UpdatePlanner:
             after = self._new(self._linked(base), data, offset)
             planned.append(self._planner.plan_data(at, self._word(at), after, blob))
             assert planned[0][1].body + size == base
-        planned[0] = (planned[0][0], planned[0][1]._replace(update=True))
+        planned[0] = (planned[0][0], planned[0][1]._replace(guard=UPDATE))
         linked = self._linked(base)
         for address, function in functions[1:]:
             payload = follower(linked.symbols[function], self._image.abi)

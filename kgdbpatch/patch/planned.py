@@ -51,7 +51,6 @@ class Plan(NamedTuple):
     replaces: bool = False  # threads come back to it by return addresses on their stacks
     guarded: bool = False  # a thread inside the payload passes the site without it (patch/once.py)
     data: bool = False  # the site is a word of data, and ``splice`` what it becomes
-    update: bool = False  # the code begins with what an update says of itself
     noted: bool = False  # behind the payload stands what is kept of its names
     uses: bool = False  # it was linked against names of other patches
 
