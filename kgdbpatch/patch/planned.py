@@ -52,6 +52,7 @@ class Plan(NamedTuple):
     guarded: bool = False  # a thread inside the payload passes the site without it (patch/once.py)
     noted: bool = False  # behind the payload stands what is kept of its names
     uses: bool = False  # it was linked against names of other patches
+    hands_out: bool = False  # others than its site may call its functions
 
     @property
     def springboard_used(self) -> bool:
