@@ -23,7 +23,7 @@ def bits(
     image: ImageFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which bits of a word of flags the running kernel's code tests, sets and clears, and which are free.
+    """Show which bits of a word of flags the running kernel tests, sets and clears, and which are free.
 
     The word's address is followed through registers and into the functions that get it; functions that add
     what they are given are followed up to their callers. Where something is not understood, no bit counts as

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from kgdbpatch.errors import Refused
@@ -37,12 +36,10 @@ def netisr() -> Any:
     return module
 
 
-def text(kernel: Kernel) -> list[np.ndarray[Any, Any]]:
-    """Return the words of all code as they are in memory."""
-    return [
-        np.frombuffer(kernel.read_virtual(section.address, len(section.data)), ">u4")
-        for section in kernel.image.code_sections()
-    ]
+def text(kernel: Kernel) -> list[bytes]:
+    """Return all code as it is in memory, but for the vectors, whose handlers keep data there."""
+    sections = [section for section in kernel.image.code_sections() if section.address >= 0x10000]
+    return [kernel.qemu.ram.read(section.address, len(section.data)) for section in sections]
 
 
 def test_which_bits_the_kernel_uses(kernel: Kernel) -> None:
@@ -64,10 +61,8 @@ def test_two_types_come_and_go_under_traffic(kernel: Kernel, netisr: Any) -> Non
         while min(running.counted("served")) < 30:
             assert time.monotonic() < end
             time.sleep(0.1)
-        lines = [
-            kernel.log.wait(rf"netisr: type 0x{kind} ", since=mark, deadline=20) for kind in ("88b5", "88b6")
-        ]
-        for line, bit in zip(lines, running.bits, strict=True):
+        for kind, bit in zip(("88b5", "88b6"), running.bits, strict=True):
+            line = kernel.log.wait(rf"netisr: type 0x{kind} ", since=mark, deadline=20)
             told = STATISTICS.search(line.message)
             assert told, line
             assert int(told[2]) == bit
@@ -80,24 +75,21 @@ def test_two_types_come_and_go_under_traffic(kernel: Kernel, netisr: Any) -> Non
         assert slots[f"netisr_slots[{first}].served"]
         assert slots["netisr_unknown"] == 0
         assert kernel.call("types:register_types", first, 1) == 0xFFFF_FFFF, "the bit is taken"
-        with pytest.raises(
-            Refused, match=r"patch \d+ \(types\) is in use: netisr_slots\[\d+\]\.handler of patch"
-        ):
+        pointed = r"\(types\) is in use: netisr_slots\[\d+\]\.handler of patch \d+ \(dispatcher\) points"
+        with pytest.raises(Refused, match=pointed):
             kernel.remove(running.types.id)
-        with pytest.raises(
-            Refused, match=r"patch \d+ \(dispatcher\) is in use: patch \d+ \(types\) was linked"
-        ):
+        with pytest.raises(Refused, match=r"\(dispatcher\) is in use: patch \d+ \(types\) was linked"):
             kernel.remove(running.dispatcher.id)
         assert running.counted("bad") == running.counted("dropped") == (0, 0)
     beat(kernel)
     assert kernel.call("packets_sent")
     empty(kernel)
-    assert all((one == other).all() for one, other in zip(before, text(kernel), strict=True))
+    assert text(kernel) == before
 
 
 def test_again_and_again(kernel: Kernel, netisr: Any) -> None:
     """The memory of handlers that were registered comes back, each time."""
-    for _ in range(3):
+    for _ in range(2):
         with netisr.CallbackNetisr(kernel) as running:
             end = time.monotonic() + 30
             while min(running.counted("served")) < 3:
