@@ -32,6 +32,7 @@ _COMMANDS = {
     "eval": "inspect.evaluate",
     "cfg": "graphs.cfg",
     "callgraph": "graphs.callgraph",
+    "bits": "bits.bits",
     "check": "checks.check",
     "apply": "patches.apply",
     "call": "calls.call",

@@ -27,7 +27,7 @@ def call(
         str,
         Argument(
             metavar="FUNC",
-            help="A function of the kernel, or its address.",
+            help="A function of the kernel, its address, or PATCH:NAME of a payload's.",
             autocompletion=completion.functions,
         ),
     ],
@@ -61,6 +61,7 @@ def call(
     Examples:
       kgdbpatch call linux nr_free_buffer_pages
       kgdbpatch call linux strlen '"hello"'
+      kgdbpatch call darwin packet_counter:reset
       kgdbpatch call linux msleep 50 --timeout 2
       kgdbpatch call darwin strncmp '"mach"' '"mach_kernel"' 4 --signed --json
     """
@@ -68,13 +69,14 @@ def call(
 
     with attach(name, image, wait) as kernel:
         loaded = kernel.image
-        passed = [argument(word, loaded) for word in arguments or ()]
-        address = kernel.resolve(function)
+        passed = [argument(word, loaded, kernel.resolve_name) for word in arguments or ()]
+        address = kernel.resolve_name(function)
+        symbol = kernel.symbolize(address)
         with progress(f"calling {function}"):
             value = kernel.call(address, *passed, deadline=timeout)
     as_signed = value - (1 << 32) if value >> 31 else value
     if as_json:
-        known = {"function": function, "address": address, "symbol": loaded.symbolize(address)}
+        known = {"function": function, "address": address, "symbol": symbol}
         json_line({**known, "value": value, "signed": as_signed})
         return
     tell(f"{as_signed if signed else value} ({hexadecimal(value)})")

@@ -28,7 +28,6 @@ from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
-from kgdbpatch.vm.ram import Shared
 
 if TYPE_CHECKING:
     from kgdbpatch.patch.plan import Plan
@@ -307,19 +306,6 @@ class ComponentClient:
             if sites:
                 stop.obey(self._lead_traps(arena, stop, now, sites))
             raise removal_error(error, commands[error.index], arena, now, ids) from error
-
-    def write_data(self, header: Header, virtual: int, data: bytes) -> None:
-        """Write data of a patch's payload, which goes on running where the guest's RAM is shared.
-
-        Of 1, 2, 4 or 8 bytes at a multiple of that, the guest sees all or nothing.
-        """
-        physical, ram = self.arena(header.arena).inside(virtual), self._guest.ram
-        if isinstance(ram, Shared):
-            ram.write(physical, data)
-            return
-        with self.stop(header.arena, anywhere=True) as stop:
-            stop.write(physical, data)
-            stop.call([Command(Op.FLUSH, physical, len(data))])
 
     def _lead_traps(self, arena: Arena, stop: Stop, left: Table, sites: Iterable[int]) -> list[Command]:
         return leading(self._guest.ram, arena, stop, left, sites)

@@ -79,7 +79,7 @@ def records(
         record["flags"] |= Flag.ONWARD * bool(plan.onward) | Flag.GUARDED * plan.guarded
         record["flags"] |= Flag.REPLACES * plan.replaces
         record["flags"] |= Flag.REPLACES * plan.replaces | Flag.NOTED * plan.noted
-        record["flags"] |= Flag.USES * plan.uses
+        record["flags"] |= Flag.USES * plan.uses | Flag.CALLED * plan.hands_out
         record["glue_words"] = plan.body_words
         record["springboard"] = plan.springboard or 0
         record["springboard_slots"] = len(plan.springboard_code) // layout.SPRINGBOARD_SIZE

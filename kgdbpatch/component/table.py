@@ -174,7 +174,7 @@ class Table:
 
     def returned_to(self, chosen: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
         """Return the (start, end) of those bodies that threads come back to by return addresses."""
-        raw = self.raw[chosen & (self.raw["flags"] & Flag.REPLACES > 0)]
+        raw = self.raw[chosen & (self.raw["flags"] & (Flag.REPLACES | Flag.CALLED) > 0)]
         start = raw["body"].astype(np.int64)
         return list(zip(start.tolist(), (start + raw["constant_size"]).tolist(), strict=True))
 
@@ -191,7 +191,8 @@ class Table:
         raw = self.raw[chosen]
         body = raw["body"].astype(np.int64)
         before, behind, end = (body + 4 * raw[name] for name in ("guard_start", "guard_end", "glue_words"))
-        end = np.where(raw["guard_end"] > 0, end, body + raw["constant_size"])
+        alone = (raw["guard_end"] > 0) & (raw["flags"] & Flag.CALLED == 0)
+        end = np.where(alone, end, body + raw["constant_size"])
         board = raw["springboard"].astype(np.int64)
         board_end = board + layout.SPRINGBOARD_SIZE * raw["springboard_slots"].astype(np.int64)
         starts = np.concatenate([body, behind, board])

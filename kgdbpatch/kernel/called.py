@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from kgdbpatch.component.data import mark_called
 from kgdbpatch.cpu.kernel_call import MOST_ARGUMENTS
 from kgdbpatch.errors import Misuse, Refused, TargetLost, TargetTimeout, UnknownSymbol
+from kgdbpatch.kernel.patch_names import PatchNames
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -32,17 +34,32 @@ def call(
     """Do what `Kernel.call` says."""
     check_count(arguments)
     kernel.header  # noqa: B018 - raises where there is none
-    address = kernel.resolve(function)
-    check_called(kernel.image, kernel._personality, kernel._own_checker, address)
+    address = kernel.resolve_name(function) if isinstance(function, str) else function
     with kernel._exclusive():
+        own = _of_a_patch(kernel, address)
+        if not own:
+            check_called(kernel.image, kernel._personality, kernel._own_checker, address)
         if not kernel.qemu.runs():
             raise TargetLost(f"guest '{kernel.name}' is paused; its kernel runs nothing before 'resume'")
         words, pointed = calls.with_strings(arguments)
         try:
-            return calls(address, *words, deadline=deadline, pointed=pointed)
+            return calls(address, *words, deadline=deadline, pointed=pointed, own=own)
         except TargetTimeout:
             kernel.assure_alive()  # it may have died of the call
             raise
+
+
+def _of_a_patch(kernel: Kernel, address: int) -> bool:
+    """Tell whether a function is a patch's; note that it is called, so that its memory is not given back."""
+    component, ram = kernel._component, kernel._qemu.ram
+    arena = component.arena(kernel.header.arena)
+    for one in PatchNames(arena).noted:
+        if one.record.body <= address < one.record.body + one.record.body_size:
+            if address - one.payload not in {each.offset for each in one.note.functions}:
+                raise Misuse(f"{one.symbolize(address)} is in the middle of a function, or none")
+            mark_called(component, arena, ram, one.record)
+            return True
+    return False
 
 
 def check_count(arguments: Sequence[int | bytes]) -> None:
@@ -78,9 +95,10 @@ def check_called(image: Image, personality: Personality, site_checker: SiteCheck
         raise Refused("no return", f"{what} never returns: a call of it would not end", address)
 
 
-def argument(word: str, image: Image) -> int | bytes:
+def argument(word: str, image: Image, resolve: Callable[[str], int] | None = None) -> int | bytes:
     """Return what a word on a command line passes: a number, a name's address, or a C string in quotes.
 
+    ``resolve`` is what finds names, where it is more than the image.
     Raises `Misuse`, or `UnknownSymbol` with close names.
 
     >>> argument("-1", image), argument('"eth0"', image)
@@ -97,7 +115,7 @@ def argument(word: str, image: Image) -> int | bytes:
         check_count([number])
         return number
     try:
-        return image.resolve(word)
+        return (resolve or image.resolve)(word)
     except UnknownSymbol:
         raise
     except Misuse as error:

@@ -129,18 +129,21 @@ class Calls:
         deadline: float = _DEADLINE,
         keeps: tuple[int, Window | None] | None = None,
         pointed: bytes = b"",
+        own: bool = False,
     ) -> int:
         """Call a function with up to eight words and return what it returns, the low 32 bits.
 
-        The guest must be held (`Qemu.exclusive`). ``keeps`` and ``pointed`` as for `KernelCalls.call`. Raises
-        `Refused` (rule ``memory``) where this kernel cannot be called, `TargetTimeout` when nobody makes a
-        system call, or the function does not return, within ``deadline`` seconds.
+        The guest must be held (`Qemu.exclusive`). ``keeps`` and ``pointed`` as for `KernelCalls.call`;
+        ``own``: it is a patch's function. Raises `Refused` (rule ``memory``) where this kernel cannot be
+        called, `TargetTimeout` when nobody makes a system call, or the function does not return, within
+        ``deadline`` seconds.
 
         >>> calls("nr_free_buffer_pages")
         61325
         """
         address = function if isinstance(function, int) else self._image.resolve(function)
-        if not any(address in section for section in self._image.code_sections()) or address % 4:
+        known = own or any(address in section for section in self._image.code_sections())
+        if not known or address % 4:
             raise Misuse(f"{self._image.symbolize(address)} is no code of the kernel's file")
         if not self._qemu.runs():
             raise Misuse(f"guest '{self._qemu.name}' is paused; its kernel runs nothing before 'resume'")

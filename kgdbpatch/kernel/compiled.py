@@ -79,7 +79,8 @@ def compiled_payload(
     )
     note = None if request.override is not None else noted(linked, compiled.path, how.uses)
     strays = payload.strays or bool(how.uses)  # another patch's functions may call anything
-    return payload._replace(replaces=replaces, note=note, strays=strays, uses=bool(how.uses))
+    payload = payload._replace(replaces=replaces, note=note, strays=strays)
+    return payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)
 
 
 def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Unpack
 
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
-from kgdbpatch.errors import Misuse, Refused, TargetBusy, UnknownSymbol
+from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Function, Image
-from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.looping import cpus_inside
+from kgdbpatch.kernel.naming import NamedGuest
 from kgdbpatch.kernel.patch import Batch, Patch
-from kgdbpatch.kernel.patch_names import PatchNames
 from kgdbpatch.kernel.removal import Removal, as_patch, take_out
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
@@ -43,7 +41,7 @@ Code = list[tuple[int, int, str]]
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
 
 
-class Kernel(RunningGuest):
+class Kernel(NamedGuest):
     """A PowerPC kernel running in QEMU.
 
     As a context manager one that was booted is shut down at the end, one that was attached to goes on.
@@ -235,27 +233,6 @@ class Kernel(RunningGuest):
                 return Patch.listed(self, row)
         raise Misuse(f"the guest has no patch {patch_id}")
 
-    def patch_names(self) -> PatchNames:
-        """Return what the patches are called, and the names that their payloads have, as they stand now."""
-        return PatchNames(self._component.arena(self._header().arena))
-
-    def patch_id(self, word: str) -> int:
-        """Return the id that a word means: a number, or what a patch is called; raise `Misuse`."""
-        return self.patch_names().patch_id(word)
-
-    def resolve_name(self, name: str) -> int:
-        """Return the address of a place in the kernel, or of a patch's name: ``3:hits``, ``file:hits``."""
-        with suppress(UnknownSymbol):
-            return self.patch_names().find(name, self.image)[0]
-        return self.image.resolve(name)
-
-    def symbolize(self, address: int) -> str:
-        """Return what is at an address: the kernel's names, or those of the patches' payloads."""
-        for one in self.patch_names().noted if self._text.header() else ():
-            if one.record.body <= address < one.record.body + one.record.body_size:
-                return one.symbolize(address)
-        return self.image.symbolize(address)
-
     def patch_table(self) -> Rows:
         """Return the entries of the patch table, of a dead kernel too; the guest is not stopped."""
         header = self._header()
@@ -388,8 +365,9 @@ class Kernel(RunningGuest):
     # ---- the kernel's own functions -----------------------------------------------------------
 
     def call(self, function: str | int, *arguments: int | bytes, deadline: float = 10.0) -> int:
-        """Call one of the kernel's functions with up to eight words; return what it returns, 32 bits.
+        """Call one of the kernel's functions, or of a patch's, with up to eight words; return its 32 bits.
 
+        A patch's is ``file:name`` or ``3:name``, or its name alone where nobody else has that.
         A process that makes a system call does so; it may sleep. Of ``bytes`` the function gets the address
         of such a C string, which is there for the time of the call. Raises `Refused` for functions that
         cannot be called, or where this kernel's cannot (rule ``memory``), `TargetLost` where it is paused,

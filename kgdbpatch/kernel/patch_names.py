@@ -13,13 +13,13 @@ from kgdbpatch.errors import Misuse, UnknownSymbol
 from kgdbpatch.image.near import close_names
 from kgdbpatch.results import PatchState
 from kgdbpatch.variables import Note
-from kgdbpatch.variables.path import name_at
+from kgdbpatch.variables.path import Place, name_at
 
 if TYPE_CHECKING:
     from kgdbpatch.component.arena import Arena
     from kgdbpatch.image import Image
 
-__all__ = ["Noted", "PatchNames", "title"]
+__all__ = ["Noted", "PatchNames", "pointed_to", "title"]
 
 _GONE = (PatchState.RETIRED, PatchState.UNLOADED)
 _OF_THE_KERNEL = "kernel:"
@@ -65,6 +65,17 @@ class Noted(NamedTuple):
 def title(patch_id: int, name: str) -> str:
     """Return how a patch is called in a sentence."""
     return f"patch {patch_id} ({name})" if name else f"patch {patch_id}"
+
+
+def pointed_to(names: PatchNames, place: Place, data: bytes) -> Iterator[Noted]:
+    """Yield the patches into which words of new data point."""
+    if place.offset % 4 or len(data) % 4 or place.bits:
+        return
+    words = {int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), 4)}
+    for one in names.noted if any(words) else ():
+        record = one.record
+        if any(record.body <= word < record.body + record.body_size for word in words):
+            yield one
 
 
 class PatchNames:

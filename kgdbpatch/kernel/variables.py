@@ -6,8 +6,9 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kgdbpatch.component.data import mark_called, write_data
 from kgdbpatch.errors import Misuse, Refused
-from kgdbpatch.kernel.patch_names import Noted, PatchNames, title
+from kgdbpatch.kernel.patch_names import Noted, PatchNames, pointed_to, title
 from kgdbpatch.results import PatchState
 from kgdbpatch.variables.path import Place, full_name, locate
 from kgdbpatch.variables.shape import Shape
@@ -113,7 +114,11 @@ class PatchVariables(MutableMapping[str, Value]):
                 if place.bits
                 else to_bytes(place.shape, value, before)
             )
-            kernel._component.write_data(header, address, data)
+            component, ram = kernel._component, kernel._qemu.ram
+            arena = component.arena(header.arena)
+            for other in pointed_to(PatchNames(arena), place, data):
+                mark_called(component, arena, ram, other.record)
+            write_data(component, arena, ram, address, data)
 
     def __delitem__(self, key: str) -> None:
         raise Misuse(f"'{key}' is the payload's: it goes with its patch")

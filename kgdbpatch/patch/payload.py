@@ -55,6 +55,7 @@ class Payload(NamedTuple):
     registers: RegistersUse | None = None  # it is given the address of them all (patch/registers.py)
     note: Callable[[int], bytes] | None = None  # what is kept of its names, packed, for a blob's address
     uses: bool = False  # it was linked against names of other patches
+    hands_out: bool = False  # it takes the address of a function of its own
 
 
 def _call(at: int, to: int) -> list[int]:

@@ -111,6 +111,7 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
         warnings=payload.warnings,
         guarded=guarded,
         uses=payload.uses,
+        hands_out=payload.hands_out,
         noted=bool(noted),
     )
 

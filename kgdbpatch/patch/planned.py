@@ -53,6 +53,7 @@ class Plan(NamedTuple):
     data: bool = False  # the site is a word of data, and ``splice`` what it becomes
     noted: bool = False  # behind the payload stands what is kept of its names
     uses: bool = False  # it was linked against names of other patches
+    hands_out: bool = False  # others than its site may call its functions
 
     @property
     def springboard_used(self) -> bool:

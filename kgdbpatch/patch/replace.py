@@ -91,6 +91,7 @@ def plan_replacement(site: Site, payload: Payload, new: Replacement, place: Plac
         warnings=payload.warnings,
         replaces=True,
         uses=payload.uses,
+        hands_out=payload.hands_out,
         noted=payload.note is not None,
     )
 

@@ -20,7 +20,7 @@ from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
 from kgdbpatch.toolchain.gnu import complaint, link_script, run
 from kgdbpatch.toolchain.objects import without_calls
-from kgdbpatch.toolchain.relocate import Relocation, moved, relocations
+from kgdbpatch.toolchain.relocate import Relocation, moved, relocations, taken
 from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_library, support_object
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class Linked:
     _alignment: int
     _calls: tuple[tuple[int, bool], ...]  # of the kernel: address, and whether through a veneer
     _abi: ABI
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether it has the address of a function of its own, which others may then call; unmoved."""
+        return taken(self._relocations, self.address, self.address + self.text_size)
 
     def moved(self, address: int) -> Linked | None:
         """Return the payload as it is at another address; None where it must be linked anew for that."""

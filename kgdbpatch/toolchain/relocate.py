@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.toolchain.objects import entries
 
-__all__ = ["Relocation", "moved", "relocations"]
+__all__ = ["Relocation", "moved", "relocations", "taken"]
 
 _NONE, _ADDR32, _REL24, _UADDR32, _REL32 = 0, 1, 10, 24, 26
 _HALVES = {3: 0, 4: 0, 5: 0, 6: 0x8000}  # R_PPC_ADDR16, _LO, _HI, _HA: what is added before the half is taken
@@ -38,6 +38,12 @@ def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
         own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
         target = symbol["st_value"] + entry["r_addend"] & _U32
         yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
+
+
+def taken(places: Sequence[Relocation], start: int, end: int) -> bool:
+    """Tell whether code or data has the address of anything of its own from ``start`` to ``end``."""
+    by_address = (_ADDR32, _UADDR32, *_HALVES)
+    return any(own and kind in by_address and start <= target < end for _, kind, target, own in places)
 
 
 def moved(code: bytes, places: Sequence[Relocation], old: int, new: int) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kgdbpatch.cli.main import run
 from kgdbpatch.errors import BadPatch, Misuse, Refused, UnknownSymbol
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.vm.ram import Ram
 
 from .work import beat, empty
 
@@ -216,4 +219,74 @@ def test_what_the_client_died_of_does_not_matter(kernel: Kernel, counter: Path) 
     patch = kernel.find_patch(kernel.patch_id("counter"))
     assert until(kernel, patch.id, "tally", 2)
     patch.remove()
+    empty(kernel)
+
+
+class Unshared:
+    """A guest's RAM that cannot be written from outside."""
+
+    def __init__(self, ram: Ram) -> None:
+        self.size, self.live = ram.size, True
+        self.read, self.array, self.touched = ram.read, ram.array, ram.touched
+
+
+@pytest.mark.kernel("darwin")
+def test_without_shared_memory_the_guest_is_stopped(kernel: Kernel, counter: Path) -> None:
+    made = kernel.patch("run_netisr", c=counter)
+    kernel.qemu.__dict__["ram"] = Unshared(kernel.qemu.ram)
+    try:
+        made.variables["tally"] = 500_000
+        assert until(kernel, made.id, "tally", 500_000) < 600_000
+        made.variables["stats.name"] = "x" * 16
+        assert made.variables["stats.name"] == "x" * 16
+    finally:
+        del kernel.qemu.__dict__["ram"]
+    made.remove()
+    empty(kernel)
+
+
+@pytest.mark.kernel("darwin")
+def test_functions_of_payloads_are_called(kernel: Kernel, counter: Path) -> None:
+    made = kernel.patch("run_netisr", c=counter)
+    made.variables["ceiling"] = 100
+    assert kernel.call("counter:raised", 5) == 105
+    assert kernel.call(f"{made.id}:raised", 7) == 107
+    with pytest.raises(Misuse, match="in the middle of a function, or none"):
+        kernel.call(kernel.resolve_name("counter:raised") + 4)
+    with pytest.raises(UnknownSymbol, match="no symbol 'counter:rais' in the patches"):
+        kernel.call("counter:rais")
+    made.remove()
+    beat(kernel)
+    empty(kernel)
+
+
+@pytest.mark.kernel("darwin")
+def test_the_commands(kernel: Kernel, counter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> str:
+        assert run([*words]) == 0
+        return capsys.readouterr().out
+
+    made = kernel.patch("run_netisr", c=counter)
+    assert told("set", kernel.name, "counter", "stats.wide", "-5") == "stats.wide = -5\n"
+    assert told("get", kernel.name, str(made.id), "stats.wide") == "-5\n"
+    assert told("set", kernel.name, "counter", "stats.mode", "ON") == "stats.mode = ON (3)\n"
+    assert told("set", kernel.name, "counter", "stats.name", '"a b"') == 'stats.name = "a b"\n'
+    record = json.loads(told("get", kernel.name, "counter", "stats", "--json"))
+    assert record["patch"] == made.id
+    assert (record["symbol"], record["type"]) == (f"{made.id}:stats.count[0]", "struct stats")
+    assert {key: record["value"][key] for key in ("name", "mode", "wide")} == {
+        "name": "a b",
+        "mode": 3,
+        "wide": -5,
+    }
+    every = [json.loads(line) for line in told("get", kernel.name, "counter", "--json").splitlines()]
+    assert [one["name"] for one in every] == [*made.variables]
+    assert "struct stats" in told("get", kernel.name, "counter")
+    assert json.loads(told("bits", kernel.name, "netisr", "--json"))["free"][:3] == [0, 1, 3]
+    assert "_arpintr" in told("bits", kernel.name, "netisr")
+    assert run(["get", kernel.name, "counter", "taly"]) == 2
+    assert "did you mean tally?" in capsys.readouterr().err
+    assert run(["set", kernel.name, "counter", "version", "1"]) == 3
+    assert run(["set", kernel.name, "counter", "tally", "-1"]) == 2
+    made.remove()
     empty(kernel)

@@ -1,0 +1,53 @@
+"""A guest of which places are called by name: the kernel's names, and those of its patches' payloads."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kgdbpatch.errors import UnknownSymbol
+from kgdbpatch.kernel.guest import RunningGuest
+from kgdbpatch.kernel.patch_names import PatchNames
+
+if TYPE_CHECKING:
+    from kgdbpatch.analysis.bits import BitUses
+
+__all__ = ["NamedGuest"]
+
+
+class NamedGuest(RunningGuest):
+    """A running guest with the names of its patches."""
+
+    def patch_names(self) -> PatchNames:
+        """Return what the patches are called, and the names that their payloads have, as they stand now."""
+        return PatchNames(self._component.arena(self._header().arena))
+
+    def patch_id(self, word: str) -> int:
+        """Return the id that a word means: a number, or what a patch is called; raise `Misuse`."""
+        return self.patch_names().patch_id(word)
+
+    def resolve_name(self, name: str) -> int:
+        """Return the address of a place in the kernel, or of a patch's name: ``3:hits``, ``file:hits``."""
+        with suppress(UnknownSymbol):
+            return self.patch_names().find(name, self.image)[0]
+        return self.image.resolve(name)
+
+    def symbolize(self, address: int) -> str:
+        """Return what is at an address: the kernel's names, or those of the patches' payloads."""
+        for one in self.patch_names().noted if self._text.header() else ():
+            if one.record.body <= address < one.record.body + one.record.body_size:
+                return one.symbolize(address)
+        return self.image.symbolize(address)
+
+    def bits(self, name: str | int) -> BitUses:
+        """Return which bits of a word of flags the kernel's code tests, sets and clears, and which are free.
+
+        The code is that which runs, without patches; modules are not looked at.
+
+        >>> kernel.bits("netisr").free[:3]
+        (0, 1, 3)
+        """
+        from kgdbpatch.kernel.flag_bits import flag_bits
+
+        address = name if isinstance(name, int) else self.resolve_name(name)
+        return flag_bits(self._image, self.words, address)
