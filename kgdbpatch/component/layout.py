@@ -185,6 +185,7 @@ class Flag(IntFlag):
 
     COUNTED = 1
     USES = 0x400  # its payload was linked against names of other patches
+    CALLED = 0x800  # others than its site call its functions: as for REPLACES
     NOTED = 0x1000  # behind its payload stands what is kept of its names (kgdbpatch.variables)
     REPLACES = 0x2000  # threads come back to its code by return addresses on their stacks
     FORCED = 2  # put in against the first of site.FORCEABLE; and so on

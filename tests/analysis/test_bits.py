@@ -1,4 +1,4 @@
-"""Which bits of a word of flags compiled code uses: what is found, and what is not free for lack of knowledge."""
+"""Which bits of a flag word the running kernel tests, sets and clears, and which are free: from its code."""
 
 from __future__ import annotations
 
