@@ -16,7 +16,7 @@ from kgdbpatch.kernel.planner import Planned, Planner
 from kgdbpatch.patch.updated import CODE_ROOM, UPDATE, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.updates.archive import Update
-from kgdbpatch.updates.elf_object import ElfObject
+from kgdbpatch.updates.elf_object import ALLOC, ElfObject
 from kgdbpatch.updates.linkable import FAULT_LOOKUP, NEXT_LOOKUP, has_fault_table, linkable
 from kgdbpatch.updates.manifest import Data, Manifest
 from kgdbpatch.updates.originals import Originals
@@ -67,8 +67,14 @@ class UpdatePlanner:
         compiled = linkable(update, path, target)
         self._faults = has_fault_table(update)
 
+        sections = ElfObject.parse(compiled.data, str(path)).sections
+        size = sum(section.size for section in sections if section.flags & ALLOC)
+
         @cache
         def linked(address: int) -> Linked:
+            if address + size > 1 << 32:
+                raise Refused("reach", f"the update's {size} bytes do not fit behind 0x{address:08x}")
+
             def lookup(symbol: str) -> int:
                 if symbol == NEXT_LOOKUP:
                     return address - CODE_ROOM  # what was at the first function's site

@@ -40,6 +40,7 @@ class Standing(NamedTuple):
     file: bytes
     names: dict[str, int]  # of its own variables and functions
     uses: tuple[str, ...]  # names of the updates whose names it needs
+    consistency: str
 
 
 def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> list[Standing]:
@@ -76,7 +77,9 @@ def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> li
         rest = note.addresses[2 * count :]
         calls = dict(zip(values["calls"], rest, strict=False))
         names = dict(zip(values["names"], rest[len(calls) :], strict=True))
-        found.append(Standing(row, new, calls, note.file, names, tuple(values["uses"])))
+        found.append(
+            Standing(row, new, calls, note.file, names, tuple(values["uses"]), values["consistency"])
+        )
     return found
 
 
@@ -105,6 +108,7 @@ class Updater:
         from kgdbpatch.kernel.update_plan import UpdatePlanner
 
         kernel, manifest = self._kernel, update.manifest
+        self._force |= manifest.consistency == "call"
         sha256 = hashlib.sha256(raw).hexdigest()
         older = [one for one in self.standing() if one.row.state is PatchState.ACTIVE]
         same = next((one for one in older if one.row.name == manifest.name), None)
@@ -125,6 +129,7 @@ class Updater:
             "since": round(time.time(), 3),
             "sha256": sha256,
             "forced": self._force,
+            "consistency": manifest.consistency,
         }
         self._say(f"linking {manifest.name}")
         planned = maker.plan(values, raw)
@@ -175,6 +180,7 @@ class Updater:
     def remove(self, name: str, header: Header) -> UpdateRow:
         """Take an update out; the guest is held. As `Kernel.remove_update`."""
         one = self.find(name)
+        self._force |= one.consistency == "call"
         self._check_unused(one, self.standing())
         self._veto(one.calls, "pre_remove", name)
 

@@ -27,6 +27,7 @@ __all__ = [
 
 FORMAT = 1
 _MOST_ROWS = 100_000
+_MOST_SHADOW = 16 << 20  # bytes
 _DIGITS = frozenset("0123456789abcdef")
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 
@@ -154,6 +155,7 @@ class Manifest:
     shadow: Shadow = field(default_factory=Shadow)
     quiet: tuple[str, ...] = ()  # functions that nobody may be in, besides those that are replaced
     supersedes: tuple[str, ...] = ()  # names of updates that go when this one comes, "*" for all
+    consistency: str = "whole"  # nobody is inside when it comes; "call": each call gets one version, whole
     notes: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -161,7 +163,9 @@ class Manifest:
         """Return the text of update.toml."""
         values = asdict(self)
         plain = {"format": values.pop("format"), "name": values.pop("name")}
-        plain |= {name: values.pop(name) for name in ("description", "notes", "quiet", "supersedes")}
+        plain |= {
+            name: values.pop(name) for name in ("description", "consistency", "notes", "quiet", "supersedes")
+        }
         lines = list(_pairs(plain))
         for key, value in values.items():
             tables = value if isinstance(value, tuple) else [value]
@@ -226,6 +230,7 @@ def _made(kind: type, given: object, about: str, where: str) -> Any:
             "notes",
             "quiet",
             "supersedes",
+            "consistency",
             "callbacks",
             "shadow",
         ) or kind in (Callbacks, Shadow)
@@ -264,6 +269,10 @@ def _check(manifest: Manifest, about: str) -> None:
     """Check what types do not tell."""
     if not _NAME.fullmatch(manifest.name):
         raise BadPatch(f"{about}: name is {manifest.name!r:.60}: up to 100 letters, digits, . _ + -")
+    if manifest.consistency not in ("whole", "call"):
+        raise BadPatch(f"{about}: consistency is {manifest.consistency!r:.40}, 'whole' and 'call' are known")
+    if not (0 < manifest.shadow.objects <= 1 << 20 and 0 < manifest.shadow.bytes <= _MOST_SHADOW):
+        raise BadPatch(f"{about}: shadow is out of range")
     for function in manifest.function:
         if function.kind != "replace":
             raise BadPatch(f"{about}: function.kind is {function.kind!r:.40}, only 'replace' is known")

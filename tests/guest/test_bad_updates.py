@@ -132,8 +132,20 @@ BAD: dict[str, tuple[str, Callable[[Update], Update], int, str]] = {
     "shadow data without end": (
         "shadow_field",
         lambda u: changed(u, shadow=replace(u.manifest.shadow, bytes=1 << 30)),
+        5,
+        "shadow is out of range",
+    ),
+    "more shadow data than there is room for": (
+        "shadow_field",
+        lambda u: changed(u, shadow=replace(u.manifest.shadow, bytes=16 << 20)),
         3,
-        "",
+        "no room",
+    ),
+    "a consistency that there is not": (
+        "bound",
+        lambda u: changed(u, consistency="some"),
+        5,
+        "'whole' and 'call' are known",
     ),
 }
 
