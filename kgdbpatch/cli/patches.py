@@ -104,7 +104,8 @@ def apply(
     In place of a site there may be a file of updates (.kup): see 'kgdbpatch update apply --help'.
 
     --replace at a function's entry puts the C function in its place, at a call in that of the function
-    called there; kgp_original is the old one.
+    called there; kgp_original is the old one. With --asm the instructions run
+    instead of the one at the site, and what that one writes is theirs to write.
 
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"

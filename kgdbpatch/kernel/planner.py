@@ -130,6 +130,7 @@ class Planner:
                 raise Refused("reach", str(error)) from error
 
         made = asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
+        made = made._replace(instead=request.replace)
         uses = frozenset(self._uses)
         if not uses:
             return made

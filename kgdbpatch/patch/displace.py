@@ -13,7 +13,7 @@ from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.patch.reach import free_gprs, jump
 from kgdbpatch.patch.site import Site
 
-__all__ = ["displace", "immovable", "onward", "plain"]
+__all__ = ["back", "displace", "immovable", "onward", "plain"]
 
 _ALWAYS, _NO_COUNT = 0x14, 0x04  # bits of BO: taken always; CTR left alone (PEM, table 8-4)
 _TAKEN = 12  # the register taken where none is free
@@ -57,7 +57,8 @@ def _go(site: Site, at: int, to: int, *, linked: bool = False) -> list[int]:
     return words
 
 
-def _back(site: Site, at: int) -> list[int]:
+def back(site: Site, at: int) -> list[int]:
+    """Return the words at ``at`` that go on behind the site; or `Refused`."""
     words = jump(at, site.address + 4, site.free_after)
     if words is None:
         raise _far(site, "the way back", site.address + 4)
@@ -72,7 +73,7 @@ def displace(site: Site, at: int) -> list[int]:
         raise objection
     word, opcode = instruction.word, instruction.word >> 26
     if plain(instruction) or instruction.kind in (Kind.SYSCALL, Kind.TRAP):
-        return [word, *_back(site, at + 4)]
+        return [word, *back(site, at + 4)]
     if instruction.kind is Kind.RFI:
         return [word]
     if opcode == 19:
@@ -107,11 +108,11 @@ def _conditional(site: Site, at: int) -> list[int]:
     bo, bi = word >> 21 & 31, word >> 16 & 31
     if instruction.target == site.address + 4:  # both ways are one; CTR may still count
         counting = [] if bo & _NO_COUNT else [encode.bc(bo, bi, at, at + 4)]
-        return [*counting, *_back(site, at + 4 * len(counting))]
-    back = _back(site, at + 4)
-    taken = at + 4 + 4 * len(back)
+        return [*counting, *back(site, at + 4 * len(counting))]
+    home = back(site, at + 4)
+    taken = at + 4 + 4 * len(home)
     go = _go(site, taken, instruction.target, linked=bool(word & 1))
-    return [encode.bc(bo, bi, at, taken), *back, *go]
+    return [encode.bc(bo, bi, at, taken), *home, *go]
 
 
 def _indirect(site: Site, at: int) -> list[int]:
@@ -130,7 +131,7 @@ def _indirect(site: Site, at: int) -> list[int]:
         words = [*_return_address(site, target_in_ctr=by_lr), encode.bcctr(bo, bi)]
     if bo & _ALWAYS == _ALWAYS:
         return words
-    return [*words, *_back(site, at + 4 * len(words))]
+    return [*words, *back(site, at + 4 * len(words))]
 
 
 def onward(site: Site, at: int) -> list[int]:
@@ -140,8 +141,8 @@ def onward(site: Site, at: int) -> list[int]:
     """
     if site.under is None:
         return displace(site, at)
-    on, back = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
+    on, home = jump(at, site.under_at, frozenset()), jump(at + 4, site.address + 4, site.free_after)
     moved = at if site.under_moved is None else site.under_moved
-    if on is None or jump(at, moved, frozenset()) is None or (back is None and site.under & 1):
+    if on is None or jump(at, moved, frozenset()) is None or (home is None and site.under & 1):
         raise site.refused("reach", f"the older patch of {site.at} is out of reach of a new one")
-    return [on[0] | site.under & 1, *(back or [])]
+    return [on[0] | site.under & 1, *(home or [])]

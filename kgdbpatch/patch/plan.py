@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.isa.registers import mask
+from kgdbpatch.isa.registers import mask, names
 from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting_return, store_index
-from kgdbpatch.patch.displace import immovable, onward, plain
+from kgdbpatch.patch.displace import back, immovable, onward, plain
 from kgdbpatch.patch.entrance import Entrance, entrance, unreachable
 from kgdbpatch.patch.once import AREA, claim, release
 from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
@@ -54,6 +54,8 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             f"{site.at} may lie where SRR0 or SRR1 is still to be read, and the kernel's page "
             "tables map the patches' memory: to find a page takes an exception, which overwrites both",
         )
+    if payload.instead:
+        site, payload = _instead(site, payload)
     forced = [*site.forced]
     for refused in _objections(site, payload):
         if not site.force:
@@ -116,6 +118,20 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
     )
 
 
+def _instead(site: Site, payload: Payload) -> tuple[Site, Payload]:
+    """Return site and payload as they are planned where code runs instead of the site's instruction.
+
+    What that writes is the code's to write: neither put back nor used for anything of ours.
+    """
+    instruction = site.instruction
+    if not plain(instruction) or site.under is not None:
+        why = "has a patch already" if site.under is not None else "may go on elsewhere than to the next"
+        raise site.refused("entry", f"'{instruction.text}' at {site.at} {why}: no code runs instead of it")
+    written = instruction.defs
+    kept = payload._replace(clobbers=payload.clobbers & ~written)
+    return site._replace(free=site.free - set(names(written)), once=0), kept
+
+
 def _objections(site: Site, payload: Payload) -> Iterator[Refused]:
     """Yield what forbids this payload, or any, at a site."""
     objection = immovable(site)
@@ -169,7 +185,9 @@ def _body(site: Site, payload: Payload, place: Place, way: Entrance, blob: int, 
     if payload.registers is not None and payload.registers.returns:
         words += leave_function(site, saves)
     words += saves.leave
-    tail = len(words)
+    if payload.instead:
+        words += back(site, place.body + 4 * len(words))
+    tail = len(words)  # where patches that are put over this one lead when it is gone
     words += onward(site, place.body + 4 * tail)
     ordered = [*saves.registers, *(name for name in sorted(saved) if name not in saves.registers)]
     return _Body(words, tuple(ordered), tail, guard)
@@ -188,7 +206,7 @@ def _returned_by(site: Site, payload: Payload, place: Place) -> tuple[int, int] 
     free = site.free_after
     if place.trap is not None:
         return None  # a trap does not link
-    if payload.registers is not None or site.under is not None:
+    if payload.registers is not None or site.under is not None or payload.instead:
         return None
     if not payload.counted or payload.calls or payload.clobbers & mask("lr"):
         return None

@@ -41,7 +41,7 @@ class PatchRequest:
     names the registers that ``c`` changes for the kernel. ``override`` is what the function returns at once,
     a number or an `Override`.
     ``replace``: the function of ``c`` takes the place of the site's, or of
-    the one called at the site.
+    the one called at the site; ``asm`` runs instead of the site's instruction.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'
@@ -68,8 +68,8 @@ class PatchRequest:
             raise Misuse("writes goes with c: it names the registers that the C function changes")
         if self.override is not None:
             self._override()
-        if self.replace and (self.c is None or self.writes is not None):
-            raise Misuse("replace goes with c")
+        if self.replace and ((self.c is None and self.asm is None) or self.writes is not None):
+            raise Misuse("replace goes with c or asm")
         if self.via not in _VIAS:
             raise Misuse(f"'{self.via}' is no way to a patch; there are {', '.join(_VIAS)}")
 

@@ -15,6 +15,7 @@ from kgdbpatch.errors import BadPatch, KgdbPatchError, Misuse, Refused
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.patch.override import Override
 from kgdbpatch.patch.registers import FIELDS
+from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.vm.qemu import Qemu
 
 from .parts import arena
@@ -269,3 +270,29 @@ def test_only_an_entry_is_left_or_replaced(kernel: Kernel, asked: Asked, tmp_pat
         kernel.patch(inside, c="void f(void) {}", replace=True)
     assert refused.value.rule == "entry"
     assert kernel.patches == []
+
+
+@pytest.mark.kernel("linux")
+@pytest.mark.linux
+def test_an_instruction_is_replaced(kernel: Kernel) -> None:
+    """What the old one wrote is the new ones' to write, all else is put back."""
+    function = kernel["int_sqrt"]
+    words = kernel.words(function.address, function.size // 4).tolist()
+    site = function.address + 4 * words.index(0x7C6A_1B78)  # mr r10,r3: what the root is taken of
+    assert kernel.call("int_sqrt", 81) == 9
+    with kernel.patch(
+        site, asm="addi 10,3,19\nli 11,0\nli 8,0\ncmpwi 3,0", replace=True, count=True
+    ) as patch:
+        assert kernel.call("int_sqrt", 81) == 10
+        assert (patch.hits or 0) >= 1
+        with kernel.patch(site, count=True) as above:
+            assert kernel.call("int_sqrt", 81) == 10
+            assert (above.hits or 0) >= 1
+            patch.remove()
+            assert kernel.call("int_sqrt", 81) == 9  # the one above leads to what was there
+    branch = next(at for at, word in enumerate(words) if word >> 26 == 16)
+    with pytest.raises(Refused, match="no code runs instead of it"):
+        kernel.patch(function.address + 4 * branch, asm="nop", replace=True)
+    with pytest.raises(Misuse):
+        PatchRequest(count=True, replace=True)
+    empty(kernel)
