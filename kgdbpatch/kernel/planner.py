@@ -129,11 +129,11 @@ class Planner:
             except OutOfReach as error:
                 raise Refused("reach", str(error)) from error
 
-        made = asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
+        payload = asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
         uses = frozenset(self._uses)
         if not uses:
-            return made
-        return made._replace(note=lambda _: using(filename, uses), strays=True, uses=True)
+            return payload
+        return payload._replace(note=lambda _: using(filename, uses), strays=True, uses=True)
 
     def _lookup(self, name: str) -> int:
         """Return the address of one of the kernel's names, or else of a standing patch's, for a payload."""
