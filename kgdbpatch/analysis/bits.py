@@ -208,8 +208,8 @@ class _Walk:
         last: int | None = None  # the bits that cr0 tells of
         for one in block.instructions:
             last = self._step(one, state, last)
-        if told and last is not None and block.last.kind is Kind.BRANCH:
-            if last.bit_count() == 1:
+        if told and last is not None and block.last.conditional:
+            if last.bit_count() == 1 and block.last.kind is Kind.BRANCH:
                 self._tests.append((block, last))
             if block.last.word >> 16 & 3 < 2:  # less or greater than 0: by the sign
                 self._search.test(_SIGN & last, block.last.address)
