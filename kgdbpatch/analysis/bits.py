@@ -10,7 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from kgdbpatch.analysis.bit_values import ALL, Added, Argument, Known, State, Value, Word, joined
+from kgdbpatch.analysis.bit_values import (
+    ALL,
+    Added,
+    Argument,
+    Known,
+    State,
+    Value,
+    Word,
+    both,
+    joined,
+    mapped,
+    masked,
+    with_bits,
+)
 from kgdbpatch.analysis.cfg import Block, FlowGraph
 from kgdbpatch.isa.decode import Instruction, Kind
 from kgdbpatch.isa.operands import rotation_mask
@@ -19,6 +32,7 @@ from kgdbpatch.isa.registers import mask
 __all__ = ["BitUses", "bit_uses"]
 
 _CR0 = mask("cr0")
+_SIGN = 1 << 31
 _VOLATILE = (0, *range(3, 13))
 _ARGUMENTS = range(3, 11)
 _DEEP = 5  # calls that the word's address is followed through
@@ -67,7 +81,7 @@ def bit_uses(
             seen.add(entry)
             search.function(entry)
         pending = []
-        for entry in [entry for entry in search.adders if entry not in search.asked]:
+        for entry in [entry for entry in search.handed_on() if entry not in search.asked]:
             search.asked.add(entry)
             above = callers(entry)
             if above is None:
@@ -75,7 +89,7 @@ def bit_uses(
             pending += [one for one in above or () if one not in pending]
         if not pending:
             return search.uses
-    search.uses.unknown |= search.adders.keys() - search.asked
+    search.uses.unknown |= search.handed_on() - search.asked
     return search.uses
 
 
@@ -89,6 +103,7 @@ class _Search:
         self.address, self._graph, self._reads = address, graph, reads
         self.uses = BitUses()
         self.adders: dict[int, set[int]] = {}  # function ─► arguments that it adds to the word
+        self.returns: dict[int, Word] = {}  # function ─► what it returns of the word
         self.asked = set[int]()
         self._results: dict[tuple[int, int, tuple[tuple[int, Value], ...]], Value | None] = {}
         self._top = 0
@@ -98,7 +113,11 @@ class _Search:
         self._top = entry
         given = self._run(entry, {register: Argument(register) for register in _ARGUMENTS}, 0)
         if isinstance(given, Word):
-            self.test(given.keep, entry)
+            self.returns[entry] = given
+
+    def handed_on(self) -> set[int]:
+        """Return the functions whose callers say what is added, or get bits of the word."""
+        return {*self.adders, *self.returns}
 
     def _run(self, entry: int, state: State, depth: int) -> Value | None:
         """Run a function; return what it returns."""
@@ -159,7 +178,7 @@ class _Search:
         for register, value in state.items():
             if register in _ARGUMENTS and isinstance(value, Word) and register in read:
                 self.test(value.keep, at)
-        return False, None
+        return False, self.returns.get(target)
 
     def is_address(self, value: Value | None) -> bool:
         return isinstance(value, Known) and self.address in value.numbers
@@ -189,8 +208,11 @@ class _Walk:
         last: int | None = None  # the bits that cr0 tells of
         for one in block.instructions:
             last = self._step(one, state, last)
-        if told and last is not None and block.last.kind is Kind.BRANCH and last.bit_count() == 1:
-            self._tests.append((block, last))
+        if told and last is not None and block.last.conditional:
+            if last.bit_count() == 1 and block.last.kind is Kind.BRANCH:
+                self._tests.append((block, last))
+            if block.last.word >> 16 & 3 < 2:  # less or greater than 0: by the sign
+                self._search.test(_SIGN & last, block.last.address)
         return state
 
     def _place(self, one: Instruction, state: State) -> int | None:
@@ -235,8 +257,8 @@ class _Walk:
             if number and self._told:
                 self._search.test(compared.keep, one.address)
             last = compared.keep if not word >> 23 & 7 else last
-            if self._told and compared.keep != ALL:
-                self._search.test(compared.keep, one.address)
+            if self._told and (compared.keep != ALL or word >> 23 & 7):
+                self._search.test(_SIGN if compared.keep == ALL else compared.keep, one.address)
         elif one.defs & _CR0 or major in (10, 11):
             last = value.keep if isinstance(value, Word) else None
             if isinstance(value, Word) and self._told and value.keep != ALL:
@@ -322,23 +344,23 @@ class _Walk:
         high = low << 16 if major in (15, 25, 27, 29) else low
         if major in (14, 15):
             step = high if major == 15 else (low ^ 0x8000) - 0x8000
-            return _mapped(state.get(a) if a else Known(frozenset((0,))), lambda n: n + step & ALL)
+            return mapped(state.get(a) if a else Known(frozenset((0,))), lambda n: n + step & ALL)
         if major in (24, 25):
-            return _with(state.get(d), Known(frozenset((high,))))
+            return with_bits(state.get(d), Known(frozenset((high,))))
         if major in (28, 29):
-            return _masked(state.get(d), high)
+            return masked(state.get(d), high)
         if major == 21 and not word >> 11 & 31:
-            return _masked(state.get(d), rotation_mask(word))
+            return masked(state.get(d), rotation_mask(word))
         if major != 31:
             return None
         minor, b = word >> 1 & 0x3FF, word >> 11 & 31
         if minor == 444:
-            return state.get(d) if d == b else _with(state.get(d), state.get(b))
+            return state.get(d) if d == b else with_bits(state.get(d), state.get(b))
         if minor == 28:
-            return _both(state.get(d), state.get(b))
+            return both(state.get(d), state.get(b))
         if minor == 60:
-            inverted = _mapped(state.get(b), lambda n: ~n & ALL)
-            return _both(state.get(d), inverted)
+            inverted = mapped(state.get(b), lambda n: ~n & ALL)
+            return both(state.get(d), inverted)
         return None
 
     # ---- what is called for a bit -------------------------------------------------------------
@@ -367,45 +389,3 @@ class _Walk:
                     return one.target
             starts = [edge.target for edge in here.successors]
         return None
-
-
-def _mapped(value: Value | None, change: Callable[[int], int]) -> Value | None:
-    return Known(frozenset(map(change, value.numbers))) if isinstance(value, Known) else None
-
-
-def _masked(value: Value | None, mask: int) -> Value | None:
-    if isinstance(value, Word):
-        return Word(value.keep & mask, value.added & mask if isinstance(value.added, int) else value.added)
-    return _mapped(value, lambda number: number & mask)
-
-
-def _both(one: Value | None, other: Value | None) -> Value | None:
-    """Return one AND other."""
-    if isinstance(other, Word):
-        one, other = other, one
-    if not isinstance(other, Known):
-        return None
-    mask = ALL
-    for number in other.numbers:
-        mask &= number
-    if isinstance(one, Word):
-        return _masked(one, mask)
-    return _mapped(one, lambda number: number & mask) if len(other.numbers) == 1 else None
-
-
-def _with(one: Value | None, other: Value | None) -> Value | None:
-    """Return one OR other."""
-    if isinstance(other, Word):
-        one, other = other, one
-    if isinstance(one, Word):
-        if isinstance(other, Argument) and one.added == 0:
-            return Word(one.keep, other)
-        if isinstance(other, Known) and isinstance(one.added, int):
-            added = one.added
-            for number in other.numbers:
-                added |= number
-            return Word(one.keep, added)
-        return None if isinstance(other, Word) else Word(one.keep, None)
-    if isinstance(one, Known) and isinstance(other, Known):
-        return Known(frozenset(a | b for a in one.numbers for b in other.numbers))
-    return None

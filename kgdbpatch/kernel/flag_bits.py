@@ -14,8 +14,8 @@ from kgdbpatch.isa.decode import Kind
 
 __all__ = ["flag_bits"]
 
-_WITH_LOW_HALF = (14, 24, *range(32, 48))  # addi, ori, loads and stores
-_ADDIS, _BRANCH = 15, 18
+_ADDI, _ADDIS, _ORI, _BRANCH = 14, 15, 24, 18
+_HALF = 0xFFFF
 _ARGUMENTS = range(3, 11)
 _SET_BY_CALLS = sum(1 << register for register in _ARGUMENTS)
 _Words = npt.NDArray[np.uint32]
@@ -38,34 +38,58 @@ class _Asked:
 
     def uses(self, address: int) -> BitUses:
         """Return how the word's bits are used."""
-        making = self._functions(address)
-        return bit_uses(address, making, self._graph, self._callers, self._reads)
+        found = bit_uses(address, self._making(address), self._graph, self._callers, self._reads)
+        found.kept.update(self._stored(address))
+        return found
 
-    def _functions(self, address: int, primaries: tuple[int, ...] = _WITH_LOW_HALF) -> list[int]:
-        """Return the functions that may make an address: both halves of it stand in one."""
-        low, high = address & 0xFFFF, (address + 0x8000) >> 16 & 0xFFFF
-        lows, highs = self._owners(low, primaries), self._owners(high, (_ADDIS,))
-        return [entry for entry in lows if entry in highs]
+    def _making(self, address: int) -> list[int]:
+        """Return the functions in which a ``lis``, an immediate and a displacement may come to an address.
 
-    def _owners(self, half: int, primaries: tuple[int, ...]) -> dict[int, None]:
+        A compiler makes the address of one variable, and finds others from there.
+        """
+        found, high = [], address >> 16
+        for entry in self._owners(_ADDIS, range(high - 1, high + 2)):
+            words = self._all(entry).astype(np.int64)
+            primary, low = words >> 26, words & _HALF
+            signed = (low ^ 0x8000) - 0x8000
+            bases = np.unique(low[primary == _ADDIS]) << 16
+            added = np.unique(np.append(signed[primary == _ADDI], low[primary == _ORI]))
+            places = np.unique(np.append(bases, np.add.outer(bases, added).ravel()))
+            moved = np.unique(np.concatenate([added, signed[(primary >= 32) & (primary < 48)], [0]]))
+            behind = (np.add.outer(places, moved) & 0xFFFF_FFFF) - address
+            if ((behind >= 0) & (behind < 4)).any():
+                found.append(entry)
+        return found
+
+    def _owners(self, primary: int, halves: Collection[int]) -> dict[int, None]:
+        """Return the functions that have an instruction with one of some immediates."""
         found: dict[int, None] = {}
         for start, words in self._code:
-            chosen = (words & 0xFFFF == half) & np.isin(words >> 26, primaries)
+            chosen = (words >> 26 == primary) & np.isin(words & _HALF, [*halves])
             for index in np.flatnonzero(chosen).tolist():
                 function = self._image.function_at(start + 4 * index)
                 if function is not None:
                     found[function.address] = None
         return found
 
+    def _all(self, entry: int) -> _Words:
+        function = self._image.function_at(entry)
+        assert function is not None
+        return self._words(entry, function.size // 4)
+
     def _graph(self, entry: int) -> FlowGraph | None:
         function = self._image.function_at(entry)
         if function is None or function.address != entry:
             return None
-        return FlowGraph(self._words(entry, function.size // 4), entry, model=self._image.model)
+        return FlowGraph(self._all(entry), entry, model=self._image.model)
 
     def _callers(self, entry: int) -> list[int] | None:
-        """Return the functions that call or jump to one; None where its address is stored anywhere."""
-        if self._functions(entry, (14, 24)) or self._is_stored(entry):
+        """Return the functions that call or jump to one; None where its address is known elsewhere."""
+        low, high = entry & _HALF, ((entry + 0x8000) >> 16 & _HALF, entry >> 16)
+        makers = self._owners(_ADDIS, high)
+        if any(one in makers for immediate in (_ADDI, _ORI) for one in self._owners(immediate, (low,))):
+            return None
+        if self._stored(entry):
             return None
         found: dict[int, None] = {}
         for start, words in self._code:
@@ -78,14 +102,14 @@ class _Asked:
                     found[function.address] = None
         return list(found)
 
-    def _is_stored(self, entry: int) -> bool:
-        wanted = np.array(entry, ">u4")
+    def _stored(self, address: int) -> list[int]:
+        """Return where in the image's data an address stands."""
+        found = []
         for section in self._image.sections:
             if not section.executable:
                 data = np.frombuffer(section.data, ">u4", len(section.data) // 4)
-                if (data == wanted).any():
-                    return True
-        return False
+                found += [section.address + 4 * index for index in np.flatnonzero(data == address).tolist()]
+        return found
 
     def _reads(self, entry: int) -> Collection[int]:
         """Return the arguments that a function, or what it hands them on to, reads before it sets them."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.errors import Misuse, Refused, TargetBusy
-from kgdbpatch.image import Function, Image
+from kgdbpatch.image import Image
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.naming import NamedGuest
 from kgdbpatch.kernel.patch import Batch, Patch
@@ -33,7 +33,6 @@ __all__ = ["Kernel"]
 Ids = list[int]
 Patches = list[Patch]
 Rows = list[PatchRow]
-Functions = list[Function]
 Extensions = list["Extension"]
 LoadedModules = list["Module"]
 Code = list[tuple[int, int, str]]
@@ -53,13 +52,6 @@ class Kernel(NamedGuest):
 
     # ---- analysis ------------------------------------------------------------------------
 
-    def __getitem__(self, site: str | int) -> Function:
-        """Return the function around a site, usually given by its name."""
-        function = self.image.function_at(self.resolve(site))
-        if function is None:
-            raise Misuse(f"'{site}' is no function")
-        return function
-
     @property
     def site_checker(self) -> SiteChecker:
         """What answers for the sites of this kernel, and of the modules that are loaded now."""
@@ -74,17 +66,6 @@ class Kernel(NamedGuest):
         image = self._text.images.kernel
         limits = off_limits(self._personality, image, self.header.baseline, self._cpu)
         return SiteChecker(image, limits, self.words, remembered.liveness_index)
-
-    def resolve(self, site: str | int) -> int:
-        """Return the address of a site: ``func``, ``func+0x18`` or a number."""
-        return site if isinstance(site, int) else self.image.resolve(site)
-
-    def functions(self, pattern: str = "*") -> Functions:
-        """Return the functions that a glob names, with or without Darwin's ``_``, modules' too.
-
-        >>> kernel.patch_all([function.address for function in kernel.functions("tcp_*")], count=True)
-        """
-        return self.image.matching(pattern)
 
     def live(self, site: str | int) -> LiveRegisters:
         """Return which registers are live and which are free at a site."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kgdbpatch.errors import UnknownSymbol
+from kgdbpatch.errors import Misuse, UnknownSymbol
+from kgdbpatch.image import Function
 from kgdbpatch.kernel.guest import RunningGuest
 from kgdbpatch.kernel.patch_names import PatchNames
 
@@ -14,9 +15,29 @@ if TYPE_CHECKING:
 
 __all__ = ["NamedGuest"]
 
+Functions = list[Function]
+
 
 class NamedGuest(RunningGuest):
-    """A running guest with the names of its patches."""
+    """A running guest, its functions, and the names of its patches."""
+
+    def __getitem__(self, site: str | int) -> Function:
+        """Return the function around a site, usually given by its name."""
+        function = self.image.function_at(self.resolve(site))
+        if function is None:
+            raise Misuse(f"'{site}' is no function")
+        return function
+
+    def resolve(self, site: str | int) -> int:
+        """Return the address of a site: ``func``, ``func+0x18`` or a number."""
+        return site if isinstance(site, int) else self.image.resolve(site)
+
+    def functions(self, pattern: str = "*") -> Functions:
+        """Return the functions that a glob names, with or without Darwin's ``_``, modules' too.
+
+        >>> kernel.patch_all([function.address for function in kernel.functions("tcp_*")], count=True)
+        """
+        return self.image.matching(pattern)
 
     def patch_names(self) -> PatchNames:
         """Return what the patches are called, and the names that their payloads have, as they stand now."""

@@ -22,10 +22,10 @@ def noted(linked: Callable[[int], Linked], source: Path, uses: Collection[int]) 
     now, known = int(time.time()), dict[bytes, bytes]()
 
     def at(address: int) -> bytes:
-        made = linked(address)
-        if made.file not in known:
-            known[made.file] = _note(made, source, now, uses)
-        return known[made.file]
+        placed = linked(address)
+        if placed.file not in known:
+            known[placed.file] = _note(placed, source, now, uses)
+        return known[placed.file]
 
     return at
 

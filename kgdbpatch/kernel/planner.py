@@ -6,23 +6,19 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.table import Record
-from kgdbpatch.errors import Misuse, OutOfReach, Refused
+from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
-from kgdbpatch.kernel.noted import using
 from kgdbpatch.kernel.patch_names import PatchNames
 from kgdbpatch.patch.depth import LEAST_STACK
 from kgdbpatch.patch.payload import (
     Payload,
-    asm_payload,
     call_payload,
     count_payload,
 )
@@ -99,11 +95,10 @@ class Planner:
         """Return the payload that a user asks for."""
         call, lookup = request.call, self._lookup
         self._uses.clear()
-        abi, model = self._image.abi, self._image.model
         if call is not None:
             target = self.lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
-            return call_payload(target, abi)
+            return call_payload(target, self._image.abi)
         if request.c is not None or request.override is not None:
             from kgdbpatch.kernel.compiled import Compilation, compiled_payload
 
@@ -111,30 +106,9 @@ class Planner:
             return compiled_payload(request, self._image, lookup, place, Compilation(*self._compilation))
         if request.asm is None:
             return count_payload()
-        from kgdbpatch.toolchain.assemble import assemble
+        from kgdbpatch.kernel.assembled import assembled_payload
 
-        source, filename = request.assembler()
-
-        @cache
-        def words(address: int) -> list[int]:
-            code = assemble(source, origin=address, symbols=lookup, filename=filename, model=model)
-            return [int(word) for word in np.frombuffer(code, ">u4")]
-
-        origin = self._origin(words)
-        same = _anywhere(words, origin)
-
-        def placed(address: int) -> list[int]:
-            try:
-                return words(origin if same else address)
-            except OutOfReach as error:
-                raise Refused("reach", str(error)) from error
-
-        made = asm_payload(placed, origin, abi, counted=request.count, stack=self._stack, model=model)
-        made = made._replace(instead=request.replace)
-        uses = frozenset(self._uses)
-        if not uses:
-            return made
-        return made._replace(note=lambda _: using(filename, uses), strays=True, uses=True)
+        return assembled_payload(request, self._image, lookup, self._places(), self._stack, self._uses)
 
     def _lookup(self, name: str) -> int:
         """Return the address of one of the kernel's names, or else of a standing patch's, for a payload."""
@@ -152,18 +126,11 @@ class Planner:
         what = self._image.symbolize(address)
         raise Refused("module", f"the payload uses {what}: it stays when that module is unloaded", address)
 
-    def _origin(self, words: Callable[[int], list[int]]) -> int:
-        """Return where assembler can stand: in the arena, else near; or raise `OutOfReach`."""
+    def _places(self) -> list[int]:
+        """Return where a payload can stand: in the arena, else near."""
         place = self._allocator.peek()
-        try:
-            words(place.body)
-        except OutOfReach:
-            near = self._allocator.near(place)
-            if near is None:
-                raise
-            words(near.body)
-            return near.body
-        return place.body
+        near = self._allocator.near(place)
+        return [place.body, *([] if near is None else [near.body])]
 
     def any_call(self) -> Payload:
         """Return the payload that `check` speaks of: a call of some kernel function that calls no others."""
@@ -404,11 +371,3 @@ def payload_macros(personality: Personality, image: Image, qemu: Qemu) -> list[s
     name = personality.log_function(image)
     printing = [] if name is None else [f"KGP_PRINTF={name}"]
     return printing if qemu.cpus() > 1 else [*printing, "KGP_ONE_CPU"]
-
-
-def _anywhere(words: Callable[[int], list[int]], origin: int) -> bool:
-    """Tell whether a payload's words are the same wherever it stands."""
-    try:
-        return words(origin) == words(origin + 0x1_2340)
-    except OutOfReach:
-        return False

@@ -1,4 +1,4 @@
-"""Which bits of a flag word the running kernel tests, sets and clears, and which are free: from its code."""
+"""Which bits of a word of flags compiled code uses, and that none is free where something is unknown."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __attribute__((noinline)) unsigned fetch_or(volatile unsigned *p, unsigned m)
 }
 __attribute__((noinline)) void post(unsigned bits) { fetch_or(&flags, bits); elsewhere(7); }
 __attribute__((noinline)) void post_again(unsigned bits) { post(bits); other++; }
-void first(void) { other = 1; }
-void second(void) { other = 2; }
-void elsewhere(unsigned n) { other = n; }
+__attribute__((noinline)) void first(void) { other = 1; }
+__attribute__((noinline)) void second(void) { other = 2; }
+__attribute__((noinline)) void elsewhere(unsigned n) { other = n; }
 """
 
 
@@ -62,7 +62,7 @@ def uses(tmp_path: Path, body: str) -> tuple[BitUses, Image]:
         ("unsigned f(void) { return flags >> 4 & 3; }", 0x30, 0, 0),
         ("unsigned f(void) { return (flags & 6) + 1; }", 6, 0, 0),
         ("unsigned f(void) { return ((volatile unsigned char *)&flags)[1] == 9; }", 0xFF0000, 0, 0),
-        ("void f(int n) { post(n ? 0x10 : 0x200); }", 0, 0x210, 0),
+        ("void f(int n) { if (n) post(0x10); else post(0x200); }", 0, 0x210, 0),
         ("void f(void) { post_again(0x400); }", 0, 0x400, 0),
         ("void f(void) { post(1); } void g(void) { post_again(2); }", 0, 3, 0),
     ],
@@ -80,7 +80,7 @@ def test_what_code_does_to_bits(tmp_path: Path, body: str, tests: int | None, se
 @pytest.mark.parametrize(
     "body",
     [
-        "unsigned f(void) { return flags; }",
+        "__attribute__((noinline)) unsigned g(void) { return flags; } void f(void) { other = g(); }",
         "void f(unsigned n) { elsewhere(flags); }",
         "void f(void) { other = flags; }",
         "void f(unsigned n) { if (flags >> n & 1) first(); }",
@@ -105,7 +105,8 @@ def test_where_the_address_goes_is_told(tmp_path: Path) -> None:
 
 
 def test_what_is_called_for_a_bit(tmp_path: Path) -> None:
-    body = "void f(void) { if (flags & 4) { flags &= ~4; first(); } if (!(flags & 0x100)) return; second(); }"
+    body = "void f(void) { if (flags & 4) { flags &= ~4; first(); }"
+    body += " if (!(flags & 0x100)) return; second(); }"
     found, image = uses(tmp_path, body)
     assert {bit: [image.symbolize(at) for at in each] for bit, each in found.routines.items()} == {
         2: ["first"],

@@ -88,12 +88,11 @@ def test_two_types_come_and_go_under_traffic(kernel: Kernel, netisr: Any) -> Non
 
 
 def test_again_and_again(kernel: Kernel, netisr: Any) -> None:
-    """The memory of handlers that were registered comes back, each time."""
+    """The same twice, the first time's memory perhaps still in use; all of it comes back."""
     for _ in range(2):
         with netisr.CallbackNetisr(kernel) as running:
             end = time.monotonic() + 30
             while min(running.counted("served")) < 3:
                 assert time.monotonic() < end
                 time.sleep(0.05)
-        empty(kernel)
-    beat(kernel)
+    empty(kernel)
