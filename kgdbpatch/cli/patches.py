@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from kgdbpatch.cli import updates
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
 from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
@@ -129,6 +128,8 @@ def apply(
     if site.endswith(".kup"):
         if asm or c or call or count or override or dry_run:
             raise Misuse(f"{site} is an update: nothing else goes with it")
+        from kgdbpatch.cli import updates
+
         updates.apply(name, Path(site), None, _MOMENT, force, image, wait, as_json)
         return
     try:

@@ -22,11 +22,11 @@ from kgdbpatch.isa import encode
 from kgdbpatch.patch.once import AREA
 from kgdbpatch.patch.trap import Hook
 from kgdbpatch.personality.base import ArenaPlan, Window
-from kgdbpatch.variables import Note, unframed, unpack
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
     from kgdbpatch.component.allocate import Allocator
+    from kgdbpatch.variables import Note
 
 __all__ = ["Arena", "Header", "checksum", "field_offset", "header_checksum"]
 
@@ -259,6 +259,8 @@ class Arena:
         """
         if not record.noted:
             return None
+        from kgdbpatch.variables import unframed, unpack  # on use: most commands read no notes
+
         start, end = record.body, record.body + record.body_size - (AREA if record.guarded else 0)
         try:
             offset, packed = unframed(self._ram.read(self.inside(start), max(end - start, 0)))

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from kgdbpatch.component import layout
 from kgdbpatch.component.layout import Flag, State
 from kgdbpatch.component.modules import Known
+from kgdbpatch.patch.planned import UPDATE
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
-from kgdbpatch.patch.updated import UPDATE
 from kgdbpatch.results import PatchState
 
 __all__ = ["STATES", "Record", "Table", "forced_flags", "runs"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from kgdbpatch.errors import Misuse, UnknownSymbol
 from kgdbpatch.image import Function
 from kgdbpatch.kernel.guest import RunningGuest
-from kgdbpatch.kernel.patch_names import PatchNames
 
 if TYPE_CHECKING:
     from kgdbpatch.analysis.bits import BitUses
+    from kgdbpatch.kernel.patch_names import PatchNames
 
 __all__ = ["NamedGuest"]
 
@@ -41,6 +41,8 @@ class NamedGuest(RunningGuest):
 
     def patch_names(self) -> PatchNames:
         """Return what the patches are called, and the names that their payloads have, as they stand now."""
+        from kgdbpatch.kernel.patch_names import PatchNames
+
         return PatchNames(self._component.arena(self._header().arena))
 
     def patch_id(self, word: str) -> int:

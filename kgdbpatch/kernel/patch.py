@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused
-from kgdbpatch.kernel.variables import PatchVariables
 from kgdbpatch.results import Holder, PatchRow, PatchState
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel
+    from kgdbpatch.kernel.variables import PatchVariables
     from kgdbpatch.patch.plan import Plan
 
 __all__ = ["Batch", "Patch"]
@@ -90,6 +90,8 @@ class Patch:
     @property
     def variables(self) -> PatchVariables:
         """The variables of its payload, of C, by name: read and written while the guest runs."""
+        from kgdbpatch.kernel.variables import PatchVariables
+
         return PatchVariables(self._kernel, self.id)
 
     @property

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from kgdbpatch.component import ComponentClient, Header
 from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused
-from kgdbpatch.kernel.uses import needed
 from kgdbpatch.results import PatchRow, PatchState
 
 __all__ = ["Removal", "as_patch", "take_out"]
@@ -61,7 +60,11 @@ def take_out(
     damaged = {patch_id for patch_id in wanted if records[patch_id].state is PatchState.DAMAGED}
     refused = [] if force else [_refusal(records[patch_id]) for patch_id in sorted(damaged)]
     staying = set[int]() if force else damaged
-    in_use = needed(component.arena(header.arena), records.values(), wanted - staying)
+    in_use = dict[int, Refused]()
+    if any(record.noted for record in records.values()):
+        from kgdbpatch.kernel.uses import needed  # on use: it takes time to import
+
+        in_use = needed(component.arena(header.arena), records.values(), wanted - staying)
     refused += [in_use[patch_id] for patch_id in sorted(in_use)]
     if refused and ids is not None:
         raise refused[0]

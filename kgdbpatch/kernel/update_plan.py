@@ -13,7 +13,8 @@ from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.planner import Planned, Planner
-from kgdbpatch.patch.updated import CODE_ROOM, UPDATE, carrier, follower
+from kgdbpatch.patch.planned import UPDATE
+from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.updates.archive import Update
 from kgdbpatch.updates.elf_object import ALLOC, ElfObject

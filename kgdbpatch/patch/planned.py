@@ -8,8 +8,9 @@ from typing import NamedTuple
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import is_trap
 
-__all__ = ["Place", "Plan", "board_code", "code_of"]
+__all__ = ["UPDATE", "Place", "Plan", "board_code", "code_of"]
 
+UPDATE = (1, 0)  # the guard of an update's first patch, which has none: that tells it from others
 _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
 
 

@@ -12,9 +12,8 @@ from kgdbpatch.isa.abi import ABI
 from kgdbpatch.patch.payload import Payload, Replacement, blob_payload
 from kgdbpatch.patch.planned import Place, Plan
 
-__all__ = ["CODE_ROOM", "UPDATE", "carrier", "data_plan", "follower"]
+__all__ = ["CODE_ROOM", "carrier", "data_plan", "follower"]
 
-UPDATE = (1, 0)  # the guard of an update's first patch, which has none: that tells it from others
 _ROOM = 24  # words: as toolchain.link.ORIGINAL_ROOM
 CODE_ROOM = 4 * _ROOM  # bytes between the note and the code, a multiple of 16
 Link = Callable[[int], tuple[bytes, int]]  # (address) ─► code, and the size of its constant part
