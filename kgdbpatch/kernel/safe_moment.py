@@ -68,11 +68,6 @@ class Stacks(NamedTuple):
     status: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.bool_]]
     lr: Sequence[int]
 
-    @property
-    def any_process(self) -> bool:
-        """Whether a CPU runs a process: its thread's stack is empty, and which thread that is, unknown."""
-        return any(self.in_process(cpu["msr"]) for cpu in self.cpus)
-
     def blockers(self, ranges: Ranges) -> list[Blocker]:
         """Return who is in one of the functions, each thread once per place."""
         found = [*self._of_cpus(ranges)]

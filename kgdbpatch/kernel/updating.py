@@ -232,30 +232,34 @@ class Updater:
         ``places``: by a thread that can be lent. Raises `Refused` (rule ``safe moment``), who is inside
         named, when there is none within the time.
         """
-        end, pause, told = time.monotonic() + self._wait, _SOON, ""
-        while True:
+        end, pause, told, done = time.monotonic() + self._wait, _SOON, "", False
+        while not done:
+            still = time.perf_counter()
             try:
                 with self._component.stop(header.arena, anywhere=not places) as stop:
-                    stacks = self._stacks(stop)
-                    if places or (stacks.any_process and not self._force):
+                    if places or (self._any_process(stop) and not self._force):
                         self._to_place(stop, must=places)
-                        stacks = self._stacks(stop)
-                    blockers = [] if self._force else stacks.blockers(old)
+                        still = time.perf_counter()  # it ran up to here
+                    blockers = [] if self._force else self._stacks(stop).blockers(old)
                     if not blockers:
                         change(stop)
-                        told = ""
-                        break
+                        done = True
                     told = "; ".join(map(str, blockers[:_TOLD]))
             except TargetTimeout as error:
                 told = told or str(error)
-            if time.monotonic() > end:
+            if not done and time.monotonic() > end:
                 raise Refused(
                     "safe moment", f"not within {self._wait:g} s: {told}; give it longer, or --force"
                 )
-            self._say(f"waiting: {told}")
-            time.sleep(pause)  # nobody tells when a thread leaves a function
-            pause = min(2 * pause, _LATE)
-        self.pause = self._component.pause
+            if not done:
+                self._say(f"waiting: {told}")
+                time.sleep(pause)  # nobody tells when a thread leaves a function
+                pause = min(2 * pause, _LATE)
+        self.pause = time.perf_counter() - still
+
+    def _any_process(self, stop: Stop) -> bool:
+        """Tell whether a CPU runs a process: which thread's stack is empty then is not known."""
+        return any(self._kernel._cpu.in_process(cpu["msr"]) for cpu in stop.registers_of_all())
 
     def _to_place(self, stop: Stop, *, must: bool) -> None:
         """Let a process come to its system call's entry: it is known then who has the CPU."""
