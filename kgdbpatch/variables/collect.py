@@ -15,7 +15,8 @@ from kgdbpatch.types.dwarf import DwarfTypes
 from kgdbpatch.types.entries import Entries, Entry
 from kgdbpatch.types.sections import DWARF, sections_of
 from kgdbpatch.variables.note import Symbol, Variable
-from kgdbpatch.variables.shape import Shape, bytes_shape, shape_of
+from kgdbpatch.variables.of_types import shape_of
+from kgdbpatch.variables.shape import Shape, bytes_shape
 
 __all__ = ["collect"]
 
