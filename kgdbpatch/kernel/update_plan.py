@@ -13,12 +13,12 @@ from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.planner import Planned, Planner
-from kgdbpatch.patch.planned import UPDATE
+from kgdbpatch.patch.planned import UPDATE, Plan
 from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.updates.archive import Update
 from kgdbpatch.updates.elf_object import ALLOC, ElfObject
-from kgdbpatch.updates.linkable import FAULT_LOOKUP, NEXT_LOOKUP, has_fault_table, linkable
+from kgdbpatch.updates.linkable import BUG_LOOKUP, FAULT_LOOKUP, NEXT_BUG, NEXT_LOOKUP, has_table, linkable
 from kgdbpatch.updates.manifest import Data, Manifest
 from kgdbpatch.updates.originals import Originals
 
@@ -26,7 +26,8 @@ __all__ = ["PlannedUpdate", "Row", "UpdatePlanner", "check_decided"]
 
 Row = tuple[int, int, str]  # start, end, name of a function
 _FUNCTION = 2  # STT_FUNC
-_LINUX_LOOKUP = "search_exception_tables"  # kernel/extable.c
+_LINUX_FAULTS = "search_exception_tables"  # kernel/extable.c
+_LINUX_BUGS = "find_bug"  # lib/bug.c
 
 
 class PlannedUpdate(NamedTuple):
@@ -66,7 +67,7 @@ class UpdatePlanner:
         self._image, self._planner, self._word = image, planner, word
         self._originals = Originals(image, update.manifest)
         compiled = linkable(update, path, target)
-        self._faults = has_fault_table(update)
+        self._faults, self._bugs = (has_table(update, name) for name in ("__ex_table", "__bug_table"))
 
         sections = ElfObject.parse(compiled.data, str(path)).sections
         size = sum(section.size for section in sections if section.flags & ALLOC)
@@ -100,8 +101,10 @@ class UpdatePlanner:
         """
         rows = [(self._originals.function(row), row) for row in self._manifest.function]
         functions = [(address, row.symbol) for address, row in rows]
-        if self._faults:
-            functions.insert(0, (self._fault_lookup(), FAULT_LOOKUP))
+        if self._faults or self._bugs:
+            functions.insert(0, (self._lookup(_LINUX_FAULTS), FAULT_LOOKUP))
+        if self._bugs:
+            functions.append((self._lookup(_LINUX_BUGS), BUG_LOOKUP))
         words = [word for row in self._manifest.data if row.kind == "write" for word in self._words(row)]
         if not functions and not words:
             raise BadPatch(f"{self._path}: replaces nothing and writes nothing")
@@ -155,20 +158,27 @@ class UpdatePlanner:
         for address, function in functions[1:]:
             payload = follower(linked.symbols[function], self._image.abi)
             planned.append(self._planner.plan_function(address, payload))
+        if self._bugs:
+            planned[0] = self._filled_in(planned, linked, base)
         for data, at, offset in words[0 if functions else 1 :]:
             planned.append(self._planner.plan_data(at, self._word(at), self._new(linked, data, offset)))
         calls = {name: linked.symbols[symbol] for name, symbol in self._calls.items()}
         old = [(at, at + row.size, row.name) for at, row in rows]
         return PlannedUpdate(planned, calls, old + self._quiet())
 
-    def _fault_lookup(self) -> int:
-        """Return the kernel's function that looks up where faults go on; raise `Refused`."""
-        if not self._image.knows(_LINUX_LOOKUP):
-            raise Refused(
-                "fault table",
-                f"the update's code may fault, and this kernel has no {_LINUX_LOOKUP} to tell it by",
-            )
-        return self._image.lookup(_LINUX_LOOKUP)
+    def _lookup(self, name: str) -> int:
+        """Return the kernel's function that looks up a fault or a bug; raise `Refused`."""
+        if not self._image.knows(name):
+            told = f"the update's code may fault or warn, and this kernel has no {name} to tell it by"
+            raise Refused("fault table", told)
+        return self._image.lookup(name)
+
+    def _filled_in(self, planned: Planned, linked: Linked, base: int) -> tuple[int, Plan]:
+        """Return the first plan with what the kernel's lookup of bugs is called by: the last one's body."""
+        slot, first = planned[0]
+        at = base - first.body + linked.symbols[NEXT_BUG] - linked.address
+        word = planned[-1][1].body.to_bytes(4, "big")
+        return slot, first._replace(code=first.code[:at] + word + first.code[at + 4 :])
 
     @property
     def _calls(self) -> dict[str, str]:

@@ -26,11 +26,12 @@ from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_libra
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
 
-__all__ = ["FAULT_TABLE", "ORIGINAL", "ORIGINAL_END", "ORIGINAL_ROOM", "Linked", "link"]
+__all__ = ["BUG_TABLE", "FAULT_TABLE", "ORIGINAL", "ORIGINAL_END", "ORIGINAL_ROOM", "Linked", "link"]
 
 ORIGINAL = "kgp_original"  # what a function that takes another's place calls that by
 ORIGINAL_END = "__kgdbpatch_original_end"
 ORIGINAL_ROOM = 24  # words
+BUG_TABLE = ("__kgdbpatch_bug_table", "__kgdbpatch_bug_table_end")  # Linux: what traps mean; written to
 FAULT_TABLE = ("__kgdbpatch_fault_table", "__kgdbpatch_fault_table_end")  # Linux: where faults go on
 
 _ALIGNMENT = 16
@@ -97,7 +98,7 @@ def link(
     found: dict[str, int] = {}
     missing: dict[str, Exception] = {}
     for name in compiled.needed:
-        if of_the_library(name) or name in FAULT_TABLE or (original and name == ORIGINAL):
+        if of_the_library(name) or name in (*FAULT_TABLE, *BUG_TABLE) or (original and name == ORIGINAL):
             continue
         try:
             found[name] = resolve(name)
@@ -192,10 +193,12 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool =
     yield f"{_MARKS[0]} = .; }}"
     first, last = FAULT_TABLE
     yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) . = ALIGN(4);"
-    yield f"{first} = .; *(__ex_table) {last} = .; *(__bug_table __jump_table .static_call_sites) }}"
+    yield f"{first} = .; *(__ex_table) {last} = .; *(__jump_table .static_call_sites) }}"
     yield f"{_MARKS[1]} = SIZEOF(.data) ? ALIGN({_ALIGNMENT}) : .;"
     yield f". = {_MARKS[1]};"
-    yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
+    first, last = BUG_TABLE
+    yield f".data : {{ {first} = .; *(__bug_table) {last} = .;"
+    yield "*(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
     for name in _DEBUG:
@@ -215,7 +218,7 @@ def _take(
             place = {"SHN_ABS": absolute, "SHN_UNDEF": None}.get(symbol["st_shndx"], symbols)
             if place is not None:
                 place[symbol.name] = symbol["st_value"]
-    for mark in FAULT_TABLE:
+    for mark in (*FAULT_TABLE, *BUG_TABLE):
         symbols.pop(mark, None)
     text, constant, end = (symbols.pop(mark) - address for mark in _MARKS)
     code, alignment = bytearray(end), _ALIGNMENT

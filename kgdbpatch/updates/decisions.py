@@ -15,7 +15,6 @@ from kgdbpatch.updates.pieces import Kind, Piece, Pieces, Within, is_special
 __all__ = ["changed_types", "data_decision", "decide", "is_init", "is_special_code"]
 
 _TABLES = {
-    "__bug_table": ("bug-table", "a WARN or BUG of its code would be taken for an unknown trap"),
     "__jump_table": ("jump-label", "branches of its code stay as compiled, whatever their static keys are"),
     ".static_call_sites": ("static-call", "static calls of its code stay as compiled"),
 }

@@ -15,9 +15,11 @@ from kgdbpatch.toolchain.objects import called, is_indirect, names, undefined
 from kgdbpatch.updates.archive import Update
 from kgdbpatch.updates.elf_object import ElfObject
 
-__all__ = ["FAULT_LOOKUP", "NEXT_LOOKUP", "has_fault_table", "linkable"]
+__all__ = ["BUG_LOOKUP", "FAULT_LOOKUP", "NEXT_BUG", "NEXT_LOOKUP", "has_table", "linkable"]
 
-FAULT_LOOKUP, NEXT_LOOKUP = "kgp_fault_lookup", "kgp_next_lookup"  # of faults.c
+# of faults.c: functions that take the places of Linux', and what these are called by
+FAULT_LOOKUP, NEXT_LOOKUP = "kgp_fault_lookup", "kgp_next_lookup"
+BUG_LOOKUP, NEXT_BUG = "kgp_find_bug", "kgp_next_find_bug"
 _SHADOW = frozenset({"kgp_shadow", "kgp_shadow_get", "kgp_shadow_free"})
 
 
@@ -27,7 +29,7 @@ def linkable(update: Update, path: Path, target: str) -> CObject:
     Raises `BadPatch` where they do not go together.
     """
     parts = dict(update.objects)
-    if has_fault_table(update):
+    if has_table(update, "__ex_table") or has_table(update, "__bug_table"):
         text = files("kgdbpatch.updates").joinpath("faults.c").read_text()
         parts["faults.o"] = compile_c(text, entry=FAULT_LOOKUP, target=target).data
     wanted = {name for data in parts.values() for name in undefined(data)}
@@ -69,10 +71,10 @@ def _prefixed(data: bytes, prefix: str, path: Path) -> bytes:
         return made.read_bytes()
 
 
-def has_fault_table(update: Update) -> bool:
-    """Tell whether faults in an update's code go on somewhere: it reads or writes a process's memory."""
+def has_table(update: Update, name: str) -> bool:
+    """Tell whether an update's code has rows in one of Linux' tables, of faults or of bugs."""
     objects = (ElfObject.parse(data, path) for path, data in update.objects.items())
-    return any(one.named("__ex_table") is not None for one in objects)
+    return any(one.named(name) is not None for one in objects)
 
 
 def _joined(parts: dict[str, bytes], path: Path) -> bytes:

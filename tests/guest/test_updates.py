@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,27 @@ def test_a_fault_in_new_code_goes_on_where_its_source_says(
     kernel.updates.remove("function_table", wait=60)
     command(kernel, "udp 20")  # what the fault left on the thread's stack goes
     command(kernel, "read /proc/self/status")
+    empty(kernel)
+
+
+@pytest.mark.kernel("linux")
+@pytest.mark.linux
+@pytest.mark.timeout(1200)
+def test_a_warning_of_new_code_is_one_of_the_kernels(
+    kernel: Kernel, linux_tree: Path, tmp_path: Path
+) -> None:
+    """The kernel looks its trap up, says where it is, and goes on; each time, or once."""
+    kernel.updates.apply(built(PATCHES / "warning.patch", linux_tree, tmp_path), wait=60)
+    mark = kernel.log.position()
+    for _ in range(2):
+        assert kernel.call("kstrtobool", 0, bytes(8)) == (1 << 32) - 22
+        assert kernel.call("kstrtobool", b"?", bytes(8)) == (1 << 32) - 22
+    beat(kernel)
+    said = [line.message for line in kernel.log.lines(mark, everything=True)]
+    warned = [line for line in said if re.search(r"WARNING: .* at lib/kstrtox.c:\d+", line)]
+    assert len(warned) == 3
+    kernel.updates.remove("warning", wait=60)
+    command(kernel, "udp 20")
     empty(kernel)
 
 
