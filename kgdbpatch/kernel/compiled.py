@@ -20,6 +20,7 @@ from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.toolchain.compile import Linked, compile_c, link
 from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
 from kgdbpatch.toolchain.payload_notes import PayloadNotes
+from kgdbpatch.types.objects import prototype_in
 
 __all__ = ["Compilation", "compiled_payload"]
 
@@ -67,7 +68,12 @@ def compiled_payload(
         )
     if request.replace:
         room = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
-        replaces = Replacement(lambda blob: linked(blob).entry, room, ORIGINAL_ROOM)
+        replaces = Replacement(
+            lambda blob: linked(blob).entry,
+            room,
+            ORIGINAL_ROOM,
+            cache(lambda: prototype_in(compiled.home, compiled.entry)),
+        )
     payload = blob_payload(
         at,
         abi,

@@ -18,10 +18,12 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
-from kgdbpatch.toolchain.gnu import complaint, link_script, run
+from kgdbpatch.toolchain.admitted import DROPPED, TEXT
+from kgdbpatch.toolchain.gnu import link_script, run
 from kgdbpatch.toolchain.objects import without_calls
 from kgdbpatch.toolchain.relocate import Relocation, moved, relocations, taken
 from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_library, support_object
+from kgdbpatch.toolchain.unlinked import unlinked
 
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
@@ -134,11 +136,8 @@ def link(
             about=about,
         )
         if done.returncode:
-            for name, cause in missing.items():
-                if f"`{name}'" in done.stderr:
-                    raise BadPatch(f"{about}: {cause}") from cause
-            output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
-            raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
+            output = done.stderr.replace(str(place / "payload.o"), about)
+            raise unlinked(output, about, missing, found)
         return _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
 
 
@@ -183,7 +182,7 @@ def _original(abi: ABI) -> list[int]:
 
 
 def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool = False) -> Iterator[str]:
-    yield f".text 0x{address:x} : {{ *(.text .text.*) . = ALIGN(4);"
+    yield f".text 0x{address:x} : {{ *(.text .text.* {' '.join(TEXT)}) . = ALIGN(4);"
     if original:
         yield f'"{ORIGINAL}" = .; {_longs(_original(abi))} "{ORIGINAL_END}" = .;'
     for name, target in veneers.items():
@@ -195,12 +194,12 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool =
     yield f"{first} = .; *(__ex_table) {last} = .; *(__bug_table __jump_table .static_call_sites) }}"
     yield f"{_MARKS[1]} = SIZEOF(.data) ? ALIGN({_ALIGNMENT}) : .;"
     yield f". = {_MARKS[1]};"
-    yield ".data : { *(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
+    yield ".data : { *(.data .data.* .sdata .sdata.* .got2) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
     for name in _DEBUG:
         yield f"{name} 0 : {{ *({name}) }}"
-    yield "/DISCARD/ : { *(.debug_* .rela.debug_* .kgp.*) }"
+    yield f"/DISCARD/ : {{ *(.debug_* .rela.debug_* .kgp.* {' '.join(DROPPED)}) }}"
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
 

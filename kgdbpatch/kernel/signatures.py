@@ -1,0 +1,73 @@
+"""Compare a function that takes another's place with the kernel's, where debug information has both."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from kgdbpatch.errors import BadImage, Refused, UnknownSymbol, WrongKernel
+from kgdbpatch.types import KernelTypes, same_signature
+from kgdbpatch.types.declare import prototype
+
+if TYPE_CHECKING:
+    from kgdbpatch.image import Function, Image
+    from kgdbpatch.types.model import Function as Prototype
+
+__all__ = ["differs"]
+
+# what GCC and clang make of a function for some of its callers, or a part of it
+_CLONE = re.compile(r"\.(isra|constprop|part|cold|llvm|specialized)\b")
+_IMAGES = 8  # whose types are held
+
+
+def differs(image: Image, address: int, new: Prototype) -> tuple[Refused | None, str]:
+    """Return why the function at ``address`` cannot be stood for by ``new``, and what to warn of.
+
+    Nothing is compared where nothing tells of the kernel's: no debug information, a module's function.
+    """
+    function = image.function_at(address)
+    if function is None or function.address != address or image.module_at(address) is not None:
+        return None, ""
+    types = _types(image.part_at(address))
+    if types is None:
+        return None, ""
+    clone = _CLONE.search(function.name)
+    if clone is not None and not _plain_names(function):
+        told = f"the compiler made it of another ({clone[0]}): its parameters are not those of the source"
+        return Refused("signature", f"{image.symbolize(address)}: {told}", address), ""
+    for name in _plain_names(function):
+        try:
+            old = types.signature(name)
+        except UnknownSymbol:
+            continue
+        found = same_signature(new, old)
+        if not found:
+            return None, ""
+        if _several(image, name):
+            told = f"the kernel has several functions '{name}': its signature was not compared"
+            return None, told
+        shown = f"yours: {prototype(new)} the kernel's: {prototype(old)}"
+        why = f"the new function is not called as {name} is: {'; '.join(found)}. {shown}"
+        return Refused("signature", f"{image.symbolize(address)}: {why}", address), ""
+    return None, ""
+
+
+def _plain_names(function: Function) -> list[str]:
+    """Return what debug information may call a function: Darwin's names begin with a ``_`` more."""
+    names = [name for name in (function.name, *function.aliases) if not _CLONE.search(name)]
+    return list(dict.fromkeys([*names, *(name.removeprefix("_") for name in names)]))
+
+
+def _several(image: Image, name: str) -> bool:
+    return sum(name in _plain_names(one) for one in image.matching(name)) > 1
+
+
+@lru_cache(_IMAGES)
+def _types(image: Image) -> KernelTypes | None:
+    try:
+        types = KernelTypes.of(image)
+        _ = types.index
+    except (BadImage, WrongKernel):  # none, or unreadable: nothing can be compared
+        return None
+    return types
