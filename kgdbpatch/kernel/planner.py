@@ -40,6 +40,7 @@ __all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner", "payload_macros"]
 PROGRESS_INTERVAL = 1.0  # seconds between two words of progress
 
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
+_NOWHERE_ELSE = ("memory", "unfinished", "signature")  # rules that hold for any other site, too
 MANY = 500  # sites for which it pays to look at the whole kernel first
 _NEAR = 128  # sites looked at for one that would do
 
@@ -282,7 +283,7 @@ class Planner:
             try:
                 return self._placed(address, payload, quick=payload.counted)
             except Refused as refused:
-                if refused.nearest is not None or refused.rule in ("memory", "unfinished"):
+                if refused.nearest is not None or refused.rule in _NOWHERE_ELSE:
                     raise
                 nearest = self.nearest(address, refused)
                 if nearest is None:

@@ -47,8 +47,11 @@ def differs(image: Image, address: int, new: Prototype) -> tuple[Refused | None,
         if _several(image, name):
             told = f"the kernel has several functions '{name}': its signature was not compared"
             return None, told
-        shown = f"yours: {prototype(new)} the kernel's: {prototype(old)}"
-        why = f"the new function is not called as {name} is: {'; '.join(found)}. {shown}"
+        shown = (
+            f"{whose} '{prototype(one).rstrip(';')}'"
+            for whose, one in (("yours is", new), ("the kernel's", old))
+        )
+        why = f"its signature is another: {'; '.join(found)}; {', '.join(shown)}"
         return Refused("signature", f"{image.symbolize(address)}: {why}", address), ""
     return None, ""
 

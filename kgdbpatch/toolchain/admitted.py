@@ -18,16 +18,25 @@ from kgdbpatch.toolchain.objects import entries
 
 __all__ = ["DROPPED", "TEXT", "check_admitted", "where"]
 
+_HALVES = ("16", "16_LO", "16_HI", "16_HA")
+_TLS = ("TLS", "DTPMOD32", *(f"TPREL{h}" for h in _HALVES), "TPREL32", *(f"DTPREL{h}" for h in _HALVES))
+_TLS += ("DTPREL32", *(f"GOT_{k}{h}" for k in ("TLSGD", "TLSLD", "TPREL", "DTPREL") for h in _HALVES))
 _KINDS = {number: name for name, number in ENUM_RELOC_TYPE_PPC.items() if isinstance(number, int)}
+# those that pyelftools does not name
+_KINDS |= {249 + number: f"R_PPC_REL{half}" for number, half in enumerate(_HALVES)}
+_KINDS |= {
+    32: "R_PPC_SDAREL16",
+    **dict(enumerate((f"R_PPC_{name}" for name in (*_TLS, "TLSGD", "TLSLD")), 67)),
+}
 # NONE, ADDR32 to REL14_BRNTAKEN, PLTREL24, LOCAL24PC, UADDR32, UADDR16, REL32, REL16 to REL16_HA
 _ADMITTED = frozenset([*range(14), 18, 23, 24, 25, 26, 249, 250, 251, 252])
 _GOT = "is of position-independent code with a table of the dynamic linker: compile with -fno-pic"
 _SMALL = "is small data behind r13 or r2, which are the kernel's own: compile with -msdata=none"
 _THREAD = "is thread-local: a kernel has no such variables"
 _REASONS = [
+    (r"R_PPC_.*(TLS|TPREL|DTPREL|DTPMOD)", _THREAD),
     (r"R_PPC_(GOT|PLT|COPY|GLOB_DAT|JMP_SLOT|RELATIVE|LOCAL24PC|REL16DX|IRELATIVE)", _GOT),
     (r"R_PPC_(SDAREL|EMB_SDA|EMB_RELSDA|EMB_NADDR|SDA|VLE_SDA)", _SMALL),
-    (r"R_PPC_.*(TLS|TPREL|DTPREL|DTPMOD)", _THREAD),
 ]
 _TABLE = "_GLOBAL_OFFSET_TABLE_"
 

@@ -21,8 +21,9 @@ COMPILERS = ("gcc", "clang")
 TYPES_HEADER = "kgdbpatch/types.h"  # made for the kernel, with what the source names
 
 _CLANG = ("--target=powerpc-linux-gnu", "-fno-caret-diagnostics", "-fno-addrsig", "-gdwarf-4")
-_GCC_ONLY = ("-msdata=none", "-G0", "-mno-relocatable", "-fno-reorder-functions")
-_GCC_ONLY += ("-fno-diagnostics-show-caret",)
+_GCC_ONLY = frozenset(
+    ("-msdata=none", "-G0", "-mno-relocatable", "-fno-reorder-functions", "-fno-diagnostics-show-caret")
+)
 _log = logging.getLogger(__name__)
 
 
@@ -105,7 +106,9 @@ class Compiler:
     def _types(self, words: list[str], source: str | Path) -> tempfile.TemporaryDirectory[str]:
         """Return a directory with `TYPES_HEADER` made for a source."""
         if self.tree is not None:
-            raise BadPatch(f"{_path(source)}: {TYPES_HEADER} is not for a build tree: include its own headers")
+            raise BadPatch(
+                f"{_path(source)}: {TYPES_HEADER} is not for a build tree: include its own headers"
+            )
         if self.types is None:
             raise BadPatch(f"{_path(source)}: {TYPES_HEADER} is made for a kernel, and none is known here")
         directory = tempfile.TemporaryDirectory(prefix="kgdbpatch-")
@@ -113,7 +116,9 @@ class Compiler:
         header.parent.mkdir()
         try:
             header.touch()
-            header.write_text(self.types(self._run([*words, f"-I{directory.name}", "-E", "-P"], source, None)))
+            header.write_text(
+                self.types(self._run([*words, f"-I{directory.name}", "-E", "-P"], source, None))
+            )
         except BaseException:
             directory.cleanup()
             raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadPatch
@@ -72,14 +73,16 @@ def _check(data: bytes, path: Path) -> None:
     try:
         file = ELFFile(io.BytesIO(data))
         kind, machine = file["e_type"], file["e_machine"]
-        names = [section.name for section in file.iter_sections()]
+        sections = [*file.iter_sections()]
+        lto = any(section.name.startswith(".gnu.lto_") for section in sections)
+        code = any(s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR and s["sh_size"] for s in sections)
     except (ELFError, ValueError, KeyError, IndexError, OverflowError, MemoryError, AttributeError) as error:
         raise BadPatch(f"{path}: a damaged ELF file: {str(error) or type(error).__name__}") from error
     if machine != "EM_PPC" or file.elfclass != 32 or file.little_endian:
         raise BadPatch(f"{path}: not for 32-bit big-endian PowerPC")
     if kind != "ET_REL":
         raise BadPatch(f"{path}: not an object file but a linked one: give the objects that it was made of")
-    if any(name.startswith(".gnu.lto_") for name in names) and ".text" not in names[1:]:
+    if lto and not code:
         raise BadPatch(f"{path}: has no machine code, it was compiled with -flto")
 
 
@@ -95,7 +98,7 @@ def combine(inputs: Sequence[Input], entry: str | None, directory: Path) -> byte
     objects = [one.file for one in inputs if not one.archive]
     archives = [one.file for one in inputs if one.archive]
     wanted = ["-u", entry] if entry is not None and archives else []
-    group = ["--start-group", *archives, "--end-group"] if archives else []
+    group: list[str | Path] = ["--start-group", *archives, "--end-group"] if archives else []
     about = str(inputs[0].path)
     done = run("ld", "-melf32ppc", "-r", *wanted, "-o", made, *objects, *group, about=about)
     if done.returncode or not made.exists():

@@ -70,9 +70,7 @@ def called(file: ELFFile) -> frozenset[str]:
     )
 
 
-def entries(
-    file: ELFFile, *, loaded: bool = False
-) -> Iterator[tuple[RelocationSection, int, Any, Any]]:
+def entries(file: ELFFile, *, loaded: bool = False) -> Iterator[tuple[RelocationSection, int, Any, Any]]:
     """Yield the relocations of a file: the table, the number in it, the entry, the symbol.
 
     ``loaded``: of what is loaded alone, not of debug information, which has many.

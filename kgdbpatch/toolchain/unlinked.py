@@ -34,7 +34,7 @@ def unlinked(said: str, about: str, missing: Mapping[str, Exception], known: Map
     ``known`` are those that the kernel has.
     """
     said = re.sub(r"(?m)^\S*-ld: (error: )?", "", said)
-    places = {}
+    places: dict[str, str] = {}
     for found in _UNDEFINED.finditer(said):
         if found["name"] in missing:
             places.setdefault(found["name"], _place(found["place"], about))
@@ -55,5 +55,5 @@ def unlinked(said: str, about: str, missing: Mapping[str, Exception], known: Map
 
 def _place(told: str, about: str) -> str:
     """Return ``file:line`` of what the linker names, which is ``about`` where C came as text."""
-    told = re.sub(r"^.*<stdin>", about, told)
-    return told.strip() or about
+    told = re.sub(r"^.*<stdin>", about, told.strip())
+    return f"{about}: {told.strip('()')}" if told.startswith("(") else told or about
