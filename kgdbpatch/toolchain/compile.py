@@ -43,6 +43,7 @@ class CObject:
     target: str = TARGET  # the CPU that it is for
     notes: PayloadNotes = _NOTHING
     home: bytes = b""
+    darwin: bool = False  # its functions want their callers' frames as Darwin's do
     origins: Mapping[str, Path] = field(default_factory=dict)  # which file has what it exports
 
 
@@ -96,6 +97,7 @@ def compile_c(
         target=target,
         notes=payload_notes(home, chosen, str(origins.get(chosen, path))),
         home=home,
+        darwin=any(one.darwin for one in inputs),
         origins=origins,
     )
 

@@ -32,6 +32,7 @@ class Input:
     path: Path
     file: Path
     archive: bool = False
+    darwin: bool = False  # its functions want their callers' frames as Darwin's do
 
     def read(self) -> bytes:
         """Return its bytes."""
@@ -65,7 +66,7 @@ def as_input(source: str | Path, number: int, directory: Path, compiler: Compile
         data = elf_of(data, source)
     _check(data, source)
     made.write_bytes(data)
-    return Input(source, made)
+    return Input(source, made, darwin=is_macho(head))
 
 
 def _check(data: bytes, path: Path) -> None:
@@ -92,6 +93,10 @@ def combine(inputs: Sequence[Input], entry: str | None, directory: Path) -> byte
     Of archives those members are taken that define what is missing, or ``entry``. Raises `BadPatch` for a
     name that is defined twice, with both places.
     """
+    darwin = [one.path for one in inputs if one.darwin]
+    if darwin and len(darwin) < len(inputs):
+        other = next(one.path for one in inputs if not one.darwin)
+        raise BadPatch(f"{darwin[0]} has Darwin's stack frames, {other} has not: they cannot call each other")
     if len(inputs) == 1 and not inputs[0].archive:
         return inputs[0].read()
     made = directory / "combined.o"
@@ -106,6 +111,9 @@ def combine(inputs: Sequence[Input], entry: str | None, directory: Path) -> byte
         twice = _TWICE.search(said)
         if twice is not None:
             second, name, first = twice.groups()
+            if not second or second.startswith("("):  # the line before has the file
+                above = re.findall(r"(?m)^(.*): in function ", said[: twice.start()])
+                second = above[-1] if above else about
             raise BadPatch(
                 f"{_place(second, inputs)}: '{name}' is defined twice: {_place(first, inputs)} has it, too"
             )

@@ -96,6 +96,8 @@ def link(
     if address % _ALIGNMENT or not 0 <= address < 1 << 32:
         raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
     about = str(compiled.path)
+    if compiled.darwin and abi.linkage <= SYSV.linkage:
+        raise BadPatch(f"{about}: has Darwin's stack frames, and this kernel is no Darwin")
     found: dict[str, int] = {}
     missing: dict[str, Exception] = {}
     for name in compiled.needed:
