@@ -123,8 +123,8 @@ class TestNames:
         assert compile_c([a, b]).entry == "a"
         assert compile_c([b, a]).entry == "b"
         assert compile_c([a, b], entry="bx").entry == "bx"
+        text = "static int g(void) { return 1; } int (*VAR)(void) = g;"
         with pytest.raises(BadPatch, match="several files have a static function 'g': make the entry global"):
-            text = "static int g(void) { return 1; } int (*VAR)(void) = g;"
             compile_c([text.replace("VAR", "x"), text.replace("VAR", "y")], entry="g")
 
 
@@ -173,9 +173,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("instructions", REACHED)
-def test_relocations_are_carried_out_and_hold_where_the_payload_is_moved(
-    make: Make, instructions: str
-) -> None:
+def test_relocations_are_carried_out_and_moved(make: Make, instructions: str) -> None:
     words, moves = REACHED[instructions]
     text = instructions.replace(";", "\n")
     compiled = compile_c(make("good.o", f".text\n{FUNCTION}f: {text}\nblr\n"))
@@ -221,7 +219,11 @@ def test_sections_that_only_a_kernels_loader_understands_are_told(
     assert SECTIONS[section] in str(error.value)
 
 
-POSITION = "extern int data, near(int); static int own[3] = { 1, 2, 3 }; int f(int x) { return near(own[x] + data); }"
+POSITION = """
+extern int data, near(int);
+static int own[3] = { 1, 2, 3 };
+int f(int x) { return near(own[x] + data); }
+"""
 
 
 @pytest.mark.parametrize(

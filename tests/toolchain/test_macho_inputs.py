@@ -49,6 +49,7 @@ def elf(tmp_path: Path) -> Callable[..., Path]:
         command = [
             "powerpc-linux-gnu-gcc",
             *FLAGS,
+            "-fno-merge-constants",
             *options,
             "-c",
             "-o",
