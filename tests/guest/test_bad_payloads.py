@@ -92,7 +92,7 @@ BAD_PAYLOADS = {
     "Darwin's frames": Bad({"file": b"\xfe\xed\xfa\xce" + bytes(60)}, BAD, "not for 32-bit big-endian"),
     # what the code does
     "floating point": Bad({"c": "double d; void f(void) { d *= 2; }"}, BAD, "floating-point arithmetic"),
-    "recursion": Bad({"c": "int f(int n) { return n ? f(n - 1) * n : 1; }"}, REFUSED, "recursion"),
+    "recursion": Bad({"c": "int f(int n) { return n ? f(n - 1) ^ f(n - 2) : 1; }"}, REFUSED, "recursion"),
     "recursion of two files": Bad(
         {"c": ["int g(int); int f(int n) { return n ? g(n) + n : 0; }",
                "int f(int); int g(int n) { return f(n - 1) * n; }"]}, REFUSED, "recursion"),

@@ -114,6 +114,7 @@ def test_the_kernels_types_are_there_for_what_names_them(kernel: Kernel, asked: 
     variable, type_ = NAMED["linux" if kernel.image.format == "elf" else "darwin"]
     members = [one["name"] for one in KernelTypes.of(kernel.image).record(type_)["members"] if one["name"]]
     plain = [name for name in members[-3:] + members[:2] if re.fullmatch(r"\w+", name)]
+    at = kernel.image.lookup(variable)
     for member in plain:
         text = (
             TYPES
@@ -121,7 +122,7 @@ def test_the_kernels_types_are_there_for_what_names_them(kernel: Kernel, asked: 
             + replacement(asked, f"(unsigned long)&{variable}.{member}")
         )
         with kernel.patch(asked.function, c=text, replace=True):
-            assert call(kernel, asked) == kernel.evaluate(f"(unsigned)&{variable}.{member}").number
+            assert call(kernel, asked) == kernel.evaluate(f"(unsigned)&(({type_} *){at})->{member}").number
     empty(kernel)
 
 
