@@ -16,6 +16,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.patch_names import PatchNames
+from kgdbpatch.kernel.signatures import compared
 from kgdbpatch.patch.depth import LEAST_STACK
 from kgdbpatch.patch.payload import (
     Payload,
@@ -24,7 +25,7 @@ from kgdbpatch.patch.payload import (
 )
 from kgdbpatch.patch.plan import Place, Plan, Site, plan
 from kgdbpatch.patch.reentry import DirectCalls, Reached
-from kgdbpatch.patch.replace import as_entry, redirects
+from kgdbpatch.patch.replace import as_entry
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
@@ -168,7 +169,9 @@ class Planner:
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
         if payload.replaces is not None:
-            return self._replaced(site, payload.replaces)
+            function = self._site_checker.function(site.address)
+            site = as_entry(site, function, self._image.model, self._words)
+            return compared(self._image, site, function, payload.replaces, force=self._force)
         if not payload.calls or not (payload.called or payload.strays):
             return site, ()
         if not payload.called:
@@ -187,23 +190,6 @@ class Planner:
         if unknown or not patched.isdisjoint(reached.came_from):
             return site._replace(once=self._stack), ()
         return site, ()
-
-    def _replaced(self, site: Site, new: Replacement) -> tuple[Site, tuple[str, ...]]:
-        """Return a site whose function, or the one called there, ``new`` replaces, and warnings."""
-        function = self._site_checker.function(site.address)
-        site = as_entry(site, function, self._image.model, self._words)
-        prototype, target = new.prototype(), site.instruction.target
-        if prototype is None:
-            return site, ("the signature was not compared: the payload has no debug information",)
-        from kgdbpatch.kernel.signatures import differs
-
-        old = target if redirects(site) and target is not None else function.address
-        refused, told = differs(self._image, old, prototype)
-        if refused is not None:
-            if not self._force:
-                raise refused
-            site = site._replace(forced=(*site.forced, refused.rule))
-        return site, (told,) if told else ()
 
     @cached_property
     def _direct_calls(self) -> DirectCalls:

@@ -7,18 +7,41 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage, Refused, UnknownSymbol, WrongKernel
-from kgdbpatch.types import KernelTypes, same_signature
-from kgdbpatch.types.declare import prototype
+from kgdbpatch.patch.replace import redirects
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Function, Image
+    from kgdbpatch.patch.payload import Replacement
+    from kgdbpatch.patch.site import Site
+    from kgdbpatch.types import KernelTypes
     from kgdbpatch.types.model import Function as Prototype
 
-__all__ = ["differs"]
+__all__ = ["compared", "differs"]
 
 # what GCC and clang make of a function for some of its callers, or a part of it
 _CLONE = re.compile(r"\.(isra|constprop|part|cold|llvm|specialized)\b")
 _IMAGES = 8  # whose types are held
+
+
+def compared(
+    image: Image, site: Site, function: Function, new: Replacement, *, force: bool
+) -> tuple[Site, tuple[str, ...]]:
+    """Return a site where ``new`` replaces ``function``, or what is called there, and what to warn of.
+
+    Raises `Refused` (rule ``signature``) for another signature, which with ``force`` is noted in the site.
+    """
+    if new.prototype is None:
+        return site, ()
+    prototype, target = new.prototype(), site.instruction.target
+    if prototype is None:
+        return site, ("the signature was not compared: the payload has no debug information",)
+    old = target if redirects(site) and target is not None else function.address
+    refused, told = differs(image, old, prototype)
+    if refused is not None:
+        if not force:
+            raise refused
+        site = site._replace(forced=(*site.forced, refused.rule))
+    return site, (told,) if told else ()
 
 
 def differs(image: Image, address: int, new: Prototype) -> tuple[Refused | None, str]:
@@ -26,6 +49,9 @@ def differs(image: Image, address: int, new: Prototype) -> tuple[Refused | None,
 
     Nothing is compared where nothing tells of the kernel's: no debug information, a module's function.
     """
+    from kgdbpatch.types import same_signature
+    from kgdbpatch.types.declare import prototype
+
     function = image.function_at(address)
     if function is None or function.address != address or image.module_at(address) is not None:
         return None, ""
@@ -68,6 +94,8 @@ def _several(image: Image, name: str) -> bool:
 
 @lru_cache(_IMAGES)
 def _types(image: Image) -> KernelTypes | None:
+    from kgdbpatch.types import KernelTypes
+
     try:
         types = KernelTypes.of(image)
         _ = types.index

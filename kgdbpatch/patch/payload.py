@@ -28,14 +28,14 @@ class Replacement(NamedTuple):
     """What a payload that takes a function's place says of its blob.
 
     ``entry(blob)`` is where the new function is, ``original`` the offset in bytes of the ``room`` words that
-    are filled with what calls the old one, ``prototype()`` the new one's as its debug information has it,
-    None where it has none.
+    are filled with what calls the old one, ``prototype()`` the new one's as its debug information has it, or
+    None. Without ``prototype`` nobody compares.
     """
 
     entry: Callable[[int], int]
     original: int
     room: int
-    prototype: Callable[[], Prototype | None] = lambda: None
+    prototype: Callable[[], Prototype | None] | None = None
 
 
 class Payload(NamedTuple):
