@@ -169,9 +169,9 @@ class Planner:
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
         if payload.replaces is not None:
-            function = self._site_checker.function(site.address)
-            site = as_entry(site, function, self._image.model, self._words)
-            return compared(self._image, site, function, payload.replaces, force=self._force)
+            old = self._site_checker.function(site.address)
+            site = as_entry(site, old, self._image.model, self._words)
+            return compared(self._image, site, old, payload.replaces, force=self._force)
         if not payload.calls or not (payload.called or payload.strays):
             return site, ()
         if not payload.called:

@@ -9,6 +9,7 @@ __all__ = ["SourceNames", "source_names"]
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[A-Za-z_]\w*|[0-9][\w.]*|\S')
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_KEYWORDS = frozenset("if while for switch return sizeof typeof __typeof__ _Alignof __asm__ asm".split())
 _QUOTES = ('"', "'")
 _TAGGED = ("struct", "union", "enum")
 
@@ -55,7 +56,9 @@ def source_names(text: str) -> SourceNames:
             if typedef and not depth and behind in (";", ",", "[", ")", "("):
                 typedefs.add(token)
             elif behind == "(":
-                if depth:
+                if token in _KEYWORDS:
+                    pass
+                elif depth:
                     called[token] = None
                 elif not inner:
                     declared.add(token)
