@@ -9,7 +9,9 @@ __all__ = ["SourceNames", "source_names"]
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[A-Za-z_]\w*|[0-9][\w.]*|\S')
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_KEYWORDS = frozenset("if while for switch return sizeof typeof __typeof__ _Alignof __asm__ asm".split())
+_KEYWORDS = frozenset(
+    ("if", "while", "for", "switch", "return", "sizeof", "typeof", "__typeof__", "_Alignof", "__asm__", "asm")
+)
 _QUOTES = ('"', "'")
 _TAGGED = ("struct", "union", "enum")
 

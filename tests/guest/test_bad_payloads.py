@@ -34,12 +34,14 @@ class Bad(NamedTuple):
     only: str = ""
 
 
-def assembled(instruction: str) -> dict[str, Any]:
-    return {"assembler": f".text\n.globl f\n.type f,@function\nf: nop\n{instruction}\nblr\n"}
+def assembled(instruction: str, told: str) -> Bad:
+    text = f".text\n.globl f\n.type f,@function\nf: nop\n{instruction}\nblr\n"
+    return Bad({"assembler": text}, BAD, told, "darwin")
 
 
-def in_section(name: str) -> dict[str, Any]:
-    return {"assembler": f'.section {name},"a"\n.long f\n.text\n.globl f\n.type f,@function\nf: blr\n'}
+def in_section(name: str, told: str) -> Bad:
+    text = f'.section {name},"a"\n.long f\n.text\n.globl f\n.type f,@function\nf: blr\n'
+    return Bad({"assembler": text}, BAD, told, "darwin")
 
 
 def instead(text: str, **more: Any) -> dict[str, Any]:
@@ -48,29 +50,29 @@ def instead(text: str, **more: Any) -> dict[str, Any]:
 
 BAD_PAYLOADS = {
     # relocations that do not reach, or that no payload can have
-    "REL14": Bad(assembled("beq FUNCTION"), BAD, "R_PPC_REL14 does not get to 'FUNCTION'"),
-    "REL14_BRTAKEN": Bad(assembled("beq+ FUNCTION"), BAD, "R_PPC_REL14.* does not get to 'FUNCTION'"),
-    "ADDR24": Bad(assembled("ba f"), BAD, "R_PPC_ADDR24 does not get to"),
-    "ADDR14": Bad(assembled("bca 12,2,f"), BAD, "R_PPC_ADDR14 does not get to"),
-    "ADDR16": Bad(assembled("li 3,f"), BAD, "R_PPC_ADDR16 does not get to"),
-    "UADDR16": Bad(assembled(".reloc .+2,R_PPC_UADDR16,f\nnop"), BAD, "R_PPC_UADDR16 does not get to"),
-    "EMB_SDA21": Bad(assembled("lwz 3,f@sda21(13)"), BAD, "R_PPC_EMB_SDA21. is small data"),
-    "SDAREL16": Bad(assembled("lwz 3,f@sdarel(13)"), BAD, "R_PPC_SDAREL16. is small data"),
-    "GOT16": Bad(assembled("lwz 3,f@got(30)"), BAD, "R_PPC_GOT16. is of position-independent code"),
-    "LOCAL24PC": Bad(assembled("bl _GLOBAL_OFFSET_TABLE_@local-4"), BAD, "R_PPC_LOCAL24PC. is of position"),
-    "TPREL16": Bad(assembled("lwz 3,t@tprel(2)"), BAD, "R_PPC_TPREL16. is thread-local"),
-    "SECTOFF": Bad(assembled("la 3,f@sectoff(3)"), BAD, "R_PPC_SECTOFF. is a relocation that no payload"),
-    "RELATIVE": Bad(assembled(".reloc .,R_PPC_RELATIVE,f\nnop"), BAD, "R_PPC_RELATIVE. is of position-ind"),
+    "REL14": assembled("beq FUNCTION", "R_PPC_REL14 does not get to 'FUNCTION'"),
+    "REL14_BRTAKEN": assembled("beq+ FUNCTION", "R_PPC_REL14.* does not get to 'FUNCTION'"),
+    "ADDR24": assembled("ba f", "R_PPC_ADDR24 does not get to"),
+    "ADDR14": assembled("bca 12,2,f", "R_PPC_ADDR14 does not get to"),
+    "ADDR16": assembled("li 3,f", "R_PPC_ADDR16 does not get to"),
+    "UADDR16": assembled(".reloc .+2,R_PPC_UADDR16,f\nnop", "R_PPC_UADDR16 does not get to"),
+    "EMB_SDA21": assembled("lwz 3,f@sda21(13)", "R_PPC_EMB_SDA21. is small data"),
+    "SDAREL16": assembled("lwz 3,f@sdarel(13)", "R_PPC_SDAREL16. is small data"),
+    "GOT16": assembled("lwz 3,f@got(30)", "R_PPC_GOT16. is of position-independent code"),
+    "LOCAL24PC": assembled("bl _GLOBAL_OFFSET_TABLE_@local-4", "R_PPC_LOCAL24PC. is of position"),
+    "TPREL16": assembled("lwz 3,t@tprel(2)", "R_PPC_TPREL16. is thread-local"),
+    "SECTOFF": assembled("la 3,f@sectoff(3)", "R_PPC_SECTOFF. is a relocation that no payload"),
+    "RELATIVE": assembled(".reloc .,R_PPC_RELATIVE,f\nnop", "R_PPC_RELATIVE. is of position-ind"),
     # sections that only a kernel's loader understands
-    "bug table": Bad(in_section("__bug_table"), BAD, "has BUG or WARN"),
-    "fault table": Bad(in_section("__ex_table"), BAD, "handles faults of its own"),
-    "static branches": Bad(in_section("__jump_table"), BAD, "has static branches"),
-    "fix-ups": Bad(in_section("__ftr_fixup"), BAD, "fits to its CPU"),
-    "start-up code": Bad(in_section(".init.text"), BAD, "start-up code"),
-    "constructors": Bad(in_section(".init_array"), BAD, "nobody runs them"),
-    "per-CPU data": Bad(in_section(".data..percpu"), BAD, "variables of each CPU"),
-    "thread-local data": Bad(in_section(".tdata"), BAD, "thread-local"),
-    "an odd section": Bad(in_section("mine"), BAD, "section mine"),
+    "bug table": in_section("__bug_table", "has BUG or WARN"),
+    "fault table": in_section("__ex_table", "handles faults of its own"),
+    "static branches": in_section("__jump_table", "has static branches"),
+    "fix-ups": in_section("__ftr_fixup", "fits to its CPU"),
+    "start-up code": in_section(".init.text", "start-up code"),
+    "constructors": in_section(".init_array", "nobody runs them"),
+    "per-CPU data": in_section(".data..percpu", "variables of each CPU"),
+    "thread-local data": in_section(".tdata", "thread-local"),
+    "an odd section": in_section("mine", "section mine"),
     # names
     "missing function": Bad({"c": "void g(void); void f(void) { g(); }"}, BAD, "<c>:1: no symbol 'g'"),
     "missing variable": Bad({"c": "extern int v; int f(void) { return v; }"}, BAD, "no symbol 'v'"),
@@ -97,7 +99,7 @@ BAD_PAYLOADS = {
         {"c": ["int g(int); int f(int n) { return n ? g(n) + n : 0; }",
                "int f(int); int g(int n) { return f(n - 1) * n; }"]}, REFUSED, "recursion"),
     "too much stack": Bad(
-        {"c": ["void g(char *); void f(void) { char b[9000]; g(b); }", "void g(char *b) { *b = 1; }"]},
+        {"c": ["void g(char *); void f(void) { char b[60000]; g(b); }", "void g(char *b) { *b = 1; }"]},
         REFUSED, "bytes of stack"),
     # signatures
     "too few parameters": Bad(instead("unsigned long f(void) { return 1; }"), REFUSED, "0 parameters"),
