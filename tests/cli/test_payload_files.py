@@ -22,7 +22,7 @@ def test_files_directories_and_macros(guest_cli: Cli, kernel: Kernel, tmp_path: 
     how = (f"-I{tmp_path / 'more'}", "-DMORE=2")
     done = guest_cli("apply", kernel.name, "strlen", "--c", one, "--c", two, *how, "--replace", "--dry-run")
     assert (done.code, done.err) == (0, "")
-    how = ("--include", str(tmp_path / "more"), "--define", "MORE=2")
+    how = (f"-I{tmp_path / 'more'}", "--define=MORE=2")
     done = guest_cli("apply", kernel.name, "strlen", "--c", one, *how)
     assert (done.code, done.out) == (5, "")
     assert done.err.startswith(f"kgdbpatch: error: {one}:2: no symbol 'five' in mach_kernel")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from image.machobject import build, read_elf_object
 
 from kgdbpatch.errors import Misuse, Refused, WrongKernel
 from kgdbpatch.kernel import Kernel
@@ -221,4 +222,25 @@ def test_a_signature_that_is_not_the_kernels_is_refused(kernel: Kernel, asked: A
     assert kernel.call(asked.function, asked.other_argument) is not None
     patch.remove()
     assert call(kernel, asked) == asked.value
+    empty(kernel)
+
+
+@pytest.mark.kernel("darwin")
+def test_a_mach_o_object_on_darwin(kernel: Kernel, make: Make, tmp_path: Path) -> None:
+    """With data of its own, calls among its functions and calls of the kernel."""
+    asked = ASKED["darwin"]
+    text = (
+        "extern int strcmp(const char *, const char *); int counter = 5; static int zeroed[3];\n"
+        'const char name[] = "kgp!"; int (*const compare)(const char *, const char *) = strcmp;\n'
+        "__attribute__((noinline)) static int same(const char *a) { return !compare(a, name); }\n"
+        f"{asked.prototype} {{ return same(a) ? 70 + counter++ + zeroed[1]++ : strcmp(a, name) ? 5 : 0; }}\n"
+    )
+    elf = make("elf.o", text, "-fno-merge-constants", "-g0", "-fno-section-anchors", "-msoft-float", "-G0")
+    macho = tmp_path / "macho.o"
+    macho.write_bytes(build(read_elf_object(elf.read_bytes()), scattered=True))
+    with kernel.patch(asked.function, c=macho, entry="f", replace=True) as patch:
+        assert any("no debug information" in warning for warning in patch.warnings)
+        assert [call(kernel, asked) for _ in range(3)] == [75, 77, 79]
+    assert call(kernel, asked) == asked.value
+    beat(kernel)
     empty(kernel)
