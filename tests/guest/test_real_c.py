@@ -232,7 +232,7 @@ def test_a_mach_o_object_on_darwin(kernel: Kernel, make: Make, tmp_path: Path) -
     """With data of its own, calls among its functions and calls of the kernel."""
     asked = ASKED["darwin"]
     text = (
-        "extern int strcmp(const char *, const char *); extern const char kgp_original[]; int counter = 5; static int zeroed[3];\n"
+        "extern int strcmp(const char *, const char *); int counter = 5; static int zeroed[3];\n"
         'const char name[] = "kgp!"; int (*const compare)(const char *, const char *) = strcmp;\n'
         "__attribute__((noinline)) static int same(const char *a) { return !compare(a, name); }\n"
         f"{asked.prototype} {{ if (same(a)) return 70 + counter++ + zeroed[1]++;"
