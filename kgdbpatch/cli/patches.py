@@ -56,7 +56,8 @@ def apply(
     site: Site,
     asm: Annotated[Path | None, Option(metavar="FILE", help="Insert these instructions.")] = None,
     c: Annotated[
-        Path | None, Option(metavar="FILE", help="Call a function compiled from this C file.")
+        list[Path] | None,
+        Option(metavar="FILE", help="Call a function of this C file, object or archive; again for more."),
     ] = None,
     call: Annotated[str | None, Option(metavar="FUNC", help="Call a function of the kernel.")] = None,
     entry: Annotated[str | None, Option(metavar="FUNC", help="The function of the C file to call.")] = None,
@@ -77,6 +78,19 @@ def apply(
         int | None, Option(metavar="N", help="With --return: so many times, then no more.")
     ] = None,
     every: Annotated[int | None, Option(metavar="N", help="With --return: at every Nth call only.")] = None,
+    include: Annotated[
+        list[Path] | None, Option("--include", "-I", metavar="DIR", help="Where C finds headers.")
+    ] = None,
+    define: Annotated[
+        list[str] | None, Option("--define", "-D", metavar="NAME[=VALUE]", help="A macro for C.")
+    ] = None,
+    compiler: Annotated[
+        str | None, Option(metavar="gcc|clang", help="What compiles C: gcc where nothing is said.")
+    ] = None,
+    kbuild: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Compile C as this kernel build tree does, with its headers."),
+    ] = None,
     force: Annotated[
         bool, Option("--force", help="Go against rules that you know better; see below.")
     ] = False,
@@ -106,11 +120,15 @@ def apply(
     called there; kgp_original is the old one. With --asm the instructions run
     instead of the one at the site, and what that one writes is theirs to write.
 
+    --c may be given several times: C, objects and archives, linked as linkers do; the first file has the
+    entry function. The C may include kgdbpatch/types.h, which has the kernel's structures and functions that
+    it names; with --kbuild it includes the kernel's own headers.
+
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"
-    (only where the word may well be code that no known way leads to), "mapping", "exception return" and,
-    with --via tails on darwin, "untranslated" (exception code; nothing can be called there); 'list' tells
-    of it.
+    (only where the word may well be code that no known way leads to), "signature" (of a function that is
+    replaced), "mapping", "exception return" and, with --via tails on darwin, "untranslated" (exception code;
+    nothing can be called there); 'list' tells of it.
 
     A site leads to the code by a branch, a springboard or, where neither will do, a trap. --via trap
     takes a trap anyway; --via tails a springboard in an unused tail of the exception vectors.
@@ -123,6 +141,8 @@ def apply(
       kgdbpatch apply darwin run_netisr --call log_flush
       kgdbpatch apply linux 'udp_*' --count
       kgdbpatch apply linux udp_sendmsg --c mine.c --replace
+      kgdbpatch apply linux udp_sendmsg --c probe.c --c helpers.o --c libmine.a -I include -D LIMIT=1400
+      kgdbpatch apply linux udp_sendmsg --c probe.c --kbuild ~/linux-6.1
       kgdbpatch apply linux udp_sendmsg --return -12 --every 100 --times 3
     """
     if site.endswith(".kup"):
@@ -133,9 +153,10 @@ def apply(
         updates.apply(name, Path(site), None, _MOMENT, force, image, wait, as_json)
         return
     try:
-        request = PatchRequest(
-            asm, c, call, entry, count, via, force, writes, _override(override, times, every), replace
-        )
+        chosen = _override(override, times, every)
+        how = (include or (), define or (), compiler, kbuild)
+        what = (asm, c or None, call, entry, count, via, force, writes, chosen, replace)
+        request = PatchRequest(*what, *how)
     except Misuse as error:  # fields are options here
         names = "|".join(field.name for field in fields(PatchRequest))
         told = re.sub(rf"\b({names})\b", r"--\1", str(error)).replace("--override", "--return")

@@ -15,7 +15,7 @@ from kgdbpatch.image.macho import defined, in_order
 from kgdbpatch.image.model import Section, Segment, Symbol
 from kgdbpatch.image.relocate import BadRelocation, Relocation, apply, read_relocations
 
-__all__ = ["Kext", "read_kext"]
+__all__ = ["Entry", "Kext", "Part", "read_kext"]
 
 _LC_SEGMENT, _LC_SYMTAB = 1, 2
 _N_STAB, _N_TYPE, _N_EXT, _N_UNDF, _N_SECT = 0xE0, 0x0E, 0x01, 0x0, 0xE
@@ -25,7 +25,9 @@ _STUB = 16  # bytes between the addresses that undefined symbols get
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
+    """A section: its place in the object, its bytes' in the file, its relocations as they stand there."""
+
     name: str
     address: int
     size: int
@@ -36,7 +38,9 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """A symbol as it stands in the table (an nlist)."""
+
     name: str
     kind: int
     section: int
@@ -52,14 +56,24 @@ class Kext:
 
     def __init__(self, path: object, data: bytes) -> None:
         self._path, self._data = path, data
-        self._parts: list[_Part] = []
-        self._symbols: list[_Entry] = []
+        self._parts: list[Part] = []
+        self._symbols: list[Entry] = []
         self._commands()
         if not self._parts:
             raise BadImage(path, "the Mach-O object file has no sections")
         self._end = max(part.address + part.size for part in self._parts)
         if self._end > _MOST:
             raise BadImage(path, "the sections of the Mach-O object file are larger than 16 MiB")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return its sections, in the order in which relocations count them, from 1 on."""
+        return tuple(self._parts)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Return its symbols, as relocations count them."""
+        return tuple(self._symbols)
 
     def _bad(self, reason: str) -> BadImage:
         return BadImage(self._path, reason)
@@ -104,7 +118,7 @@ class Kext:
                 self._piece(where, 8 * entries, f"a relocation of '{owner},{name}'") if entries else b""
             )
             code = bool(flags & _CODE) or (owner, name) == ("__TEXT", "__text")
-            self._parts.append(_Part(f"{owner},{name}", address, size, offset, zero, code, relocations))
+            self._parts.append(Part(f"{owner},{name}", address, size, offset, zero, code, relocations))
 
     def _symbol_table(self, body: bytes) -> None:
         if len(body) < 24:
@@ -117,7 +131,7 @@ class Kext:
             if name_at and end < 0:
                 raise self._bad("a symbol's name lies outside the string table")
             name = strings[name_at:end].decode("utf-8", "replace") if name_at else ""
-            self._symbols.append(_Entry(name, kind, section, value))
+            self._symbols.append(Entry(name, kind, section, value))
 
     @property
     def size(self) -> int:
@@ -162,7 +176,7 @@ class Kext:
                 at += symbol.value
         return found, at
 
-    def _section(self, part: _Part, base: int, where: Mapping[str, int]) -> Section:
+    def _section(self, part: Part, base: int, where: Mapping[str, int]) -> Section:
         data = bytearray() if part.zero else bytearray(self._data[part.offset : part.offset + part.size])
         try:
             for relocation in read_relocations(part.relocations):
@@ -203,11 +217,11 @@ class Kext:
         return in_order(found)
 
 
-def _placed(symbol: _Entry, base: int) -> int:
+def _placed(symbol: Entry, base: int) -> int:
     return symbol.value + (base if symbol.kind & _N_TYPE == _N_SECT else 0)
 
 
-def _is_undefined(symbol: _Entry) -> bool:
+def _is_undefined(symbol: Entry) -> bool:
     return not symbol.kind & _N_STAB and symbol.kind & _N_TYPE == _N_UNDF and bool(symbol.name)
 
 

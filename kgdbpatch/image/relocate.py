@@ -34,6 +34,7 @@ class BadRelocation(ValueError):
 class Relocation:
     """One relocation and what its PAIR holds: the ``other`` half, or the address subtracted.
 
+    ``half`` is the other half whatever ``other`` is.
     ``refers`` is the number of a symbol (``external``) or section (0: none); ``scattered``: an address.
     """
 
@@ -45,6 +46,7 @@ class Relocation:
     scattered: bool
     refers: int
     other: int = 0
+    half: int = 0
 
 
 def read_relocations(data: bytes) -> Iterator[Relocation]:
@@ -64,7 +66,7 @@ def read_relocations(data: bytes) -> Iterator[Relocation]:
             if entry.kind in _DIFFERENCES and not (entry.scattered and pair.scattered):
                 raise BadRelocation(f"the difference at 0x{entry.address:x} is not scattered")
             other = pair.refers if entry.kind in _DIFFERENCES else pair.address & 0xFFFF
-            entry = replace(entry, other=other)
+            entry = replace(entry, other=other, half=pair.address & 0xFFFF)
         yield entry
 
 

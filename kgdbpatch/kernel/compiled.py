@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.build_tree import BuildTree
+from kgdbpatch.kernel.header_of_types import types_header
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.kernel.noted import noted
 from kgdbpatch.patch.depth import check_depth, depth
@@ -20,6 +23,7 @@ from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.toolchain.compile import Linked, compile_c, link
 from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
 from kgdbpatch.toolchain.payload_notes import PayloadNotes
+from kgdbpatch.types.objects import prototype_in
 
 __all__ = ["Compilation", "compiled_payload"]
 
@@ -40,9 +44,21 @@ def compiled_payload(
 
     Raises `BadPatch`, and `Refused` when it takes more stack than the kernel has.
     """
-    source = request.c_source()
-    name = "the C text" if isinstance(source, str) else str(source)
-    compiled = compile_c(source, entry=request.entry, target=how.target, defines=how.macros())
+    sources = request.c_sources()
+    name = "the C text" if isinstance(sources[0], str) else str(sources[0])
+    tree = None if request.kbuild is None else BuildTree(Path(request.kbuild), image)
+    compiled = compile_c(
+        sources,
+        entry=request.entry,
+        include_dirs=[Path(directory) for directory in request.include],
+        target=how.target,
+        defines=[*how.macros(), *request.define],
+        compiler=request.compiler or "gcc",
+        tree=None if tree is None else tree.compiler,
+        types=lambda text: types_header(image, text),
+    )
+    if tree is not None:
+        tree.check(compiled)
     abi = image.abi
     original = request.replace
     trial = link(compiled, place, lookup, abi=abi, original=original)
@@ -67,7 +83,12 @@ def compiled_payload(
         )
     if request.replace:
         room = trial.symbols[ORIGINAL_END] - 4 * ORIGINAL_ROOM - trial.address
-        replaces = Replacement(lambda blob: linked(blob).entry, room, ORIGINAL_ROOM)
+        replaces = Replacement(
+            lambda blob: linked(blob).entry,
+            room,
+            ORIGINAL_ROOM,
+            cache(lambda: prototype_in(compiled.home, compiled.entry)),
+        )
     payload = blob_payload(
         at,
         abi,

@@ -36,7 +36,7 @@ def shadowed(image: Image, compiled: CObject) -> tuple[str, ...]:
         else:
             where = f"the kernel's {image.symbolize(address)} at 0x{address:08x} is another"
         found.append(
-            f"{compiled.path}: defines a {kind} '{name}' of its own, {where}; "
+            f"{compiled.origins.get(name, compiled.path)}: defines a {kind} '{name}' of its own, {where}; "
             "declare it extern to mean the kernel's, static to mean your own"
         )
     return tuple(found)

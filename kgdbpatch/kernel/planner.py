@@ -16,6 +16,7 @@ from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.patch_names import PatchNames
+from kgdbpatch.kernel.signatures import compared
 from kgdbpatch.patch.depth import LEAST_STACK
 from kgdbpatch.patch.payload import (
     Payload,
@@ -40,6 +41,7 @@ __all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner", "payload_macros"]
 PROGRESS_INTERVAL = 1.0  # seconds between two words of progress
 
 _UNREACHED = ("springboard", "reach", "stack")  # rules by which a branch may be refused where a trap is not
+_NOWHERE_ELSE = ("memory", "unfinished", "signature")  # rules that hold for any other site, too
 MANY = 500  # sites for which it pays to look at the whole kernel first
 _NEAR = 128  # sites looked at for one that would do
 
@@ -167,9 +169,9 @@ class Planner:
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
         if payload.replaces is not None:
-            return as_entry(
-                site, self._site_checker.function(site.address), self._image.model, self._words
-            ), ()
+            old = self._site_checker.function(site.address)
+            site = as_entry(site, old, self._image.model, self._words)
+            return compared(self._image, site, old, payload.replaces, force=self._force)
         if not payload.calls or not (payload.called or payload.strays):
             return site, ()
         if not payload.called:
@@ -267,7 +269,7 @@ class Planner:
             try:
                 return self._placed(address, payload, quick=payload.counted)
             except Refused as refused:
-                if refused.nearest is not None or refused.rule in ("memory", "unfinished"):
+                if refused.nearest is not None or refused.rule in _NOWHERE_ELSE:
                     raise
                 nearest = self.nearest(address, refused)
                 if nearest is None:

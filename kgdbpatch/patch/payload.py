@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.errors import BadPatch, Refused
 from kgdbpatch.isa import encode
@@ -13,6 +13,9 @@ from kgdbpatch.isa.registers import CRS, FPRS, GPRS, mask
 from kgdbpatch.patch.balance import deepest
 from kgdbpatch.patch.depth import LEAST_STACK, check_depth
 from kgdbpatch.patch.registers import RegistersUse, argument
+
+if TYPE_CHECKING:
+    from kgdbpatch.types.model import Function as Prototype
 
 __all__ = ["Payload", "Replacement", "asm_payload", "blob_payload", "call_payload", "count_payload"]
 
@@ -25,12 +28,14 @@ class Replacement(NamedTuple):
     """What a payload that takes a function's place says of its blob.
 
     ``entry(blob)`` is where the new function is, ``original`` the offset in bytes of the ``room`` words that
-    are filled with what calls the old one.
+    are filled with what calls the old one, ``prototype()`` the new one's as its debug information has it, or
+    None. Without ``prototype`` nobody compares.
     """
 
     entry: Callable[[int], int]
     original: int
     room: int
+    prototype: Callable[[], Prototype | None] | None = None
 
 
 class Payload(NamedTuple):

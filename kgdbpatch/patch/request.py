@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -12,11 +13,14 @@ from kgdbpatch.patch.override import Override
 __all__ = ["Asked", "PatchRequest"]
 
 
+Sources = str | Path | Sequence[str | Path]
+
+
 class Asked(TypedDict, total=False):
     """The fields of `PatchRequest`, by name."""
 
     asm: str | Path | None
-    c: str | Path | None
+    c: Sources | None
     call: str | int | None
     entry: str | None
     count: bool
@@ -25,8 +29,13 @@ class Asked(TypedDict, total=False):
     writes: str | None
     override: Override | int | None
     replace: bool
+    include: Sequence[str | Path]
+    define: Sequence[str]
+    compiler: str | None
+    kbuild: str | Path | None
 
 
+_INPUTS = (".c", ".o", ".a", ".ko")
 _VIAS = ("auto", "trap", "tails")
 
 
@@ -35,6 +44,7 @@ class PatchRequest:
     """Code to be put at a site, and how; raises `Misuse` for what does not go together.
 
     ``asm`` and ``c`` are source text, or the `pathlib.Path` of a file (so is a word that ends like its name).
+    ``c`` may be several of C, object files and archives, of which the first has the entry function.
     ``call`` is a kernel function, by name or address, ``entry`` which function of ``c`` is called. ``count``:
     the patch counts its hits (calls always do). ``via`` is how the site leads to the code: ``auto``, ``trap``
     or ``tails``. ``force`` lifts the rules that may be lifted (`kgdbpatch.patch.site.FORCEABLE`). ``writes``
@@ -42,13 +52,15 @@ class PatchRequest:
     a number or an `Override`.
     ``replace``: the function of ``c`` takes the place of the site's, or of
     the one called at the site; ``asm`` runs instead of the site's instruction.
+    C is compiled by ``compiler`` (``gcc``, ``clang``), with the directories ``include`` and the macros
+    ``define``; or as the kernel's build tree ``kbuild`` compiles its own.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'
     """
 
     asm: str | Path | None = None
-    c: str | Path | None = None
+    c: Sources | None = None
     call: str | int | None = None
     entry: str | None = None
     count: bool = False
@@ -57,6 +69,10 @@ class PatchRequest:
     writes: str | None = None
     override: Override | int | None = None
     replace: bool = False
+    include: Sequence[str | Path] = ()
+    define: Sequence[str] = ()
+    compiler: str | None = None
+    kbuild: str | Path | None = None
 
     def __post_init__(self) -> None:
         given = sum(what is not None for what in (self.asm, self.c, self.call, self.override))
@@ -70,6 +86,13 @@ class PatchRequest:
             self._override()
         if self.replace and ((self.c is None and self.asm is None) or self.writes is not None):
             raise Misuse("replace goes with c or asm")
+        for name in ("include", "define", "compiler", "kbuild"):
+            if getattr(self, name) and self.c is None:
+                raise Misuse(f"{name} goes with c: it says how that is compiled")
+        if self.compiler is not None and self.kbuild is not None:
+            raise Misuse("compiler does not go with kbuild: a build tree has its own")
+        if self.c is not None and not isinstance(self.c, (str, Path)) and not self.c:
+            raise Misuse("c names no file")
         if self.via not in _VIAS:
             raise Misuse(f"'{self.via}' is no way to a patch; there are {', '.join(_VIAS)}")
 
@@ -89,13 +112,13 @@ class PatchRequest:
         except OSError as error:
             raise BadPatch(f"{path}: {error.strerror}") from error
 
-    def c_source(self) -> str | Path:
-        """Return the C text, or the path of its file."""
+    def c_sources(self) -> list[str | Path]:
+        """Return the C texts, and the paths of files."""
         if self.override is not None:
-            return self._override().source()
+            return [self._override().source()]
         assert self.c is not None
-        path = _path(self.c, (".c",))
-        return str(self.c) if path is None else path
+        given = [self.c] if isinstance(self.c, (str, Path)) else self.c
+        return [str(one) if (path := _path(one, _INPUTS)) is None else path for one in given]
 
 
 def _path(given: str | Path, suffixes: tuple[str, ...]) -> Path | None:

@@ -15,8 +15,9 @@ __all__ = ["FORCEABLE", "Site", "Spill"]
 
 # What somebody who knows the code may know better: a reservation that is never lost in practice, a
 # fault that never happens, a trap that is never looked up, exception code that nothing interrupts, a
-# switch of the kernel's that nobody throws, code that may be data for all we see. In the order of the
-# bits by which the patch table tells of them: append only.
+# switch of the kernel's that nobody throws, code that may be data for all we see, a function that is called
+# otherwise than the debug information says. In the order of the bits by which the patch table tells of them:
+# append only.
 FORCEABLE = (
     "reservation",
     "fault table",
@@ -26,6 +27,7 @@ FORCEABLE = (
     "untranslated",
     "rewritten",
     "data",
+    "signature",
 )
 
 

@@ -1,32 +1,35 @@
-"""Compile payloads written in C for the registers r3..r10 of a site; neither FP nor AltiVec may come out."""
+"""Compile and combine payloads for the registers r3..r10 of a site; neither FP nor AltiVec may come out."""
 
 from __future__ import annotations
 
 import io
-import logging
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadPatch
-from kgdbpatch.toolchain.gnu import complaint, run
+from kgdbpatch.toolchain.admitted import check_admitted
+from kgdbpatch.toolchain.cc import Compiler, TreeCompiler
+from kgdbpatch.toolchain.inputs import as_input, combine
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.toolchain.objects import called, is_indirect, names
 from kgdbpatch.toolchain.payload_notes import PayloadNotes, payload_notes
-from kgdbpatch.toolchain.support import FLAGS, TARGET, header_options, target_options
+from kgdbpatch.toolchain.support import TARGET
 
-__all__ = ["CObject", "Linked", "compile_c", "link"]
+__all__ = ["CObject", "Linked", "TreeCompiler", "compile_c", "link"]
 
 _NOTHING = PayloadNotes()
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CObject:
-    """A compiled, unlinked C payload: its entry function, the names it needs, calls (``called``), exports."""
+    """A compiled, unlinked C payload: its entry function, the names it needs, calls (``called``), exports.
+
+    ``path`` is the first of its files, ``home`` the object of the one that has the entry function.
+    """
 
     path: Path
     data: bytes
@@ -39,51 +42,48 @@ class CObject:
     indirect: bool = True  # it branches through CTR or LR, otherwise than to return
     target: str = TARGET  # the CPU that it is for
     notes: PayloadNotes = _NOTHING
+    home: bytes = b""
+    darwin: bool = False  # its functions want their callers' frames as Darwin's do
+    origins: Mapping[str, Path] = field(default_factory=dict)  # which file has what it exports
 
 
 def compile_c(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     entry: str | None = None,
     include_dirs: Sequence[Path] = (),
     target: str = TARGET,
     defines: Sequence[str] = (),
+    compiler: str = "gcc",
+    tree: TreeCompiler | None = None,
+    types: Callable[[str], str] | None = None,
 ) -> CObject:
-    """Compile C, text or a file; raise `BadPatch` with the compiler's message or about the entry function.
+    """Make one object of C (text or files), object files and archives, as linkers do.
 
-    That is ``entry``, else the one named like the file, else the only global one. ``target``: ``-mcpu=``.
-    ``defines``: macros, ``NAME`` or ``NAME=VALUE``.
+    Raises `BadPatch` with the compiler's or the linker's message, or about the entry function. That is
+    ``entry``, else the one named like the first file, else the only global one of it. The rest is as for
+    `Compiler`.
     """
-    text = source if isinstance(source, str) else None
-    path = Path("<c>") if isinstance(source, str) else source
-    if text is None and not path.is_file():
-        raise BadPatch(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory, header_options() as headers:
-        made = Path(directory) / "payload.o"
-        done = run(
-            "gcc",
-            *FLAGS,
-            *target_options(target),
-            *headers,
-            *("-c", "-x", "c", "-o", str(made)),
-            *(f"-I{include}" for include in include_dirs),
-            *(f"-D{define}" for define in defines),
-            "-g",
-            path if text is None else "-",
-            about=str(path),
-            text=text,
-        )
-        if done.returncode or not made.exists():
-            raise complaint(done.stderr, str(path), "gcc")
-        for line in done.stderr.splitlines():
-            _log.warning("%s", line)
-        data = made.read_bytes()
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    how = Compiler(compiler, target, include_dirs, defines, tree, types)
+    with tempfile.TemporaryDirectory(prefix="kgdbpatch-") as directory:
+        place = Path(directory)
+        inputs = [as_input(one, number, place, how) for number, one in enumerate(sources)]
+        data = combine(inputs, entry, place)
+        first = data if len(inputs) == 1 or inputs[0].archive else inputs[0].read()
+        single = {one.path: one.read() for one in inputs if not one.archive}
+    path = inputs[0].path
+    check_admitted(data, str(path))
     file = ELFFile(io.BytesIO(data))
     found = sorted(names(file), key=lambda name: name.name)
     functions = tuple(name.name for name in found if name.function)
     needed = tuple(name.name for name in found if not name.defined)
     exported = [name for name in found if name.defined and name.exported]
-    chosen = _entry(path, entry, functions, tuple(name.name for name in exported if name.function))
+    chosen = _entry(path, entry, functions, first)
+    if functions.count(chosen) > 1 and chosen not in {name.name for name in exported}:
+        raise BadPatch(f"{path}: several files have a static function '{chosen}': make the entry global")
+    origins = {name: of for of, one in single.items() for name in _exports(one)}
+    home = single.get(origins.get(chosen, path), data)
     return CObject(
         path=path,
         data=data,
@@ -95,18 +95,28 @@ def compile_c(
         exported=tuple((name.name, "function" if name.function else "variable") for name in exported),
         indirect=is_indirect(file),
         target=target,
-        notes=payload_notes(data, chosen, str(path)),
+        notes=payload_notes(home, chosen, str(origins.get(chosen, path))),
+        home=home,
+        darwin=any(one.darwin for one in inputs),
+        origins=origins,
     )
 
 
-def _entry(path: Path, wanted: str | None, functions: tuple[str, ...], exported: tuple[str, ...]) -> str:
-    listed = ", ".join(functions) or "none"
+def _exports(data: bytes) -> list[str]:
+    return [one.name for one in names(ELFFile(io.BytesIO(data))) if one.defined and one.exported]
+
+
+def _entry(path: Path, wanted: str | None, functions: tuple[str, ...], first: bytes) -> str:
+    """Return the function to call; ``first`` is the first file's object, ``functions`` those of all."""
+    listed = ", ".join(dict.fromkeys(functions)) or "none"
     if wanted is not None:
         if wanted not in functions:
             raise BadPatch(f"{path}: no function '{wanted}'; there are: {listed}")
         return wanted
-    if path.stem in functions:
+    own = [one for one in names(ELFFile(io.BytesIO(first))) if one.function]
+    if path.stem in (one.name for one in own):
         return path.stem
+    exported = sorted(one.name for one in own if one.exported)
     if len(exported) == 1:
         return exported[0]
     if not exported:

@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kgdbpatch.errors import BadPatch, Misuse
 
-__all__ = ["ToolMissing", "available", "complaint", "find", "link_script", "run"]
+__all__ = ["ToolMissing", "available", "complaint", "find", "link_script", "run", "run_words"]
 
 _DEADLINE = 60.0  # seconds; a macro that expands for ever must not hang the client
 
@@ -22,6 +22,7 @@ class ToolMissing(Misuse):
     def __init__(self, tool: str) -> None:
         self.tool = tool
         package = "gcc-powerpc-linux-gnu" if tool.endswith("gcc") else "binutils-powerpc-linux-gnu"
+        package = "clang" if tool == "clang" else package
         super().__init__(f"{tool} is not installed (Debian package {package})")
 
 
@@ -46,7 +47,13 @@ def run(
     tool: str, *arguments: str | Path, about: str, text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a cross tool on the user's file ``about``; return its end; `BadPatch` when it takes a minute."""
-    command = [find(tool), *map(str, arguments)]
+    return run_words([find(tool), *map(str, arguments)], about=about, text=text)
+
+
+def run_words(
+    command: Sequence[str], *, about: str, text: str | None = None, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program by its path and words, in ``directory``; as `run`."""
     environment = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -55,6 +62,7 @@ def run(
             input=b"" if text is None else text.encode("utf-8", "surrogateescape"),
             capture_output=True,
             env=environment,
+            cwd=directory,
             timeout=_DEADLINE,
             check=False,
         )

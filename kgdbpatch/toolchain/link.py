@@ -18,10 +18,12 @@ from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import ABI, SYSV
 from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
-from kgdbpatch.toolchain.gnu import complaint, link_script, run
+from kgdbpatch.toolchain.admitted import DROPPED, TEXT
+from kgdbpatch.toolchain.gnu import link_script, run
 from kgdbpatch.toolchain.objects import without_calls
 from kgdbpatch.toolchain.relocate import Relocation, moved, relocations, taken
 from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_library, support_object
+from kgdbpatch.toolchain.unlinked import unlinked
 
 if TYPE_CHECKING:
     from kgdbpatch.toolchain.compile import CObject
@@ -95,6 +97,8 @@ def link(
     if address % _ALIGNMENT or not 0 <= address < 1 << 32:
         raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
     about = str(compiled.path)
+    if compiled.darwin and abi.linkage <= SYSV.linkage:
+        raise BadPatch(f"{about}: has Darwin's stack frames, and this kernel is no Darwin")
     found: dict[str, int] = {}
     missing: dict[str, Exception] = {}
     for name in compiled.needed:
@@ -135,11 +139,8 @@ def link(
             about=about,
         )
         if done.returncode:
-            for name, cause in missing.items():
-                if f"`{name}'" in done.stderr:
-                    raise BadPatch(f"{about}: {cause}") from cause
-            output = re.sub(r"(?m)^\S*-ld: (error: )?", "", done.stderr)
-            raise complaint(output.replace(str(place / "payload.o"), about), about, "ld")
+            output = done.stderr.replace(str(place / "payload.o"), about)
+            raise unlinked(output, about, missing, found)
         return _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
 
 
@@ -184,7 +185,7 @@ def _original(abi: ABI) -> list[int]:
 
 
 def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool = False) -> Iterator[str]:
-    yield f".text 0x{address:x} : {{ *(.text .text.*) . = ALIGN(4);"
+    yield f".text 0x{address:x} : {{ *(.text .text.* {' '.join(TEXT)}) . = ALIGN(4);"
     if original:
         yield f'"{ORIGINAL}" = .; {_longs(_original(abi))} "{ORIGINAL_END}" = .;'
     for name, target in veneers.items():
@@ -198,12 +199,12 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool =
     yield f". = {_MARKS[1]};"
     first, last = BUG_TABLE
     yield f".data : {{ {first} = .; *(__bug_table) {last} = .;"
-    yield "*(.data .data.* .sdata .sdata.*) *(.bss .bss.* .sbss .sbss.* COMMON) }"
+    yield "*(.data .data.* .sdata .sdata.* .got2) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
     for name in _DEBUG:
         yield f"{name} 0 : {{ *({name}) }}"
-    yield "/DISCARD/ : { *(.debug_* .rela.debug_* .kgp.*) }"
+    yield f"/DISCARD/ : {{ *(.debug_* .rela.debug_* .kgp.* {' '.join(DROPPED)}) }}"
     yield 'ASSERT(SIZEOF(.linker) == 0, "the payload needs a table of the dynamic linker")'
 
 

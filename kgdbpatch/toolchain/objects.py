@@ -30,7 +30,7 @@ _SYMBOL = np.dtype(
     [("name", ">u4"), ("value", ">u4"), ("size", ">u4"), ("info", "u1"), ("other", "u1"), ("section", ">u2")]
 )
 _ADDR32 = 1
-_REL24, _PLTREL24 = 10, 18  # System V ABI, PowerPC supplement, 4-18
+_REL24, _PLTREL24, _LOCAL24 = 10, 18, 23  # System V ABI, PowerPC supplement, 4-18
 
 
 class Name(NamedTuple):
@@ -64,13 +64,21 @@ def is_indirect(file: ELFFile) -> bool:
 
 def called(file: ELFFile) -> frozenset[str]:
     """Return the names that branches of an object lead to."""
-    return frozenset(symbol.name for _, _, entry, symbol in entries(file) if entry["r_info_type"] == _REL24)
+    calls = (_REL24, _PLTREL24, _LOCAL24)
+    return frozenset(
+        symbol.name for _, _, entry, symbol in entries(file, loaded=True) if entry["r_info_type"] in calls
+    )
 
 
-def entries(file: ELFFile) -> Iterator[tuple[RelocationSection, int, Any, Any]]:
-    """Yield the relocations of a file: the table, the number in it, the entry, the symbol."""
+def entries(file: ELFFile, *, loaded: bool = False) -> Iterator[tuple[RelocationSection, int, Any, Any]]:
+    """Yield the relocations of a file: the table, the number in it, the entry, the symbol.
+
+    ``loaded``: of what is loaded alone, not of debug information, which has many.
+    """
     for section in file.iter_sections():
         if isinstance(section, RelocationSection):
+            if loaded and not file.get_section(section["sh_info"])["sh_flags"] & SH_FLAGS.SHF_ALLOC:
+                continue
             symbols: Any = file.get_section(section["sh_link"])
             for number, entry in enumerate(section.iter_relocations()):
                 yield section, number, entry, symbols.get_symbol(entry["r_info_sym"])
@@ -90,7 +98,7 @@ def without_calls(data: bytes, names: Set[str]) -> bytes:
     if not names:
         return data
     out, file = bytearray(data), ELFFile(io.BytesIO(data))
-    for section, number, entry, symbol in entries(file):
+    for section, number, entry, symbol in entries(file, loaded=True):
         if entry["r_info_type"] in (_REL24, _PLTREL24) and symbol.name in names:
             at = file.get_section(section["sh_info"])["sh_offset"] + entry["r_offset"]
             word = encode.nop() if out[at + 3] & 1 else encode.blr()

@@ -14,9 +14,11 @@ from kgdbpatch.toolchain.objects import entries
 __all__ = ["Relocation", "moved", "relocations", "taken"]
 
 _NONE, _ADDR32, _REL24, _UADDR32, _REL32 = 0, 1, 10, 24, 26
-_HALVES = {3: 0, 4: 0, 5: 0, 6: 0x8000}  # R_PPC_ADDR16, _LO, _HI, _HA: what is added before the half is taken
-_UPPER = {5, 6}
+# R_PPC_ADDR16, _LO, _HI, _HA, R_PPC_REL16 and so on: what is added before the half is taken
+_HALVES = {3: 0, 4: 0, 5: 0, 6: 0x8000, 249: 0, 250: 0, 251: 0, 252: 0x8000}
+_UPPER, _WHOLE, _RELATIVE = {5, 6, 251, 252}, {3, 249}, {249, 250, 251, 252}
 _CONDITIONAL = {11, 12, 13}  # R_PPC_REL14, and with a hint
+_PLTREL24, _CALLS = 18, (18, 23)  # with R_PPC_LOCAL24PC
 _BRANCH_REACH, _CONDITIONAL_REACH = 1 << 25, 1 << 15  # bytes
 _U32 = 0xFFFF_FFFF
 
@@ -36,8 +38,10 @@ def relocations(file: ELFFile, address: int) -> Iterator[Relocation]:
         if not file.get_section(table["sh_info"])["sh_flags"] & SH_FLAGS.SHF_ALLOC:
             continue  # of debug information
         own = symbol["st_shndx"] not in ("SHN_ABS", "SHN_UNDEF")
-        target = symbol["st_value"] + entry["r_addend"] & _U32
-        yield Relocation(entry["r_offset"] - address, entry["r_info_type"], target, own)
+        kind = entry["r_info_type"]
+        # of a call through a table the addend says where that is: there is none, ld makes it a plain call
+        target = symbol["st_value"] + (0 if kind == _PLTREL24 else entry["r_addend"]) & _U32
+        yield Relocation(entry["r_offset"] - address, _REL24 if kind in _CALLS else kind, target, own)
 
 
 def taken(places: Sequence[Relocation], start: int, end: int) -> bool:
@@ -58,6 +62,10 @@ def moved(code: bytes, places: Sequence[Relocation], old: int, new: int) -> byte
         elif kind == _REL32:
             struct.pack_into(">I", out, offset, to - new - offset & _U32)
         elif kind in _HALVES:
+            if kind in _RELATIVE:
+                to = to - new - offset & _U32
+            if kind in _WHOLE and not to + 0x8000 & _U32 < 1 << 16:
+                return None
             half = to + _HALVES[kind] >> (16 if kind in _UPPER else 0) & 0xFFFF
             struct.pack_into(">H", out, offset, half)
         elif kind == _REL24 or kind in _CONDITIONAL:

@@ -151,13 +151,15 @@ class KernelTypes:
         return layout(self.find(name))
 
     @guarded
-    def header(self, names: Iterable[str]) -> str:
+    def header(self, names: Iterable[str], functions: Iterable[str] = ()) -> str:
         """Return a C header that compiles by itself: types of those names and all that they need by value.
 
-        Functions are declared. It fails to compile where a size or a member's place is not the kernel's.
+        Functions are declared: those among ``names``, and ``functions``, whatever else has such a name.
+        It fails to compile where a size or a member's place is not the kernel's.
         """
-        wanted = list(names)
-        return write_header([self.find(name) for name in wanted], f"types of {self.path.name}")
+        wanted = [self.find(name) for name in names]
+        wanted += [self.signature(name) for name in functions]
+        return write_header(wanted, f"types of {self.path.name}")
 
     @guarded
     def record(self, name: str) -> dict[str, Any]:

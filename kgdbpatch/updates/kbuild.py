@@ -17,6 +17,7 @@ _COMMAND = re.compile(r"^(?:saved)?cmd_(\S+) := (.*)$", re.MULTILINE)
 _SOURCE = re.compile(r"^source_\S+ := (\S+)$", re.MULTILINE)
 _DEPENDENCIES = re.compile(r"^deps_\S+ := (.*?)^$", re.MULTILINE | re.DOTALL)
 _WILDCARD = re.compile(r"\$\(wildcard [^)]*\)")
+_USUAL = ("kernel/fork.c", "kernel/exit.c", "init/main.c")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Tree:
             what = "make vmlinux" if self.built() else "configure it and run make vmlinux"
             raise Misuse(f"{self.path}: {source} is not built, there is no {note.name} beside it: {what}")
         return _read(note)
+
+    def usual(self) -> Unit:
+        """Return an object of the kernel itself, compiled as most are; `Misuse` where none is built."""
+        for source in _USUAL:
+            note = self.path / Path(source).parent / f".{Path(source).stem}.o.cmd"
+            if note.is_file():
+                return _read(note)
+        return self.unit(_USUAL[0])
 
     def built(self) -> bool:
         """Tell whether anything was built in the tree."""

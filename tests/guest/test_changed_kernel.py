@@ -36,13 +36,41 @@ class Asked:
     other_argument: int | bytes
     busy: str
     sleep: str  # C: sleep for seconds
+    prototype: str  # C: of the function, called f, with a parameter a
+    type: str  # C: of the function
+    busy_prototype: str
+    busy_call: str  # C: of what the busy function was
 
 
 ASKED = {
     "darwin": Asked(
-        "strlen", b"kgp!", 4, "*(unsigned *)(a) == 0x6b677021", 5, b"other", "run_netisr", "delay_ticks(800)"
+        "strlen",
+        b"kgp!",
+        4,
+        "*(unsigned *)(a) == 0x6b677021",
+        5,
+        b"other",
+        "run_netisr",
+        "delay_ticks(800)",
+        "unsigned f(const char *a)",
+        "unsigned, const char *",
+        "void f(void)",
+        "KGP_ORIGINAL(void, void)()",
     ),
-    "linux": Asked("int_sqrt", 81, 9, "(a) == 81", 4, 16, "udp_sendmsg", "msleep(8000)"),
+    "linux": Asked(
+        "int_sqrt",
+        81,
+        9,
+        "(a) == 81",
+        4,
+        16,
+        "udp_sendmsg",
+        "msleep(8000)",
+        "unsigned long f(unsigned long a)",
+        "unsigned long, unsigned long",
+        "struct sock; struct msghdr; int f(struct sock *a, struct msghdr *b, unsigned c)",
+        "return KGP_ORIGINAL(int, struct sock *, struct msghdr *, unsigned)(a, b, c)",
+    ),
 }
 INCLUDE = "#include <kgdbpatch.h>\n"
 
@@ -136,8 +164,8 @@ def test_every_register_is_as_at_the_site(kernel: Kernel, asked: Asked) -> None:
 
 def replacement(asked: Asked, add: int) -> str:
     return (
-        f"{INCLUDE}long f(unsigned long a, unsigned long b, unsigned long c) {{"
-        "long value = KGP_ORIGINAL(long, unsigned long, unsigned long, unsigned long)(a, b, c);"
+        f"{INCLUDE}{asked.prototype} {{"
+        f"unsigned long value = KGP_ORIGINAL({asked.type})(a);"
         f"return ({asked.mine}) ? value + {add} : value; }}"
     )
 
@@ -208,7 +236,7 @@ def test_a_call_is_redirected(kernel: Kernel, asked: Asked) -> None:
         and instruction.target not in function
     ]
     assert calls
-    batch = kernel.patch_all(calls, c=text, replace=True)
+    batch = kernel.patch_all(calls, c=text, replace=True, force=True)  # one function for all signatures
     assert len(batch.patches) > len(calls) // 2
     beat(kernel, 2)
     assert kernel.verify().ok
@@ -218,9 +246,9 @@ def test_a_call_is_redirected(kernel: Kernel, asked: Asked) -> None:
 def test_a_thread_asleep_in_a_replacement_keeps_its_memory(kernel: Kernel, asked: Asked) -> None:
     text = (
         f"{INCLUDE}extern void msleep(unsigned), delay_ticks(int); static int once;"
-        "long f(long a, long b, long c) { long value;"
+        f"{asked.busy_prototype} {{"
         f"if (!__atomic_fetch_add(&once, 1, 0)) {asked.sleep};"
-        "value = KGP_ORIGINAL(long, long, long, long)(a, b, c); return value; }"
+        f"{asked.busy_call}; }}"
     )
     patch = kernel.patch(asked.busy, c=text, replace=True)
     beat(kernel)
