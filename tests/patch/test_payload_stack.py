@@ -159,7 +159,7 @@ def reported(path: Path, scratch: Path, level: str) -> dict[str, int]:
 @needs_gcc
 @pytest.mark.parametrize("level", ["-O0", "-O1", "-O2", "-Os"])
 def test_the_compilers_own_word(tmp_path: Path, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kgdbpatch.toolchain.compile.FLAGS", (*FLAGS, level))
+    monkeypatch.setattr("kgdbpatch.toolchain.cc.FLAGS", (*FLAGS, level))
     path = tmp_path / "f.c"
     path.write_text(SOURCE)
     frame = reported(path, tmp_path, level)
