@@ -37,7 +37,19 @@ CLEAN: dict[str, list[object]] = {
     "kernel_changes": [],
     "unloaded": [],
 }
-LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped", "module"}
+LISTED = {
+    "id",
+    "site",
+    "symbol",
+    "state",
+    "entry",
+    "forced",
+    "hits",
+    "held_by",
+    "skipped",
+    "module",
+    "update",
+}
 
 pytestmark = pytest.mark.guest
 each_guest = pytest.mark.parametrize(

@@ -16,7 +16,7 @@ _DEADLINE = 60.0  # seconds for one command of init
 _BUFFER = b"\0" * 15
 _CHECKS = 3  # of the guest, between which it has traffic
 _COUNTERS = 72  # words of the table of counters
-_CURSOR = 12  # bytes: idr_next in a pid_namespace
+_CURSOR_WITHIN = 24  # bytes of a pid_namespace, in which idr_next is
 
 
 class Observed(NamedTuple):
@@ -52,13 +52,15 @@ def _long_name(kernel: Kernel) -> bool:
 
 
 def _ahead(kernel: Kernel) -> int:
-    """How much the last field of /proc/loadavg is ahead of the process that was made last."""
-    at = kernel.resolve("init_pid_ns") + _CURSOR
+    """How much the last field of /proc/loadavg is ahead of the process that is made next."""
+    at = kernel.resolve("init_pid_ns")
     while True:
-        before = kernel.read_virtual(at, 4)
-        last = _read(kernel, "/proc/loadavg")[0].split()[-1]
-        if kernel.read_virtual(at, 4) == before:
-            return int(last) - int.from_bytes(before, "big")
+        before = kernel.read_virtual(at, _CURSOR_WITHIN)
+        last = int(_read(kernel, "/proc/loadavg")[0].split()[-1])
+        words = [int.from_bytes(before[at : at + 4], "big") for at in range(0, len(before), 4)]
+        found = [word for word in words if word - 1 <= last <= word]
+        if kernel.read_virtual(at, _CURSOR_WITHIN) == before and found:
+            return last - found[0]
 
 
 def _uptime_fields(kernel: Kernel) -> int:
