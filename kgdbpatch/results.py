@@ -77,7 +77,9 @@ class PatchRow:
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
     ``forced`` are the rules that it goes against.
     ``held_by`` is for retired ones; it is empty when their memory is free by now. ``module`` is what the
-    site is or was in, None for the kernel itself; ``update`` the one that the patch is part of. The
+    site is or was in, None for the kernel itself; ``update`` the one that the patch is part of. ``file`` is
+    the file that it is from and ``since`` when it was put in (the host's time, seconds since 1970), of
+    updates and C payloads; None where the guest does not know. The
     ``entry`` of a word of data that an update writes is ``data``.
     """
 
@@ -91,6 +93,8 @@ class PatchRow:
     skipped: int | None = None
     module: str | None = None
     update: str | None = None
+    file: str | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from textwrap import wrap
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Painted",
+    "clock",
     "colours",
     "hexadecimal",
     "json_line",
@@ -34,6 +36,11 @@ _ADDRESSES = {"address", "site", "nearest", "springboard", "source", "target", "
 def hexadecimal(address: int | None) -> str:
     """Return an address for people."""
     return "-" if address is None else f"0x{address:08x}"
+
+
+def clock(seconds: float) -> str:
+    """Return a time (seconds since 1970) as clocks here show it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def printable(text: str, keep: str = "") -> str:

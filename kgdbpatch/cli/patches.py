@@ -13,7 +13,7 @@ import typer
 from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Site, Wait, attach, matching
-from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
+from kgdbpatch.cli.output import clock, hexadecimal, json_line, table, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import ComponentDamaged, DeadKernel, Misuse, Refused
 from kgdbpatch.image.spelling import is_glob
@@ -260,8 +260,9 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             json_line({**with_symbols(patch, symbolize), **_lost(patch)})
         return
     known = kernel.image
+    dated = any(p["since"] is not None for p in patches)
     table(
-        ("ID", "SITE", "STATE", "ENTRY", "HITS"),
+        ("ID", "SITE", "STATE", "ENTRY", "HITS", *(("SINCE", "FROM") if dated else ())),
         [
             (
                 p["id"],
@@ -269,6 +270,7 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
                 p["state"] + ", forced" * bool(p["forced"]) + (f", of {p['update']}" if p["update"] else ""),
                 p["entry"],
                 "-" if p["hits"] is None else p["hits"],
+                *(("-" if p["since"] is None else clock(p["since"]), p["file"] or "-") if dated else ()),
             )
             for p in patches
         ],

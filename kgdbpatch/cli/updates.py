@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Wait, attach
-from kgdbpatch.cli.output import json_line, table, tell
+from kgdbpatch.cli.output import clock, json_line, table, tell
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
 from kgdbpatch.errors import Misuse
@@ -161,7 +160,7 @@ def list_updates(name: Name, image: ImageFile = None, wait: Wait = 10.0, as_json
     if not rows:
         tell("no updates")
         return
-    since = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since)) for row in rows)
+    since = (clock(row.since) for row in rows)
     table(
         ("NAME", "STATE", "SINCE", "CHANGES", "PATCHES", "FROM"),
         [

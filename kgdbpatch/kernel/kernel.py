@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -12,10 +11,11 @@ from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.listing import listed
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.naming import NamedGuest
 from kgdbpatch.kernel.patch import Batch, Patch
-from kgdbpatch.kernel.removal import Removal, as_patch, take_out
+from kgdbpatch.kernel.removal import Removal, take_out
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
 
@@ -221,16 +221,7 @@ class Kernel(NamedGuest):
         records = arena.records()
         any_retired = any(record.state is PatchState.RETIRED for record in records)
         held = self._threads.holders(self._component, header, records) if any_retired else {}
-        names = self.updates.of_patches() if any(record.update for record in records) else {}
-        return [
-            replace(
-                as_patch(record),
-                held_by=held.get(record.id, ()),
-                skipped=arena.skipped(record),
-                update=names.get(record.id),
-            )
-            for record in records
-        ]
+        return listed(arena, records, held, self.updates)
 
     def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
         """Return, by id, who does not leave a patch; a stop is needed where that does not count."""

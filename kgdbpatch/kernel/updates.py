@@ -35,10 +35,6 @@ class Updates:
         rows = (one.row for one in Updater(self._kernel, 0).standing())
         return (row for row in rows if row.state is not PatchState.RETIRED)
 
-    def of_patches(self) -> dict[int, str]:
-        """Return which update a patch is part of, by its id."""
-        return {patch: row.name for row in self for patch in row.ids}
-
     def names(self) -> list[str]:
         """Return the names of those that stand, newest first."""
         return [row.name for row in self if row.state is PatchState.ACTIVE][::-1]

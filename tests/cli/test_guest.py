@@ -37,18 +37,8 @@ CLEAN: dict[str, list[object]] = {
     "kernel_changes": [],
     "unloaded": [],
 }
-LISTED = {
-    "id",
-    "site",
-    "symbol",
-    "state",
-    "entry",
-    "forced",
-    "hits",
-    "held_by",
-    "skipped",
-    "module",
-    "update",
+LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped", "module"} | {
+    *("update", "file", "since")
 }
 
 pytestmark = pytest.mark.guest

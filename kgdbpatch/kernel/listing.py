@@ -1,0 +1,48 @@
+"""What a list of patches tells beyond the table: who holds what is retired, whence each is, since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kgdbpatch.errors import ComponentDamaged
+from kgdbpatch.kernel.removal import as_patch
+from kgdbpatch.results import Holder, PatchRow
+
+if TYPE_CHECKING:
+    from kgdbpatch.component.arena import Arena
+    from kgdbpatch.component.table import Record
+    from kgdbpatch.kernel.updates import Updates
+
+__all__ = ["listed"]
+
+_MOST_NOTES = 500  # patches whose notes are read: more of one source tell nothing new
+
+
+def listed(
+    arena: Arena, records: Sequence[Record], held: dict[int, tuple[Holder, ...]], updates: Updates
+) -> list[PatchRow]:
+    """Return the rows of a patch table; ``held`` tells who holds the retired ones."""
+    parts = {}
+    if any(record.update for record in records):
+        parts = {patch: row for row in updates for patch in row.ids}
+    noted = [record.id for record in records if record.noted][:_MOST_NOTES]
+    rows = []
+    for record in records:
+        row = replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
+        part = parts.get(record.id)
+        if part is not None:
+            row = replace(row, update=part.name, file=part.file, since=part.since)
+        elif record.id in noted:
+            row = _noted(row, arena, record)
+        rows.append(row)
+    return rows
+
+
+def _noted(row: PatchRow, arena: Arena, record: Record) -> PatchRow:
+    try:
+        found = arena.note(record)
+    except ComponentDamaged:  # `verify` tells of it
+        return row
+    return row if found is None else replace(row, file=found[1].source, since=float(found[1].time))
