@@ -278,14 +278,15 @@ class Kernel(NamedGuest):
 
         Of all, updates go first, each as `Updates.remove` has it; a part of one is refused (rule ``update``).
         """
-        for name in self.updates.names() if ids is None else ():
-            self.updates.remove(name, force=force)
+        gone = self.updates.remove_all(force=force) if ids is None else []
 
         def change(header: Header, basis: bytes) -> Removal:
             self.updates.check_whole(ids or ())
             return take_out(self._component, header, basis, ids, force=force)
 
-        return self._change(change)
+        removal = self._change(change)
+        there = {row.id for row in removal.patches}
+        return removal._replace(patches=(*(row for row in gone if row.id not in there), *removal.patches))
 
     @cached_property
     def updates(self) -> Updates:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import KgdbPatchError, Misuse, Refused
 from kgdbpatch.kernel.updating import Updater
-from kgdbpatch.results import PatchState, UpdateRow
+from kgdbpatch.results import PatchRow, PatchState, UpdateRow
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
@@ -131,6 +132,13 @@ class Updates:
         row = self._kernel._change(lambda header, _basis: updater.remove(name, header))
         self.pause_us = round(updater.pause * 1e6)
         return row
+
+    def remove_all(self, *, force: bool = False) -> list[PatchRow]:
+        """Take all out, newest first, each as `remove`; return their patches."""
+        rows = {row.id: row for row in self._kernel.patch_table() if row.update}
+        for name in self.names():
+            self.remove(name, force=force)
+        return [replace(row, state=PatchState.REMOVED) for row in rows.values()]
 
     def file(self, name: str) -> bytes:
         """Return the file that an update was applied from, as the guest holds it."""
