@@ -5,6 +5,7 @@ The judges are the kernel's own answers, GDB and the guest's console.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -107,17 +108,21 @@ def test_a_payload_of_many_files(
     empty(kernel)
 
 
-NAMED = {"darwin": ("kernel_map", "struct vm_map"), "linux": ("init_task", "struct task_struct")}
+# a variable, its type, how GDB calls it: of a Mach-O kernel it knows functions by name, but no variables
+NAMED = {
+    "darwin": ("kernel_map", "struct vm_map", "((struct vm_map *)ADDRESS)->"),
+    "linux": ("init_task", "struct task_struct", "init_task."),
+}
 
 
 def test_the_kernels_types_are_there_for_what_names_them(kernel: Kernel, asked: Asked) -> None:
     """Addresses of members, as the payload has them and as GDB has them."""
-    variable, type_ = NAMED["linux" if kernel.image.format == "elf" else "darwin"]
+    variable, type_, shown = NAMED["linux" if kernel.image.format == "elf" else "darwin"]
     members = [one["name"] for one in KernelTypes.of(kernel.image).record(type_)["members"] if one["name"]]
     plain = [name for name in members[-3:] + members[:2] if re.fullmatch(r"\w+", name)]
-    at = kernel.image.lookup(variable)
+    shown = shown.replace("ADDRESS", str(kernel.image.lookup(variable)))
     with kernel.inspected() as inspection:
-        places = [f"(unsigned)&(({type_} *){at})->{member}" for member in plain]
+        places = [f"(unsigned)&{shown}{member}" for member in plain]
         expected = [inspection.evaluate(place).number for place in places]
     found = []
     for member in plain:
@@ -227,12 +232,37 @@ def test_a_signature_that_is_not_the_kernels_is_refused(kernel: Kernel, asked: A
     empty(kernel)
 
 
+REAL = """
+#include <linux/skbuff.h>
+#include <linux/sched.h>
+#include <net/sock.h>
+#include <kgdbpatch.h>
+
+int who(struct sock *sk, struct msghdr *msg, size_t len)
+{
+    static int said;
+    if (sk->sk_family == AF_INET && !said++)
+        printk("who: %d is %s\\n", task_pid_nr(current), current->comm);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif("KGDBPATCH_LINUX_TREE" not in os.environ, reason="no tree of the guest's kernel is named")
+@pytest.mark.parametrize("asked", LINUX, indirect=True)
+def test_a_real_tree(kernel: Kernel, asked: Asked, tmp_path: Path) -> None:
+    source = tmp_path / "who.c"
+    source.write_text(REAL)
+    check_who(kernel, Path(os.environ["KGDBPATCH_LINUX_TREE"]), source)
+
+
 @pytest.mark.kernel("darwin")
 def test_a_mach_o_object_on_darwin(kernel: Kernel, make: Make, tmp_path: Path) -> None:
     """With data of its own, calls among its functions and calls of the kernel."""
     asked = ASKED["darwin"]
     text = (
         "extern int strcmp(const char *, const char *); int counter = 5; static int zeroed[3];\n"
+        "extern const char kgp_original[];\n"
         'const char name[] = "kgp!"; int (*const compare)(const char *, const char *) = strcmp;\n'
         "__attribute__((noinline)) static int same(const char *a) { return !compare(a, name); }\n"
         f"{asked.prototype} {{ if (same(a)) return 70 + counter++ + zeroed[1]++;"
