@@ -30,7 +30,7 @@ def compared(
 
     Raises `Refused` (rule ``signature``) for another signature, which with ``force`` is noted in the site.
     """
-    if new.prototype is None:
+    if new.prototype is None or not (site.entered or redirects(site)):
         return site, ()
     prototype, target = new.prototype(), site.instruction.target
     if prototype is None:
