@@ -22,7 +22,10 @@ DEEP = 15
 
 @dataclass(frozen=True)
 class Subject:
-    """Functions of a guest's load, by what they do; what is refused, by rule."""
+    """Functions of a guest's load, by what they do; what is refused, by rule.
+
+    Those that take their place in tests have other signatures: by force.
+    """
 
     called: str  # its argument may be a number of ours
     busy: str
@@ -115,7 +118,7 @@ WRITES = (
 
 def test_calls_within_calls_are_paired_and_results_changed(kernel: Kernel, subject: Subject) -> None:
     value = 7 + sum(number % 16 for number in range(1, DEEP + 1))
-    inner = kernel.patch(subject.called, c=recursive(subject), replace=True)
+    inner = kernel.patch(subject.called, c=recursive(subject), replace=True, force=True)
     assert kernel.call(subject.called, MINE + DEEP) == value
     counted = kernel.patch(subject.called, exit=True, count=True)
     before = hits(counted)
@@ -147,7 +150,7 @@ def test_a_thread_asleep_inside_is_told_and_keeps_the_patch(
     kernel: Kernel, subject: Subject, where: str
 ) -> None:
     text, replace = ARMED.replace("SLEEP", subject.sleep) + ASLEEP[where], where == "in the function"
-    sleeper = patch = kernel.patch(subject.busy, c=text, replace=replace, exit=not replace)
+    sleeper = patch = kernel.patch(subject.busy, c=text, replace=replace, exit=not replace, force=replace)
     if replace:
         patch = kernel.patch(subject.busy, exit=True, count=True)
     assert sleeper.plan is not None
@@ -231,7 +234,7 @@ ADDS = f"{INCLUDE}KGP_WRITES(r4); void e(struct kgp_exit *exit) {{ exit->result_
 @pytest.mark.kernel("linux")
 def test_arguments_on_the_stack_are_found(kernel: Kernel) -> None:
     """The fifth argument of 64 bits lies in the caller's frame: here the sum that others are added to."""
-    kernel.patch("int_sqrt", c=SUMS, replace=True)
+    kernel.patch("int_sqrt", c=SUMS, replace=True, force=True)
     plain = [kernel.call("int_sqrt", MINE + seed) for seed in (0, 7, 99)]
     assert len(set(plain)) == 3
     with kernel.patch("bpf_csum_diff", c=ADDS, exit=True):
