@@ -76,6 +76,9 @@ class PatchRow:
 
     ``entry`` is how the site leads to the patch: ``branch``, ``springboard`` or ``trap``;
     ``forced`` are the rules that it goes against.
+    ``exits``, ``inside`` and ``unreturned`` are for those at a function's exits, whose ``hits`` are its
+    entries: how many calls returned, how many are under way, and how many never will return (their thread
+    died, or left the function otherwise). The last two are None where nobody looked.
     ``held_by`` is for retired ones; it is empty when their memory is free by now. ``module`` is what the
     site is or was in, None for the kernel itself; ``update`` the one that the patch is part of. ``file`` is
     the file that it is from and ``since`` when it was put in (the host's time, seconds since 1970), of
@@ -95,6 +98,9 @@ class PatchRow:
     update: str | None = None
     file: str | None = None
     since: float | None = None
+    exits: int | None = None
+    inside: int | None = None
+    unreturned: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

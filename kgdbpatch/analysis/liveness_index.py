@@ -107,6 +107,18 @@ class LivenessIndex:
         final = self.arrays.get("final")
         return final is not None and bool((final == address).any())
 
+    def block(self, address: int) -> tuple[int, list[int]] | None:
+        """Return the last instruction of the block around an address, and where blocks begin that follow it.
+
+        Those too to which its last one leads when it faults. None where no function is.
+        """
+        block = self._block(address)
+        if block is None:
+            return None
+        starts = self.arrays["start"]
+        others = [*self._successors(block), *self._targets("implicit", block)]
+        return self._set("end", block), [int(starts[other]) for other in others]
+
     def reach(self, address: int) -> Reach | None:
         """Return how control comes to an instruction; None where no function is."""
         block = self._block(address)

@@ -68,6 +68,9 @@ def apply(
         bool,
         Option("--replace", help="The C function takes the place of the one there, or called there."),
     ] = False,
+    exit: Annotated[
+        bool, Option("--exit", help="Run the C function, or count, where the function of the site returns.")
+    ] = False,
     writes: Annotated[
         str | None, Option(metavar="REGS", help="Registers that the C file's function changes, as r3,cr0.")
     ] = None,
@@ -124,6 +127,10 @@ def apply(
     entry function. The C may include kgdbpatch/types.h, which has the kernel's structures and functions that
     it names; with --kbuild it includes the kernel's own headers.
 
+    --exit at a function's entry runs the C function, whose parameter is a struct kgp_exit *, each time the
+    function returns, with the arguments of its entry and its result, which --writes r3 lets it change;
+    with --count 'list' tells entries, returns, calls under way and calls that never return.
+
     --force lifts the rules "reservation" (between lwarx and stwcx.), "fault table" (the kernel looks
     the address up), "trap" (also looked up), "rewritten" (the kernel rewrites the word itself), "data"
     (only where the word may well be code that no known way leads to), "signature" (of a function that is
@@ -143,6 +150,7 @@ def apply(
       kgdbpatch apply linux udp_sendmsg --c mine.c --replace
       kgdbpatch apply linux udp_sendmsg --c probe.c --c helpers.o --c libmine.a -I include -D LIMIT=1400
       kgdbpatch apply linux udp_sendmsg --c probe.c --kbuild ~/linux-6.1
+      kgdbpatch apply linux udp_sendmsg --exit --count
       kgdbpatch apply linux udp_sendmsg --return -12 --every 100 --times 3
     """
     if site.endswith(".kup"):
@@ -156,7 +164,7 @@ def apply(
         chosen = _override(override, times, every)
         how = (include or (), define or (), compiler, kbuild)
         what = (asm, c or None, call, entry, count, via, force, writes, chosen, replace)
-        request = PatchRequest(*what, *how)
+        request = PatchRequest(*what, *how, exit)
     except Misuse as error:  # fields are options here
         names = "|".join(field.name for field in fields(PatchRequest))
         told = re.sub(rf"\b({names})\b", r"--\1", str(error)).replace("--override", "--return")
@@ -280,6 +288,11 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             tell(_unloaded(patch["id"], patch["module"]))
         if patch["skipped"]:
             tell(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
+        if patch["inside"] is not None:
+            tell(
+                f"patch {patch['id']}, calls: {patch['hits']} entered, {patch['exits']} returned, "
+                f"{patch['inside']} under way, {patch['unreturned']} that never will return"
+            )
         for holder in patch["held_by"]:
             where = "" if holder["at"] is None else f" (stack word at {hexadecimal(holder['at'])})"
             tell(
@@ -306,7 +319,8 @@ def list_patches(name: Name, image: ImageFile = None, as_json: AsJson = False) -
             dead = error  # raised once all is printed; a look at the CPUs may wake a hanging kernel
         try:
             cpus = kernel.cpus_inside()
-            patches = [replaced(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in kernel.patch_table()]
+            rows = kernel.patch_table(calls=dead is None)
+            patches = [replaced(p, held_by=(*p.held_by, *cpus.get(p.id, ()))) for p in rows]
         except ComponentDamaged as error:
             raise dead or error from error
         _show(kernel, [asdict(patch) for patch in patches], as_json)

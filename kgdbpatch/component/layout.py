@@ -183,7 +183,7 @@ class State(IntEnum):
 class Flag(IntFlag):
     """What else the table says of a record; the bits from FORCED on tell of rules."""
 
-    COUNTED = 1
+    COUNTED = 1  # with REPLACES: it runs at exits, hits are entries, exits are returns
     USES = 0x400  # its payload was linked against names of other patches
     CALLED = 0x800  # others than its site call its functions: as for REPLACES
     NOTED = 0x1000  # behind its payload stands what is kept of its names (kgdbpatch.variables)

@@ -77,7 +77,6 @@ def records(
         record["module"] = module(plan.site)
         record["flags"] = Flag.COUNTED * plan.counted | forced_flags(plan.forced)
         record["flags"] |= Flag.ONWARD * bool(plan.onward) | Flag.GUARDED * plan.guarded
-        record["flags"] |= Flag.REPLACES * plan.replaces
         record["flags"] |= Flag.REPLACES * plan.replaces | Flag.NOTED * plan.noted
         record["flags"] |= Flag.USES * plan.uses | Flag.CALLED * plan.hands_out
         record["glue_words"] = plan.body_words

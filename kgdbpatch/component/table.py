@@ -26,6 +26,7 @@ STATES = (
     PatchState.UNLOADED,
 )
 assert Flag.FORCED << len(FORCEABLE) <= Flag.USES, "a bit for each rule"
+_EXITS = Flag.COUNTED | Flag.REPLACES
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
 
@@ -66,6 +67,7 @@ class Record(NamedTuple):
     update: bool = False  # it is the first patch of an update
     noted: bool = False  # behind the payload stands what is kept of its names
     uses: bool = False  # its payload was linked against names of other patches
+    exits: int | None = None  # how many of the calls that it counts have returned; None: not for exits
 
     @property
     def entry(self) -> str:
@@ -234,6 +236,7 @@ class Table:
             update=(int(raw["guard_start"]), int(raw["guard_end"])) == UPDATE,
             noted=bool(flags & Flag.NOTED),
             uses=bool(flags & Flag.USES),
+            exits=int(raw["exits"]) if flags & _EXITS == _EXITS else None,
         )
 
     def records(self) -> list[Record]:

@@ -17,6 +17,7 @@ from kgdbpatch.kernel.header_of_types import types_header
 from kgdbpatch.kernel.names import known, shadowed
 from kgdbpatch.kernel.noted import noted
 from kgdbpatch.patch.depth import check_depth, depth
+from kgdbpatch.patch.exits import exit_writes
 from kgdbpatch.patch.payload import Payload, Replacement, blob_payload
 from kgdbpatch.patch.registers import RegistersUse, writes_of
 from kgdbpatch.patch.request import PatchRequest
@@ -89,6 +90,7 @@ def compiled_payload(
             ORIGINAL_ROOM,
             cache(lambda: prototype_in(compiled.home, compiled.entry)),
         )
+    exits = _exits(compiled.notes, request, name)
     payload = blob_payload(
         at,
         abi,
@@ -96,12 +98,26 @@ def compiled_payload(
         called=frozenset(known(compiled.needed, lookup)),
         strays=compiled.indirect,
         warnings=shadowed(image, compiled),
-        registers=_registers(compiled.notes, request.writes, name),
+        registers=None if request.exit else _registers(compiled.notes, request.writes, name),
     )
     note = None if request.override is not None else noted(linked, compiled.path, how.uses)
     strays = payload.strays or bool(how.uses)  # another patch's functions may call anything
-    payload = payload._replace(replaces=replaces, note=note, strays=strays)
+    payload = payload._replace(replaces=replaces, exits=exits, note=note, strays=strays)
     return payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)
+
+
+def _exits(notes: PayloadNotes, request: PatchRequest, about: str) -> frozenset[str] | None:
+    """Return the results that a payload at a function's exits changes, None for one that is put elsewhere."""
+    if request.exit and not notes.exit:
+        raise BadPatch(f"{about}: at a function's exits the only parameter is a struct kgp_exit *")
+    if notes.exit and not request.exit:
+        raise BadPatch(
+            f"{about}: its parameter is a struct kgp_exit *: that is for a function's exits (--exit)"
+        )
+    if not request.exit:
+        return None
+    given = [named for named in (notes.writes, request.writes) if named]
+    return frozenset[str]().union(*(exit_writes(named, about) for named in given))
 
 
 def _registers(notes: PayloadNotes, asked: str | None, about: str) -> RegistersUse | None:

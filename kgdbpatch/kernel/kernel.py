@@ -11,6 +11,7 @@ from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.inside import rows_with_calls
 from kgdbpatch.kernel.listing import listed
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.naming import NamedGuest
@@ -214,8 +215,14 @@ class Kernel(NamedGuest):
                 return Patch.listed(self, row)
         raise Misuse(f"the guest has no patch {patch_id}")
 
-    def patch_table(self) -> Rows:
-        """Return the entries of the patch table, of a dead kernel too; the guest is not stopped."""
+    def patch_table(self, *, calls: bool = False) -> Rows:
+        """Return the entries of the patch table, of a dead kernel too; the guest is not stopped.
+
+        With ``calls`` it is for a moment, where patches at exits have seen calls that did not return yet: to
+        count those that are under way.
+        """
+        if calls:
+            return rows_with_calls(self)
         header = self._header()
         arena = self._component.arena(header.arena)
         records = arena.records()

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import cpu
+from kgdbpatch.analysis.caller_frame import CallerFrame
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.errors import Refused
@@ -129,6 +130,10 @@ class ModularSiteChecker(SiteChecker):
             where = self._image.symbolize(address)
             raise Refused("module", f"{where}: the module is being loaded or unloaded", address)
         return self._of(address).site(address, force=force)
+
+    def caller_frame(self, function: Function) -> CallerFrame:
+        """Return what a function does to its caller's frame."""
+        return self._of(function.address).caller_frame(function)
 
     def nearby(self, address: int) -> Iterator[int]:
         """Yield the other addresses of the same function, nearest first."""

@@ -95,6 +95,16 @@ class Patch:
         return PatchVariables(self._kernel, self.id)
 
     @property
+    def exits(self) -> int | None:
+        """How many of the calls that it counts have returned; None when it is not at a function's exits."""
+        return self._entry().exits
+
+    def calls(self) -> PatchRow:
+        """Return its entry with ``inside`` and ``unreturned``; the guest may be stopped for that."""
+        rows = self._kernel.patch_table(calls=True)
+        return next((row for row in rows if row.id == self.id), self._now())
+
+    @property
     def skipped(self) -> int | None:
         """How often a thread that was inside it passed its site; None when it is not guarded."""
         return self._entry().skipped

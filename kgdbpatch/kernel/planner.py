@@ -18,6 +18,7 @@ from kgdbpatch.isa import encode
 from kgdbpatch.kernel.patch_names import PatchNames
 from kgdbpatch.kernel.signatures import compared
 from kgdbpatch.patch.depth import LEAST_STACK
+from kgdbpatch.patch.exits import caller_asked, for_exits
 from kgdbpatch.patch.payload import (
     Payload,
     call_payload,
@@ -107,7 +108,7 @@ class Planner:
             place = self._allocator.peek().body
             return compiled_payload(request, self._image, lookup, place, Compilation(*self._compilation))
         if request.asm is None:
-            return count_payload()
+            return count_payload()._replace(exits=frozenset() if request.exit else None)
         from kgdbpatch.kernel.assembled import assembled_payload
 
         return assembled_payload(request, self._image, lookup, self._places(), self._stack, self._uses)
@@ -168,14 +169,19 @@ class Planner:
 
         It is guarded unless the kernel's direct calls prove that it cannot come back.
         """
+        warnings: tuple[str, ...] = ()
+        if payload.replaces is not None or payload.exits is not None:
+            around = self._site_checker.function(site.address)
+            site = as_entry(site, around, self._image.model, self._words)
         if payload.replaces is not None:
-            old = self._site_checker.function(site.address)
-            site = as_entry(site, old, self._image.model, self._words)
-            return compared(self._image, site, old, payload.replaces, force=self._force)
+            return compared(self._image, site, around, payload.replaces, force=self._force)
+        if payload.exits is not None:
+            frame, name = self._site_checker.caller_frame(around), self._image.symbolize
+            site, warnings = for_exits(site, frame, name), caller_asked(frame, name)
         if not payload.calls or not (payload.called or payload.strays):
-            return site, ()
+            return site, warnings
         if not payload.called:
-            return site._replace(once=self._stack), ()
+            return site._replace(once=self._stack), warnings
         reached = self._reached(payload.called)
         function = self._direct_calls.function(site.address)
         if function in reached.came_from:
@@ -184,12 +190,12 @@ class Planner:
                 f"the payload comes back to its own site ({chain}): a thread inside it passes the site "
                 "without it, and is counted as skipped"
             )
-            return site._replace(once=self._stack), (told,)
+            return site._replace(once=self._stack), (*warnings, told)
         patched = {self._direct_calls.function(at) for at, record in self._patched.items() if record.calls}
         unknown = function is None or payload.strays or reached.unknown
         if unknown or not patched.isdisjoint(reached.came_from):
-            return site._replace(once=self._stack), ()
-        return site, ()
+            return site._replace(once=self._stack), warnings
+        return site, warnings
 
     @cached_property
     def _direct_calls(self) -> DirectCalls:

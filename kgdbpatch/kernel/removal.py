@@ -33,7 +33,14 @@ def as_patch(record: Record) -> PatchRow:
     """Return an entry of the patch table as users see it."""
     hits = record.hits if record.counted else None
     return PatchRow(
-        record.id, record.site, record.state, hits, record.entry, record.forced, module=record.module
+        record.id,
+        record.site,
+        record.state,
+        hits,
+        record.entry,
+        record.forced,
+        module=record.module,
+        exits=record.exits,
     )
 
 

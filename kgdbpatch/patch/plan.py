@@ -14,6 +14,7 @@ from kgdbpatch.isa.registers import mask, names
 from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting_return, store_index
 from kgdbpatch.patch.displace import back, immovable, onward, plain
 from kgdbpatch.patch.entrance import Entrance, entrance, unreachable
+from kgdbpatch.patch.exits import plan_exits
 from kgdbpatch.patch.once import AREA, claim, release
 from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
 from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
@@ -67,6 +68,8 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             f"a patch at {site.at} cannot count, forced or not: that takes the reservation "
             "which is held there each time, and the kernel would try for ever",
         )
+    if payload.exits is not None:
+        return plan_exits(site, payload, place, forced)
     registers = _returned_by(site, payload, place)
     way = entrance(site, place, linked=registers is not None)
 

@@ -57,6 +57,11 @@ class Plan(NamedTuple):
     hands_out: bool = False  # others than its site may call its functions
 
     @property
+    def exits(self) -> bool:
+        """Whether it runs at a function's exits, by frames of its own: what replaces is not counted else."""
+        return self.replaces and self.counted
+
+    @property
     def springboard_used(self) -> bool:
         """Whether the splice goes through the springboard."""
         return bool(self.springboard_code)

@@ -33,6 +33,7 @@ class Asked(TypedDict, total=False):
     define: Sequence[str]
     compiler: str | None
     kbuild: str | Path | None
+    exit: bool
 
 
 _INPUTS = (".c", ".o", ".a", ".ko")
@@ -54,6 +55,7 @@ class PatchRequest:
     the one called at the site; ``asm`` runs instead of the site's instruction.
     C is compiled by ``compiler`` (``gcc``, ``clang``), with the directories ``include`` and the macros
     ``define``; or as the kernel's build tree ``kbuild`` compiles its own.
+    ``exit``: what runs, or counts, does so where the site's function returns.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'
@@ -73,6 +75,7 @@ class PatchRequest:
     define: Sequence[str] = ()
     compiler: str | None = None
     kbuild: str | Path | None = None
+    exit: bool = False
 
     def __post_init__(self) -> None:
         given = sum(what is not None for what in (self.asm, self.c, self.call, self.override))
@@ -86,6 +89,8 @@ class PatchRequest:
             self._override()
         if self.replace and ((self.c is None and self.asm is None) or self.writes is not None):
             raise Misuse("replace goes with c or asm")
+        if self.exit and (self.replace or (self.c is None and given)):
+            raise Misuse("exit goes with c, or with count alone")
         for name in ("include", "define", "compiler", "kbuild"):
             if getattr(self, name) and self.c is None:
                 raise Misuse(f"{name} goes with c: it says how that is compiled")

@@ -43,6 +43,7 @@ class Site(NamedTuple):
     passes by. ``entered``: the function of the site has been entered and has changed nothing that its caller
     wants back; LR is where it returns to. ``prefix``: what of the function's tracing runs before
     the site. ``loops``: a branch of the function leads to it.
+    ``arguments``: bytes of its arguments that lie in its caller's frame, as far as the exits' plan asked.
     """
 
     instruction: Instruction
@@ -63,6 +64,7 @@ class Site(NamedTuple):
     entered: bool = False
     prefix: tuple[int, ...] = ()
     loops: bool = False
+    arguments: int = 0
 
     @property
     def word(self) -> int:

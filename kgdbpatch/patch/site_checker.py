@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.analysis.caller_frame import CallerFrame, Code, caller_frame
 from kgdbpatch.analysis.cfg import FlowGraph
 from kgdbpatch.analysis.hazard_filter import Hazard, HazardousWords, possible_hazards
 from kgdbpatch.analysis.hazards import reservation_window, translation, untranslated
@@ -318,6 +319,18 @@ class SiteChecker:
         if address != function.address and self.entry(function.address) != address:
             return False
         return bool(self._live(address) & mask("lr"))
+
+    def caller_frame(self, function: Function) -> CallerFrame:
+        """Return what a function does to its caller's frame."""
+        return caller_frame(
+            function.address,
+            Code(self._row, self._index.block, self._index.never_returns),
+            self._image.abi,
+        )
+
+    def _row(self, address: int, count: int) -> list[Instruction]:
+        words, model = self._untraced(address, count).tolist(), self._image.model
+        return [decode(word, address + 4 * index, model) for index, word in enumerate(words)]
 
     def _runs_untranslated(self, function: Function, address: int) -> bool:
         return address in self._untranslated or address in self._hazards(function).off

@@ -14,17 +14,18 @@ from kgdbpatch.toolchain.objects import with_debug_relocated
 
 __all__ = ["PayloadNotes", "payload_notes"]
 
-_REGISTERS = "kgp_regs"  # the structure of toolchain/include/kgdbpatch.h
+_REGISTERS, _EXIT = "kgp_regs", "kgp_exit"  # the structures of toolchain/include/kgdbpatch.h
 _WRITES, _RETURNS = ".kgp.writes", ".kgp.returns"
 
 
 class PayloadNotes(NamedTuple):
     """``registers``: the entry function's parameter is a ``struct kgp_regs *``; the rest by macros.
 
-    ``writes`` is what `KGP_WRITES` names, or nothing.
+    ``exit``: it is a ``struct kgp_exit *``. ``writes`` is what `KGP_WRITES` names, or nothing.
     """
 
     registers: bool = False
+    exit: bool = False
     writes: str = ""
     returns: bool = False
 
@@ -34,18 +35,19 @@ def payload_notes(data: bytes, entry: str, about: str) -> PayloadNotes:
     file = ELFFile(io.BytesIO(data))
     writes, returns = file.get_section_by_name(_WRITES), file.get_section_by_name(_RETURNS)
     named = "" if writes is None else writes.data().replace(b"\0", b" ").decode("ascii", "replace")
-    registers = _sees_registers(data, entry, about)
-    if not registers and (writes is not None or returns is not None):
+    sees = _sees(data, entry, about)
+    if sees is None and (writes is not None or returns is not None):
         what = "KGP_WRITES" if returns is None else "kgp_return"
         raise BadPatch(
             f"{about}: {what} is for a function whose parameter is a struct kgp_regs *: '{entry}' has none"
         )
-    return PayloadNotes(registers, named, returns is not None)
+    return PayloadNotes(sees == _REGISTERS, sees == _EXIT, named, returns is not None)
 
 
-def _sees_registers(data: bytes, entry: str, about: str) -> bool:
-    if _REGISTERS.encode() not in data:
-        return False
+def _sees(data: bytes, entry: str, about: str) -> str | None:
+    """Return which structure of ours the entry function's parameter points to, or None."""
+    if not any(name.encode() in data for name in (_REGISTERS, _EXIT)):
+        return None
     try:
         information = ELFFile(io.BytesIO(with_debug_relocated(data))).get_dwarf_info(
             relocate_dwarf_sections=False
@@ -53,18 +55,18 @@ def _sees_registers(data: bytes, entry: str, about: str) -> bool:
         for unit in information.iter_CUs():
             for die in unit.get_top_DIE().iter_children():
                 if die.tag == "DW_TAG_subprogram" and _name(die) == entry:
-                    return _takes_registers(die, entry, about)
+                    return _takes(die, entry, about)
     except (DWARFError, ELFError) as error:
         raise BadPatch(f"{about}: its debug information cannot be read: {error}") from error
-    return False
+    return None
 
 
-def _takes_registers(function: DIE, entry: str, about: str) -> bool:
+def _takes(function: DIE, entry: str, about: str) -> str | None:
     parameters = [die for die in function.iter_children() if die.tag == "DW_TAG_formal_parameter"]
-    found = [_points_to(die) == _REGISTERS for die in parameters]
-    if any(found) and len(found) > 1:
-        raise BadPatch(f"{about}: '{entry}' takes a struct kgp_regs *: that must be its only parameter")
-    return any(found)
+    found = [name for name in map(_points_to, parameters) if name in (_REGISTERS, _EXIT)]
+    if found and len(parameters) > 1:
+        raise BadPatch(f"{about}: '{entry}' takes a struct {found[0]} *: that must be its only parameter")
+    return found[0] if found else None
 
 
 def _points_to(parameter: DIE) -> str | None:

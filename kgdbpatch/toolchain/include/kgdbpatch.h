@@ -33,6 +33,25 @@ struct kgp_regs {
 };
 
 /*
+ * What a payload at a function's exits (--exit) sees: it is a function whose only parameter is a
+ * `struct kgp_exit *`. It runs when the function has returned, once for each call of it that returns. With
+ * --writes r3,r4, or KGP_WRITES(r3), what it leaves in `result` is what the caller gets.
+ */
+struct kgp_exit {
+    union {
+        struct {
+            unsigned long r3, r4, r5, r6, r7, r8, r9, r10; /* as they were at the entry: the arguments */
+        };
+        unsigned long argument[8];
+    };
+    unsigned long result;     /* r3 as the function left it */
+    unsigned long result_low; /* r4, the lower half of a result of 64 bits */
+    unsigned long caller;     /* where the function returns to */
+    unsigned long function;   /* where it begins */
+    unsigned long sp;         /* r1 at its entry: no other call under way has the same */
+};
+
+/*
  * The registers that the payload changes for the kernel, of r0 r3..r12 r14..r31 cr0..cr7 lr ctr xer:
  * what it leaves in them is what the kernel goes on with. All others are put back as they were. The
  * same as the option --writes.
