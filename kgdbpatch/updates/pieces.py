@@ -131,6 +131,10 @@ class Pieces:
                 )
         return found
 
+    def is_empty(self, name: str) -> bool:
+        """Tell whether a section is there and has nothing: a structure without members is a variable's."""
+        return any(one.name == name and not one.size for one in self.elf.sections[1:])
+
     def is_common(self, name: str) -> bool:
         """Tell whether a variable is in the object as one that the linker makes room for."""
         return any(symbol.name == name and symbol.section == _COMMON for symbol in self.elf.symbols)

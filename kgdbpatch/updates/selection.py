@@ -161,6 +161,8 @@ class Selection:
     def _write(self, piece: Piece) -> None:
         section, symbol = piece.section, self._symbol(piece)
         name = section.name if section.name.endswith(piece.name) else f"{section.name}.{piece.name}"
+        if section.flags & CODE:  # whatever the kernel gathers such code for
+            name = f".text.{piece.name}"
         data, fixups = bytearray(piece.data), []
         for use in piece.references:
             if use.target == Outside(_TRACER, 0) and use.kind == REL24:
@@ -179,6 +181,8 @@ class Selection:
 
     def _fixup(self, use: Use, shift: int = 0) -> Fixup:
         target = use.target
+        if isinstance(target, Outside) and self.difference.after.is_empty(target.name):
+            target = bytes(4)  # an address that nothing is at: any will do
         if isinstance(target, bytes):
             return Fixup(use.offset + shift, use.kind, f"{self.file}:constants", self._constant(target))
         if isinstance(target, Outside):

@@ -76,6 +76,26 @@ def test_a_changed_inline_shows_in_its_callers(build: Callable[..., Update]) -> 
     assert names(build("value + 3", "value + 4", "lib/h.h")) == {"twice"}
 
 
+def test_code_of_a_section_of_its_own_and_an_empty_variable_go_along(
+    build: Callable[..., Update], tmp_path: Path
+) -> None:
+    """As the kernel's scheduler is gathered, and keys of locks are where nobody checks locks."""
+    special = '__attribute__((section(".sched.text"))) int limit(int value)'
+    update = build(
+        "int limit(int value) { if (value > 10) return -1;",
+        f"struct key {{}}; void keep(void *);\n{special} {{ static struct key key; keep(&key); if (value > 9) return -1;",
+    )
+    assert names(update) == {"limit"}
+    (data,) = update.objects.values()
+    (tmp_path / "made.o").write_bytes(data)
+    told = subprocess.run(
+        ["powerpc-linux-gnu-readelf", "-SsW", tmp_path / "made.o"], check=True, capture_output=True, text=True
+    ).stdout
+    assert ".text.limit" in told
+    assert ".sched.text" not in told
+    assert "UND .bss" not in told
+
+
 def test_a_new_variable_goes_along(build: Callable[..., Update]) -> None:
     update = build("count++;", "count++; { static int more; if (more++) return 0; }")
     assert [one.kind for one in update.manifest.data] == ["new"]
