@@ -83,7 +83,8 @@ def test_code_of_a_section_of_its_own_and_an_empty_variable_go_along(
     special = '__attribute__((section(".sched.text"))) int limit(int value)'
     update = build(
         "int limit(int value) { if (value > 10) return -1;",
-        f"struct key {{}}; void keep(void *);\n{special} {{ static struct key key; keep(&key); if (value > 9) return -1;",
+        f"struct key {{}}; void keep(void *);\n{special} "
+        "{ static struct key key; keep(&key); if (value > 9) return -1;",
     )
     assert names(update) == {"limit"}
     (data,) = update.objects.values()
