@@ -46,13 +46,14 @@ BEHIND = f"""{INCLUDE}{TYPES}
 void behind(struct kgp_regs *regs)
 {{
     volatile struct entry *entry = ENTRY(regs->r1);
+    struct entry seen = *entry;
     volatile unsigned long *what = &BOARD->matched;
     /* a thread on another stack may have been writing the same entry */
-    if (entry->sp != regs->r1 || entry->check != (entry->caller ^ entry->result ^ entry->low ^ entry->sp))
+    if (seen.sp != regs->r1 || seen.check != (seen.caller ^ seen.result ^ seen.low ^ seen.sp))
         what = &BOARD->missed;
-    else if (entry->caller != regs->site)
+    else if (seen.caller != regs->site)
         what = &BOARD->strayed;
-    else if (entry->result != regs->r3 || entry->low != regs->r4)
+    else if (seen.result != regs->r3 || seen.low != regs->r4)
         what = &BOARD->wrong;
     entry->sp = 0;
     __atomic_add_fetch(what, 1, __ATOMIC_RELAXED);
