@@ -25,32 +25,35 @@ MAGIC = 0x6B67_7062
 ENTRIES = 1 << 14
 TYPES = f"""
 #define ENTRIES {ENTRIES}
-struct entry {{ unsigned long sp, caller, result, low; }};
+struct entry {{ unsigned long sp, caller, result, low, check; }};
 struct board {{ unsigned long magic, matched, wrong, missed, strayed; struct entry entries[ENTRIES]; }};
-#define BOARD ((struct board *)AT)
+#define BOARD ((volatile struct board *)AT)
 #define ENTRY(sp) (&BOARD->entries[(sp) / 16 % ENTRIES])
 """
 TABLE = f"{TYPES} struct board board = {{ {MAGIC} }}; void nothing(void) {{ }}"
 AT_EXIT = f"""{INCLUDE}{TYPES}
 void at_exit(struct kgp_exit *exit)
 {{
-    struct entry *entry = ENTRY(exit->sp);
+    volatile struct entry *entry = ENTRY(exit->sp);
     entry->caller = exit->caller;
     entry->result = exit->result;
     entry->low = exit->result_low;
     entry->sp = exit->sp;
+    entry->check = exit->caller ^ exit->result ^ exit->result_low ^ exit->sp;
 }}
 """
 BEHIND = f"""{INCLUDE}{TYPES}
 void behind(struct kgp_regs *regs)
 {{
-    struct entry *entry = ENTRY(regs->r1);
-    unsigned long *what = &BOARD->matched;
-    if (entry->sp != regs->r1)
+    volatile struct entry *entry = ENTRY(regs->r1);
+    struct entry seen = *entry;
+    volatile unsigned long *what = &BOARD->matched;
+    /* a thread on another stack may have been writing the same entry */
+    if (seen.sp != regs->r1 || seen.check != (seen.caller ^ seen.result ^ seen.low ^ seen.sp))
         what = &BOARD->missed;
-    else if (entry->caller != regs->site)
+    else if (seen.caller != regs->site)
         what = &BOARD->strayed;
-    else if (entry->result != regs->r3 || entry->low != regs->r4)
+    else if (seen.result != regs->r3 || seen.low != regs->r4)
         what = &BOARD->wrong;
     entry->sp = 0;
     __atomic_add_fetch(what, 1, __ATOMIC_RELAXED);
