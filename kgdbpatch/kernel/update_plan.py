@@ -85,7 +85,7 @@ class UpdatePlanner:
                     return names[symbol][0]
                 return planner.lasting(self._originals.lookup(symbol))
 
-            return link(compiled, address, lookup, abi=SYSV)  # as the kernel calls itself
+            return link(compiled, address, lookup, abi=SYSV, kernels=True)  # as the kernel calls itself
 
         self._linked = linked
         self.uses: set[str] = set()  # the updates whose names it needs

@@ -87,12 +87,14 @@ def link(
     *,
     abi: ABI = SYSV,
     original: bool = False,
+    kernels: bool = False,
 ) -> Linked:
     """Link a compiled payload for ``address`` against the kernel's symbols; `BadPatch` for names nobody has.
 
     Calls out of branch reach, and all to a kernel (``abi``) whose functions want a larger frame than the
     compiler makes, go through veneers in the payload. ``resolve`` raises `UnknownSymbol`.
     With ``original`` it gets a function `ORIGINAL`, whose last `ORIGINAL_ROOM` words are to be filled.
+    ``kernels``: it was compiled as the kernel itself is, for the units that its own functions use.
     """
     if address % _ALIGNMENT or not 0 <= address < 1 << 32:
         raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
@@ -141,7 +143,11 @@ def link(
         if done.returncode:
             output = done.stderr.replace(str(place / "payload.o"), about)
             raise unlinked(output, about, missing, found)
-        return _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
+        linked = _take(compiled, address, (place / "payload").read_bytes(), reached, abi)
+    for offset in range(0, 0 if kernels else linked.text_size, 4):
+        word = int.from_bytes(linked.code[offset : offset + 4], "big")
+        _check(compiled, linked.symbols, word, address + offset)
+    return linked
 
 
 def _far(target: int, address: int, abi: ABI) -> bool:
@@ -229,8 +235,6 @@ def _take(
             if section["sh_type"] == "SHT_PROGBITS":
                 start = section["sh_addr"] - address
                 code[start : start + section["sh_size"]] = section.data()
-    for offset in range(0, text, 4):
-        _check(compiled, symbols, int.from_bytes(code[offset : offset + 4], "big"), address + offset)
     return Linked(
         address=address,
         code=bytes(code),
