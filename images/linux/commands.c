@@ -6,6 +6,7 @@
  *   resume             let them go on
  *   write PATH TEXT    write TEXT and a newline to a file (tracefs, sysctl)
  *   read PATH          print a file, one "init: read: LINE" a line
+ *   threads N          make N threads that do nothing for ever
  *   badread PATH       read a byte of a file to an address that is not there
  *   udp N              send N datagrams to itself over loopback and receive each
  *   getppid N          call getppid N times
@@ -23,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
@@ -93,6 +95,23 @@ static const char *read_file(const char *path)
 	}
 	fclose(file);
 	return NULL;
+}
+
+static void *rest(void *unused)
+{
+	for (;;)
+		pause();
+	return unused;
+}
+
+static const char *threads(unsigned int count)
+{
+	pthread_t one;
+	int wrong = 0;
+
+	while (count-- && !wrong)
+		wrong = pthread_create(&one, NULL, rest, NULL);
+	return wrong ? strerror(wrong) : NULL;
 }
 
 static const char *bad_read(const char *path)
@@ -187,6 +206,8 @@ static void obey(char *line)
 		wrong = write_file(line + 6);
 	else if (!strncmp(line, "read ", 5))
 		wrong = read_file(line + 5);
+	else if (!strncmp(line, "threads ", 8))
+		wrong = threads(strtoul(line + 8, NULL, 10));
 	else if (!strncmp(line, "badread ", 8))
 		wrong = bad_read(line + 8);
 	else if (!strncmp(line, "sethostname ", 12))

@@ -36,7 +36,7 @@ def darwin_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def linux_tree() -> Path:
-    return cached_tree(silent, sorted({one.target for one in OBSERVED}))
+    return cached_tree(silent, sorted({one.target for one in OBSERVED} | {"kernel/signal.o"}))
 
 
 def built(patch: Path, tree: Path, folder: Path) -> Path:
@@ -129,6 +129,22 @@ def test_a_warning_of_new_code_is_one_of_the_kernels(
     assert len(warned) == 3
     kernel.updates.remove("warning", wait=60)
     command(kernel, "udp 20")
+    empty(kernel)
+
+
+@pytest.mark.kernel("linux")
+@pytest.mark.linux
+@pytest.mark.timeout(1200)
+def test_each_thread_of_a_process_is_seen(kernel: Kernel, linux_tree: Path, tmp_path: Path) -> None:
+    update = built(PATCHES / "pause.patch", linux_tree, tmp_path)
+    kernel.updates.apply(update, wait=60)
+    kernel.updates.remove("pause", wait=60)
+    assert command(kernel, "threads 3") == ["done threads 3"]
+    with pytest.raises(
+        Refused, match="commands is in .*sys_pause.*commands is in .*commands is in"
+    ) as caught:
+        kernel.updates.apply(update, wait=1)
+    assert caught.value.rule == "safe moment"
     empty(kernel)
 
 

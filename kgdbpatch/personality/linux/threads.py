@@ -75,8 +75,16 @@ def may_resume(memory: Memory, layout: Layout, interrupts: Sequence[int], place:
     return False
 
 
+class _Task(NamedTuple):
+    """A thread's structure: where it is, what it holds, what it says."""
+
+    address: int
+    data: bytes
+    thread: Thread
+
+
 def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[Thread]:
-    """Yield every process's main thread and every kernel thread; none when the structure is another.
+    """Yield the threads of every process and of the kernel; none when the structure is another.
 
     ``read(address, size)`` reads kernel memory; ``size`` is that of a thread's structure in bytes.
     """
@@ -84,22 +92,22 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
     if layout is None:
         return
 
-    def thread(task: int) -> Thread | None:
-        data = read(task, size)
+    def task_at(address: int) -> _Task | None:
+        data = read(address, size)
         if data is None:
             return None
         low, at = (int.from_bytes(data[place : place + 4], "big") for place in (layout.stack, layout.sp))
         if low % STACK or read(low, 4) != _MAGIC:
             return None
         text = data[layout.name : layout.name + _NAME_SIZE].split(b"\0")[0].decode(errors="replace")
-        return Thread(text, Window(low, low + STACK), at)
+        return _Task(address, data, Thread(text, Window(low, low + STACK), at))
 
-    def ring(offset: int) -> list[Thread]:
+    def ring(offset: int) -> list[_Task]:
         """Return the threads on the list whose links stand at ``offset``; none when it is no such list."""
         found, at, seen = [], init_task + offset, set[int]()
         while at not in seen and len(seen) < _MOST:
             seen.add(at)
-            one = thread(at - offset)
+            one = task_at(at - offset)
             link = read(at, 4)
             if link is None or (one is None and read(at - offset + layout.stack, 4) != bytes(4)):
                 return []
@@ -109,5 +117,47 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
                 return found
         return []
 
-    rings = (ring(at) for at in layout.links)
-    yield from max(rings, key=len, default=[])
+    leaders = max((ring(at) for at in layout.links), key=len, default=[])
+    yield from (one.thread for one in leaders)
+    node = _group_link(read, leaders)
+    for leader in leaders if node is not None else ():
+        yield from (one.thread for one in _others(read, leader, node or 0, task_at))
+
+
+def _alone(read: Read, task: _Task, offset: int) -> bool:
+    """Tell whether at ``offset`` stand a list's links in which nothing is but that and a head elsewhere."""
+    links = task.data[offset : offset + 8]
+    head, own = int.from_bytes(links[:4], "big"), task.address + offset
+    if links[:4] != links[4:] or head % 4 or head in (0, own):
+        return False
+    return read(head, 8) == 2 * own.to_bytes(4, "big")
+
+
+def _group_link(read: Read, leaders: Sequence[_Task]) -> int | None:
+    """Return the offset of the links between the threads of one process, None where it is not found.
+
+    Nearly all of the kernel's own threads are alone: their links lead to a head in what is the process's,
+    and back. Of no other list is each of so many the only one.
+    """
+    if not leaders:
+        return None
+    found = [at for at in range(0, len(leaders[0].data) - 7, 4) if _alone(read, leaders[0], at)]
+    counted = {at: sum(_alone(read, one, at) for one in leaders) for at in found}
+    best = max(counted, key=lambda at: counted[at], default=None)
+    return best if best is not None and 2 * counted[best] > len(leaders) else None
+
+
+def _others(read: Read, leader: _Task, node: int, task_at: Callable[[int], _Task | None]) -> Iterator[_Task]:
+    """Yield the other threads of a process, by the links at ``node``; the head is no thread's."""
+    start = leader.address + node
+    at = int.from_bytes(leader.data[node : node + 4], "big")
+    for _ in range(_MOST):
+        if at == start:
+            return
+        one = task_at(at - node)
+        if one is not None:
+            yield one
+        link = read(at, 4)
+        if link is None:
+            return
+        at = int.from_bytes(link, "big")
