@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import KgdbPatchError
 from kgdbpatch.guests.darwin_build import build_tree
@@ -22,6 +24,7 @@ from .work import beat, empty
 
 pytestmark = pytest.mark.kernel("darwin")
 OBJECT = "objects/update.o"
+REL24 = 10
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +73,12 @@ def renamed(update: Update, old: bytes, new: bytes) -> Update:
 def relocated(update: Update, kind: int) -> Update:
     """Return an update whose first branch is of another kind of relocation."""
     raw = bytearray(update.objects[OBJECT])
-    at = next(
-        at for at in range(0, len(raw) - 12, 4) if raw[at + 7] == 10 and raw[at + 4 : at + 6] == b"\0\0"
-    )
-    raw[at + 7] = kind
-    return with_object(update, bytes(raw))
+    for table in ELFFile(io.BytesIO(raw)).iter_sections("SHT_RELA"):
+        for at in range(table["sh_offset"], table["sh_offset"] + table["sh_size"], table["sh_entsize"]):
+            if raw[at + 7] == REL24:
+                raw[at + 7] = kind
+                return with_object(update, bytes(raw))
+    raise AssertionError("the update calls nothing")
 
 
 BAD: dict[str, tuple[str, Callable[[Update], Update], int, str]] = {
