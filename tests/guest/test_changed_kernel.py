@@ -21,7 +21,7 @@ from kgdbpatch.vm.qemu import Qemu
 from .parts import arena
 from .work import beat, empty
 
-ROUNDS = 30
+ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ ASKED = {
         5,
         b"other",
         "run_netisr",
-        "delay_ticks(800)",
+        "delay_ticks(300)",
         "unsigned f(const char *a)",
         "unsigned, const char *",
         "void f(void)",
@@ -65,7 +65,7 @@ ASKED = {
         4,
         16,
         "udp_sendmsg",
-        "msleep(8000)",
+        "msleep(3000)",
         "unsigned long f(unsigned long a)",
         "unsigned long, unsigned long",
         "struct sock; struct msghdr; int f(struct sock *a, struct msghdr *b, unsigned c)",

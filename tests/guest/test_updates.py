@@ -79,7 +79,6 @@ def test_a_source_patch_changes_darwin_and_goes_again(
     kernel: Kernel, darwin_tree: Path, tmp_path: Path, one: Observed
 ) -> None:
     round_trip(kernel, one, built(one.patch, darwin_tree, tmp_path))
-    beat(kernel)
     empty(kernel)
 
 
@@ -91,7 +90,6 @@ def test_a_source_patch_changes_linux_and_goes_again(
     kernel: Kernel, linux_tree: Path, tmp_path: Path, one: Observed
 ) -> None:
     round_trip(kernel, one, built(one.patch, linux_tree, tmp_path))
-    beat(kernel)
     empty(kernel)
 
 
@@ -312,9 +310,9 @@ def test_ten_thousand_live_objects_grow_a_field_and_shrink_again(
     updates = kernel.updates
     updates.apply(first, accept=["all"], wait=60)
     if profile == "linux":
-        kernel.send("getppid 4000000\n")
+        kernel.send("getppid 600000\n")
     before = told(kernel, "10000 items, sum .{8}$")
-    for _ in range(3):
+    for _ in range(2):
         updates.apply(second, accept=["all"], wait=60)
         grown = told(kernel, r".*[1-9]\d* uses")
         assert grown.startswith(before + ", ")
