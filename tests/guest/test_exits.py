@@ -16,6 +16,8 @@ from .pairs import INCLUDE, Judge
 from .parts import arena
 from .work import beat, empty, entries, hits
 
+pytestmark = pytest.mark.long
+
 MINE = 0x6B67_0000  # an argument that nobody else gives
 DEEP = 15
 

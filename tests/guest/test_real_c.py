@@ -21,6 +21,8 @@ from kgdbpatch.types import KernelTypes
 from .test_changed_kernel import ASKED, INCLUDE, Asked, call
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 TYPES = "#include <kgdbpatch/types.h>\n"
 BOTH = [
     pytest.param("darwin", marks=pytest.mark.kernel("darwin")),

@@ -9,11 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.hit import ICOUNT
 from kgdbpatch.guests.darwin_build import build_tree
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.updates.archive import write_update
 from kgdbpatch.updates.build import build_update
+
+pytestmark = pytest.mark.long
 
 FILE = "net/mbuf.c"
 OLD = "    m->length = 0;\n    return m;\n"

@@ -84,6 +84,7 @@ def test_a_source_patch_changes_darwin_and_goes_again(
 
 @pytest.mark.kernel("linux")
 @pytest.mark.linux
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("one", OBSERVED, ids=lambda one: one.name)
 def test_a_source_patch_changes_linux_and_goes_again(
@@ -95,6 +96,7 @@ def test_a_source_patch_changes_linux_and_goes_again(
 
 @pytest.mark.kernel("linux")
 @pytest.mark.linux
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_fault_in_new_code_goes_on_where_its_source_says(
     kernel: Kernel, linux_tree: Path, tmp_path: Path
@@ -111,6 +113,7 @@ def test_a_fault_in_new_code_goes_on_where_its_source_says(
 
 @pytest.mark.kernel("linux")
 @pytest.mark.linux
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_warning_of_new_code_is_one_of_the_kernels(
     kernel: Kernel, linux_tree: Path, tmp_path: Path
@@ -132,6 +135,7 @@ def test_a_warning_of_new_code_is_one_of_the_kernels(
 
 @pytest.mark.kernel("linux")
 @pytest.mark.linux
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_each_thread_of_a_process_is_seen(kernel: Kernel, linux_tree: Path, tmp_path: Path) -> None:
     update = built(PATCHES / "pause.patch", linux_tree, tmp_path)
@@ -300,6 +304,7 @@ def told(kernel: Kernel, pattern: str) -> str:
     ],
 )
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_ten_thousand_live_objects_grow_a_field_and_shrink_again(
     kernel: Kernel, profile: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

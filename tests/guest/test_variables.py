@@ -17,6 +17,8 @@ from kgdbpatch.vm.ram import Ram
 
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 COUNTER = """
 enum mode { OFF, ON = 3 };
 struct stats { unsigned count[4]; char name[16]; unsigned low:3, high:5; enum mode mode; long long wide; };
