@@ -232,6 +232,9 @@ class Updater:
         ``places``: by a thread that can be lent. Raises `Refused` (rule ``safe moment``), who is inside
         named, when there is none within the time.
         """
+        if not self._force and not any(True for _ in self._kernel._threads.all()):
+            why = "this kernel's threads are not found, so nobody can say who is inside; --force does not ask"
+            raise Refused("safe moment", why)
         end, pause, told, done = time.monotonic() + self._wait, _SOON, "", False
         while not done:
             still = time.perf_counter()

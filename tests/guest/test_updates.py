@@ -253,6 +253,22 @@ def test_who_is_inside_is_named_and_force_does_not_wait(kernel: Kernel, changed:
 
 
 @pytest.mark.kernel("darwin")
+def test_where_threads_are_not_found_nothing_is_said_to_be_safe(
+    kernel: Kernel, changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = changed("blind", "kern/sysctl.c", ("    return ENOENT;", "    return 103;"))
+    monkeypatch.setattr("kgdbpatch.personality.darwin.Darwin.threads", lambda *_: iter(()))
+    with pytest.raises(Refused, match="threads are not found"):
+        kernel.updates.apply(update)
+    assert kernel.patches == []
+    kernel.updates.apply(update, force=True)
+    assert answer(kernel) == 103
+    kernel.updates.remove("blind", force=True)
+    monkeypatch.undo()
+    empty(kernel)
+
+
+@pytest.mark.kernel("darwin")
 def test_updates_stack_and_versions_take_each_others_place(
     kernel: Kernel, changed: Callable[..., Path], tmp_path: Path
 ) -> None:
