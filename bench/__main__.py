@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     if "all" in asked.what:
         profiles = _PROFILES
     worst = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its guests end with it
     try:
         for name, bench in _BENCHES.items():
             if name in asked.what or not any(word in _BENCHES for word in asked.what):

@@ -13,10 +13,12 @@ was killed are ended by the next one.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import pytest
 
@@ -48,7 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers, and have a run that is told to end (SIGTERM) end its guests, as Ctrl-C does."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "kernel(recipe): the guest that the fixture 'kernel' boots")
     config.addinivalue_line("markers", "panics: the test may kill the kernel")
 

@@ -36,16 +36,31 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_a_killed_run_leaves_nothing_to_the_next(runtime: Path, tmp_path: Path) -> None:
-    flag, test = tmp_path / "flag", tmp_path / "test_sleeper.py"
+def sleeping(test: Path) -> tuple[list[str], subprocess.Popen[bytes], str, str]:
+    """Start a run of a test that sleeps; return command, process, and the guest's name and process."""
+    flag = test.with_name("flag")
     test.write_text(SLEEPER.format(flag=str(flag)))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(test)]
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=test.parent)
     until = time.monotonic() + 120
     while not (flag.exists() and flag.read_text()) and time.monotonic() < until:
-        assert killed.poll() is None
+        assert run.poll() is None
         time.sleep(0.05)
     name, pid = flag.read_text().split()
+    return command, run, name, pid
+
+
+def test_a_run_that_is_told_to_end_ends_its_guests(runtime: Path, tmp_path: Path) -> None:
+    _, told, name, pid = sleeping(tmp_path / "test_sleeper.py")
+    told.send_signal(signal.SIGTERM)
+    assert told.wait() == pytest.ExitCode.INTERRUPTED
+    assert name not in [guest.name for guest in catalog.known()]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_killed_run_leaves_nothing_to_the_next(runtime: Path, tmp_path: Path) -> None:
+    test = tmp_path / "test_sleeper.py"
+    command, killed, name, pid = sleeping(test)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert Path(f"/proc/{pid}").exists()

@@ -96,9 +96,7 @@ def test_another_client_reads_and_writes_them(kernel: Kernel, sites: tuple[str, 
     variables["stats"] = {"name": "second", "high": 31, "mode": "ON", "wide": -5}
     variables["stats.low"] = 2
     variables["stats.count"] = [1, 2, 3, 4]
-    spare = (
-        until(other, made.id, "tally", 1) + 2
-    ) & 3  # the payload goes on writing that of tally
+    spare = (until(other, made.id, "tally", 1) + 2) & 3  # the payload goes on writing that of tally
     variables[f"stats.count[{spare}]"] = 9
     stats = variables["stats"]
     assert isinstance(stats, dict)
