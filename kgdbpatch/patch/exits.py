@@ -18,12 +18,12 @@ from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.patch.count import counting
 from kgdbpatch.patch.displace import onward
 from kgdbpatch.patch.entrance import entrance
-from kgdbpatch.patch.once import AREA, claim, release
+from kgdbpatch.patch.layout import Layout, planned
+from kgdbpatch.patch.once import claim, release
 from kgdbpatch.patch.payload import Payload
-from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
+from kgdbpatch.patch.planned import Place, Plan
 from kgdbpatch.patch.registers import writes_of
 from kgdbpatch.patch.site import Site
-from kgdbpatch.variables.note import framed
 
 __all__ = ["MARK", "MOST_ARGUMENTS", "caller_asked", "exit_writes", "for_exits", "plan_exits"]
 
@@ -206,44 +206,17 @@ def plan_exits(site: Site, payload: Payload, place: Place, forced: Sequence[str]
         words += [encode.bl(4 * called, 4 * original), *leave, *site.prefix]
         return [*words, *onward(site, place.body + 4 * len(words))], original + len(site.prefix)
 
-    words, tail = build(place.body, place.body)
-    size = constant = 4 * len(words)
-    blob_at, blob = place.body, b""
-    if payload.blob is not None:
-        blob_at += -(-size // 16) * 16
-        blob, blob_constant = payload.blob(blob_at)
-        size, constant = blob_at - place.body + len(blob), blob_at - place.body + blob_constant
-    noted = framed(payload.note(blob_at), blob_at - place.body) if payload.note else b""
-    size = -(-size // 16) * 16 + len(noted) if noted else size
-    area = place.body + -(-size // 16) * 16
-    words, tail = build(blob_at, area)
-    code = code_of(words)
-    if payload.blob is not None:
-        code = code.ljust(blob_at - place.body, b"\0") + blob
-    if noted:
-        code = code.ljust(size - len(noted), b"\0") + noted
-    if once:
-        code = code.ljust(area - place.body, b"\0") + bytes(AREA)
-    return Plan(
-        site=site.address,
-        original=site.word,
-        splice=way.splice,
-        body=place.body,
-        code=code,
-        constant_size=constant,
-        body_words=len(words),
-        saved=way.saved,
-        springboard=way.springboard,
-        springboard_code=board_code(way.words),
-        guard=(0, 0),
-        counted=True,
+    layout = Layout.of(place.body, len(build(place.body, place.body)[0]), payload, guarded=bool(once))
+    words, tail = build(layout.blob_at, layout.area)
+    return planned(
+        site,
+        payload,
+        way,
+        layout,
+        layout.code(words),
+        words=len(words),
         tail=tail,
-        onward=tail if site.under is not None else 0,
-        forced=tuple(forced),
-        warnings=payload.warnings,
+        forced=forced,
+        counted=True,
         replaces=True,
-        guarded=bool(once),
-        uses=payload.uses,
-        hands_out=payload.hands_out,
-        noted=bool(noted),
     )

@@ -15,15 +15,15 @@ from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting
 from kgdbpatch.patch.displace import back, immovable, onward, plain
 from kgdbpatch.patch.entrance import Entrance, entrance, unreachable
 from kgdbpatch.patch.exits import plan_exits
-from kgdbpatch.patch.once import AREA, claim, release
+from kgdbpatch.patch.layout import Layout, planned
+from kgdbpatch.patch.once import claim, release
 from kgdbpatch.patch.payload import Payload, asm_payload, blob_payload, call_payload, count_payload
-from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
+from kgdbpatch.patch.planned import Place, Plan
 from kgdbpatch.patch.reach import free_gprs, jump
 from kgdbpatch.patch.registers import leave_function, show
 from kgdbpatch.patch.replace import plan_replacement
 from kgdbpatch.patch.saves import save
 from kgdbpatch.patch.site import Site
-from kgdbpatch.variables.note import framed
 
 __all__ = [
     "Payload",
@@ -78,46 +78,23 @@ def plan(site: Site, payload: Payload, place: Place) -> Plan:
             return _linked_body(site, payload, place, way, registers)
         return _body(site, payload, place, way, blob, area)
 
+    guarded = bool(site.once and payload.calls)
     body = build(place.body, place.body)
-    size = constant = 4 * len(body.words)  # does not depend on where the rest is: it is near
-    blob_at, blob, guarded = place.body, b"", bool(site.once and payload.calls)
-    if payload.blob is not None:
-        blob_at += -(-size // 16) * 16
-        blob, blob_constant = payload.blob(blob_at)
-        size, constant = blob_at - place.body + len(blob), blob_at - place.body + blob_constant
-    noted = framed(payload.note(blob_at), blob_at - place.body) if payload.note else b""
-    size = -(-size // 16) * 16 + len(noted) if noted else size
-    area = place.body + -(-size // 16) * 16
+    layout = Layout.of(place.body, len(body.words), payload, guarded=guarded)
     if guarded or payload.blob is not None:
-        body = build(blob_at, area)
-    code = code_of(body.words)
-    if payload.blob is not None:
-        code = code.ljust(blob_at - place.body, b"\0") + blob
-    if noted:
-        code = code.ljust(size - len(noted), b"\0") + noted
-    if guarded:
-        code = code.ljust(area - place.body, b"\0") + bytes(AREA)
-    return Plan(
-        site=site.address,
-        original=site.word,
-        splice=way.splice,
-        body=place.body,
-        code=code,
-        constant_size=constant,
-        body_words=len(body.words),
-        saved=tuple(dict.fromkeys((*way.saved, *body.saved))),
-        springboard=way.springboard,
-        springboard_code=board_code(way.words),
+        body = build(layout.blob_at, layout.area)
+    return planned(
+        site,
+        payload,
+        way,
+        layout,
+        layout.code(body.words),
+        words=len(body.words),
+        tail=body.tail,
+        forced=forced,
+        saved=body.saved,
         guard=body.guard,
         counted=payload.counted,
-        tail=body.tail,
-        onward=body.tail if site.under is not None else 0,
-        forced=tuple(forced),
-        warnings=payload.warnings,
-        guarded=guarded,
-        uses=payload.uses,
-        hands_out=payload.hands_out,
-        noted=bool(noted),
     )
 
 

@@ -14,10 +14,10 @@ from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import names
 from kgdbpatch.patch.displace import immovable, onward, plain
 from kgdbpatch.patch.entrance import entrance
+from kgdbpatch.patch.layout import Layout, planned
 from kgdbpatch.patch.payload import Payload, Replacement
-from kgdbpatch.patch.planned import Place, Plan, board_code, code_of
+from kgdbpatch.patch.planned import Place, Plan, code_of
 from kgdbpatch.patch.site import Site
-from kgdbpatch.variables.note import framed
 
 __all__ = ["as_entry", "plan_replacement", "redirects"]
 
@@ -54,13 +54,12 @@ def plan_replacement(site: Site, payload: Payload, new: Replacement, place: Plac
         if not site.force:
             raise objection
         forced.append(objection.rule)
-    body = place.body
-    code, constant = payload.blob(body) if payload.blob is not None else (b"", 0)
+    layout = Layout.of(place.body, 0, payload)
     # what a caller has in registers at a call is no more than its arguments
     abi = site.abi
     scratch = frozenset(names(abi.volatile & ~abi.args & abi.indirect)) | {"r0", "ctr"}
-    way = entrance(site._replace(free=scratch), place._replace(body=new.entry(body)), linked=calls)
-    at = body + new.original
+    way = entrance(site._replace(free=scratch), place._replace(body=new.entry(place.body)), linked=calls)
+    at = place.body + new.original
     if calls and site.under is not None:
         raise site.refused("patched", f"the call at {site.at} has a patch already: it cannot be redirected")
     words = [] if calls else list(site.prefix)
@@ -69,30 +68,17 @@ def plan_replacement(site: Site, payload: Payload, new: Replacement, place: Plac
     if len(words) > new.room:
         raise site.refused("reach", f"what is at {site.at} takes {len(words)} instructions elsewhere")
     filled = code_of(words)
-    code = code[: new.original] + filled + code[new.original + len(filled) :]
-    if payload.note is not None:
-        code = code.ljust(-(-len(code) // 16) * 16, b"\0") + framed(payload.note(body), 0)
-    return Plan(
-        site=site.address,
-        original=site.word,
-        splice=way.splice,
-        body=body,
-        code=code,
-        constant_size=constant,
-        body_words=tail + len(words),
-        saved=way.saved,
-        springboard=way.springboard,
-        springboard_code=board_code(way.words),
-        guard=(0, 0),
-        counted=False,
+    code = layout.code(())
+    return planned(
+        site,
+        payload,
+        way,
+        layout,
+        code[: new.original] + filled + code[new.original + len(filled) :],
+        words=tail + len(words),
         tail=tail,
-        onward=tail if site.under is not None else 0,
-        forced=tuple(forced),
-        warnings=payload.warnings,
+        forced=forced,
         replaces=True,
-        uses=payload.uses,
-        hands_out=payload.hands_out,
-        noted=payload.note is not None,
     )
 
 
