@@ -31,7 +31,7 @@ _NAMED = 5  # sites of a rule that are named
 _TOLD = ("site", "entry", "springboard", "saved", "body_words", "forced", "guarded", "warnings")
 _ENTRIES = {"branch": "direct branch", "springboard": "springboard", "trap": "trap"}
 
-__all__ = ["apply", "list_patches", "remove", "verify"]
+__all__ = ["apply", "list_patches", "remove", "show_applied", "verify"]
 
 
 def _place(image: Image, address: int) -> str:
@@ -177,11 +177,11 @@ def apply(
         elif dry_run:
             with progress(f"planning for {site}"):
                 plan = kernel.plan(site, request)
-            _show_applied(kernel, plan, None, None, as_json)
+            show_applied(kernel, plan, None, None, as_json)
         else:
             with progress(f"patching {site}"):
                 done = kernel.patch(site, request)
-            _show_applied(kernel, done, done.id, done.pause_us, as_json)
+            show_applied(kernel, done, done.id, done.pause_us, as_json)
             if not as_json:
                 tell(f"the guest stood still for {done.pause_us / 1000:.1f} ms")
 
@@ -191,7 +191,7 @@ def _apply_all(kernel: Kernel, pattern: str, request: PatchRequest, as_json: boo
     with progress(f"planning for {len(sites):,} sites") as say:
         batch = kernel.patch_all(sites, request, progress=say)
     for done in batch.patches if as_json else ():
-        _show_applied(kernel, done, done.id, done.pause_us, as_json)
+        show_applied(kernel, done, done.id, done.pause_us, as_json)
     for line in _left_out(kernel, batch.refused):
         tell(f"kgdbpatch: left out: {line}", err=True)
     if not as_json:
@@ -228,9 +228,10 @@ def _symbolize(kernel: Kernel) -> Callable[[int], str]:
     return symbolize
 
 
-def _show_applied(
+def show_applied(
     kernel: Kernel, patch: Plan | Patch, patch_id: int | None, pause: int | None, as_json: bool
 ) -> None:
+    """Print what `apply` tells of a patch, or, without an id, of a plan."""
     for warning in patch.warnings:
         tell(f"kgdbpatch: warning: {warning}", err=True)
     if as_json:

@@ -15,9 +15,9 @@ from kgdbpatch.cli.output import clock, json_line, table, tell
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
 from kgdbpatch.errors import Misuse
+from kgdbpatch.results import UpdateRow
 
 if TYPE_CHECKING:
-    from kgdbpatch.results import UpdateRow
     from kgdbpatch.updates.archive import Update
 
 __all__ = ["export", "update"]
@@ -127,7 +127,14 @@ def apply(
         with progress(f"applying {file.name}") as say:
             rows = kernel.updates.apply_set(file, wait=moment, force=force, accept=accept or (), progress=say)
         pause = kernel.updates.pause_us
+        for row in rows:
+            if not isinstance(row, UpdateRow):
+                from kgdbpatch.cli.patches import show_applied  # it imports this one
+
+                show_applied(kernel, row, row.id, row.pause_us, as_json)
     for row in rows:
+        if not isinstance(row, UpdateRow):
+            continue
         if as_json:
             json_line({**asdict(row), "pause_us": pause})
         elif row.sha256 in before:
@@ -206,7 +213,8 @@ def remove(
 def export(
     name: Name,
     update_name: Annotated[
-        str | None, Argument(metavar="UPDATE", show_default=False, help="This one alone; else all, as a set.")
+        str | None,
+        Argument(metavar="UPDATE", show_default=False, help="This one alone; else all, and all patches."),
     ] = None,
     output: Annotated[
         Path | None, Option("--output", "-o", metavar="FILE.kup", help="Write it there, not to the output.")
@@ -214,9 +222,11 @@ def export(
     image: ImageFile = None,
     wait: Wait = 10.0,
 ) -> None:
-    """Write the updates of a running kernel as a file, to apply them after a boot or to another guest.
+    """Write the updates and patches of a running kernel as a file, to apply them after a boot or elsewhere.
 
-    The guest itself holds them. Where they are applied again, all addresses are found anew.
+    Where they are applied again, all addresses are found anew, and code that is not as it was is refused.
+    The guest itself holds its updates; what patches were made from is known on the host that applied them.
+    C is compiled anew for another kernel.
 
     \b
     Examples:
@@ -225,13 +235,17 @@ def export(
       kgdbpatch apply other set.kup
     """
     with attach(name, image, wait) as kernel:
-        data = kernel.updates.export() if update_name is None else kernel.updates.file(update_name)
+        data = kernel.updates.export(_left_out) if update_name is None else kernel.updates.file(update_name)
     if output is not None:
         output.write_bytes(data)
     elif sys.stdout.isatty():
         raise Misuse("an update is no text: give --output, or lead the output into a file")
     else:
         sys.stdout.buffer.write(data)
+
+
+def _left_out(line: str) -> None:
+    tell(f"kgdbpatch: warning: left out: {line}", err=True)
 
 
 def _told(found: Update, path: Path, as_json: bool) -> None:

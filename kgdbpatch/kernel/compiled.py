@@ -21,12 +21,12 @@ from kgdbpatch.patch.exits import exit_writes
 from kgdbpatch.patch.payload import Payload, Replacement, blob_payload
 from kgdbpatch.patch.registers import RegistersUse, writes_of
 from kgdbpatch.patch.request import PatchRequest
-from kgdbpatch.toolchain.compile import Linked, compile_c, link
+from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
 from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
 from kgdbpatch.toolchain.payload_notes import PayloadNotes
 from kgdbpatch.types.objects import prototype_in
 
-__all__ = ["Compilation", "compiled_payload"]
+__all__ = ["Compilation", "compiled", "compiled_payload"]
 
 
 class Compilation(NamedTuple):
@@ -38,17 +38,11 @@ class Compilation(NamedTuple):
     uses: AbstractSet[int] = frozenset()  # the patches that names were found in, once a payload was linked
 
 
-def compiled_payload(
-    request: PatchRequest, image: Image, lookup: Callable[[str], int], place: int, how: Compilation
-) -> Payload:
-    """Return the payload of a C file, linked for a trial at ``place``.
-
-    Raises `BadPatch`, and `Refused` when it takes more stack than the kernel has.
-    """
+def compiled(request: PatchRequest, image: Image, how: Compilation) -> CObject:
+    """Return what a request's C is compiled to; raise `BadPatch`."""
     sources = request.c_sources()
-    name = "the C text" if isinstance(sources[0], str) else str(sources[0])
     tree = None if request.kbuild is None else BuildTree(Path(request.kbuild), image)
-    compiled = compile_c(
+    found = compile_c(
         sources,
         entry=request.entry,
         include_dirs=[Path(directory) for directory in request.include],
@@ -59,7 +53,24 @@ def compiled_payload(
         types=lambda text: types_header(image, text),
     )
     if tree is not None:
-        tree.check(compiled)
+        tree.check(found)
+    return found
+
+
+def compiled_payload(
+    request: PatchRequest,
+    compiled: CObject,
+    image: Image,
+    lookup: Callable[[str], int],
+    place: int,
+    how: Compilation,
+) -> Payload:
+    """Return the payload of what was compiled, linked for a trial at ``place``.
+
+    Raises `BadPatch`, and `Refused` when it takes more stack than the kernel has.
+    """
+    first = request.c_sources()[0]
+    name = "the C text" if isinstance(first, str) else str(first)
     abi = image.abi
     original = request.replace
     trial = link(compiled, place, lookup, abi=abi, original=original)
@@ -100,7 +111,8 @@ def compiled_payload(
         warnings=shadowed(image, compiled),
         registers=None if request.exit else _registers(compiled.notes, request.writes, name),
     )
-    note = None if request.override is not None else noted(linked, compiled.path, how.uses)
+    path = compiled.path if request.origin is None else Path(request.origin)
+    note = None if request.override is not None else noted(linked, path, how.uses)
     strays = payload.strays or bool(how.uses)  # another patch's functions may call anything
     payload = payload._replace(replaces=replaces, exits=exits, note=note, strays=strays)
     return payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)

@@ -17,6 +17,7 @@ from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.naming import NamedGuest
 from kgdbpatch.kernel.patch import Batch, Patch
 from kgdbpatch.kernel.removal import Removal, take_out
+from kgdbpatch.kernel.transfer import keep
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
 
@@ -131,9 +132,10 @@ class Kernel(NamedGuest):
 
         def change(header: Header, basis: bytes) -> Patch:
             planner = self._planner(header, request)
-            payload = planner.payload(request)
-            planned = planner.plan_site(self.resolve(site), payload)
+            payload, address = planner.payload(request), self.resolve(site)
+            planned = planner.plan_site(address, payload)
             (patch_id,) = self._component.apply(header, [planned], self._text.hook, basis)
+            keep(self, request, planner.compiled, [(patch_id, address, planned[1])])
             return Patch.planned(self, patch_id, planned[1], self._component.pause)
 
         return self._change(change)
@@ -157,7 +159,10 @@ class Kernel(NamedGuest):
             payload = planner.payload(request)
             resolve = self.image.resolve
             wanted = [(site if isinstance(site, int) else resolve(site), payload) for site in chosen]
-            return self._put_in(header, basis, planner, wanted, progress)
+            batch = self._put_in(header, basis, planner, wanted, progress)
+            entries = [(patch.id, patch.site, patch.plan) for patch in batch.patches if patch.plan is not None]
+            keep(self, request, planner.compiled, entries)
+            return batch
 
         return self._change(change)
 

@@ -35,6 +35,7 @@ from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:
     from kgdbpatch.personality import Personality
+    from kgdbpatch.toolchain.compile import CObject
     from kgdbpatch.vm.qemu import Qemu
 
 __all__ = ["MANY", "PROGRESS_INTERVAL", "Planned", "Planner", "payload_macros"]
@@ -82,6 +83,7 @@ class Planner:
         self._uses = set[int]()  # the patches that the payload's names were found in
         self._compilation = (target, macros, stack, self._uses)
         self._names = PatchNames(arena)
+        self.compiled: CObject | None = None  # what the last payload was linked from, of C
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
         for record in arena.records():
@@ -103,10 +105,11 @@ class Planner:
             self._site_checker.function(target)
             return call_payload(target, self._image.abi)
         if request.c is not None or request.override is not None:
-            from kgdbpatch.kernel.compiled import Compilation, compiled_payload
+            from kgdbpatch.kernel.compiled import Compilation, compiled, compiled_payload
 
-            place = self._allocator.peek().body
-            return compiled_payload(request, self._image, lookup, place, Compilation(*self._compilation))
+            place, how = self._allocator.peek().body, Compilation(*self._compilation)
+            self.compiled = compiled(request, self._image, how)
+            return compiled_payload(request, self.compiled, self._image, lookup, place, how)
         if request.asm is None:
             return count_payload()._replace(exits=frozenset() if request.exit else None)
         from kgdbpatch.kernel.assembled import assembled_payload

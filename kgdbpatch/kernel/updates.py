@@ -14,6 +14,7 @@ from kgdbpatch.results import PatchRow, PatchState, UpdateRow
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
+    from kgdbpatch.kernel.patch import Patch
 
 __all__ = ["Updates"]
 
@@ -69,6 +70,9 @@ class Updates:
         (another kernel), ``veto`` (of ``pre_apply`` or ``transform``), ``safe moment``, and those of a patch.
         """
         (row,) = self.apply_set(path, wait=wait, force=force, accept=accept, progress=progress, most=1)
+        if not isinstance(row, UpdateRow):
+            row.remove()
+            raise Misuse(f"{path} is no update but a patch: apply_set takes it")
         return row
 
     def apply_set(
@@ -80,41 +84,53 @@ class Updates:
         accept: Collection[str] = (),
         progress: Callable[[str], None] = lambda _: None,
         most: int = 0,
-    ) -> list[UpdateRow]:
-        """Put in all the updates of a set (`export`), or one, one after the other; as `apply`.
+    ) -> list[UpdateRow | Patch]:
+        """Put in all the updates and patches of a set (`export`), or one update, in their order; as `apply`.
 
         When one is refused, those that were put in before are taken out again. More than ``most`` are not
         taken, unless that is 0.
         """
+        from kgdbpatch.kernel.transfer import put_in
         from kgdbpatch.kernel.update_plan import check_decided
-        from kgdbpatch.updates.archive import parse_update, read_file
-        from kgdbpatch.updates.sets import updates_of
+        from kgdbpatch.updates.archive import Update, parse_update, read_file
+        from kgdbpatch.updates.patch_file import PatchFile
+        from kgdbpatch.updates.sets import UPDATE, members_of
 
-        files = updates_of(read_file(path), path)
-        updates = [parse_update(raw, path) for raw in files]
-        if most and len(updates) > most:
-            raise Misuse(f"{path} is a set of {len(updates)} updates: apply_set takes them")
-        for update in updates:
-            check_decided(update.manifest, frozenset(accept))
-        there, rows = {(row.name, row.sha256) for row in self}, list[UpdateRow]()
+        members = members_of(read_file(path), path)
+        parsed = [(parse_update if kind == UPDATE else PatchFile.parse)(raw, path) for kind, raw in members]
+        if most and len(parsed) > most:
+            raise Misuse(f"{path} is a set of {len(parsed)}: apply_set takes them")
+        for one in parsed:
+            if isinstance(one, Update):
+                check_decided(one.manifest, frozenset(accept))
+        there = {(row.name, row.sha256) for row in self}
+        done: list[UpdateRow | Patch] = []
         try:
-            for update, raw in zip(updates, files, strict=True):
+            for one, (_, raw) in zip(parsed, members, strict=True):
+                if not isinstance(one, Update):
+                    done += put_in(self._kernel, one, path, progress)
+                    continue
                 updater = Updater(self._kernel, wait, force=force, progress=progress)
-                rows.append(self._kernel._change(partial(updater.apply, update, raw, path)))
+                done.append(self._kernel._change(partial(updater.apply, one, raw, path)))
                 self.pause_us = round(updater.pause * 1e6)
         except KgdbPatchError:
-            for row in reversed(rows):
-                if (row.name, row.sha256) not in there:
+            for row in reversed(done):
+                if not isinstance(row, UpdateRow):
+                    row.remove()
+                elif (row.name, row.sha256) not in there:
                     self.remove(row.name, wait=wait, force=force, progress=progress)
             raise
-        return rows
+        return done
 
-    def export(self) -> bytes:
-        """Return a set file of all updates that stand: applied elsewhere, addresses are found anew."""
-        from kgdbpatch.updates.sets import packed_set
+    def export(self, left_out: Callable[[str], None] = lambda _: None) -> bytes:
+        """Return a set file of all updates and patches that stand, which `apply_set` takes.
 
-        known = [one for one in Updater(self._kernel, 0).standing() if one.row.state is PatchState.ACTIVE]
-        return packed_set([(one.row.name, one.file) for one in known])
+        What a patch was made from is known where it was asked for on this host; ``left_out`` is told of each
+        other one. Raises `Misuse` where nothing stands.
+        """
+        from kgdbpatch.kernel.transfer import export
+
+        return export(self._kernel, left_out)
 
     def remove(
         self,

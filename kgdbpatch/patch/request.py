@@ -34,6 +34,7 @@ class Asked(TypedDict, total=False):
     compiler: str | None
     kbuild: str | Path | None
     exit: bool
+    origin: str | None
 
 
 _INPUTS = (".c", ".o", ".a", ".ko")
@@ -55,7 +56,8 @@ class PatchRequest:
     the one called at the site; ``asm`` runs instead of the site's instruction.
     C is compiled by ``compiler`` (``gcc``, ``clang``), with the directories ``include`` and the macros
     ``define``; or as the kernel's build tree ``kbuild`` compiles its own.
-    ``exit``: what runs, or counts, does so where the site's function returns.
+    ``exit``: what runs, or counts, does so where the site's function returns. ``origin``: the file that
+    ``c`` is to be listed and named by, if it is not the first one.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'
@@ -76,6 +78,7 @@ class PatchRequest:
     compiler: str | None = None
     kbuild: str | Path | None = None
     exit: bool = False
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         given = sum(what is not None for what in (self.asm, self.c, self.call, self.override))

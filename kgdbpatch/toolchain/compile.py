@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
@@ -19,9 +20,17 @@ from kgdbpatch.toolchain.objects import called, is_indirect, names
 from kgdbpatch.toolchain.payload_notes import PayloadNotes, payload_notes
 from kgdbpatch.toolchain.support import TARGET
 
-__all__ = ["CObject", "Linked", "TreeCompiler", "compile_c", "link"]
+__all__ = ["CObject", "Linked", "Part", "TreeCompiler", "compile_c", "link"]
 
 _NOTHING = PayloadNotes()
+
+
+class Part(NamedTuple):
+    """One of the files of a payload: its name, its C text if it has one, the object that can stand for it."""
+
+    name: str
+    source: bytes | None
+    object: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class CObject:
     home: bytes = b""
     darwin: bool = False  # its functions want their callers' frames as Darwin's do
     origins: Mapping[str, Path] = field(default_factory=dict)  # which file has what it exports
+    parts: tuple[Part, ...] = ()
 
 
 def compile_c(
@@ -71,6 +81,7 @@ def compile_c(
         inputs = [as_input(one, number, place, how) for number, one in enumerate(sources)]
         data = combine(inputs, entry, place)
         first = data if len(inputs) == 1 or inputs[0].archive else inputs[0].read()
+        parts = tuple(Part(_named(one.path), one.source, one.kept()) for one in inputs)
         single = {one.path: one.read() for one in inputs if not one.archive}
     path = inputs[0].path
     check_admitted(data, str(path))
@@ -99,7 +110,13 @@ def compile_c(
         home=home,
         darwin=any(one.darwin for one in inputs),
         origins=origins,
+        parts=parts,
     )
+
+
+def _named(path: Path) -> str:
+    """Return a file's name, which ends as such do and hides nothing."""
+    return f"{path.name.lstrip('.') or 'payload'}{'' if path.suffix else '.c'}"
 
 
 def _exports(data: bytes) -> list[str]:

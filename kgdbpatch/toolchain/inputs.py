@@ -33,10 +33,15 @@ class Input:
     file: Path
     archive: bool = False
     darwin: bool = False  # its functions want their callers' frames as Darwin's do
+    source: bytes | None = None  # the C that it was compiled from
 
     def read(self) -> bytes:
         """Return its bytes."""
         return self.file.read_bytes()
+
+    def kept(self) -> bytes:
+        """Return the bytes of an object or archive that is the same as it, if given in its place."""
+        return self.path.read_bytes() if self.darwin else self.read()
 
 
 def as_input(source: str | Path, number: int, directory: Path, compiler: Compiler) -> Input:
@@ -44,7 +49,7 @@ def as_input(source: str | Path, number: int, directory: Path, compiler: Compile
     if isinstance(source, str):
         made = directory / f"{number}.o"
         compiler.compile(source, made)
-        return Input(Path("<c>"), made)
+        return Input(Path("<c>"), made, source=source.encode("utf-8", "surrogateescape"))
     if not source.is_file():
         raise BadPatch(f"{source}: {'not a file' if source.exists() else 'no such file'}")
     try:
@@ -58,7 +63,7 @@ def as_input(source: str | Path, number: int, directory: Path, compiler: Compile
     made = directory / f"{number}.o"
     if not head.startswith(_ELF) and not is_macho(head):
         compiler.compile(source, made)
-        return Input(source, made)
+        return Input(source, made, source=source.read_bytes())
     if size > _MOST:
         raise BadPatch(f"{source}: an object file of {size:,} bytes is no payload")
     data = source.read_bytes()

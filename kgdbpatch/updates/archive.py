@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,14 +13,13 @@ from pathlib import Path
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.updates.elf_object import ElfObject
 from kgdbpatch.updates.manifest import Manifest, Member
+from kgdbpatch.updates.zipped import unzipped, zipped
 
 __all__ = ["Update", "member", "parse_update", "read_file", "read_update", "write_update"]
 
 _MANIFEST = "update.toml"
 _OBJECT = re.compile(r"objects/[A-Za-z0-9_][A-Za-z0-9_.-]{0,80}\.o")
 _MOST_MEMBERS, _MOST_BYTES = 64, 64 << 20
-_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
-_MODE = 0o100644 << 16
 
 
 @dataclass(frozen=True)
@@ -41,18 +37,11 @@ def member(path: str, data: bytes) -> Member:
 
 def write_update(update: Update, path: Path) -> None:
     """Write an update to a file, which is there whole or not at all."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        texts = {_MANIFEST: update.manifest.to_toml().encode(), **dict(sorted(update.objects.items()))}
-        for name, data in texts.items():
-            info = zipfile.ZipInfo(name, _TIME)
-            info.external_attr, info.create_system = _MODE, 3
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, data, compresslevel=6)
+    data = zipped({_MANIFEST: update.manifest.to_toml().encode(), **dict(sorted(update.objects.items()))})
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
-                file.write(buffer.getvalue())
+                file.write(data)
                 file.close()
                 mask = os.umask(0)
                 os.umask(mask)
@@ -84,21 +73,7 @@ def read_file(path: Path) -> bytes:
 
 def parse_update(raw: bytes, path: Path) -> Update:
     """Return the update that the bytes of a file are; as `read_update`."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            members = _members(archive, path)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        OSError,
-    ) as error:
-        if isinstance(error, BadPatch):
-            raise
-        raise BadPatch(f"{path}: no update file, or a damaged one: {error}") from error
+    members = unzipped(raw, path, "no update file", _MOST_MEMBERS, _odd)
     try:
         text = members.pop(_MANIFEST).decode()
     except UnicodeDecodeError as error:
@@ -108,27 +83,11 @@ def parse_update(raw: bytes, path: Path) -> Update:
     return Update(manifest, members)
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
-    rows = archive.infolist()
-    if len(rows) > _MOST_MEMBERS:
-        raise BadPatch(f"{path}: {len(rows)} members, {_MOST_MEMBERS} at most are read")
-    names = [row.filename for row in rows]
+def _odd(names: list[str]) -> str | None:
     if _MANIFEST not in names:
-        raise BadPatch(f"{path}: no {_MANIFEST} in it")
-    if len(set(names)) != len(names):
-        raise BadPatch(f"{path}: a member is there twice")
-    left, found = _MOST_BYTES, {}
-    for row in rows:
-        if row.filename != _MANIFEST and not _OBJECT.fullmatch(row.filename):
-            raise BadPatch(f"{path}: a member is called {row.filename[:80]!r}; objects are objects/NAME.o")
-        if row.file_size > left:
-            raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB unpacked")
-        with archive.open(row) as file:
-            found[row.filename] = file.read(left + 1)  # what the archive says of sizes need not be so
-        left -= len(found[row.filename])
-        if left < 0:
-            raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB unpacked")
-    return found
+        return f"no {_MANIFEST} in it"
+    odd = next((name for name in names if name != _MANIFEST and not _OBJECT.fullmatch(name)), None)
+    return None if odd is None else f"a member is called {odd[:80]!r}; objects are objects/NAME.o"
 
 
 def _check(manifest: Manifest, objects: dict[str, bytes], path: Path) -> None:

@@ -1,50 +1,46 @@
-"""Set files: the updates of a guest in the order in which they were applied, to apply them elsewhere."""
+"""Set files: the updates and patches of a guest in their order, to put them in elsewhere."""
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgdbpatch.errors import BadPatch
+from kgdbpatch.updates.zipped import unzipped, zipped
 
-__all__ = ["packed_set", "updates_of"]
+__all__ = ["PATCH", "UPDATE", "members_of", "packed_set"]
 
-_MEMBER = re.compile(r"updates/[0-9]{3}-[A-Za-z0-9_.+-]{1,100}\.kup")
-_MOST, _MOST_BYTES = 999, 64 << 20
-_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows
-
-
-def packed_set(updates: Sequence[tuple[str, bytes]]) -> bytes:
-    """Return a set file of updates, (name, bytes of the file), the same for the same ones."""
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w") as archive:
-        for number, (name, data) in enumerate(updates, 1):
-            archive.writestr(zipfile.ZipInfo(f"updates/{number:03}-{name}.kup", _TIME), data)
-    return held.getvalue()
+UPDATE, PATCH = "update", "patch"
+_MEMBER = re.compile(r"updates/[0-9]{3,}-[A-Za-z0-9_.+-]{1,100}\.kup|patches/[0-9]{3,}\.zip")
+_MOST = 9_999
 
 
-def updates_of(raw: bytes, path: Path) -> list[bytes]:
-    """Return the update files in a file: itself, or those of a set in their order.
+def packed_set(members: Sequence[tuple[str, str, bytes]]) -> bytes:
+    """Return a set file of (`UPDATE` or `PATCH`, name, bytes of the file), the same for the same ones."""
+    named = {}
+    for number, (kind, name, data) in enumerate(members, 1):
+        path = f"updates/{number:03}-{name}.kup" if kind == UPDATE else f"patches/{number:03}.zip"
+        named[path] = data
+    return zipped(named, deflated=False)
+
+
+def members_of(raw: bytes, path: Path) -> list[tuple[str, bytes]]:
+    """Return (`UPDATE` or `PATCH`, bytes) of a set in its order, or of the one update that a file is.
 
     Raises `BadPatch` for a damaged set.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            rows = archive.infolist()
-            if not any(row.filename.startswith("updates/") for row in rows):
-                return [raw]
-            names = [row.filename for row in rows]
-            odd = next((name for name in names if not _MEMBER.fullmatch(name)), None)
-            if odd is not None or len(set(names)) != len(names) or len(names) > _MOST:
-                raise BadPatch(
-                    f"{path}: a set has updates/NNN-NAME.kup alone, not {str(odd or names[0])[:80]!r}"
-                )
-            if sum(row.file_size for row in rows) > _MOST_BYTES:
-                raise BadPatch(f"{path}: more than {_MOST_BYTES >> 20} MiB unpacked")
-            return [archive.read(name) for name in sorted(names)]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise BadPatch(f"{path}: no update file, or a damaged one: {error}") from error
+    if not _is_set(raw):
+        return [(UPDATE, raw)]
+    found = unzipped(raw, path, "no set of updates", _MOST, _odd)
+    order = sorted(found, key=lambda name: int(re.findall("[0-9]+", name)[0]))
+    return [(UPDATE if name.startswith("updates/") else PATCH, found[name]) for name in order]
+
+
+def _is_set(raw: bytes) -> bool:
+    """Tell whether a file's first member is one of a set."""
+    return raw[30:38] in (b"updates/", b"patches/")
+
+
+def _odd(names: list[str]) -> str | None:
+    odd = next((name for name in names if not _MEMBER.fullmatch(name)), None)
+    return None if odd is None else f"a set has updates/NNN-NAME.kup and patches/NNN.zip, not {odd[:80]!r}"

@@ -14,10 +14,11 @@ from elftools.elf.elffile import ELFFile
 from kgdbpatch.errors import KgdbPatchError
 from kgdbpatch.guests.darwin_build import build_tree
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.results import UpdateRow
 from kgdbpatch.updates.archive import Update, member, read_update, write_update
 from kgdbpatch.updates.build import build_update
 from kgdbpatch.updates.manifest import Callbacks, Manifest
-from kgdbpatch.updates.sets import packed_set
+from kgdbpatch.updates.sets import UPDATE, packed_set
 
 from .observations import DARWIN
 from .work import beat, empty
@@ -199,15 +200,16 @@ def test_a_set_is_applied_whole_or_not_at_all(
     files = []
     for name, update in (("one", good("bound")), ("two", good("errno"))):
         write_update(changed(update, name=name), tmp_path / name)
-        files.append((name, (tmp_path / name).read_bytes()))
+        files.append((UPDATE, name, (tmp_path / name).read_bytes()))
     path = tmp_path / "set.kup"
     write_update(changed(function(good("errno"), checksum="0" * 64), name="bad"), tmp_path / "bad")
-    path.write_bytes(packed_set([*files, ("bad", (tmp_path / "bad").read_bytes())]))
+    path.write_bytes(packed_set([*files, (UPDATE, "bad", (tmp_path / "bad").read_bytes())]))
     refused(kernel, path, 3, "is not the code")
-    path.write_bytes(packed_set([("../one", files[0][1])]))
-    refused(kernel, path, 5, "a set has updates/NNN-NAME.kup alone")
+    path.write_bytes(packed_set([(UPDATE, "../one", files[0][2])]))
+    refused(kernel, path, 5, "a set has updates/NNN-NAME.kup")
     path.write_bytes(packed_set(files))
-    assert [row.name for row in kernel.updates.apply_set(path, wait=60)] == ["one", "two"]
+    rows = kernel.updates.apply_set(path, wait=60)
+    assert [row.name for row in rows if isinstance(row, UpdateRow)] == ["one", "two"]
     assert kernel.updates.export() == path.read_bytes()
     beat(kernel)
     empty(kernel)
