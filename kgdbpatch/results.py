@@ -104,6 +104,37 @@ class PatchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """What a trace program told: ``event`` is ``printf``, ``print``, ``map`` (print that one) or ``stop``.
+
+    ``text`` is as it is shown, or the map's name; ``values`` are numbers, strings and names of addresses.
+    """
+
+    event: str
+    cpu: int
+    text: str
+    values: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MapRow:
+    """An element of a map of a trace program.
+
+    ``kind`` is what it gathers (``count``, ``sum``, ``hist``, or ``value`` and so on), ``value`` the count,
+    sum, mean or value, ``count`` of how many values; ``buckets`` are (least value, below what, how many),
+    None for no bound. ``lost`` is how many values of the whole map had no room.
+    """
+
+    map: str
+    key: tuple[object, ...]
+    kind: str
+    value: int | float
+    count: int
+    buckets: tuple[tuple[int | None, int | None, int], ...]
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateRow:
     """An update that is in a guest: its name, the ids of its patches, whence and since when.
 

@@ -35,6 +35,7 @@ _COMMANDS = {
     "bits": "bits.bits",
     "check": "checks.check",
     "apply": "patches.apply",
+    "trace": "trace.trace",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

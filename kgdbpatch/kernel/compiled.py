@@ -12,6 +12,8 @@ import numpy as np
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.image import Image
+from kgdbpatch.isa import encode
+from kgdbpatch.isa.registers import mask
 from kgdbpatch.kernel.build_tree import BuildTree
 from kgdbpatch.kernel.header_of_types import types_header
 from kgdbpatch.kernel.names import known, shadowed
@@ -27,6 +29,8 @@ from kgdbpatch.toolchain.payload_notes import PayloadNotes
 from kgdbpatch.types.objects import prototype_in
 
 __all__ = ["Compilation", "compiled", "compiled_payload"]
+
+_LAST = 10  # the register of the eighth argument
 
 
 class Compilation(NamedTuple):
@@ -112,10 +116,23 @@ def compiled_payload(
         registers=None if request.exit else _registers(compiled.notes, request.writes, name),
     )
     path = compiled.path if request.origin is None else Path(request.origin)
+    if request.link:
+        payload = _linking(payload)
+    if request.uncounted and not payload.calls:
+        payload = payload._replace(counted=False)
     note = None if request.override is not None else noted(linked, path, how.uses)
     strays = payload.strays or bool(how.uses)  # another patch's functions may call anything
     payload = payload._replace(replaces=replaces, exits=exits, note=note, strays=strays)
     return payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)
+
+
+def _linking(payload: Payload) -> Payload:
+    """Return a payload that gets LR in the register of its last argument."""
+    emit = payload.emit
+    return payload._replace(
+        emit=lambda at, blob: [encode.mflr(_LAST), *emit(at + 4, blob)],
+        clobbers=payload.clobbers | mask(f"r{_LAST}"),
+    )
 
 
 def _exits(notes: PayloadNotes, request: PatchRequest, about: str) -> frozenset[str] | None:

@@ -160,7 +160,9 @@ class Kernel(NamedGuest):
             resolve = self.image.resolve
             wanted = [(site if isinstance(site, int) else resolve(site), payload) for site in chosen]
             batch = self._put_in(header, basis, planner, wanted, progress)
-            entries = [(patch.id, patch.site, patch.plan) for patch in batch.patches if patch.plan is not None]
+            entries = [
+                (patch.id, patch.site, patch.plan) for patch in batch.patches if patch.plan is not None
+            ]
             keep(self, request, planner.compiled, entries)
             return batch
 

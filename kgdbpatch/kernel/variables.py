@@ -91,6 +91,10 @@ class PatchVariables(MutableMapping[str, Value]):
             key, place.shape.text, address, size, place.variable.constant, value, place.shape
         )
 
+    def address(self, key: str) -> int:
+        """Return where a variable, or a part of one, is."""
+        return self._place(self._noted(), key)[1]
+
     def shape(self, key: str) -> Shape:
         """Return the type of a variable, or of a part of one."""
         return self._place(self._noted(), key)[0].shape

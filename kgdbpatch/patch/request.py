@@ -35,6 +35,8 @@ class Asked(TypedDict, total=False):
     kbuild: str | Path | None
     exit: bool
     origin: str | None
+    uncounted: bool
+    link: bool
 
 
 _INPUTS = (".c", ".o", ".a", ".ko")
@@ -57,7 +59,8 @@ class PatchRequest:
     C is compiled by ``compiler`` (``gcc``, ``clang``), with the directories ``include`` and the macros
     ``define``; or as the kernel's build tree ``kbuild`` compiles its own.
     ``exit``: what runs, or counts, does so where the site's function returns. ``origin``: the file that
-    ``c`` is to be listed and named by, if it is not the first one.
+    ``c`` is to be listed and named by, if it is not the first one. ``uncounted``: ``c`` that calls
+    nothing of the kernel's is not counted. ``link``: its eighth parameter is what LR is at the site.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'
@@ -79,6 +82,8 @@ class PatchRequest:
     kbuild: str | Path | None = None
     exit: bool = False
     origin: str | None = None
+    uncounted: bool = False
+    link: bool = False
 
     def __post_init__(self) -> None:
         given = sum(what is not None for what in (self.asm, self.c, self.call, self.override))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -71,6 +71,17 @@ class Darwin(Personality):
         found = (symbol.address for symbol in image.symbols.called("_context_switches"))
         places = (self.to_physical(image, address) for address in found)
         return Vitals((), tuple(place for place in places if place is not None))
+
+    def current_thread(self, has: Callable[[str], bool]) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
+        """Return C that tells of the running thread, where the kernel keeps it as `images/darwin` does."""
+        if not (has("per_proc_info") and has("thread")):
+            return {}
+        thread = "((struct per_proc_info *)per_proc_info)->active_thread"
+        where = ("per_proc_info",)
+        return {
+            "comm": (f"((struct thread *){thread})->name", "name", where),
+            "tid": (f"((struct thread *){thread})->id", "word", where),
+        }
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""

@@ -100,6 +100,17 @@ class Linux(Personality):
         idle = None if stack is None else (stack, stack + _LARGEST_STACK)
         return Vitals(() if ticks is None else (ticks,), (), idle, panic, 0xFFFF_FFFF)
 
+    def current_thread(self, has: Callable[[str], bool]) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
+        """Return C that tells of the running thread, which r2 names."""
+        if not has("task_struct"):
+            return {}
+        task = '({ struct task_struct *kgt_task; __asm__("mr %0,2" : "=r"(kgt_task)); kgt_task; })'
+        return {
+            "comm": (f"{task}->comm", "name", ()),
+            "pid": (f"{task}->tgid", "word", ()),
+            "tid": (f"{task}->pid", "word", ()),
+        }
+
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of ``address`` in the linear map of the announced memory, or None."""
         physical = address - linear_offset(image)

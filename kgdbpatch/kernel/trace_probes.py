@@ -1,0 +1,209 @@
+"""Find where the probes of a trace program are in a kernel, and write the payload of each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kgdbpatch.analysis.calls_to import calls_to
+from kgdbpatch.errors import BadImage, KgdbPatchError
+from kgdbpatch.tracing.c_text import Payload, ProbeWriter
+from kgdbpatch.tracing.names import Facts, Word
+from kgdbpatch.tracing.parse import wrong
+from kgdbpatch.tracing.plan import Gathered
+from kgdbpatch.tracing.syntax import (
+    Assign,
+    Block,
+    Call,
+    Effect,
+    If,
+    Map,
+    Name,
+    Probe,
+    Program,
+    Spec,
+    Stop,
+    Text,
+)
+from kgdbpatch.types import KernelTypes
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.kernel import Kernel
+
+__all__ = ["Group", "Probes", "types_of"]
+
+_HIGHEST = 1 << 32
+
+
+class Sites(NamedTuple):
+    """Where a spec of a program is: addresses, and the function whose parameters are known there, if any."""
+
+    spec: Spec
+    addresses: list[int]
+    function: str | None
+    entered: bool = True  # all are functions' entries
+
+
+class Group(NamedTuple):
+    """A payload and the sites that it is put at; None: each site's hits are counted, nothing else."""
+
+    payload: Payload | None
+    sites: list[int]
+    returns: bool
+    by_function: bool
+
+
+class Probes:
+    """What a program's probes are in one kernel: where, and the payload of each."""
+
+    def __init__(self, kernel: Kernel, program: Program, gathered: Gathered) -> None:
+        self._kernel, self._program, self._gathered = kernel, program, gathered
+        self._types = types_of(kernel)
+        self.facts = _facts(kernel, self._types)
+        check_every(program)
+        gathered.stops = any(_stops(probe.block) for probe in program.probes)
+        self.groups = [*self._grouped()]
+
+    def _grouped(self) -> Iterator[Group]:
+        number = itertools.count()
+        for probe in self._program.probes:
+            for spec in probe.specs:
+                sites = self._resolved(spec)
+                plain = _plain_count(probe, self._gathered)
+                if plain is not None:
+                    self._gathered.map(plain, "count", ("function",) if plain.keys else ())
+                    yield Group(None, sites.addresses, spec.returns, bool(plain.keys))
+                    continue
+                only = sites.addresses[0] if len(sites.addresses) == 1 else None
+                gathered, facts, types = self._gathered, self.facts, self._types
+                writer = ProbeWriter(
+                    probe,
+                    spec,
+                    gathered,
+                    facts,
+                    types,
+                    sites.function,
+                    next(number),
+                    entered=sites.entered,
+                    only=only,
+                )
+                yield Group(writer.write(), sites.addresses, spec.returns, False)
+
+    def _resolved(self, spec: Spec) -> Sites:
+        """Return where a spec is; raise `Misuse` for what is nowhere."""
+        image, target, text = self._kernel.image, spec.target, self._gathered.text
+        try:
+            if target.startswith("->"):
+                return self._calls(spec)
+            if any(letter in target for letter in "*?["):
+                found = [one for one in image.matching(target) if one.size]
+                if not found:
+                    near = image.near(target.translate(str.maketrans("", "", "*?[]")))
+                    hint = f"; did you mean {', '.join(near)}?" if near else ""
+                    raise wrong(text, spec.at, f"no function is like '{target}'{hint}")
+                name = self._plain(found[0].name) if len(found) == 1 else None
+                return Sites(spec, list(dict.fromkeys(one.address for one in found)), name)
+            address = self._kernel.resolve(target)
+        except KgdbPatchError as error:
+            raise error if getattr(error, "__notes__", None) else wrong(text, spec.at, str(error)) from None
+        function = image.function_at(address)
+        if function is None:
+            raise wrong(text, spec.at, f"'{target}' is in no function")
+        if spec.returns and address != function.address:
+            raise wrong(text, spec.at, "what returns is a function: name it, without an offset")
+        entered = address == function.address
+        return Sites(spec, [address], self._plain(function.name) if entered else None, entered)
+
+    def _plain(self, name: str) -> str:
+        return name.removeprefix(self._kernel.image.symbol_prefix)
+
+    def _calls(self, spec: Spec) -> Sites:
+        """Return the instructions that call or jump to a function, of all code; not those by pointer."""
+        callee = spec.target.removeprefix("->")
+        target = self._kernel.resolve(callee)
+        found = calls_to(self._kernel.image, target)
+        if spec.returns or not found:
+            what = (
+                "a call has no return of its own: name the function" if spec.returns else "nothing calls it"
+            )
+            raise wrong(self._gathered.text, spec.at, f"{callee}: {what}")
+        return Sites(spec, found, callee, entered=False)
+
+
+def check_every(program: Program) -> None:
+    """Raise `Misuse` for what ``every`` cannot do: it runs here, not in the guest."""
+    for every in program.every:
+        for one in every.block:
+            call = one.expression if isinstance(one, Effect) else None
+            given = call.arguments[:1] if isinstance(call, Call) and len(call.arguments) == 1 else ()
+            wanted = {"print": Map, "clear": Map, "printf": Text}
+            kind = wanted.get(call.name) if isinstance(call, Call) else None
+            if isinstance(one, Stop) or (kind is not None and given and isinstance(given[0], kind)):
+                continue
+            at = getattr(call, "at", program.text.find("every"))
+            told = 'every … { } takes print(@map), clear(@map), printf("text") and stop'
+            raise wrong(program.text, at, told)
+
+
+def _stops(block: Block) -> bool:
+    return any(
+        isinstance(one, Stop) or (isinstance(one, If) and (_stops(one.then) or _stops(one.other)))
+        for one in block
+    )
+
+
+def _plain_count(probe: Probe, gathered: Gathered) -> Map | None:
+    """Return the map of a probe that only counts, by nothing or by its function; None for others."""
+    if probe.condition is not None or len(probe.block) != 1:
+        return None
+    (one,) = probe.block
+    if isinstance(one, Effect) and isinstance(one.expression, Call):
+        call, target = one.expression, Map("@", (), one.expression.at)
+    elif isinstance(one, Assign) and isinstance(one.value, Call) and isinstance(one.target, Map):
+        call, target = one.value, one.target
+    else:
+        return None
+    named = [key for key in target.keys if isinstance(key, Name) and key.name == "func"]
+    if call.name != "count" or call.arguments or target.name != "@" or len(named) != len(target.keys):
+        return None
+    known = gathered.maps.get("@")
+    return target if len(named) < 2 and (known is None or known.kind == "count") else None
+
+
+def types_of(kernel: Kernel) -> KernelTypes | None:
+    """Return the types of a kernel, None where nothing tells of them."""
+    try:
+        return KernelTypes.of(kernel.image)
+    except BadImage:
+        return None
+
+
+def _facts(kernel: Kernel, types: KernelTypes | None) -> Facts:
+    image, personality = kernel.image, kernel._personality
+    low = max(min(segment.address for segment in image.segments), 0x1000)
+    high = _end(low, lambda address: personality.stack_physical(image, address) is not None)
+    hz = kernel._recipe.machine.timebase_hz
+    words = {} if types is None else personality.current_thread(lambda name: name in types.index["struct"])
+    current = {name: Word(*word) for name, word in words.items()}
+    return Facts(
+        kernel.qemu.cpus(),
+        low,
+        high,
+        round((1_000_000_000 << 20) / hz) if hz else 0,
+        current,
+        image.abi.name == "sysv",
+        image.knows,
+    )
+
+
+def _end(low: int, inside: Callable[[int], bool]) -> int:
+    """Return where the memory that begins at ``low`` ends."""
+    if not inside(low):
+        return low
+    step, high = 1 << 31, low
+    while step >= 0x1000:
+        if high + step < _HIGHEST and inside(high + step - 1):
+            high += step
+        step //= 2
+    return high

@@ -1,0 +1,107 @@
+/* What each payload of a trace begins with; KGT_ names are given by the program (tracing/c_text.py). */
+typedef unsigned long kgt_word;
+
+struct kgt_slot { kgt_word id, words[KGT_WORDS]; };
+struct kgt_ring { volatile kgt_word head; kgt_word bad; struct kgt_slot slots[KGT_SLOTS]; };
+
+#ifdef KGT_OWNER
+#define KGT_SHARED
+#else
+#define KGT_SHARED extern
+#endif
+KGT_SHARED struct kgt_ring KGT_RING[KGT_CPUS];
+KGT_SHARED volatile kgt_word KGT_OVER;
+KGT_SHARED volatile kgt_word KGT_LOCK;
+KGT_SHARED kgt_word KGT_NOWHERE[KGT_NOWHERE_WORDS];
+
+/* Only this CPU's code runs until kgt_on: an event is whole, and counted once. */
+static inline kgt_word kgt_off(void)
+{
+    kgt_word msr;
+    __asm__ volatile("mfmsr %0" : "=r"(msr));
+    __asm__ volatile("mtmsr %0" : : "r"(msr & ~0x8000ul) : "memory");
+    return msr;
+}
+
+static inline void kgt_on(kgt_word msr)
+{
+    __asm__ volatile("mtmsr %0" : : "r"(msr) : "memory");
+}
+
+static inline void kgt_lock(void)
+{
+#ifndef KGP_ONE_CPU
+    while (__atomic_exchange_n(&KGT_LOCK, 1, __ATOMIC_ACQUIRE))
+        ;
+#endif
+}
+
+static inline void kgt_unlock(void)
+{
+#ifndef KGP_ONE_CPU
+    __atomic_store_n(&KGT_LOCK, 0, __ATOMIC_RELEASE);
+#endif
+}
+
+/* Tell whether so many bytes may be read there. */
+static inline int kgt_ok(const volatile void *at, kgt_word size)
+{
+    return (kgt_word)at - KGT_LOW <= KGT_HIGH - KGT_LOW - size;
+}
+
+static inline const void *kgt_nowhere(void)
+{
+    KGT_RING[kgp_cpu()].bad++;
+    return KGT_NOWHERE;
+}
+
+/* The same pointer, or one to zeros where nothing may be read. */
+#define kgt_at(pointer)                                                                                    \
+    ({                                                                                                     \
+        __typeof__(&*(pointer)) kgt_pointer = (pointer);                                                   \
+        _Static_assert(sizeof(*kgt_pointer) <= sizeof(kgt_word) * KGT_NOWHERE_WORDS, "too large to be read"); \
+        kgt_ok(kgt_pointer, sizeof(*kgt_pointer)) ? kgt_pointer : (__typeof__(kgt_pointer))kgt_nowhere(); \
+    })
+
+/* Copy a string to so many words; the rest is zeros. */
+static void __attribute__((noinline, unused)) kgt_text(kgt_word *to, const char *from, kgt_word words)
+{
+    kgt_word at = 0, word = 0;
+    for (; at < 4 * words; at++) {
+        char letter = 0;
+        if (from && kgt_ok(from + at, 1))
+            letter = from[at];
+        else if (from) {
+            kgt_nowhere();
+            from = 0;
+        }
+        if (!letter)
+            from = 0;
+        word = word << 8 | (unsigned char)letter;
+        if ((at & 3) == 3)
+            *to++ = word;
+    }
+}
+
+#ifdef KGT_NANOSECONDS
+static inline unsigned long long kgt_nsecs(void)
+{
+    kgt_word high, low, again;
+    do {
+        __asm__ volatile("mftbu %0\n\tmftb %1\n\tmftbu %2" : "=r"(high), "=r"(low), "=r"(again));
+    } while (high != again);
+    return ((unsigned long long)high * KGT_NANOSECONDS << 12) + ((unsigned long long)low * KGT_NANOSECONDS >> 20);
+}
+#endif
+
+static inline kgt_word kgt_log2(unsigned long long value)
+{
+    kgt_word high = value >> 32;
+    return high ? 63 - __builtin_clzl(high) : 31 - __builtin_clzl((kgt_word)value);
+}
+
+/* The bucket of a value: 0 below zero, 1 for zero, then one for each power of two. */
+static inline kgt_word kgt_bucket(long long value)
+{
+    return value < 0 ? 0 : value == 0 ? 1 : 2 + kgt_log2(value);
+}
