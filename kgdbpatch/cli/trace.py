@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -114,11 +114,12 @@ def trace(
                 with progress("putting the probes in") as say:
                     tracing.start(say)
                 _told_refusals(tracing.refused)
-                try:
+                with suppress(KeyboardInterrupt):
                     tracing.run(lambda one: _show(one, as_json), seconds)
-                except KeyboardInterrupt:
-                    pass
                 _show_maps(tracing.maps(), as_json)
+                if tracing.unread:
+                    told = f"{tracing.unread} times memory that is not the kernel's own was read as 0"
+                    tell(f"kgdbpatch: warning: {told}", err=True)
                 if tracing.lost:
                     tell(f"kgdbpatch: warning: {tracing.lost} events were lost: try --events", err=True)
             finally:
@@ -153,7 +154,7 @@ def _told_refusals(refused: list[Any]) -> None:
 
 
 def _list(kernel: Kernel, pattern: str, as_json: bool) -> None:
-    from kgdbpatch.kernel.trace_probes import types_of
+    from kgdbpatch.kernel.trace_facts import types_of
 
     types = types_of(kernel)
     known = set() if types is None else {*types.index["function"]}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.analysis.calls_to import calls_to
-from kgdbpatch.errors import BadImage, KgdbPatchError
+from kgdbpatch.errors import KgdbPatchError
+from kgdbpatch.kernel.trace_facts import facts_of, types_of
 from kgdbpatch.tracing.c_text import Payload, ProbeWriter
-from kgdbpatch.tracing.names import Facts, Word
+from kgdbpatch.tracing.every import check_every
 from kgdbpatch.tracing.parse import wrong
 from kgdbpatch.tracing.plan import Gathered
 from kgdbpatch.tracing.syntax import (
@@ -24,19 +25,15 @@ from kgdbpatch.tracing.syntax import (
     Program,
     Spec,
     Stop,
-    Text,
 )
-from kgdbpatch.types import KernelTypes
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
 
-__all__ = ["Group", "Probes", "types_of"]
-
-_HIGHEST = 1 << 32
+__all__ = ["Group", "Probes"]
 
 
-class Sites(NamedTuple):
+class Resolved(NamedTuple):
     """Where a spec of a program is: addresses, and the function whose parameters are known there, if any."""
 
     spec: Spec
@@ -60,10 +57,10 @@ class Probes:
     def __init__(self, kernel: Kernel, program: Program, gathered: Gathered) -> None:
         self._kernel, self._program, self._gathered = kernel, program, gathered
         self._types = types_of(kernel)
-        self.facts = _facts(kernel, self._types)
-        check_every(program)
+        self.facts = facts_of(kernel, self._types)
         gathered.stops = any(_stops(probe.block) for probe in program.probes)
         self.groups = [*self._grouped()]
+        check_every(program, gathered)
 
     def _grouped(self) -> Iterator[Group]:
         number = itertools.count()
@@ -90,7 +87,7 @@ class Probes:
                 )
                 yield Group(writer.write(), sites.addresses, spec.returns, False)
 
-    def _resolved(self, spec: Spec) -> Sites:
+    def _resolved(self, spec: Spec) -> Resolved:
         """Return where a spec is; raise `Misuse` for what is nowhere."""
         image, target, text = self._kernel.image, spec.target, self._gathered.text
         try:
@@ -103,7 +100,7 @@ class Probes:
                     hint = f"; did you mean {', '.join(near)}?" if near else ""
                     raise wrong(text, spec.at, f"no function is like '{target}'{hint}")
                 name = self._plain(found[0].name) if len(found) == 1 else None
-                return Sites(spec, list(dict.fromkeys(one.address for one in found)), name)
+                return Resolved(spec, list(dict.fromkeys(one.address for one in found)), name)
             address = self._kernel.resolve(target)
         except KgdbPatchError as error:
             raise error if getattr(error, "__notes__", None) else wrong(text, spec.at, str(error)) from None
@@ -113,12 +110,12 @@ class Probes:
         if spec.returns and address != function.address:
             raise wrong(text, spec.at, "what returns is a function: name it, without an offset")
         entered = address == function.address
-        return Sites(spec, [address], self._plain(function.name) if entered else None, entered)
+        return Resolved(spec, [address], self._plain(function.name) if entered else None, entered)
 
     def _plain(self, name: str) -> str:
         return name.removeprefix(self._kernel.image.symbol_prefix)
 
-    def _calls(self, spec: Spec) -> Sites:
+    def _calls(self, spec: Spec) -> Resolved:
         """Return the instructions that call or jump to a function, of all code; not those by pointer."""
         callee = spec.target.removeprefix("->")
         target = self._kernel.resolve(callee)
@@ -128,22 +125,7 @@ class Probes:
                 "a call has no return of its own: name the function" if spec.returns else "nothing calls it"
             )
             raise wrong(self._gathered.text, spec.at, f"{callee}: {what}")
-        return Sites(spec, found, callee, entered=False)
-
-
-def check_every(program: Program) -> None:
-    """Raise `Misuse` for what ``every`` cannot do: it runs here, not in the guest."""
-    for every in program.every:
-        for one in every.block:
-            call = one.expression if isinstance(one, Effect) else None
-            given = call.arguments[:1] if isinstance(call, Call) and len(call.arguments) == 1 else ()
-            wanted = {"print": Map, "clear": Map, "printf": Text}
-            kind = wanted.get(call.name) if isinstance(call, Call) else None
-            if isinstance(one, Stop) or (kind is not None and given and isinstance(given[0], kind)):
-                continue
-            at = getattr(call, "at", program.text.find("every"))
-            told = 'every … { } takes print(@map), clear(@map), printf("text") and stop'
-            raise wrong(program.text, at, told)
+        return Resolved(spec, found, callee, entered=False)
 
 
 def _stops(block: Block) -> bool:
@@ -160,7 +142,12 @@ def _plain_count(probe: Probe, gathered: Gathered) -> Map | None:
     (one,) = probe.block
     if isinstance(one, Effect) and isinstance(one.expression, Call):
         call, target = one.expression, Map("@", (), one.expression.at)
-    elif isinstance(one, Assign) and isinstance(one.value, Call) and isinstance(one.target, Map):
+    elif (
+        isinstance(one, Assign)
+        and one.operator == "="
+        and isinstance(one.value, Call)
+        and isinstance(one.target, Map)
+    ):
         call, target = one.value, one.target
     else:
         return None
@@ -169,41 +156,3 @@ def _plain_count(probe: Probe, gathered: Gathered) -> Map | None:
         return None
     known = gathered.maps.get("@")
     return target if len(named) < 2 and (known is None or known.kind == "count") else None
-
-
-def types_of(kernel: Kernel) -> KernelTypes | None:
-    """Return the types of a kernel, None where nothing tells of them."""
-    try:
-        return KernelTypes.of(kernel.image)
-    except BadImage:
-        return None
-
-
-def _facts(kernel: Kernel, types: KernelTypes | None) -> Facts:
-    image, personality = kernel.image, kernel._personality
-    low = max(min(segment.address for segment in image.segments), 0x1000)
-    high = _end(low, lambda address: personality.stack_physical(image, address) is not None)
-    hz = kernel._recipe.machine.timebase_hz
-    words = {} if types is None else personality.current_thread(lambda name: name in types.index["struct"])
-    current = {name: Word(*word) for name, word in words.items()}
-    return Facts(
-        kernel.qemu.cpus(),
-        low,
-        high,
-        round((1_000_000_000 << 20) / hz) if hz else 0,
-        current,
-        image.abi.name == "sysv",
-        image.knows,
-    )
-
-
-def _end(low: int, inside: Callable[[int], bool]) -> int:
-    """Return where the memory that begins at ``low`` ends."""
-    if not inside(low):
-        return low
-    step, high = 1 << 31, low
-    while step >= 0x1000:
-        if high + step < _HIGHEST and inside(high + step - 1):
-            high += step
-        step //= 2
-    return high

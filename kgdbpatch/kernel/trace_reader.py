@@ -61,6 +61,21 @@ class TraceReader:
             return image.symbolize(address) if function is None else function.name
         return image.symbolize(address)
 
+    def unread(self) -> int:
+        """Return how often memory was to be read that is not the kernel's own."""
+        if "ring" not in self.places:
+            return 0
+        rings = (self.places["ring"] + cpu * self._ring_size for cpu in range(self._cpus))
+        return sum(self._words(ring + 4, 1)[0] for ring in rings)
+
+    @property
+    def _slot_words(self) -> int:
+        return 1 + max([event.words for event in self._gathered.events] + [1])
+
+    @property
+    def _ring_size(self) -> int:
+        return 8 + 4 * self._slot_words * self._slots
+
     def events(self) -> list[TraceEvent]:
         """Return the events since the last call, each CPU's in their order; the guest is not stopped.
 
@@ -69,8 +84,7 @@ class TraceReader:
         found: list[TraceEvent] = []
         if "ring" not in self.places:
             return found
-        words = 1 + max([event.words for event in self._gathered.events] + [1])
-        size = 8 + 4 * words * self._slots
+        words, size = self._slot_words, self._ring_size
         for cpu in range(self._cpus):
             ring = self.places["ring"] + cpu * size
             (head,) = self._words(ring, 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from kgdbpatch.errors import KgdbPatchError, Misuse, Refused
+from kgdbpatch.errors import BadPatch, KgdbPatchError, Misuse, Refused
 from kgdbpatch.kernel.trace_probes import Group, Probes
 from kgdbpatch.kernel.trace_reader import Counted, TraceReader
 from kgdbpatch.kernel.variables import PatchVariables
@@ -61,6 +62,11 @@ class Trace:
         return self._reader.lost
 
     @property
+    def unread(self) -> int:
+        """How often memory was to be read that is not the kernel's own, and read as 0."""
+        return self._reader.unread()
+
+    @property
     def over(self) -> bool:
         """Whether the program itself has ended the trace."""
         return self._ended or self._reader.over
@@ -101,8 +107,12 @@ class Trace:
         try:
             for group in self._probes.groups:
                 self._put_in(group, progress)
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, BadPatch):  # what only the compiler knows
+                raise Misuse(
+                    f"the program: {_complaint(error)} (--show-c prints what was compiled)"
+                ) from None
             raise
         if not self._sites:
             self.stop()
@@ -204,3 +214,9 @@ class Trace:
         ours = [one for one in reversed(sites) if one in rows and rows[one].site == sites[one]]
         if ours:
             self._kernel.remove(*ours)
+
+
+def _complaint(error: BadPatch) -> str:
+    """Return what a compiler complains of, without its own places."""
+    found = re.search(r"error: (.*)", str(error))
+    return str(error) if found is None else found[1]

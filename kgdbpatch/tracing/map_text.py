@@ -60,7 +60,7 @@ def map_text(plan: MapPlan, index: int, name: str, cpus: int) -> str:
     cpu = "0" if plan.shared or cpus == 1 else "kgp_cpu()"
     head = [
         f"struct kgt_entry_{index} {{ kgt_word used; {keys} {value} }} {_aligned(plan)};",
-        f"struct kgt_map_{index} {{ kgt_word lost; struct kgt_entry_{index} entries[{plan.slots}]; }};",
+        f"struct kgt_map_{index} {{ struct kgt_entry_{index} entries[{plan.slots}]; kgt_word lost; }};",
         f"KGT_SHARED struct kgt_map_{index} {name}[{copies}];",
         f"static inline __attribute__((unused)) struct kgt_entry_{index} *"
         f"kgt_find_{index}(const kgt_word *key, int add)",

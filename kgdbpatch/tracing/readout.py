@@ -53,17 +53,16 @@ def entry_type(plan: MapPlan) -> np.dtype[np.void]:
 
 
 def map_size(plan: MapPlan) -> tuple[int, int]:
-    """Return where the first element of a map is, and the map's size, in bytes."""
-    kind = entry_type(plan)
-    first = max(plan.alignment, 4)  # behind the word that counts what had no room
-    return first, first + plan.slots * kind.itemsize
+    """Return the bytes that a map's elements take, and all of it: a word tells what had no room."""
+    entries = plan.slots * entry_type(plan).itemsize
+    return entries, entries + max(plan.alignment, 4)
 
 
 def read_map(plan: MapPlan, memory: bytes, name: Name) -> tuple[dict[Key, Element], int]:
     """Return the elements of one CPU's map by their keys, and how many values had no room."""
-    first, size = map_size(plan)
-    lost = int.from_bytes(memory[:4], "big")
-    raw = np.frombuffer(memory[first:size], entry_type(plan))
+    end, _ = map_size(plan)
+    lost = int.from_bytes(memory[end : end + 4], "big")
+    raw = np.frombuffer(memory[:end], entry_type(plan))
     found: dict[Key, Element] = {}
     for row in raw[raw["used"] == _USED]:
         key = _values(plan.keys, [None] * len(plan.keys), row["key"].tolist(), name) if plan.keys else ()

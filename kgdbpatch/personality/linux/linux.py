@@ -34,7 +34,7 @@ from kgdbpatch.personality.linux.configuration import (
 )
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.tables import address_of, exception_table, init_memory
-from kgdbpatch.personality.linux.threads import STACK, may_resume, thread_layout, threads
+from kgdbpatch.personality.linux.threads import CURRENT, STACK, may_resume, thread_layout, threads
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image, Symbol
@@ -102,14 +102,7 @@ class Linux(Personality):
 
     def current_thread(self, has: Callable[[str], bool]) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
         """Return C that tells of the running thread, which r2 names."""
-        if not has("task_struct"):
-            return {}
-        task = '({ struct task_struct *kgt_task; __asm__("mr %0,2" : "=r"(kgt_task)); kgt_task; })'
-        return {
-            "comm": (f"{task}->comm", "name", ()),
-            "pid": (f"{task}->tgid", "word", ()),
-            "tid": (f"{task}->pid", "word", ()),
-        }
+        return CURRENT if has("task_struct") else {}
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of ``address`` in the linear map of the announced memory, or None."""
@@ -335,8 +328,7 @@ class Linux(Personality):
     def allocation(self, image: Image, size: int) -> KernelCall | None:
         """Return the call of the page allocator that gives so many bytes of the linear map, or None.
 
-        Such blocks lie at multiples of their size. No flag is given (gfp.h): lowmem, at once, and nothing is
-        reclaimed; the others' values change with versions.
+        Such blocks lie at multiples of their size. No flag (gfp.h): lowmem, at once, nothing is reclaimed.
         """
         at = address_of(image, *_PAGES)
         if at is None or address_of(image, _FREE_PAGES) is None:

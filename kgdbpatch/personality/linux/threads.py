@@ -13,7 +13,14 @@ import numpy as np
 
 from kgdbpatch.personality.base import Memory, Thread, Window
 
-__all__ = ["STACK", "Layout", "may_resume", "thread_layout", "threads"]
+__all__ = ["CURRENT", "STACK", "Layout", "may_resume", "thread_layout", "threads"]
+
+_TASK = '({ struct task_struct *kgt_task; __asm__("mr %0,2" : "=r"(kgt_task)); kgt_task; })'
+CURRENT: dict[str, tuple[str, str, tuple[str, ...]]] = {  # C that tells of the running thread, which r2 names
+    "comm": (f"{_TASK}->comm", "name", ()),
+    "pid": (f"{_TASK}->tgid", "word", ()),
+    "tid": (f"{_TASK}->pid", "word", ()),
+}
 
 _MAGIC = (0x57AC_6E9D).to_bytes(4, "big")  # include/uapi/linux/magic.h: at the end of every stack
 STACK = 0x2000  # bytes of a kernel stack (THREAD_SHIFT 13 on 32-bit PowerPC)
