@@ -72,7 +72,7 @@ def trace(
     by name where the kernel has debug information, else named: udp_sendmsg(sk, msg, len), or arg0 to arg7.
 
     \b
-    Values     comm pid tid cpu nsecs func site caller, retval (of :return), numbers, names of the kernel;
+    Values     comm pid tid curtask cpu nsecs func site caller, retval (of :return), kernel variables;
                p->member, p[3], *p, (struct sock *)p, sizeof(struct sock), C's operators, str(p), ksym(p)
     Actions    print(value, …), printf("%d %s\\n", value, …), stop, if (…) { … } else { … }
     Maps       @name[key, …] = count(), sum(v), avg(v), min(v), max(v), hist(v), lhist(v, least, most, step);

@@ -31,7 +31,8 @@ def facts_of(kernel: Kernel, types: KernelTypes | None) -> Facts:
     low = max(min(segment.address for segment in image.segments), 0x1000)
     high = _end(low, lambda address: personality.stack_physical(image, address) is not None)
     hz = kernel._recipe.machine.timebase_hz
-    words = {} if types is None else personality.current_thread(lambda name: name in types.index["struct"])
+    known = set() if types is None else {*types.index["struct"]}
+    words = personality.current_thread(image, lambda name: name in known, kernel._threads.read)
     current = {name: Word(*word) for name, word in words.items()}
     return Facts(
         kernel.qemu.cpus(),

@@ -72,13 +72,16 @@ class Darwin(Personality):
         places = (self.to_physical(image, address) for address in found)
         return Vitals((), tuple(place for place in places if place is not None))
 
-    def current_thread(self, has: Callable[[str], bool]) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
+    def current_thread(
+        self, image: Image, has: Callable[[str], bool], read: Callable[[int, int], bytes | None]
+    ) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
         """Return C that tells of the running thread, where the kernel keeps it as `images/darwin` does."""
         if not (has("per_proc_info") and has("thread")):
             return {}
         thread = "((struct per_proc_info *)per_proc_info)->active_thread"
         where = ("per_proc_info",)
         return {
+            "curtask": (thread, "address", where),
             "comm": (f"((struct thread *){thread})->name", "name", where),
             "tid": (f"((struct thread *){thread})->id", "word", where),
         }

@@ -46,7 +46,7 @@ class Facts:
     known: Callable[[str], bool] = field(repr=False)  # whether the kernel has a symbol of that name
 
 
-WORDS = ("nsecs", "cpu", "caller", "func", "site", "retval", "comm", "pid", "tid", "stack")
+WORDS = ("nsecs", "cpu", "caller", "func", "site", "retval", "comm", "pid", "tid", "curtask")
 _ARGUMENTS = tuple(f"arg{number}" for number in range(_REGISTERS))
 
 

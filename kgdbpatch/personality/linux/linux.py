@@ -34,10 +34,18 @@ from kgdbpatch.personality.linux.configuration import (
 )
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.tables import address_of, exception_table, init_memory
-from kgdbpatch.personality.linux.threads import CURRENT, STACK, may_resume, thread_layout, threads
+from kgdbpatch.personality.linux.threads import (
+    STACK,
+    Current,
+    Read,
+    current,
+    kernel_layout,
+    kernel_threads,
+    may_resume,
+)
 
 if TYPE_CHECKING:
-    from kgdbpatch.image import Image, Symbol
+    from kgdbpatch.image import Image
     from kgdbpatch.patch.rewritten import Rewritten
     from kgdbpatch.personality.linux.memory import KernelMemory
 
@@ -100,9 +108,9 @@ class Linux(Personality):
         idle = None if stack is None else (stack, stack + _LARGEST_STACK)
         return Vitals(() if ticks is None else (ticks,), (), idle, panic, 0xFFFF_FFFF)
 
-    def current_thread(self, has: Callable[[str], bool]) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
+    def current_thread(self, image: Image, has: Callable[[str], bool], read: Read) -> Current:
         """Return C that tells of the running thread, which r2 names."""
-        return CURRENT if has("task_struct") else {}
+        return current(kernel_layout(image, read), typed=has("task_struct"))
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return the physical address of ``address`` in the linear map of the announced memory, or None."""
@@ -125,18 +133,14 @@ class Linux(Personality):
 
     def threads(self, image: Image, read: Callable[[int, int], bytes | None]) -> Iterator[Thread]:
         """Yield all processes' and the kernel's threads; none when ``init_task`` cannot be understood."""
-        known = image.symbols.last(("init_task", "init_stack"))
-        if len(known) == 2:
-            task = known["init_task"]
-            yield from threads(read, task.address, _room(image, task), known["init_stack"].address)
+        yield from kernel_threads(image, read)
 
     def may_resume(self, image: Image, memory: Memory, place: int, sp: int | None) -> bool:
         """Tell whether ``place`` is in a live part of a thread's or an interrupt's stack."""
         known = image.symbols.last(_STACK_SYMBOLS)
         if len(known) < len(_STACK_SYMBOLS):
             return True
-        task = known["init_task"]
-        layout = thread_layout(memory.read, task.address, _room(image, task), known["init_stack"].address)
+        layout = kernel_layout(image, memory.read)
         interrupts = [memory.read(known[name].address, 4) for name in _INTERRUPT_STACKS]
         if layout is None or None in interrupts or not self._stacks_are_found(image, memory):
             return True
@@ -391,10 +395,3 @@ class Linux(Personality):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return the init memory, freed after boot."""
         return init_memory(image)
-
-
-def _room(image: Image, symbol: Symbol) -> int:
-    """Return how large a symbol's object is: up to the next symbol where none is told (kallsyms)."""
-    addresses, _ = image.symbols.places()
-    behind = addresses[addresses > symbol.address]
-    return symbol.size or (int(behind.min()) - symbol.address if behind.size else 0)

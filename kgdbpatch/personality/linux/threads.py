@@ -7,20 +7,28 @@ its name, and the list of all processes. Where they stand in it, they stand in e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kgdbpatch.personality.base import Memory, Thread, Window
 
-__all__ = ["CURRENT", "STACK", "Layout", "may_resume", "thread_layout", "threads"]
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image, Symbol
 
-_TASK = '({ struct task_struct *kgt_task; __asm__("mr %0,2" : "=r"(kgt_task)); kgt_task; })'
-CURRENT: dict[str, tuple[str, str, tuple[str, ...]]] = {  # C that tells of the running thread, which r2 names
-    "comm": (f"{_TASK}->comm", "name", ()),
-    "pid": (f"{_TASK}->tgid", "word", ()),
-    "tid": (f"{_TASK}->pid", "word", ()),
-}
+__all__ = [
+    "STACK",
+    "Current",
+    "Read",
+    "current",
+    "kernel_layout",
+    "kernel_threads",
+    "may_resume",
+    "threads",
+]
+
+_TASK = '({ unsigned long kgt_task; __asm__("mr %0,2" : "=r"(kgt_task)); kgt_task; })'  # the running thread's
+_TYPED = f"((struct task_struct *){_TASK})"
 
 _MAGIC = (0x57AC_6E9D).to_bytes(4, "big")  # include/uapi/linux/magic.h: at the end of every stack
 STACK = 0x2000  # bytes of a kernel stack (THREAD_SHIFT 13 on 32-bit PowerPC)
@@ -55,6 +63,20 @@ def thread_layout(read: Read, init_task: int, size: int, init_stack: int) -> Lay
         return None
     links = 4 * np.flatnonzero((words != 0) & (words % 4 == 0))
     return Layout(4 * int(stacks[0]), 4 * int(pointers[0]), name, tuple(links.tolist()))
+
+
+Current = dict[str, tuple[str, str, tuple[str, ...]]]
+
+
+def current(layout: Layout | None, *, typed: bool) -> Current:
+    """Return C that tells of the running thread; without types its name is where ``layout`` has it."""
+    found: Current = {"curtask": (_TASK, "address", ())}
+    if typed:
+        found |= {"comm": (f"{_TYPED}->comm", "name", ()), "pid": (f"{_TYPED}->tgid", "word", ())}
+        found["tid"] = (f"{_TYPED}->pid", "word", ())
+    elif layout is not None:
+        found["comm"] = (f"((const char *)({_TASK} + {layout.name}))", "name", ())
+    return found
 
 
 def may_resume(memory: Memory, layout: Layout, interrupts: Sequence[int], place: int, sp: int | None) -> bool:
@@ -168,3 +190,27 @@ def _others(read: Read, leader: _Task, node: int, task_at: Callable[[int], _Task
         if link is None:
             return
         at = int.from_bytes(link, "big")
+
+
+def kernel_threads(image: Image, read: Read) -> Iterator[Thread]:
+    """Yield the threads of every process and of the kernel, as `threads`."""
+    known = image.symbols.last(("init_task", "init_stack"))
+    if len(known) == 2:
+        task = known["init_task"]
+        yield from threads(read, task.address, _room(image, task), known["init_stack"].address)
+
+
+def kernel_layout(image: Image, read: Read) -> Layout | None:
+    """Return the layout of a kernel's threads, or None when it cannot be understood."""
+    known = image.symbols.last(("init_task", "init_stack"))
+    if len(known) < 2:
+        return None
+    task = known["init_task"]
+    return thread_layout(read, task.address, _room(image, task), known["init_stack"].address)
+
+
+def _room(image: Image, symbol: Symbol) -> int:
+    """Return how large a symbol's object is: up to the next symbol where none is told (kallsyms)."""
+    addresses, _ = image.symbols.places()
+    behind = addresses[addresses > symbol.address]
+    return symbol.size or (int(behind.min()) - symbol.address if behind.size else 0)
