@@ -114,8 +114,10 @@ class Gathered:
                 known.least, known.most, known.step = self._range(value)
         if known.kind != kind:
             raise wrong(self.text, one.at, f"{one.name} is of {known.kind} already, not of {kind}")
-        if known.keys != keys:
+        together = _together(known.keys, keys)
+        if together is None:
             raise wrong(self.text, one.at, f"{one.name} has other keys elsewhere")
+        known.keys = together
         if (
             kind == "lhist"
             and value is not None
@@ -138,6 +140,18 @@ class Gathered:
         """Return an event's number."""
         self.events.append(event)
         return len(self.events) - 1
+
+
+def _together(known: tuple[str, ...], keys: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the kinds of keys that are used in two ways; None where those are not of one size."""
+    if len(known) != len(keys):
+        return None
+    found = []
+    for one, other in zip(known, keys, strict=True):
+        if one != other and WORDS_OF[one] != 1 or WORDS_OF[one] != WORDS_OF[other]:
+            return None
+        found.append(one if one == other else "address")
+    return tuple(found)
 
 
 def _constant(one: Expression) -> int | None:
