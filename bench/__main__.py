@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import analyze, patch, prompt
+from bench import analyze, patch, prompt, trace
 from bench.cost import measure
 from bench.report import print_costs, print_costs_json
 from kgdbpatch.cli.waiting import progress
@@ -53,11 +53,21 @@ def _prompt(profiles: tuple[str, ...], as_json: bool) -> int:
     return prompt.report(*found, as_json=as_json)
 
 
+def _trace(profiles: tuple[str, ...], as_json: bool) -> int:
+    """Measure what an event of a trace costs."""
+    for profile in profiles:
+        with progress(f"measuring on {profile}") as told:
+            found = trace.measure(profile, told)
+        trace.report(profile, found, as_json=as_json)
+    return 0
+
+
 _BENCHES: dict[str, Callable[[tuple[str, ...], bool], int]] = {
     "cost": _cost,
     "patch": _patch,
     "analyze": _analyze,
     "prompt": _prompt,
+    "trace": _trace,
 }
 
 

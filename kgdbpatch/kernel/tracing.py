@@ -62,6 +62,11 @@ class Trace:
         return self._reader.lost
 
     @property
+    def first_site(self) -> int:
+        """The address of the first patch that was put in."""
+        return next(iter(self._sites.values()))
+
+    @property
     def unread(self) -> int:
         """How often memory was to be read that is not the kernel's own, and read as 0."""
         return self._reader.unread()

@@ -1,5 +1,6 @@
 /* What each payload of a trace begins with; KGT_ names are given by the program (tracing/c_text.py). */
 typedef unsigned long kgt_word;
+typedef unsigned long __attribute__((may_alias)) kgt_any; /* of memory of whatever type */
 
 struct kgt_slot { kgt_word id, words[KGT_WORDS]; };
 struct kgt_ring { volatile kgt_word head; kgt_word bad; struct kgt_slot slots[KGT_SLOTS]; };
@@ -66,21 +67,32 @@ static inline const void *kgt_nowhere(void)
 /* Copy a string to so many words; the rest is zeros. */
 static void __attribute__((noinline, unused)) kgt_text(kgt_word *to, const char *from, kgt_word words)
 {
-    kgt_word at = 0, word = 0;
-    for (; at < 4 * words; at++) {
-        char letter = 0;
-        if (from && kgt_ok(from + at, 1))
-            letter = from[at];
-        else if (from) {
-            kgt_nowhere();
-            from = 0;
-        }
-        if (!letter)
-            from = 0;
-        word = word << 8 | (unsigned char)letter;
-        if ((at & 3) == 3)
+    kgt_word *end = to + words;
+    if (from && kgt_ok(from, 4 * words))
+        for (; to < end; from += 4) { /* whole words, as long as no letter of them ends it */
+            kgt_word word = *(const kgt_any *)from;
+            if ((word - 0x01010101ul) & ~word & 0x80808080ul)
+                break;
             *to++ = word;
+        }
+    for (; to < end; to++) {
+        kgt_word at, word = 0;
+        for (at = 0; at < 4; at++) {
+            kgt_word letter = 0;
+            if (from && kgt_ok(from, 1))
+                letter = (unsigned char)*from++;
+            else if (from)
+                kgt_nowhere();
+            if (!letter)
+                from = 0;
+            word = word << 8 | letter;
+        }
+        *to = word;
+        if (!from)
+            break;
     }
+    while (++to < end)
+        *to = 0;
 }
 
 #ifdef KGT_NANOSECONDS
