@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Check", "Holder", "KernelChange", "LiveRegisters", "PatchRow", "PatchState", "Verification"]
+__all__ = [
+    "Check",
+    "CpuRegisters",
+    "FrameRow",
+    "Holder",
+    "KernelChange",
+    "LiveRegisters",
+    "PatchRow",
+    "PatchState",
+    "SnapshotRow",
+    "ThreadRow",
+    "Trace",
+    "Verification",
+]
 
 
 class PatchState(StrEnum):
@@ -181,3 +194,83 @@ class Verification:
     mismatched: tuple[int, ...]
     kernel_changes: tuple[KernelChange, ...] = ()
     unloaded: tuple[PatchRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRow:
+    """A thread of a kernel, or a CPU of one whose threads are not known.
+
+    ``thread`` is the address of its structure, ``id`` its number, ``pid`` that of its process; ``cpu`` is the
+    one that it runs on, None for the others. ``pc`` is where it is, within its process perhaps; of a thread
+    that sleeps where it went to sleep: what the scheduler does then is left out.
+    """
+
+    thread: int | None
+    id: int | None
+    pid: int | None
+    name: str
+    state: str
+    cpu: int | None
+    pc: int | None
+    symbol: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRow:
+    """A frame of a trace, ``level`` 0 being the innermost; ``sp`` is where it begins in the stack.
+
+    ``kind`` is ``cpu`` (a CPU is there), ``call`` (it has called what is one level below), ``interrupted``
+    (by the ``exception`` that what is one level below handles) or ``process`` (the same, but code of a
+    process). In a patch's body ``patch`` is its id and ``function`` the place in the kernel that it is for.
+    """
+
+    level: int
+    address: int
+    symbol: str
+    kind: str
+    sp: int
+    patch: int | None = None
+    function: str | None = None
+    exception: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The stack of a thread, or of a CPU whose thread is not known; the innermost frame first.
+
+    The rest is as for `ThreadRow`.
+    """
+
+    thread: int | None
+    id: int | None
+    pid: int | None
+    name: str
+    state: str
+    cpu: int | None
+    frames: tuple[FrameRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuRegisters:
+    """The registers of a CPU by name, and the symbols of those that point into code."""
+
+    cpu: int
+    thread: str | None
+    registers: dict[str, int]
+    symbols: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A saved state: ``date`` in seconds since 1970, ``size`` in bytes, ``uptime`` in guest seconds.
+
+    ``patches`` are the ids of those that stood then, None where that was not noted.
+    """
+
+    tag: str
+    date: float
+    size: int
+    uptime: float
+    patches: tuple[int, ...] | None

@@ -13,8 +13,8 @@ from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.inside import rows_with_calls
 from kgdbpatch.kernel.listing import listed
+from kgdbpatch.kernel.looks import LookedAt
 from kgdbpatch.kernel.looping import cpus_inside
-from kgdbpatch.kernel.naming import NamedGuest
 from kgdbpatch.kernel.patch import Batch, Patch
 from kgdbpatch.kernel.removal import Removal, take_out
 from kgdbpatch.kernel.transfer import keep
@@ -42,7 +42,7 @@ Code = list[tuple[int, int, str]]
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
 
 
-class Kernel(NamedGuest):
+class Kernel(LookedAt):
     """A PowerPC kernel running in QEMU.
 
     As a context manager one that was booted is shut down at the end, one that was attached to goes on.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.personality.base import Thread
 from kgdbpatch.vm.registers import GRegisters
 
-__all__ = ["Blocker", "Ranges", "Stacks"]
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.guest import RunningGuest
+
+__all__ = ["Blocker", "Ranges", "Stacks", "stacks_of"]
 
 _MOST_FRAMES = 512
 _PIECE = 0x1000  # bytes that are read at a time of a stack that is no thread's
@@ -68,6 +72,13 @@ class Stacks(NamedTuple):
     status: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.bool_]]
     lr: Sequence[int]
 
+    def contexts(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Tell of each word whether it can be the pc that an exception saved, with MSR behind it."""
+        near = (words >= self.text.start) & (words < self.text.stop)
+        saved = np.zeros(words.size, np.bool_)
+        saved[:-1] = near[:-1] & self.status(words[1:])
+        return saved
+
     def blockers(self, ranges: Ranges) -> list[Blocker]:
         """Return who is in one of the functions, each thread once per place."""
         found = [*self._of_cpus(ranges)]
@@ -83,7 +94,8 @@ class Stacks(NamedTuple):
         for number, cpu in enumerate(self.cpus):
             if self.in_process(cpu["msr"]):
                 continue
-            owner = next((t.name for t in self.threads if cpu["r1"] in range(*t.stack)), f"CPU {number}")
+            thread = self.thread_at(cpu["r1"])
+            owner = f"CPU {number}" if thread is None else thread.name
             for depth, address in enumerate((cpu["pc"], cpu["lr"])):
                 function = ranges.inside(address)
                 if function is not None:
@@ -94,21 +106,26 @@ class Stacks(NamedTuple):
     def _of_interrupts(self, owner: str, sp: int, ranges: Ranges) -> Iterator[Blocker]:
         """Look through a stack that is no thread's, and on through the thread's that was interrupted."""
         for depth in range(1, _MOST_FRAMES):
-            above = self._word(sp)
-            thread = next((t for t in self.threads if above is not None and above in range(*t.stack)), None)
+            above = self.word(sp)
+            thread = None if above is None else self.thread_at(above)
             if thread is not None and above is not None:
                 yield from self._of_stack(thread.name, above, thread.stack.end, ranges)
                 return
             if above is None or above % 4 or not sp < above < sp + _PIECE:
                 return
             for offset in self.lr:
-                address = self._word(above + offset)
+                address = self.word(above + offset)
                 function = None if address is None else ranges.inside(address)
                 if address is not None and function is not None:
                     yield Blocker(function, owner, address, depth)
             sp = above
 
-    def _word(self, address: int) -> int | None:
+    def thread_at(self, sp: int) -> Thread | None:
+        """Return the thread whose stack an address is in."""
+        return next((thread for thread in self.threads if sp in range(*thread.stack)), None)
+
+    def word(self, address: int) -> int | None:
+        """Return the word at an address, or None."""
         data = self.read(address, 4)
         return None if data is None else int.from_bytes(data, "big")
 
@@ -122,9 +139,7 @@ class Stacks(NamedTuple):
         if data is None or sp % 4:
             return
         words = np.frombuffer(data, ">u4").astype(np.uint32)
-        near = (words >= self.text.start) & (words < self.text.stop)
-        saved = np.zeros(words.size, np.bool_)
-        saved[:-1] = near[:-1] & self.status(words[1:])
+        saved = self.contexts(words)
         frame, depth = 0, 0
         while depth < _MOST_FRAMES:
             above = (int(words[frame]) - sp) // 4
@@ -148,3 +163,27 @@ class Stacks(NamedTuple):
             function = ranges.inside(address)
             if function is not None:
                 yield Blocker(function, thread, address, depth)
+
+
+def stacks_of(
+    kernel: RunningGuest,
+    cpus: Sequence[GRegisters],
+    threads: Sequence[Thread] | None = None,
+    read: Callable[[int, int], bytes | None] | None = None,
+) -> Stacks:
+    """Return what is known of a stopped kernel's stacks, its ``cpus`` being as they are.
+
+    ``threads`` are its threads, where they are known, and ``read`` is what reads its memory then.
+    """
+    sections = kernel.image.code_sections()
+    text = range(min(s.address for s in sections), max(s.address + s.size for s in sections))
+    known, cpu = kernel._threads, kernel._cpu
+    return Stacks(
+        [*known.all()] if threads is None else threads,
+        cpus,
+        cpu.in_process,
+        read or known.read,
+        text,
+        cpu.kernel_status,
+        sorted({SYSV.lr_offset, kernel.image.abi.lr_offset}),
+    )

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.component.notes import Note
 from kgdbpatch.errors import ComponentDamaged, Misuse, Refused, TargetTimeout
-from kgdbpatch.isa.abi import SYSV
-from kgdbpatch.kernel.safe_moment import Ranges, Stacks
+from kgdbpatch.kernel.safe_moment import Ranges, stacks_of
 from kgdbpatch.results import PatchState, UpdateRow
 
 if TYPE_CHECKING:
@@ -243,7 +242,9 @@ class Updater:
                     if places or (self._any_process(stop) and not self._force):
                         self._to_place(stop, must=places)
                         still = time.perf_counter()  # it ran up to here
-                    blockers = [] if self._force else self._stacks(stop).blockers(old)
+                    blockers = (
+                        [] if self._force else stacks_of(self._kernel, stop.registers_of_all()).blockers(old)
+                    )
                     if not blockers:
                         change(stop)
                         done = True
@@ -274,21 +275,6 @@ class Updater:
         except TargetTimeout:
             if must:
                 raise
-
-    def _stacks(self, stop: Stop) -> Stacks:
-        kernel = self._kernel
-        sections = kernel.image.code_sections()
-        text = range(min(s.address for s in sections), max(s.address + s.size for s in sections))
-        threads = kernel._threads
-        return Stacks(
-            [*threads.all()],
-            stop.registers_of_all(),
-            kernel._cpu.in_process,
-            threads.read,
-            text,
-            kernel._cpu.kernel_status,
-            sorted({SYSV.lr_offset, kernel.image.abi.lr_offset}),
-        )
 
     # ---- callbacks -----------------------------------------------------------------------------
 

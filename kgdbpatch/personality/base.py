@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from kgdbpatch.errors import BadImage
 from kgdbpatch.personality.memory_plan import MIB, ArenaPlan, MemoryPlan, Window
-from kgdbpatch.personality.stacks import Memory, PageTables, Thread, below_sleepers
+from kgdbpatch.personality.stacks import (
+    Memory,
+    PageTables,
+    SavedContext,
+    Thread,
+    Threaded,
+    ThreadDetail,
+    below_sleepers,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +40,9 @@ __all__ = [
     "PageTables",
     "Pager",
     "Personality",
+    "SavedContext",
     "Thread",
+    "ThreadDetail",
     "Vitals",
     "Window",
     "below_sleepers",
@@ -132,7 +142,7 @@ class Vitals:
     no_panic: int = 0
 
 
-class Personality(ABC):
+class Personality(Threaded, ABC):
     """An operating system as a guest's kernel: what is known of it, by its image and by its memory."""
 
     name: ClassVar[str]

@@ -9,7 +9,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kgdbpatch.personality.base import MIB, LogLine, Personality, Thread, Vitals, Window
+from kgdbpatch.personality.base import (
+    MIB,
+    LogLine,
+    Personality,
+    SavedContext,
+    Thread,
+    ThreadDetail,
+    Vitals,
+    Window,
+)
 
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
@@ -20,7 +29,12 @@ _LOG_LINE = re.compile(
     r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<source>[^\s:]+): (?P<message>.*)"
 )
 _THREAD = struct.Struct(">8x3I36x2I")  # of images/darwin/include/kern.h: sp stack_low stack_high name next
+_DETAIL = struct.Struct(">20xI20xI20xI")  # of the same: state id task
+_STATES = ("idle", "runnable", "waiting", "halted")
+_PID = 8  # of images/darwin/include/task.h: struct task
+_ACTIVE = 24  # of images/darwin/include/ppc.h: struct per_proc_info
 _MOST_THREADS = 4096
+_SCHEDULER = ("_switch_context", "_thread_block", "_tsleep", "_delay_ticks")
 _ABOVE_XNU = 0xF000_0000
 _NAME = 32  # bytes of a thread's name
 
@@ -43,6 +57,7 @@ class Darwin(Personality):
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
     time_of_day = r"\d+:\d+:\d+"
     log_functions = ("printf", "kprintf")
+    context = SavedContext(lr=140)
 
     @staticmethod
     def _is_xnu(image: Image) -> bool:
@@ -114,8 +129,39 @@ class Darwin(Personality):
                 return
             sp, low, high, text, after = _THREAD.unpack(held)
             name = (read(text, _NAME) or b"").split(b"\0")[0].decode(errors="replace")
-            yield Thread(name, Window(low, high), sp)
+            yield Thread(name, Window(low, high), sp, at)
             link = after.to_bytes(4, "big")
+
+    def thread_details(
+        self, image: Image, read: Callable[[int, int], bytes | None], threads: Sequence[Thread]
+    ) -> Sequence[ThreadDetail]:
+        """Return number, process and state of the bundled kernel's threads."""
+        found = []
+        for thread in threads:
+            held = read(thread.address, _DETAIL.size)
+            state, number, task = _DETAIL.unpack(held) if held else (len(_STATES), None, 0)
+            process = read(task + _PID, 4) if task else None
+            pid = None if process is None else int.from_bytes(process, "big")
+            found.append(ThreadDetail(number, pid, _STATES[state] if state < len(_STATES) else ""))
+        return found
+
+    def thread_on(
+        self,
+        image: Image,
+        read: Callable[[int, int], bytes | None],
+        threads: Sequence[Thread],
+        register: Callable[[str], int],
+    ) -> Thread | None:
+        """Return the thread that the bundled kernel notes as active, by SPRG0."""
+        held = read(register("sprg0") + _ACTIVE, 4) if threads else None
+        at = int.from_bytes(held or b"", "big")
+        return next((thread for thread in threads if thread.address == at), None)
+
+    def scheduler(self, image: Image) -> Sequence[Window]:
+        """Return the functions that change threads."""
+        named = [symbol for name in _SCHEDULER for symbol in image.symbols.called(name)]
+        around = filter(None, (image.function_at(symbol.address) for symbol in named))
+        return [Window(one.address, one.end) for one in around]
 
     def used_memory(self, image: Image, read: Callable[[int, int], bytes]) -> int | None:
         """Return the kernel's ``mem_size``, which ``maxmem`` limits; None without that symbol."""

@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from kgdbpatch.personality.memory_plan import Window
 
-__all__ = ["Memory", "PageTables", "Thread", "below_sleepers"]
+if TYPE_CHECKING:
+    from kgdbpatch.image import Image
+
+__all__ = ["Memory", "PageTables", "SavedContext", "Thread", "ThreadDetail", "Threaded", "below_sleepers"]
 
 
 class Thread(NamedTuple):
-    """A thread of the kernel's: its name, its kernel stack, the stack pointer it left when it last slept."""
+    """A thread of the kernel's: its name, its kernel stack, the stack pointer it left when it last slept.
+
+    ``address`` is that of its structure, 0 where it is not known.
+    """
 
     name: str
     stack: Window
     sp: int
+    address: int = 0
+
+
+class ThreadDetail(NamedTuple):
+    """What else is known of a thread: its own number, its process's, and whether it runs or waits.
+
+    ``state`` is ``runnable`` for one that has a CPU, too, and "" where it is not known.
+    """
+
+    id: int | None = None
+    pid: int | None = None
+    state: str = ""
+
+
+class SavedContext(NamedTuple):
+    """How exceptions save the registers of what they interrupt in a stack: offsets from where r0 is, bytes.
+
+    r0 to r31 stand in a row. Such a frame's back chain is the interrupted r1.
+    """
+
+    lr: int
+    pc: int = 128
+    msr: int = 132
+    trap: int = 160  # the exception's number: the offset of its vector
+
+
+class Threaded:
+    """What a kind of kernel tells of its threads beyond their stacks; nothing where it is not known."""
+
+    context: ClassVar[SavedContext | None] = None  # what exceptions leave in the interrupted stack
+
+    def thread_details(
+        self, image: Image, read: Callable[[int, int], bytes | None], threads: Sequence[Thread]
+    ) -> Sequence[ThreadDetail]:
+        """Return what else is known of each of ``threads``; ``read`` as for `threads`."""
+        return [ThreadDetail()] * len(threads)
+
+    def thread_on(
+        self,
+        image: Image,
+        read: Callable[[int, int], bytes | None],
+        threads: Sequence[Thread],
+        register: Callable[[str], int],
+    ) -> Thread | None:
+        """Return which of ``threads`` a CPU runs, be it in its process; None where that is not known.
+
+        ``register(name)`` gives the CPU's registers, special ones (``sprg3``) included.
+        """
+        return None
+
+    def scheduler(self, image: Image) -> Sequence[Window]:
+        """Return the code that changes threads: who is in it has gone to sleep in what called it."""
+        return ()
 
 
 class Memory(Protocol):

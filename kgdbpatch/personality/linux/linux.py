@@ -17,7 +17,6 @@ from kgdbpatch.personality.base import (
     Modules,
     Pager,
     PageTables,
-    Personality,
     Thread,
     Vitals,
     Window,
@@ -34,6 +33,7 @@ from kgdbpatch.personality.linux.configuration import (
 )
 from kgdbpatch.personality.linux.pages import LinuxPager, first_mapped
 from kgdbpatch.personality.linux.tables import address_of, exception_table, init_memory
+from kgdbpatch.personality.linux.thread_details import LinuxThreads
 from kgdbpatch.personality.linux.threads import (
     STACK,
     Current,
@@ -67,7 +67,7 @@ _PAGES, _FREE_PAGES = ("__get_free_pages", "get_free_pages_noprof"), "free_pages
 _IOREMAP, _NO_GUARD = 0x1, 0x40  # of vm_struct's flags; the page behind is ours or another's
 
 
-class Linux(Personality):
+class Linux(LinuxThreads):
     """Linux with a linear map from the ELF file's program headers (tried: 5.10, 6.1, 6.12)."""
 
     name = "linux"

@@ -24,6 +24,7 @@ __all__ = [
     "kernel_layout",
     "kernel_threads",
     "may_resume",
+    "room",
     "threads",
 ]
 
@@ -129,7 +130,7 @@ def threads(read: Read, init_task: int, size: int, init_stack: int) -> Iterator[
         if low % STACK or read(low, 4) != _MAGIC:
             return None
         text = data[layout.name : layout.name + _NAME_SIZE].split(b"\0")[0].decode(errors="replace")
-        return _Task(address, data, Thread(text, Window(low, low + STACK), at))
+        return _Task(address, data, Thread(text, Window(low, low + STACK), at, address))
 
     def ring(offset: int) -> list[_Task]:
         """Return the threads on the list whose links stand at ``offset``; none when it is no such list."""
@@ -197,7 +198,7 @@ def kernel_threads(image: Image, read: Read) -> Iterator[Thread]:
     known = image.symbols.last(("init_task", "init_stack"))
     if len(known) == 2:
         task = known["init_task"]
-        yield from threads(read, task.address, _room(image, task), known["init_stack"].address)
+        yield from threads(read, task.address, room(image, task), known["init_stack"].address)
 
 
 def kernel_layout(image: Image, read: Read) -> Layout | None:
@@ -206,10 +207,10 @@ def kernel_layout(image: Image, read: Read) -> Layout | None:
     if len(known) < 2:
         return None
     task = known["init_task"]
-    return thread_layout(read, task.address, _room(image, task), known["init_stack"].address)
+    return thread_layout(read, task.address, room(image, task), known["init_stack"].address)
 
 
-def _room(image: Image, symbol: Symbol) -> int:
+def room(image: Image, symbol: Symbol) -> int:
     """Return how large a symbol's object is: up to the next symbol where none is told (kallsyms)."""
     addresses, _ = image.symbols.places()
     behind = addresses[addresses > symbol.address]
