@@ -8,7 +8,7 @@ import typer
 
 from kgdbpatch.errors import KgdbPatchError
 
-__all__ = ["functions", "guests", "machines", "profiles", "recipes_and_guests"]
+__all__ = ["functions", "guests", "machines", "profiles", "recipes_and_guests", "snapshots"]
 
 
 def _beginning(names: Iterable[str], begun: str) -> list[str]:
@@ -60,3 +60,14 @@ def functions(ctx: typer.Context, incomplete: str) -> list[str]:
     if not incomplete.startswith(prefix):
         names = {name.removeprefix(prefix) for name in names}
     return sorted(_beginning(names, incomplete))
+
+
+def snapshots(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the saved states of the guest that the command line names."""
+    from kgdbpatch.vm.qemu import Qemu
+
+    try:
+        found = Qemu.attach(str(ctx.params.get("name"))).snapshots()
+    except KgdbPatchError:
+        return []
+    return _beginning((str(one["name"]) for one in found), incomplete)

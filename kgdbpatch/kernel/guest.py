@@ -273,17 +273,26 @@ class RunningGuest:
                 return f"0x{address:08x} (patch {record.id} at {self.image.symbolize(record.site)})"
         return f"0x{address:08x} ({self.image.symbolize(address)})"
 
-    def pause(self) -> None:
-        """Halt the guest until `resume`, whatever is done meanwhile; its time stands still."""
-        with self._qemu.exclusive(self._wait):
-            self._qemu.qmp("stop")
-        self._paused = True
+    def pause(self) -> bool:
+        """Halt the guest until `resume`, whatever is done meanwhile; its time stands still.
 
-    def resume(self) -> None:
-        """Let a paused guest go on."""
-        with self._qemu.exclusive(self._wait):
-            self._qemu.qmp("cont")
+        Returns whether it ran before. Its kernel may be dead.
+        """
+        from kgdbpatch.kernel.pausing import let_run
+
+        ran = let_run(self._qemu, self._awake, self._wait, wanted=False)
+        self._paused = True
+        return ran
+
+    def resume(self) -> bool:
+        """Let a paused guest go on; return whether it was paused. Raises `DeadKernel` for a dead kernel."""
+        from kgdbpatch.kernel.pausing import let_run
+
+        self._assure_answers()
+        self._watch.assure_seen()
+        was_paused = not let_run(self._qemu, self._awake, self._wait, wanted=True)
         self._paused = False
+        return was_paused
 
     @property
     def paused_here(self) -> bool:

@@ -189,6 +189,13 @@ class Watch:
         found = self._listened(self.glance())
         if found.state == "running" and time.monotonic() - self._proved >= every:
             found = self.examine(found)
+        return self._alive(found)
+
+    def assure_seen(self) -> Health:
+        """Raise `DeadKernel` when the kernel is known to be dead; one that hangs may pass."""
+        return self._alive(self._listened(self.glance()))
+
+    def _alive(self, found: Health) -> Health:
         if found.state == "ended":
             raise self._qemu.lost()
         if found.dead:

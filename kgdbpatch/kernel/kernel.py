@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Unpack
@@ -13,10 +12,10 @@ from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.inside import rows_with_calls
 from kgdbpatch.kernel.listing import listed
-from kgdbpatch.kernel.looks import LookedAt
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.patch import Batch, Patch
 from kgdbpatch.kernel.removal import Removal, take_out
+from kgdbpatch.kernel.snapshots import Restorable
 from kgdbpatch.kernel.transfer import keep
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
@@ -39,10 +38,8 @@ Extensions = list["Extension"]
 LoadedModules = list["Module"]
 Code = list[tuple[int, int, str]]
 
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # QEMU takes digits alone for a snapshot's number
 
-
-class Kernel(LookedAt):
+class Kernel(Restorable):
     """A PowerPC kernel running in QEMU.
 
     As a context manager one that was booted is shut down at the end, one that was attached to goes on.
@@ -324,30 +321,6 @@ class Kernel(LookedAt):
         if found is None:
             raise TargetBusy(f"guest '{self.name}' changes its patches all the time; nothing can be said")
         return found
-
-    # ---- snapshots ---------------------------------------------------------------------------
-
-    def snapshot(self, tag: str) -> None:
-        """Save the guest's whole state under ``tag``; raise `Misuse` for one that QEMU could take amiss."""
-        if not _TAG.fullmatch(tag):
-            raise Misuse(f"'{tag}' cannot name a snapshot: letters, digits, . _ -, the first a letter")
-        self._check_restorable()
-        with self._exclusive():
-            self._component.snapshot(self.header, tag)
-
-    def restore(self, tag: str) -> None:
-        """Put the guest back to the state saved under ``tag`` and let it go on from there."""
-        self._check_restorable()
-        with self._qemu.exclusive(self._wait, settles=True):
-            self._component.restore(self._personality.memory.arena_at, tag)
-            self._qemu.qmp("cont")
-        self._paused = False
-        self.__dict__.pop("_own_checker", None)
-        self.__dict__.pop("console", None)
-
-    def _check_restorable(self) -> None:
-        if not self._cpu.restorable:
-            raise Misuse(f"no snapshots: QEMU does not bring the saved state of a {self._cpu.name} back")
 
     # ---- the kernel's own functions -----------------------------------------------------------
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kgdbpatch.errors import CommandFailed, Misuse
 from kgdbpatch.vm.foreign_console import is_stream, kept, record
@@ -138,6 +139,21 @@ class AttachedQemu(Qemu):
     def loadvm(self, tag: str, *, deadline: float | None = None) -> None:
         """Refuse: raise `Misuse`."""
         raise self.no_snapshots()
+
+    def delvm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Refuse: raise `Misuse`."""
+        raise self.no_snapshots()
+
+    def snapshots(self) -> list[Mapping[str, Any]]:
+        """Refuse: raise `Misuse`."""
+        raise self.no_snapshots()
+
+    def note_paused(self, paused: bool) -> None:
+        """Note it, for where it cannot be seen."""
+        self.attachment = replace(self.attachment, paused=paused)
+        self.record = replace(self.record, attached=self.attachment)
+        self.record.save()
+        self._seen_paused = -math.inf
 
     def no_snapshots(self) -> Misuse:
         """Return the error that says why there are none."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kgdbpatch.errors import CommandFailed, TargetLost
 from kgdbpatch.vm import launch, runtime
@@ -214,6 +214,21 @@ class Qemu:
             if ran:
                 self.qmp("cont")
 
+    def delvm(self, tag: str, *, deadline: float | None = None) -> None:
+        """Delete the state saved under ``tag``; errors as for `savevm`."""
+        self._snapshot("delvm", tag, deadline)
+
+    def snapshots(self) -> list[Mapping[str, Any]]:
+        """Return what QEMU tells of each saved state: ``name``, ``date-sec``, ``vm-state-size``, …"""
+        nodes = self.qmp("query-named-block-nodes", flat=True)
+        images = (
+            [node.get("image", {}) for node in nodes if isinstance(node, dict)]
+            if isinstance(nodes, list)
+            else []
+        )
+        found = (one for image in images for one in image.get("snapshots", ()))
+        return [one for one in found if one.get("vm-state-size")]
+
     def runs(self) -> bool:
         """Tell whether the guest's CPU is let run, as far as QEMU is concerned."""
         stopped = self.events.update().stopped
@@ -237,6 +252,14 @@ class Qemu:
         note.write_text("paused" if paused else "running")
         yield paused
         note.unlink(missing_ok=True)
+
+    def left_by_debugger(self) -> bool:
+        """Tell whether the guest was stopped by a debugger that was killed since."""
+        note = self.directory / "debugged"
+        return note.exists() and note.read_text() == "running" and not self.runs()
+
+    def note_paused(self, paused: bool) -> None:
+        """Note that the guest is paused by its user, or is not; here QEMU itself tells."""
 
     def at_hand(self, session: Session) -> AbstractContextManager[None]:
         """Note that a debugger has stopped the guest; here, nothing depends on it."""
