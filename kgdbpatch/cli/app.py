@@ -52,6 +52,7 @@ _COMMANDS = {
     "export": "updates.export",
     "log": "guests.log",
     "console": "console.console",
+    "gdb": "debugger.gdb",
     "doctor": "doctor.doctor",
 }
 _HIDDEN = {"eval"}  # the older name

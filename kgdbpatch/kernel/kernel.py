@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from kgdbpatch.component import Header
@@ -339,6 +340,21 @@ class Kernel(Restorable):
         from kgdbpatch.kernel.called import call
 
         return call(self, self._calls, function, arguments, deadline)
+
+    def debug(self, *arguments: str, symbols: str | Path | None = None, wait: float | None = None) -> int:
+        """Run the user's GDB on the guest at the terminal, with further ``arguments``; return its exit code.
+
+        It has the symbols of the kernel (``symbols`` names another file), its modules and its patches. The
+        guest, which may be dead, is held meanwhile; afterwards it goes on, or is paused, as before.
+
+        >>> kernel.debug("-batch", "-ex", "backtrace")
+        0
+        """
+        from kgdbpatch.kernel.debugging import debug
+
+        self._assure_answers()
+        path = None if symbols is None else Path(symbols)
+        return debug(self, arguments, path, self._wait if wait is None else wait)
 
     # ---- what is executed ----------------------------------------------------------------------
 
