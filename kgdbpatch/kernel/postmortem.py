@@ -1,4 +1,4 @@
-"""What is to be known of a guest when a test failed on it: its console, patches, registers, versions."""
+"""What is to be known of a guest when a test failed on it: its console, patches, registers, stacks."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def sections(kernel: Kernel, found: Health) -> list[tuple[str, str]]:
         ("console since the test began", lambda: _console(kernel)),
         ("patches", lambda: _patches(kernel)),
         ("registers", lambda: _registers(kernel)),
+        ("stacks", lambda: _stacks(kernel)),
         ("versions", lambda: _versions(kernel)),
     ]
     return [(f"guest {kernel.name}: {title}", _tried(text)) for title, text in parts]
@@ -70,6 +71,16 @@ def _registers(kernel: Kernel) -> str:
     places = [f"cpu {number}: pc {kernel.place(cpu.pc)}" for number, cpu in enumerate(cpus)]
     text = kernel.qemu.hmp("info registers -a", deadline=_DEADLINE)
     return "\n".join([*places, *(line for line in text.splitlines() if _PROGRAM.match(line))])
+
+
+def _stacks(kernel: Kernel) -> str:
+    lines = []
+    for number, trace in enumerate(kernel.backtrace(lines=False)):
+        lines.append(f"cpu {number}: {trace.name}")
+        for frame in trace.frames:
+            of_patch = "" if frame.patch is None else f" [patch {frame.patch} at {frame.function}]"
+            lines.append(f"  0x{frame.address:08x} {frame.symbol}{of_patch}")
+    return "\n".join(lines)
 
 
 def _versions(kernel: Kernel) -> str:

@@ -16,6 +16,7 @@ from kgdbpatch.errors import BadInput, Misuse, Refused, TargetBusy, TargetLost
 
 __all__ = ["exclusive", "held", "locked"]
 
+_COMMAND = 200  # characters of a command line that are told
 _WIDTH = 10  # characters of a process id, so that each takes the place of the last one
 
 
@@ -43,7 +44,7 @@ def locked(
     try:
         if not waiting.lock(wait):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise TargetBusy(f"{busy} by process {holder}; waited {wait:g} s")
+            raise TargetBusy(f"{busy} by process {holder}{_command(holder)}; waited {wait:g} s")
         orderly = not os.fstat(descriptor).st_size
         os.pwrite(descriptor, f"{os.getpid():<{_WIDTH}}\n".encode(), 0)  # there is no moment without one
         try:
@@ -56,6 +57,16 @@ def locked(
             os.ftruncate(descriptor, 0)
     finally:
         waiting.close()
+
+
+def _command(process: str) -> str:
+    """Return the command line of a process in brackets, as far as we may see it."""
+    try:
+        words = Path(f"/proc/{int(process)}/cmdline").read_bytes().replace(b"\0", b" ").split()
+    except (OSError, ValueError):
+        return ""
+    told = os.fsdecode(b" ".join(words))
+    return f" ({told[:_COMMAND]})" if told else ""
 
 
 def held(path: Path) -> bool:

@@ -29,7 +29,17 @@ from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel.doctor import Finding
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.personality import Personality
-from kgdbpatch.results import Check, LiveRegisters, PatchRow, Verification
+from kgdbpatch.results import (
+    Check,
+    CpuRegisters,
+    FrameRow,
+    LiveRegisters,
+    PatchRow,
+    SnapshotRow,
+    ThreadRow,
+    Trace,
+    Verification,
+)
 from kgdbpatch.vm.machine import MachineDescription
 
 ROOT = Path(__file__).parents[2]
@@ -167,10 +177,19 @@ def test_what_objects_hold_is_told() -> None:
         "doctor": Finding,
         "verify": Verification,
         "live": LiveRegisters,
+        "threads": ThreadRow,
+        "bt": Trace,
+        "regs": CpuRegisters,
+        "snapshot": SnapshotRow,
     }.items():
         assert told[f"`{name}`"] >= {field.name for field in dataclasses.fields(kind)}, name
+    assert told["`bt`"] >= {field.name for field in dataclasses.fields(FrameRow)}
     groups = {path.split()[1] for path in every_command(typer.main.get_command(application()), "kgdbpatch")}
-    assert {name.strip("`") for name in told} >= groups - {"console", "export"}  # which write what is no text
+    assert {name.strip("`") for name in told} >= groups - {
+        "console",
+        "export",
+        "gdb",
+    }  # which write what is no text
 
 
 # ---- rules -----------------------------------------------------------------------------------------------
