@@ -44,7 +44,7 @@ def gdb(
 ) -> None:
     """Debug a guest with GDB, which knows the names of the kernel, its modules and its patches.
 
-    A patch's functions and variables are called patch3.name. The guest stands still while GDB has it
+    A patch's functions and variables are called patch3_name. The guest stands still while GDB has it
     stopped, and other commands that want it are told who holds it. When GDB ends, the guest goes on, or is
     paused as before. What stands behind -- is for GDB, whose exit code is the command's.
 

@@ -45,7 +45,7 @@ def debug(kernel: Kernel, arguments: Sequence[str], symbols: Path | None, wait: 
 def symbols_beyond(kernel: Kernel, image: Image, *, whole: bool) -> bytes:
     """Return an ELF file with the names of modules and patches, with ``whole`` of the kernel, too.
 
-    Functions and variables of a patch's payload are called ``patch3.name`` there, what is around the payload
+    Functions and variables of a patch's payload are called ``patch3_name`` there, what is around the payload
     ``patch3``. Nothing where there is nothing to name.
     """
     pieces: list[tuple[int, int]] = []
@@ -69,7 +69,7 @@ def symbols_beyond(kernel: Kernel, image: Image, *, whole: bool) -> bytes:
             if record.springboard is not None:
                 size = SPRINGBOARD_SIZE * record.springboard_slots
                 pieces.append((record.springboard, record.springboard + size))
-                places.append(Place(f"patch{record.id}.springboard", record.springboard, size))
+                places.append(Place(f"patch{record.id}_springboard", record.springboard, size))
             with suppress(ComponentDamaged):
                 found = arena.note(record)
                 if found is not None:
@@ -78,7 +78,7 @@ def symbols_beyond(kernel: Kernel, image: Image, *, whole: bool) -> bytes:
 
 
 def _of_payload(noted: Noted) -> Iterator[Place]:
-    prefix, payload, note = f"patch{noted.record.id}.", noted.payload, noted.note
+    prefix, payload, note = f"patch{noted.record.id}_", noted.payload, noted.note
     starts = sorted(one.offset for one in note.functions)
     for function in note.functions:
         behind = next((start for start in starts if start > function.offset), None)

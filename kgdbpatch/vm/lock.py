@@ -44,7 +44,7 @@ def locked(
     try:
         if not waiting.lock(wait):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise TargetBusy(f"{busy} by process {holder}{_command(holder)}; waited {wait:g} s")
+            raise TargetBusy(f"{busy} by process {holder}; waited {wait:g} s{_command(holder)}")
         orderly = not os.fstat(descriptor).st_size
         os.pwrite(descriptor, f"{os.getpid():<{_WIDTH}}\n".encode(), 0)  # there is no moment without one
         try:
@@ -60,13 +60,13 @@ def locked(
 
 
 def _command(process: str) -> str:
-    """Return the command line of a process in brackets, as far as we may see it."""
+    """Return what a process runs, for the end of a sentence, as far as we may see it."""
     try:
         words = Path(f"/proc/{int(process)}/cmdline").read_bytes().replace(b"\0", b" ").split()
     except (OSError, ValueError):
         return ""
     told = os.fsdecode(b" ".join(words))
-    return f" ({told[:_COMMAND]})" if told else ""
+    return f"; it is '{told[:_COMMAND]}'" if told else ""
 
 
 def held(path: Path) -> bool:

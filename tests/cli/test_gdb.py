@@ -48,9 +48,9 @@ def test_a_script_sees_names_of_patches(kernel: Kernel, function: str, tmp_path:
     source = tmp_path / "counted.c"
     source.write_text(SOURCE)
     with kernel.patch(function, c=source) as patch:
-        named = f"patch{patch.id}.counted"
+        named = f"patch{patch.id}_counted"
         done = script(
-            kernel, f"hbreak {named}", "continue", "bt 3", f"print *(int *)&'patch{patch.id}.seen' >= 0"
+            kernel, f"hbreak {named}", "continue", "bt 3", f"print *(int *)&patch{patch.id}_seen >= 0"
         )
         assert done.returncode == 0, done.stderr
         assert f"in {named} ()" in done.stdout
@@ -74,7 +74,7 @@ def test_at_a_terminal(kernel: Kernel, at_gdb: pexpect.spawn) -> None:
         [*PROGRAM, "bt", kernel.name, "--wait", "0"], capture_output=True, text=True, check=False
     )
     assert refused.returncode == 4
-    assert f"guest '{kernel.name}' is in use by process {at_gdb.pid} (" in refused.stderr
+    assert f"guest '{kernel.name}' is in use by process {at_gdb.pid}; waited 0 s" in refused.stderr
     assert f"gdb {kernel.name}" in refused.stderr
     at_gdb.sendline("continue")
     at_gdb.expect_exact("Continuing.")
