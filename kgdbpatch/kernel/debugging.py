@@ -34,7 +34,9 @@ def debug(kernel: Kernel, arguments: Sequence[str], symbols: Path | None, wait: 
     except BadInput:
         if symbols is not None:
             raise
-    with TemporaryDirectory(prefix="gdb-", dir=kernel.qemu.directory) as directory:
+    with TemporaryDirectory(
+        prefix="gdb-", dir=kernel.qemu.directory, ignore_cleanup_errors=True
+    ) as directory:
         more = Path(directory) / "symbols.elf"
         data = symbols_beyond(kernel, image, whole=path is None)
         if data:

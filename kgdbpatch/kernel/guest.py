@@ -280,6 +280,7 @@ class RunningGuest:
         """
         from kgdbpatch.kernel.pausing import let_run
 
+        self._assure_answers()
         ran = let_run(self._qemu, self._awake, self._wait, wanted=False)
         self._paused = True
         return ran

@@ -146,7 +146,7 @@ def test_a_dead_guest(guest_cli: Cli, kernel: Kernel, tmp_path: Path) -> None:
     kernel.qemu.console.wait("panic", 30, since)
     for words in (("bt", name), ("threads", name), ("regs", name), ("pause", name)):
         assert guest_cli(*words).code == 0
-    assert "1:dies" in guest_cli("bt", name, "--no-lines").out.replace("2:dies", "1:dies")
+    assert ":dies+" in guest_cli("bt", name, "--no-lines").out
     for refused in (("resume", name), ("snapshot", "save", name, "dead")):
         done = guest_cli(*refused)
         assert done.code == 4

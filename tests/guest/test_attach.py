@@ -186,6 +186,26 @@ def test_ram_that_only_the_debugger_can_read() -> None:
         assert changes(before[hidden], guest.memory()[hidden]) == []
 
 
+@pytest.mark.parametrize("monitor", [True, False])
+def test_it_is_paused_and_goes_on_when_asked(darwin: ByHand, monitor: bool) -> None:
+    with attached(darwin, "halted", darwin.qmp if monitor else "") as kernel:
+        assert kernel.resume() is False
+        assert kernel.pause() is True
+        assert not darwin.runs()
+        assert kernel.pause() is False
+        assert kernel.backtrace(lines=False)[0].frames
+        assert len(kernel.threads()) > 20
+        assert kernel.debug("-nx", "-batch", "-ex", "info registers pc") == 0
+        assert not darwin.runs()
+        assert kernel.resume() is True
+        assert darwin.runs()
+        assert kernel.debug("-nx", "-batch", "-ex", "backtrace 2") == 0
+        assert darwin.runs()
+        with pytest.raises(Misuse, match="savevm"):
+            kernel.snapshots()
+    detach("halted")
+
+
 @pytest.mark.parametrize("monitor", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_a_paused_guest_stays_paused_and_its_memory_is_as_it_was(darwin: ByHand, monitor: bool) -> None:
     darwin.pause()
