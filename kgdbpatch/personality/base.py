@@ -14,8 +14,8 @@ from kgdbpatch.personality.stacks import (
     PageTables,
     SavedContext,
     Thread,
-    Threaded,
     ThreadDetail,
+    Threaded,
     below_sleepers,
 )
 

@@ -148,7 +148,7 @@ def _together(known: tuple[str, ...], keys: tuple[str, ...]) -> tuple[str, ...] 
         return None
     found = []
     for one, other in zip(known, keys, strict=True):
-        if one != other and WORDS_OF[one] != 1 or WORDS_OF[one] != WORDS_OF[other]:
+        if (one != other and WORDS_OF[one] != 1) or WORDS_OF[one] != WORDS_OF[other]:
             return None
         found.append(one if one == other else "address")
     return tuple(found)
