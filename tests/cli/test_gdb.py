@@ -41,7 +41,7 @@ def at_gdb(kernel: Kernel) -> Iterator[pexpect.spawn]:
     "function",
     [
         pytest.param("run_netisr", marks=pytest.mark.kernel("darwin")),
-        pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+        pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long]),
     ],
 )
 def test_a_script_sees_names_of_patches(kernel: Kernel, function: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ each_guest = pytest.mark.parametrize(
     "function",
     [
         pytest.param("run_netisr", marks=pytest.mark.kernel("darwin")),
-        pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+        pytest.param("udp_sendmsg", marks=[pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long]),
     ],
 )
 

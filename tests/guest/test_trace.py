@@ -20,7 +20,7 @@ from kgdbpatch.results import MapRow, TraceEvent
 
 from .work import beat, empty
 
-LINUX = [pytest.mark.kernel("linux"), pytest.mark.linux]
+LINUX = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long]
 SITES = [
     pytest.param(("strlen", "strl*"), marks=pytest.mark.kernel("darwin"), id="darwin"),
     pytest.param(("udp_sendmsg", "udp_r*"), marks=LINUX, id="linux"),

@@ -46,7 +46,7 @@ BUSY = [
     ),
     pytest.param(
         ("udp_sendmsg", "strlen", "udp_rcv", "udp_v4_*", "nr_free_buffer_pages"),
-        marks=[pytest.mark.kernel("linux"), pytest.mark.linux],
+        marks=[pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long],
         id="linux",
     ),
 ]
