@@ -32,13 +32,13 @@ class Unwinding(NamedTuple):
 
     ``frame``: how many bytes r1 is below that of the entry. ``lr`` is where its return address is, ``kept``
     where r14..r31 are that the function has changed, by number: bytes from the place's r1; None for the
-    register itself. ``whole``: all that a return puts back is known.
+    register itself. ``complete``: all that a return puts back is known.
     """
 
     frame: int
     lr: int | None
     kept: dict[int, int]
-    whole: bool
+    complete: bool
 
 
 def unwinding(entry: int, place: int, code: Code) -> Unwinding | None:
@@ -65,9 +65,9 @@ def _unwinding(state: State) -> Unwinding | None:
     if lr is None:
         return None
     places = {number: _find(state, number, sp) for number in _KEPT}
-    whole = state.get(("register", _CR)) == ("caller", _CR) and None not in places.values()
+    complete = state.get(("register", _CR)) == ("caller", _CR) and None not in places.values()
     kept = {number: at for number, at in places.items() if at is not None and at >= 0}
-    return Unwinding(-sp, None if lr < 0 else lr, kept, whole)
+    return Unwinding(-sp, None if lr < 0 else lr, kept, complete)
 
 
 def _find(state: State, number: int, sp: int) -> int | None:

@@ -11,7 +11,18 @@ from kgdbpatch.image.near import close_names
 from kgdbpatch.isa.abi import ABI
 from kgdbpatch.kernel.called import argument
 from kgdbpatch.types.declare import prototype, spelling
-from kgdbpatch.types.model import Array, Base, Enum, Function, Pointer, Record, Type, Void, stripped
+from kgdbpatch.types.model import (
+    Array,
+    Base,
+    Enum,
+    Function,
+    Parameter,
+    Pointer,
+    Record,
+    Type,
+    Void,
+    stripped,
+)
 from kgdbpatch.types.model import Function as Prototype
 
 if TYPE_CHECKING:
@@ -35,7 +46,7 @@ class Told(NamedTuple):
 
 
 class _Parameter(NamedTuple):
-    type: Type
+    kind: Type
     told: str  # "parameter 2 (len)"
 
 
@@ -51,10 +62,7 @@ def passed(
     """
     name = function.name or "the function"
     _check_result(function, name)
-    parameters = [
-        _Parameter(one.type, f"parameter {number}{f' ({one.name})' if one.name else ''} of {name}")
-        for number, one in enumerate(function.parameters, 1)
-    ]
+    parameters = [_parameter(one, f"parameter {at}", name) for at, one in enumerate(function.parameters, 1)]
     known = function.prototyped or bool(parameters)
     few, many = len(given) < len(parameters), len(given) > len(parameters) and not function.variadic
     if known and (few or many):
@@ -69,6 +77,12 @@ def passed(
         else:
             words.append(argument(word, image, resolve) if isinstance(word, str) else word)
     return words
+
+
+def _parameter(given: Parameter, called: str, function: str) -> _Parameter:
+    match given:
+        case Parameter(name, kind):
+            return _Parameter(kind, f"{called}{f' ({name})' if name else ''} of {function}")
 
 
 def _check_result(function: Prototype, name: str) -> None:
@@ -92,7 +106,7 @@ def _words(
     parameter: _Parameter, word: str | int | bytes, image: Image, resolve: Callable[[str], int], before: int
 ) -> Iterator[int | bytes]:
     """Yield the words of one argument; ``before`` is how many are passed before it."""
-    type_, shown = stripped(parameter.type), f"{parameter.told}, '{spelling(parameter.type)}'"
+    type_, shown = stripped(parameter.kind), f"{parameter.told}, '{spelling(parameter.kind)}'"
     if _is_float(type_):
         raise _floating(f"{shown}")
     if isinstance(type_, Record):

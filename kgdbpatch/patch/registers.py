@@ -83,7 +83,7 @@ def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
         raise site.refused(
             "stack", f"r1 is not the kernel's stack at {site.at}: there is no place to show registers in"
         )
-    if use.returns and not site.entered and (site.unwinding is None or not site.unwinding.whole):
+    if use.returns and not site.entered and (site.unwinding is None or not site.unwinding.complete):
         raise site.refused(
             "return",
             "the payload may leave the function, and where that keeps its caller's registers at "

@@ -55,7 +55,7 @@ def found(source: str, index: int) -> Unwinding | None:
 def test_what_is_known(source: str, index: int, wanted: Unwinding) -> None:
     got = found(source, index)
     assert got is not None
-    assert (got.frame, got.lr, got.whole) == (wanted.frame, wanted.lr, wanted.whole)
+    assert (got.frame, got.lr, got.complete) == (wanted.frame, wanted.lr, wanted.complete)
     assert got.kept == wanted.kept
 
 
