@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "Called",
     "Check",
     "CpuRegisters",
     "FrameRow",
@@ -96,7 +97,8 @@ class PatchRow:
     site is or was in, None for the kernel itself; ``update`` the one that the patch is part of. ``file`` is
     the file that it is from and ``since`` when it was put in (the host's time, seconds since 1970), of
     updates and C payloads; None where the guest does not know. The
-    ``entry`` of a word of data that an update writes is ``data``.
+    ``entry`` of a word of data that an update writes is ``data``. ``holds`` are the modules and
+    extensions that it keeps loaded as its payload uses their names, ``lost`` those that are loaded no more.
     """
 
     id: int
@@ -114,6 +116,8 @@ class PatchRow:
     exits: int | None = None
     inside: int | None = None
     unreturned: int | None = None
+    holds: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,20 @@ class UpdateRow:
     functions: tuple[str, ...]
     data: tuple[str, ...]
     forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a function that was called gave: its bits, these as a signed number, its ``type`` as C spells it.
+
+    ``value`` is None for ``void``; ``type`` is None where nothing tells of it, and all are 32 bits then.
+    ``text`` is for people.
+    """
+
+    value: int | None
+    signed: int | None
+    type: str | None
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,6 +294,11 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
                 f"patch {patch['id']}, calls: {patch['hits']} entered, {patch['exits']} returned, "
                 f"{patch['inside']} under way, {patch['unreturned']} that never will return"
             )
+        if patch["holds"]:
+            tell(f"patch {patch['id']} keeps {', '.join(patch['holds'])} loaded: it uses names of that")
+        if patch["lost"]:
+            gone = ", ".join(patch["lost"])
+            tell(f"patch {patch['id']} uses names of {gone}, which is loaded no more: take the patch out")
         for holder in patch["held_by"]:
             where = "" if holder["at"] is None else f" (stack word at {hexadecimal(holder['at'])})"
             tell(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kgdbpatch.component import layout, quiescence
+from kgdbpatch.component import layout, quiescence, stages
 from kgdbpatch.component.applying import Application
 from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
@@ -53,6 +53,7 @@ class ComponentClient:
         self._guest, self._debugger = guest, debugger
         self._cpu, self._personality = cpu, personality
         self.pause = 0.0  # seconds the last operation stopped the guest
+        self.due: list[Record] = []  # what the last `collect` keeps for no more than its exit calls
 
     @property
     def several(self) -> bool:
@@ -323,7 +324,10 @@ class ComponentClient:
         return sites, self._lead_traps(arena, stop, left, sites) if sites else []
 
     def collect(self, header: Header, stop: Stop) -> list[int]:
-        """Free the memory of the retired patches that nothing refers to; return the ids of the others."""
+        """Free the memory of the retired patches that nothing refers to; return the ids of the others.
+
+        One whose exit calls have not been made stays; where those are all that it waits for it is ``due``.
+        """
         arena = self.arena(header.arena)
         if header.hook is not None:
             stop.leave_hook(header.hook)
@@ -341,6 +345,11 @@ class ComponentClient:
         if header.hook is not None:
             pinned |= trapped & np.isin(table.raw["site"], stop.trapped(header.hook))
         quiescence.pin_needed(arena, everything, table, pinned)
+        begun = stages.all_begun(arena, table)
+        self.due = [table.record(index) for index in np.flatnonzero(begun & ~pinned).tolist()]
+        if self.due:
+            pinned |= begun
+            quiescence.pin_needed(arena, everything, table, pinned)
         free = table.slots[~pinned].tolist()
         freed = table.raw["site"][trapped & ~pinned].tolist()
         commands = out_of_tails(arena, table.raw[~pinned])

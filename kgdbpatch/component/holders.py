@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kgdbpatch.component.arena import Arena
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
+from kgdbpatch.component.stages import begun
 from kgdbpatch.component.table import Record
 from kgdbpatch.personality.base import Thread
 from kgdbpatch.results import Holder, PatchState
@@ -66,6 +67,9 @@ def holders(
     for record in records:
         if record.onward and record.state is PatchState.ACTIVE:
             found.append(Holder(f"patch {record.id}", None, arena.onward(record)[0]))
+    for record in records:
+        if record.id in retired and begun(arena, record):
+            found.append(Holder("exit calls that were not made", None, record.body))
     return {
         patch: tuple(holder for holder in found if any(holder.address in part for part in ranges))
         for patch, ranges in retired.items()

@@ -116,6 +116,7 @@ class KernelCalls:
     ) -> None:
         self._guest, self._debugger, self._cpu, self._arena = guest, debugger, cpu, arena
         self._to_physical = to_physical
+        self.low = 0  # what the last function called had in r4: the lower half of 64 bits
 
     def prepare(self) -> None:
         """Write the component's code where it is not there yet."""
@@ -179,7 +180,8 @@ class KernelCalls:
             session.resume()  # no breakpoint: it would stop the guest when its debugger has died
             wait_for(lambda: int(_block(self._guest.ram, self._arena)["status"]), function, deadline)
             session.interrupt()
-            result = int(_block(self._guest.ram, self._arena)["result"])
+            block = _block(self._guest.ram, self._arena)
+            result, self.low = int(block["result"]), int(block["result_low"])
             self._settle(session)
             return result
 

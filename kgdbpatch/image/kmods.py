@@ -41,6 +41,7 @@ class Extension:
     text_size: int
     symbols: tuple[tuple[int, str], ...]
     data: bytes
+    info: int = 0  # the address of its structure
 
 
 def loaded_extensions(image: Image, read: Read) -> list[Extension]:
@@ -75,7 +76,7 @@ def _walk(image: Image, read: Read) -> Iterator[Extension]:
                 raise BadImage(image.path, f"the symbols of the extension at 0x{at:08x} are damaged")
             symbols = tuple(_symbols(read(table, table_size), count, table))
         data = present(read, address, size)
-        yield Extension(_text(name), _text(version), address, size, text, symbols, data)
+        yield Extension(_text(name), _text(version), address, size, text, symbols, data, at)
         at = following
 
 

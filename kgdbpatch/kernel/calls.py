@@ -44,6 +44,11 @@ class Calls:
         self._cpu = cpu
         self._component = KernelCalls(qemu, debugger, cpu, personality.memory.arena_at, self._to_physical)
 
+    @property
+    def low(self) -> int:
+        """What the last function called had in r4: the lower half of 64 bits."""
+        return self._component.low
+
     def place(self) -> Window | None:
         """Return the code in which a thread may be lent, or None where none is known."""
         return next(iter(self._personality.system_call_entries(self._image)), None)

@@ -21,6 +21,7 @@ from kgdbpatch.kernel.noted import noted
 from kgdbpatch.patch.depth import check_depth, depth
 from kgdbpatch.patch.exits import exit_writes
 from kgdbpatch.patch.payload import Payload, Replacement, blob_payload
+from kgdbpatch.patch.planned import First
 from kgdbpatch.patch.registers import RegistersUse, writes_of
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
@@ -40,6 +41,7 @@ class Compilation(NamedTuple):
     macros: Callable[[], Sequence[str]]
     stack: int
     uses: AbstractSet[int] = frozenset()  # the patches that names were found in, once a payload was linked
+    holds: AbstractSet[tuple[str, int]] = frozenset()  # and the modules: name, address of the structure
 
 
 def compiled(request: PatchRequest, image: Image, how: Compilation) -> CObject:
@@ -77,11 +79,15 @@ def compiled_payload(
     name = "the C text" if isinstance(first, str) else str(first)
     abi = image.abi
     original = request.replace
-    trial = link(compiled, place, lookup, abi=abi, original=original)
+
+    def link_at(address: int) -> Linked:
+        return link(compiled, address, lookup, abi=abi, original=original, staged=lambda: bool(how.holds))
+
+    trial = link_at(place)
 
     @cache
     def linked(address: int) -> Linked:
-        return trial.moved(address) or link(compiled, address, lookup, abi=abi, original=original)
+        return trial.moved(address) or link_at(address)
 
     def at(address: int) -> tuple[bytes, int, int]:
         moved = linked(address)
@@ -120,10 +126,26 @@ def compiled_payload(
         payload = _linking(payload)
     if request.uncounted and not payload.calls:
         payload = payload._replace(counted=False)
-    note = None if request.override is not None else noted(linked, path, how.uses)
-    strays = payload.strays or bool(how.uses)  # another patch's functions may call anything
+    note = None if request.override is not None else noted(linked, path, how.uses, sorted(how.holds))
+    strays = payload.strays or bool(how.uses or how.holds)  # theirs may call anything
     payload = payload._replace(replaces=replaces, exits=exits, note=note, strays=strays)
-    return payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)
+    payload = payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)
+    return (
+        payload if trial.init_calls is None else _with_calls(payload, linked, trial, tuple(sorted(how.holds)))
+    )
+
+
+def _with_calls(
+    payload: Payload, linked: Callable[[int], Linked], trial: Linked, holds: tuple[tuple[str, int], ...]
+) -> Payload:
+    """Return a payload that has init or exit calls: others than its site call its functions then."""
+
+    def first(address: int) -> First:
+        placed = linked(address)
+        assert placed.init_calls is not None
+        return First(placed.first, placed.address + placed.init_calls.stage, holds)
+
+    return payload._replace(hands_out=True, first=first if trial.first or holds else None)
 
 
 def _linking(payload: Payload) -> Payload:

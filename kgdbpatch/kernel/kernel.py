@@ -11,12 +11,15 @@ from kgdbpatch.component import Header
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.errors import Misuse, Refused, TargetBusy
 from kgdbpatch.image import Image
+from kgdbpatch.kernel.calling import CallableGuest
+from kgdbpatch.kernel.held_modules import extensions_of, gone, handle_of
 from kgdbpatch.kernel.inside import rows_with_calls
+from kgdbpatch.kernel.lifetime import end as end_of
+from kgdbpatch.kernel.lifetime import put_in
 from kgdbpatch.kernel.listing import listed
 from kgdbpatch.kernel.looping import cpus_inside
 from kgdbpatch.kernel.patch import Batch, Patch
 from kgdbpatch.kernel.removal import Removal, take_out
-from kgdbpatch.kernel.snapshots import Restorable
 from kgdbpatch.kernel.transfer import keep
 from kgdbpatch.patch.request import Asked, PatchRequest
 from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState, Verification
@@ -40,7 +43,7 @@ LoadedModules = list["Module"]
 Code = list[tuple[int, int, str]]
 
 
-class Kernel(Restorable):
+class Kernel(CallableGuest):
     """A PowerPC kernel running in QEMU.
 
     As a context manager one that was booted is shut down at the end, one that was attached to goes on.
@@ -106,6 +109,8 @@ class Kernel(Restorable):
             reading=self._text.at_once,
             target=self._cpu.target,
             macros=partial(payload_macros, self._personality, self._image, self._qemu),
+            extensions=partial(extensions_of, self),
+            held=partial(handle_of, self),
         )
 
     def plan(self, site: str | int, request: PatchRequest | None = None, **asked: Unpack[Asked]) -> Plan:
@@ -132,7 +137,7 @@ class Kernel(Restorable):
             planner = self._planner(header, request)
             payload, address = planner.payload(request), self.resolve(site)
             planned = planner.plan_site(address, payload)
-            (patch_id,) = self._component.apply(header, [planned], self._text.hook, basis)
+            (patch_id,) = put_in(self, header, [planned], self._text.hook, basis)
             keep(self, request, planner.compiled, [(patch_id, address, planned[1])])
             return Patch.planned(self, patch_id, planned[1], self._component.pause)
 
@@ -181,7 +186,7 @@ class Kernel(Restorable):
         progress: Callable[[str], None] = lambda _: None,
     ) -> Batch:
         planned, refused = planner.plan_sites(wanted, progress)
-        ids = self._component.apply(header, planned, self._text.hook, basis)
+        ids = put_in(self, header, planned, self._text.hook, basis)
         pause = self._component.pause
         patches = tuple(
             Patch.planned(self, patch_id, plan, pause)
@@ -233,7 +238,7 @@ class Kernel(Restorable):
         records = arena.records()
         any_retired = any(record.state is PatchState.RETIRED for record in records)
         held = self._threads.holders(self._component, header, records) if any_retired else {}
-        return listed(arena, records, held, self.updates)
+        return listed(arena, records, held, self.updates, partial(gone, self))
 
     def cpus_inside(self) -> dict[int, tuple[Holder, ...]]:
         """Return, by id, who does not leave a patch; a stop is needed where that does not count."""
@@ -294,7 +299,8 @@ class Kernel(Restorable):
 
         def change(header: Header, basis: bytes) -> Removal:
             self.updates.check_whole(ids or ())
-            return take_out(self._component, header, basis, ids, force=force)
+            end = partial(end_of, self, header)
+            return take_out(self._component, header, basis, ids, end, force=force)
 
         removal = self._change(change)
         there = {row.id for row in removal.patches}
@@ -323,23 +329,7 @@ class Kernel(Restorable):
             raise TargetBusy(f"guest '{self.name}' changes its patches all the time; nothing can be said")
         return found
 
-    # ---- the kernel's own functions -----------------------------------------------------------
-
-    def call(self, function: str | int, *arguments: int | bytes, deadline: float = 10.0) -> int:
-        """Call one of the kernel's functions, or of a patch's, with up to eight words; return its 32 bits.
-
-        A patch's is ``file:name`` or ``3:name``, or its name alone where nobody else has that.
-        A process that makes a system call does so; it may sleep. Of ``bytes`` the function gets the address
-        of such a C string, which is there for the time of the call. Raises `Refused` for functions that
-        cannot be called, or where this kernel's cannot (rule ``memory``), `TargetLost` where it is paused,
-        `TargetTimeout` when nobody comes, or returns, within ``deadline`` seconds.
-
-        >>> kernel.call("int_sqrt", 1764)
-        42
-        """
-        from kgdbpatch.kernel.called import call
-
-        return call(self, self._calls, function, arguments, deadline)
+    # ---- the user's debugger -------------------------------------------------------------------
 
     def debug(self, *arguments: str, symbols: str | Path | None = None, wait: float | None = None) -> int:
         """Run the user's GDB on the guest at the terminal, with further ``arguments``; return its exit code.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import ComponentDamaged
+from kgdbpatch.kernel.held_modules import Held
 from kgdbpatch.kernel.removal import as_patch
-from kgdbpatch.results import Holder, PatchRow
+from kgdbpatch.results import Holder, PatchRow, PatchState
 
 if TYPE_CHECKING:
     from kgdbpatch.component.arena import Arena
@@ -21,9 +23,16 @@ _MOST_NOTES = 500  # patches whose notes are read: more of one source tell nothi
 
 
 def listed(
-    arena: Arena, records: Sequence[Record], held: dict[int, tuple[Holder, ...]], updates: Updates
+    arena: Arena,
+    records: Sequence[Record],
+    held: dict[int, tuple[Holder, ...]],
+    updates: Updates,
+    lost: Callable[[Sequence[Held]], tuple[str, ...]],
 ) -> list[PatchRow]:
-    """Return the rows of a patch table; ``held`` tells who holds the retired ones."""
+    """Return the rows of a patch table; ``held`` tells who holds the retired ones.
+
+    ``lost`` returns which modules are loaded no more.
+    """
     parts = {}
     if any(record.update for record in records):
         parts = {patch: row for row in updates for patch in row.ids}
@@ -35,14 +44,23 @@ def listed(
         if part is not None:
             row = replace(row, update=part.name, file=part.file, since=part.since)
         elif record.id in noted:
-            row = _noted(row, arena, record)
+            row = _noted(row, arena, record, lost)
         rows.append(row)
     return rows
 
 
-def _noted(row: PatchRow, arena: Arena, record: Record) -> PatchRow:
+def _noted(
+    row: PatchRow, arena: Arena, record: Record, lost: Callable[[Sequence[Held]], tuple[str, ...]]
+) -> PatchRow:
     try:
         found = arena.note(record)
     except ComponentDamaged:  # `verify` tells of it
         return row
-    return row if found is None else replace(row, file=found[1].source, since=float(found[1].time))
+    if found is None:
+        return row
+    note = found[1]
+    row = replace(row, file=note.source, since=float(note.time))
+    if not note.holds or row.state is PatchState.RETIRED:
+        return row
+    held = [*starmap(Held, note.holds)]
+    return replace(row, holds=tuple(one.name for one in held), lost=lost(held))

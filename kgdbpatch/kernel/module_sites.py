@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch import cpu
-from kgdbpatch.analysis.caller_frame import CallerFrame
+from kgdbpatch.analysis.caller_frame import CallerFrame, Code
 from kgdbpatch.analysis.liveness_index import LivenessIndex
 from kgdbpatch.analysis.program import ImplicitEdges
 from kgdbpatch.errors import Refused
@@ -134,6 +134,10 @@ class ModularSiteChecker(SiteChecker):
     def caller_frame(self, function: Function) -> CallerFrame:
         """Return what a function does to its caller's frame."""
         return self._of(function.address).caller_frame(function)
+
+    def code(self, address: int) -> Code:
+        """Return the program that an address is of: the kernel, or a module."""
+        return self._of(address).code(address)
 
     def nearby(self, address: int) -> Iterator[int]:
         """Yield the other addresses of the same function, nearest first."""

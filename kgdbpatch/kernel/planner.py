@@ -16,24 +16,23 @@ from kgdbpatch.image import Image
 from kgdbpatch.interpreter import uncollected
 from kgdbpatch.isa import encode
 from kgdbpatch.kernel.patch_names import PatchNames
+from kgdbpatch.kernel.payload_names import Meaning, PayloadNames
 from kgdbpatch.kernel.signatures import compared
 from kgdbpatch.patch.depth import LEAST_STACK
 from kgdbpatch.patch.exits import caller_asked, for_exits
-from kgdbpatch.patch.payload import (
-    Payload,
-    call_payload,
-    count_payload,
-)
+from kgdbpatch.patch.payload import Payload, call_payload, count_payload
 from kgdbpatch.patch.plan import Place, Plan, Site, plan
 from kgdbpatch.patch.reentry import DirectCalls, Reached
 from kgdbpatch.patch.replace import as_entry
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.patch.site_checker import SiteChecker
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.patch.unwound import unwound
 from kgdbpatch.patch.updated import data_plan
 from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:
+    from kgdbpatch.image.kmods import Extension
     from kgdbpatch.personality import Personality
     from kgdbpatch.toolchain.compile import CObject
     from kgdbpatch.vm.qemu import Qemu
@@ -55,8 +54,8 @@ class Planner:
 
     ``hook`` is where traps can be hooked, if anywhere, ``tails`` the free springboard slots in vector tails;
     ``stack`` the size of the kernel's stacks, bytes; ``target`` the CPU that C is compiled for,
-    ``macros()`` its macros. Within
-    ``reading()`` the kernel's words are those of one moment.
+    ``macros()`` its macros. ``extensions()`` are what a Darwin has loaded, ``held(module)`` is how a payload
+    keeps a module or extension loaded. Within ``reading()`` the kernel's words are those of one moment.
     """
 
     def __init__(
@@ -73,6 +72,8 @@ class Planner:
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
         target: str = "750",
         macros: Callable[[], Sequence[str]] = tuple,
+        extensions: Callable[[], Sequence[Extension]] = tuple,
+        held: Callable[[str], tuple[str, int]] | None = None,
     ) -> None:
         if via == "trap" and hook is None:
             raise Refused("trap", "the program exception of this kernel cannot be hooked")
@@ -81,8 +82,10 @@ class Planner:
         self._image, self._site_checker, self._arena, self._force = image, site_checker, arena, force
         self._hook, self._via, self._stack, self._reading = hook, via, stack, reading
         self._uses = set[int]()  # the patches that the payload's names were found in
-        self._compilation = (target, macros, stack, self._uses)
-        self._names = PatchNames(arena)
+        self._holds = set[tuple[str, int]]()  # and the modules
+        self._held = held
+        self._compilation = (target, macros, stack, self._uses, self._holds)
+        self._names = PayloadNames(PatchNames(arena), image, extensions)
         self.compiled: CObject | None = None  # what the last payload was linked from, of C
         self._known_reach: dict[frozenset[int], Reached] = {}
         self._patched: dict[int, Record] = {}
@@ -100,6 +103,7 @@ class Planner:
         """Return the payload that a user asks for."""
         call, lookup = request.call, self._lookup
         self._uses.clear()
+        self._holds.clear()
         if call is not None:
             target = self.lasting(call if isinstance(call, int) else self._image.resolve(call))
             self._site_checker.function(target)
@@ -114,15 +118,25 @@ class Planner:
             return count_payload()._replace(exits=frozenset() if request.exit else None)
         from kgdbpatch.kernel.assembled import assembled_payload
 
-        return assembled_payload(request, self._image, lookup, self._places(), self._stack, self._uses)
+        return assembled_payload(request, self._image, self._lasting, self._places(), self._stack, self._uses)
 
     def _lookup(self, name: str) -> int:
-        """Return the address of one of the kernel's names, or else of a standing patch's, for a payload."""
-        address, patch_id = self._names.find(name, self._image)
-        if patch_id is None:
-            return self.lasting(address)
-        self._uses.add(patch_id)
-        return address
+        """Return the address that a name has in a payload, which keeps the module loaded that it is of."""
+        found = self._names.find(name)
+        if found.module is not None and self._held is not None:
+            self._holds.add(self._held(found.module))
+            return found.address
+        return self._lasting(name, found)
+
+    def _lasting(self, name: str, found: Meaning | None = None) -> int:
+        """As `_lookup`, for what cannot keep modules loaded."""
+        found = found or self._names.find(name)
+        if found.module is not None:
+            told = f"the payload uses {name} of {found.module}: only payloads of C keep that loaded"
+            raise Refused("module", told, found.address)
+        if found.patch is not None:
+            self._uses.add(found.patch)
+        return found.address
 
     def lasting(self, address: int) -> int:
         """Return an address of the kernel's; raise `Refused` (rule ``module``) for what may be unloaded."""
@@ -176,6 +190,8 @@ class Planner:
         if payload.replaces is not None or payload.exits is not None:
             around = self._site_checker.function(site.address)
             site = as_entry(site, around, self._image.model, self._words)
+        if payload.registers is not None:
+            site = unwound(site, self._site_checker)
         if payload.replaces is not None:
             return compared(self._image, site, around, payload.replaces, force=self._force)
         if payload.exits is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,13 +49,15 @@ def take_out(
     header: Header,
     basis: bytes,
     ids: Collection[int] | None,
+    end: Callable[[], None] = lambda: None,
     *,
     force: bool = False,
 ) -> Removal:
     """Take the patches ``ids``, or all, out of a guest that is held exclusively, in one stop.
 
     A damaged one is refused: of all, the others go nevertheless; of named ones, none. ``force`` drops its
-    record and leaves its site. So is one that a patch which stays uses. Raises `Misuse` for an id that the
+    record and leaves its site. So is one that a patch which stays uses. ``end`` makes the exit calls that are
+    due. Raises `Misuse` for an id that the
     table lacks.
     """
     table = component.arena(header.arena).table()
@@ -76,7 +78,10 @@ def take_out(
     if refused and ids is not None:
         raise refused[0]
     wanted -= staying | in_use.keys()
-    held = component.remove(header, table, wanted, basis)
+    held = set(component.remove(header, table, wanted, basis))
+    if component.due:
+        end()
+        held &= {record.id for record in component.arena(header.arena).records()}
 
     def state(patch_id: int) -> PatchState:
         if patch_id in held:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kgdbpatch.types import KernelTypes
     from kgdbpatch.types.model import Function as Prototype
 
-__all__ = ["compared", "differs"]
+__all__ = ["compared", "differs", "prototype_of"]
 
 # what GCC and clang make of a function for some of its callers, or a part of it
 _CLONE = re.compile(r"\.(isra|constprop|part|cold|llvm|specialized)\b")
@@ -80,6 +80,24 @@ def differs(image: Image, address: int, new: Prototype) -> tuple[Refused | None,
         why = f"its signature is another: {'; '.join(found)}; {', '.join(shown)}"
         return Refused("signature", f"{image.symbolize(address)}: {why}", address), ""
     return None, ""
+
+
+def prototype_of(image: Image, address: int) -> Prototype | None:
+    """Return the prototype of the function at an address; None where nothing tells of it, or of several.
+
+    What the compiler made of a function for some of its callers has other parameters.
+    """
+    function = image.function_at(address)
+    if function is None or function.address != address or image.module_at(address) is not None:
+        return None
+    types = _types(image.part_at(address))
+    for name in _plain_names(function) if types is not None else ():
+        try:
+            found = types.signature(name) if types is not None else None
+        except UnknownSymbol:
+            continue
+        return None if _several(image, name) else found
+    return None
 
 
 def _plain_names(function: Function) -> list[str]:

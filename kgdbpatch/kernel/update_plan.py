@@ -13,7 +13,7 @@ from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.planner import Planned, Planner
-from kgdbpatch.patch.planned import UPDATE, Plan
+from kgdbpatch.patch.planned import UPDATE, First, Plan
 from kgdbpatch.patch.updated import CODE_ROOM, carrier, follower
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.updates.archive import Update
@@ -36,6 +36,7 @@ class PlannedUpdate(NamedTuple):
     planned: Planned
     calls: dict[str, int]
     old: list[Row]
+    first: First | None  # its init calls
 
 
 def check_decided(manifest: Manifest, accepted: frozenset[str]) -> None:
@@ -116,17 +117,19 @@ class UpdatePlanner:
             "calls": sorted(self._calls),
             "names": self._names,
         }
-        self._linked(self._planner.place(0))  # a trial, to know whose names it needs
+        trial = self._linked(self._planner.place(0))  # to know whose names it needs
         values["uses"] = sorted(self.uses)
+        values["ends"] = 0 if trial.init_calls is None else 1 + len(trial.last)
 
         def front(code: int) -> bytes:
             linked = self._linked(code).symbols
             spans = [(linked[name], linked[name] + size) for name, size in sorted(self._sizes.items())]
             calls = [linked[symbol] for _, symbol in sorted(self._calls.items())]
             own = [linked[name] for name in self._names]
+            own += _ends(self._linked(code))
             return Note(values, [*(at for span in spans for at in span), *calls, *own], file).packed()
 
-        count = 2 * len(self._sizes) + len(self._calls) + len(self._names)
+        count = 2 * len(self._sizes) + len(self._calls) + len(self._names) + values["ends"]
         size = len(Note(values, [0] * count, file).packed())
 
         def note(body: int) -> bytes:
@@ -164,7 +167,9 @@ class UpdatePlanner:
             planned.append(self._planner.plan_data(at, self._word(at), self._new(linked, data, offset)))
         calls = {name: linked.symbols[symbol] for name, symbol in self._calls.items()}
         old = [(at, at + row.size, row.name) for at, row in rows]
-        return PlannedUpdate(planned, calls, old + self._quiet())
+        stage = _ends(linked)[:1]
+        init_calls = First(linked.first, stage[0]) if linked.first else None
+        return PlannedUpdate(planned, calls, old + self._quiet(), init_calls)
 
     def _lookup(self, name: str) -> int:
         """Return the kernel's function that looks up a fault or a bug; raise `Refused`."""
@@ -214,3 +219,10 @@ class UpdatePlanner:
     def _new(self, linked: Linked, row: Data, offset: int) -> int:
         start = linked.symbols[row.symbol] - linked.address + offset
         return int.from_bytes(linked.code[start : start + 4], "big")
+
+
+def _ends(linked: Linked) -> list[int]:
+    """Return the address of the word that tells how far a payload is, then those of its exit calls."""
+    if linked.init_calls is None:
+        return []
+    return [linked.address + linked.init_calls.stage, *linked.last]

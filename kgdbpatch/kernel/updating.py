@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.component.notes import Note
+from kgdbpatch.component.stages import Calls as ExitCalls
 from kgdbpatch.errors import ComponentDamaged, Misuse, Refused, TargetTimeout
+from kgdbpatch.kernel.lifetime import begin, check_callable, make_exit_calls
 from kgdbpatch.kernel.safe_moment import Ranges, stacks_of
 from kgdbpatch.results import PatchState, UpdateRow
 
@@ -40,6 +42,7 @@ class Standing(NamedTuple):
     names: dict[str, int]  # of its own variables and functions
     uses: tuple[str, ...]  # names of the updates whose names it needs
     consistency: str
+    ends: ExitCalls | None  # what is called when it is gone
 
 
 def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> list[Standing]:
@@ -75,10 +78,12 @@ def standing(records: Iterable[Record], read: Callable[[int, int], bytes]) -> li
         )
         rest = note.addresses[2 * count :]
         calls = dict(zip(values["calls"], rest, strict=False))
-        names = dict(zip(values["names"], rest[len(calls) :], strict=True))
-        found.append(
-            Standing(row, new, calls, note.file, names, tuple(values["uses"]), values["consistency"])
-        )
+        own = rest[len(calls) :]
+        names = dict(zip(values["names"], own, strict=False))
+        last = own[len(names) :]
+        ends = ExitCalls(last[0], tuple(last[1:])) if last else None
+        uses, consistency = tuple(values["uses"]), values["consistency"]
+        found.append(Standing(row, new, calls, note.file, names, uses, consistency, ends))
     return found
 
 
@@ -138,9 +143,14 @@ class Updater:
         application = self._component.application(header, planned.planned, kernel._text.hook, basis)
         if planned.calls:
             self._calls.prepare()
+        if planned.first:
+            check_callable(kernel, [planned.first])
         with self._component.stop(header.arena, anywhere=True) as stop:
             application.write(stop, kept=True)
         try:
+            if planned.first:
+                self._say("making init calls")
+                begin(kernel, header, planned.first)
             self._veto(planned.calls, "pre_apply", manifest.name)
 
             def change(stop: Stop) -> None:
@@ -152,11 +162,18 @@ class Updater:
                     self._component.withdraw(header, stop, table, gone)
 
             self._at_safe_moment(header, Ranges(old), change, places="transform" in planned.calls)
+        except TargetTimeout:  # somebody may be in the new code
+            table = self._component.arena(header.arena).table()
+            self._component.remove(header, table, set(application.ids))
+            raise
         except BaseException:
+            self._end(header, next(iter(self._of(application.ids[0])), None))
             with self._component.stop(header.arena, anywhere=True) as stop:
                 application.drop(stop)
             raise
         self._after(planned.calls, "post_apply")
+        for one in goes:
+            self._end(header, one)
         if goes:
             with self._component.stop(header.arena) as stop:
                 self._component.collect(header, stop)
@@ -192,6 +209,7 @@ class Updater:
 
         self._at_safe_moment(header, Ranges(one.new), change, places="revert" in one.calls)
         self._after(one.calls, "post_remove")
+        self._end(header, one)
         with self._component.stop(header.arena) as stop:
             self._component.collect(header, stop)
         return one.row
@@ -202,6 +220,16 @@ class Updater:
         arena = self._component.arena(kernel._header().arena)
         read = kernel.qemu.ram.read
         return standing(arena.records(), lambda body, size: read(arena.inside(body), size))
+
+    def _of(self, patch_id: int) -> Iterator[Standing]:
+        """Yield the update that begins with a patch, be it not whole."""
+        return (one for one in self.standing() if one.row.ids[:1] == (patch_id,))
+
+    def _end(self, header: Header, one: Standing | None) -> None:
+        """Make the exit calls of an update that nobody is in any more, if its init calls were made."""
+        if one is not None and one.ends is not None:
+            self._say("making exit calls")
+            make_exit_calls(self._kernel, header, one.ends)
 
     def find(self, name: str) -> Standing:
         """Return the update of a name; raise `Misuse`."""

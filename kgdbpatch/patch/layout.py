@@ -98,5 +98,6 @@ def planned(
         guarded=layout.guarded,
         uses=payload.uses,
         hands_out=payload.hands_out,
+        first=payload.first(layout.blob_at) if payload.first else None,
         noted=bool(layout.note),
     )

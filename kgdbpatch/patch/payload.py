@@ -15,6 +15,7 @@ from kgdbpatch.patch.depth import LEAST_STACK, check_depth
 from kgdbpatch.patch.registers import RegistersUse, argument
 
 if TYPE_CHECKING:
+    from kgdbpatch.patch.planned import First
     from kgdbpatch.types.model import Function as Prototype
 
 __all__ = ["Payload", "Replacement", "asm_payload", "blob_payload", "call_payload", "count_payload"]
@@ -63,6 +64,9 @@ class Payload(NamedTuple):
     note: Callable[[int], bytes] | None = None  # what is kept of its names, packed, for a blob's address
     uses: bool = False  # it was linked against names of other patches
     hands_out: bool = False  # it takes the address of a function of its own
+    first: Callable[[int], First] | None = (
+        None  # what is called before it can be reached, for a blob's address
+    )
 
 
 def _call(at: int, to: int) -> list[int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.isa import encode
 from kgdbpatch.patch.trap import is_trap
 
-__all__ = ["UPDATE", "Place", "Plan", "board_code", "code_of"]
+if TYPE_CHECKING:
+    from kgdbpatch.toolchain.init_calls import InitCall
+
+__all__ = ["UPDATE", "First", "Place", "Plan", "board_code", "code_of"]
 
 UPDATE = (1, 0)  # the guard of an update's first patch, which has none: that tells it from others
 _SLOT_WORDS = 4  # springboards are allotted in slots of lis, ori, mtctr, bctr
@@ -28,6 +31,17 @@ class Place(NamedTuple):
     trap: int | None = None
     real: int | None = None
     paged: bool = False
+
+
+class First(NamedTuple):
+    """The init calls of a payload, and the address of the word that tells when they have returned.
+
+    ``holds`` are the modules that it is to keep loaded: name, and address of the structure.
+    """
+
+    calls: tuple[InitCall, ...]
+    stage: int
+    holds: tuple[tuple[str, int], ...] = ()
 
 
 class Plan(NamedTuple):
@@ -55,6 +69,7 @@ class Plan(NamedTuple):
     noted: bool = False  # behind the payload stands what is kept of its names
     uses: bool = False  # it was linked against names of other patches
     hands_out: bool = False  # others than its site may call its functions
+    first: First | None = None  # what is to be called before the splice
 
     @property
     def exits(self) -> bool:

@@ -23,6 +23,7 @@ FIELDS = {f"r{number}": 4 * number for number in range(32)} | {
     name: 128 + 4 * index for index, name in enumerate(_SPECIAL)
 }
 SIZE = 4 * len(FIELDS)
+_FAR = 0x7FF8  # bytes: offsets have 16 bits
 _ARGUMENT = 3  # the register that takes the address of all others
 _FIRST_IN_BULK = 13  # stmw keeps this register and those above
 _AROUND = mask("r0", "r3", "r11", "r12", "cr0")  # changed by what shows them and counts hits
@@ -82,11 +83,11 @@ def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
         raise site.refused(
             "stack", f"r1 is not the kernel's stack at {site.at}: there is no place to show registers in"
         )
-    if use.returns and not site.entered:
+    if use.returns and not site.entered and (site.unwinding is None or not site.unwinding.complete):
         raise site.refused(
             "return",
-            f"the payload may leave the function, whose frame is made already at {site.at}: that can be done "
-            "at a function's entry only",
+            "the payload may leave the function, and where that keeps its caller's registers at "
+            f"{site.at} is not known: at a function's entry it is",
         )
     kept, fields, at = _kept(site, use, clobbers), _fields(use), _slots(site)
     kept_at = {
@@ -112,7 +113,7 @@ def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
     # LR's value is still in r0
     enter += [encode.stw(0, kept_at["return"], 1)]
     if not site.entered:
-        enter.append(encode.addi(0, 0, 0))
+        enter += _caller(site, frame)
     enter += [encode.stw(0, at["caller"], 1), encode.mfmsr(0), encode.stw(0, at["msr"], 1)]
     enter += [*encode.load_address(0, site.address), encode.stw(0, at["site"], 1)]
     enter += [encode.addi(0, 0, 0), encode.stw(0, at["leaves"], 1)]
@@ -128,6 +129,17 @@ def show(site: Site, use: RegistersUse, clobbers: int) -> Saves:
         leave += [encode.lwz(number, slots[f"r{number}"], 1) for number in numbers]
     leave.append(encode.addi(1, 1, frame))
     return Saves(tuple(kept), enter, leave, {**at, "return": kept_at["return"]}, spare)
+
+
+def _caller(site: Site, frame: int) -> list[int]:
+    """Return words behind the entry that load where the function returns to, 0 where that is not known.
+
+    r0 has what is in LR.
+    """
+    place = site.unwinding
+    if place is None or (place.lr is not None and frame + place.lr > _FAR):
+        return [encode.addi(0, 0, 0)]
+    return [] if place.lr is None else [encode.lwz(0, frame + place.lr, 1)]
 
 
 def _slots(site: Site) -> dict[str, int]:
@@ -153,14 +165,14 @@ def _kept(site: Site, use: RegistersUse, clobbers: int) -> list[str]:
 def leave_function(site: Site, saves: Saves) -> list[int]:
     """Return words that return from the function of ``site`` where the payload has asked for that."""
     at = saves.slots
-    frame = _frame(site, saves.spare)
-    words = [
-        encode.lwz(0, at["return"], 1),
-        encode.mtlr(0),
-        encode.lwz(3, at["r3"], 1),
-        encode.lwz(4, at["r4"], 1),
-        encode.addi(1, 1, frame),
-        encode.blr(),
-    ]
+    frame, place = _frame(site, saves.spare), site.unwinding
+    own = 0 if place is None else place.frame
+    if frame + own + 8 > _FAR:
+        raise site.refused("return", f"{site.at} is in a frame of {own} bytes: too large to be left")
+    back = at["return"] if place is None or place.lr is None else frame + place.lr
+    words = [encode.lwz(0, back, 1), encode.mtlr(0)]
+    words += [encode.lwz(number, frame + slot, 1) for number, slot in (place.kept if place else {}).items()]
+    words += [encode.lwz(3, at["r3"], 1), encode.lwz(4, at["r4"], 1)]
+    words += [encode.addi(1, 1, frame + own), encode.blr()]
     test = [encode.lwz(0, at["leaves"], 1), encode.cmpwi(0, 0)]
     return [*test, encode.bc(12, 2, 0, 4 * (len(words) + 1)), *words]

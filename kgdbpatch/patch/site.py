@@ -8,6 +8,7 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.isa import encode
 
 if TYPE_CHECKING:
+    from kgdbpatch.analysis.unwinding import Unwinding
     from kgdbpatch.isa.abi import ABI
     from kgdbpatch.isa.decode import Instruction
 
@@ -44,6 +45,7 @@ class Site(NamedTuple):
     wants back; LR is where it returns to. ``prefix``: what of the function's tracing runs before
     the site. ``loops``: a branch of the function leads to it.
     ``arguments``: bytes of its arguments that lie in its caller's frame, as far as the exits' plan asked.
+    ``unwinding``: where its caller's registers are behind the entry, as far as a plan asked.
     """
 
     instruction: Instruction
@@ -65,6 +67,7 @@ class Site(NamedTuple):
     prefix: tuple[int, ...] = ()
     loops: bool = False
     arguments: int = 0
+    unwinding: Unwinding | None = None
 
     @property
     def word(self) -> int:

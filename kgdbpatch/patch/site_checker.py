@@ -322,11 +322,11 @@ class SiteChecker:
 
     def caller_frame(self, function: Function) -> CallerFrame:
         """Return what a function does to its caller's frame."""
-        return caller_frame(
-            function.address,
-            Code(self._row, self._index.block, self._index.never_returns),
-            self._image.abi,
-        )
+        return caller_frame(function.address, self.code(function.address), self._image.abi)
+
+    def code(self, address: int) -> Code:
+        """Return the program that an address is of."""
+        return Code(self._row, self._index.block, self._index.never_returns)
 
     def _row(self, address: int, count: int) -> list[Instruction]:
         words, model = self._untraced(address, count).tolist(), self._image.model

@@ -90,13 +90,14 @@ class Module(NamedTuple):
     """A module that a running kernel has loaded: its name, where its code is, which pages that takes.
 
     ``frames`` is the CRC-32 of the pages' physical addresses. ``live`` ones are neither about to be loaded
-    nor to be unloaded.
+    nor to be unloaded. ``handle`` is the address of its structure.
     """
 
     name: str
     code: Window
     frames: int
     live: bool
+    handle: int = 0
 
     @property
     def id(self) -> ModuleId:

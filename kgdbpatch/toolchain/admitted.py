@@ -42,7 +42,7 @@ _TABLE = "_GLOBAL_OFFSET_TABLE_"
 
 # sections of code besides .text, as kernels name them
 TEXT = tuple(f".{name}.text" for name in ("sched", "kprobes", "noinstr", "ref", "irqentry", "softirqentry"))
-TEXT += (".cpuidle.text", ".spinlock.text")
+TEXT += (".cpuidle.text", ".spinlock.text", ".init.text", ".init.text.*", ".exit.text", ".exit.text.*")
 # what a kernel's build or module loader reads, and nobody needs while the code runs
 DROPPED = (
     *(".modinfo", ".gnu.linkonce.this_module", "__versions", "__ksymtab*", "__kcrctab*", "___ksymtab*"),
@@ -50,6 +50,8 @@ DROPPED = (
     *(".discard.*", ".printk_index", ".stab*", ".BTF*", ".llvm_addrsig", ".llvm.*", ".ppc.*", ".modinfo*"),
 )
 _PLACED = re.compile(
+    r"\.(init|exit)\.(text|data|rodata)(\..*)?|\.(preinit_array|init_array|fini_array|ctors|dtors)(\..*)?|"
+    r"\.initcall(early|rootfs|[0-7]s?)\.init|\.con_initcall\.init|\.exitcall\.exit|"
     r"\.(text|rodata|data|bss|sdata|sbss|sdata2|sbss2|got2)(\..*)?|\.(note|eh_frame|comment|PPC|gnu)\b.*|\.kgp\..*"
 )
 _LOST = {
@@ -57,20 +59,16 @@ _LOST = {
     "__ex_table": "handles faults of its own (as get_user does): the kernel does not find how",
     "__jump_table": "has static branches: the kernel does not set those of a payload",
     "__tracepoints": "defines tracepoints: the kernel does not know of a payload's",
-    ".init_array": "has constructors (.init_array): nobody runs them",
-    ".fini_array": "has destructors (.fini_array): nobody runs them",
-    ".ctors": "has constructors (.ctors): nobody runs them",
-    ".dtors": "has destructors (.dtors): nobody runs them",
     ".data..percpu": "defines variables of each CPU: the kernel has no room for a payload's",
     ".tdata": "has thread-local variables: a kernel has none",
     ".tbss": "has thread-local variables: a kernel has none",
 }
 _PATTERNS = [
-    (re.compile(r"\.(init|exit|meminit|memexit)\.|\.initcall.*|\.con_initcall.*|__param|__setup.*"), 1),
+    (re.compile(r"\.(init|exit|meminit|memexit)\.|\.initcall.*|__param|__setup.*"), 1),
     (re.compile(r"(__.*fixup|\.altinstructions.*|__.*_fixup)"), 2),
 ]
 _WHY = {
-    1: "is start-up code or a module's (__init, module_init): nobody runs it",
+    1: "is for the kernel's start-up or its loader of modules (parameters, __setup): nobody reads it",
     2: "has instructions that the kernel fits to its CPU: it does not do so in a payload",
 }
 
@@ -105,13 +103,11 @@ def _lost(name: str) -> str | None:
         if name == lost or name.startswith(f"{lost}."):
             return why
     dropped = any(re.fullmatch(re.escape(one).replace(r"\*", ".*"), name) for one in DROPPED)
-    if dropped or name in TEXT:
+    if dropped or _PLACED.fullmatch(name) or name in TEXT:
         return None
     for pattern, which in _PATTERNS:
         if pattern.match(name):
             return f"section {name} {_WHY[which]}"
-    if _PLACED.fullmatch(name):
-        return None
     return f"section {name}: nobody knows what the kernel would do with it"
 
 

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.toolchain.admitted import check_admitted
 from kgdbpatch.toolchain.cc import Compiler, TreeCompiler
+from kgdbpatch.toolchain.init_calls import OF_MODULES, has_exit_calls, has_init_calls
 from kgdbpatch.toolchain.inputs import as_input, combine
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.toolchain.objects import called, is_indirect, names
@@ -55,6 +56,8 @@ class CObject:
     darwin: bool = False  # its functions want their callers' frames as Darwin's do
     origins: Mapping[str, Path] = field(default_factory=dict)  # which file has what it exports
     parts: tuple[Part, ...] = ()
+    begins: bool = False  # it has init calls: constructors, Linux's initcalls
+    ends: bool = False  # it has what is to be called at its end
 
 
 def compile_c(
@@ -111,6 +114,8 @@ def compile_c(
         darwin=any(one.darwin for one in inputs),
         origins=origins,
         parts=parts,
+        begins=has_init_calls(file),
+        ends=has_exit_calls(file),
     )
 
 
@@ -133,7 +138,7 @@ def _entry(path: Path, wanted: str | None, functions: tuple[str, ...], first: by
     own = [one for one in names(ELFFile(io.BytesIO(first))) if one.function]
     if path.stem in (one.name for one in own):
         return path.stem
-    exported = sorted(one.name for one in own if one.exported)
+    exported = sorted(one.name for one in own if one.exported and one.name not in OF_MODULES)
     if len(exported) == 1:
         return exported[0]
     if not exported:

@@ -20,6 +20,8 @@ from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.isa.registers import FPRS, mask
 from kgdbpatch.toolchain.admitted import DROPPED, TEXT
 from kgdbpatch.toolchain.gnu import link_script, run
+from kgdbpatch.toolchain.init_calls import ARRAYS, InitCall, InitCalls, taken_marks
+from kgdbpatch.toolchain.init_calls import layout as init_layout
 from kgdbpatch.toolchain.objects import without_calls
 from kgdbpatch.toolchain.relocate import Relocation, moved, relocations, taken
 from kgdbpatch.toolchain.support import MODELS, SUPPORTED, library, of_the_library, support_object
@@ -62,6 +64,17 @@ class Linked:
     _alignment: int
     _calls: tuple[tuple[int, bool], ...]  # of the kernel: address, and whether through a veneer
     _abi: ABI
+    init_calls: InitCalls | None = None  # where they are, of a payload that has any
+
+    @property
+    def first(self) -> tuple[InitCall, ...]:
+        """What is called before it can be reached, in this order."""
+        return () if self.init_calls is None else self.init_calls.first(self.code, self.symbols)
+
+    @property
+    def last(self) -> tuple[int, ...]:
+        """The addresses of what is called when nobody is in it any more, in this order."""
+        return () if self.init_calls is None else self.init_calls.last(self.code, self.symbols)
 
     @property
     def hands_out(self) -> bool:
@@ -88,6 +101,7 @@ def link(
     abi: ABI = SYSV,
     original: bool = False,
     kernels: bool = False,
+    staged: Callable[[], bool] = lambda: False,
 ) -> Linked:
     """Link a compiled payload for ``address`` against the kernel's symbols; `BadPatch` for names nobody has.
 
@@ -95,6 +109,7 @@ def link(
     compiler makes, go through veneers in the payload. ``resolve`` raises `UnknownSymbol`.
     With ``original`` it gets a function `ORIGINAL`, whose last `ORIGINAL_ROOM` words are to be filled.
     ``kernels``: it was compiled as the kernel itself is, for the units that its own functions use.
+    ``staged``, asked when names are resolved, tells whether it gets `InitCalls.stage` in any case.
     """
     if address % _ALIGNMENT or not 0 <= address < 1 << 32:
         raise Misuse(f"0x{address:x} is no place for a payload: not a multiple of {_ALIGNMENT}")
@@ -127,7 +142,9 @@ def link(
             objects.append(place / "support.o")
             objects[1].write_bytes(support_object(own, compiled.target))
         (place / "script").write_text(
-            link_script(address, found, _layout(address, veneers, abi, original=original))
+            link_script(
+                address, found, _layout(compiled, address, veneers, abi, original=original, staged=staged())
+            )
         )
         done = run(
             "ld",
@@ -190,7 +207,15 @@ def _original(abi: ABI) -> list[int]:
     return [*enter, encode.bl(at, at + 4 * (1 + len(leave))), *leave, *room]
 
 
-def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool = False) -> Iterator[str]:
+def _layout(
+    compiled: CObject,
+    address: int,
+    veneers: dict[str, int],
+    abi: ABI,
+    *,
+    original: bool = False,
+    staged: bool = False,
+) -> Iterator[str]:
     yield f".text 0x{address:x} : {{ *(.text .text.* {' '.join(TEXT)}) . = ALIGN(4);"
     if original:
         yield f'"{ORIGINAL}" = .; {_longs(_original(abi))} "{ORIGINAL_END}" = .;'
@@ -199,12 +224,16 @@ def _layout(address: int, veneers: dict[str, int], abi: ABI, *, original: bool =
         yield _longs(_veneer(target, abi))
     yield f"{_MARKS[0]} = .; }}"
     first, last = FAULT_TABLE
-    yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.*) . = ALIGN(4);"
+    yield ".rodata : { *(.rodata .rodata.* .sdata2 .sdata2.* .init.rodata .init.rodata.*) . = ALIGN(4);"
     yield f"{first} = .; *(__ex_table) {last} = .; *(__jump_table .static_call_sites) }}"
+    begins = compiled.begins or staged
+    tables, stage = init_layout(stage=int(not begins)) if begins or compiled.ends else ([], "")
+    yield from tables
     yield f"{_MARKS[1]} = SIZEOF(.data) ? ALIGN({_ALIGNMENT}) : .;"
     yield f". = {_MARKS[1]};"
     first, last = BUG_TABLE
-    yield f".data : {{ {first} = .; *(__bug_table) {last} = .;"
+    yield f".data : {{ {stage} {first} = .; *(__bug_table) {last} = .;"
+    yield "*(.init.data .init.data.* .exit.data .exit.data.*)"
     yield "*(.data .data.* .sdata .sdata.* .got2) *(.bss .bss.* .sbss .sbss.* COMMON) }"
     yield f"{_MARKS[2]} = .;"
     yield ".linker : { *(.glink .iplt .plt .got .rela.* .branch_lt) }"
@@ -227,12 +256,13 @@ def _take(
                 place[symbol.name] = symbol["st_value"]
     for mark in (*FAULT_TABLE, *BUG_TABLE):
         symbols.pop(mark, None)
+    init_calls = taken_marks(symbols, address)
     text, constant, end = (symbols.pop(mark) - address for mark in _MARKS)
     code, alignment = bytearray(end), _ALIGNMENT
     for section in file.iter_sections():
         if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section["sh_size"]:
             alignment = max(alignment, section["sh_addralign"])
-            if section["sh_type"] == "SHT_PROGBITS":
+            if section["sh_type"] in ("SHT_PROGBITS", *ARRAYS):
                 start = section["sh_addr"] - address
                 code[start : start + section["sh_size"]] = section.data()
     return Linked(
@@ -247,6 +277,7 @@ def _take(
         _alignment=alignment,
         _calls=calls,
         _abi=abi,
+        init_calls=init_calls,
     )
 
 

@@ -28,6 +28,11 @@ _SECTDIFF, _HI16_DIFF, _LO16_DIFF, _HA16_DIFF, _LOCAL_DIFF = 8, 10, 11, 12, 15
 _PLAIN = {_HI16_DIFF: _HI16, _LO16_DIFF: _LO16, _HA16_DIFF: _HA16}
 _HALVES = {_HI16: "HI", _LO16: "LO", _HA16: "HA"}
 _BRANCHES = {_BR24: (26, "24"), _BR14: (16, "14")}  # bits with the two that are 0, name of the relocation
+# what lists functions to be called first and at the end; the second names are those of kernel extensions
+_CALLS = {
+    **dict.fromkeys(("__mod_init_func", "__constructor"), "init_array"),
+    **dict.fromkeys(("__mod_term_func", "__destructor"), "fini_array"),
+}
 _NAME = re.compile(r"[\w.$]+")
 _LINE = 16  # bytes
 
@@ -76,9 +81,12 @@ class _Assembly:
     def _part(self, number: int, part: Part) -> Iterator[str]:
         writable = part.name.startswith("__DATA,")
         name, flags = (".text", "ax") if part.code else (".data", "aw") if writable else (".rodata", "a")
+        kind = "nobits" if part.zero else "progbits"
         if part.zero:
             name, flags = ".bss", "aw"
-        yield f'.section {name}.part{number},"{flags}",@{"nobits" if part.zero else "progbits"}'
+        elif (calls := _CALLS.get(part.name.partition(",")[2])) is not None:
+            name, flags, kind = f".{calls}", "aw", calls
+        yield f'.section {name}.part{number},"{flags}",@{kind}'
         yield f".balign {min(part.address & -part.address or 16, 16)}"
         yield f".Lpart{number}:"
         if part.zero:

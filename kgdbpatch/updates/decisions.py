@@ -12,7 +12,16 @@ from kgdbpatch.updates.manifest import Decision
 from kgdbpatch.updates.object_diff import Difference
 from kgdbpatch.updates.pieces import Kind, Piece, Pieces, Within, is_special
 
-__all__ = ["changed_types", "data_decision", "decide", "is_init", "is_special_code"]
+__all__ = [
+    "CALLED_FIRST",
+    "CALLED_LAST",
+    "changed_types",
+    "data_decision",
+    "decide",
+    "is_call_table",
+    "is_init",
+    "is_special_code",
+]
 
 _TABLES = {
     "__jump_table": ("jump-label", "branches of its code stay as compiled, whatever their static keys are"),
@@ -22,12 +31,19 @@ _FIXUPS = re.compile(r"__\w*ftr_fixup|__\w*_fixup|\.alt\w*")
 _FIXUP = ("feature-fixup", "its code stays as compiled, not as the kernel makes it for this CPU")
 _QUIET = re.compile(r"\.discard|\.comment|\.note|__mcount_loc|__patchable_function_entries|\.modinfo|\.fixup")
 _INIT = re.compile(r"\.(init|exit)\.|\.ref\.text")
+CALLED_FIRST = re.compile(r"\.((preinit_array|init_array|ctors)(\..*)?|(initcall\w+|con_initcall)\.init)")
+CALLED_LAST = re.compile(r"\.((fini_array|dtors)(\..*)?|exitcall\.exit)")
 _PLAIN_CODE = re.compile(r"\.text($|\.)")
 
 
 def is_init(piece: Piece) -> bool:
     """Tell whether a piece is there while the kernel starts, or ends, only."""
     return bool(_INIT.match(piece.section.name))
+
+
+def is_call_table(name: str) -> bool:
+    """Tell whether a section lists functions to be called first or last: what is new of it goes along."""
+    return CALLED_FIRST.fullmatch(name) is not None or CALLED_LAST.fullmatch(name) is not None
 
 
 def is_special_code(piece: Piece) -> bool:
@@ -50,6 +66,8 @@ def decide(difference: Difference, included: Collection[int], file: str) -> Iter
                 f"{piece.name} ({file}) runs while the kernel starts: the kernel has done so already, "
                 "nothing of the change to it goes along",
             )
+        elif is_call_table(piece.section.name):
+            continue
         elif is_special(piece.section) and number not in included and not _QUIET.match(piece.section.name):
             what = "changed" if known else "new"
             yield Decision(

@@ -11,6 +11,7 @@ from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.toolchain.compile import CObject, compile_c
 from kgdbpatch.toolchain.gnu import complaint, run
+from kgdbpatch.toolchain.init_calls import has_exit_calls, has_init_calls
 from kgdbpatch.toolchain.objects import called, is_indirect, names, undefined
 from kgdbpatch.updates.archive import Update
 from kgdbpatch.updates.elf_object import ElfObject
@@ -57,6 +58,8 @@ def linkable(update: Update, path: Path, target: str) -> CObject:
         weak=frozenset(name.name for name in found if name.weak and not name.defined),
         indirect=is_indirect(file),
         target=target,
+        begins=has_init_calls(file),
+        ends=has_exit_calls(file),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.updates.decisions import data_decision, is_init
 from kgdbpatch.updates.elf_object import ALLOC, CODE, NOBITS, WRITE
+from kgdbpatch.updates.init_rows import init_rows, is_init_table
 from kgdbpatch.updates.manifest import Data, Decision, Function, Reference
 from kgdbpatch.updates.object_diff import Difference
 from kgdbpatch.updates.object_writer import Fixup, OutSection, OutSymbol
@@ -60,9 +61,16 @@ class Selection:
         for piece in difference.of(difference.new, Kind.FUNCTION):
             if not piece.local and not is_init(piece):
                 self._include(piece.number)
+        rows = [*init_rows(difference)]
+        for _, use in rows:
+            assert isinstance(use.target, Within)
+            if self._goes_along(after.all[use.target.piece]):
+                self._include(use.target.piece)
         for number in sorted(self.included):
             self._write(after.all[number])
         self._tables()
+        for table, use in rows:
+            self._init_call(table, use)
         if self._constants:
             self._write_constants()
 
@@ -228,6 +236,15 @@ class Selection:
             if out.data:
                 self.sections.append(out)
 
+    def _init_call(self, table: Piece, use: Use) -> None:
+        """Take along a row of a table of what is called when an update is applied, or is gone."""
+        assert isinstance(use.target, Within)
+        fixup = replace(self._fixup(use), offset=0)
+        flags = table.section.flags & (WRITE | ALLOC)
+        self.sections.append(OutSection(table.section.name, flags, 4, bytes(4), 4, [], [fixup]))
+        name, when = self.difference.after.all[use.target.piece].name, _when(table)
+        self.notes.append(f"{self.file}: {name} is called {when}")
+
     def _tell(self, piece: Piece, symbol: str) -> None:
         known = piece.number in self.difference.pairs
         if piece.kind is Kind.FUNCTION and known and not _PART.search(piece.name):
@@ -243,6 +260,11 @@ class Selection:
         elif piece.kind is Kind.DATA:
             where = (piece.name, self.file, self.module, piece.local)
             self.data.append(Data(*where, "new", symbol, piece.size, (), "", ""))
+
+
+def _when(table: Piece) -> str:
+    first = is_init_table(table.section.name)
+    return "once, before the new code can be reached" if first else "when the update has been taken out"
 
 
 def _fingerprint(piece: Piece) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kgdbpatch.variables.note import Note, Symbol, Variable, framed, pack, unframed, unpack
+from kgdbpatch.variables.note import Note, Stage, Symbol, Variable, framed, pack, unframed, unpack
 from kgdbpatch.variables.shape import Shape
 from kgdbpatch.variables.values import Value
 
-__all__ = ["Note", "Shape", "Symbol", "Value", "Variable", "framed", "pack", "unframed", "unpack"]
+__all__ = ["Note", "Shape", "Stage", "Symbol", "Value", "Variable", "framed", "pack", "unframed", "unpack"]

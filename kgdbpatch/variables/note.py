@@ -6,17 +6,26 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass
+from enum import IntEnum
 
 from kgdbpatch.errors import ComponentDamaged
 from kgdbpatch.variables.shape import Shape, from_rows, rows_of
 
-__all__ = ["FRAME", "Note", "Symbol", "Variable", "framed", "pack", "unframed", "unpack"]
+__all__ = ["FRAME", "Note", "Stage", "Symbol", "Variable", "framed", "pack", "unframed", "unpack"]
 
 _FRAME = struct.Struct(">IIII")  # where the payload's bytes begin, the note's length and CRC-32, magic
 FRAME = _FRAME.size  # bytes, the last ones of what `framed` returns
 _MAGIC = int.from_bytes(b"note", "big")
 _ALIGNMENT = 16
 _MOST = 1 << 22  # bytes of a note, unpacked
+
+
+class Stage(IntEnum):
+    """How far a payload is that has init or exit calls; it is kept in a word of the payload's own."""
+
+    NEW = 0  # its init calls have not all returned
+    BEGUN = 1
+    ENDED = 2  # its exit calls were called, or are not to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,10 @@ class Symbol:
 class Note:
     """What a payload says of itself: its source file, when it was put in (seconds since 1970), its names.
 
-    ``uses`` are the ids of the patches whose functions or variables it was linked against.
+    ``uses`` are the ids of the patches whose functions or variables it was linked against. ``last`` are the
+    functions that are called when nobody is in it any more, ``stage`` is the word that tells of it (`Stage`);
+    both in bytes behind the payload's begin. ``holds`` are the modules that it keeps loaded: name, address of
+    the structure.
     """
 
     source: str
@@ -55,6 +67,9 @@ class Note:
     variables: tuple[Variable, ...] = ()
     functions: tuple[Symbol, ...] = ()
     uses: tuple[int, ...] = ()
+    stage: int | None = None
+    last: tuple[int, ...] = ()
+    holds: tuple[tuple[str, int], ...] = ()
 
 
 def pack(note: Note) -> bytes:
@@ -66,6 +81,8 @@ def pack(note: Note) -> bytes:
     ]
     functions = [[one.name, one.offset, one.exported] for one in note.functions]
     told = [note.source, note.time, rows, variables, functions, note.uses]
+    if note.stage is not None:
+        told += [note.stage, note.last, note.holds]
     return zlib.compress(json.dumps(told, separators=(",", ":")).encode(), 9)
 
 
@@ -73,7 +90,8 @@ def unpack(packed: bytes) -> Note:
     """Return the note that `pack` packed; raise `ComponentDamaged` for anything else."""
     try:
         told = zlib.decompressobj().decompress(packed, _MOST)
-        source, time, rows, variables, functions, uses = json.loads(told)
+        source, time, rows, variables, functions, uses, *rest = json.loads(told)
+        stage, last, holds = rest or (None, (), ())
         shapes = from_rows(rows)
         return Note(
             source,
@@ -84,6 +102,9 @@ def unpack(packed: bytes) -> Note:
             ),
             tuple(Symbol(*one) for one in functions),
             tuple(uses),
+            stage,
+            tuple(last),
+            tuple((str(name), int(handle)) for name, handle in holds),
         )
     except (zlib.error, ValueError, LookupError, TypeError) as error:
         raise ComponentDamaged("what a patch keeps of its names was overwritten") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -283,17 +282,11 @@ def test_what_makes_no_sense_is_told(
     assert kernel.patches == []
 
 
-def test_only_an_entry_is_left_or_replaced(kernel: Kernel, asked: Asked, tmp_path: Path) -> None:
+def test_only_an_entry_is_replaced(kernel: Kernel, asked: Asked) -> None:
     function, checker = kernel[asked.busy], kernel.site_checker
     inside = next(
         at for at in range(function.address + 0x20, function.end, 4) if checker.instruction(at).target is None
     )
-    leaving = tmp_path / "leaving.c"
-    leaving.write_text(f"{INCLUDE}void leaving(struct kgp_regs *regs) {{ kgp_return(0); }}")
-    for what in ({"override": 0}, {"c": leaving}):
-        with pytest.raises(Refused, match=r"at a function's entry only") as refused:
-            kernel.patch(inside, **what)
-        assert refused.value.rule == "return"
     with pytest.raises(Refused, match="neither a function's entry nor a call") as refused:
         kernel.patch(inside, c="void f(void) {}", replace=True)
     assert refused.value.rule == "entry"

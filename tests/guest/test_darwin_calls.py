@@ -15,7 +15,7 @@ import pytest
 from kgdbpatch.component import layout
 from kgdbpatch.component.kernel_calls import pending
 from kgdbpatch.component.layout import CallStatus
-from kgdbpatch.errors import DeadKernel, Refused
+from kgdbpatch.errors import DeadKernel, Misuse, Refused
 from kgdbpatch.kernel import Kernel
 
 pytestmark = pytest.mark.kernel("darwin")
@@ -114,3 +114,15 @@ def test_a_thousand_calls(kernel: Kernel) -> None:
 def test_a_kernel_that_dies_of_a_call_is_told(kernel: Kernel) -> None:
     with pytest.raises(DeadKernel, match="panicked"):
         kernel.call("strlen", 0xE000_0000, deadline=3)
+
+
+def test_the_value_by_its_type(kernel: Kernel) -> None:
+    called = kernel.call_typed("strncmp", '"mach"', '"machine"', "4")
+    assert (called.value, called.type, called.text) == (0, "int", "0 (0x00000000)")
+    before, after = (kernel.call_typed("mach_absolute_time") for _ in range(2))
+    assert before.type == "uint64_t"
+    assert before.value is not None
+    assert after.value is not None
+    assert before.value < after.value < before.value + (1 << 36)
+    with pytest.raises(Misuse, match=r"strlen takes 1 argument, 0 given: size_t strlen\(const char \*s\);"):
+        kernel.call_typed("strlen")

@@ -133,6 +133,44 @@ def test_functions_of_modules(kernel: Kernel) -> None:
     untouched(kernel)
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments", "value", "type_", "text"),
+    [
+        ("kstrtobool", ['"maybe"', '"room"'], (1 << 32) - 22, "int", "-22 (0xffffffea)"),
+        ("capable", ["21"], 1, "bool", "true"),
+        ("int_pow", ["0x100000001", "1"], (1 << 32) + 1, "u64", "4294967297 (0x0000000100000001)"),
+        ("int_pow", ["16", "9"], 16**9, "u64", "68719476736 (0x0000001000000000)"),
+        ("strchr", ['"hello"', "108"], None, "char *", '"llo"'),
+        ("kfree", ["NULL"], None, "void", ""),
+        ("irq_default_primary_handler", ["1", "NULL"], 2, "irqreturn_t", "IRQ_WAKE_THREAD (2)"),
+        ("get_pid_task", ["NULL", "PIDTYPE_PID"], 0, "struct task_struct *", "NULL"),
+        ("find_vpid", ["99999"], 0, "struct pid *", "NULL"),
+    ],
+)
+def test_the_value_by_its_type(
+    kernel: Kernel, function: str, arguments: list[str], value: int | None, type_: str, text: str
+) -> None:
+    called = kernel.call_typed(function, *arguments)
+    assert called.type == type_
+    assert value is None or called.value == value
+    assert called.text.endswith(text)
+    untouched(kernel)
+
+
+def test_arguments_are_checked(kernel: Kernel) -> None:
+    for arguments, told in (
+        (['"x"'], "takes 1 argument|a text is none"),
+        ([], "msleep takes 1 argument, 0 given: void msleep"),
+        (["1", "2"], "msleep takes 1 argument, 2 given"),
+        (["-3000000000"], "does not fit"),
+    ):
+        with pytest.raises(Misuse, match=told):
+            kernel.call_typed("msleep", *arguments)
+    with pytest.raises(Misuse, match="has no constant 'PIDTYPE_PIX'; there are: PIDTYPE_PID"):
+        kernel.call_typed("get_pid_task", "0", "PIDTYPE_PIX")
+    untouched(kernel)
+
+
 def test_sleeping_takes_its_time(kernel: Kernel) -> None:
     before = time.monotonic()
     kernel.call("msleep", 700)

@@ -14,6 +14,10 @@ _ADDR32, _ADDR16_LO, _ADDR16_HI, _ADDR16_HA, _REL24, _REL14, _REL32 = 1, 4, 5, 6
 _HALVES = {_ADDR16_LO: _LO16, _ADDR16_HI: _HI16, _ADDR16_HA: _HA16}
 _NAMES = {".text": ("__TEXT", "__text"), ".rodata": ("__TEXT", "__const"), ".data": ("__DATA", "__data")}
 _NAMES[".bss"] = ("__DATA", "__bss")
+_NAMES |= {
+    ".init_array": ("__DATA", "__mod_init_func"),
+    ".fini_array": ("__DATA", "__mod_term_func"),
+}
 
 
 @dataclass

@@ -212,10 +212,26 @@ class TestRefusals:
         with pytest.raises(BadPatch, match="is no instruction of this CPU"):
             link(compiled, FAR, resolve)
 
-    def test_constructors_would_never_run(self, c: Compile) -> None:
-        source = "int x; __attribute__((constructor)) void g(void) { x = 1; }\nint f(void) { return x; }"
-        with pytest.raises(BadPatch, match="init_array"):
-            link(c(source, entry="f"), FAR, resolve)
+    def test_init_and_exit_calls(self, c: Compile) -> None:
+        lists = (("ctors", "a, b"), ("ctors.65435", "early"), ("dtors", "a, b"), ("exitcall.exit", "early"))
+        source = "int x;" + "".join(
+            f"__attribute__((noinline, used)) static void {name}(void) {{ x = {n}; }}\n"
+            for n, name in enumerate(("a", "b", "early"))
+        )
+        rows = "".join(f'.section .{name},\\"aw\\"; .long {listed};' for name, listed in lists)
+        source += f'__asm__("{rows} .text");int f(void) {{ a(); b(); early(); return x; }}\n'
+        source += '__attribute__((section(".init.text"))) int init_module(void) { return 1; }\n'
+        compiled = c(source, entry="f")
+        assert (compiled.begins, compiled.ends) == (True, True)
+        one = link(compiled, FAR, resolve)
+        for linked in (one, one.moved(FAR + 0x1000)):
+            assert linked is not None
+            names = {at: name for name, at in linked.symbols.items()}
+            assert [call.name for call in linked.first] == ["early", "b", "a", "init_module"]
+            assert [call.heeded for call in linked.first] == [False, False, False, True]
+            assert [names[at] for at in linked.last] == ["early", "a", "b"]
+        nothing = c("int f(void) { return 1; }")
+        assert (nothing.begins, nothing.ends, link(nothing, FAR, resolve).init_calls) == (False, False, None)
 
     def test_an_unaligned_place(self, c: Compile) -> None:
         with pytest.raises(Misuse, match="not a multiple of 16"):

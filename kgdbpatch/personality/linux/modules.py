@@ -124,7 +124,9 @@ class LinuxModules:
             known = self._described(name[1].decode(), words)
         if known is None:
             return None
-        module = known.module._replace(live=state == _LIVE, frames=self._memory.digest(known.pieces[0]))
+        module = known.module._replace(
+            live=state == _LIVE, frames=self._memory.digest(known.pieces[0]), handle=start
+        )
         return known._replace(module=module)
 
     def _structure(self, start: int) -> bytes:

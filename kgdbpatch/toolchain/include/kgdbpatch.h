@@ -61,7 +61,9 @@ struct kgp_exit {
 
 /*
  * Leave the payload, and the kernel's function with it: it returns `value` to its caller at once. Only
- * in the function that is called, whose parameter is `regs`; only at a function's entry.
+ * in the function that is called, whose parameter is `regs`. At a function's entry, and behind it where its
+ * code says where it keeps its caller's registers: these it gets back. Locks that the function holds by then,
+ * interrupts that it has switched off stay as they are.
  */
 #define kgp_return(value)                                                                   \
     do {                                                                                    \
@@ -80,6 +82,7 @@ struct kgp_exit {
     } while (0)
 
 #define kgp_site() (regs->site)
+/* Where the function will return to; 0 where that is not known, as in code that nobody calls. */
 #define kgp_caller() (regs->caller)
 
 /*
