@@ -168,11 +168,12 @@ class _Disassembler:
 
     def _code(self, record: Record) -> list[CodeLine]:
         arena = self._kernel._component.arena(self._kernel._header().arena)
-        return [line for piece in pieces(arena, record) for line in self._piece(record, piece)]
+        new = self._places.updated
+        return [line for piece in pieces(arena, record, new) for line in self._piece(record, piece)]
 
     def _piece(self, record: Record, piece: Piece) -> list[CodeLine]:
         start, words = piece.start, _split(self._kernel.memory.read(piece.start, piece.end - piece.start))
-        while piece.padded and words and words[0] == encode.nop():
+        while piece.padded and words and words[0] in (0, encode.nop()):
             start, words = start + 4, words[1:]
         name = self._places.name
         lines = [*decoded(start, words, self._model, name, patch=record.id, part=piece.part)]

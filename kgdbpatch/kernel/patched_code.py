@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE, Flag
 from kgdbpatch.errors import KgdbPatchError
-from kgdbpatch.kernel.updating import standing
+from kgdbpatch.isa import encode
 
 if TYPE_CHECKING:
     from kgdbpatch.component.arena import Arena
@@ -34,9 +34,12 @@ class Piece(NamedTuple):
     padded: bool = False
 
 
-def pieces(arena: Arena, record: Record) -> list[Piece]:
-    """Return what a patch consists of, in the order in which it is run; empty ones are left out."""
-    found = [*_board(record), *(_body(arena, record) if not record.data else ())]
+def pieces(arena: Arena, record: Record, updated: Sequence[tuple[int, int, str, str]] = ()) -> list[Piece]:
+    """Return what a patch consists of, in the order in which it is run; empty ones are left out.
+
+    ``updated`` are the new functions of updates (`Places.updated`).
+    """
+    found = [*_board(record), *(_body(arena, record, updated) if not record.data else ())]
     return [one for one in found if one.start < one.end]
 
 
@@ -46,7 +49,7 @@ def _board(record: Record) -> Iterator[Piece]:
         yield Piece(record.springboard, end, "springboard", f"springboard of patch {record.id}")
 
 
-def _body(arena: Arena, record: Record) -> Iterator[Piece]:
+def _body(arena: Arena, record: Record, updated: Sequence[tuple[int, int, str, str]]) -> Iterator[Piece]:
     table = arena.table()
     (index,) = np.flatnonzero(table.slots == record.slot)[:1]
     raw, at = table.raw[index], record.body
@@ -56,7 +59,7 @@ def _body(arena: Arena, record: Record) -> Iterator[Piece]:
     constant, title = at + record.constant_size, f"patch {record.id}: "
     replaces = bool(int(raw["flags"]) & Flag.REPLACES) and record.exits is None
     if replaces:
-        yield from _replacing(arena, record, tail, glue, constant)
+        yield from _replacing(record, tail, glue, constant, updated)
         return
     if record.calls:
         end += 4  # the guard ends with the store of what counts; a branch belongs to it
@@ -75,17 +78,18 @@ def _body(arena: Arena, record: Record) -> Iterator[Piece]:
     yield Piece(code, constant, "code", title + "the payload's functions and constants")
 
 
-def _replacing(arena: Arena, record: Record, tail: int, glue: int, constant: int) -> Iterator[Piece]:
+def _replacing(
+    record: Record, tail: int, glue: int, constant: int, updated: Sequence[tuple[int, int, str, str]]
+) -> Iterator[Piece]:
     """Yield the pieces of what takes a function's place: an update has a note and room of its own."""
     title = f"patch {record.id}: "
-    spans = [(record.body, constant, "the new function, what it calls, and constants")]
-    if record.update:
-        ours = standing([record], lambda body, size: arena.read(body, size))
-        name = ours[0].row.name if ours else "?"
-        every = [row for one in ours for row in one.new]
-        spans = [(start, end, f"{what} of the update '{name}'") for start, end, what in every]
+    own = [row for row in updated if record.body <= row[0] < record.body + record.body_size]
+    led_to = encode.branch_target(record.site, record.splice)
+    theirs = [row for row in updated if row[0] == led_to]  # in the body of the update's first patch
+    spans = [(start, end, f"{name} of the update '{update}'") for start, end, name, update in own or theirs]
+    spans = spans or [(record.body, constant, "the new function, what it calls, and constants")]
     for start, end, what in spans:
-        if start < tail < end:  # room for what was at the site stands between functions
+        if start <= tail < end:  # room for what was at the site stands between functions
             yield Piece(start, tail, "code", title + what)
             yield Piece(glue, end, "code", title + f"more of {what}", padded=True)
         else:

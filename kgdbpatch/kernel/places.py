@@ -45,6 +45,17 @@ class Places:
         return []
 
     @cached_property
+    def updated(self) -> list[tuple[int, int, str, str]]:
+        """The new functions of updates: where each begins and ends, its name, that of the update."""
+        from kgdbpatch.kernel.updating import standing
+
+        if not any(one.update for one in self.records):
+            return []
+        arena = self._guest._component.arena(self._guest._header().arena)
+        found = standing(self.records, lambda body, size: arena.read(body, size))
+        return [(start, end, name, one.row.name) for one in found for start, end, name in one.new]
+
+    @cached_property
     def patches(self) -> list[NamedPlace]:
         """The bodies and springboards of patches."""
         found = []
@@ -83,8 +94,11 @@ class Places:
         for one in self._noted:
             if one.record.body <= address < one.record.body + one.record.body_size:
                 return one.symbolize(address)
-        beside = f"+0x{address - ours.address:x}" if address > ours.address else ""
-        return ours.name + beside
+        begin, name = ours.address, ours.name
+        for start, end, function, update in self.updated:
+            if start <= address < end:
+                begin, name = start, f"{update}:{function}"
+        return f"{name}+0x{address - begin:x}" if address > begin else name
 
     def annotated(self, text: str) -> str:
         """Return a text with names behind those addresses in it that are in patches."""
@@ -112,6 +126,9 @@ class Places:
         except Misuse as error:
             match = _PART.fullmatch(text.strip())
             name = match["name"] if match else text.strip()
+            new = (start for start, _, one, update in self.updated if name == f"{update}:{one}")
+            with suppress(KgdbPatchError, StopIteration):
+                return next(new) + int((match and match["offset"]) or "0", 0)
             with suppress(KgdbPatchError):
                 start = self._guest.patch_names().lookup(name)[0]
                 return start + int((match and match["offset"]) or "0", 0)
