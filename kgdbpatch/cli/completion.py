@@ -8,7 +8,7 @@ import typer
 
 from kgdbpatch.errors import KgdbPatchError
 
-__all__ = ["functions", "guests", "machines", "profiles", "recipes_and_guests", "snapshots"]
+__all__ = ["functions", "guests", "machines", "profiles", "recipes_and_guests", "snapshots", "symbols"]
 
 
 def _beginning(names: Iterable[str], begun: str) -> list[str]:
@@ -71,3 +71,20 @@ def snapshots(ctx: typer.Context, incomplete: str) -> list[str]:
     except KgdbPatchError:
         return []
     return _beginning((str(one["name"]) for one in found), incomplete)
+
+
+def symbols(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of all that the kernel has which the command line names, as C spells them."""
+    from kgdbpatch.kernel import catalog
+
+    kernel = ctx.params.get("image") or ctx.params.get("name")
+    try:
+        image = catalog.open_image(str(kernel)) if kernel is not None else None
+    except (KgdbPatchError, OSError):
+        image = None
+    if image is None:
+        return []
+    prefix, names = image.symbol_prefix, set(image.symbols.names.all())
+    if not incomplete.startswith(prefix):
+        names = {name.removeprefix(prefix) for name in names}
+    return sorted(_beginning(names, incomplete))

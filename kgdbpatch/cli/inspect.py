@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Name, Site, Wait, attach, matching, naming
-from kgdbpatch.cli.output import hexadecimal, json_line, table, tell, with_symbols
+from kgdbpatch.cli.output import hexadecimal, json_line, tell, with_symbols
+from kgdbpatch.cli.symbols import list_places
 from kgdbpatch.cli.waiting import progress
 
 if TYPE_CHECKING:
@@ -46,22 +47,16 @@ def functions(
       kgdbpatch functions memory:darwin '*filter*'
       kgdbpatch functions vmlinux 'udp_*' --json
     """
+    from kgdbpatch.image.named import NamedPlace
     from kgdbpatch.kernel import catalog
 
     with progress(f"reading {image}"):
         loaded = catalog.open_image(image)
         found = loaded.all_functions() if pattern is None else matching(loaded, pattern)
-    if as_json:
-        for f in found:
-            guessed = {"guessed": True} if f.guessed else {}
-            known = {"name": f.name, "address": f.address, "size": f.size, "aliases": f.aliases}
-            json_line({**known, "section": f.section, "symbol": f.name, **guessed})
-    else:
-        rows = [
-            (hexadecimal(f.address), f.size, f.section, " ".join((f.name, *f.aliases)) + "?" * f.guessed)
-            for f in found
-        ]
-        table(("ADDRESS", "SIZE", "SECTION", "NAME"), rows)
+    places = (
+        NamedPlace(f.name, f.address, f.size, f.aliases, f.section, "function", f.guessed) for f in found
+    )
+    list_places(places, as_json, kinds=False)
 
 
 def analyze(image: ImageOrName, as_json: AsJson = False) -> None:
@@ -152,15 +147,18 @@ def evaluate(
 
     Needs debug information (DWARF) in the kernel's file, in FILE.elf or FILE.debug beside it, or in
     the one given. The guest is stopped once. Nothing is changed: no assignment, no call. Local variables
-    are those of the function that the CPU is in.
+    are those of the function that the CPU is in. Addresses in patches are told by name.
 
     \b
     Examples:
       kgdbpatch print darwin version
       kgdbpatch print linux --symbols vmlinux.debug jiffies '*init_task.mm' --json
     """
-    with attach(name, file, wait, dead=True) as kernel, kernel.inspected(symbols) as inspection:
-        values = [inspection.evaluate(expression) for expression in expressions]
+    with attach(name, file, wait, dead=True) as kernel:
+        with kernel.inspected(symbols) as inspection:
+            values = [inspection.evaluate(expression) for expression in expressions]
+        places = kernel.places
+        values = [replace(value, text=places.annotated(value.text)) for value in values]
     for value in values:
         if as_json:
             json_line(asdict(value))

@@ -18,7 +18,7 @@ from kgdbpatch.component.arena import Arena, Header, field_offset
 from kgdbpatch.component.failures import apply_error, removal_error
 from kgdbpatch.component.layers import remove_layers
 from kgdbpatch.component.layout import BlockEntries, Op, State
-from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality
+from kgdbpatch.component.ports import Cpu, Debugger, Guest, Personality, Session
 from kgdbpatch.component.prepare import header_of, out_of_tails
 from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.stop import Stop
@@ -80,6 +80,16 @@ class ComponentClient:
         try:
             with debugger.stopped() as session:
                 yield Stop.begun(session, arena.physical, self._cpu, anywhere=anywhere)
+        finally:
+            self.pause = debugger.pause
+
+    @contextmanager
+    def halted(self) -> Iterator[Session]:
+        """Stop the guest wherever it is; no call of the stub can be made. It is resumed after."""
+        debugger = self._debugger()
+        try:
+            with debugger.stopped() as session:
+                yield session
         finally:
             self.pause = debugger.pause
 

@@ -111,6 +111,10 @@ class ModularSiteChecker(SiteChecker):
         """Return the running instruction at ``address``."""
         return self._of(address).instruction(address)
 
+    def no_code(self, instruction: Instruction) -> Iterator[Refused]:
+        """Yield why a word is no instruction."""
+        return self._of(instruction.address).no_code(instruction)
+
     def live(self, address: int) -> LiveRegisters:
         """Return which registers are live and which are free before ``address``, or raise `Refused`."""
         return self._of(address).live(address)

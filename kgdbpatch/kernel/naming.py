@@ -11,7 +11,11 @@ from kgdbpatch.kernel.guest import RunningGuest
 
 if TYPE_CHECKING:
     from kgdbpatch.analysis.bits import BitUses
+    from kgdbpatch.kernel.code_lines import CodeLine
+    from kgdbpatch.kernel.kernel import Kernel
+    from kgdbpatch.kernel.memory import GuestMemory
     from kgdbpatch.kernel.patch_names import PatchNames
+    from kgdbpatch.kernel.places import Places
 
 __all__ = ["NamedGuest"]
 
@@ -55,12 +59,42 @@ class NamedGuest(RunningGuest):
             return self.patch_names().find(name, self.image)[0]
         return self.image.resolve(name)
 
+    @property
+    def places(self) -> Places:
+        """What is where in the guest by name and by address, patches as they stand now."""
+        from kgdbpatch.kernel.places import Places
+
+        return Places(self)
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The kernel's memory by address: read without a stop where that can be, written with care."""
+        from kgdbpatch.kernel.memory import GuestMemory
+
+        return GuestMemory(self)
+
     def symbolize(self, address: int) -> str:
         """Return what is at an address: the kernel's names, or those of the patches' payloads."""
         for one in self.patch_names().noted if self._text.header() else ():
             if one.record.body <= address < one.record.body + one.record.body_size:
                 return one.symbolize(address)
         return self.image.symbolize(address)
+
+    def disassemble(
+        self, place: str | int, count: int | None = None, *, patched: bool = False
+    ) -> list[CodeLine]:
+        """Return code as instructions; ``place`` is a function, a place in one, or ``0x…..0x…``.
+
+        It is the kernel's without patches, of whose sites each line tells; with ``patched`` what stands there
+        now, followed by what the patches in it lead to. Raises `Misuse`, `MemoryFault`.
+
+        >>> [line.text for line in kernel.disassemble("run_netisr", 2)]
+        ['mflr r0', 'stw r0,8(r1)']
+        """
+        from kgdbpatch.kernel.disassembly import disassemble
+
+        kernel: Kernel = self  # type: ignore[assignment]
+        return disassemble(kernel, place, count, patched=patched)
 
     def bits(self, name: str | int) -> BitUses:
         """Return which bits of a word of flags the kernel's code tests, sets and clears, and which are free.

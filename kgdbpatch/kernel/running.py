@@ -125,6 +125,11 @@ class RunningText:
         finally:
             self._held = before
 
+    def changed(self) -> list[int]:
+        """Return the addresses of the text's words that patches and the component have changed."""
+        found: list[int] = self._undone().sites.tolist()
+        return found
+
     def _undone(self) -> _Undone:
         """Return what patches and the component have changed in the kernel's text."""
         header, found = self.header(), dict[int, int]()

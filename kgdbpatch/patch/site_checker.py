@@ -259,7 +259,7 @@ class SiteChecker:
     def live(self, address: int) -> LiveRegisters:
         """Return which registers are live and which are free before ``address``, or raise `Refused`."""
         instruction = self.instruction(address)
-        for refused in self._data(instruction):
+        for refused in self.no_code(instruction):
             raise refused
         live, free = (tuple(names(mask)) for mask in (self._live(address), self._free(address)))
         return LiveRegisters(address, instruction.written_for(self._image.model), live, free)
@@ -358,7 +358,7 @@ class SiteChecker:
         elif section is not None and section.name in self._off_limits.untranslated_sections:
             what = f"is in {section.name}: code of which some runs with address translation off"
             yield refused("exception code", f"{place()} {what}")
-        yield from self._data(instruction)
+        yield from self.no_code(instruction)
         own = self._off_limits.rewritten.get(address)
         if own is None and self._image.read(address, 4) != instruction.word.to_bytes(4, "big"):
             own = Rewritten(CHANGED)
@@ -378,7 +378,7 @@ class SiteChecker:
                 "fault table", f"the kernel looks faults of '{text()}' at {place()} up by their address"
             )
 
-    def _data(self, instruction: Instruction) -> Iterator[Refused]:
+    def no_code(self, instruction: Instruction) -> Iterator[Refused]:
         """Yield why a word is no instruction."""
         place = partial(self._image.symbolize, instruction.address)
         reach = self._index.reach(instruction.address)

@@ -155,6 +155,7 @@ class Personality(Threaded, ABC):
     vectors_executable: ClassVar[bool] = False  # the kernel's own mapping of its text holds them, too
     time_of_day: ClassVar[str] = r"(?!)"  # regex on a time of `log_seconds` that names no day
     log_functions: ClassVar[tuple[str, ...]] = ()  # names of a function like printf that prints to the log
+    constant_between: ClassVar[tuple[str, ...]] = ()  # symbols at the ends of what is written at boot alone
     told: ClassVar[frozenset[str]] = frozenset()  # regexes of a recipe that `__init__` takes, by name
 
     def __init__(self, memory: MemoryPlan | None = None, **lines: str) -> None:
@@ -382,3 +383,8 @@ class Personality(Threaded, ABC):
     def discarded(self, image: Image) -> Sequence[Window]:
         """Return ranges of the image that the kernel gives up after boot (their memory is reused)."""
         return ()
+
+    def constants(self, image: Image) -> Sequence[Window]:
+        """Return ranges of the image that nobody writes to after boot, whatever its sections say."""
+        ends = image.symbols.last(self.constant_between)
+        return [Window(*sorted(one.address for one in ends.values()))] if len(ends) == 2 else []

@@ -179,7 +179,8 @@ def _text(word: str) -> bytes:
 def show(shape: Shape, value: Value, symbolize: Callable[[int], str]) -> str:
     """Return a value for people, as a C initialiser."""
     if shape.kind == "pointer" and isinstance(value, int):
-        return f"0x{value:08x} ({symbolize(value)})" if value else "0"
+        named = symbolize(value) if value else ""
+        return (f"0x{value:08x}" + f" ({named})" * (not named.startswith("0x"))) if value else "0"
     if shape.kind == "enum":
         return next((f"{name} ({value})" for name, one in shape.values if one == value), str(value))
     if isinstance(value, bool):

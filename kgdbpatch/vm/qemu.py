@@ -250,7 +250,13 @@ class Qemu:
         if paused and note.exists():
             paused = note.read_text() == "paused"
         note.write_text("paused" if paused else "running")
-        yield paused
+        try:
+            yield paused
+        except BaseException:
+            with suppress(TargetLost):  # unless the debugger could not put it back, nothing is to be noted
+                if self.runs() is not paused:
+                    note.unlink(missing_ok=True)
+            raise
         note.unlink(missing_ok=True)
 
     def left_by_debugger(self) -> bool:

@@ -70,6 +70,11 @@ def check(lines: list[Any], image: Image) -> None:
     [
         ["functions"],
         ["functions", "*e"],
+        ["symbols"],
+        ["symbols", "*e"],
+        ["symbols", "take+0x4"],
+        ["disasm", "take"],
+        ["disasm", "take+0x4", "1"],
         ["live", "take+0x8"],
         ["cfg", "take"],
         ["callgraph"],

@@ -16,7 +16,7 @@ from kgdbpatch.errors import BadImage, KgdbPatchError, Misuse, Refused, TargetTi
 from .conftest import Cli
 
 COMMANDS = ["boot", "ps", "shutdown", "functions", "analyze", "live", "check", "apply", "list", "remove"]
-COMMANDS += ["verify", "log", "cfg", "callgraph"]
+COMMANDS += ["verify", "log", "cfg", "callgraph", "symbols", "read", "write", "disasm"]
 REGISTERS = {f"{kind}{n}" for kind in "rf" for n in range(32)} | {f"cr{n}" for n in range(8)}
 REGISTERS |= {"lr", "ctr", "ca", "ov", "so", "fpscr"}
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]

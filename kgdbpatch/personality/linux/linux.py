@@ -71,6 +71,7 @@ class Linux(LinuxThreads):
     """Linux with a linear map from the ELF file's program headers (tried: 5.10, 6.1, 6.12)."""
 
     name = "linux"
+    constant_between = ("__start_rodata", "__end_rodata")
     kernel_format = "elf"
     panic = r"Kernel panic - not syncing"
     oops = r"\bOops: |kernel BUG at|Unable to handle kernel|Kernel attempted to "
