@@ -13,11 +13,12 @@ from kgdbpatch.errors import Misuse
 from kgdbpatch.patch.request import Asked, PatchRequest
 
 NAMES = {field.name for field in fields(PatchRequest)}
+ASKED_BY_PROGRAMS = {"origin", "uncounted", "link"}  # by traces, and by what is put in again
 
 
 def test_every_field_may_be_given_as_a_keyword_and_as_an_option() -> None:
     assert get_type_hints(Asked) == get_type_hints(PatchRequest)
-    assert inspect.signature(apply).parameters.keys() >= NAMES
+    assert inspect.signature(apply).parameters.keys() >= NAMES - ASKED_BY_PROGRAMS
 
 
 def test_what_does_not_go_together_is_told_in_the_words_of_whoever_asks() -> None:
