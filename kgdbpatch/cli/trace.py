@@ -135,8 +135,9 @@ def _read(file: Path) -> str:
 
 @contextmanager
 def _ended_kindly() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end this as Ctrl-C does: what was put in is taken out."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    """Have SIGTERM and SIGHUP end this as Ctrl-C does: what was put in is taken out; `nohup` is heeded."""
+    ended = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in ended if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kgdbpatch.errors import CommandFailed, TargetLost
+from kgdbpatch.errors import CommandFailed, TargetLost, TargetTimeout
 from kgdbpatch.vm import launch, runtime
 from kgdbpatch.vm.console import Console
 from kgdbpatch.vm.events import EventLog
@@ -252,6 +252,8 @@ class Qemu:
         note.write_text("paused" if paused else "running")
         try:
             yield paused
+        except (TargetLost, TargetTimeout):
+            raise  # QEMU may stop it yet, for a debugger that has given up: the next one lets it go on
         except BaseException:
             with suppress(TargetLost):  # unless the debugger could not put it back, nothing is to be noted
                 if self.runs() is not paused:

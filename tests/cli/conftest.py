@@ -14,8 +14,9 @@ from kgdbpatch.cli.main import run
 
 
 def obeying_interrupts() -> None:
-    """Make a child heed Ctrl-C, which jobs in the background are made to ignore."""
+    """Make a child heed Ctrl-C, which jobs in the background ignore, and a hang-up, ignored under nohup."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @dataclass

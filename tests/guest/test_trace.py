@@ -178,10 +178,18 @@ def test_more_events_than_are_read_are_counted(kernel: Kernel, sites: tuple[str,
     empty(kernel)
 
 
+def obeying() -> None:
+    """Heed Ctrl-C and hang-ups, which jobs in the background and under nohup ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def ended(kernel: Kernel, busy: str, number: signal.Signals) -> None:
     """Start a trace as a command, and end it by a signal once it tells something."""
     command = [sys.executable, "-m", "kgdbpatch", "trace", kernel.name, f"{busy} {{ print(func) }}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as told:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=obeying
+    ) as told:
         assert told.stdout is not None
         assert told.stdout.readline()
         told.send_signal(number)
