@@ -16,7 +16,7 @@ from kgdbpatch.kernel import Kernel, catalog
 
 from .conftest import Cli
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.long, pytest.mark.guest]
 TESTS = Path(__file__).parents[1]
 CHEAP = ("panic", "QEMU stopped", "reset")
 DEADLINE = 120.0  # seconds

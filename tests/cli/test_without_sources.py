@@ -23,7 +23,7 @@ OFFLINE = [
     ("live", "run_netisr+0x18"),
 ]
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.long, pytest.mark.guest]
 Run = Callable[..., list[Any]]
 
 

@@ -16,7 +16,7 @@ from patch.matrix.machine import needs_machine, private_runtime
 from .judge import Case, Tally, case, compare
 from .programs import build, variant
 
-pytestmark = needs_machine
+pytestmark = [pytest.mark.long, *needs_machine]
 
 TOGETHER = 30  # programs in one boot
 SITES = 150  # of each program

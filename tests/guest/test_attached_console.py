@@ -19,7 +19,7 @@ from kgdbpatch.vm import runtime
 
 from .by_hand import ByHand, started
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.long, pytest.mark.guest]
 
 
 @pytest.fixture(scope="module")

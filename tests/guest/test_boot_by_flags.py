@@ -17,6 +17,8 @@ from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
 
+pytestmark = pytest.mark.long
+
 __all__ = ["guest_cli"]  # the fixture
 
 CONSOLE = "console=ttyPZ0 powersave=off"

@@ -20,6 +20,8 @@ from kgdbpatch.vm.qemu import Qemu
 from .parts import arena
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 10
 
 

@@ -19,6 +19,8 @@ from kgdbpatch.patch.request import PatchRequest
 from . import parts
 from .cut import Killed, Orders, Wire
 
+pytestmark = pytest.mark.long
+
 BEFORE = "before-cuts"
 SITE, FUNCTIONS = "run_netisr", 60
 FEWEST = 30  # packets of any change

@@ -13,6 +13,8 @@ from kgdbpatch.errors import Refused
 from kgdbpatch.isa.decode import Instruction, Kind, decode
 from kgdbpatch.kernel import Kernel, Patch
 
+pytestmark = pytest.mark.long
+
 PER_FORM = 6
 CHECKS = 3
 ALWAYS = {"b", "bl", "bc conditional", "bc counting", "bclr", "bcctrl", "mtmsr", "stwu", "plain"}

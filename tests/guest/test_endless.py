@@ -14,7 +14,7 @@ import pytest
 
 from kgdbpatch.kernel import Kernel, catalog
 
-pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
+pytestmark = [pytest.mark.long, pytest.mark.kernel("linux"), pytest.mark.linux]
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 T = TypeVar("T")
 SITE = "udp_sendmsg"  # threads come here that the kernel takes the CPU from: it runs on

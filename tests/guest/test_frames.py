@@ -14,6 +14,8 @@ from kgdbpatch.results import Trace
 
 from .own_e500 import booted, goes_on, program
 
+pytestmark = pytest.mark.long
+
 each_guest = pytest.mark.parametrize(
     "function",
     [

@@ -13,6 +13,8 @@ from kgdbpatch.kernel import Kernel
 from .parts import arena, threads
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 FEW = 4  # sleeping threads
 USER = 0x4000  # MSR: PR
 

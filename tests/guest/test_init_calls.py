@@ -26,6 +26,8 @@ from kgdbpatch.updates.build import build_update
 from .test_changed_kernel import ASKED, INCLUDE, Asked
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 BOTH = [
     pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
     pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),

@@ -22,7 +22,7 @@ from kgdbpatch.kernel import Kernel
 FLAGS = 0xCC0  # GFP_KERNEL
 BAD = {"panic": "no return", "do_exit": "no return", "start_kernel": "discarded", "_stext": "exception code"}
 
-pytestmark = [pytest.mark.kernel("linux"), pytest.mark.linux]
+pytestmark = [pytest.mark.long, pytest.mark.kernel("linux"), pytest.mark.linux]
 
 
 def untouched(kernel: Kernel) -> None:

@@ -12,6 +12,8 @@ from kgdbpatch.kernel import Kernel
 from .test_modules import obeyed
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 FILTER = "org.darwin.kext.PacketFilter"
 USES = """
 extern unsigned filter_count(unsigned) {of};

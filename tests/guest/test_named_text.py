@@ -16,6 +16,8 @@ from kgdbpatch.kernel.offline import site_checker
 
 from .by_hand import ByHand, started
 
+pytestmark = pytest.mark.long
+
 RECIPE = Path(__file__).parents[2] / "examples" / "own_guest" / "own.toml"
 ARENA = "0x2000000..0x4000000"  # own.c leaves the upper half alone
 

@@ -16,7 +16,7 @@ from kgdbpatch.kernel import Kernel
 
 from .work import beat, empty
 
-pytestmark = pytest.mark.kernel("darwin")
+pytestmark = [pytest.mark.long, pytest.mark.kernel("darwin")]
 
 # images/darwin/include/net.h
 SERVED = {2: "ipintr", 18: "arpintr", 6: "nsintr", 28: "ip6intr"}

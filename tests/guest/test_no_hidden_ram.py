@@ -21,7 +21,7 @@ from kgdbpatch.vm import runtime
 from .by_hand import ByHand, started
 from .dying import dies
 
-pytestmark = pytest.mark.linux
+pytestmark = [pytest.mark.long, pytest.mark.linux]
 LINEAR = 0xC000_0000  # what an address is more than the physical one
 BLOCK = 1024  # pages of 4 KiB
 OTHERS = 500  # pages that the guest's own workload may take or give meanwhile, or a CPU keep at hand

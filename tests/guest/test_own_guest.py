@@ -14,7 +14,7 @@ import pytest
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.long, pytest.mark.guest]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_guest"
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 TEST = """

@@ -12,6 +12,8 @@ import pytest
 from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 
+pytestmark = pytest.mark.long
+
 PROGRAM = [sys.executable, "-c", "from kgdbpatch.cli import main; main()"]
 # the function that logs, the one that it goes through, where a payload is put
 LOGS = {"darwin": ("printf", "printf"), "linux": ("_printk", "vprintk_emit")}

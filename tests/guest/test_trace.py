@@ -20,6 +20,8 @@ from kgdbpatch.results import MapRow, TraceEvent
 
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 LINUX = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long]
 SITES = [
     pytest.param(("strlen", "strl*"), marks=pytest.mark.kernel("darwin"), id="darwin"),

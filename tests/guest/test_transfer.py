@@ -22,6 +22,8 @@ from kgdbpatch.updates.sets import PATCH, members_of, packed_set
 
 from .work import beat, empty
 
+pytestmark = pytest.mark.long
+
 COUNTER = """
 #include "step.h"
 unsigned tally;

@@ -25,6 +25,7 @@ from .judge.words import Probes, foreign_names, kernel_words, probes
 _TOOLS = ("qemu-system-ppc", "gdb-multiarch", "powerpc-linux-gnu-as")
 _MISSING = [tool for tool in _TOOLS if shutil.which(tool) is None]
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.guest,
     pytest.mark.usefixtures("short_runtime"),
     pytest.mark.skipif(bool(_MISSING) and not os.environ.get("CI"), reason=f"not installed: {_MISSING}"),

@@ -14,6 +14,8 @@ from kgdbpatch import Kernel, Misuse, PatchRequest
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.patch.request import Asked
 
+pytestmark = pytest.mark.long
+
 C = "static unsigned n; void f(void) { n++; }"
 
 

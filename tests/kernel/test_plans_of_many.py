@@ -10,6 +10,8 @@ from kgdbpatch.image import Image
 from kgdbpatch.kernel import catalog, offline, planner
 from kgdbpatch.patch.request import PatchRequest
 
+pytestmark = pytest.mark.long
+
 SITES = 2500  # of each kernel: first instructions of functions, and any others
 
 
