@@ -13,15 +13,12 @@ import typer
 from typer import Option
 
 from kgdbpatch.cli import completion
-from kgdbpatch.cli.words import Command
+from kgdbpatch.cli.dashes import behind_dashes
 
 if TYPE_CHECKING:
     from kgdbpatch.guests.options import BootOptions
 
-__all__ = ["BootFlags", "WithDashes", "with_boot_flags"]
-
-_DASHES = "--"
-_REST = "kgdbpatch.behind_dashes"  # in a context's meta
+__all__ = ["BootFlags", "with_boot_flags"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class BootFlags:
 
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         drives = tuple(given.pop("drive") or ())
-        return BootOptions(**given, drives=drives, qemu=tuple(ctx.meta.get(_REST, ())))
+        return BootOptions(**given, drives=drives, qemu=behind_dashes(ctx))
 
 
 def with_boot_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -95,20 +92,3 @@ def with_boot_flags(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
-
-
-class WithDashes(Command):
-    """A command behind whose ``--`` stand another program's arguments, whatever they look like."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep what stands behind ``--`` for `BootFlags.options`."""
-        if _DASHES in args:
-            at = args.index(_DASHES)
-            ctx.meta[_REST] = tuple(args[at + 1 :])
-            args = args[:at]
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what stands behind the command in its usage line."""
-        return [*super().collect_usage_pieces(ctx), "[-- QEMU_ARGUMENTS]"]

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Option
 
+from kgdbpatch.cli.dashes import WithDashes, behind_dashes
 from kgdbpatch.cli.options import ImageFile, Name, Wait, attach
-from kgdbpatch.cli.words import Command
 
 __all__ = ["gdb"]
 
-_REST, _DASHES = "kgdbpatch.gdb", "--"
 
-
-class _WithDashes(Command):
-    """A command behind whose ``--`` stand GDB's arguments, whatever they look like."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep what stands behind ``--``."""
-        if _DASHES in args:
-            at = args.index(_DASHES)
-            ctx.meta[_REST] = tuple(args[at + 1 :])
-            args = args[:at]
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what stands behind the command in its usage line."""
-        return [*super().collect_usage_pieces(ctx), "[-- GDB_ARGUMENTS]"]
+class _WithDashes(WithDashes):
+    whose = "GDB"
 
 
 def gdb(
@@ -57,7 +42,7 @@ def gdb(
       kgdbpatch gdb darwin -- -batch -ex backtrace
     """
     with attach(name, image, wait, dead=True) as kernel:
-        code = kernel.debug(*ctx.meta.get(_REST, ()), symbols=symbols, wait=wait)
+        code = kernel.debug(*behind_dashes(ctx), symbols=symbols, wait=wait)
     if code:
         raise typer.Exit(code)
 

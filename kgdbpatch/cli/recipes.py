@@ -9,7 +9,8 @@ import typer
 from typer import Argument, Option
 
 from kgdbpatch.cli import completion
-from kgdbpatch.cli.boot_options import BootFlags, WithDashes, with_boot_flags
+from kgdbpatch.cli.boot_options import BootFlags, with_boot_flags
+from kgdbpatch.cli.dashes import WithDashes
 from kgdbpatch.cli.options import AsJson
 from kgdbpatch.cli.output import json_line, printable, table, tell
 
