@@ -6,7 +6,7 @@ import hashlib
 import marshal
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,13 +74,13 @@ class KernelTypes:
         path = file.path if isinstance(file, Image) else Path(file)
         told = named_sections(path if given is None else given)
         if given is None and DWARF in told:
-            return cls(path)
+            return _opened(path)
         try:
             image = file if isinstance(file, Image) else Image.load(path)
-            return cls(_told_of(image, given))
+            return _opened(_told_of(image, given))
         except BadImage:
             if given is None and BTF in told:  # an object file, or nothing beside it
-                return cls(path)
+                return _opened(path)
             if not isinstance(file, Image):
                 Image.load(path)  # what is no kernel at all is told as that
         how = "build the kernel with CONFIG_DEBUG_INFO (-g), or name a file that has it (--image FILE)"
@@ -182,6 +182,20 @@ class KernelTypes:
         found = self._source.at(place)
         assert isinstance(found, Function)
         return found
+
+
+def _opened(path: Path) -> KernelTypes:
+    """Return the types of a file, the same ones as long as that stays as it is: to unpack it takes time."""
+    try:
+        now = path.stat()
+    except OSError:
+        return KernelTypes(path)  # which tells what is wrong
+    return _unchanged(path, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=2)
+def _unchanged(path: Path, _modified: int, _size: int) -> KernelTypes:
+    return KernelTypes(path)
 
 
 def _told_of(image: Image, given: Path | None) -> Path:

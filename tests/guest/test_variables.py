@@ -152,7 +152,7 @@ def test_other_payloads_use_them(kernel: Kernel, sites: tuple[str, str], counter
         kernel.remove(made.id)
     assert {patch.id: patch.state for patch in kernel.patches} == {made.id: "active", user.id: "active"}
     twin = kernel.patch(first, c=counter)
-    with pytest.raises(BadPatch, match=rf"'tally' is ambiguous among the patches: {made.id}:tally, "):
+    with pytest.raises(BadPatch, match=rf"'tally' is ambiguous: {made.id}:tally at "):
         kernel.patch(second, c="extern unsigned tally; unsigned x; void f(void) { x = tally; }")
     chosen = f"extern unsigned tally KGP_OF({twin.id}, tally); void f(void) {{ tally = 0; }}"
     third = kernel.patch(second, c=f"#include <kgdbpatch.h>\n{chosen}")
