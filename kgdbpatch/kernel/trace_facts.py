@@ -12,7 +12,7 @@ from kgdbpatch.types import KernelTypes
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
 
-__all__ = ["facts_of", "types_of"]
+__all__ = ["end_of_memory", "facts_of", "types_of"]
 
 _HIGHEST = 1 << 32
 
@@ -29,7 +29,7 @@ def facts_of(kernel: Kernel, types: KernelTypes | None) -> Facts:
     """Return what a trace has to know of a guest."""
     image, personality = kernel.image, kernel._personality
     low = max(min(segment.address for segment in image.segments), 0x1000)
-    high = _end(low, lambda address: personality.stack_physical(image, address) is not None)
+    high = end_of_memory(low, lambda address: personality.stack_physical(image, address) is not None)
     hz = kernel._recipe.machine.timebase_hz
     known = set() if types is None else {*types.index["struct"]}
     words = personality.current_thread(image, lambda name: name in known, kernel._threads.read)
@@ -45,7 +45,7 @@ def facts_of(kernel: Kernel, types: KernelTypes | None) -> Facts:
     )
 
 
-def _end(low: int, inside: Callable[[int], bool]) -> int:
+def end_of_memory(low: int, inside: Callable[[int], bool]) -> int:
     """Return where the memory that begins at ``low`` ends."""
     if not inside(low):
         return low

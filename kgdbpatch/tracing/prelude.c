@@ -47,7 +47,7 @@ static inline void kgt_unlock(void)
 /* Tell whether so many bytes may be read there. */
 static inline int kgt_ok(const volatile void *at, kgt_word size)
 {
-    return (kgt_word)at - KGT_LOW <= KGT_HIGH - KGT_LOW - size;
+    return size <= KGT_HIGH - KGT_LOW && (kgt_word)at - KGT_LOW <= KGT_HIGH - KGT_LOW - size;
 }
 
 static inline const void *kgt_nowhere(void)

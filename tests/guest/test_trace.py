@@ -14,7 +14,7 @@ import pytest
 from bench.hit import ICOUNT, hit_cost
 from kgdbpatch.cli.main import run
 from kgdbpatch.errors import Misuse
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, trace_facts
 from kgdbpatch.kernel.tracing import Trace
 from kgdbpatch.results import MapRow, TraceEvent
 
@@ -144,6 +144,21 @@ def test_memory_that_is_not_there_reads_as_nothing(kernel: Kernel, sites: tuple[
     first = told[0]
     assert isinstance(first, TraceEvent)
     assert first.values == (0, 0, 0, "", "")
+    beat(kernel)
+    empty(kernel)
+
+
+@pytest.mark.kernel("darwin")
+def test_where_no_memory_is_known_none_is_read(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a kernel whose memory is not known as mapped, each pointer reads as nothing."""
+    monkeypatch.setattr(trace_facts, "end_of_memory", lambda low, _: low)
+    told: list[TraceEvent | MapRow] = []
+    with Trace(kernel, "strlen { print(str(arg0), *(int *)arg0, *(int *)0x30000000); stop }") as trace:
+        trace.run(told.append, 30)
+        assert trace.unread >= 3
+    first = told[0]
+    assert isinstance(first, TraceEvent)
+    assert first.values == ("", 0, 0)
     beat(kernel)
     empty(kernel)
 
