@@ -346,9 +346,11 @@ class ComponentClient:
         pinned = table.entered()
         starts, ends, index = table.unguarded(np.flatnonzero(~pinned))
         contexts = self._contexts(header, list(zip(starts.tolist(), ends.tolist(), strict=True)))
-        contexts += quiescence.return_addresses(self._stacks(header), table.returned_to(~pinned))
+        words = quiescence.return_addresses(self._stacks(header), table.returned_to(~pinned))
+        cpus = stop.registers_of_all()
         may_resume = self._personality.may_resume
-        resumed = [pc for one in stop.registers_of_all() for pc in (one["lr"], *may_resume(contexts, one))]
+        resumed = [pc for one in cpus for pc in (one["lr"], *may_resume(contexts, one))]
+        resumed += self._personality.may_return(words, cpus)
         for pc in (*stop.program_counters(header.arena.tails), *resumed):
             pinned[index[(starts <= pc) & (pc < ends)]] = True
         trapped = table.trapped()

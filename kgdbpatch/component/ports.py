@@ -380,3 +380,9 @@ class Personality(Protocol):
 
         The guest stands still, with the CPU's ``registers``.
         """
+
+    def may_return(self, words: Iterable[tuple[int, int]], cpus: Sequence[GRegisters]) -> list[int]:
+        """Return those words (physical address, word) that threads may return to, no leftovers of calls.
+
+        The guest stands still, its ``cpus`` being as they are.
+        """

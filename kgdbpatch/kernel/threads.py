@@ -13,7 +13,9 @@ from kgdbpatch.component.holders import holders
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Record
 from kgdbpatch.image import Image
+from kgdbpatch.isa.abi import SYSV
 from kgdbpatch.kernel.module_list import ModuleList
+from kgdbpatch.kernel.safe_moment import Stacks
 from kgdbpatch.personality.base import ModuleId, PageTables, Personality, Thread
 from kgdbpatch.results import Holder, PatchState
 from kgdbpatch.vm.qemu import Qemu
@@ -119,6 +121,27 @@ class Threads:
             return self._personality.may_resume(self._image, self, address, sp)
 
         return [pc for at, pc in contexts if any(map(live, self._addresses(at)))]
+
+    def may_return(self, words: Iterable[tuple[int, int]], cpus: Sequence[GRegisters]) -> list[int]:
+        """Return those words (physical address, word) that threads may return to, no leftovers of calls.
+
+        The guest stands still, its ``cpus`` being as they are.
+        """
+        found = list(words)
+        places = [(at, at) for at, _ in found]
+        kept = {at for cpu in cpus for at in self.may_resume(places, cpu)}
+        if not kept:
+            return []
+        offsets = sorted({SYSV.lr_offset, self._image.abi.lr_offset})
+        status = self._cpu.kernel_status
+        stacks = Stacks([*self.all()], cpus, self._cpu.in_process, self.read, status, offsets)
+        returns = cache(stacks.returns)
+
+        def live(address: int) -> bool:
+            known = returns(stacks.thread_at(address))
+            return known is None or address in known
+
+        return [word for at, word in found if at in kept and any(map(live, self._addresses(at)))]
 
     def _switched_out(self, sp: int) -> list[range]:
         """Return the parts of stacks that nobody comes back to while a CPU's stack pointer is ``sp``.

@@ -81,6 +81,9 @@ class Flat:
     def may_resume(self, contexts: Iterable[tuple[int, int]], registers: GRegisters) -> list[int]:
         return [pc for at, pc in contexts if at not in self.dead]
 
+    def may_return(self, words: Iterable[tuple[int, int]], cpus: Sequence[GRegisters]) -> list[int]:
+        return [word for at, word in words if at not in self.dead]
+
 
 class Killed(BaseException):
     """The client is dead."""

@@ -8,7 +8,6 @@ import pytest
 from kgdbpatch.kernel.safe_moment import Ranges, Stacks
 from kgdbpatch.personality.base import Thread, Window
 
-TEXT = range(0xC000_0000, 0xC040_0000)
 FUNCTION = (0xC000_1000, 0xC000_1100, "f")
 ELSEWHERE = 0xC000_3000
 STACK, SIZE = 0xC100_0000, 0x2000
@@ -41,7 +40,6 @@ def inside(memory: Memory, cpu: dict[str, int], sp: int = STACK + 0x1000) -> lis
         [cpu],  # type: ignore[list-item]
         lambda msr: bool(msr & 0x4000),
         memory.read,
-        TEXT,
         lambda words: words == MSR,
         (4,),
     )
@@ -89,16 +87,28 @@ def test_of_an_interrupted_context_all_words_count(memory: Memory) -> None:
     assert inside(memory, IDLE) == [("f", "worker", FUNCTION[0] + 0x30, 2)]
 
 
+def test_an_interrupted_context_may_be_in_a_modules_code_or_a_patch(memory: Memory) -> None:
+    memory.put(STACK + 0x1050, 0xF100_0040, MSR, FUNCTION[0] + 0x30)
+    assert inside(memory, IDLE) == [("f", "worker", FUNCTION[0] + 0x30, 2)]
+
+
 def test_where_the_chain_breaks_off_all_words_count(memory: Memory) -> None:
     memory.put(STACK + 0x1040, 0x1234)
     memory.put(STACK + 0x1800, FUNCTION[0] + 0x30)
     assert [row[2] for row in inside(memory, IDLE)] == [FUNCTION[0] + 0x30]
 
 
-def test_a_running_threads_stack_begins_where_the_cpu_says(memory: Memory) -> None:
-    memory.put(STACK + 0x1084, FUNCTION[0] + 0x20)
-    assert inside(memory, registers(ELSEWHERE, STACK + 0x1080)) == []
+def test_a_function_that_has_given_up_its_frame_returns_by_what_it_had_saved(memory: Memory) -> None:
+    """``lwz r0,36(r1); addi r1,r1,32``, and next ``mtlr r0``: LR is still that of the last call."""
+    memory.put(STACK + 0x1044, FUNCTION[0] + 0x20)
     assert len(inside(memory, registers(ELSEWHERE, STACK + 0x1040))) == 1
+    assert inside(memory, IDLE, STACK + 0x1040) == []  # it would be what an earlier call has left
+
+
+def test_a_running_threads_stack_begins_where_the_cpu_says(memory: Memory) -> None:
+    memory.put(STACK + 0x1044, FUNCTION[0] + 0x20)
+    assert inside(memory, registers(ELSEWHERE, STACK + 0x1080)) == []
+    assert len(inside(memory, registers(ELSEWHERE, STACK + 0x1000))) == 1
 
 
 def test_an_interrupts_stack_leads_on_to_the_threads(memory: Memory) -> None:
@@ -110,7 +120,6 @@ def test_an_interrupts_stack_leads_on_to_the_threads(memory: Memory) -> None:
         [registers(ELSEWHERE, STACK + 0x100)],  # type: ignore[list-item]
         lambda msr: False,
         memory.read,
-        TEXT,
         lambda words: words == MSR,
         (4,),
     )
@@ -121,6 +130,47 @@ def test_an_interrupts_stack_leads_on_to_the_threads(memory: Memory) -> None:
     ]
 
 
+def test_of_what_an_interrupt_interrupted_all_words_count(memory: Memory) -> None:
+    memory.put(STACK + 0x100, STACK + 0x140, 0, 0, ELSEWHERE, MSR, FUNCTION[0] + 8)
+    memory.put(STACK + 0x140, STACK + 0x1040)
+    stacks = Stacks(
+        [Thread("worker", Window(STACK + 0x1000, STACK + SIZE), 0)],
+        [registers(ELSEWHERE, STACK + 0x100)],  # type: ignore[list-item]
+        lambda msr: False,
+        memory.read,
+        lambda words: words == MSR,
+        (4,),
+    )
+    found = stacks.blockers(Ranges([FUNCTION]))
+    assert [(one.thread, one.address) for one in found] == [("CPU 0", FUNCTION[0] + 8)]
+
+
+def test_what_a_thread_returns_to_is_what_its_frames_saved(memory: Memory) -> None:
+    sleeper = Thread("worker", Window(STACK, STACK + SIZE), STACK + 0x1000)
+    idle = Thread("idle", Window(0xC200_0000, 0xC200_2000), 0xC200_1000)
+
+    def returns(r1: int, thread: Thread | None = sleeper) -> set[int] | None:
+        cpu = registers(ELSEWHERE, r1)
+        kernel = Stacks(
+            [sleeper, idle],
+            [cpu],  # type: ignore[list-item]
+            lambda msr: False,
+            memory.read,
+            lambda words: words == MSR,
+            (4,),
+        )
+        found = kernel.returns(thread)
+        return None if found is None else {*found}
+
+    saved = {STACK + at + 4 for at in (0x1040, 0x1080, 0x1F00)}
+    assert returns(0xC200_1000) == saved
+    assert returns(STACK + 0x1080) == saved - {STACK + 0x1044}  # it runs, further up
+    assert returns(0xC300_0000) is None, "whose stack is that?"
+    assert returns(0xC200_1000, None) is None
+    memory.put(STACK + 0x1050, ELSEWHERE, MSR)  # an interrupt's registers
+    assert returns(0xC200_1000) == saved | {*range(STACK + 0x1040, STACK + 0x1080, 4)}
+
+
 def test_a_blocker_reads_as_a_sentence(memory: Memory) -> None:
     memory.put(STACK + 0x1084, FUNCTION[0] + 0x20)
     stacks = Stacks(
@@ -128,7 +178,6 @@ def test_a_blocker_reads_as_a_sentence(memory: Memory) -> None:
         [],
         bool,
         memory.read,
-        TEXT,
         lambda words: words == MSR,
         (4,),
     )
