@@ -26,7 +26,7 @@ from kgdbpatch.patch.registers import RegistersUse, writes_of
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.toolchain.compile import CObject, Linked, compile_c, link
 from kgdbpatch.toolchain.link import ORIGINAL_END, ORIGINAL_ROOM
-from kgdbpatch.toolchain.payload_notes import PayloadNotes
+from kgdbpatch.toolchain.payload_notes import BEGIN, PayloadNotes
 from kgdbpatch.types.objects import prototype_in
 
 __all__ = ["Compilation", "compiled", "compiled_payload"]
@@ -129,6 +129,10 @@ def compiled_payload(
     note = None if request.override is not None else noted(linked, path, how.uses, sorted(how.holds))
     strays = payload.strays or bool(how.uses or how.holds)  # theirs may call anything
     payload = payload._replace(replaces=replaces, exits=exits, note=note, strays=strays)
+    if request.exit and BEGIN in functions:
+        if payload.calls:
+            raise BadPatch(f"{name}: with {BEGIN} beside it, a payload may call nothing of the kernel's")
+        payload = payload._replace(begins=lambda blob: linked(blob).symbols[BEGIN])
     payload = payload._replace(uses=bool(how.uses), hands_out=trial.hands_out)
     return (
         payload if trial.init_calls is None else _with_calls(payload, linked, trial, tuple(sorted(how.holds)))

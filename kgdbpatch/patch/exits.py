@@ -15,12 +15,13 @@ from kgdbpatch.analysis.caller_frame import ARGUMENTS, CallerFrame
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.isa import encode
 from kgdbpatch.isa.abi import SYSV
+from kgdbpatch.isa.registers import CRS, mask
 from kgdbpatch.patch.count import counting
 from kgdbpatch.patch.displace import onward
 from kgdbpatch.patch.entrance import entrance
 from kgdbpatch.patch.layout import Layout, planned
 from kgdbpatch.patch.once import claim, release
-from kgdbpatch.patch.payload import Payload
+from kgdbpatch.patch.payload import Payload, call_words
 from kgdbpatch.patch.planned import Place, Plan
 from kgdbpatch.patch.registers import writes_of
 from kgdbpatch.patch.site import Site
@@ -31,10 +32,13 @@ MARK = -4  # bytes from the end of the body's frame
 MOST_ARGUMENTS = 64  # bytes of arguments in the caller's frame that are copied
 
 _FIELDS = (*(f"r{number}" for number in range(3, 11)), "result", "result_low", "caller", "function", "sp")
+_WORDS = len(_FIELDS) + 6  # of struct kgp_exit: `kept` is behind
 _KEPT = ("r0", "r11", "r12", "cr", "slot")  # where nothing but counting is done
 _KEPT_FOR_C = (*_KEPT, *(f"r{number}" for number in range(3, 11)), "ctr", "xer", "spare")
 _RESULTS = {"r3": "result", "r4": "result_low"}
 _FEW = ("r11", "r12")  # what counting changes, CR0 besides
+_PARTS = {"ctr": mask("ctr"), "xer": mask("ca", "ov", "so", "string")}
+_SPECIAL = (("ctr", encode.mfctr, encode.mtctr), ("xer", encode.mfxer, encode.mtxer))
 
 
 def exit_writes(given: str, about: str) -> frozenset[str]:
@@ -92,7 +96,7 @@ class _Frame(NamedTuple):
     @classmethod
     def of(cls, site: Site, *, shows: bool) -> _Frame:
         shown = -(-max(site.abi.linkage, ARGUMENTS + site.arguments) // 8) * 8
-        kept = shown + 4 * len(_FIELDS) * shows
+        kept = shown + 4 * _WORDS * shows
         words = len(_KEPT_FOR_C if shows else _KEPT)
         return cls(shown, kept, -(-(kept + 4 * words - MARK) // 16) * 16)
 
@@ -111,8 +115,13 @@ def _reload(frame: _Frame, names: tuple[str, ...]) -> list[int]:
     return [encode.lwz(int(name[1:]), frame.slot(name), 1) for name in names]
 
 
-def _enter(site: Site, place: Place, frame: _Frame, *, shows: bool) -> list[int]:
-    """Return words that make the frame and count an entry; what is live at the entry is left as it is."""
+def _enter(
+    site: Site, place: Place, frame: _Frame, begin: Callable[[int], list[int]], *, shows: bool
+) -> list[int]:
+    """Return words that make the frame and count an entry; what is live at the entry is left as it is.
+
+    ``begin(before)`` are those that let the payload begin, behind so many of these; r0, r11, r12 are free.
+    """
     live = tuple(name for name in ("r0", *_FEW) if name not in site.free)
     lr_slot = frame.size + SYSV.lr_offset
     words = [encode.stwu(1, -frame.size, 1), *_keep(frame, live)]
@@ -134,7 +143,25 @@ def _enter(site: Site, place: Place, frame: _Frame, *, shows: bool) -> list[int]
     words += counting(place.counter)
     if "cr0" not in site.free:
         words += [encode.lwz(0, frame.slot("cr"), 1), encode.mtcrf(0x80, 0)]
+    words += begin(len(words))
     return words + _reload(frame, live)
+
+
+def _begin(payload: Payload, frame: _Frame, at: int, to: int) -> list[int]:
+    """Return words at ``at`` that call the payload at the entry; r0, r11 and r12 are free, others kept."""
+    changes = payload.clobbers | mask("r3")
+    cr = changes & CRS > 0
+    special = [one for one in _SPECIAL if changes & _PARTS[one[0]]]
+    words = [encode.mfcr(0), encode.stw(0, frame.slot("cr"), 1)] * cr
+    for name, read, _ in special:
+        words += [read(0), encode.stw(0, frame.slot(name), 1)]
+    words.append(encode.addi(3, 1, frame.shown))
+    words += call_words(at + 4 * len(words), to)
+    for name, _, write in special:
+        words += [encode.lwz(0, frame.slot(name), 1), write(0)]
+    words += [encode.lwz(0, frame.slot("cr"), 1), encode.mtcrf(0xFF, 0)] * cr
+    shown = (number for number in range(3, 11) if changes & mask(f"r{number}"))
+    return [*words, *(encode.lwz(number, frame.field(f"r{number}"), 1) for number in shown)]
 
 
 def _leave(
@@ -150,7 +177,7 @@ def _leave(
     """
     lr_slot = frame.size + SYSV.lr_offset
     shown = tuple(f"r{number}" for number in range(3, 13)) if inner else _FEW
-    special = (("ctr", encode.mfctr, encode.mtctr), ("xer", encode.mfxer, encode.mtxer)) if inner else ()
+    special = _SPECIAL if inner else ()
     words = _keep(frame, ("r0", *shown))
     words += [encode.mfcr(0), encode.stw(0, frame.slot("cr"), 1)]
     for name, read, _ in special:
@@ -189,7 +216,13 @@ def plan_exits(site: Site, payload: Payload, place: Place, forced: Sequence[str]
     once = site.once if payload.calls else 0
 
     def build(blob: int, area: int) -> tuple[list[int], int]:
-        words = [*way.undo, *_enter(site, place, frame, shows=shows)]
+        def begin(before: int) -> list[int]:
+            if payload.begins is None:
+                return []
+            at = place.body + 4 * (len(way.undo) + before)
+            return _begin(payload, frame, at, payload.begins(blob))
+
+        words = [*way.undo, *_enter(site, place, frame, begin, shows=shows)]
         called = len(words)
 
         def inner(before: int, spare: int) -> list[int]:

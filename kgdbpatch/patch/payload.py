@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from kgdbpatch.patch.planned import First
     from kgdbpatch.types.model import Function as Prototype
 
-__all__ = ["Payload", "Replacement", "asm_payload", "blob_payload", "call_payload", "count_payload"]
+__all__ = [
+    "Payload",
+    "Replacement",
+    "asm_payload",
+    "blob_payload",
+    "call_payload",
+    "call_words",
+    "count_payload",
+]
 
 _XER = ("ca", "ov", "so", "string")
 _CALL_REGISTER = 12
@@ -60,6 +68,7 @@ class Payload(NamedTuple):
     replaces: Replacement | None = None  # it takes the place of a function, or of what a call calls
     instead: bool = False  # it runs instead of the site's instruction: what that writes, it writes
     exits: frozenset[str] | None = None  # it runs at a function's exits, and changes these of its results
+    begins: Callable[[int], int] | None = None  # where it is called at the entry, for a blob's address
     registers: RegistersUse | None = None  # it is given the address of them all (patch/registers.py)
     note: Callable[[int], bytes] | None = None  # what is kept of its names, packed, for a blob's address
     uses: bool = False  # it was linked against names of other patches
@@ -69,7 +78,8 @@ class Payload(NamedTuple):
     )
 
 
-def _call(at: int, to: int) -> list[int]:
+def call_words(at: int, to: int) -> list[int]:
+    """Return instructions at ``at`` that call ``to``; always as many for those that are as far."""
     if encode.branch_reaches(at, to):
         return [encode.bl(at, to)]
     if encode.absolute_reaches(to):
@@ -84,7 +94,7 @@ def _volatile(abi: ABI) -> int:
 def call_payload(target: int, abi: ABI) -> Payload:
     """Return a payload that calls the kernel function at ``target``."""
     return Payload(
-        emit=lambda at, _blob: _call(at, target),
+        emit=lambda at, _blob: call_words(at, target),
         clobbers=_volatile(abi),
         calls=True,
         counted=True,
@@ -111,7 +121,7 @@ def blob_payload(
     clobbers, frame = _own_effects(text, abi) if text is not None else (None, True)
     first = [] if registers is None else [argument(abi)]
     return Payload(
-        emit=lambda at, blob: [*first, *_call(at + 4 * len(first), link(blob)[2])],
+        emit=lambda at, blob: [*first, *call_words(at + 4 * len(first), link(blob)[2])],
         clobbers=_volatile(abi) if clobbers is None else clobbers,
         calls=clobbers is None,
         counted=True,

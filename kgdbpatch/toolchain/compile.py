@@ -18,7 +18,7 @@ from kgdbpatch.toolchain.init_calls import OF_MODULES, has_exit_calls, has_init_
 from kgdbpatch.toolchain.inputs import as_input, combine
 from kgdbpatch.toolchain.link import Linked, link
 from kgdbpatch.toolchain.objects import called, is_indirect, names
-from kgdbpatch.toolchain.payload_notes import PayloadNotes, payload_notes
+from kgdbpatch.toolchain.payload_notes import BEGIN, PayloadNotes, payload_notes
 from kgdbpatch.toolchain.support import TARGET
 
 __all__ = ["CObject", "Linked", "Part", "TreeCompiler", "compile_c", "link"]
@@ -138,7 +138,7 @@ def _entry(path: Path, wanted: str | None, functions: tuple[str, ...], first: by
     own = [one for one in names(ELFFile(io.BytesIO(first))) if one.function]
     if path.stem in (one.name for one in own):
         return path.stem
-    exported = sorted(one.name for one in own if one.exported and one.name not in OF_MODULES)
+    exported = sorted(one.name for one in own if one.exported and one.name not in (*OF_MODULES, BEGIN))
     if len(exported) == 1:
         return exported[0]
     if not exported:

@@ -12,8 +12,9 @@ from elftools.elf.elffile import ELFFile
 from kgdbpatch.errors import BadPatch
 from kgdbpatch.toolchain.objects import with_debug_relocated
 
-__all__ = ["PayloadNotes", "payload_notes"]
+__all__ = ["BEGIN", "PayloadNotes", "payload_notes"]
 
+BEGIN = "kgp_begin"  # the function of a payload at a function's exits that runs at its entry
 _REGISTERS, _EXIT = "kgp_regs", "kgp_exit"  # the structures of toolchain/include/kgdbpatch.h
 _WRITES, _RETURNS = ".kgp.writes", ".kgp.returns"
 

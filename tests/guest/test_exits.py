@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from kgdbpatch.errors import BadPatch, KgdbPatchError, Misuse, Refused
-from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel import Kernel, Patch
 from kgdbpatch.results import PatchState
 
 from .pairs import INCLUDE, Judge
@@ -133,6 +133,61 @@ def test_calls_within_calls_are_paired_and_results_changed(kernel: Kernel, subje
     if subject.called == "int_sqrt":
         assert kernel.call(subject.called, 81) == 9
     empty(kernel)
+
+
+BEGINS = f"""{INCLUDE}
+unsigned long begun, ended, wrong;
+void kgp_begin(struct kgp_exit *exit)
+{{
+    exit->kept[0] = exit->r3 * 3;
+    exit->kept[5] = exit->sp ^ exit->caller;
+    __atomic_fetch_add(&begun, 1, 0);
+    __asm__ volatile(
+        "li 0,-1; li 4,-1; li 5,-1; li 6,-1; li 7,-1; li 8,-1; li 9,-1; li 10,-1; li 11,-1; li 12,-1;"
+        "mtctr 12; mtlr 12; mtxer 12; mtcrf 0xff,12"
+        ::: "r0", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "ctr", "lr", "xer",
+        "cr0", "cr1", "cr2", "cr3", "cr4", "cr5", "cr6", "cr7");
+}}
+void e(struct kgp_exit *exit)
+{{
+    if (exit->kept[0] != exit->r3 * 3 || exit->kept[5] != (exit->sp ^ exit->caller))
+        __atomic_fetch_add(&wrong, 1, 0);
+    __atomic_fetch_add(&ended, 1, 0);
+}}
+"""
+
+
+def number(patch: Patch, name: str) -> int:
+    value = patch.variables[name]
+    assert isinstance(value, int)
+    return value
+
+
+def test_what_is_kept_at_the_entry_is_there_at_the_exit(kernel: Kernel, subject: Subject) -> None:
+    inner = kernel.patch(subject.called, c=recursive(subject), replace=True, force=True)
+    value = kernel.call(subject.called, MINE + DEEP)
+    outer = kernel.patch(subject.called, c=BEGINS, exit=True)
+    assert kernel.call(subject.called, MINE + DEEP) == value
+    assert number(outer, "wrong") == 0
+    assert number(outer, "begun") >= number(outer, "ended") > DEEP
+    outer.remove()
+    inner.remove()
+    judge = Judge(kernel, subject.busy, [kernel[name].address for name in subject.judged[1:]])
+    batch = kernel.patch_all(
+        [kernel[name].address for name in (*subject.judged, subject.busy)], c=BEGINS, exit=True
+    )
+    beat(kernel, 2)
+    assert judge.judged().wrong == 0
+    for patch in batch.patches:
+        assert (number(patch, "wrong"), number(patch, "begun") > 0) == (0, True), patch
+    empty(kernel)
+
+
+def test_what_begins_calls_nothing_of_the_kernel(kernel: Kernel, subject: Subject) -> None:
+    text = BEGINS.replace("begun, 1, 0);", 'begun, 1, 0); kgp_printf("begun");')
+    with pytest.raises(BadPatch, match="with kgp_begin beside it, a payload may call nothing"):
+        kernel.patch(subject.busy, c=text, exit=True)
+    assert kernel.patches == []
 
 
 ARMED = f"""{INCLUDE}

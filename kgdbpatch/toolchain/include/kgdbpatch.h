@@ -36,6 +36,9 @@ struct kgp_regs {
  * What a payload at a function's exits (--exit) sees: it is a function whose only parameter is a
  * `struct kgp_exit *`. It runs when the function has returned, once for each call of it that returns. With
  * --writes r3,r4, or KGP_WRITES(r3), what it leaves in `result` is what the caller gets.
+ *
+ * A function `void kgp_begin(struct kgp_exit *)` beside it runs where the function begins. What it writes to
+ * `kept` is there again when that call returns. It may call nothing of the kernel's, nor may the other then.
  */
 struct kgp_exit {
     union {
@@ -49,6 +52,7 @@ struct kgp_exit {
     unsigned long caller;     /* where the function returns to */
     unsigned long function;   /* where it begins */
     unsigned long sp;         /* r1 at its entry: no other call under way has the same */
+    unsigned long kept[6];    /* of kgp_begin */
 };
 
 /*
