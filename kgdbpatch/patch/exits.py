@@ -32,7 +32,7 @@ MARK = -4  # bytes from the end of the body's frame
 MOST_ARGUMENTS = 64  # bytes of arguments in the caller's frame that are copied
 
 _FIELDS = (*(f"r{number}" for number in range(3, 11)), "result", "result_low", "caller", "function", "sp")
-_WORDS = len(_FIELDS) + 6  # of struct kgp_exit: `kept` is behind
+_WORDS = len(_FIELDS) + 8  # of struct kgp_exit: `kept` is behind
 _KEPT = ("r0", "r11", "r12", "cr", "slot")  # where nothing but counting is done
 _KEPT_FOR_C = (*_KEPT, *(f"r{number}" for number in range(3, 11)), "ctr", "xer", "spare")
 _RESULTS = {"r3": "result", "r4": "result_low"}

@@ -16,6 +16,7 @@ from kgdbpatch.personality.stacks import (
     Thread,
     ThreadDetail,
     Threaded,
+    ThreadSwitch,
     below_sleepers,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "SavedContext",
     "Thread",
     "ThreadDetail",
+    "ThreadSwitch",
     "Vitals",
     "Window",
     "below_sleepers",

@@ -16,6 +16,7 @@ from kgdbpatch.personality.base import (
     SavedContext,
     Thread,
     ThreadDetail,
+    ThreadSwitch,
     Vitals,
     Window,
 )
@@ -35,6 +36,7 @@ _PID = 8  # of images/darwin/include/task.h: struct task
 _ACTIVE = 24  # of images/darwin/include/ppc.h: struct per_proc_info
 _MOST_THREADS = 4096
 _SCHEDULER = ("_switch_context", "_thread_block", "_tsleep", "_delay_ticks")
+_RUNNING = "((struct per_proc_info *)per_proc_info)->active_thread"  # C
 _ABOVE_XNU = 0xF000_0000
 _NAME = 32  # bytes of a thread's name
 
@@ -93,13 +95,21 @@ class Darwin(Personality):
         """Return C that tells of the running thread, where the kernel keeps it as `images/darwin` does."""
         if not (has("per_proc_info") and has("thread")):
             return {}
-        thread = "((struct per_proc_info *)per_proc_info)->active_thread"
-        where = ("per_proc_info",)
+        thread, where = _RUNNING, ("per_proc_info",)
         return {
             "curtask": (thread, "address", where),
             "comm": (f"((struct thread *){thread})->name", "name", where),
             "tid": (f"((struct thread *){thread})->id", "word", where),
         }
+
+    def thread_switch(self, image: Image, has: Callable[[str], bool]) -> ThreadSwitch | None:
+        """Return where `images/darwin` does: it keeps the old one's stack pointer in its structure."""
+        if not (has("per_proc_info") and has("thread") and image.knows("switch_context")):
+            return None
+        old = "(first - __builtin_offsetof(struct thread, sp))"
+        return ThreadSwitch(
+            "switch_context", old, f"((unsigned long)({_RUNNING}))", ("per_proc_info",), typed=True
+        )
 
     def to_physical(self, image: Image, address: int) -> int | None:
         """Return ``address`` itself within the image, which is wired one-to-one; None elsewhere."""

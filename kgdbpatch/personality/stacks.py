@@ -10,7 +10,16 @@ from kgdbpatch.personality.memory_plan import Window
 if TYPE_CHECKING:
     from kgdbpatch.image import Image
 
-__all__ = ["Memory", "PageTables", "SavedContext", "Thread", "ThreadDetail", "Threaded", "below_sleepers"]
+__all__ = [
+    "Memory",
+    "PageTables",
+    "SavedContext",
+    "Thread",
+    "ThreadDetail",
+    "ThreadSwitch",
+    "Threaded",
+    "below_sleepers",
+]
 
 
 class Thread(NamedTuple):
@@ -48,10 +57,28 @@ class SavedContext(NamedTuple):
     trap: int = 160  # the exception's number: the offset of its vector
 
 
+class ThreadSwitch(NamedTuple):
+    """A function whose entry is reached whenever a thread gives its CPU to another, and C for both there.
+
+    ``old`` and ``new`` may use the function's arguments ``first`` and ``second``, and the kernel's ``names``;
+    each is what `Personality.current_thread` calls ``curtask``. ``typed``: they use its structures.
+    """
+
+    function: str
+    old: str
+    new: str
+    names: tuple[str, ...] = ()
+    typed: bool = False
+
+
 class Threaded:
     """What a kind of kernel tells of its threads beyond their stacks; nothing where it is not known."""
 
     context: ClassVar[SavedContext | None] = None  # what exceptions leave in the interrupted stack
+
+    def thread_switch(self, image: Image, has: Callable[[str], bool]) -> ThreadSwitch | None:
+        """Return where this kernel changes threads; ``has`` as for `Personality.current_thread`."""
+        return None
 
     def thread_details(
         self, image: Image, read: Callable[[int, int], bytes | None], threads: Sequence[Thread]

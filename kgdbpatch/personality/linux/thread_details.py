@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.personality.base import Personality, SavedContext, Thread, ThreadDetail, Window
+from kgdbpatch.personality.base import Personality, SavedContext, Thread, ThreadDetail, ThreadSwitch, Window
 from kgdbpatch.personality.linux.configuration import linear_offset
 from kgdbpatch.personality.linux.threads import kernel_layout, room
 
@@ -82,6 +82,10 @@ class LinuxThreads(Personality):
     """What is to be known of threads beyond their stacks."""
 
     context = SavedContext(lr=144)  # struct pt_regs
+
+    def thread_switch(self, image: Image, has: object) -> ThreadSwitch | None:
+        """Return where every Linux does: its arguments are both threads' structures."""
+        return ThreadSwitch("__switch_to", "first", "second") if image.knows("__switch_to") else None
 
     def thread_details(self, image: Image, read: Read, threads: Sequence[Thread]) -> Sequence[ThreadDetail]:
         """Return number, process and state of each thread."""

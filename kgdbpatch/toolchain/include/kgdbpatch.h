@@ -52,7 +52,7 @@ struct kgp_exit {
     unsigned long caller;     /* where the function returns to */
     unsigned long function;   /* where it begins */
     unsigned long sp;         /* r1 at its entry: no other call under way has the same */
-    unsigned long kept[6];    /* of kgp_begin */
+    unsigned long kept[8];    /* of kgp_begin */
 };
 
 /*
