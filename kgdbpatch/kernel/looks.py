@@ -15,6 +15,7 @@ from kgdbpatch.results import CpuRegisters, FrameRow, ThreadRow, Trace
 from kgdbpatch.vm.registers import GRegisters
 
 if TYPE_CHECKING:
+    from kgdbpatch.kernel.code_map import CodeMap
     from kgdbpatch.kernel.frames import Walker
     from kgdbpatch.personality.base import Thread, ThreadDetail
     from kgdbpatch.vm.gdb import Session
@@ -146,7 +147,15 @@ class LookedAt(NamedGuest):
                 return own
         return self._personality.thread_on(self._image, self._threads.read, threads, register)
 
-    def _view(self) -> _View:
+    def stacks(self, code: CodeMap) -> Traces:
+        """Return the stacks of all threads, or of the CPUs of a kernel whose threads are not known.
+
+        Those of one moment; ``code`` is what is known of the kernel's code and can be used again.
+        """
+        view = self._view(code)
+        return self._traces(view, view.threads)
+
+    def _view(self, code: CodeMap | None = None) -> _View:
         """Stop the guest, and take what its stacks hold with us."""
         from kgdbpatch.kernel.code_map import CodeMap
         from kgdbpatch.kernel.frames import Walker
@@ -165,7 +174,7 @@ class LookedAt(NamedGuest):
             for one in threads:
                 data = self._threads.read(one.stack.start, one.stack.end - one.stack.start)
                 copies += [] if data is None else [(one.stack.start, data)]
-        code = CodeMap(self)
+        code = code or CodeMap(self)
 
         def read(address: int, size: int) -> bytes | None:
             for start, data in copies:

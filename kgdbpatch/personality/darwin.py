@@ -60,6 +60,8 @@ class Darwin(Personality):
     time_of_day = r"\d+:\d+:\d+"
     log_functions = ("printf", "kprintf")
     context = SavedContext(lr=140)
+    wakes = "clear_wait"
+    idle = ("idle",)
 
     @staticmethod
     def _is_xnu(image: Image) -> bool:

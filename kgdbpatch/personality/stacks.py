@@ -75,6 +75,8 @@ class Threaded:
     """What a kind of kernel tells of its threads beyond their stacks; nothing where it is not known."""
 
     context: ClassVar[SavedContext | None] = None  # what exceptions leave in the interrupted stack
+    wakes: ClassVar[str] = ""  # the function that makes the thread go on whose structure it is given
+    idle: ClassVar[tuple[str, ...]] = ()  # how the names of the threads begin that run when no other does
 
     def thread_switch(self, image: Image, has: Callable[[str], bool]) -> ThreadSwitch | None:
         """Return where this kernel changes threads; ``has`` as for `Personality.current_thread`."""

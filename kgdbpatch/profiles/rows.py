@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CallerRow", "LatencyRow", "TimerRow"]
+__all__ = ["BottleneckRow", "CallerRow", "LatencyRow", "LoopRow", "PathRow", "TimerRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,60 @@ class TimerRow:
     elapsed: int
     longest: int
     resolution: float
+
+
+@dataclass(frozen=True, slots=True)
+class PathRow:
+    """A function on the way to a bottleneck: ``share`` of all stacks, ``waited`` of those that it was on.
+
+    The rest is as for `TimerRow`, by its instruments; None where a rule forbade them.
+    """
+
+    function: str
+    address: int
+    share: float
+    waited: float
+    calls: int | None
+    inclusive: int | None
+    exclusive: int | None
+    elapsed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRow:
+    """The code of a function that runs most: from ``start`` to before ``end``, ``line`` of ``file``.
+
+    It ran ``hits`` times, ``per_call`` for each call of the function.
+    """
+
+    start: int
+    end: int
+    symbol: str
+    hits: int
+    per_call: float | None
+    file: str | None
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BottleneckRow:
+    """Why a kernel is slow: ``function`` is where the time goes, on the way of ``path`` from where it enters.
+
+    ``why`` is ``computes`` (on its own), ``calls`` (``callee`` so often) or ``waits`` (for ``callee``, whom
+    others are in meanwhile); ``looks`` is how many moments were looked at, of which so many counted.
+    ``instrumented``: after how many seconds how many functions, or blocks, were instrumented, and for what;
+    ``functions`` is how many of all, and the kernel has ``of``.
+    """
+
+    asked: str
+    function: str
+    why: str
+    callee: str | None
+    unit: str
+    path: tuple[PathRow, ...]
+    loop: LoopRow | None
+    looks: int
+    counted: int
+    instrumented: tuple[tuple[float, int, str], ...]
+    functions: int
+    of: int

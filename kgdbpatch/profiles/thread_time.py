@@ -77,7 +77,7 @@ def _shared(prefix: str, room: int) -> dict[str, object]:
 def switch_text(prefix: str, room: int, switch: ThreadSwitch) -> str:
     """Return the C of what runs where a CPU changes threads; the clocks are its own.
 
-    There are clocks for ``room`` threads, a power of two; ``prefix`` begins the names that all payloads share.
+    There are clocks for ``room`` threads, a power of two; ``prefix`` begins the names that are shared.
     """
     values = {**_shared(prefix, room), "KGV_OWNER": 1, "KGV_OLD": switch.old, "KGV_NEW": switch.new}
     return _text(values, switch.names, typed=switch.typed)

@@ -82,6 +82,8 @@ class LinuxThreads(Personality):
     """What is to be known of threads beyond their stacks."""
 
     context = SavedContext(lr=144)  # struct pt_regs
+    wakes = "try_to_wake_up"
+    idle = ("swapper",)
 
     def thread_switch(self, image: Image, has: object) -> ThreadSwitch | None:
         """Return where every Linux does: its arguments are both threads' structures."""

@@ -1,0 +1,324 @@
+"""Find why a running kernel is slow: from where control enters it down to the function, and its loop.
+
+Stacks that are looked at for a while say where to go; only the functions on that way are instrumented.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from kgdbpatch.analysis.calls_to import calls_to
+from kgdbpatch.errors import KgdbPatchError, Misuse, Refused
+from kgdbpatch.kernel.code_map import CodeMap
+from kgdbpatch.kernel.probing import assure_running, chosen, while_alive
+from kgdbpatch.kernel.thread_timers import ThreadTimers
+from kgdbpatch.kernel.tracing import Trace
+from kgdbpatch.profiles.descent import Moment, Sample, Step, descend, under, while_waiting
+from kgdbpatch.profiles.rows import BottleneckRow, LoopRow, PathRow, TimerRow
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.kernel import Kernel
+    from kgdbpatch.results import FrameRow
+    from kgdbpatch.results import Trace as Stack
+
+__all__ = ["CPU", "Search"]
+
+CPU = "cpu"  # what is asked: what the CPUs' time goes to
+_LEAST, _MOST = 60, 300  # moments that are looked at
+_PATIENCE = 4  # times the seconds that are given, for the least of them
+_PAUSE = 0.01  # seconds between them, at least
+_LONGEST = 12  # functions of the way that are instrumented, the last ones
+_OFTEN = 100  # calls of one call: then it is these that count
+_USERS = 8  # places that call a function: more have a service, which is not to blame
+_MOSTLY = 0.3  # of the times that a thread is woken: it may wait for other things besides
+_LOOPS = 0.5  # seconds in which blocks are counted
+_Say = Callable[[str], None]
+
+
+class _Found(NamedTuple):
+    """Where the way down ended: the functions on it, who is to blame, and what for."""
+
+    steps: list[Step]
+    function: int
+    why: str
+    callee: int | None
+
+
+class Search:
+    """A search for what makes a kernel slow; each is for one question.
+
+    ``asked`` is ``cpu``, or a function whose calls take long, be it that they wait. ``seconds`` are for
+    looking, and as many for the instruments.
+
+    >>> Search(kernel, "vfs_read").run().function
+    'page_cache_ra_unbounded'
+    """
+
+    def __init__(self, kernel: Kernel, asked: str = CPU, *, seconds: float = 5.0) -> None:
+        self._kernel, self._asked, self._seconds = kernel, asked, seconds
+        self._root = None if asked == CPU else chosen(kernel, asked)[0]
+        self._scheduler = kernel._personality.scheduler(kernel.image)
+        self._began = 0.0
+        self._instrumented: list[tuple[float, int, str]] = []
+        self._known: set[int] = set()
+
+    def run(self, say: _Say = lambda _: None) -> BottleneckRow:
+        """Search; the guest runs on but for short stops, and nothing is left in it.
+
+        Raises `Misuse` for a paused guest, for a CPU that is idle, and for a function that nobody calls.
+        """
+        assure_running(self._kernel)
+        self._began = time.monotonic()
+        say("looking at the stacks")
+        moments = self._look()
+        found, counted = self._descended(moments)
+        say("instrumenting the way down")
+        timers = self._timed(found)
+        found = self._judged(found, timers)
+        say("counting blocks")
+        loop = None if found.why == "waits" else self._loop(found.function, timers.get(found.function))
+        return self._row(found, timers, loop, len(moments), counted)
+
+    # ---- look ------------------------------------------------------------------------------------
+
+    def _look(self) -> list[Moment]:
+        """Return what all threads did at many moments."""
+        kernel, moments = self._kernel, list[Moment]()
+        code = CodeMap(kernel)
+        names = kernel._personality.idle
+
+        def look() -> None:
+            if len(moments) >= _MOST:
+                return
+            samples: list[Sample] = []
+            for trace in kernel.stacks(code):
+                rests = bool(names) and trace.name.startswith(names)
+                samples += self._samples(trace, rests)
+            moments.append(Moment(samples))
+
+        while_alive(kernel, self._seconds, look, _PAUSE)
+        while len(moments) < _LEAST and time.monotonic() < self._began + _PATIENCE * self._seconds:
+            look()
+        return moments
+
+    def _samples(self, trace: Stack, rests: bool) -> list[Sample]:
+        """Return the stack of a thread, and that of the interrupt that has its CPU."""
+        cut = next(
+            (n for n, frame in enumerate(trace.frames) if frame.kind in ("interrupted", "process")), None
+        )
+        on_cpu, samples = trace.cpu is not None, []
+        path = self._path(trace.frames[:cut]) if cut and on_cpu else ()
+        if cut and len(path) > 1:  # else it is just being entered
+            interrupts = trace.frames[cut].kind == "interrupted" or self._entered_by_interrupt(trace, cut)
+            samples.append(Sample(None if interrupts else trace.thread, True, True, path))
+            on_cpu = False
+            if not interrupts:
+                return samples
+        waits = trace.cpu is None and trace.state not in ("runnable", "running")
+        frames = [frame for frame in trace.frames[cut or 0 :] if frame.kind != "process"]
+        if trace.cpu is None:
+            frames = [frame for frame in trace.frames if frame.kind != "process"]
+        path = self._path(frames)
+        if waits:
+            path = self._waiting(path)
+        if path and not (rests and not samples and on_cpu):
+            samples.append(Sample(trace.thread, not waits, on_cpu, path))
+        return samples
+
+    @staticmethod
+    def _entered_by_interrupt(trace: Stack, cut: int) -> bool:
+        return trace.frames[cut].exception in ("external interrupt", "decrementer")
+
+    def _path(self, frames: Sequence[FrameRow]) -> tuple[int, ...]:
+        """Return the functions of frames, the outermost first."""
+        found: list[int] = []
+        for frame in reversed(frames):
+            function = self._kernel.image.function_at(frame.address - 4 * (frame.kind == "call"))
+            if frame.patch is not None:
+                try:
+                    function = self._kernel[str(frame.function).split("+")[0]]
+                except KgdbPatchError:
+                    function = None
+            if function is not None and (not found or found[-1] != function.address):
+                found.append(function.address)
+        return tuple(found)
+
+    def _waiting(self, path: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a path without the scheduler's own functions at its end."""
+        end = len(path)
+        while end and any(window.start <= path[end - 1] < window.end for window in self._scheduler):
+            end -= 1
+        return path[:end]
+
+    # ---- down ------------------------------------------------------------------------------------
+
+    def _descended(self, moments: Sequence[Moment]) -> tuple[_Found, int]:
+        kernel = self._kernel
+        if self._root is None:
+            samples = [one for moment in moments for one in moment.samples if one.on_cpu]
+            if not samples:
+                raise Misuse(
+                    f"the CPUs of guest '{kernel.name}' were idle at all of {len(moments)} looks: "
+                    "ask for a function that takes long (--for FUNCTION)"
+                )
+            return self._computes(descend(samples)), len(samples)
+        samples = under(moments, self._root)
+        if not samples:
+            raise Misuse(
+                f"no call of {self._asked} was under way at any of {len(moments)} looks: "
+                "look for longer (--seconds), or have it called"
+            )
+        waiting = [one for one in samples if not one.running]
+        if 2 * len(waiting) < len(samples):
+            return self._computes(descend([one for one in samples if one.running])), len(samples)
+        return self._waits(moments, waiting), len(samples)
+
+    def _waits(self, moments: Sequence[Moment], waiting: Sequence[Sample]) -> _Found:
+        """Return what calls wait for: what the thread does meanwhile that wakes them, if one does."""
+        assert self._root is not None
+        steps = descend(waiting)
+        callee = self._own(steps)
+        waiters = Counter(one.thread for one in waiting if one.thread is not None)
+        for waiter, _ in waiters.most_common(1):
+            other = self._waker(waiter)
+            meanwhile = [] if other is None else while_waiting(moments, self._root, waiter, other)
+            if meanwhile:
+                return _Found(steps, self._own(descend(meanwhile)), "waits", callee)
+        return _Found(steps, callee, "waits", steps[-1].function)
+
+    def _own(self, steps: Sequence[Step]) -> int:
+        """Return the innermost function that is no service of which many make use."""
+        image = self._kernel.image
+        for one in reversed(steps):
+            if len(calls_to(image, one.function)) <= _USERS:
+                return one.function
+        return steps[-1].function
+
+    def _waker(self, thread: int) -> int | None:
+        """Return the thread that mostly wakes another; None where none does, or where it is not known."""
+        wakes = self._kernel._personality.wakes
+        if not wakes or not self._kernel.image.knows(wakes):
+            return None
+        counts: dict[tuple[int, int], int] = {}
+        with suppress(Refused), Trace(self._kernel, f"{wakes} {{ @[arg0, curtask] = count() }}") as trace:
+            self._note([self._kernel.resolve(wakes)], "who wakes it")
+            while_alive(self._kernel, self._seconds)
+            counts = {
+                (int(str(woken), 0), int(str(by), 0)): int(row.value)
+                for row in trace.maps()
+                for woken, by in (row.key,)
+            }
+        of_it = {by: count for (woken, by), count in counts.items() if woken == thread}
+        waker = max(of_it, key=lambda by: of_it[by], default=None)
+        return waker if waker is not None and of_it[waker] > _MOSTLY * sum(of_it.values()) else None
+
+    @staticmethod
+    def _computes(steps: list[Step]) -> _Found:
+        return _Found(steps, steps[-1].function, "computes", None)
+
+    # ---- instruments -----------------------------------------------------------------------------
+
+    def _note(self, functions: Sequence[int], what: str, count: int | None = None) -> None:
+        self._known.update(functions)
+        when = round(time.monotonic() - self._began, 1)
+        self._instrumented.append((when, len(functions) if count is None else count, what))
+
+    def _timed(self, found: _Found) -> dict[int, TimerRow]:
+        """Return what timers tell of the functions on the way, and of who is to blame."""
+        functions = list(dict.fromkeys([*(one.function for one in found.steps[-_LONGEST:]), found.function]))
+        try:
+            with ThreadTimers(self._kernel, functions) as timers:
+                self._note(functions, "timers")
+                timers.wait(self._seconds)
+                return {row.address: row for row in timers.rows()}
+        except Refused:  # none of them can be timed, or this kernel's threads are not known
+            return {}
+
+    @staticmethod
+    def _judged(found: _Found, timers: dict[int, TimerRow]) -> _Found:
+        """Return what is to blame for a short function that is called very often: its caller is."""
+        if found.why != "computes" or len(found.steps) < 2:
+            return found
+        caller, last = found.steps[-2].function, found.steps[-1].function
+        of_caller, of_last = timers.get(caller), timers.get(last)
+        if of_caller is None or of_last is None or not of_caller.calls:
+            return found
+        if of_last.calls < _OFTEN * of_caller.calls:
+            return found
+        return found._replace(function=caller, why="calls", callee=last)
+
+    def _loop(self, function: int, timer: TimerRow | None) -> LoopRow | None:
+        """Return the block of a function that runs most instructions."""
+        from kgdbpatch.kernel.analyses import flow
+
+        kernel = self._kernel
+        named = kernel.image.function_at(function)
+        if named is None:
+            return None
+        blocks = flow(kernel.image, named).graph.blocks
+        batch = kernel.patch_all(blocks, count=True)
+        try:
+            self._note([function], "blocks", len(batch.patches))
+            while_alive(kernel, _LOOPS)
+            hits = {patch.site: patch.hits or 0 for patch in batch.patches}
+        finally:
+            kernel.remove(*(patch.id for patch in batch.patches))
+        if not any(hits.values()):
+            return None
+        start = max(hits, key=lambda at: (hits[at] * (blocks[at].end - at), -at))
+        entries = hits.get(function)
+        per_call = round(hits[start] / entries, 1) if entries else None
+        file, line = self._line(start)
+        return LoopRow(
+            start, blocks[start].end, kernel.image.symbolize(start), hits[start], per_call, file, line
+        )
+
+    def _line(self, address: int) -> tuple[str | None, int | None]:
+        from kgdbpatch.image.debug import debug_file
+        from kgdbpatch.vm.source_lines import source_lines
+
+        try:
+            path = debug_file(self._kernel.image)
+        except KgdbPatchError:
+            return None, None
+        return source_lines(path, [address]).get(address, (None, None))
+
+    def _row(
+        self, found: _Found, timers: dict[int, TimerRow], loop: LoopRow | None, looks: int, counted: int
+    ) -> BottleneckRow:
+        image = self._kernel.image
+        path = []
+        for one in found.steps:
+            timer = timers.get(one.function)
+            path.append(
+                PathRow(
+                    image.symbolize(one.function),
+                    one.function,
+                    round(one.stacks / counted, 3),
+                    round(one.waited / one.stacks, 3),
+                    None if timer is None else timer.calls,
+                    None if timer is None else timer.inclusive,
+                    None if timer is None else timer.exclusive,
+                    None if timer is None else timer.elapsed,
+                )
+            )
+        unit = next((timer.unit for timer in timers.values()), "ns")
+        callee = None if found.callee is None else image.symbolize(found.callee)
+        return BottleneckRow(
+            self._asked,
+            image.symbolize(found.function),
+            found.why,
+            callee,
+            unit,
+            tuple(path),
+            loop,
+            looks,
+            counted,
+            tuple(self._instrumented),
+            len(self._known),
+            len(image.functions),
+        )
