@@ -49,6 +49,7 @@ _COMMANDS = {
     "callers": "profiles.callers",
     "latency": "profiles.latency",
     "top": "top.top",
+    "graph": "graph.graph",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

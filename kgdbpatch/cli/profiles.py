@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kgdbpatch.errors import Refused
     from kgdbpatch.profiles.rows import LatencyRow
 
-__all__ = ["Function", "Seconds", "callers", "latency", "left_out", "nanoseconds"]
+__all__ = ["Function", "Seconds", "callers", "in_unit", "latency", "left_out", "nanoseconds"]
 
 _BAR = 40  # letters of a histogram's longest bar
 
@@ -164,18 +164,18 @@ def _show(row: LatencyRow) -> None:
     tell(f"{row.function}: {row.calls} calls{opened}{ended}")
     if row.calls:
         tell(
-            f"  least {_told(row.least, row.unit)}, average {_told(row.average, row.unit)}, "
-            f"most {_told(row.most, row.unit)}"
+            f"  least {in_unit(row.least, row.unit)}, average {in_unit(row.average, row.unit)}, "
+            f"most {in_unit(row.most, row.unit)}"
         )
     most = max((count for _, _, count in row.buckets), default=0)
-    labels = [f"[{_told(low, row.unit)}, {_told(high, row.unit)})" for low, high, _ in row.buckets]
+    labels = [f"[{in_unit(low, row.unit)}, {in_unit(high, row.unit)})" for low, high, _ in row.buckets]
     width, digits = max(map(len, labels), default=0), len(str(most))
     for label, (_, _, count) in zip(labels, row.buckets, strict=True):
         tell(f"  {label:<{width}}  {count:>{digits}} |{'█' * round(_BAR * count / most):<{_BAR}}|")
 
 
-def _told(value: float | None, unit: str) -> str:
-    """Return a figure for people."""
+def in_unit(value: float | None, unit: str) -> str:
+    """Return a figure for people, in the unit that rows name."""
     if value is None:
         return "-"
     if unit != "ns":

@@ -19,7 +19,7 @@ from .test_exits import DEEP, MINE, SUBJECTS, Subject, recursive
 from .work import beat, empty
 
 PROBE = 100  # instructions that a probe itself takes within what it measures, at most
-SLEEPS = {"darwin": ("delay_ticks", 20, 0.2), "linux": ("msleep", 200, 0.2)}  # function, argument, seconds
+SLEEPS = {"darwin": ("delay_ticks", 200, 2), "linux": ("msleep", 2000, 2)}  # function, argument, seconds
 
 
 @pytest.fixture(
@@ -46,7 +46,7 @@ def test_a_sleep_takes_as_long_as_it_is_to(kernel: Kernel, guest: str) -> None:
     assert row.unit == "ns"
     assert row.calls >= 1
     assert row.most is not None
-    assert seconds * 0.9e9 < row.most < seconds * 3e9
+    assert seconds * 0.98e9 < row.most < seconds * 10e9  # a busy host is late
     empty(kernel)
 
 
@@ -82,8 +82,8 @@ def test_what_came_since_it_was_cleared(kernel: Kernel, guest: str) -> None:
         kernel.pause()
         row = only(latency)
         kernel.resume()
-    assert first.calls > 10
-    assert second.calls > 10
+    assert first.calls > 1
+    assert second.calls > 1
     assert row.average is not None
     assert row.least is not None
     assert row.most is not None
