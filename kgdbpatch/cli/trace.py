@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
+from kgdbpatch.cli.ending import ended_kindly
 from kgdbpatch.cli.options import AsJson, ImageFile, Name, Wait, attach, matching
 from kgdbpatch.cli.output import json_line, tell
 from kgdbpatch.cli.waiting import progress
@@ -109,7 +108,7 @@ def trace(
             for c in tracing.c_texts():
                 tell(c)
             return
-        with _ended_kindly():
+        with ended_kindly():
             try:
                 with progress("putting the probes in") as say:
                     tracing.start(say)
@@ -131,19 +130,6 @@ def _read(file: Path) -> str:
         return sys.stdin.read() if str(file) == "-" else file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise BadPatch(f"{file}: {getattr(error, 'strerror', None) or error}") from error
-
-
-@contextmanager
-def _ended_kindly() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end this as Ctrl-C does: what was put in is taken out; `nohup` is heeded."""
-    ended = (signal.SIGTERM, signal.SIGHUP)
-    numbers = [number for number in ended if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _told_refusals(refused: list[Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self
 
 from kgdbpatch.errors import Misuse, Refused
+from kgdbpatch.kernel.interrupts import late_interrupts
 from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _POLL, _WATCHED = 0.1, 1.0  # seconds between looks at the clock, and at the ker
 
 
 def assure_running(kernel: Kernel) -> None:
-    """Raise `Misuse` for a guest that is paused, which has nothing to measure; `DeadKernel` for a dead one."""
+    """Raise `Misuse` for a guest that is paused: nothing is to be measured; `DeadKernel` for a dead one."""
     kernel.assure_alive()
     if kernel._watch.glance().state == "paused":
         told = f"guest '{kernel.name}' is paused: nothing runs there that could be measured"
@@ -78,7 +79,7 @@ class Probing(ABC):
         self.stop()
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Put the patches in; raise `Refused` where a rule forbids all of them, `Misuse` for a paused guest."""
+        """Put the patches in; raise `Refused` where rules forbid all of them, `Misuse` for a paused guest."""
         assure_running(self._kernel)
         try:
             self._put_in(progress)
@@ -95,9 +96,16 @@ class Probing(ABC):
     def _add(
         self, sites: Iterable[int], request: PatchRequest, progress: Callable[[str], None] = lambda _: None
     ) -> Batch:
-        batch = self._kernel.patch_all(sites, request, progress=progress)
-        self._sites |= {patch.id: patch.site for patch in batch.patches}
-        self.refused += batch.refused
+        """Put a patch at each site; one that is interrupted has done all of it, or nothing."""
+        with late_interrupts() as look:
+
+            def say(what: str) -> None:
+                look()
+                progress(what)
+
+            batch = self._kernel.patch_all(sites, request, progress=say)
+            self._sites |= {patch.id: patch.site for patch in batch.patches}
+            self.refused += batch.refused
         return batch
 
     def wait(self, seconds: float | None) -> None:

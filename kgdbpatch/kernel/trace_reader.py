@@ -33,7 +33,10 @@ class Counted:
 class TraceReader:
     """Reads the memory that the payloads of a trace write; ``places`` are the addresses of its variables."""
 
-    def __init__(self, kernel: Kernel, gathered: Gathered, cpus: int, slots: int) -> None:
+    def __init__(
+        self, kernel: Kernel, gathered: Gathered, cpus: int, slots: int, *, raw: bool = False
+    ) -> None:
+        self._raw = raw  # addresses are not named
         self._kernel, self._gathered, self._cpus, self._slots = kernel, gathered, cpus, slots
         self.places: dict[str, int] = {}
         self._counted: list[Counted] = []
@@ -54,7 +57,9 @@ class TraceReader:
         data = self._read(address, 4 * count)
         return [int.from_bytes(data[at : at + 4], "big") for at in range(0, 4 * count, 4)]
 
-    def _name(self, kind: str, address: int) -> str:
+    def _name(self, kind: str, address: int) -> object:
+        if self._raw:
+            return address
         image = self._kernel.image
         if kind == "function":
             function = image.function_at(address)

@@ -35,14 +35,17 @@ class Trace:
     """A program that watches a kernel; as a context manager it is in the guest for that long.
 
     ``text`` is as `kgdbpatch trace` takes it. Each CPU's ring holds ``slots`` events (a power of two), a map
-    ``entries`` keys. Raises `Misuse` with the place of what is wrong in the program.
+    ``entries`` keys. ``raw``: addresses stay numbers. Raises `Misuse` with the place of what
+    is wrong in the program.
 
     >>> with Trace(kernel, "udp_sendmsg { @[comm] = count() }") as trace:
     ...     time.sleep(1)
     ...     print(trace.maps())
     """
 
-    def __init__(self, kernel: Kernel, text: str, *, slots: int = 4096, entries: int = 1024) -> None:
+    def __init__(
+        self, kernel: Kernel, text: str, *, slots: int = 4096, entries: int = 1024, raw: bool = False
+    ) -> None:
         self._kernel, self._slots = kernel, slots
         self.program = parse(text)
         if not self.program.probes:
@@ -50,7 +53,7 @@ class Trace:
         self._gathered = Gathered(text, entries)
         self._prefix = f"kgt_{os.getpid()}_{next(_NUMBERS)}"
         self._probes = Probes(kernel, self.program, self._gathered)
-        self._reader = TraceReader(kernel, self._gathered, self._probes.facts.cpus, slots)
+        self._reader = TraceReader(kernel, self._gathered, self._probes.facts.cpus, slots, raw=raw)
         self._sites: dict[int, int] = {}  # of our patches
         self._owner: int | None = None
         self.refused: list[Refused] = []  # sites where a rule forbids a probe

@@ -157,6 +157,7 @@ class Personality(Threaded, ABC):
     vectors_executable: ClassVar[bool] = False  # the kernel's own mapping of its text holds them, too
     time_of_day: ClassVar[str] = r"(?!)"  # regex on a time of `log_seconds` that names no day
     log_functions: ClassVar[tuple[str, ...]] = ()  # names of a function like printf that prints to the log
+    handlers: ClassVar[tuple[str, ...]] = ()  # names of functions that an exception's vector calls
     constant_between: ClassVar[tuple[str, ...]] = ()  # symbols at the ends of what is written at boot alone
     told: ClassVar[frozenset[str]] = frozenset()  # regexes of a recipe that `__init__` takes, by name
 

@@ -59,6 +59,7 @@ class Darwin(Personality):
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
     time_of_day = r"\d+:\d+:\d+"
     log_functions = ("printf", "kprintf")
+    handlers = ("exception_handler", "interrupt")
     context = SavedContext(lr=140)
     wakes = "clear_wait"
     idle = ("idle",)

@@ -39,7 +39,7 @@ static volatile struct kgl_figures %(times)s[%(cpus)d];
 #define KGL_NOW(high, low)                                                                              \
     do {                                                                                                \
         kgl_word kgl_again;                                                                             \
-        __asm__ volatile("0: mftbu %%0; mftb %%1; mftbu %%2; cmplw %%0,%%2; bne- 0b"                              \
+        __asm__ volatile("0: mftbu %%0; mftb %%1; mftbu %%2; cmplw %%0,%%2; bne- 0b" \
                          : "=&r"(high), "=&r"(low), "=&r"(kgl_again) : : "cr0");                        \
     } while (0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BottleneckRow", "CallerRow", "LatencyRow", "LoopRow", "PathRow", "TimerRow"]
+__all__ = ["BottleneckRow", "CallerRow", "GraphRow", "LatencyRow", "LoopRow", "PathRow", "TimerRow", "TopRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,53 @@ class LatencyRow:
     total: float
     resolution: float
     buckets: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopRow:
+    """What a function did in an interval of ``seconds``, of the host's clock; ``interval`` is its number.
+
+    ``calls`` and ``blocks`` (basic blocks executed) are of the interval; ``time`` is that of calls that
+    returned in it, callees included, in ns, ``share`` that time as part of all CPUs'. None: not measured.
+    """
+
+    interval: int
+    seconds: float
+    function: str
+    address: int
+    calls: int
+    calls_per_second: float
+    blocks: int | None
+    blocks_per_second: float | None
+    time: float | None
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRow:
+    """A call within a call: the tree ``number``, how deep in it; the calls within follow, one level deeper.
+
+    ``kind`` is ``call`` or ``interrupt``; ``thread`` is the address of its structure (or of its stack),
+    ``caller`` where it was called from: in the call that it is within, or a function between that is not
+    measured. Times are in ns (ticks where the clock is not known); ``own`` is without the calls within.
+    ``lost`` events of its time were not read: calls within it may be missing. ``calls`` are directly within.
+    """
+
+    number: int
+    depth: int
+    function: str
+    address: int
+    kind: str
+    cpu: int
+    thread: int
+    name: str | None
+    caller: int
+    caller_symbol: str
+    began: float
+    duration: float
+    own: float
+    lost: int
+    calls: int
 
 
 @dataclass(frozen=True, slots=True)

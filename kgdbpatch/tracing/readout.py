@@ -16,7 +16,7 @@ _USED = 1
 _SMALL = 0xFFFF_F001  # from here on a word is a small negative number: an error
 
 Key = tuple[object, ...]
-Name = Callable[[str, int], str]  # (kind, address) ─► what is there
+Name = Callable[[str, int], object]  # (kind, address) ─► what is there
 
 
 @dataclass

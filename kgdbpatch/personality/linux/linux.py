@@ -79,6 +79,7 @@ class Linux(LinuxThreads):
     untranslated_sections = frozenset({".head.text"})
     vectors_executable = True
     log_functions = ("_printk", "printk")  # the former since 5.15
+    handlers = ("do_IRQ", "timer_interrupt", "do_page_fault", "DoorbellException", "doorbell_exception")
 
     @classmethod
     def recognises(cls, image: Image) -> bool:
