@@ -50,6 +50,8 @@ _COMMANDS = {
     "latency": "profiles.latency",
     "top": "top.top",
     "graph": "graph.graph",
+    "timers": "timers.timers",
+    "why-slow": "bottleneck.why_slow",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

@@ -74,7 +74,7 @@ class Search:
         assure_running(self._kernel)
         self._began = time.monotonic()
         say("looking at the stacks")
-        moments = self._look()
+        moments = self._gather()
         found, counted = self._descended(moments)
         say("instrumenting the way down")
         timers = self._timed(found)
@@ -85,7 +85,7 @@ class Search:
 
     # ---- look ------------------------------------------------------------------------------------
 
-    def _look(self) -> list[Moment]:
+    def _gather(self) -> list[Moment]:
         """Return what all threads did at many moments."""
         kernel, moments = self._kernel, list[Moment]()
         code = CodeMap(kernel)

@@ -74,7 +74,7 @@ class ThreadTimers(Probing):
         if switch is None or current is None:
             why = f"how guest '{kernel.name}' changes threads is not known: elapsed time is told by 'latency'"
             raise Refused("thread switch", why)
-        text = switch_text(self._prefix, self._room, switch)
+        text = switch_text(self._prefix, self._room, switch.old, switch.new, switch.names, typed=switch.typed)
         site = kernel.resolve(switch.function)
         asked = PatchRequest(c=text, entry=SWITCHED, origin="<timers>", uncounted=True)
         self._owner = next(iter(self._add([site], asked).patches)).id if self._functions else None

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.personality.base import ThreadSwitch
-
 __all__ = [
     "FULL",
     "SWITCHED",
@@ -74,13 +72,14 @@ def _shared(prefix: str, room: int) -> dict[str, object]:
     }
 
 
-def switch_text(prefix: str, room: int, switch: ThreadSwitch) -> str:
-    """Return the C of what runs where a CPU changes threads; the clocks are its own.
+def switch_text(prefix: str, room: int, old: str, new: str, names: Sequence[str], *, typed: bool) -> str:
+    """Return the C of what runs where a CPU changes threads, from ``old`` to ``new``; the clocks are its own.
 
-    There are clocks for ``room`` threads, a power of two; ``prefix`` begins the names that are shared.
+    There are clocks for ``room`` threads, a power of two; ``prefix`` begins the shared names. ``names``
+    are the kernel's that those expressions use; ``typed``: its structures as well.
     """
-    values = {**_shared(prefix, room), "KGV_OWNER": 1, "KGV_OLD": switch.old, "KGV_NEW": switch.new}
-    return _text(values, switch.names, typed=switch.typed)
+    values = {**_shared(prefix, room), "KGV_OWNER": 1, "KGV_OLD": old, "KGV_NEW": new}
+    return _text(values, names, typed=typed)
 
 
 def function_text(

@@ -32,7 +32,7 @@ static inline void burn(unsigned long times)
 
 @dataclass(frozen=True)
 class Subject:
-    """Two functions of a kernel that nobody else calls with such an argument, and how its threads are made."""
+    """Two functions of a kernel that nobody calls with an argument of ours, and how threads are made."""
 
     outer: str
     inner: str

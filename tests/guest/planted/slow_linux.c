@@ -68,7 +68,7 @@ static void expired(struct timer_list *timer)
 #elif SPOT == POLLING
 noinline void wait_for_device(void)
 {
-	unsigned long end = jiffies + 3;
+	unsigned long end = jiffies + 10;
 
 	while (time_before(jiffies, end))
 		cpu_relax();
@@ -80,10 +80,11 @@ noinline void planted_request(void)
 #if SPOT == LIST
 	unsigned int times;
 
-	for (times = 0; times < 20; times++)
+	for (times = 0; times < 50; times++)
 		planted_sum += find_session(7900 + times)->id;
 #elif SPOT == UNALIGNED
-	copy_frame();
+	for (unsigned int times = 0; times < 50; times++)
+		copy_frame();
 #elif SPOT == LOCK
 	mutex_lock(&table);
 	planted_sum++;
