@@ -17,6 +17,9 @@ __all__ = ["Unwinding", "unwinding"]
 
 _MOST = 1 << 14  # instructions that are looked at
 _LR = 1 << 24  # value of a register: the return address; others are bytes from the r1 of the entry
+_ELSEWHERE = (
+    1 << 25
+)  # the same, where another stack begins, whose back chain leads to so many bytes from there
 _ADDI, _LWZ, _STW, _STWU, _X = 14, 32, 36, 37, 31
 _OR, _STWUX, _MFLR, _MTLR = 444, 183, 0x7C08_02A6, 0x7C08_03A6
 _OF_LR = mask("lr")
@@ -26,14 +29,16 @@ _VOLATILE = (0, *range(3, 13))
 class Unwinding(NamedTuple):
     """How to get to the caller.
 
-    ``size`` is how far r1 is below that of the entry, bytes; None where only the back chain tells. The return
-    address stands ``saved`` bytes from the entry's r1, else in LR (``in_lr``), or in the register ``held``.
+    ``size`` is how far r1 is below that of the entry, bytes; None where only the back chain tells: it leads
+    to ``behind`` bytes below it where the function has changed stacks. The return address stands ``saved``
+    bytes from the entry's r1, else in LR (``in_lr``), or in the register ``held``.
     """
 
     size: int | None
     saved: int | None
     in_lr: bool
     held: int | None = None
+    behind: int = 0
 
 
 class _State(NamedTuple):
@@ -44,6 +49,8 @@ class _State(NamedTuple):
     def unwinding(self) -> Unwinding:
         sp = self.registers.get(1)
         held = next((number for number, value in self.registers.items() if value == _LR), None)
+        if sp is not None and sp > _LR:
+            return Unwinding(None, self.saved, self.in_lr, held, _ELSEWHERE - sp)
         return Unwinding(None if sp is None else -sp, self.saved, self.in_lr, held)
 
 
@@ -84,12 +91,14 @@ def _step(here: Instruction, state: _State) -> _State:
     first, base, low = word >> 21 & 31, word >> 16 & 31, (word & 0xFFFF ^ 0x8000) - 0x8000
     code, extended = word >> 26, word >> 1 & 0x3FF
     at = registers.get(base)
-    at = None if at is None or at == _LR else at + low
+    at = None if at is None or at >= _LR else at + low
     if code == _STW and at is not None and registers.get(first) == _LR:
         return _State(registers, at, in_lr)
     value = None
+    sp = registers.get(1)
     if code == _STWU:
-        first, value = base, at
+        other = first == 1 != base and sp is not None and sp < _LR
+        first, value = base, _ELSEWHERE + (sp or 0) if other else at
     elif code == _X and extended == _STWUX:
         first = base
     elif code == _ADDI and base:
@@ -118,6 +127,7 @@ def _step(here: Instruction, state: _State) -> _State:
 
 def _loaded(registers: dict[int, int], base: int, low: int, at: int | None, saved: int | None) -> int | None:
     """Return what a load gives: what r1 was at the entry, by the back chain, or the return address."""
-    if base == 1 and low == 0 and registers.get(1) != 0:
-        return 0
+    sp = registers.get(1)
+    if base == 1 and low == 0 and sp != 0:
+        return 0 if sp is None or sp < _LR else sp - _ELSEWHERE
     return _LR if at is not None and at == saved else None

@@ -107,26 +107,22 @@ class Search:
 
     def _samples(self, trace: Stack, rests: bool) -> list[Sample]:
         """Return the stack of a thread, and that of the interrupt that has its CPU."""
-        cut = next(
-            (n for n, frame in enumerate(trace.frames) if frame.kind in ("interrupted", "process")), None
-        )
-        on_cpu, samples = trace.cpu is not None, []
-        path = self._path(trace.frames[:cut]) if cut and on_cpu else ()
-        if cut and len(path) > 1:  # else it is just being entered
-            interrupts = trace.frames[cut].kind == "interrupted" or self._entered_by_interrupt(trace, cut)
-            samples.append(Sample(None if interrupts else trace.thread, True, True, path))
-            on_cpu = False
+        kinds = [frame.kind for frame in trace.frames]
+        on_cpu, samples = trace.cpu is not None, list[Sample]()
+        cut = next((n for n, kind in enumerate(kinds) if kind in ("interrupted", "process")), None)
+        inner = self._path(trace.frames[:cut]) if cut and on_cpu else ()
+        if cut and len(inner) > 1:  # else it is just being entered
+            interrupts = kinds[cut] == "interrupted" or self._entered_by_interrupt(trace, cut)
+            samples.append(Sample(None if interrupts else trace.thread, True, True, inner))
             if not interrupts:
                 return samples
-        waits = trace.cpu is None and trace.state not in ("runnable", "running")
-        frames = [frame for frame in trace.frames[cut or 0 :] if frame.kind != "process"]
-        if trace.cpu is None:
-            frames = [frame for frame in trace.frames if frame.kind != "process"]
-        path = self._path(frames)
-        if waits:
-            path = self._waiting(path)
-        if path and not (rests and not samples and on_cpu):
-            samples.append(Sample(trace.thread, not waits, on_cpu, path))
+        interrupted = kinds.index("interrupted") if "interrupted" in kinds else 0  # what it did before
+        frames = [frame for frame in trace.frames[interrupted:] if frame.kind != "process"]
+        waits = not on_cpu and not interrupted and trace.state != "runnable"
+        path = self._path(frames) if on_cpu else self._without_scheduler(self._path(frames))
+        runs = on_cpu and not samples
+        if path and not (rests and runs):
+            samples.append(Sample(trace.thread, not waits, runs, path))
         return samples
 
     @staticmethod
@@ -147,7 +143,7 @@ class Search:
                 found.append(function.address)
         return tuple(found)
 
-    def _waiting(self, path: tuple[int, ...]) -> tuple[int, ...]:
+    def _without_scheduler(self, path: tuple[int, ...]) -> tuple[int, ...]:
         """Return a path without the scheduler's own functions at its end."""
         end = len(path)
         while end and any(window.start <= path[end - 1] < window.end for window in self._scheduler):
@@ -181,14 +177,14 @@ class Search:
         """Return what calls wait for: what the thread does meanwhile that wakes them, if one does."""
         assert self._root is not None
         steps = descend(waiting)
-        callee = self._own(steps)
+        callee = steps[-1].function
         waiters = Counter(one.thread for one in waiting if one.thread is not None)
         for waiter, _ in waiters.most_common(1):
             other = self._waker(waiter)
             meanwhile = [] if other is None else while_waiting(moments, self._root, waiter, other)
             if meanwhile:
                 return _Found(steps, self._own(descend(meanwhile)), "waits", callee)
-        return _Found(steps, callee, "waits", steps[-1].function)
+        return _Found(steps, self._own(steps), "waits", callee)
 
     def _own(self, steps: Sequence[Step]) -> int:
         """Return the innermost function that is no service of which many make use."""
@@ -207,8 +203,9 @@ class Search:
         with suppress(Refused), Trace(self._kernel, f"{wakes} {{ @[arg0, curtask] = count() }}") as trace:
             self._note([self._kernel.resolve(wakes)], "who wakes it")
             while_alive(self._kernel, self._seconds)
+            resolve = self._kernel.resolve
             counts = {
-                (int(str(woken), 0), int(str(by), 0)): int(row.value)
+                (resolve(str(woken)), resolve(str(by))): int(row.value)
                 for row in trace.maps()
                 for woken, by in (row.key,)
             }

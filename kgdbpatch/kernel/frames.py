@@ -115,6 +115,8 @@ class Walker:
         if known is None or piece is None:
             return None
         above = self._stacks.word(at.sp) if known.size is None else at.sp + known.size
+        if above is not None and known.size is None and self._goes_up(at.sp, above, same=False):
+            above += known.behind
         if above is None or not self._goes_up(at.sp, above, same=at.exact or piece.glue):
             return None
         if known.size and self._stacks.word(at.sp) != above:
@@ -153,7 +155,12 @@ class Walker:
         """Tell whether a frame may follow: further up, or in another stack, which interrupts have left."""
         if above % 4 or (above == sp and not same):
             return False
-        return sp <= above < sp + _LARGEST or self._stacks.thread_at(above) is not None
+        if sp <= above < sp + _LARGEST or self._stacks.thread_at(above) is not None:
+            return True
+        saved = (self._stacks.word(above + offset) for offset in self._stacks.lr)  # on another interrupt's?
+        return any(
+            word is not None and self._called(word, above) and self._code.calls_before(word) for word in saved
+        )
 
     # ---- exceptions -----------------------------------------------------------------------------------
 

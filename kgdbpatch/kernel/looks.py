@@ -25,6 +25,7 @@ __all__ = ["LookedAt"]
 _HALTED = "halted"  # a thread that is over, whose structure awaits the next one
 _AROUND = 0x4000  # bytes that are read of a stack that is no thread's
 _STEP = 0x400
+_STACKS = 4  # of interrupts, one within the other
 _VECTOR = 0x100  # bytes of a vector, at most
 
 Threads = list[ThreadRow]
@@ -170,7 +171,7 @@ class LookedAt(NamedGuest):
                 thread = self._on_cpu(session, number, threads)
                 general = GRegisters(session.read_all())
                 cpus.append(_Cpu(general, *_interrupted(session), thread))
-                copies += self._stack_of(session, general)
+                copies += self._stack_of(session, general, threads)
             for one in threads:
                 data = self._threads.read(one.stack.start, one.stack.end - one.stack.start)
                 copies += [] if data is None else [(one.stack.start, data)]
@@ -189,17 +190,27 @@ class LookedAt(NamedGuest):
         stacks = stacks_of(self, [cpu.registers for cpu in cpus], threads, read)
         return _View(Walker(stacks, code, self._cpu, self._personality.context), cpus, threads, details)
 
-    def _stack_of(self, session: Session, general: GRegisters) -> Iterator[tuple[int, bytes]]:
-        """Yield the memory above a CPU's stack pointer, where the kernel runs: (address, bytes)."""
-        if self._cpu.in_process(general["msr"]):
-            return
-        sp, data = general["r1"] & ~3, b""
-        with suppress(KgdbPatchError):  # up to where nothing is mapped
-            while len(data) < _AROUND:
-                at = sp + len(data)
-                data += self._threads.read(at, _STEP) or session.read(at, _STEP)
-        if data:
+    def _stack_of(
+        self, session: Session, general: GRegisters, threads: Sequence[Thread]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the memory above a CPU's stack pointer, where the kernel runs: (address, bytes).
+
+        Interrupts may have changed stacks several times: each is yielded that is no thread's.
+        """
+        sp = 0 if self._cpu.in_process(general["msr"]) else general["r1"] & ~3
+        for _ in range(_STACKS):
+            data = b""
+            with suppress(KgdbPatchError):  # up to where nothing is mapped
+                while sp and len(data) < _AROUND:
+                    at = sp + len(data)
+                    count = _STEP - at % _STEP  # not across what may be the last page
+                    data += self._threads.read(at, count) or session.read(at, count)
+            if not data:
+                return
             yield sp, data
+            sp = _leaves_for(sp, data)
+            if any(thread.stack.start <= sp < thread.stack.end for thread in threads):
+                return
 
     # ---- of which threads ---------------------------------------------------------------------------
 
@@ -309,6 +320,18 @@ def _who(
     trace: Trace,
 ) -> tuple[int | None, int | None, int | None, str, str, int | None]:
     return trace.thread, trace.id, trace.pid, trace.name, trace.state, trace.cpu
+
+
+def _leaves_for(sp: int, data: bytes) -> int:
+    """Return where the back chain leads from a stack, which is there from ``sp`` on; 0 for nowhere."""
+    at, end = sp, sp + len(data)
+    while True:
+        above = int.from_bytes(data[at - sp : at - sp + 4], "big")
+        if not at < above < end:
+            return 0 if above % 4 or sp <= above <= at else above
+        if above % 4 or above + 4 > end:
+            return 0
+        at = above
 
 
 def _interrupted(session: Session) -> tuple[int, int]:

@@ -22,6 +22,21 @@ USUAL = [
     encode.addi(1, 1, 32),
     BLR,
 ]
+# what runs on another stack, whose address is in a variable
+ELSEWHERE = [
+    encode.mflr(0),
+    encode.stwu(1, -32, 1),
+    encode.stw(0, 36, 1),
+    encode.lwz(31, 0x100, 9),
+    encode.stwu(1, 8176, 31),
+    0x7FE1_FB78,  # mr r1,r31
+    encode.bl(ENTRY + 24, 0x8000),
+    encode.lwz(1, 0, 1),
+    encode.lwz(0, 36, 1),
+    encode.mtlr(0),
+    encode.addi(1, 1, 32),
+    BLR,
+]
 # the frame first, a leaf's way out before it, the stack pointer kept in r11
 SHRUNK = [
     BEQ_8,  # over the early end
@@ -55,6 +70,14 @@ def test_the_usual_frame() -> None:
     assert at(USUAL, 4) == Unwinding(32, 4, False)  # behind the call
     assert at(USUAL, 6) == Unwinding(32, 4, True)
     assert at(USUAL, 7) == Unwinding(0, 4, True)
+
+
+def test_a_function_that_changes_stacks_and_comes_back() -> None:
+    assert at(ELSEWHERE, 5) == Unwinding(32, 4, True)
+    assert at(ELSEWHERE, 6) == Unwinding(None, 4, True, behind=32)
+    assert at(ELSEWHERE, 7) == Unwinding(None, 4, False, behind=32)
+    assert at(ELSEWHERE, 8) == Unwinding(32, 4, False)
+    assert at(ELSEWHERE, 11) == Unwinding(0, 4, True)
 
 
 def test_a_frame_on_one_way_only() -> None:

@@ -83,6 +83,22 @@ def test_what_waits_behind_a_patch_at_exits_is_found(kernel: Kernel, function: s
         assert trace.frames[places[-1] + 1 :]
 
 
+@pytest.mark.linux
+@pytest.mark.kernel("linux")
+def test_a_soft_interrupts_stack_leads_on_to_what_was_interrupted(kernel: Kernel) -> None:
+    seen = 0
+    while seen < 3:
+        trace = stand_at(kernel, kernel.resolve("run_timer_softirq"))
+        names = [frame.symbol.partition("+")[0] for frame in trace.frames]
+        if "run_ksoftirqd" in names:  # its own thread's stack
+            continue
+        seen += 1
+        behind = names.index("do_softirq_own_stack") + 1
+        assert names[behind] in ("irq_exit", "do_softirq"), names
+        assert trace.frames[behind].sp not in range(trace.frames[0].sp, trace.frames[0].sp + 0x2000)
+        assert {frame.kind for frame in trace.frames[behind:]} & {"interrupted", "process"}, names
+
+
 @each_guest
 def test_threads(kernel: Kernel, function: str) -> None:
     rows = kernel.threads()

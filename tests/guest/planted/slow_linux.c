@@ -45,8 +45,8 @@ static DEFINE_MUTEX(table);
 
 noinline void write_back(void)
 {
-	planted_sum++;
 	msleep(60);
+	planted_sum++; /* and no tail call before */
 }
 #elif SPOT == TIMER
 static void expired(struct timer_list *timer);
