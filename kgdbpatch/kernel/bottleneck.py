@@ -17,7 +17,7 @@ from kgdbpatch.kernel.code_map import CodeMap
 from kgdbpatch.kernel.probing import assure_running, chosen, while_alive
 from kgdbpatch.kernel.thread_timers import ThreadTimers
 from kgdbpatch.kernel.tracing import Trace
-from kgdbpatch.profiles.descent import Moment, Sample, Step, descend, under, while_waiting
+from kgdbpatch.profiles.descent import Moment, Sample, Step, descend, hottest, under, while_waiting
 from kgdbpatch.profiles.rows import BottleneckRow, LoopRow, PathRow, TimerRow
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Search:
                     f"the CPUs of guest '{kernel.name}' were idle at all of {len(moments)} looks: "
                     "ask for a function that takes long (--for FUNCTION)"
                 )
-            return self._computes(descend(samples)), len(samples)
+            return self._computes(hottest(samples)), len(samples)
         samples = under(moments, self._root)
         if not samples:
             raise Misuse(

@@ -5,11 +5,11 @@ Functions are told by their addresses, paths lead from the outermost to the inne
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Moment", "Sample", "Step", "descend", "under", "while_waiting"]
+__all__ = ["Moment", "Sample", "Step", "descend", "hottest", "under", "while_waiting"]
 
 
 class Sample(NamedTuple):
@@ -62,6 +62,18 @@ def descend(samples: Sequence[Sample]) -> list[Step]:
         steps.append(Step(function, len(found), sum(not one.running for one in found)))
         here, depth = found, depth + 1
     return steps
+
+
+def hottest(samples: Sequence[Sample]) -> list[Step]:
+    """Return the way down to the function that most stacks have on top; each step with all that were in it."""
+    tops = Counter(one.path[-1] for one in samples if one.path)
+    if not tops:
+        return []
+    top = max(tops, key=lambda at: (tops[at], at))
+    ways = Counter(one.path for one in samples if one.path and one.path[-1] == top)
+    way = max(ways, key=lambda path: (ways[path], path))
+    inside = {function: [one for one in samples if function in one.path] for function in way}
+    return [Step(at, len(found), sum(not one.running for one in found)) for at, found in inside.items()]
 
 
 def while_waiting(moments: Sequence[Moment], root: int, waiter: int, other: int) -> list[Sample]:
