@@ -29,12 +29,13 @@ __all__ = ["CPU", "Search"]
 
 CPU = "cpu"  # what is asked: what the CPUs' time goes to
 _LEAST, _MOST = 60, 300  # moments that are looked at
+_ENOUGH = 30  # of those, in what is asked for
 _PATIENCE = 4  # times the seconds that are given, for the least of them
 _PAUSE = 0.01  # seconds between them, at least
 _LONGEST = 12  # functions of the way that are instrumented, the last ones
 _OFTEN = 100  # calls of one call: then it is these that count
 _USERS = 8  # places that call a function: more have a service, which is not to blame
-_MOSTLY = 0.3  # of the times that a thread is woken: it may wait for other things besides
+_MOSTLY = 0.2  # of the times that a thread is woken: it may wait for other things besides
 _LOOPS = 0.5  # seconds in which blocks are counted
 _Say = Callable[[str], None]
 
@@ -65,6 +66,7 @@ class Search:
         self._began = 0.0
         self._instrumented: list[tuple[float, int, str]] = []
         self._known: set[int] = set()
+        self._idle: set[int] = set()
 
     def run(self, say: _Say = lambda _: None) -> BottleneckRow:
         """Search; the guest runs on but for short stops, and nothing is left in it.
@@ -97,13 +99,22 @@ class Search:
             samples: list[Sample] = []
             for trace in kernel.stacks(code):
                 rests = bool(names) and trace.name.startswith(names)
+                if rests and trace.thread is not None:
+                    self._idle.add(trace.thread)
                 samples += self._samples(trace, rests)
             moments.append(Moment(samples))
 
         while_alive(kernel, self._seconds, look, _PAUSE)
-        while len(moments) < _LEAST and time.monotonic() < self._began + _PATIENCE * self._seconds:
-            look()
+        until = self._began + _PATIENCE * self._seconds
+        while time.monotonic() < until and not self._enough(moments):
+            while_alive(kernel, _PAUSE, look, _PAUSE)
         return moments
+
+    def _enough(self, moments: Sequence[Moment]) -> bool:
+        """Tell whether enough was seen of what is asked for, or nothing more is looked at."""
+        paths = (one.path for moment in moments for one in moment.samples)
+        seen = len(moments) if self._root is None else sum(self._root in path for path in paths)
+        return len(moments) == _MOST or (len(moments) >= _LEAST and seen >= _ENOUGH)
 
     def _samples(self, trace: Stack, rests: bool) -> list[Sample]:
         """Return the stack of a thread, and that of the interrupt that has its CPU."""
@@ -170,7 +181,7 @@ class Search:
             )
         waiting = [one for one in samples if not one.running]
         if 2 * len(waiting) < len(samples):
-            return self._computes(descend([one for one in samples if one.running])), len(samples)
+            return self._computes(hottest([one for one in samples if one.running])), len(samples)
         return self._waits(moments, waiting), len(samples)
 
     def _waits(self, moments: Sequence[Moment], waiting: Sequence[Sample]) -> _Found:
@@ -209,9 +220,11 @@ class Search:
                 for row in trace.maps()
                 for woken, by in (row.key,)
             }
-        of_it = {by: count for (woken, by), count in counts.items() if woken == thread}
-        waker = max(of_it, key=lambda by: of_it[by], default=None)
-        return waker if waker is not None and of_it[waker] > _MOSTLY * sum(of_it.values()) else None
+        by_whom = {by: count for (woken, by), count in counts.items() if woken == thread}
+        total = sum(by_whom.values())  # of interrupts, too, which come while any thread runs
+        others = {by: count for by, count in by_whom.items() if by not in self._idle}
+        waker = max(others, key=lambda by: others[by], default=None)
+        return waker if waker is not None and others[waker] > _MOSTLY * total else None
 
     @staticmethod
     def _computes(steps: list[Step]) -> _Found:

@@ -65,7 +65,7 @@ def descend(samples: Sequence[Sample]) -> list[Step]:
 
 
 def hottest(samples: Sequence[Sample]) -> list[Step]:
-    """Return the way down to the function that most stacks have on top; each step with all that were in it."""
+    """Return the way down to the function that most stacks have on top; each step with all in it."""
     tops = Counter(one.path[-1] for one in samples if one.path)
     if not tops:
         return []
