@@ -50,6 +50,7 @@ _COMMANDS = {
     "latency": "profiles.latency",
     "top": "top.top",
     "graph": "graph.graph",
+    "stacks": "stacks.stacks",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CallerRow", "GraphRow", "LatencyRow", "TopRow"]
+__all__ = ["CallerRow", "GraphRow", "LatencyRow", "StackRow", "TopRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +94,12 @@ class GraphRow:
     own: float
     lost: int
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """A stack that was seen ``count`` times, ``share`` of all: names of functions, the outermost first."""
+
+    stack: tuple[str, ...]
+    count: int
+    share: float
