@@ -63,7 +63,7 @@ def stacks(
     with attach(name, image, wait) as kernel, ended_kindly():
         samples = StackSamples(kernel, hz=hz)
         with progress("taking samples"), suppress(KeyboardInterrupt):
-            samples.take(seconds)
+            samples.gather(seconds)
     rows = samples.rows()
     lines = [*folded_lines(rows)]
     if svg is not None:

@@ -35,7 +35,7 @@ class StackSamples:
     it. Threads are told apart by their names.
 
     >>> samples = StackSamples(kernel, hz=99)
-    >>> samples.take(5)
+    >>> samples.gather(5)
     >>> samples.rows()[0].stack[-1]
     'machine_idle'
     """
@@ -64,7 +64,7 @@ class StackSamples:
         """Return the stacks that were seen, those that were seen most first."""
         return stack_rows(self._stacks)
 
-    def take(self, seconds: float | None) -> None:
+    def gather(self, seconds: float | None) -> None:
         """Take samples for so many seconds, for ever with None; raise `DeadKernel`, `Misuse` when paused."""
         assure_running(self._kernel)
         began = now = time.monotonic()

@@ -37,7 +37,7 @@ def guest(request: pytest.FixtureRequest) -> str:
 def test_stacks_are_those_of_the_guest(kernel: Kernel, guest: str) -> None:
     samples = StackSamples(kernel, hz=99)
     while samples.stops < 40:
-        samples.take(1)
+        samples.gather(1)
     rows = samples.rows()
     assert sum(row.count for row in rows) == samples.stops
     assert sum(row.share for row in rows) == pytest.approx(1, abs=0.02)
@@ -53,7 +53,7 @@ def test_time_is_where_it_is_spent(kernel: Kernel) -> None:
     with kernel.patch("work_round", c=SPIN):
         samples = StackSamples(kernel, hz=49)
         while samples.stops < 40:
-            samples.take(1)
+            samples.gather(1)
     inside = sum(row.count for row in samples.rows() if any("spin" in name for name in row.stack))
     assert inside > samples.stops / 3, samples.rows()
     empty(kernel)
