@@ -52,6 +52,7 @@ _COMMANDS = {
     "graph": "graph.graph",
     "timers": "timers.timers",
     "why-slow": "bottleneck.why_slow",
+    "stacks": "stacks.stacks",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

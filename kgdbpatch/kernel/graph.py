@@ -105,7 +105,7 @@ class Graph(Probing):
         self._rings = Rings(self._read, place, cpus=names.cpus, slots=names.slots, words=WORDS)
         progress("finding what it calls")
         self._probe([*self._callees({self._root: 0}).items()], progress)
-        self._rings.take()  # what has ended by now began before all was probed, and so may what ends later
+        self._rings.news()  # what has ended by now began before all was probed, and so may what ends later
         self._nesting.begin(self._rings.tails)
 
     def _read(self, address: int, size: int) -> bytes:
@@ -185,14 +185,14 @@ class Graph(Probing):
         """Return the calls of the function that have returned since the last time, with those within."""
         if self._rings is None:
             return []
-        self._look()
+        self._fetch()
         found, self._done = self._done, []
         return found
 
-    def _look(self) -> None:
+    def _fetch(self) -> None:
         assert self._rings is not None
         before = len(self._rings.lost)
-        entries = self._rings.take()
+        entries = self._rings.news()
         self._done += self._nesting.add(entries, self._rings.lost[-64:] if before or self._rings.lost else ())
         now = time.monotonic()
         if now > self._sought + _SOUGHT:
@@ -205,7 +205,7 @@ class Graph(Probing):
         while until is None or time.monotonic() < until:
             while_alive(self._kernel, _POLL)
             if self._rings is not None:
-                self._look()
+                self._fetch()
             if calls is not None and len(self._done) >= calls:
                 break
 

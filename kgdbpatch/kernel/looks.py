@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kgdbpatch.personality.base import Thread, ThreadDetail
     from kgdbpatch.vm.gdb import Session
 
-__all__ = ["LookedAt"]
+__all__ = ["Cpu", "LookedAt", "interrupted"]
 
 _HALTED = "halted"  # a thread that is over, whose structure awaits the next one
 _AROUND = 0x4000  # bytes that are read of a stack that is no thread's
@@ -32,7 +32,7 @@ Threads = list[ThreadRow]
 Traces = list[Trace]
 
 
-class _Cpu(NamedTuple):
+class Cpu(NamedTuple):
     """A CPU as it stands: its registers, what exceptions left in SRR0 and SRR1, the thread that it runs."""
 
     registers: GRegisters
@@ -45,7 +45,7 @@ class _View(NamedTuple):
     """A kernel as it was in a stop: what follows its stacks, its CPUs and threads."""
 
     walker: Walker
-    cpus: Sequence[_Cpu]
+    cpus: Sequence[Cpu]
     threads: Sequence[Thread]
     details: Sequence[ThreadDetail]
 
@@ -170,7 +170,7 @@ class LookedAt(NamedGuest):
             for number in range(session.cpus):
                 thread = self._on_cpu(session, number, threads)
                 general = GRegisters(session.read_all())
-                cpus.append(_Cpu(general, *_interrupted(session), thread))
+                cpus.append(Cpu(general, *interrupted(session), thread))
                 copies += self._stack_of(session, general, threads)
             for one in threads:
                 data = self._threads.read(one.stack.start, one.stack.end - one.stack.start)
@@ -247,7 +247,7 @@ class LookedAt(NamedGuest):
         if thread is not None:
             detail = view.details[view.threads.index(thread)] if thread in view.threads else None
         if cpu is not None:
-            frames = self._frames(view, view.cpus[cpu])
+            frames = self._frames_of(view.walker, view.cpus[cpu])
         else:
             frames = tuple(view.walker.frames(None if thread is None else view.walker.asleep(thread.sp)))
         running = "running" if cpu is not None else ""
@@ -261,14 +261,14 @@ class LookedAt(NamedGuest):
             frames,
         )
 
-    def _frames(self, view: _View, cpu: _Cpu) -> tuple[FrameRow, ...]:
+    def _frames_of(self, walker: Walker, cpu: Cpu) -> tuple[FrameRow, ...]:
         """Return the frames of a CPU, which may be just entering or leaving an exception, untranslated.
 
         What was interrupted is told by SRR0 then, unless it stands in the stack already.
         """
         from kgdbpatch.kernel.frames import Where, exception_name
 
-        general, walker = cpu.registers, view.walker
+        general = cpu.registers
         pc, msr, sp = general["pc"], general["msr"], general["r1"]
         values = {number: general[f"r{number}"] for number in range(32)}
         if self._cpu.in_process(msr):
@@ -334,7 +334,7 @@ def _leaves_for(sp: int, data: bytes) -> int:
         at = above
 
 
-def _interrupted(session: Session) -> tuple[int, int]:
+def interrupted(session: Session) -> tuple[int, int]:
     """Return SRR0 and SRR1 of the CPU that is meant; 0 where they are not told."""
     found = []
     for name in ("srr0", "srr1"):

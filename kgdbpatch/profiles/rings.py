@@ -40,7 +40,7 @@ class Rings:
         """How much each CPU had written when it was last looked at."""
         return [*self._tails]
 
-    def take(self) -> list[Entry]:
+    def news(self) -> list[Entry]:
         """Return what was written since the last call, in order for each CPU; ``lost`` tells what is gone."""
         found: list[Entry] = []
         size = _HEAD + 4 * self._words * self._slots

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BottleneckRow", "CallerRow", "GraphRow", "LatencyRow", "LoopRow", "PathRow", "TimerRow", "TopRow"]
+__all__ = [
+    "BottleneckRow",
+    "CallerRow",
+    "GraphRow",
+    "LatencyRow",
+    "LoopRow",
+    "PathRow",
+    "StackRow",
+    "TimerRow",
+    "TopRow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,15 @@ class GraphRow:
     own: float
     lost: int
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """A stack that was seen ``count`` times, ``share`` of all: names of functions, the outermost first."""
+
+    stack: tuple[str, ...]
+    count: int
+    share: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from kgdbpatch.guests import Recipe
 from kgdbpatch.kernel.doctor import Finding
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.personality import Personality
+from kgdbpatch.profiles.rows import CallerRow, GraphRow, LatencyRow, StackRow, TopRow
 from kgdbpatch.results import (
     Check,
     CpuRegisters,
@@ -181,6 +182,11 @@ def test_what_objects_hold_is_told() -> None:
         "bt": Trace,
         "regs": CpuRegisters,
         "snapshot": SnapshotRow,
+        "callers": CallerRow,
+        "latency": LatencyRow,
+        "top": TopRow,
+        "graph": GraphRow,
+        "stacks": StackRow,
     }.items():
         assert told[f"`{name}`"] >= {field.name for field in dataclasses.fields(kind)}, name
     assert told["`bt`"] >= {field.name for field in dataclasses.fields(FrameRow)}
