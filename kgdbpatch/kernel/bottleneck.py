@@ -93,7 +93,7 @@ class Search:
         code = CodeMap(kernel)
         names = kernel._personality.idle
 
-        def look() -> None:
+        def glimpse() -> None:
             if len(moments) >= _MOST:
                 return
             samples: list[Sample] = []
@@ -104,10 +104,10 @@ class Search:
                 samples += self._samples(trace, rests)
             moments.append(Moment(samples))
 
-        while_alive(kernel, self._seconds, look, _PAUSE)
+        while_alive(kernel, self._seconds, glimpse, _PAUSE)
         until = self._began + _PATIENCE * self._seconds
         while time.monotonic() < until and not self._enough(moments):
-            while_alive(kernel, _PAUSE, look, _PAUSE)
+            while_alive(kernel, _PAUSE, glimpse, _PAUSE)
         return moments
 
     def _enough(self, moments: Sequence[Moment]) -> bool:
