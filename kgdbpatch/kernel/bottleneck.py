@@ -17,7 +17,17 @@ from kgdbpatch.kernel.code_map import CodeMap
 from kgdbpatch.kernel.probing import assure_running, chosen, while_alive
 from kgdbpatch.kernel.thread_timers import ThreadTimers
 from kgdbpatch.kernel.tracing import Trace
-from kgdbpatch.profiles.descent import Moment, Sample, Step, descend, hottest, under, while_waiting
+from kgdbpatch.profiles.descent import (
+    Moment,
+    Sample,
+    Step,
+    callees,
+    descend,
+    hottest,
+    under,
+    way_to,
+    while_waiting,
+)
 from kgdbpatch.profiles.rows import BottleneckRow, LoopRow, PathRow, TimerRow
 
 if TYPE_CHECKING:
@@ -36,8 +46,11 @@ _LONGEST = 12  # functions of the way that are instrumented, the last ones
 _OFTEN = 100  # calls of one call: then it is these that count
 _USERS = 8  # places that call a function: more have a service, which is not to blame
 _MOSTLY = 0.2  # of the times that a thread is woken: it may wait for other things besides
+_MEASURED = 3.0  # seconds of a round of timers, at most
+_ROUNDS, _CALLEES = 3, 6  # of timers; of what a function calls so many more are timed in a round
 _LOOPS = 0.5  # seconds in which blocks are counted
 _Say = Callable[[str], None]
+Timers = dict[int, TimerRow]
 
 
 class _Found(NamedTuple):
@@ -53,7 +66,7 @@ class Search:
     """A search for what makes a kernel slow; each is for one question.
 
     ``asked`` is ``cpu``, or a function whose calls take long, be it that they wait. ``seconds`` are for
-    looking, and as many for the instruments.
+    looking.
 
     >>> Search(kernel, "vfs_read").run().function
     'page_cache_ra_unbounded'
@@ -67,6 +80,7 @@ class Search:
         self._instrumented: list[tuple[float, int, str]] = []
         self._known: set[int] = set()
         self._idle: set[int] = set()
+        self._seen: list[Sample] = []  # of what is asked for
 
     def run(self, say: _Say = lambda _: None) -> BottleneckRow:
         """Search; the guest runs on but for short stops, and nothing is left in it.
@@ -79,10 +93,9 @@ class Search:
         moments = self._gather()
         found, counted = self._descended(moments)
         say("instrumenting the way down")
-        timers = self._timed(found)
-        found = self._judged(found, timers)
+        found, timers = self._measured(found)
         say("counting blocks")
-        loop = None if found.why == "waits" else self._loop(found.function, timers.get(found.function))
+        loop = None if found.why == "waits" else self._loop(found.function)
         return self._row(found, timers, loop, len(moments), counted)
 
     # ---- look ------------------------------------------------------------------------------------
@@ -172,6 +185,7 @@ class Search:
                     f"the CPUs of guest '{kernel.name}' were idle at all of {len(moments)} looks: "
                     "ask for a function that takes long (--for FUNCTION)"
                 )
+            self._seen = samples
             return self._computes(hottest(samples)), len(samples)
         samples = under(moments, self._root)
         if not samples:
@@ -181,7 +195,8 @@ class Search:
             )
         waiting = [one for one in samples if not one.running]
         if 2 * len(waiting) < len(samples):
-            return self._computes(hottest([one for one in samples if one.running])), len(samples)
+            self._seen = [one for one in samples if one.running]
+            return self._computes(hottest(self._seen)), len(samples)
         return self._waits(moments, waiting), len(samples)
 
     def _waits(self, moments: Sequence[Moment], waiting: Sequence[Sample]) -> _Found:
@@ -237,31 +252,61 @@ class Search:
         when = round(time.monotonic() - self._began, 1)
         self._instrumented.append((when, len(functions) if count is None else count, what))
 
-    def _timed(self, found: _Found) -> dict[int, TimerRow]:
-        """Return what timers tell of the functions on the way, and of who is to blame."""
+    def _measured(self, found: _Found) -> tuple[_Found, Timers]:
+        """Return what timers say is to blame, and the timers of all that was timed.
+
+        Where a stop cannot come, with interrupts off, stacks that were looked at tell of what comes next: it
+        is the figures that count. What the slowest function has called is timed then, too.
+        """
         functions = list(dict.fromkeys([*(one.function for one in found.steps[-_LONGEST:]), found.function]))
+        timers = self._timed(functions)
+        if found.why == "waits":
+            return found, timers
+        for _ in range(_ROUNDS - 1):
+            slowest = self._slowest(found, timers)
+            more = [one for one in callees(self._seen, slowest, _CALLEES) if one not in functions]
+            if not more:
+                break
+            functions += more
+            timers = self._timed(functions)
+        return self._judged(found, timers), timers
+
+    def _timed(self, functions: Sequence[int]) -> Timers:
+        """Return what timers tell of functions; nothing where none can be timed."""
         try:
             with ThreadTimers(self._kernel, functions) as timers:
                 self._note(functions, "timers")
-                timers.wait(self._seconds)
-                return {row.address: row for row in timers.rows()}
-        except Refused:  # none of them can be timed, or this kernel's threads are not known
+                timers.wait(min(self._seconds, _MEASURED))
+                return {row.address: row for row in timers.rows() if row.calls}
+        except Refused:  # a rule forbids all of them, or this kernel's threads are not known
             return {}
 
     @staticmethod
-    def _judged(found: _Found, timers: dict[int, TimerRow]) -> _Found:
-        """Return what is to blame for a short function that is called very often: its caller is."""
-        if found.why != "computes" or len(found.steps) < 2:
-            return found
-        caller, last = found.steps[-2].function, found.steps[-1].function
-        of_caller, of_last = timers.get(caller), timers.get(last)
-        if of_caller is None or of_last is None or not of_caller.calls:
-            return found
-        if of_last.calls < _OFTEN * of_caller.calls:
-            return found
-        return found._replace(function=caller, why="calls", callee=last)
+    def _slowest(found: _Found, timers: Timers) -> int:
+        """Return the function that ran longest on its own; the one on top where its calls do not return."""
+        if found.function not in timers:
+            return found.function
+        return max(timers, key=lambda at: (timers[at].exclusive, at))
 
-    def _loop(self, function: int, timer: TimerRow | None) -> LoopRow | None:
+    def _judged(self, found: _Found, timers: Timers) -> _Found:
+        """Return who is to blame by the figures: the slowest, or who calls it, or what it calls, so often."""
+        slowest = self._slowest(found, timers)
+        steps = way_to(self._seen, slowest) or found.steps
+        found = _Found(steps, slowest, "computes", None)
+        here = timers.get(slowest)
+        if here is None:
+            return found
+        caller = timers.get(steps[-2].function) if len(steps) > 1 else None
+        if caller is not None and here.calls >= _OFTEN * caller.calls:
+            return found._replace(function=caller.address, why="calls", callee=slowest)
+        for callee in callees(self._seen, slowest, _CALLEES):
+            called = timers.get(callee)
+            if called is not None and called.calls >= _OFTEN * here.calls:
+                onward = [*steps, *way_to(self._seen, callee)[-1:]]
+                return _Found(onward, slowest, "calls", callee)
+        return found
+
+    def _loop(self, function: int) -> LoopRow | None:
         """Return the block of a function that runs most instructions."""
         from kgdbpatch.kernel.analyses import flow
 
@@ -298,7 +343,7 @@ class Search:
         return source_lines(path, [address]).get(address, (None, None))
 
     def _row(
-        self, found: _Found, timers: dict[int, TimerRow], loop: LoopRow | None, looks: int, counted: int
+        self, found: _Found, timers: Timers, loop: LoopRow | None, looks: int, counted: int
     ) -> BottleneckRow:
         image = self._kernel.image
         path = []

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["Moment", "Sample", "Step", "descend", "hottest", "under", "while_waiting"]
+__all__ = ["Moment", "Sample", "Step", "callees", "descend", "hottest", "under", "way_to", "while_waiting"]
 
 
 class Sample(NamedTuple):
@@ -65,15 +66,23 @@ def descend(samples: Sequence[Sample]) -> list[Step]:
 
 
 def hottest(samples: Sequence[Sample]) -> list[Step]:
-    """Return the way down to the function that most stacks have on top; each step with all in it."""
+    """Return the way down to the function that most stacks have on top."""
     tops = Counter(one.path[-1] for one in samples if one.path)
-    if not tops:
-        return []
-    top = max(tops, key=lambda at: (tops[at], at))
-    ways = Counter(one.path for one in samples if one.path and one.path[-1] == top)
-    way = max(ways, key=lambda path: (ways[path], path))
-    inside = {function: [one for one in samples if function in one.path] for function in way}
+    return way_to(samples, max(tops, key=lambda at: (tops[at], at))) if tops else []
+
+
+def way_to(samples: Sequence[Sample], function: int) -> list[Step]:
+    """Return the way on which a function was mostly reached, each step with all stacks that were in it."""
+    ways = Counter(one.path[: one.path.index(function) + 1] for one in samples if function in one.path)
+    way = max(ways, key=lambda path: (ways[path], path), default=())
+    inside = {at: [one for one in samples if at in one.path] for at in way}
     return [Step(at, len(found), sum(not one.running for one in found)) for at, found in inside.items()]
+
+
+def callees(samples: Sequence[Sample], function: int, most: int) -> list[int]:
+    """Return what a function was seen to call, the most often seen ones first."""
+    found = Counter(callee for one in samples for caller, callee in pairwise(one.path) if caller == function)
+    return [callee for callee, _ in found.most_common(most)]
 
 
 def while_waiting(moments: Sequence[Moment], root: int, waiter: int, other: int) -> list[Sample]:

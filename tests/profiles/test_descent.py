@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from kgdbpatch.profiles.descent import Moment, Sample, Step, descend, hottest, under, while_waiting
+from kgdbpatch.profiles.descent import (
+    Moment,
+    Sample,
+    Step,
+    callees,
+    descend,
+    hottest,
+    under,
+    way_to,
+    while_waiting,
+)
 
 
 def ran(*path: int, thread: int = 1) -> Sample:
@@ -40,3 +50,12 @@ def test_what_another_thread_does_while_a_call_waits() -> None:
         Moment([waited(5, 7, thread=3), ran(8, thread=2)]),
     ]
     assert [one.path for one in while_waiting(moments, 5, 1, 2)] == [(8, 9)]
+
+
+def test_what_is_called_and_how_it_is_reached() -> None:
+    samples = [ran(1, 2, 3), ran(1, 2, 3), ran(1, 4, 3), ran(1, 2)]
+    assert callees(samples, 1, 8) == [2, 4]
+    assert callees(samples, 1, 1) == [2]
+    assert callees(samples, 3, 8) == []
+    assert way_to(samples, 3) == [Step(1, 4, 0), Step(2, 3, 0), Step(3, 3, 0)]
+    assert way_to(samples, 9) == []
