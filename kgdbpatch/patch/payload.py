@@ -59,6 +59,7 @@ class Payload(NamedTuple):
     strays: bool = False  # it may call others besides
     replaces: Replacement | None = None  # it takes the place of a function, or of what a call calls
     instead: bool = False  # it runs instead of the site's instruction: what that writes, it writes
+    sited: int | None = None  # the register that it finds the site's address in
     exits: frozenset[str] | None = None  # it runs at a function's exits, and changes these of its results
     registers: RegistersUse | None = None  # it is given the address of them all (patch/registers.py)
     note: Callable[[int], bytes] | None = None  # what is kept of its names, packed, for a blob's address
