@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command
 from kgdbpatch.errors import BadPatch, Misuse
 from kgdbpatch.results import MapRow, TraceEvent
+from kgdbpatch.tracing.stacks import Stack
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel
@@ -49,7 +51,8 @@ def trace(
         float | None, Option("--for", metavar="SECONDS", min=0, help="End after so long; else by Ctrl-C.")
     ] = None,
     listed: Annotated[
-        str | None, Option("--list", "-l", metavar="GLOB", help="List what can be probed, with parameters.")
+        str | None,
+        Option("--list", "-l", metavar="GLOB", help="List functions, with parameters; or lines: 'mem.c:*'."),
     ] = None,
     show_c: Annotated[
         bool, Option("--show-c", help="Print the C that the program becomes, and put nothing in.")
@@ -67,11 +70,13 @@ def trace(
     """Watch a running kernel: count, print, sum and draw histograms at any of its functions.
 
     A program has probes, each with an action: FUNCTION { count() }. A FUNCTION may be a glob, func+0x18,
-    func:return, or ->func (each call of it). FUNCTION if CONDITION { … } acts only then. Parameters are known
-    by name where the kernel has debug information, else named: udp_sendmsg(sk, msg, len), or arg0 to arg7.
+    func:return, ->func (each call of it), or FILE.c:120, a line of source. FUNCTION if CONDITION { … } acts
+    only then. Parameters are known by name where the kernel has debug information, else named:
+    udp_sendmsg(sk, msg, len), or arg0 to arg7.
 
     \b
     Values     comm pid tid curtask cpu nsecs func site caller, retval (of :return), kernel variables;
+               stack, stack(N): 8, or N up to 16, frames, the innermost first, to be printed or a key;
                p->member, p[3], *p, (struct sock *)p, sizeof(struct sock), C's operators, str(p), ksym(p)
     Actions    print(value, …), printf("%d %s\\n", value, …), stop, if (…) { … } else { … }
     Maps       @name[key, …] = count(), sum(v), avg(v), min(v), max(v), hist(v), lhist(v, least, most, step);
@@ -89,7 +94,10 @@ def trace(
       kgdbpatch trace linux 'kfree { @[caller] = count() } every 1s { print(@); clear(@) }'
       kgdbpatch trace linux 'vfs_read:return { @bytes = hist(retval) }' --json
       kgdbpatch trace darwin 'strlen(s) { @[str(s)] = count() }'
+      kgdbpatch trace linux '__kmalloc { @[stack(5)] = count() }' --for 5
+      kgdbpatch trace linux 'drivers/char/mem.c:700 { print(comm, stack) }'
       kgdbpatch trace linux -l 'udp_*'
+      kgdbpatch trace linux -l 'drivers/char/mem.c:*'
     """
     if listed is not None:
         with attach(name, image, wait) as kernel:
@@ -105,8 +113,8 @@ def trace(
     with attach(name, image, wait) as kernel:
         tracing = Trace(kernel, text, slots=slots, entries=entries)
         if show_c:
-            for c in tracing.c_texts():
-                tell(c)
+            for line in chain.from_iterable(c.splitlines() for c in tracing.c_texts()):
+                tell(line)
             return
         with ended_kindly():
             try:
@@ -142,7 +150,11 @@ def _told_refusals(refused: list[Any]) -> None:
 
 def _list(kernel: Kernel, pattern: str, as_json: bool) -> None:
     from kgdbpatch.kernel.trace_facts import types_of
+    from kgdbpatch.kernel.trace_lines import is_line
 
+    if is_line(pattern):
+        _list_lines(kernel, pattern, as_json)
+        return
     types = types_of(kernel)
     known = set() if types is None else {*types.index["function"]}
     for function in matching(kernel.image, pattern):
@@ -154,6 +166,18 @@ def _list(kernel: Kernel, pattern: str, as_json: bool) -> None:
             tell(text)
 
 
+def _list_lines(kernel: Kernel, pattern: str, as_json: bool) -> None:
+    from kgdbpatch.kernel.trace_lines import listed_lines
+
+    found = listed_lines(kernel.image, pattern)
+    for (file, line), places in groupby(found, key=lambda one: (one.file, one.line)):
+        if as_json:
+            for one in places:
+                json_line(asdict(one))
+        else:
+            tell(f"{file}:{line}  {', '.join(one.symbol for one in places)}")
+
+
 def _show(one: TraceEvent | MapRow, as_json: bool) -> None:
     if as_json:
         json_line(asdict(one))
@@ -162,8 +186,23 @@ def _show(one: TraceEvent | MapRow, as_json: bool) -> None:
     elif one.event == "printf":
         typer.echo(one.text, nl=not one.text.endswith("\n"))
     else:
-        tell(one.text)
+        _tell_values("", one.values, " ", "")
     sys.stdout.flush()
+
+
+def _tell_values(before: str, values: Sequence[object], between: str, behind: str) -> None:
+    """Print values in a line, but each frame of a stack in one of its own."""
+    line, joint = before, ""
+    for value in values:
+        if isinstance(value, Stack):
+            tell(line)
+            for frame in value:
+                tell(f"    {frame}")
+            line, joint = "", ""
+        else:
+            line, joint = f"{line}{joint}{value}", between
+    if line + behind:
+        tell(line + behind)
 
 
 def _show_maps(rows: list[MapRow], as_json: bool) -> None:
@@ -175,13 +214,14 @@ def _show_maps(rows: list[MapRow], as_json: bool) -> None:
         lost = 0
         for row in group:
             lost = row.lost
-            key = f"[{', '.join(map(str, row.key))}]" if row.key else ""
-            if row.buckets:
-                tell(f"{name}{key}:")
-                _draw(row)
+            value = f"{row.value:.1f}" if isinstance(row.value, float) else row.value
+            shown = ":" if row.buckets else f": {value}"
+            if row.key:
+                _tell_values(f"{name}[", row.key, ", ", f"]{shown}")
             else:
-                value = f"{row.value:.1f}" if isinstance(row.value, float) else row.value
-                tell(f"{name}{key}: {value}")
+                tell(name + shown)
+            if row.buckets:
+                _draw(row)
         if lost:
             tell(f"kgdbpatch: warning: {name} had no room for {lost} values: try --keys", err=True)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Misuse
+from kgdbpatch.kernel.trace_stacks import StackNames
 from kgdbpatch.results import MapRow, TraceEvent
 from kgdbpatch.tracing.formats import formatted
 from kgdbpatch.tracing.plan import ADDITIVE, Gathered, MapPlan
 from kgdbpatch.tracing.readout import Element, Key, map_size, merged, read_event, read_map
+from kgdbpatch.tracing.stacks import frames_of
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
@@ -40,6 +42,7 @@ class TraceReader:
         self._kernel, self._gathered, self._cpus, self._slots = kernel, gathered, cpus, slots
         self.places: dict[str, int] = {}
         self._counted: list[Counted] = []
+        self._stacks = StackNames(kernel)
         self._tails = [0] * cpus
         self._cleared: dict[str, dict[Key, Element]] = {}
         self.lost = 0  # events that came faster than they were read
@@ -57,10 +60,12 @@ class TraceReader:
         data = self._read(address, 4 * count)
         return [int.from_bytes(data[at : at + 4], "big") for at in range(0, 4 * count, 4)]
 
-    def _name(self, kind: str, address: int) -> object:
+    def _name(self, kind: str, words: tuple[int, ...]) -> object:
         if self._raw:
-            return address
-        image = self._kernel.image
+            return words[0]
+        if frames_of(kind):
+            return self._stacks.stack(words)
+        image, address = self._kernel.image, words[0]
         if kind == "function":
             function = image.function_at(address)
             return image.symbolize(address) if function is None else function.name
@@ -101,7 +106,7 @@ class TraceReader:
                 waiting = self._slots - _MARGIN
             slots = self._slotted(ring + 8, tail, waiting, words)
             (now,) = self._words(ring, 1)
-            over = max((now - tail) % _HIGHEST - self._slots, 0)  # written over meanwhile
+            over = max((now - tail) % _HIGHEST - self._slots + 1, 0)  # written over meanwhile, one just now
             self.lost += min(over, waiting)
             for slot in slots[over:]:
                 found.append(self._event(cpu, slot))
@@ -167,7 +172,7 @@ class TraceReader:
                 row = rows.get(patch)
                 hits = 0 if row is None else (row.exits or 0) if counted.exits else row.hits
                 if hits:
-                    key: Key = (self._name("function", site),) if counted.by_function else ()
+                    key: Key = (self._name("function", (site,)),) if counted.by_function else ()
                     found.setdefault(key, Element()).n += hits
         return found
 

@@ -60,7 +60,7 @@ class Darwin(Personality):
     time_of_day = r"\d+:\d+:\d+"
     log_functions = ("printf", "kprintf")
     handlers = ("exception_handler", "interrupt")
-    context = SavedContext(lr=140)
+    context = SavedContext(lr=140, first=64)
     wakes = "clear_wait"
     idle = ("idle",)
 
