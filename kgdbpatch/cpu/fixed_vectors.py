@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kgdbpatch.errors import Refused
+
 if TYPE_CHECKING:  # on use: it decodes
     import numpy as np
     import numpy.typing as npt
@@ -13,6 +15,7 @@ if TYPE_CHECKING:  # on use: it decodes
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.patch.watch import Code, Entry
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
 
@@ -60,3 +63,7 @@ class FixedVectors:
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
         return self._vectors.hook(personality, image, arena, words)
+
+    def watch_code(self, entry: Entry, tail: int, body: int) -> Code:
+        """Raise `Refused` (rule ``trap``): only families whose exceptions enter in real mode have such code."""
+        raise Refused("trap", "no code for this CPU takes traps out as they are hit: count instead (--exact)")

@@ -1,0 +1,90 @@
+"""What was run of a kernel's basic blocks, at one moment; kept in a file, compared with another run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.errors import BadPatch
+
+__all__ = ["NEVER", "Run", "load", "save"]
+
+NEVER = "discarded"
+_FORMAT = 1
+_ARRAYS = ("start", "end", "reason", "hits")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Blocks by their ``start``, ascending, and ``end`` (the last instruction); what is known of each.
+
+    ``reason`` is the number in ``reasons`` of why a block is not watched, 0 where it is; ``hits`` how often it
+    was run, which is 1 at most unless ``exact``. ``image`` is the digest of the kernel's file, ``later`` are
+    modules that were loaded after the begin: nothing of theirs is watched.
+    """
+
+    start: npt.NDArray[np.uint32]
+    end: npt.NDArray[np.uint32]
+    reason: npt.NDArray[np.uint8]
+    hits: npt.NDArray[np.uint32]
+    reasons: tuple[str, ...]
+    exact: bool
+    image: str
+    later: tuple[str, ...] = ()
+
+    @property
+    def watched(self) -> npt.NDArray[np.bool_]:
+        """Which blocks are watched."""
+        found: npt.NDArray[np.bool_] = self.reason == 0
+        return found
+
+    @property
+    def ran(self) -> npt.NDArray[np.bool_]:
+        """Which blocks were run."""
+        found: npt.NDArray[np.bool_] = self.watched & (self.hits > 0)
+        return found
+
+    def unseen(self) -> dict[str, int]:
+        """Return how many blocks are not watched, by the rule that forbids it."""
+        numbers, counts = np.unique(self.reason[self.reason > 0], return_counts=True)
+        pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+        return {self.reasons[number]: count for number, count in sorted(pairs, key=lambda one: -one[1])}
+
+
+def save(path: Path, run: Run) -> None:
+    """Write a run to a file; raise `BadPatch` where that cannot be."""
+    about = {"format": _FORMAT, "reasons": run.reasons, "exact": run.exact, "image": run.image}
+    arrays = {name: getattr(run, name) for name in _ARRAYS}
+    about["later"] = run.later
+    try:
+        with path.open("wb") as file:
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+    except OSError as error:
+        raise BadPatch(f"{path}: {error.strerror}") from error
+
+
+def load(path: Path) -> Run:
+    """Read what `save` has written; raise `BadPatch` for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            about: dict[str, Any] = json.loads(str(found["about"]))
+            arrays = {name: found[name] for name in _ARRAYS}
+        if about["format"] != _FORMAT or len({len(one) for one in arrays.values()}) != 1:
+            raise BadPatch(f"{path} is no coverage that this kgdbpatch has saved")
+        return Run(
+            **arrays,
+            reasons=tuple(about["reasons"]),
+            exact=bool(about["exact"]),
+            image=str(about["image"]),
+            later=tuple(about["later"]),
+        )
+    except OSError as error:
+        raise BadPatch(f"{path}: {error.strerror or 'cannot be read'}") from error
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise BadPatch(f"{path} is no coverage that this kgdbpatch has saved") from error

@@ -1,0 +1,218 @@
+"""Coverage of a running kernel: which of its basic blocks were ever executed, at full speed.
+
+Each block begins with a trap, which the guest takes out when it is hit (patch/watch.py). Nothing but what
+is in the guest tells what was run; which blocks there are stands in a file of the guest's directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kgdbpatch.component.arena import Header
+from kgdbpatch.component.watched import Watched, watched
+from kgdbpatch.coverage.run import Run, load, save
+from kgdbpatch.errors import BadPatch, Misuse, Refused
+from kgdbpatch.patch.watch import COPY_OFFSET, TAIL_WORDS, TRAP_WORD, Begun, Code, area_of, entry_at, watch_plan
+from kgdbpatch.patch.watchable import RULES, judged
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.kernel import Kernel
+    from kgdbpatch.patch.plan import Plan
+
+__all__ = ["Coverage"]
+
+_GATE = 64  # bytes at the end of a tail that calls of the kernel may need
+_FILE = "coverage.npz"  # in the guest's directory
+_PATCHED, _CHOSEN = "patched", "not chosen"  # reasons beside those of rules
+_REASONS = (*RULES, _PATCHED, _CHOSEN)
+
+
+class Coverage:
+    """The coverage of one guest; it lasts until `stop`, whoever asks.
+
+    >>> kernel.coverage.start()
+    >>> kernel.coverage.run().ran.sum()
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.pause = 0.0  # seconds that the last operation stopped the guest
+
+    # ---- put in, take out -------------------------------------------------------------------------
+
+    def start(
+        self, functions: Iterable[int] | None = None, progress: Callable[[str], None] = lambda _: None
+    ) -> Run:
+        """Watch every block, or those of the functions at such addresses; return what is watched.
+
+        Raises `Misuse` when something is watched already, `Refused` where this kernel cannot be.
+        """
+        kernel = self._kernel
+        chosen = None if functions is None else [*functions]
+
+        def change(header: Header, basis: bytes) -> Run:
+            if self._watched(header) is not None:
+                raise Misuse(f"guest '{kernel.name}' has its coverage taken already: 'coverage reset' begins anew")
+            progress("judging all blocks")
+            with kernel._text.at_once():
+                run = self._judged(header, chosen)
+                slot, plan = self._planned(header, run)
+            progress(f"watching {int(run.watched.sum()):,} blocks")
+            self._put_in(header, basis, slot, plan)
+            self._keep(run)
+            return run
+
+        return kernel._change(change)
+
+    def reset(self) -> Run:
+        """Take all blocks as not run, in one stop; those that patches have left by now are watched again."""
+        kernel = self._kernel
+
+        def change(header: Header, _: bytes) -> Run:
+            watch, run = self._there(header), self._known()
+            with kernel._text.at_once():
+                own = self._own_words(run, watch)
+            with kernel._component.stop(header.arena) as stop:
+                watch.leave(stop)
+                stop.obey([watch.mark(Begun.NO), *watch.again(own)])
+                stop.obey([*watch.traps_in(), watch.mark(Begun.YES)])
+            return self.run()
+
+        return kernel._change(change)
+
+    def stop(self) -> None:
+        """Take everything out."""
+        self._kernel.take_out([self._there(self._kernel.header).id])
+        (self._kernel.qemu.directory / _FILE).unlink(missing_ok=True)
+
+    # ---- what was run -------------------------------------------------------------------------------
+
+    @property
+    def on(self) -> bool:
+        """Whether coverage is taken."""
+        return self._watched(self._kernel.header) is not None
+
+    def run(self) -> Run:
+        """Return what was run until now; the guest is not stopped."""
+        watch = self._there(self._kernel.header)
+        if not watch.begun:
+            raise Misuse(
+                f"'coverage start' of guest '{self._kernel.name}' was cut off: 'coverage reset' begins anew"
+            )
+        run = self._known()
+        chosen = run.watched
+        index = (run.start[chosen].astype(np.int64) - watch.base) // 4
+        text, copy = watch.text[index], watch.copy[index]
+        hits, reason = run.hits.copy(), run.reason.copy()
+        trapped = (copy != 0) & (text == TRAP_WORD)
+        hits[chosen] = (copy != 0) & ~trapped
+        reason[np.flatnonzero(chosen)[copy == 0]] = _REASONS.index(_PATCHED)
+        return replace(run, hits=hits, reason=reason)
+
+    # ---- the guest ----------------------------------------------------------------------------------
+
+    def _watched(self, header: Header) -> Watched | None:
+        return watched(self._kernel.qemu.ram, self._kernel._component.arena(header.arena))
+
+    def _there(self, header: Header) -> Watched:
+        found = self._watched(header)
+        if found is None:
+            raise Misuse(f"no coverage is taken of guest '{self._kernel.name}': 'coverage start' does that")
+        return found
+
+    # ---- which blocks ----------------------------------------------------------------------------------
+
+    def _judged(self, header: Header, functions: list[int] | None) -> Run:
+        """Return the blocks of the kernel, nothing of them run, and why some are not to be watched."""
+        kernel = self._kernel
+        checker = kernel._own_checker
+        arrays = checker._index.arrays
+        start, end = arrays["start"], arrays["end"]
+        reason = judged(checker, start)
+        sites = np.array([record.site for record in kernel.records()], np.int64)
+        reason[np.isin(start, sites) & (reason == 0)] = _REASONS.index(_PATCHED)
+        if functions is not None:
+            inside = np.zeros(len(start), np.bool_)
+            for address in functions:
+                function = checker.function(address)
+                inside |= (start >= function.address) & (start < function.end)
+            reason[~inside & (reason == 0)] = _REASONS.index(_CHOSEN)
+        hits = np.zeros(len(start), np.uint32)
+        return Run(start, end, reason, hits, _REASONS, exact=False, image=kernel.image.sha256)
+
+    def _keep(self, run: Run) -> None:
+        save(self._kernel.qemu.directory / _FILE, run)
+
+    def _known(self) -> Run:
+        """Return the blocks as they were judged, of a client that has died perhaps."""
+        path = self._kernel.qemu.directory / _FILE
+        try:
+            return load(path)
+        except BadPatch:
+            with self._kernel._text.at_once():
+                return self._judged(self._kernel.header, None)
+
+    # ---- the patch -------------------------------------------------------------------------------------
+
+    def _text(self, shift: int) -> tuple[int, int]:
+        """Return where the text begins, and its size in bytes: what is ``shift`` above physical memory."""
+        text = self._kernel._text
+        spans = [(at, at + 4 * words.size) for at, words in text.pieces() if text.to_physical(at) == at - shift]
+        start = min(start for start, _ in spans)
+        return start, max(end for _, end in spans) - start
+
+    def _tail(self, taken: range) -> int:
+        """Return where in the tail of a vector there is room, a physical address."""
+        kernel, size = self._kernel, 4 * TAIL_WORDS
+        shift = kernel._text._vector_shift or 0
+        for window in kernel._cpu.vector_tails(kernel._personality, kernel._text.images.kernel):
+            start = -(-window.start // 16) * 16
+            free = start + size + _GATE <= window.end and not {start, start + size - 4} & {*taken}
+            if free and not kernel._text.raw_words(start, TAIL_WORDS).any():
+                return start - shift
+        raise Refused("trap", "no exception vector has room for what takes traps out")
+
+    def _planned(self, header: Header, run: Run) -> tuple[int, Plan]:
+        kernel = self._kernel
+        hook, words = kernel._text.hook, kernel._text.words
+        if hook is None or hook.translated:
+            raise Refused("trap", "the program exception of this kernel cannot be hooked in real mode")
+        first, second = (int(word) for word in words(hook.vector, 2))
+        entry = entry_at(hook.vector, hook.shift, first, second)
+        base, size = self._text(hook.shift)
+        copy = np.zeros(size // 4, ">u4")
+        chosen = run.start[run.watched].astype(np.int64)
+        copy[(chosen - base) // 4] = words(base, size // 4)[(chosen - base) // 4]
+        planner = kernel._planner(header)
+        place = planner.place(COPY_OFFSET + size)
+        body = kernel._component.arena(header.arena).inside(place)
+        tail = self._tail(hook.span)
+        code: Code = kernel._cpu.watch_code(entry, tail, body)
+        area = area_of(entry, base, size, tail, body + COPY_OFFSET, code)
+        plan = watch_plan(entry, place, code, area, copy.tobytes())
+        return planner._allocator.claim(plan), plan
+
+    def _put_in(self, header: Header, basis: bytes, slot: int, plan: Plan) -> None:
+        """Put the patch in, then the traps: at any moment what is in takes out what is hit."""
+        component = self._kernel._component
+        application = component.application(header, [(slot, plan)], None, basis)
+        with component.stop(header.arena) as stop:
+            application.write(stop, kept=True)
+            watch = self._there(header)
+            stop.obey(watch.tail_in())
+            application.splice(stop)
+            stop.obey([*watch.traps_in(), watch.mark(Begun.YES)])
+        self.pause = component.pause
+
+    def _own_words(self, run: Run, watch: Watched) -> npt.NDArray[np.uint32]:
+        """Return the kernel's own words of the text where they are to be watched, 0 elsewhere."""
+        own = np.zeros(watch.size // 4, np.uint32)
+        index = (run.start[run.watched].astype(np.int64) - watch.base) // 4
+        own[index] = self._kernel._text.words(watch.base, watch.size // 4)[index]
+        return own
