@@ -13,24 +13,24 @@ import numpy.typing as npt
 
 from kgdbpatch.errors import BadPatch
 
-__all__ = ["NEVER", "Run", "load", "save"]
+__all__ = ["Run", "load", "save"]
 
-NEVER = "discarded"
 _FORMAT = 1
-_ARRAYS = ("start", "end", "reason", "hits")
+_ARRAYS = ("start", "end", "site", "reason", "hits")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """Blocks by their ``start``, ascending, and ``end`` (the last instruction); what is known of each.
 
-    ``reason`` is the number in ``reasons`` of why a block is not watched, 0 where it is; ``hits`` how often it
+    ``site`` is where in a block it is watched, ``reason`` the number in ``reasons`` of why a block is not watched, 0 where it is; ``hits`` how often it
     was run, which is 1 at most unless ``exact``. ``image`` is the digest of the kernel's file, ``later`` are
     modules that were loaded after the begin: nothing of theirs is watched.
     """
 
     start: npt.NDArray[np.uint32]
     end: npt.NDArray[np.uint32]
+    site: npt.NDArray[np.uint32]
     reason: npt.NDArray[np.uint8]
     hits: npt.NDArray[np.uint32]
     reasons: tuple[str, ...]

@@ -19,7 +19,7 @@ from kgdbpatch.component.watched import Watched, watched
 from kgdbpatch.coverage.run import Run, load, save
 from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.patch.watch import COPY_OFFSET, TAIL_WORDS, TRAP_WORD, Begun, Code, area_of, entry_at, watch_plan
-from kgdbpatch.patch.watchable import RULES, judged
+from kgdbpatch.patch.watchable import RULES, judged, places
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
@@ -107,7 +107,7 @@ class Coverage:
             )
         run = self._known()
         chosen = run.watched
-        index = (run.start[chosen].astype(np.int64) - watch.base) // 4
+        index = (run.site[chosen].astype(np.int64) - watch.base) // 4
         text, copy = watch.text[index], watch.copy[index]
         hits, reason = run.hits.copy(), run.reason.copy()
         trapped = (copy != 0) & (text == TRAP_WORD)
@@ -132,11 +132,10 @@ class Coverage:
         """Return the blocks of the kernel, nothing of them run, and why some are not to be watched."""
         kernel = self._kernel
         checker = kernel._own_checker
-        arrays = checker._index.arrays
-        start, end = arrays["start"], arrays["end"]
-        reason = judged(checker, start)
+        start, end, site = places(checker)
+        reason = judged(checker, site)
         sites = np.array([record.site for record in kernel.records()], np.int64)
-        reason[np.isin(start, sites) & (reason == 0)] = _REASONS.index(_PATCHED)
+        reason[np.isin(site, sites) & (reason == 0)] = _REASONS.index(_PATCHED)
         if functions is not None:
             inside = np.zeros(len(start), np.bool_)
             for address in functions:
@@ -144,7 +143,7 @@ class Coverage:
                 inside |= (start >= function.address) & (start < function.end)
             reason[~inside & (reason == 0)] = _REASONS.index(_CHOSEN)
         hits = np.zeros(len(start), np.uint32)
-        return Run(start, end, reason, hits, _REASONS, exact=False, image=kernel.image.sha256)
+        return Run(start, end, site, reason, hits, _REASONS, exact=False, image=kernel.image.sha256)
 
     def _keep(self, run: Run) -> None:
         save(self._kernel.qemu.directory / _FILE, run)
@@ -187,7 +186,7 @@ class Coverage:
         entry = entry_at(hook.vector, hook.shift, first, second)
         base, size = self._text(hook.shift)
         copy = np.zeros(size // 4, ">u4")
-        chosen = run.start[run.watched].astype(np.int64)
+        chosen = run.site[run.watched].astype(np.int64)
         copy[(chosen - base) // 4] = words(base, size // 4)[(chosen - base) // 4]
         planner = kernel._planner(header)
         place = planner.place(COPY_OFFSET + size)
@@ -213,6 +212,6 @@ class Coverage:
     def _own_words(self, run: Run, watch: Watched) -> npt.NDArray[np.uint32]:
         """Return the kernel's own words of the text where they are to be watched, 0 elsewhere."""
         own = np.zeros(watch.size // 4, np.uint32)
-        index = (run.start[run.watched].astype(np.int64) - watch.base) // 4
+        index = (run.site[run.watched].astype(np.int64) - watch.base) // 4
         own[index] = self._kernel._text.words(watch.base, watch.size // 4)[index]
         return own
