@@ -46,6 +46,7 @@ _COMMANDS = {
     "check": "checks.check",
     "apply": "patches.apply",
     "trace": "trace.trace",
+    "coverage": "coverage.coverage",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

@@ -363,7 +363,6 @@ class Cpu(KernelCaller, Protocol):
         Raises `Refused` (rule ``trap``) where it cannot be had.
         """
 
-
     def watch_code(self, entry: Entry, tail: int, body: int) -> Code:
         """Return the code that takes traps out as they are hit (patch/watch.py); addresses are physical.
 

@@ -11,7 +11,16 @@ import numpy.typing as npt
 from kgdbpatch.component.layout import Op, State
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.errors import ComponentDamaged
-from kgdbpatch.patch.watch import AREA, AREA_OFFSET, COPY_OFFSET, LIVE_OFFSET, TAIL_WORDS, TRAP_WORD, WATCH, Begun
+from kgdbpatch.patch.watch import (
+    AREA,
+    AREA_OFFSET,
+    COPY_OFFSET,
+    LIVE_OFFSET,
+    TAIL_WORDS,
+    TRAP_WORD,
+    WATCH,
+    Begun,
+)
 from kgdbpatch.vm.ram import Readable
 
 if TYPE_CHECKING:
@@ -42,7 +51,9 @@ def watched(ram: Readable, arena: Arena, table: Table | None = None) -> Watched 
     if not chosen.size:
         return None
     raw = table.raw[chosen[0]]
-    return Watched(ram, int(raw["id"]), int(raw["site_physical"]), arena.inside(int(raw["body"])), int(raw["body_size"]))
+    return Watched(
+        ram, int(raw["id"]), int(raw["site_physical"]), arena.inside(int(raw["body"])), int(raw["body_size"])
+    )
 
 
 class Watched:
@@ -76,6 +87,12 @@ class Watched:
         """Tell of each word of the text whether a trap of ours is there."""
         found: npt.NDArray[np.bool_] = (self.text == TRAP_WORD) & (self.copy != 0)
         return found
+
+    @property
+    def told(self) -> str:
+        """How many of the watched blocks were run, in words."""
+        blocks, left = int((self.copy != 0).sum()), int(self.trapped().sum())
+        return f"{blocks - left} of {blocks} blocks run" if self.begun else "begun, not all blocks watched"
 
     def undo(self, address: int, words: Words) -> None:
         """Put the kernel's own words in place of traps in the ``words`` at an address."""

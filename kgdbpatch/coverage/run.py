@@ -23,9 +23,9 @@ _ARRAYS = ("start", "end", "site", "reason", "hits")
 class Run:
     """Blocks by their ``start``, ascending, and ``end`` (the last instruction); what is known of each.
 
-    ``site`` is where in a block it is watched, ``reason`` the number in ``reasons`` of why a block is not watched, 0 where it is; ``hits`` how often it
-    was run, which is 1 at most unless ``exact``. ``image`` is the digest of the kernel's file, ``later`` are
-    modules that were loaded after the begin: nothing of theirs is watched.
+    ``site`` is where in a block it is watched, ``reason`` the number in ``reasons`` of why it is not, 0 where it
+    is; ``hits`` how often it was run, which is 1 at most unless ``exact``. ``image`` is the digest of the
+    kernel's file, ``modules`` are those that are loaded: nothing of theirs is watched.
     """
 
     start: npt.NDArray[np.uint32]
@@ -36,7 +36,7 @@ class Run:
     reasons: tuple[str, ...]
     exact: bool
     image: str
-    later: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
     @property
     def watched(self) -> npt.NDArray[np.bool_]:
@@ -61,7 +61,7 @@ def save(path: Path, run: Run) -> None:
     """Write a run to a file; raise `BadPatch` where that cannot be."""
     about = {"format": _FORMAT, "reasons": run.reasons, "exact": run.exact, "image": run.image}
     arrays = {name: getattr(run, name) for name in _ARRAYS}
-    about["later"] = run.later
+    about["modules"] = run.modules
     try:
         with path.open("wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
@@ -82,7 +82,7 @@ def load(path: Path) -> Run:
             reasons=tuple(about["reasons"]),
             exact=bool(about["exact"]),
             image=str(about["image"]),
-            later=tuple(about["later"]),
+            modules=tuple(about["modules"]),
         )
     except OSError as error:
         raise BadPatch(f"{path}: {error.strerror or 'cannot be read'}") from error

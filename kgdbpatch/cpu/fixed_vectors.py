@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # on use: it decodes
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
 
-__all__ = ["FixedVectors"]
+__all__ = ["NO_WATCH", "FixedVectors"]
+
+NO_WATCH = "no code for this CPU takes traps out as they are hit: count instead (--exact)"
 
 
 class FixedVectors:
@@ -66,4 +68,4 @@ class FixedVectors:
 
     def watch_code(self, entry: Entry, tail: int, body: int) -> Code:
         """Raise `Refused` (rule ``trap``): only families whose exceptions enter in real mode have such code."""
-        raise Refused("trap", "no code for this CPU takes traps out as they are hit: count instead (--exact)")
+        raise Refused("trap", NO_WATCH)

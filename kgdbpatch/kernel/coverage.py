@@ -14,14 +14,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.component.arena import Header
+from kgdbpatch.component import layout
+from kgdbpatch.component.arena import Header, field_offset
+from kgdbpatch.component.layout import Op
+from kgdbpatch.component.protocol import Command
+from kgdbpatch.component.table import Record
 from kgdbpatch.component.watched import Watched, watched
 from kgdbpatch.coverage.run import Run, load, save
 from kgdbpatch.errors import BadPatch, Misuse, Refused
-from kgdbpatch.patch.watch import COPY_OFFSET, TAIL_WORDS, TRAP_WORD, Begun, Code, area_of, entry_at, watch_plan
+from kgdbpatch.patch.payload import count_payload
+from kgdbpatch.patch.watch import (
+    COPY_OFFSET,
+    COUNTS,
+    TAIL_WORDS,
+    TRAP_WORD,
+    Begun,
+    Code,
+    area_of,
+    entry_at,
+    watch_plan,
+)
 from kgdbpatch.patch.watchable import RULES, judged, places
+from kgdbpatch.results import PatchState
 
 if TYPE_CHECKING:
+    from kgdbpatch.coverage.lines import LineTable
+    from kgdbpatch.coverage.report import Span
     from kgdbpatch.kernel.kernel import Kernel
     from kgdbpatch.patch.plan import Plan
 
@@ -47,25 +65,38 @@ class Coverage:
     # ---- put in, take out -------------------------------------------------------------------------
 
     def start(
-        self, functions: Iterable[int] | None = None, progress: Callable[[str], None] = lambda _: None
+        self,
+        functions: Iterable[int] | None = None,
+        *,
+        exact: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> Run:
         """Watch every block, or those of the functions at such addresses; return what is watched.
 
-        Raises `Misuse` when something is watched already, `Refused` where this kernel cannot be.
+        With ``exact`` they are counted. Raises `Misuse` when coverage is taken already, `Refused` where this
+        kernel's cannot be.
         """
         kernel = self._kernel
         chosen = None if functions is None else [*functions]
 
         def change(header: Header, basis: bytes) -> Run:
-            if self._watched(header) is not None:
-                raise Misuse(f"guest '{kernel.name}' has its coverage taken already: 'coverage reset' begins anew")
-            progress("judging all blocks")
+            if self._records():
+                raise Misuse(
+                    f"guest '{kernel.name}' has its coverage taken already: 'coverage reset' begins anew"
+                )
             with kernel._text.at_once():
-                run = self._judged(header, chosen)
-                slot, plan = self._planned(header, run)
+                run = self._judged(chosen, exact=exact)
+                if exact:
+                    run, plans = self._counters(header, run, progress)
+                else:
+                    plans = [self._planned(header, run)]
             progress(f"watching {int(run.watched.sum()):,} blocks")
-            self._put_in(header, basis, slot, plan)
-            self._keep(run)
+            if exact:
+                kernel._component.apply(header, plans, kernel._text.hook, basis)
+            else:
+                self._put_in(header, basis, *plans[0])
+            self.pause = kernel._component.pause
+            save(self._file, run)
             return run
 
         return kernel._change(change)
@@ -75,66 +106,103 @@ class Coverage:
         kernel = self._kernel
 
         def change(header: Header, _: bytes) -> Run:
-            watch, run = self._there(header), self._known()
-            with kernel._text.at_once():
-                own = self._own_words(run, watch)
-            with kernel._component.stop(header.arena) as stop:
-                watch.leave(stop)
-                stop.obey([watch.mark(Begun.NO), *watch.again(own)])
-                stop.obey([*watch.traps_in(), watch.mark(Begun.YES)])
+            arena = kernel._component.arena(header.arena)
+            watch = None if self._there()[0].coverage == "exact" else watched(kernel.qemu.ram, arena)
+            own = None
+            if watch is not None:
+                with kernel._text.at_once():
+                    own = self._own_words(self._known(), watch)
+            with kernel._component.stop(header.arena, anywhere=watch is None) as stop:
+                if watch is None or own is None:
+                    at = field_offset("hits", layout.RECORD)
+                    places = [arena.slot(one.slot) + at for one in self._there()]
+                    stop.obey([Command(Op.STORE, place, 0) for place in places])
+                else:
+                    watch.leave(stop)
+                    stop.obey([watch.mark(Begun.NO), *watch.again(own)])
+                    stop.obey([*watch.traps_in(), watch.mark(Begun.YES)])
+            self.pause = kernel._component.pause
             return self.run()
 
         return kernel._change(change)
 
     def stop(self) -> None:
         """Take everything out."""
-        self._kernel.take_out([self._there(self._kernel.header).id])
-        (self._kernel.qemu.directory / _FILE).unlink(missing_ok=True)
+        self._kernel.take_out([self._there()[0].id])
+        self._file.unlink(missing_ok=True)
 
     # ---- what was run -------------------------------------------------------------------------------
 
     @property
     def on(self) -> bool:
         """Whether coverage is taken."""
-        return self._watched(self._kernel.header) is not None
+        return bool(self._records())
 
     def run(self) -> Run:
         """Return what was run until now; the guest is not stopped."""
-        watch = self._there(self._kernel.header)
-        if not watch.begun:
-            raise Misuse(
-                f"'coverage start' of guest '{self._kernel.name}' was cut off: 'coverage reset' begins anew"
-            )
+        kernel, records = self._kernel, self._there()
         run = self._known()
+        hits, reason = np.zeros(len(run.site), np.uint32), run.reason.copy()
+        if records[0].coverage == "exact":
+            counted = {record.site: record.hits for record in records}
+            seen = np.isin(run.site, np.fromiter(counted, np.uint32, len(counted)))
+            hits[seen] = [counted[at] for at in run.site[seen].tolist()]
+            reason[seen] = 0
+            reason[~seen & (reason == 0)] = _REASONS.index(_PATCHED)
+            return replace(run, hits=hits, reason=reason, modules=self._modules())
+        watch = watched(kernel.qemu.ram, kernel._component.arena(kernel.header.arena))
+        if watch is None or not watch.begun:
+            raise Misuse(
+                f"'coverage start' of guest '{kernel.name}' was cut off: 'coverage reset' begins anew"
+            )
         chosen = run.watched
         index = (run.site[chosen].astype(np.int64) - watch.base) // 4
         text, copy = watch.text[index], watch.copy[index]
-        hits, reason = run.hits.copy(), run.reason.copy()
-        trapped = (copy != 0) & (text == TRAP_WORD)
-        hits[chosen] = (copy != 0) & ~trapped
+        hits[chosen] = (copy != 0) & (text != TRAP_WORD)  # what holds anything else was hit before that came
         reason[np.flatnonzero(chosen)[copy == 0]] = _REASONS.index(_PATCHED)
-        return replace(run, hits=hits, reason=reason)
+        return replace(run, hits=hits, reason=reason, modules=self._modules())
+
+    def _modules(self) -> tuple[str, ...]:
+        return tuple(sorted(module.name for module in self._kernel.modules()))
+
+    def functions(self) -> list[Span]:
+        """Return the kernel's functions: first address, the one behind the last, name."""
+        return [(one.address, one.end, one.name) for one in self._kernel._text.images.kernel.functions]
+
+    def lines(self, symbols: Path | None = None) -> LineTable:
+        """Return the kernel's source lines; raise `BadImage` where its file has none, nor one beside it."""
+        from kgdbpatch.image.debug import debug_file
+        from kgdbpatch.kernel.remembered import line_table
+
+        return line_table(debug_file(self._kernel._text.images.kernel, symbols))
 
     # ---- the guest ----------------------------------------------------------------------------------
 
-    def _watched(self, header: Header) -> Watched | None:
-        return watched(self._kernel.qemu.ram, self._kernel._component.arena(header.arena))
+    def _records(self) -> list[Record]:
+        """Return the patches that take coverage: one, or a counter for each block."""
+        standing = (PatchState.ACTIVE, PatchState.UNFINISHED, PatchState.DAMAGED)
+        return [one for one in self._kernel.records() if one.coverage and one.state in standing]
 
-    def _there(self, header: Header) -> Watched:
-        found = self._watched(header)
-        if found is None:
+    def _there(self) -> list[Record]:
+        self._kernel.assure_alive()
+        found = self._records()
+        if not found:
             raise Misuse(f"no coverage is taken of guest '{self._kernel.name}': 'coverage start' does that")
         return found
 
+    @property
+    def _file(self) -> Path:
+        return self._kernel.qemu.directory / _FILE
+
     # ---- which blocks ----------------------------------------------------------------------------------
 
-    def _judged(self, header: Header, functions: list[int] | None) -> Run:
+    def _judged(self, functions: list[int] | None, *, exact: bool) -> Run:
         """Return the blocks of the kernel, nothing of them run, and why some are not to be watched."""
         kernel = self._kernel
         checker = kernel._own_checker
         start, end, site = places(checker)
-        reason = judged(checker, site)
-        sites = np.array([record.site for record in kernel.records()], np.int64)
+        reason = np.zeros(len(site), np.uint8) if exact else judged(checker, site)
+        sites = np.array([record.site for record in kernel.records() if not record.coverage], np.int64)
         reason[np.isin(site, sites) & (reason == 0)] = _REASONS.index(_PATCHED)
         if functions is not None:
             inside = np.zeros(len(start), np.bool_)
@@ -143,26 +211,39 @@ class Coverage:
                 inside |= (start >= function.address) & (start < function.end)
             reason[~inside & (reason == 0)] = _REASONS.index(_CHOSEN)
         hits = np.zeros(len(start), np.uint32)
-        return Run(start, end, site, reason, hits, _REASONS, exact=False, image=kernel.image.sha256)
+        return Run(start, end, site, reason, hits, _REASONS, exact=exact, image=kernel.image.sha256)
 
-    def _keep(self, run: Run) -> None:
-        save(self._kernel.qemu.directory / _FILE, run)
+    def _counters(
+        self, header: Header, run: Run, progress: Callable[[str], None]
+    ) -> tuple[Run, list[tuple[int, Plan]]]:
+        """Return the run with the reasons why some blocks cannot be counted, and the plans of the others."""
+        payload = count_payload()
+        wanted = [(site, payload) for site in run.site[run.watched].tolist()]
+        planned, refused = self._kernel._planner(header).plan_sites(wanted, progress)
+        reasons, reason = list(run.reasons), run.reason.copy()
+        for one in refused:
+            if one.rule not in reasons:
+                reasons.append(one.rule)
+            reason[np.searchsorted(run.site, one.address)] = reasons.index(one.rule)
+        marked = [(slot, plan._replace(guard=COUNTS)) for slot, plan in planned]
+        return replace(run, reasons=tuple(reasons), reason=reason), marked
 
     def _known(self) -> Run:
         """Return the blocks as they were judged, of a client that has died perhaps."""
-        path = self._kernel.qemu.directory / _FILE
         try:
-            return load(path)
+            return load(self._file)
         except BadPatch:
             with self._kernel._text.at_once():
-                return self._judged(self._kernel.header, None)
+                return self._judged(None, exact=self._there()[0].coverage == "exact")
 
     # ---- the patch -------------------------------------------------------------------------------------
 
     def _text(self, shift: int) -> tuple[int, int]:
         """Return where the text begins, and its size in bytes: what is ``shift`` above physical memory."""
         text = self._kernel._text
-        spans = [(at, at + 4 * words.size) for at, words in text.pieces() if text.to_physical(at) == at - shift]
+        spans = [
+            (at, at + 4 * words.size) for at, words in text.pieces() if text.to_physical(at) == at - shift
+        ]
         start = min(start for start, _ in spans)
         return start, max(end for _, end in spans) - start
 
@@ -203,11 +284,11 @@ class Coverage:
         application = component.application(header, [(slot, plan)], None, basis)
         with component.stop(header.arena) as stop:
             application.write(stop, kept=True)
-            watch = self._there(header)
+            watch = watched(self._kernel.qemu.ram, component.arena(header.arena))
+            assert watch is not None  # it was written just now
             stop.obey(watch.tail_in())
             application.splice(stop)
             stop.obey([*watch.traps_in(), watch.mark(Begun.YES)])
-        self.pause = component.pause
 
     def _own_words(self, run: Run, watch: Watched) -> npt.NDArray[np.uint32]:
         """Return the kernel's own words of the text where they are to be watched, 0 elsewhere."""

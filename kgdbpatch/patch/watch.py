@@ -1,7 +1,7 @@
-"""Watch whether instructions are ever executed: a trap at each, which the guest itself takes out when it is hit.
+"""Watch whether instructions are ever executed: a trap at each, which the guest takes out when it is hit.
 
 All of it is one patch, at the second word of the program exception's vector. Its body is code that looks the
-trapped address up in a copy of the text, puts the word that stands there back and lets the kernel go on at it.
+trapped address up in a copy of the text, puts the word that was there back, and lets the kernel go on at it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "AREA_OFFSET",
     "CODE_SIZE",
     "COPY_OFFSET",
+    "COUNTS",
     "CR_OFFSET",
     "CTR_OFFSET",
     "LIVE_OFFSET",
@@ -38,6 +39,7 @@ __all__ = [
 _SPRGS = range(272, 280)
 
 WATCH = (2, 0)  # the guard of this patch, which has none: that tells it from others
+COUNTS = (3, 0)  # the guard of a patch that counts a block, one of many that belong together
 TRAP_WORD = encode.twi(31, 15, 0x6376)  # unlike compilers' it names r15, unlike other patches' nothing above
 TAIL_WORDS = 12  # of the code that leads from the vector to the body
 
@@ -98,6 +100,7 @@ def area_of(site: Entry, base: int, size: int, tail: int, copy: int, code: Code)
     area["copy"], area["tail"], area["tail_code"] = copy, tail, code.tail
     found: np.void = area[0]
     return found
+
 
 def watch_plan(entry: Entry, body: int, code: Code, area: np.void, copy: bytes) -> Plan:
     """Plan the patch with the body at ``body``; ``copy`` are the words of the watched addresses.

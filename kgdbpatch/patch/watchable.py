@@ -1,7 +1,7 @@
 """Judge many instructions at once: where a trap may stand until it is hit for the first time.
 
-It is less than a patch asks for: nothing is moved, no register is needed. What forbids it is what a trap would
-destroy (SRR0 and SRR1, a reservation), and words that are no instruction or that the kernel itself changes.
+It is less than a patch asks for: nothing is moved, no register is needed. What forbids it is what a trap
+would destroy (SRR0 and SRR1, a reservation), and words that are no code or that the kernel itself changes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,17 @@ Addresses = npt.NDArray[np.uint32]
 def places(checker: SiteChecker) -> tuple[Addresses, Addresses, Addresses]:
     """Return where blocks begin, their last instructions, and where a trap of each may stand.
 
-    That is behind the words by which the kernel traces a function, which go on from one to the next.
+    That is behind the words by which the kernel traces a function, which go on from one to the next. Blocks
+    of nothing but such words count as part of the one before.
     """
     arrays, limits = checker._index.arrays, checker._off_limits
     start, end = arrays["start"], arrays["end"]
     traced = np.array(sorted(at for at, what in limits.rewritten.items() if what.kind == FTRACE), np.uint32)
+    part = np.isin(start, traced) & (start == end)
+    part[:1] = False
+    part[1:] &= (end[:-1] + 4 == start[1:]) & ~part[:-1]
+    end = np.where(np.append(part[1:], False), np.append(end[1:], 0), end).astype(np.uint32)
+    start, end = start[~part], end[~part]
     site = start.copy()
     for _ in range(_PREFIX):
         more = np.isin(site, traced) & (site < end)

@@ -15,6 +15,7 @@ from kgdbpatch.cpu.booke.state import ENTRIES, ENTRIES_440, STATE, STATE_440
 from kgdbpatch.cpu.booke.stub import STUB, STUB_440, Caller
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, Entry, Entry440, entries
 from kgdbpatch.cpu.booke.window import SPACE, seen
+from kgdbpatch.cpu.fixed_vectors import NO_WATCH
 from kgdbpatch.cpu.kernel_call import KernelCaller, LinearCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.errors import Refused
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.patch.watch import Code, Entry
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
     from kgdbpatch.vm.registers import Layout
@@ -95,6 +97,10 @@ class BookE(Caller, Wiring, KernelCaller, Status):
         from kgdbpatch.cpu.booke.vectors import trap_hook  # on use, as most commands need none
 
         return trap_hook(personality, image, arena, words, self.model)
+
+    def watch_code(self, entry: Entry, tail: int, body: int) -> Code:
+        """Raise `Refused` (rule ``trap``): such code needs real mode."""
+        raise Refused("trap", NO_WATCH)
 
     def check_hook(self, state: np.void, hook: Hook) -> None:
         """Raise `Refused` (rule ``trap``) where IVPR and IVOR6 are not what the kernel's code says."""

@@ -1,0 +1,254 @@
+"""Commands about what of a kernel is executed: coverage start, report, reset, stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from kgdbpatch.cli.options import AsJson, ImageFile, Name, Wait, attach, matching
+from kgdbpatch.cli.output import json_line, table, tell
+from kgdbpatch.cli.waiting import progress
+from kgdbpatch.cli.words import Command, Group
+from kgdbpatch.errors import BadPatch, Misuse
+
+if TYPE_CHECKING:
+    from kgdbpatch.coverage.report import LineRow
+    from kgdbpatch.coverage.run import Run
+    from kgdbpatch.kernel import Kernel
+
+__all__ = ["coverage"]
+
+coverage = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Which blocks, functions and source lines of a kernel are run."
+)
+
+_BY = ("function", "file", "line")
+
+
+def _told(run: Run, more: dict[str, Any], as_json: bool) -> None:
+    watched, ran = int(run.watched.sum()), int(run.ran.sum())
+    if as_json:
+        unseen = [{"rule": rule, "blocks": count} for rule, count in run.unseen().items()]
+        about = {"blocks": len(run.start), "watched": watched, "ran": ran, "exact": run.exact}
+        json_line({**about, "not_watched": unseen, "modules": list(run.modules), **more})
+        return
+    from kgdbpatch.coverage.report import share
+
+    tell(f"blocks: {len(run.start):,}; watched: {watched:,}; run: {ran:,} ({share(ran, watched)})")
+    for rule, count in run.unseen().items():
+        tell(
+            f"not watched: {count:,} by rule '{rule}'"
+            if rule in _rules()
+            else f"not watched: {count:,}, {rule}"
+        )
+    for module in run.modules:
+        tell(f"not watched: module {module}")
+
+
+def _rules() -> tuple[str, ...]:
+    from kgdbpatch.patch.watchable import RULES
+
+    return RULES
+
+
+@coverage.command("start", cls=Command)
+def start(
+    name: Name,
+    functions: Annotated[
+        list[str] | None, Argument(metavar="[FUNC|GLOB]...", help="Only these functions; else all.")
+    ] = None,
+    exact: Annotated[
+        bool, Option("--exact", help="Count each time a block is run, which costs as long as it lasts.")
+    ] = False,
+    image: ImageFile = None,
+    wait: Wait = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Watch which basic blocks of a running kernel are executed.
+
+    Each block gets a trap, which the guest itself takes out when it is hit for the first time, so that the
+    kernel is at full speed again soon. With --exact each block gets a counter instead, which stays.
+    It lasts until 'coverage stop'; other patches may be put in and taken out meanwhile.
+
+    \b
+    Examples:
+      kgdbpatch coverage start linux
+      kgdbpatch coverage start linux 'tcp_*' --exact
+    """
+    with attach(name, image, wait) as kernel:
+        chosen = None
+        if functions:
+            chosen = [one.address for pattern in functions for one in matching(kernel.image, pattern)]
+        began = time.monotonic()
+        with progress("looking at all blocks") as say:
+            run = kernel.coverage.start(chosen, exact=exact, progress=say)
+        seconds = round(time.monotonic() - began, 1)
+        _told(run, {"seconds": seconds, "pause_us": round(kernel.coverage.pause * 1e6)}, as_json)
+        if not as_json:
+            tell(f"took {seconds} s; the guest stood still for {kernel.coverage.pause:.1f} s")
+
+
+@coverage.command("reset", cls=Command)
+def reset(name: Name, image: ImageFile = None, wait: Wait = 10.0, as_json: AsJson = False) -> None:
+    """Take all blocks as not run, and watch them again.
+
+    \b
+    Example:
+      kgdbpatch coverage reset linux
+    """
+    with attach(name, image, wait) as kernel, progress("beginning anew"):
+        run = kernel.coverage.reset()
+    _told(run, {}, as_json)
+
+
+@coverage.command("stop", cls=Command)
+def stop(name: Name, image: ImageFile = None, wait: Wait = 10.0, as_json: AsJson = False) -> None:
+    """Take everything out; what was not reported is forgotten.
+
+    \b
+    Example:
+      kgdbpatch coverage stop linux
+    """
+    with attach(name, image, wait) as kernel, progress("taking it out"):
+        kernel.coverage.stop()
+    if as_json:
+        json_line({"name": name, "stopped": True})
+    else:
+        tell(f"no coverage is taken of '{name}' any more")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a report is to be of."""
+
+    by: str | None
+    lcov: Path | None
+    html: Path | None
+    source: Path | None
+    symbols: Path | None
+    against: Path | None
+
+
+@coverage.command("report", cls=Command)
+def report(
+    name: Name,
+    by: Annotated[
+        str | None, Option(metavar="function|file|line", help="A row for each; else the sums alone.")
+    ] = None,
+    lcov: Annotated[Path | None, Option(metavar="FILE", help="Write lines in the format of lcov.")] = None,
+    html: Annotated[Path | None, Option(metavar="DIR", help="Write HTML pages there.")] = None,
+    source: Annotated[
+        Path | None, Option(metavar="DIR", help="Where the kernel's source is, where not as it was built.")
+    ] = None,
+    symbols: Annotated[Path | None, Option(metavar="FILE", help="The file with debug information.")] = None,
+    save: Annotated[Path | None, Option(metavar="FILE", help="Keep this for --against.")] = None,
+    against: Annotated[
+        Path | None, Option(metavar="FILE", help="Tell what is run now that was not then, and the reverse.")
+    ] = None,
+    image: ImageFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what was executed since 'coverage start'; the guest is not stopped.
+
+    A block, function or line is run, not run, or not watched: of those nothing is known, and they are
+    counted with the reason. Lines, also of inlined functions, need debug information of the kernel.
+
+    \b
+    Examples:
+      kgdbpatch coverage report linux
+      kgdbpatch coverage report linux --by function --json
+      kgdbpatch coverage report linux --lcov linux.info --html pages --source ~/linux-6.1
+      kgdbpatch coverage report linux --save before.cov
+      kgdbpatch coverage report linux --against before.cov
+    """
+    if by is not None and by not in _BY:
+        raise Misuse(f"--by is {', '.join(_BY[:-1])} or {_BY[-1]}, not '{by}'")
+    with attach(name, image) as kernel:
+        run = kernel.coverage.run()
+        if save is not None:
+            from kgdbpatch.coverage.run import save as keep
+
+            keep(save, run)
+        _report(kernel, run, _Asked(by, lcov, html, source, symbols, against), as_json)
+
+
+def _report(kernel: Kernel, run: Run, asked: _Asked, as_json: bool) -> None:
+    from kgdbpatch.coverage import report as rows
+
+    functions = rows.function_rows(run, kernel.coverage.functions())
+    lines: list[LineRow] = []
+    needed = asked.by in ("file", "line") or asked.lcov is not None
+    if needed or asked.html is not None:
+        lines = _lines(kernel, run, asked, needed=needed)
+    if asked.against is not None:
+        from kgdbpatch.coverage.run import load
+
+        for one in rows.changed_rows(run, load(asked.against), kernel.coverage.functions()):
+            if as_json:
+                json_line(asdict(one))
+            else:
+                tell(f"{one.function}: {one.new} newly run, {one.gone} no longer run")
+        return
+    if asked.by == "function":
+        heads = ("FUNCTION", "BLOCKS RUN", "WATCHED", "NOT WATCHED", "SHARE")
+        shown: list[tuple[object, ...]] = [
+            (one.function, one.ran, one.watched, one.blocks - one.watched, rows.share(one.ran, one.watched))
+            for one in functions
+        ]
+        _rows(kernel, heads, shown, functions, as_json)
+    elif asked.by == "file":
+        heads = ("FILE", "LINES RUN", "NOT RUN", "NOT WATCHED", "SHARE")
+        files = rows.file_rows(lines)
+        shown = [
+            (one.file, one.ran, one.not_run, one.not_watched, rows.share(one.ran, one.ran + one.not_run))
+            for one in files
+        ]
+        _rows(kernel, heads, shown, files, as_json)
+    elif asked.by == "line":
+        shown = [(f"{one.file}:{one.line}", one.state, "" if one.hits is None else one.hits) for one in lines]
+        _rows(kernel, ("LINE", "STATE", "HITS"), shown, lines, as_json)
+    else:
+        _told(run, {}, as_json)
+
+
+def _rows(
+    kernel: Kernel, heads: tuple[str, ...], shown: list[tuple[object, ...]], rows: Any, as_json: bool
+) -> None:
+    if as_json:
+        for row in rows:
+            json_line(asdict(row))
+    else:
+        table(heads, [tuple(map(str, row)) for row in shown])
+
+
+def _lines(kernel: Kernel, run: Run, asked: _Asked, *, needed: bool) -> list[LineRow]:
+    """Return the source lines, none where they are not known and not needed; write the files of them."""
+    from kgdbpatch.coverage import report as rows
+    from kgdbpatch.coverage.html import write_pages
+    from kgdbpatch.coverage.lcov import tracefile
+    from kgdbpatch.errors import BadImage
+
+    functions = rows.function_rows(run, kernel.coverage.functions())
+    lines: list[LineRow] = []
+    source = asked.source
+    try:
+        with progress("reading source lines"):
+            lines_table = kernel.coverage.lines(asked.symbols)
+        lines, source = rows.line_rows(run, lines_table), source or Path(lines_table.root)
+    except BadImage:
+        if needed:
+            raise
+    if asked.lcov is not None:
+        text = "\n".join(tracefile(lines, functions, lines_table, str(source), kernel.name))
+        try:
+            asked.lcov.write_text(text + "\n", errors="surrogateescape")
+        except OSError as error:
+            raise BadPatch(f"{asked.lcov}: {error.strerror}") from error
+    if asked.html is not None:
+        write_pages(asked.html, f"Coverage of {kernel.name}", run, functions, lines, source)
+    return lines
