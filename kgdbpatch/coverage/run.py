@@ -23,8 +23,8 @@ _ARRAYS = ("start", "end", "site", "reason", "hits")
 class Run:
     """Blocks by their ``start``, ascending, and ``end`` (the last instruction); what is known of each.
 
-    ``site`` is where in a block it is watched, ``reason`` the number in ``reasons`` of why it is not, 0 where it
-    is; ``hits`` how often it was run, which is 1 at most unless ``exact``. ``image`` is the digest of the
+    ``site`` is where in a block it is watched, ``reason`` the number in ``reasons`` of why it is not, 0 where
+    it is; ``hits`` how often it was run, which is 1 at most unless ``exact``. ``image`` is the digest of the
     kernel's file, ``modules`` are those that are loaded: nothing of theirs is watched.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # on use: it decodes
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.patch.watch import Code, Entry
+    from kgdbpatch.patch.watch import Code, WatchEntry
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
 
@@ -66,6 +66,6 @@ class FixedVectors:
         """Return where the program exception can be hooked, or None."""
         return self._vectors.hook(personality, image, arena, words)
 
-    def watch_code(self, entry: Entry, tail: int, body: int) -> Code:
-        """Raise `Refused` (rule ``trap``): only families whose exceptions enter in real mode have such code."""
+    def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
+        """Raise `Refused` (rule ``trap``): the family has no such code."""
         raise Refused("trap", NO_WATCH)

@@ -18,7 +18,7 @@ from kgdbpatch.patch.watch import (
     TAIL_WORDS,
     TRAP_WORD,
     Code,
-    Entry,
+    WatchEntry,
 )
 
 __all__ = ["real_mode_code"]
@@ -29,7 +29,7 @@ _TRAPPED, _PROBLEM, _TRANSLATED = 0x2, 0x4000, 0x20  # SRR1: upper half, then PR
 _LOW = 0x8000  # real-mode addresses that a displacement alone reaches
 
 
-def real_mode_code(site: Entry, tail: int, body: int) -> Code:
+def real_mode_code(site: WatchEntry, tail: int, body: int) -> Code:
     """Return the code in a vector's ``tail`` and in the ``body``, both physical addresses."""
     if not 0 <= tail < _LOW - 4 * TAIL_WORDS:
         raise Refused("trap", f"the tail at 0x{tail:08x} lies too high in memory for real mode")

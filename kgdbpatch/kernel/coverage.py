@@ -224,7 +224,7 @@ class Coverage:
         for one in refused:
             if one.rule not in reasons:
                 reasons.append(one.rule)
-            reason[np.searchsorted(run.site, one.address)] = reasons.index(one.rule)
+            reason[np.searchsorted(run.site, one.address or 0)] = reasons.index(one.rule)
         marked = [(slot, plan._replace(guard=COUNTS)) for slot, plan in planned]
         return replace(run, reasons=tuple(reasons), reason=reason), marked
 

@@ -178,7 +178,7 @@ def line_table(path: Path) -> LineTable:
         names = "\0".join((found.root, *found.files)).encode(errors="surrogateescape")
         store.save("analysis", key, _packed({**arrays, "names": np.frombuffer(names, np.uint8)}))
         return found
-    kept = _unpacked(body)
+    kept: dict[str, Any] = _unpacked(body)
     root, *files = kept["names"].tobytes().decode(errors="surrogateescape").split("\0")
     return LineTable(kept["address"], kept["file"], kept["line"], tuple(files), root)
 

@@ -30,7 +30,7 @@ __all__ = [
     "WATCH",
     "Begun",
     "Code",
-    "Entry",
+    "WatchEntry",
     "area_of",
     "entry_at",
     "watch_plan",
@@ -69,7 +69,7 @@ class Code(NamedTuple):
     body: list[int]
 
 
-class Entry(NamedTuple):
+class WatchEntry(NamedTuple):
     """Where the code is entered: the vector's second word ``at`` (virtual), and that word."""
 
     at: int
@@ -77,7 +77,7 @@ class Entry(NamedTuple):
     shift: int  # what physical addresses are less than virtual ones
 
 
-def entry_at(vector: int, shift: int, first: int, second: int) -> Entry:
+def entry_at(vector: int, shift: int, first: int, second: int) -> WatchEntry:
     """Return where the program exception's vector, which begins with two words, can be entered.
 
     Raises `Refused` (rule ``trap``) where the first does more than save a register in an SPRG, or the second
@@ -90,10 +90,10 @@ def entry_at(vector: int, shift: int, first: int, second: int) -> Entry:
     moved = decode(second, vector + 4)
     if not plain(moved) or moved.kind is Kind.TRAP:
         raise Refused("trap", f"'{moved.text}' of the exception vector cannot be moved", vector + 4)
-    return Entry(vector + 4, second, shift)
+    return WatchEntry(vector + 4, second, shift)
 
 
-def area_of(site: Entry, base: int, size: int, tail: int, copy: int, code: Code) -> np.void:
+def area_of(site: WatchEntry, base: int, size: int, tail: int, copy: int, code: Code) -> np.void:
     """Return what the code knows of the text of ``size`` bytes at ``base``; ``copy`` is physical."""
     area = np.zeros(1, AREA)
     area["base"], area["size"], area["text"] = base, size, base - site.shift
@@ -102,7 +102,7 @@ def area_of(site: Entry, base: int, size: int, tail: int, copy: int, code: Code)
     return found
 
 
-def watch_plan(entry: Entry, body: int, code: Code, area: np.void, copy: bytes) -> Plan:
+def watch_plan(entry: WatchEntry, body: int, code: Code, area: np.void, copy: bytes) -> Plan:
     """Plan the patch with the body at ``body``; ``copy`` are the words of the watched addresses.
 
     It is as long as the text, with 0 for what is not watched.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
-    from kgdbpatch.patch.watch import Code, Entry
+    from kgdbpatch.patch.watch import Code, WatchEntry
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
     from kgdbpatch.vm.registers import Layout
@@ -98,7 +98,7 @@ class BookE(Caller, Wiring, KernelCaller, Status):
 
         return trap_hook(personality, image, arena, words, self.model)
 
-    def watch_code(self, entry: Entry, tail: int, body: int) -> Code:
+    def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
         """Raise `Refused` (rule ``trap``): such code needs real mode."""
         raise Refused("trap", NO_WATCH)
 

@@ -1,0 +1,59 @@
+"""Coverage of a whole kernel against QEMU's own log of what it executed: difference 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kgdbpatch.kernel import Kernel
+from kgdbpatch.vm.qemu import Qemu
+from kgdbpatch.vm.registers import GRegisters
+
+from .test_exact_counts import Executed
+from .work import beat, empty
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+ENOUGH = {"darwin": 1_000_000, "linux": 3_000_000}  # instructions that are logged
+RAN = {"darwin": 1500, "linux": 3000}
+TRANSLATED = 0x20  # MSR[IR]
+
+
+def halt(kernel: Kernel) -> None:
+    """Pause the guest where no trap is on its way."""
+    kernel.pause()
+    with kernel.stopped() as session:
+        while not GRegisters(session.read_all())["msr"] & TRANSLATED:
+            session.step()
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param("darwin", marks=pytest.mark.kernel("darwin")),
+        pytest.param("linux", marks=[pytest.mark.kernel("linux"), pytest.mark.linux]),
+    ],
+)
+def test_blocks_are_what_qemu_executed(kernel: Kernel, profile: str, tmp_path: Path) -> None:
+    qemu = Qemu.attach(kernel.name)
+    kernel.coverage.start()
+    halt(kernel)
+    kernel.coverage.reset()
+    with Executed(qemu, tmp_path / "executed", ENOUGH[profile]) as executed:
+        kernel.resume()
+        reached = executed.reached.wait(400)
+        halt(kernel)
+        run = kernel.coverage.run()
+    kernel.resume()
+    assert reached, f"only {executed.lines} instructions were logged"
+    sites, ran = run.site[run.watched].tolist(), {*run.site[run.ran].tolist()}
+    logged = {site for site in sites if executed.at(site)}
+    print(f"\n{profile}: {len(sites)} blocks watched, {len(ran)} ran, {executed.lines} instructions logged")
+    names = kernel.image.symbolize
+    assert ({names(at) for at in logged - ran}, {names(at) for at in ran - logged}) == (set(), set())
+    assert len(ran) > RAN[profile]
+    assert kernel.verify().ok
+    kernel.coverage.stop()
+    beat(kernel)
+    empty(kernel)
