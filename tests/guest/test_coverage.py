@@ -38,7 +38,7 @@ def test_some_functions(kernel: Kernel, pattern: str) -> None:
     assert run.unseen()["not chosen"] == len(run.start) - blocks - sum(
         count for rule, count in run.unseen().items() if rule != "not chosen"
     )
-    until(kernel, 5)
+    beat(kernel)
     rows = {one.address: one for one in function_rows(kernel.coverage.run(), kernel.coverage.functions())}
     assert rows[chosen[-1]].ran > 0
     assert sum(one.watched for one in rows.values()) <= blocks
