@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +15,12 @@ from kgdbpatch.cli.options import AsJson, ImageFile, Name, Wait, attach, matchin
 from kgdbpatch.cli.output import json_line, table, tell
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command, Group
-from kgdbpatch.errors import BadPatch, Misuse
+from kgdbpatch.errors import Misuse
 
 if TYPE_CHECKING:
-    from kgdbpatch.coverage.report import LineRow
     from kgdbpatch.coverage.run import Run
-    from kgdbpatch.kernel import Kernel
+    from kgdbpatch.kernel.coverage_files import CoverageFiles
+    from kgdbpatch.kernel.kernel import Kernel
 
 __all__ = ["coverage"]
 
@@ -122,18 +123,6 @@ def stop(name: Name, image: ImageFile = None, wait: Wait = 10.0, as_json: AsJson
         tell(f"no coverage is taken of '{name}' any more")
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a report is to be of."""
-
-    by: str | None
-    lcov: Path | None
-    html: Path | None
-    source: Path | None
-    symbols: Path | None
-    against: Path | None
-
-
 @coverage.command("report", cls=Command)
 def report(
     name: Name,
@@ -174,81 +163,62 @@ def report(
             from kgdbpatch.coverage.run import save as keep
 
             keep(save, run)
-        _report(kernel, run, _Asked(by, lcov, html, source, symbols, against), as_json)
+        if against is not None:
+            _changes(kernel, run, against, as_json)
+            return
+        from kgdbpatch.kernel.coverage_files import CoverageFiles
+
+        files = CoverageFiles(kernel, run, symbols=symbols, source=source)
+        with progress("reading source lines"):
+            if lcov is not None:
+                files.write_lcov(lcov)
+            if html is not None:
+                files.write_html(html)
+        if by is None:
+            _told(run, {}, as_json)
+        else:
+            _by(files, by, as_json)
 
 
-def _report(kernel: Kernel, run: Run, asked: _Asked, as_json: bool) -> None:
-    from kgdbpatch.coverage import report as rows
+def _changes(kernel: Kernel, run: Run, against: Path, as_json: bool) -> None:
+    from kgdbpatch.coverage.report import changed_rows
+    from kgdbpatch.coverage.run import load
 
-    functions = rows.function_rows(run, kernel.coverage.functions())
-    lines: list[LineRow] = []
-    needed = asked.by in ("file", "line") or asked.lcov is not None
-    if needed or asked.html is not None:
-        lines = _lines(kernel, run, asked, needed=needed)
-    if asked.against is not None:
-        from kgdbpatch.coverage.run import load
+    rows = changed_rows(run, load(against), kernel.coverage.functions())
+    shown = [(one.function, one.new, one.gone) for one in rows]
+    _rows(("FUNCTION", "NEWLY RUN", "NO LONGER RUN"), shown, rows, as_json)
 
-        for one in rows.changed_rows(run, load(asked.against), kernel.coverage.functions()):
-            if as_json:
-                json_line(asdict(one))
-            else:
-                tell(f"{one.function}: {one.new} newly run, {one.gone} no longer run")
-        return
-    if asked.by == "function":
+
+def _by(files: CoverageFiles, by: str, as_json: bool) -> None:
+    from kgdbpatch.coverage.report import file_rows, share
+
+    if by == "function":
         heads = ("FUNCTION", "BLOCKS RUN", "WATCHED", "NOT WATCHED", "SHARE")
-        shown: list[tuple[object, ...]] = [
-            (one.function, one.ran, one.watched, one.blocks - one.watched, rows.share(one.ran, one.watched))
-            for one in functions
+        functions = [
+            (one.function, one.ran, one.watched, one.blocks - one.watched, share(one.ran, one.watched))
+            for one in files.functions
         ]
-        _rows(kernel, heads, shown, functions, as_json)
-    elif asked.by == "file":
+        _rows(heads, functions, files.functions, as_json)
+    elif by == "file":
         heads = ("FILE", "LINES RUN", "NOT RUN", "NOT WATCHED", "SHARE")
-        files = rows.file_rows(lines)
+        rows = file_rows(files.lines)
         shown = [
-            (one.file, one.ran, one.not_run, one.not_watched, rows.share(one.ran, one.ran + one.not_run))
-            for one in files
+            (one.file, one.ran, one.not_run, one.not_watched, share(one.ran, one.ran + one.not_run))
+            for one in rows
         ]
-        _rows(kernel, heads, shown, files, as_json)
-    elif asked.by == "line":
-        shown = [(f"{one.file}:{one.line}", one.state, "" if one.hits is None else one.hits) for one in lines]
-        _rows(kernel, ("LINE", "STATE", "HITS"), shown, lines, as_json)
+        _rows(heads, shown, rows, as_json)
     else:
-        _told(run, {}, as_json)
+        lines = [
+            (f"{one.file}:{one.line}", one.state, "" if one.hits is None else one.hits) for one in files.lines
+        ]
+        _rows(("LINE", "STATE", "HITS"), lines, files.lines, as_json)
 
 
 def _rows(
-    kernel: Kernel, heads: tuple[str, ...], shown: list[tuple[object, ...]], rows: Any, as_json: bool
+    heads: Sequence[str], shown: Sequence[Sequence[object]], rows: Sequence[Any], as_json: bool
 ) -> None:
     if as_json:
         for row in rows:
             json_line(asdict(row))
     else:
         table(heads, [tuple(map(str, row)) for row in shown])
-
-
-def _lines(kernel: Kernel, run: Run, asked: _Asked, *, needed: bool) -> list[LineRow]:
-    """Return the source lines, none where they are not known and not needed; write the files of them."""
-    from kgdbpatch.coverage import report as rows
-    from kgdbpatch.coverage.html import write_pages
-    from kgdbpatch.coverage.lcov import tracefile
-    from kgdbpatch.errors import BadImage
-
-    functions = rows.function_rows(run, kernel.coverage.functions())
-    lines: list[LineRow] = []
-    source = asked.source
-    try:
-        with progress("reading source lines"):
-            lines_table = kernel.coverage.lines(asked.symbols)
-        lines, source = rows.line_rows(run, lines_table), source or Path(lines_table.root)
-    except BadImage:
-        if needed:
-            raise
-    if asked.lcov is not None:
-        text = "\n".join(tracefile(lines, functions, lines_table, str(source), kernel.name))
-        try:
-            asked.lcov.write_text(text + "\n", errors="surrogateescape")
-        except OSError as error:
-            raise BadPatch(f"{asked.lcov}: {error.strerror}") from error
-    if asked.html is not None:
-        write_pages(asked.html, f"Coverage of {kernel.name}", run, functions, lines, source)
-    return lines

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kgdbpatch.errors import BadPatch
+from kgdbpatch.errors import BadPatch, Misuse
 
 __all__ = ["Run", "load", "save"]
 
@@ -49,6 +49,15 @@ class Run:
         """Which blocks were run."""
         found: npt.NDArray[np.bool_] = self.watched & (self.hits > 0)
         return found
+
+    def merged(self, other: Run) -> Run:
+        """Return what ran in either of two runs of one kernel; a block of which one knows is known."""
+        if self.image != other.image or not np.array_equal(self.start, other.start):
+            raise Misuse("the two are of different kernels")
+        hits = self.hits + other.hits if self.exact else np.maximum(self.hits, other.hits)
+        reason = np.where(self.watched | other.watched, 0, self.reason).astype(np.uint8)
+        modules = tuple(sorted({*self.modules, *other.modules}))
+        return replace(self, hits=hits, reason=reason, modules=modules)
 
     def unseen(self) -> dict[str, int]:
         """Return how many blocks are not watched, by the rule that forbids it."""

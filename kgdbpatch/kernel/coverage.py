@@ -155,11 +155,13 @@ class Coverage:
             raise Misuse(
                 f"'coverage start' of guest '{kernel.name}' was cut off: 'coverage reset' begins anew"
             )
-        chosen = run.watched
-        index = (run.site[chosen].astype(np.int64) - watch.base) // 4
-        text, copy = watch.text[index], watch.copy[index]
-        hits[chosen] = (copy != 0) & (text != TRAP_WORD)  # what holds anything else was hit before that came
-        reason[np.flatnonzero(chosen)[copy == 0]] = _REASONS.index(_PATCHED)
+        index = (run.site.astype(np.int64) - watch.base) // 4
+        inside = (index >= 0) & (index < watch.size // 4)
+        index = np.where(inside, index, 0)
+        text, seen = watch.text[index], inside & (watch.copy[index] != 0)
+        hits[seen & (text != TRAP_WORD)] = 1  # what holds anything else was hit before that came
+        reason[seen] = 0
+        reason[~seen & (reason == 0)] = _REASONS.index(_PATCHED)
         return replace(run, hits=hits, reason=reason, modules=self._modules())
 
     def _modules(self) -> tuple[str, ...]:
