@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,5 +96,5 @@ def load(path: Path) -> Run:
         )
     except OSError as error:
         raise BadPatch(f"{path}: {error.strerror or 'cannot be read'}") from error
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise BadPatch(f"{path} is no coverage that this kgdbpatch has saved") from error
