@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Refused
+from kgdbpatch.patch.watch import NO_WATCH
 
 if TYPE_CHECKING:  # on use: it decodes
     import numpy as np
@@ -19,9 +20,7 @@ if TYPE_CHECKING:  # on use: it decodes
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
 
-__all__ = ["NO_WATCH", "FixedVectors"]
-
-NO_WATCH = "no code for this CPU takes traps out as they are hit: count instead (--exact)"
+__all__ = ["FixedVectors"]
 
 
 class FixedVectors:

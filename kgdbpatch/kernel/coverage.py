@@ -26,10 +26,12 @@ from kgdbpatch.patch.payload import count_payload
 from kgdbpatch.patch.watch import (
     COPY_OFFSET,
     COUNTS,
+    NO_WATCH,
     TAIL_WORDS,
     TRAP_WORD,
     Begun,
     Code,
+    WatchEntry,
     area_of,
     entry_at,
     watch_plan,
@@ -47,8 +49,10 @@ __all__ = ["Coverage"]
 
 _GATE = 64  # bytes at the end of a tail that calls of the kernel may need
 _FILE = "coverage.npz"  # in the guest's directory
-_PATCHED, _CHOSEN = "patched", "not chosen"  # reasons beside those of rules
-_REASONS = (*RULES, _PATCHED, _CHOSEN)
+_PATCHED, _CHOSEN, _NO_ROOM = "patched", "not chosen", "no room"  # reasons beside those of rules
+_REASONS = (*RULES, _PATCHED, _CHOSEN, _NO_ROOM)
+_SPARE = 4096  # patches that have room beside those that count blocks
+_BRANCHES = (16, 18, 19)  # primary opcodes
 
 
 class Coverage:
@@ -203,7 +207,7 @@ class Coverage:
         kernel = self._kernel
         checker = kernel._own_checker
         start, end, site = places(checker)
-        reason = np.zeros(len(site), np.uint8) if exact else judged(checker, site)
+        reason = np.zeros(len(site), np.uint8) if exact else judged(checker, site, self._entry().spr)
         sites = np.array([record.site for record in kernel.records() if not record.coverage], np.int64)
         reason[np.isin(site, sites) & (reason == 0)] = _REASONS.index(_PATCHED)
         if functions is not None:
@@ -219,7 +223,7 @@ class Coverage:
         self, header: Header, run: Run, progress: Callable[[str], None]
     ) -> tuple[Run, list[tuple[int, Plan]]]:
         """Return the run with the reasons why some blocks cannot be counted, and the plans of the others."""
-        payload = count_payload()
+        payload, run = count_payload(), self._fitting(header, run)
         wanted = [(site, payload) for site in run.site[run.watched].tolist()]
         planned, refused = self._kernel._planner(header).plan_sites(wanted, progress)
         reasons, reason = list(run.reasons), run.reason.copy()
@@ -229,6 +233,31 @@ class Coverage:
             reason[np.searchsorted(run.site, one.address or 0)] = reasons.index(one.rule)
         marked = [(slot, plan._replace(guard=COUNTS)) for slot, plan in planned]
         return replace(run, reasons=tuple(reasons), reason=reason), marked
+
+    def _fitting(self, header: Header, run: Run) -> Run:
+        """Return the run without so many blocks as the patch table has no room for: first those behind calls.
+
+        Some room is left for other patches.
+        """
+        room = layout.records(header.arena.size) - len(self._kernel.records()) - _SPARE
+        surplus = int(run.watched.sum()) - room
+        if surplus <= 0:
+            return run
+        ends = self._ends_in_call(run)
+        behind = np.append(False, ends[:-1] & (run.end[:-1] + 4 == run.start[1:]))
+        order = np.argsort(~(behind & run.watched) * 2 + ~run.watched, kind="stable")
+        reason = run.reason.copy()
+        reason[order[:surplus]] = run.reasons.index(_NO_ROOM)
+        return replace(run, reason=reason)
+
+    def _ends_in_call(self, run: Run) -> npt.NDArray[np.bool_]:
+        """Tell which blocks end in a branch that links."""
+        found = np.zeros(len(run.end), np.bool_)
+        for address, words in self._kernel._text.pieces():
+            first, last = np.searchsorted(run.end, (address, address + 4 * words.size)).tolist()
+            some = words[(run.end[first:last].astype(np.int64) - address) // 4]
+            found[first:last] = (np.isin(some >> np.uint32(26), _BRANCHES)) & (some & np.uint32(1) != 0)
+        return found
 
     def _known(self) -> Run:
         """Return the blocks as they were judged, of a client that has died perhaps."""
@@ -260,13 +289,18 @@ class Coverage:
                 return start - shift
         raise Refused("trap", "no exception vector has room for what takes traps out")
 
-    def _planned(self, header: Header, run: Run) -> tuple[int, Plan]:
-        kernel = self._kernel
-        hook, words = kernel._text.hook, kernel._text.words
+    def _entry(self) -> WatchEntry:
+        """Return where the program exception enters; raise `Refused` where no code can stand there."""
+        hook = self._kernel._text.hook
         if hook is None or hook.translated:
-            raise Refused("trap", "the program exception of this kernel cannot be hooked in real mode")
-        first, second = (int(word) for word in words(hook.vector, 2))
-        entry = entry_at(hook.vector, hook.shift, first, second)
+            raise Refused("trap", f"no exception vector is known that could be used: {NO_WATCH}")
+        first, second = (int(word) for word in self._kernel._text.words(hook.vector, 2))
+        return entry_at(hook.vector, hook.shift, first, second)
+
+    def _planned(self, header: Header, run: Run) -> tuple[int, Plan]:
+        kernel, entry = self._kernel, self._entry()
+        words, hook = kernel._text.words, kernel._text.hook
+        assert hook is not None
         base, size = self._text(hook.shift)
         copy = np.zeros(size // 4, ">u4")
         chosen = run.site[run.watched].astype(np.int64)

@@ -25,6 +25,7 @@ __all__ = [
     "CR_OFFSET",
     "CTR_OFFSET",
     "LIVE_OFFSET",
+    "NO_WATCH",
     "TAIL_WORDS",
     "TRAP_WORD",
     "WATCH",
@@ -36,6 +37,7 @@ __all__ = [
     "watch_plan",
 ]
 
+NO_WATCH = "no code for this CPU takes traps out as they are hit: count instead (--exact)"
 _SPRGS = range(272, 280)
 
 WATCH = (2, 0)  # the guard of this patch, which has none: that tells it from others
@@ -74,6 +76,7 @@ class WatchEntry(NamedTuple):
 
     at: int
     original: int
+    spr: int  # that the first word writes
     shift: int  # what physical addresses are less than virtual ones
 
 
@@ -90,7 +93,7 @@ def entry_at(vector: int, shift: int, first: int, second: int) -> WatchEntry:
     moved = decode(second, vector + 4)
     if not plain(moved) or moved.kind is Kind.TRAP:
         raise Refused("trap", f"'{moved.text}' of the exception vector cannot be moved", vector + 4)
-    return WatchEntry(vector + 4, second, shift)
+    return WatchEntry(vector + 4, second, spr, shift)
 
 
 def area_of(site: WatchEntry, base: int, size: int, tail: int, copy: int, code: Code) -> np.void:

@@ -15,6 +15,7 @@ from kgdbpatch.analysis.hazards import reservation_window, translation
 from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.stack import exception_return, reads_exception
 from kgdbpatch.image import Function
+from kgdbpatch.isa import encode
 from kgdbpatch.isa.decode import decode_array
 from kgdbpatch.patch.rewritten import FTRACE
 from kgdbpatch.patch.site_checker import SiteChecker
@@ -24,6 +25,7 @@ __all__ = ["RULES", "judged", "places"]
 RULES = ("", "data", "untranslated", "exception code", "rewritten", "reservation", "exception return")
 _DATA, _UNTRANSLATED, _EXCEPTION, _REWRITTEN, _RESERVATION, _RETURN = range(1, len(RULES))
 _NO_CODE = (Reach.TABLE, Reach.NEVER, Reach.DOUBTFUL)
+_ANY_TARGET = 0xFC1F_FFFF  # of an instruction but for the register that it writes
 _PREFIX = 8  # words at a function's start by which it is traced, at most
 _NEAR = 0x1000  # bytes from a function in which a routine that it is a part of changes what matters
 
@@ -53,8 +55,12 @@ def places(checker: SiteChecker) -> tuple[Addresses, Addresses, Addresses]:
     return start, end, site
 
 
-def judged(checker: SiteChecker, sites: Addresses) -> npt.NDArray[np.uint8]:
-    """Return of each address, ascending, the number in `RULES` of what forbids a trap there; 0: nothing."""
+def judged(checker: SiteChecker, sites: Addresses, spr: int | None) -> npt.NDArray[np.uint8]:
+    """Return of each address, ascending, the number in `RULES` of what forbids a trap there; 0: nothing.
+
+    ``spr`` is the register that the program exception's vector overwrites besides SRR0 and SRR1. Functions
+    that read it do so for what an exception has put there: no trap may come before, so none is put there.
+    """
     found = np.zeros(len(sites), np.uint8)
     image, limits, index = checker._image, checker._off_limits, checker._index
     reach = index.arrays["reach"][np.searchsorted(index.arrays["start"], sites, "right") - 1]
@@ -75,6 +81,13 @@ def judged(checker: SiteChecker, sites: Addresses) -> npt.NDArray[np.uint8]:
         chosen = (sites[first:last].astype(np.int64) - section.address) // 4
         words, running = image.words(section), checker._words(section.address, section.size // 4)
         some = found[first:last]
+        if spr is not None:
+            reads = section.address + 4 * np.flatnonzero(
+                running & np.uint32(_ANY_TARGET) == encode.mfspr(0, spr)
+            )
+            owner = np.searchsorted(spans[:, 0], reads, "right") - 1
+            for number in {*owner[owner >= 0].tolist()}:
+                found[firsts[number] : lasts[number]] = _RETURN
         some[words[chosen] != running[chosen]] = _REWRITTEN
         some[~decode_array(running[chosen], image.model).known] = _DATA
         if section.name in limits.untranslated_sections:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.hit import ICOUNT
+from kgdbpatch.coverage.report import NOT_WATCHED, function_rows
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.vm.qemu import Qemu
 from kgdbpatch.vm.registers import GRegisters
@@ -54,6 +55,9 @@ def compare(kernel: Kernel, profile: str, tmp_path: Path) -> None:
     names = kernel.image.symbolize
     assert ({names(at) for at in logged - ran}, {names(at) for at in ran - logged}) == (set(), set())
     assert len(ran) > RAN[profile]
+    states = {one.function: one.state for one in function_rows(run, kernel.coverage.functions())}
+    # it reads SPRG0, in which a register of what was interrupted is, and into which a trap's vector writes
+    assert states.get("DataAccess_virt", NOT_WATCHED) == NOT_WATCHED
     assert kernel.verify().ok
     kernel.coverage.stop()
     beats(kernel, 1)

@@ -15,7 +15,6 @@ from kgdbpatch.cpu.booke.state import ENTRIES, ENTRIES_440, STATE, STATE_440
 from kgdbpatch.cpu.booke.stub import STUB, STUB_440, Caller
 from kgdbpatch.cpu.booke.tlb import GIVEN_BACK, Entry, Entry440, entries
 from kgdbpatch.cpu.booke.window import SPACE, seen
-from kgdbpatch.cpu.fixed_vectors import NO_WATCH
 from kgdbpatch.cpu.kernel_call import KernelCaller, LinearCaller
 from kgdbpatch.cpu.msr import Status
 from kgdbpatch.errors import Refused
@@ -100,6 +99,8 @@ class BookE(Caller, Wiring, KernelCaller, Status):
 
     def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
         """Raise `Refused` (rule ``trap``): such code needs real mode."""
+        from kgdbpatch.patch.watch import NO_WATCH  # on use, by those who watch what is executed
+
         raise Refused("trap", NO_WATCH)
 
     def check_hook(self, state: np.void, hook: Hook) -> None:
