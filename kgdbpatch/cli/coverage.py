@@ -39,22 +39,17 @@ def _told(run: Run, more: dict[str, Any], as_json: bool) -> None:
         json_line({**about, "not_watched": unseen, "modules": list(run.modules), **more})
         return
     from kgdbpatch.coverage.report import share
+    from kgdbpatch.coverage.run import OWN
 
     tell(f"blocks: {len(run.start):,}; watched: {watched:,}; run: {ran:,} ({share(ran, watched)})")
     for rule, count in run.unseen().items():
         tell(
             f"not watched: {count:,} by rule '{rule}'"
-            if rule in _rules()
+            if rule not in OWN
             else f"not watched: {count:,}, {rule}"
         )
     for module in run.modules:
         tell(f"not watched: module {module}")
-
-
-def _rules() -> tuple[str, ...]:
-    from kgdbpatch.patch.watchable import RULES
-
-    return RULES
 
 
 @coverage.command("start", cls=Command)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from kgdbpatch.errors import BadPatch, Misuse
 
-__all__ = ["Run", "load", "save"]
+__all__ = ["OWN", "Run", "load", "save"]
 
+OWN = ("patched", "not chosen", "no room")  # reasons that are no rules of the kernel's code
 _FORMAT = 1
 _ARRAYS = ("start", "end", "site", "reason", "hits")
 

@@ -20,7 +20,7 @@ from kgdbpatch.component.layout import Op
 from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.component.watched import Watched, watched
-from kgdbpatch.coverage.run import Run, load, save
+from kgdbpatch.coverage.run import OWN, Run, load, save
 from kgdbpatch.errors import BadPatch, Misuse, Refused
 from kgdbpatch.patch.payload import count_payload
 from kgdbpatch.patch.watch import (
@@ -49,8 +49,8 @@ __all__ = ["Coverage"]
 
 _GATE = 64  # bytes at the end of a tail that calls of the kernel may need
 _FILE = "coverage.npz"  # in the guest's directory
-_PATCHED, _CHOSEN, _NO_ROOM = "patched", "not chosen", "no room"  # reasons beside those of rules
-_REASONS = (*RULES, _PATCHED, _CHOSEN, _NO_ROOM)
+_PATCHED, _CHOSEN, _NO_ROOM = OWN
+_REASONS = (*RULES, *OWN)
 _SPARE = 4096  # patches that have room beside those that count blocks
 _BRANCHES = (16, 18, 19)  # primary opcodes
 
