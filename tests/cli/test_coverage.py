@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kgdbpatch.kernel import Kernel
 
 from .conftest import Cli
+
+pytestmark = pytest.mark.guest
 
 
 def test_from_start_to_stop(kernel: Kernel, guest_cli: Cli, tmp_path: Path) -> None:
@@ -39,9 +43,8 @@ def test_from_start_to_stop(kernel: Kernel, guest_cli: Cli, tmp_path: Path) -> N
     assert files.out.startswith("FILE")
 
     info, pages = tmp_path / "all.info", tmp_path / "pages"
-    written = guest_cli(
-        "coverage", "report", name, "--lcov", info, "--html", pages, "--source", "images/darwin"
-    )
+    report_to = ("coverage", "report", name, "--lcov", info, "--html", pages)
+    written = guest_cli(*report_to, "--source", "images/darwin")
     assert written.code == 0, written.err
     assert info.read_text().count("end_of_record") > 3
     assert (pages / "index.html").exists()
