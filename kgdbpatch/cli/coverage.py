@@ -79,7 +79,8 @@ def start(
     with attach(name, image, wait) as kernel:
         chosen = None
         if functions:
-            chosen = [one.address for pattern in functions for one in matching(kernel.image, pattern)]
+            image_of = kernel.coverage.image
+            chosen = [one.address for pattern in functions for one in matching(image_of, pattern)]
         began = time.monotonic()
         with progress("looking at all blocks") as say:
             run = kernel.coverage.start(chosen, exact=exact, progress=say)
@@ -141,6 +142,7 @@ def report(
 
     A block, function or line is run, not run, or not watched: of those nothing is known, and they are
     counted with the reason. Lines, also of inlined functions, need debug information of the kernel.
+    What a dead kernel has run is told as well; exits with 4 then.
 
     \b
     Examples:
@@ -152,7 +154,7 @@ def report(
     """
     if by is not None and by not in _BY:
         raise Misuse(f"--by is {', '.join(_BY[:-1])} or {_BY[-1]}, not '{by}'")
-    with attach(name, image) as kernel:
+    with attach(name, image, dead=True) as kernel:
         run = kernel.coverage.run()
         if save is not None:
             from kgdbpatch.coverage.run import save as keep
@@ -160,6 +162,7 @@ def report(
             keep(save, run)
         if against is not None:
             _changes(kernel, run, against, as_json)
+            kernel.assure_alive()
             return
         from kgdbpatch.kernel.coverage_files import CoverageFiles
 
@@ -173,6 +176,7 @@ def report(
             _told(run, {}, as_json)
         else:
             _by(files, by, as_json)
+        kernel.assure_alive()
 
 
 def _changes(kernel: Kernel, run: Run, against: Path, as_json: bool) -> None:

@@ -7,6 +7,7 @@ is in the guest tells what was run; which blocks there are stands in a file of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from kgdbpatch.component.protocol import Command
 from kgdbpatch.component.table import Record
 from kgdbpatch.component.watched import Watched, watched
 from kgdbpatch.coverage.run import OWN, Run, load, save
-from kgdbpatch.errors import BadPatch, Misuse, Refused
+from kgdbpatch.errors import BadPatch, KgdbPatchError, Misuse, Refused
 from kgdbpatch.patch.payload import count_payload
 from kgdbpatch.patch.watch import (
     COPY_OFFSET,
@@ -42,6 +43,7 @@ from kgdbpatch.results import PatchState
 if TYPE_CHECKING:
     from kgdbpatch.coverage.lines import LineTable
     from kgdbpatch.coverage.report import Span
+    from kgdbpatch.image import Image
     from kgdbpatch.kernel.kernel import Kernel
     from kgdbpatch.patch.plan import Plan
 
@@ -138,12 +140,17 @@ class Coverage:
     # ---- what was run -------------------------------------------------------------------------------
 
     @property
+    def image(self) -> Image:
+        """The kernel's image without modules: what is watched is of it."""
+        return self._kernel._text.images.kernel
+
+    @property
     def on(self) -> bool:
         """Whether coverage is taken."""
         return bool(self._records())
 
     def run(self) -> Run:
-        """Return what was run until now; the guest is not stopped."""
+        """Return what was run until now; the guest is not stopped, and its kernel may be dead."""
         kernel, records = self._kernel, self._there()
         run = self._known()
         hits, reason = np.zeros(len(run.site), np.uint32), run.reason.copy()
@@ -154,7 +161,7 @@ class Coverage:
             reason[seen] = 0
             reason[~seen & (reason == 0)] = _REASONS.index(_PATCHED)
             return replace(run, hits=hits, reason=reason, modules=self._modules())
-        watch = watched(kernel.qemu.ram, kernel._component.arena(kernel.header.arena))
+        watch = watched(kernel.qemu.ram, kernel._component.arena(kernel._header().arena))
         if watch is None or not watch.begun:
             raise Misuse(
                 f"'coverage start' of guest '{kernel.name}' was cut off: 'coverage reset' begins anew"
@@ -169,18 +176,20 @@ class Coverage:
         return replace(run, hits=hits, reason=reason, modules=self._modules())
 
     def _modules(self) -> tuple[str, ...]:
-        return tuple(sorted(module.name for module in self._kernel.modules()))
+        with suppress(KgdbPatchError):  # the list of a dead kernel's may be anything
+            return tuple(sorted(module.name for module in self._kernel.modules()))
+        return ()
 
     def functions(self) -> list[Span]:
         """Return the kernel's functions: first address, the one behind the last, name."""
-        return [(one.address, one.end, one.name) for one in self._kernel._text.images.kernel.functions]
+        return [(one.address, one.end, one.name) for one in self.image.functions]
 
     def lines(self, symbols: Path | None = None) -> LineTable:
         """Return the kernel's source lines; raise `BadImage` where its file has none, nor one beside it."""
         from kgdbpatch.image.debug import debug_file
         from kgdbpatch.kernel.remembered import line_table
 
-        return line_table(debug_file(self._kernel._text.images.kernel, symbols))
+        return line_table(debug_file(self.image, symbols))
 
     # ---- the guest ----------------------------------------------------------------------------------
 
@@ -190,7 +199,6 @@ class Coverage:
         return [one for one in self._kernel.records() if one.coverage and one.state in standing]
 
     def _there(self) -> list[Record]:
-        self._kernel.assure_alive()
         found = self._records()
         if not found:
             raise Misuse(f"no coverage is taken of guest '{self._kernel.name}': 'coverage start' does that")
@@ -269,20 +277,11 @@ class Coverage:
 
     # ---- the patch -------------------------------------------------------------------------------------
 
-    def _text(self, shift: int) -> tuple[int, int]:
-        """Return where the text begins, and its size in bytes: what is ``shift`` above physical memory."""
-        text = self._kernel._text
-        spans = [
-            (at, at + 4 * words.size) for at, words in text.pieces() if text.to_physical(at) == at - shift
-        ]
-        start = min(start for start, _ in spans)
-        return start, max(end for _, end in spans) - start
-
     def _tail(self, taken: range) -> int:
         """Return where in the tail of a vector there is room, a physical address."""
         kernel, size = self._kernel, 4 * TAIL_WORDS
         shift = kernel._text._vector_shift or 0
-        for window in kernel._cpu.vector_tails(kernel._personality, kernel._text.images.kernel):
+        for window in kernel._cpu.vector_tails(kernel._personality, self.image):
             start = -(-window.start // 16) * 16
             free = start + size + _GATE <= window.end and not {start, start + size - 4} & {*taken}
             if free and not kernel._text.raw_words(start, TAIL_WORDS).any():
@@ -301,9 +300,14 @@ class Coverage:
         kernel, entry = self._kernel, self._entry()
         words, hook = kernel._text.words, kernel._text.hook
         assert hook is not None
-        base, size = self._text(hook.shift)
-        copy = np.zeros(size // 4, ">u4")
         chosen = run.site[run.watched].astype(np.int64)
+        if not chosen.size:
+            raise Misuse("none of these blocks can be watched")
+        base, last = int(chosen[0]), int(chosen[-1])
+        if any(kernel._text.to_physical(at) != at - hook.shift for at in (base, last)):
+            raise Refused("memory", "the kernel's code is not where its vectors are in memory", base)
+        size = last + 4 - base
+        copy = np.zeros(size // 4, ">u4")
         copy[(chosen - base) // 4] = words(base, size // 4)[(chosen - base) // 4]
         planner = kernel._planner(header)
         place = planner.place(COPY_OFFSET + size)

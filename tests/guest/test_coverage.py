@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from kgdbpatch.coverage.report import NOT_WATCHED, function_rows
-from kgdbpatch.errors import Misuse
+from kgdbpatch.errors import DeadKernel, Misuse
 from kgdbpatch.kernel import Kernel
 
+from .kills import kill
 from .work import beat, empty
 
 GUESTS = [
@@ -68,6 +69,16 @@ def test_some_functions(kernel: Kernel, pattern: str) -> None:
         kernel.coverage.run()
     beat(kernel)
     empty(kernel)
+
+
+@pytest.mark.panics
+def test_what_ran_before_the_end(kernel: Kernel) -> None:
+    kernel.coverage.start([one.address for one in kernel.image.matching("*panic*")])
+    kill(kernel, "panic")
+    kernel.qemu.console.wait("panic", 60)
+    until(kernel, 1)
+    with pytest.raises(DeadKernel):
+        kernel.coverage.reset()
 
 
 def test_counted(kernel: Kernel) -> None:
