@@ -215,17 +215,18 @@ class Coverage:
         kernel = self._kernel
         checker = kernel._own_checker
         start, end, site = places(checker)
-        reason = np.zeros(len(site), np.uint8) if exact else judged(checker, site, self._entry().spr)
-        sites = np.array([record.site for record in kernel.records() if not record.coverage], np.int64)
+        inside = np.full(len(start), functions is None)
+        for address in functions or ():
+            function = checker.function(address)
+            inside[slice(*np.searchsorted(start, (function.address, function.end)))] = True
+        reason = np.where(inside, 0, _REASONS.index(_CHOSEN)).astype(np.uint8)
+        if not exact:
+            reason[inside] = judged(checker, site[inside], self._entry().spr)
+        standing = [one for one in kernel.records() if one.state is not PatchState.RETIRED]
+        sites = np.array([record.site for record in standing if not record.coverage], np.int64)
         reason[np.isin(site, sites) & (reason == 0)] = _REASONS.index(_PATCHED)
-        if functions is not None:
-            inside = np.zeros(len(start), np.bool_)
-            for address in functions:
-                function = checker.function(address)
-                inside |= (start >= function.address) & (start < function.end)
-            reason[~inside & (reason == 0)] = _REASONS.index(_CHOSEN)
         hits = np.zeros(len(start), np.uint32)
-        return Run(start, end, site, reason, hits, _REASONS, exact=exact, image=kernel.image.sha256)
+        return Run(start, end, site, reason, hits, _REASONS, exact=exact, image=self.image.sha256)
 
     def _counters(
         self, header: Header, run: Run, progress: Callable[[str], None]

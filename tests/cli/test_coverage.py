@@ -24,7 +24,7 @@ def test_from_start_to_stop(kernel: Kernel, guest_cli: Cli, tmp_path: Path) -> N
     assert started.code == 0, started.err
     assert started.json["ran"] == 0
     assert started.json["watched"] > 50
-    assert {row["rule"] for row in started.json["not_watched"]} > {"not chosen"}
+    assert {row["rule"] for row in started.json["not_watched"]} >= {"not chosen"}
     assert guest_cli("coverage", "start", name).code == 2
     (row,) = guest_cli("list", name, "--json").json_lines
     assert row["coverage"].endswith(f"of {started.json['watched']} blocks run")

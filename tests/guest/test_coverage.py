@@ -36,9 +36,8 @@ def test_some_functions(kernel: Kernel, pattern: str) -> None:
     run = kernel.coverage.start(chosen)
     blocks = int(run.watched.sum())
     assert blocks > len(chosen)
-    assert run.unseen()["not chosen"] == len(run.start) - blocks - sum(
-        count for rule, count in run.unseen().items() if rule != "not chosen"
-    )
+    assert sum(run.unseen().values()) == len(run.start) - blocks
+    assert run.unseen()["not chosen"] > blocks
     beat(kernel)
     rows = {one.address: one for one in function_rows(kernel.coverage.run(), kernel.coverage.functions())}
     assert rows[chosen[-1]].ran > 0
