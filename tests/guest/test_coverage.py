@@ -59,6 +59,17 @@ def test_some_functions(kernel: Kernel, pattern: str) -> None:
         assert kernel.coverage.run().unseen()["patched"] == 1
     again = kernel.coverage.reset()
     assert "patched" not in again.unseen()
+    with kernel.patch(chosen[-1], asm="nop", count=True, via="trap") as patch:  # both kinds of traps
+        beat(kernel)
+        assert patch.hits
+        assert kernel.verify().ok
+        kernel.coverage.stop()
+        beat(kernel)
+        kernel.coverage.start(chosen)
+        beat(kernel)
+        assert kernel.coverage.run().ran.any()
+        assert kernel.verify().ok
+    kernel.coverage.reset()
     until(kernel, 5)
     kernel.coverage.stop()
     assert not kernel.coverage.on
