@@ -22,7 +22,8 @@ from threading import current_thread, main_thread
 
 import pytest
 
-from kgdbpatch.errors import ComponentDamaged, KgdbPatchError, Misuse, TargetLost
+from kgdbpatch.coverage.run import Run
+from kgdbpatch.errors import BadImage, ComponentDamaged, KgdbPatchError, Misuse, TargetLost
 from kgdbpatch.kernel import Kernel, postmortem
 from kgdbpatch.kernel.health import Health
 from kgdbpatch.vm import runtime
@@ -36,7 +37,7 @@ _OWNER = "pytest"  # what the owner of a guest is called in its record
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--guest``."""
+    """Add ``--guest`` and ``--kernel-cov``."""
     group = parser.getgroup("kgdbpatch")
     group.addoption(
         "--guest",
@@ -46,6 +47,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="RECIPE",
         help="guest that the fixture 'kernel' boots when a test has no marker: a recipe's name or FILE.toml "
         "(darwin)",
+    )
+    group.addoption(
+        "--kernel-cov",
+        dest="kgdbpatch_coverage",
+        metavar="DIR",
+        help="take the coverage of the guests' kernels; write there what all tests have run",
     )
 
 
@@ -60,8 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
 class _Guests:
     """The guests of one session, one per recipe."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, coverage: Path | None = None) -> None:
         self._worker, self._booted = worker, dict[str, Kernel]()
+        self._coverage, self._runs = coverage, dict[str, Run]()
 
     def get(self, recipe: str) -> Kernel:
         guest = self._booted.get(recipe)
@@ -73,6 +81,8 @@ class _Guests:
             name = f"pytest-{os.getpid()}-{self._worker}-{Path(recipe).stem}"
             guest = Kernel.boot(recipe, name, metadata={_OWNER: owner})
             self._booted[recipe] = guest
+            if self._coverage is not None:
+                guest.coverage.start()
             with suppress(Misuse):  # no snapshots of its CPU: it is booted anew for each test
                 guest.snapshot(_BOOTED)
         guest.log.begin(guest.log.position())
@@ -87,6 +97,30 @@ class _Guests:
         except KgdbPatchError:
             return False
         return True
+
+    def collect(self, guest: Kernel) -> None:
+        """Add what was run since the guest was put back; a test may have taken that out."""
+        recipe = next(name for name, one in self._booted.items() if one is guest)
+        with suppress(KgdbPatchError):
+            run = guest.coverage.run()
+            known = self._runs.get(recipe)
+            self._runs[recipe] = run if known is None else known.merged(run)
+
+    def report(self) -> None:
+        """Write what was run in all tests."""
+        from kgdbpatch.coverage.run import save
+        from kgdbpatch.kernel.coverage_files import CoverageFiles
+
+        for recipe, run in self._runs.items():
+            assert self._coverage is not None
+            self._coverage.mkdir(parents=True, exist_ok=True)
+            beside = "" if self._worker == "main" else f"-{self._worker}"
+            base = self._coverage / f"{Path(recipe).stem}{beside}"
+            files = CoverageFiles(self._booted[recipe], run)
+            save(base.with_suffix(".cov"), run)
+            files.write_html(base)
+            with suppress(BadImage):
+                files.write_lcov(base.with_suffix(".info"))
 
     def shutdown(self) -> None:
         for guest in self._booted.values():
@@ -103,11 +137,14 @@ def _end_orphans() -> None:
 
 
 @pytest.fixture(scope="session")
-def _kgdbpatch_guests() -> Iterator[_Guests]:
+def _kgdbpatch_guests(request: pytest.FixtureRequest) -> Iterator[_Guests]:
     _end_orphans()
-    guests = _Guests(os.environ.get("PYTEST_XDIST_WORKER", "main"))
+    coverage = request.config.getoption("kgdbpatch_coverage")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    guests = _Guests(worker, None if coverage is None else Path(coverage))
     try:
         yield guests
+        guests.report()
     finally:
         guests.shutdown()
 
@@ -119,6 +156,8 @@ def kernel(request: pytest.FixtureRequest, _kgdbpatch_guests: _Guests) -> Iterat
     named = marker.args[0] if marker is not None and marker.args else None
     guest = _kgdbpatch_guests.get(named or request.config.getoption("kgdbpatch_guest"))
     yield guest
+    if request.config.getoption("kgdbpatch_coverage") is not None and guest.alive:
+        _kgdbpatch_guests.collect(guest)
     if guest.alive and not guest.qemu.process.suspended():
         with suppress(TargetLost):  # it is put back, or booted anew, for the next test
             guest.pause()

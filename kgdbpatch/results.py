@@ -99,6 +99,7 @@ class PatchRow:
     updates and C payloads; None where the guest does not know. The
     ``entry`` of a word of data that an update writes is ``data``. ``holds`` are the modules and
     extensions that it keeps loaded as its payload uses their names, ``lost`` those that are loaded no more.
+    ``coverage`` is for the one entry that stands for all of a coverage: ``3102 of 3915 blocks run``.
     """
 
     id: int
@@ -118,6 +119,7 @@ class PatchRow:
     unreturned: int | None = None
     holds: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    coverage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ _COMMANDS = {
     "timers": "timers.timers",
     "why-slow": "bottleneck.why_slow",
     "stacks": "stacks.stacks",
+    "coverage": "coverage.coverage",
     "call": "calls.call",
     "get": "variables.get",
     "set": "variables.set_command",

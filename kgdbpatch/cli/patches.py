@@ -289,6 +289,8 @@ def _show(kernel: Kernel, patches: list[dict[str, Any]], as_json: bool) -> None:
             tell(_unloaded(patch["id"], patch["module"]))
         if patch["skipped"]:
             tell(f"patch {patch['id']} was skipped {patch['skipped']} times: its thread was inside it")
+        if patch["coverage"]:
+            tell(f"patch {patch['id']} takes the coverage: {patch['coverage']} ('kgdbpatch coverage')")
         if patch["inside"] is not None:
             tell(
                 f"patch {patch['id']}, calls: {patch['hits']} entered, {patch['exits']} returned, "

@@ -18,6 +18,7 @@ from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import runs
 from kgdbpatch.component.traps import leading, trap_sites
+from kgdbpatch.component.watched import watched
 from kgdbpatch.patch.trap import Hook
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class Application:
         )
         commands = self._cpu.mapping(header.arena, header.entries)
         commands += [Command(Op.FLUSH, at, len(code)) for at, code in self._code]
+        watch = watched(self._ram, arena)
+        if watch is not None:
+            commands += watch.unwatched(plan.site for _, plan in self._plans)
         commands.append(Command(Op.STORE, next_id, header.next_id + len(self._plans)))
         commands.append(Command(Op.STORE, slots, max(header.slots, self._plans[-1][0] + 1)))
         hook = None if header.hook else self._hook
@@ -93,6 +97,9 @@ class Application:
         arena, header = self._arena, self._header
         arena.check(self._basis)
         self._sites.check()
+        watch = watched(self._ram, arena)
+        if watch is not None:
+            watch.leave(stop)
         if self._trapped and self._hook is not None and header.hook is None:
             for state in self._states(stop):
                 self._cpu.check_hook(state, self._hook)

@@ -243,6 +243,13 @@ class Arena:
             return b""
         return self._ram.read(self.springboard(springboard), slots * layout.SPRINGBOARD_SIZE)
 
+    def watched_blocks(self) -> str:
+        """Tell how many of the blocks that are watched were run."""
+        from kgdbpatch.component.watched import watched  # on use: few guests have any
+
+        found = watched(self._ram, self)
+        return "" if found is None else found.told
+
     def onward(self, record: Record) -> tuple[int, int]:
         """Return where a patch over an older one of its site goes on to, and whether it links (1 or 0)."""
         at = record.body + 4 * record.onward

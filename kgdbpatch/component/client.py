@@ -24,8 +24,10 @@ from kgdbpatch.component.protocol import Command, StubFailed
 from kgdbpatch.component.stop import Stop
 from kgdbpatch.component.table import STATES, Record, Table, runs
 from kgdbpatch.component.traps import leading
+from kgdbpatch.component.watched import watched
 from kgdbpatch.errors import MemoryFault, Refused
 from kgdbpatch.patch.trap import Hook
+from kgdbpatch.patch.watch import Begun
 from kgdbpatch.personality.base import ArenaPlan
 from kgdbpatch.results import PatchState
 
@@ -309,6 +311,11 @@ class ComponentClient:
         commands = [Command(Op.WITHDRAW, arena.slot(first), count) for first, count in spans]
         arena.check(basis)
         sites, uncover = self._uncover(arena, stop, table, ids)
+        watch = watched(self._guest.ram, arena, table)
+        if watch is not None and watch.id in ids:  # no trap is left without what takes it out
+            watch.leave(stop)
+            stop.obey([watch.mark(Begun.NO), *watch.traps_out()])
+            orders += watch.tail_out()
         commands = [*uncover, *commands, *orders]
         try:
             stop.obey(commands)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kgdbpatch.isa.decode import Instruction
     from kgdbpatch.isa.msr import KernelSpace
     from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.patch.watch import Code, WatchEntry
     from kgdbpatch.personality import base
     from kgdbpatch.vm.registers import GRegisters, Layout
 
@@ -360,6 +361,12 @@ class Cpu(KernelCaller, Protocol):
         """Return virtual address ─► word of a hook's code, within its span; the rest of that it may write to.
 
         Raises `Refused` (rule ``trap``) where it cannot be had.
+        """
+
+    def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
+        """Return the code that takes traps out as they are hit (patch/watch.py); addresses are physical.
+
+        Raises `Refused` (rule ``trap``) where the family has none.
         """
 
 

@@ -14,6 +14,7 @@ from kgdbpatch.component.modules import Known
 from kgdbpatch.patch.planned import UPDATE
 from kgdbpatch.patch.site import FORCEABLE
 from kgdbpatch.patch.trap import TWI, is_trap
+from kgdbpatch.patch.watch import COUNTS, WATCH
 from kgdbpatch.results import PatchState
 
 __all__ = ["STATES", "Record", "Table", "forced_flags", "runs"]
@@ -26,6 +27,7 @@ STATES = (
     PatchState.UNLOADED,
 )
 assert Flag.FORCED << len(FORCEABLE) <= Flag.USES, "a bit for each rule"
+_COVERAGE = {WATCH: "once", COUNTS: "exact"}
 _EXITS = Flag.COUNTED | Flag.REPLACES
 _UNFINISHED, _ACTIVE, _RETIRED, _DAMAGED, _UNLOADED = range(5)
 
@@ -67,6 +69,7 @@ class Record(NamedTuple):
     update: bool = False  # it is the first patch of an update
     noted: bool = False  # behind the payload stands what is kept of its names
     uses: bool = False  # its payload was linked against names of other patches
+    coverage: str | None = None  # it is (part of) the coverage that is taken: ``once`` or ``exact``
     exits: int | None = None  # how many of the calls that it counts have returned; None: not for exits
 
     @property
@@ -236,6 +239,7 @@ class Table:
             update=(int(raw["guard_start"]), int(raw["guard_end"])) == UPDATE,
             noted=bool(flags & Flag.NOTED),
             uses=bool(flags & Flag.USES),
+            coverage=_COVERAGE.get((int(raw["guard_start"]), int(raw["guard_end"]))),
             exits=int(raw["exits"]) if flags & _EXITS == _EXITS else None,
         )
 

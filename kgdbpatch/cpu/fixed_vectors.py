@@ -6,6 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kgdbpatch.errors import Refused
+from kgdbpatch.patch.watch import NO_WATCH
+
 if TYPE_CHECKING:  # on use: it decodes
     import numpy as np
     import numpy.typing as npt
@@ -13,6 +16,7 @@ if TYPE_CHECKING:  # on use: it decodes
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.patch.watch import Code, WatchEntry
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
 
@@ -60,3 +64,7 @@ class FixedVectors:
     ) -> Hook | None:
         """Return where the program exception can be hooked, or None."""
         return self._vectors.hook(personality, image, arena, words)
+
+    def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
+        """Raise `Refused` (rule ``trap``): the family has no such code."""
+        raise Refused("trap", NO_WATCH)

@@ -27,6 +27,7 @@ from kgdbpatch.results import Check, Holder, LiveRegisters, PatchRow, PatchState
 if TYPE_CHECKING:  # on use: what a command does not need takes time to import
     from kgdbpatch.image.kmods import Extension
     from kgdbpatch.kernel.checks import Checker
+    from kgdbpatch.kernel.coverage import Coverage
     from kgdbpatch.kernel.planner import Planner
     from kgdbpatch.kernel.updates import Updates
     from kgdbpatch.patch.plan import Payload, Plan
@@ -312,6 +313,13 @@ class Kernel(CallableGuest):
         from kgdbpatch.kernel.updates import Updates
 
         return Updates(self)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """Which of the kernel's basic blocks are ever executed: start, run, reset, stop."""
+        from kgdbpatch.kernel.coverage import Coverage
+
+        return Coverage(self)
 
     @property
     def arena_used(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import ComponentDamaged
 from kgdbpatch.kernel.held_modules import Held
-from kgdbpatch.kernel.removal import as_patch
+from kgdbpatch.kernel.removal import as_patch, counts_block
 from kgdbpatch.results import Holder, PatchRow, PatchState
 
 if TYPE_CHECKING:
@@ -37,14 +37,21 @@ def listed(
     if any(record.update for record in records):
         parts = {patch: row for row in updates for patch in row.ids}
     noted = [record.id for record in records if record.noted][:_MOST_NOTES]
-    rows = []
+    rows, blocks = [], [record for record in records if counts_block(record)]
     for record in records:
+        if counts_block(record) and record is not blocks[0]:
+            continue
         row = replace(as_patch(record), held_by=held.get(record.id, ()), skipped=arena.skipped(record))
         part = parts.get(record.id)
         if part is not None:
             row = replace(row, update=part.name, file=part.file, since=part.since)
         elif record.id in noted:
             row = _noted(row, arena, record, lost)
+        if counts_block(record):
+            ran = sum(1 for one in blocks if one.hits)
+            row = replace(row, coverage=f"{ran} of {len(blocks)} blocks run", hits=None)
+        elif record.coverage is not None and record.state is not PatchState.RETIRED:
+            row = replace(row, coverage=arena.watched_blocks())
         rows.append(row)
     return rows
 

@@ -27,8 +27,9 @@ from kgdbpatch.personality import Personality, detect
 
 if TYPE_CHECKING:
     from kgdbpatch.component.ports import Cpu
+    from kgdbpatch.coverage.lines import LineTable
 
-__all__ = ["argless", "liveness_index", "off_limits", "pointing_data"]
+__all__ = ["argless", "line_table", "liveness_index", "off_limits", "pointing_data"]
 
 _ALIGNMENT = 16
 _NOWHERE = 1 << 32  # where no code reads data
@@ -161,6 +162,25 @@ def liveness_index(
     found = LivenessIndex.of(liveness, liveness.solve())
     store.save("analysis", key, _packed(found.arrays))
     return found
+
+
+def line_table(path: Path) -> LineTable:
+    """Return the source lines of a file with debug information."""
+    from kgdbpatch.coverage.lines import LineTable, line_table
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    key = hashlib.blake2b(b"lines" + _code("coverage") + digest).hexdigest()[:32]
+    body = store.load("analysis", key)
+    if body is None:
+        found = line_table(path)
+        arrays = {name: getattr(found, name) for name in ("address", "file", "line")}
+        names = "\0".join((found.root, *found.files)).encode(errors="surrogateescape")
+        store.save("analysis", key, _packed({**arrays, "names": np.frombuffer(names, np.uint8)}))
+        return found
+    kept: dict[str, Any] = _unpacked(body)
+    root, *files = kept["names"].tobytes().decode(errors="surrogateescape").split("\0")
+    return LineTable(kept["address"], kept["file"], kept["line"], tuple(files), root)
 
 
 def _plain(edges: Edges) -> dict[int, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from kgdbpatch.component.table import Record
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.results import PatchRow, PatchState
 
-__all__ = ["Removal", "as_patch", "take_out"]
+__all__ = ["Removal", "as_patch", "counts_block", "take_out"]
 
 
 class Removal(NamedTuple):
@@ -27,6 +27,11 @@ class Removal(NamedTuple):
     def retired(self) -> list[int]:
         """The ids of those whose memory is still in use."""
         return [patch.id for patch in self.patches if patch.state is PatchState.RETIRED]
+
+
+def counts_block(record: Record) -> bool:
+    """Tell whether a patch is one of many that belong together: the counters of a coverage that stand."""
+    return record.coverage == "exact" and record.state is not PatchState.RETIRED
 
 
 def as_patch(record: Record) -> PatchRow:
@@ -66,6 +71,9 @@ def take_out(
         if patch_id not in records:
             raise Misuse(f"the guest has no patch {patch_id}")
     wanted = set(records if ids is None else ids)
+    blocks = [patch_id for patch_id, record in records.items() if counts_block(record)]
+    if wanted & {*blocks}:  # they come and go together, and are told as one
+        wanted |= {*blocks}
     damaged = {patch_id for patch_id in wanted if records[patch_id].state is PatchState.DAMAGED}
     refused = [] if force else [_refusal(records[patch_id]) for patch_id in sorted(damaged)]
     staying = set[int]() if force else damaged
@@ -88,7 +96,7 @@ def take_out(
             return PatchState.RETIRED
         return PatchState.DROPPED if patch_id in damaged else PatchState.REMOVED
 
-    order = sorted(wanted) if ids is None else list(dict.fromkeys(ids))
+    order = sorted(wanted - {*blocks[1:]}) if ids is None else list(dict.fromkeys(ids))
     patches = tuple(replace(as_patch(records[patch_id]), state=state(patch_id)) for patch_id in order)
     return Removal(patches, tuple(refused))
 

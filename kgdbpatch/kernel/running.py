@@ -17,6 +17,7 @@ from kgdbpatch.component.kernel_calls import kept, pending
 from kgdbpatch.component.layout import SPRINGBOARD_SIZE
 from kgdbpatch.component.ports import Cpu
 from kgdbpatch.component.table import Table
+from kgdbpatch.component.watched import Watched, watched
 from kgdbpatch.errors import Misuse, Refused
 from kgdbpatch.image import Image
 from kgdbpatch.kernel.module_list import ModuleList
@@ -41,6 +42,7 @@ class _Undone(NamedTuple):
 
     sites: npt.NDArray[np.int64]
     words: npt.NDArray[np.uint32]
+    watched: Watched | None = None
 
 
 class RunningText:
@@ -114,6 +116,8 @@ class RunningText:
         undone = self._held or self._undone()
         first, behind = np.searchsorted(undone.sites, (address, address + 4 * count)).tolist()
         words[(undone.sites[first:behind] - address) // 4] = undone.words[first:behind]
+        if undone.watched is not None:
+            undone.watched.undo(address, words)
         return words
 
     @contextmanager
@@ -132,16 +136,25 @@ class RunningText:
 
     def _undone(self) -> _Undone:
         """Return what patches and the component have changed in the kernel's text."""
-        header, found = self.header(), dict[int, int]()
+        header, found, watch = self.header(), dict[int, int](), None
         if header is not None and header.slots:
-            found = self._arena(header).table().originals()
+            table = self._arena(header).table()
+            found, watch = table.originals(), watched(self._ram, self._arena(header), table)
         if header is not None:
             found |= self._cpus()
             found |= {} if header.hook is None else header.hook.originals()
             found |= self._tail_words(header)
             found |= dict.fromkeys(self._gate(header), 0)
+            found |= dict.fromkeys(self._watch_tail(watch), 0)
         sites = np.array(sorted(found), np.int64)
-        return _Undone(sites, np.array([found[at] for at in sites.tolist()], np.uint32))
+        return _Undone(sites, np.array([found[at] for at in sites.tolist()], np.uint32), watch)
+
+    def _watch_tail(self, watch: Watched | None) -> range:
+        """Return the addresses of the words in a vector's tail that watch what is executed."""
+        if watch is None or self._vector_shift is None:
+            return range(0)
+        start = watch.tail + self._vector_shift
+        return range(start, start + 4 * len(watch.tail_code), 4)
 
     def _cpus(self) -> dict[int, int]:
         """Return address ─► the kernel's own word where the component has changed it to run at all."""
@@ -183,9 +196,12 @@ class RunningText:
         What the component has changed to run at all counts as it was; what handlers of exceptions keep their
         data in is no text.
         """
-        found, own = {}, self._cpus()
+        found, own, header = {}, self._cpus(), self.header()
+        watch = None if header is None or not header.slots else watched(self._ram, self._arena(header))
         for address, words in self.pieces():
             running = self.raw_words(address, words.size)
+            if watch is not None:
+                watch.undo(address, running)
             for at, word in own.items():
                 if address <= at < address + 4 * words.size:
                     running[(at - address) // 4] = word
@@ -252,12 +268,16 @@ class RunningText:
         shift = self._vector_shift
         if shift is not None:  # judged by their patches' checksums
             ours |= {at + shift for at in arena.tail_words(table.raw)}
-        ours |= set(self._gate(header))
+        watch = watched(self._ram, arena, table)
+        ours |= {*self._gate(header), *self._watch_tail(watch)}
         differences = {at: word for at, word in differences.items() if at not in ours}
         wrong = {address for address, word in differences.items() if expected.get(address) != word}
         wrong |= {address for address in expected if address not in differences}
         wrong |= {address for address, word in hooked.items() if int(self.raw_words(address, 1)[0]) != word}
         wrong |= damaged.keys()
+        if watch is not None:
+            tail, kept = self._watch_tail(watch), watch.tail_code
+            wrong |= {at for at, word in zip(tail, kept, strict=True) if word and self._at(at) != word}
         changes = [
             self._change(address, header.baseline.get(address), tuple(damaged.get(address, ())))
             for address in sorted(wrong)
@@ -292,6 +312,9 @@ class RunningText:
         if patches:
             text += f"; it overwrote patch {', '.join(map(str, patches))}"
         return KernelChange(address, self._image.symbolize(address), what.kind, text, patches)
+
+    def _at(self, address: int) -> int:
+        return int(self.raw_words(address, 1)[0])
 
     def _own_word(self, address: int) -> int:
         """Return the image's word."""

@@ -142,7 +142,7 @@ def export(kernel: Kernel, left_out: Callable[[str], None]) -> bytes:
     """
     updates = {row.ids[0]: row.name for row in kernel.updates if row.state is PatchState.ACTIVE}
     parts = {one for row in kernel.updates for one in row.ids}
-    rows = {row.id: row for row in kernel.patch_table() if row.id not in parts}
+    rows = {row.id: row for row in kernel.patch_table() if row.id not in parts and not row.coverage}
     active = {patch for patch, row in rows.items() if row.state is PatchState.ACTIVE}
     members = {first: (UPDATE, name, kernel.updates.file(name)) for first, name in updates.items()}
     standing, known = _standing(kernel), set[int]()

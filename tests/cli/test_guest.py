@@ -38,7 +38,7 @@ CLEAN: dict[str, list[object]] = {
     "unloaded": [],
 }
 LISTED = {"id", "site", "symbol", "state", "entry", "forced", "hits", "held_by", "skipped", "module"} | {
-    *("update", "file", "since", "exits", "inside", "unreturned", "holds", "lost")
+    *("update", "file", "since", "exits", "inside", "unreturned", "holds", "lost", "coverage")
 }
 
 pytestmark = pytest.mark.guest

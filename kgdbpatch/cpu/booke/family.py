@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.image import Image
     from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.patch.watch import Code, WatchEntry
     from kgdbpatch.personality.base import ArenaPlan, Personality, Window
     from kgdbpatch.vm.ram import Readable
     from kgdbpatch.vm.registers import Layout
@@ -95,6 +96,12 @@ class BookE(Caller, Wiring, KernelCaller, Status):
         from kgdbpatch.cpu.booke.vectors import trap_hook  # on use, as most commands need none
 
         return trap_hook(personality, image, arena, words, self.model)
+
+    def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
+        """Raise `Refused` (rule ``trap``): such code needs real mode."""
+        from kgdbpatch.patch.watch import NO_WATCH  # on use, by those who watch what is executed
+
+        raise Refused("trap", NO_WATCH)
 
     def check_hook(self, state: np.void, hook: Hook) -> None:
         """Raise `Refused` (rule ``trap``) where IVPR and IVOR6 are not what the kernel's code says."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kgdbpatch.component.ports import Session
     from kgdbpatch.cpu.vectors import Vectors
     from kgdbpatch.patch.trap import Hook
+    from kgdbpatch.patch.watch import Code, WatchEntry
     from kgdbpatch.vm.registers import Layout
 
 __all__ = ["Ppc6xx"]
@@ -133,6 +134,12 @@ class Ppc6xx(FixedVectors, RealModeCaller, Status):
         from kgdbpatch.cpu.real_hook import hook_words  # on use, as few patches are entered by a trap
 
         return hook_words(hook)
+
+    def watch_code(self, entry: WatchEntry, tail: int, body: int) -> Code:
+        """Return the code that takes traps out as they are hit."""
+        from kgdbpatch.cpu.watching import real_mode_code  # on use, by those who watch what is executed
+
+        return real_mode_code(entry, tail, body)
 
 
 def _missing(layout: Layout) -> list[str]:
