@@ -20,20 +20,20 @@ def late_interrupts() -> Iterator[Callable[[], None]]:
     """
     came: list[int] = []
 
-    def look() -> None:
+    def end_now() -> None:
         if came:
             came.clear()
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield look
+        yield end_now
         return
     numbers = [one for one in _ENDING if signal.getsignal(one) is signal.default_int_handler]
     for number in numbers:
         signal.signal(number, lambda received, _: came.append(received))
     try:
-        yield look
+        yield end_now
     finally:
         for number in numbers:
             signal.signal(number, signal.default_int_handler)
-    look()
+    end_now()

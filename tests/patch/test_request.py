@@ -13,7 +13,7 @@ from kgdbpatch.errors import Misuse
 from kgdbpatch.patch.request import Asked, PatchRequest
 
 NAMES = {field.name for field in fields(PatchRequest)}
-ASKED_BY_PROGRAMS = {"origin", "uncounted", "link"}  # by traces, and by what is put in again
+ASKED_BY_PROGRAMS = {"sited", "origin", "uncounted", "link"}  # by traces, and by what is put in again
 
 
 def test_every_field_may_be_given_as_a_keyword_and_as_an_option() -> None:
