@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.errors import Misuse
 from kgdbpatch.kernel.probing import Probing, chosen
+from kgdbpatch.kernel.trace_facts import timebase_hz
 from kgdbpatch.patch.request import PatchRequest
 from kgdbpatch.profiles.latency import TIMES, Figures, figures, latency_text, size_of
 from kgdbpatch.profiles.rows import LatencyRow
@@ -34,7 +35,7 @@ def clock_of(kernel: Kernel, unit: str = "time") -> Clock:
 
     Instructions are those of a guest that counts them: its time runs with them.
     """
-    hz = kernel._recipe.machine.timebase_hz
+    hz = timebase_hz(kernel)
     if unit == "time":
         return Clock("ns", _SECOND / hz) if hz else Clock("ticks", 1.0)
     if unit != "instructions":

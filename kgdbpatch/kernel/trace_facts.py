@@ -13,7 +13,7 @@ from kgdbpatch.types import KernelTypes
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
 
-__all__ = ["end_of_memory", "facts_of", "types_of"]
+__all__ = ["end_of_memory", "facts_of", "timebase_hz", "types_of"]
 
 _HIGHEST = 1 << 32
 
@@ -26,12 +26,20 @@ def types_of(kernel: Kernel) -> KernelTypes | None:
         return None
 
 
+def timebase_hz(kernel: Kernel) -> int:
+    """Return how many ticks a second has, as the machine's description or the kernel itself says; or 0."""
+    name = kernel._personality.timebase
+    if kernel._recipe.machine.timebase_hz or not name or not kernel.image.knows(name):
+        return kernel._recipe.machine.timebase_hz
+    return kernel._threads.word(kernel.resolve(name)) or 0
+
+
 def facts_of(kernel: Kernel, types: KernelTypes | None) -> Facts:
     """Return what a trace has to know of a guest."""
     image, personality = kernel.image, kernel._personality
     low = max(min(segment.address for segment in image.segments), 0x1000)
     high = end_of_memory(low, lambda address: personality.stack_physical(image, address) is not None)
-    hz = kernel._recipe.machine.timebase_hz
+    hz = timebase_hz(kernel)
     known = set() if types is None else {*types.index["struct"]}
     words = personality.current_thread(image, lambda name: name in known, kernel._threads.read)
     current = {name: Word(*word) for name, word in words.items()}

@@ -82,6 +82,7 @@ class LinuxThreads(Personality):
     """What is to be known of threads beyond their stacks."""
 
     context = SavedContext(lr=144, first=16)  # struct pt_regs
+    timebase = "ppc_tb_freq"
     wakes = "try_to_wake_up"
     idle = ("swapper",)
 
