@@ -20,7 +20,7 @@ LINUX = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long]
 @pytest.fixture(
     params=[
         pytest.param("strlen", marks=pytest.mark.kernel("darwin"), id="darwin"),
-        pytest.param("kfree", marks=LINUX, id="linux"),
+        pytest.param("vfs_read", marks=LINUX, id="linux"),
     ]
 )
 def busy(request: pytest.FixtureRequest) -> str:
