@@ -20,20 +20,20 @@ def late_interrupts() -> Iterator[Callable[[], None]]:
     """
     came: list[int] = []
 
-    def look() -> None:
+    def check() -> None:
         if came:
             came.clear()
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield look
+        yield check
         return
     numbers = [one for one in _ENDING if signal.getsignal(one) is signal.default_int_handler]
     for number in numbers:
         signal.signal(number, lambda received, _: came.append(received))
     try:
-        yield look
+        yield check
     finally:
         for number in numbers:
             signal.signal(number, signal.default_int_handler)
-    look()
+    check()
