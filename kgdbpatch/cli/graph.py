@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -77,8 +78,6 @@ def graph(
 
 
 def _show(tracing: Graph, seconds: float | None, calls: int | None, as_json: bool) -> None:
-    import time
-
     from kgdbpatch.profiles.nesting import graph_lines
 
     until = None if seconds is None else time.monotonic() + seconds

@@ -150,22 +150,23 @@ def _shown(as_json: bool, most: int | None) -> Iterator[Callable[[list[TopRow]],
 
         yield as_tables
         return
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
 
-    def picture(rows: list[TopRow]) -> Table:
+    def picture(rows: list[TopRow]) -> Group:
         sort = _sort_of(rows)
         total = sum(row.calls_per_second for row in rows)
-        found = Table(box=None, pad_edge=False, title=f"{len(rows):,} functions, {total:,.0f} calls a second")
+        heading = f"{len(rows):,} functions, {total:,.0f} calls a second"
+        found = Table(box=None, pad_edge=False)
         for column in _columns(sort):
             found.add_column(column, justify="left" if column == "FUNCTION" else "right", no_wrap=True)
         for row in rows[: most or max(console.size.height - _BESIDE, 1)]:
             found.add_row(*(Text(printable(cell)) for cell in _cells(row, sort)))
-        return found
+        return Group(Text(heading, no_wrap=True), found)
 
     with Live(console=console, auto_refresh=False) as live:
         yield lambda rows: live.update(picture(rows), refresh=True)

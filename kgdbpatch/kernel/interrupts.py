@@ -20,20 +20,20 @@ def late_interrupts() -> Iterator[Callable[[], None]]:
     """
     came: list[int] = []
 
-    def end_now() -> None:
+    def check() -> None:
         if came:
             came.clear()
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield end_now
+        yield check
         return
     numbers = [one for one in _ENDING if signal.getsignal(one) is signal.default_int_handler]
     for number in numbers:
         signal.signal(number, lambda received, _: came.append(received))
     try:
-        yield end_now
+        yield check
     finally:
         for number in numbers:
             signal.signal(number, signal.default_int_handler)
-    end_now()
+    check()

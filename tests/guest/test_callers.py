@@ -20,7 +20,7 @@ LINUX = [pytest.mark.kernel("linux"), pytest.mark.linux, pytest.mark.long]
 @pytest.fixture(
     params=[
         pytest.param("strlen", marks=pytest.mark.kernel("darwin"), id="darwin"),
-        pytest.param("kfree", marks=LINUX, id="linux"),
+        pytest.param("vfs_read", marks=LINUX, id="linux"),
     ]
 )
 def busy(request: pytest.FixtureRequest) -> str:
@@ -34,7 +34,7 @@ def test_callers_are_as_counters_at_the_calls_say(kernel: Kernel, busy: str) -> 
     before, entered = kernel.patch_all(sites, count=True), kernel.patch(busy, count=True)
     with Callers(kernel, busy) as callers:
         late, after = kernel.patch(busy, count=True), kernel.patch_all(sites, count=True)
-        beat(kernel)
+        beat(kernel, 3)
         kernel.pause()
         rows, most, least = callers.rows(), hits(entered), hits(late)
         counted = {
@@ -43,7 +43,8 @@ def test_callers_are_as_counters_at_the_calls_say(kernel: Kernel, busy: str) -> 
         }
         kernel.resume()
     total = sum(row.count for row in rows)
-    assert 10 < least <= total <= most
+    assert least > 10, (least, total, most)
+    assert least <= total <= most
     assert sum(row.share for row in rows) == pytest.approx(1, abs=0.01)
     assert rows == sorted(rows, key=lambda row: -row.count)
     by_site = {row.site: row for row in rows}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import pexpect
 import pytest
 
 from kgdbpatch.cli.main import run
@@ -87,6 +88,20 @@ def test_the_command(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     assert row["calls"] > 0
     assert row["symbol"] == row["function"]
     assert run(["top", kernel.name, "no_such*", "--once"]) == 2
+    empty(kernel)
+
+
+@pytest.mark.long
+@pytest.mark.kernel("darwin")
+def test_on_a_terminal_the_table_stays_where_it_is(kernel: Kernel) -> None:
+    words = ["-m", "kgdbpatch", "top", kernel.name, "str*"]
+    with pexpect.spawn(sys.executable, words, dimensions=(12, 60), timeout=120) as terminal:
+        terminal.expect(r"functions, [\d,]+ calls a second")
+        terminal.expect(r"\x1b\[\d*A")  # it goes up, and draws again
+        terminal.sendintr()
+        terminal.expect(pexpect.EOF)
+    assert terminal.exitstatus == 0
+    beat(kernel)
     empty(kernel)
 
 
