@@ -111,7 +111,7 @@ class Coverage:
         """Take all blocks as not run, in one stop; those that patches have left by now are watched again."""
         kernel = self._kernel
 
-        def change(header: Header, _: bytes) -> Run:
+        def change(header: Header, basis: bytes) -> Run:
             arena = kernel._component.arena(header.arena)
             watch = None if self._there()[0].coverage == "exact" else watched(kernel.qemu.ram, arena)
             own = None
@@ -119,6 +119,7 @@ class Coverage:
                 with kernel._text.at_once():
                     own = self._own_words(self._known(), watch)
             with kernel._component.stop(header.arena, anywhere=watch is None) as stop:
+                arena.check(basis)
                 if watch is None or own is None:
                     at = field_offset("hits", layout.RECORD)
                     places = [arena.slot(one.slot) + at for one in self._there()]

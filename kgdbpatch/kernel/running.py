@@ -276,8 +276,11 @@ class RunningText:
         wrong |= {address for address, word in hooked.items() if int(self.raw_words(address, 1)[0]) != word}
         wrong |= damaged.keys()
         if watch is not None:
-            tail, kept = self._watch_tail(watch), watch.tail_code
-            wrong |= {at for at, word in zip(tail, kept, strict=True) if word and self._at(at) != word}
+            pairs = [
+                (at, word) for at, word in zip(self._watch_tail(watch), watch.tail_code, strict=True) if word
+            ]
+            spliced = any(record.id == watch.id and record.spliced for record in records)
+            wrong |= {at for at, word in pairs if self._at(at) not in ((word,) if spliced else (word, 0))}
         changes = [
             self._change(address, header.baseline.get(address), tuple(damaged.get(address, ())))
             for address in sorted(wrong)
