@@ -124,6 +124,8 @@ def compiled_payload(
     path = compiled.path if request.origin is None else Path(request.origin)
     if request.link:
         payload = _linking(payload)
+    if request.sited:
+        payload = payload._replace(sited=_LAST - 1, clobbers=payload.clobbers | mask(f"r{_LAST - 1}"))
     if request.uncounted and not payload.calls:
         payload = payload._replace(counted=False)
     note = None if request.override is not None else noted(linked, path, how.uses, sorted(how.holds))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import BadImage
+from kgdbpatch.kernel.trace_stacks import stack_facts
 from kgdbpatch.tracing.names import Facts, Word
 from kgdbpatch.types import KernelTypes
 
@@ -34,6 +35,7 @@ def facts_of(kernel: Kernel, types: KernelTypes | None) -> Facts:
     known = set() if types is None else {*types.index["struct"]}
     words = personality.current_thread(image, lambda name: name in known, kernel._threads.read)
     current = {name: Word(*word) for name, word in words.items()}
+    base = current.pop("stack", None)
     return Facts(
         kernel.qemu.cpus(),
         low,
@@ -41,6 +43,7 @@ def facts_of(kernel: Kernel, types: KernelTypes | None) -> Facts:
         round((1_000_000_000 << 20) / hz) if hz else 0,
         current,
         image.abi.name == "sysv",
+        stack_facts(kernel, None if base is None else base.c),
         image.knows,
     )
 

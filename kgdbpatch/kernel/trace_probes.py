@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.analysis.calls_to import calls_to
 from kgdbpatch.errors import KgdbPatchError
+from kgdbpatch.kernel.code_map import CodeMap
 from kgdbpatch.kernel.trace_facts import facts_of, types_of
+from kgdbpatch.kernel.trace_stacks import framed
 from kgdbpatch.tracing.c_text import Payload, ProbeWriter
 from kgdbpatch.tracing.every import check_every
 from kgdbpatch.tracing.parse import wrong
@@ -85,7 +87,20 @@ class Probes:
                     entered=sites.entered,
                     only=only,
                 )
-                yield Group(writer.write(), sites.addresses, spec.returns, False)
+                payload = writer.write()
+                for is_framed, addresses in self._by_frame(payload, sites):
+                    yield Group(payload._replace(framed=is_framed), addresses, spec.returns, False)
+
+    def _by_frame(self, payload: Payload, sites: Resolved) -> Iterator[tuple[bool, list[int]]]:
+        """Yield sites by whether the stack begins with a frame of their own there, where that matters."""
+        if not payload.stacked or sites.entered:
+            yield False, sites.addresses
+            return
+        code = CodeMap(self._kernel)
+        found: dict[bool, list[int]] = {}
+        for address in sites.addresses:
+            found.setdefault(framed(code, address), []).append(address)
+        yield from found.items()
 
     def _resolved(self, spec: Spec) -> Resolved:
         """Return where a spec is; raise `Misuse` for what is nowhere."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgdbpatch.errors import Misuse
+from kgdbpatch.kernel.trace_stacks import StackNames
 from kgdbpatch.results import MapRow, TraceEvent
 from kgdbpatch.tracing.formats import formatted
 from kgdbpatch.tracing.plan import ADDITIVE, Gathered, MapPlan
 from kgdbpatch.tracing.readout import Element, Key, map_size, merged, read_event, read_map
+from kgdbpatch.tracing.stacks import frames_of
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel.kernel import Kernel
@@ -37,6 +39,7 @@ class TraceReader:
         self._kernel, self._gathered, self._cpus, self._slots = kernel, gathered, cpus, slots
         self.places: dict[str, int] = {}
         self._counted: list[Counted] = []
+        self._stacks = StackNames(kernel)
         self._tails = [0] * cpus
         self._cleared: dict[str, dict[Key, Element]] = {}
         self.lost = 0  # events that came faster than they were read
@@ -54,8 +57,10 @@ class TraceReader:
         data = self._read(address, 4 * count)
         return [int.from_bytes(data[at : at + 4], "big") for at in range(0, 4 * count, 4)]
 
-    def _name(self, kind: str, address: int) -> str:
-        image = self._kernel.image
+    def _name(self, kind: str, words: tuple[int, ...]) -> object:
+        if frames_of(kind):
+            return self._stacks.stack(words)
+        image, address = self._kernel.image, words[0]
         if kind == "function":
             function = image.function_at(address)
             return image.symbolize(address) if function is None else function.name
@@ -162,7 +167,7 @@ class TraceReader:
                 row = rows.get(patch)
                 hits = 0 if row is None else (row.exits or 0) if counted.exits else row.hits
                 if hits:
-                    key: Key = (self._name("function", site),) if counted.by_function else ()
+                    key: Key = (self._name("function", (site,)),) if counted.by_function else ()
                     found.setdefault(key, Element()).n += hits
         return found
 

@@ -153,7 +153,10 @@ class Trace:
         assert group.payload is not None
         link = group.payload.caller == "link"
         exits = group.returns
-        return PatchRequest(c=text, exit=exits, origin="<trace>", uncounted=not exits, link=link)
+        sited = group.payload.site == "given"
+        return PatchRequest(
+            c=text, exit=exits, origin="<trace>", uncounted=not exits, link=link, sited=sited
+        )
 
     def _find_places(self) -> None:
         assert self._owner is not None

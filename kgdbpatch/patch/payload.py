@@ -67,6 +67,7 @@ class Payload(NamedTuple):
     strays: bool = False  # it may call others besides
     replaces: Replacement | None = None  # it takes the place of a function, or of what a call calls
     instead: bool = False  # it runs instead of the site's instruction: what that writes, it writes
+    sited: int | None = None  # the register that it finds the site's address in
     exits: frozenset[str] | None = None  # it runs at a function's exits, and changes these of its results
     begins: Callable[[int], int] | None = None  # where it is called at the entry, for a blob's address
     registers: RegistersUse | None = None  # it is given the address of them all (patch/registers.py)

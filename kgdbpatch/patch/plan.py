@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kgdbpatch.errors import Refused
+from kgdbpatch.isa import encode
 from kgdbpatch.isa.registers import mask, names
 from kgdbpatch.patch.count import counted_by, counting, counting_alone, counting_return, store_index
 from kgdbpatch.patch.displace import back, immovable, onward, plain
@@ -142,19 +143,21 @@ def _body(site: Site, payload: Payload, place: Place, way: Entrance, blob: int, 
     else:
         saves = show(site, payload.registers, clobbers)
     words += saves.enter
+    told = [] if payload.sited is None else encode.load_address(payload.sited, site.address)
     if once:
         entered = claim(area, site.once, saves.spare, 0)
         hit = counting(place.counter)
         if payload.sees_registers:
             hit += saves.as_at_the_site(12, 11, 0)
-        inner = payload.emit(place.body + 4 * (len(words) + len(entered) + len(hit)), blob)
+        inner = payload.emit(place.body + 4 * (len(words) + len(entered) + len(hit) + len(told)), blob)
         exits = counting(place.counter + 4)
-        behind = len(entered) + len(hit) + len(inner) + len(exits) + len(release(saves.spare))
+        behind = len(entered) + len(hit) + len(told) + len(inner) + len(exits) + len(release(saves.spare))
         words += claim(area, site.once, saves.spare, behind)
         words += hit
     elif payload.counted and (payload.registers is not None or not _counts_first(payload)):
         words += counting(place.counter)
     start = len(words)
+    words += told
     words += payload.emit(place.body + 4 * len(words), blob)
     if payload.calls:
         exits = counting(place.counter + 4)

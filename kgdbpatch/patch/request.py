@@ -37,6 +37,7 @@ class Asked(TypedDict, total=False):
     origin: str | None
     uncounted: bool
     link: bool
+    sited: bool
 
 
 _INPUTS = (".c", ".o", ".a", ".ko")
@@ -60,7 +61,7 @@ class PatchRequest:
     ``define``; or as the kernel's build tree ``kbuild`` compiles its own.
     ``exit``: what runs, or counts, does so where the site's function returns. ``origin``: the file that
     ``c`` is to be listed and named by, if it is not the first one. ``uncounted``: ``c`` that calls
-    nothing of the kernel's is not counted. ``link``: its eighth parameter is what LR is at the site.
+    nothing of the kernel's is not counted. ``link``: its eighth parameter is what LR is at the site; ``sited``: its seventh is the site's address.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'
@@ -84,6 +85,7 @@ class PatchRequest:
     origin: str | None = None
     uncounted: bool = False
     link: bool = False
+    sited: bool = False
 
     def __post_init__(self) -> None:
         given = sum(what is not None for what in (self.asm, self.c, self.call, self.override))

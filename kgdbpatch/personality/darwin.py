@@ -57,7 +57,7 @@ class Darwin(Personality):
     untranslated_sections = frozenset({"__VECTORS,__interrupts"})
     time_of_day = r"\d+:\d+:\d+"
     log_functions = ("printf", "kprintf")
-    context = SavedContext(lr=140)
+    context = SavedContext(lr=140, first=64)
 
     @staticmethod
     def _is_xnu(image: Image) -> bool:

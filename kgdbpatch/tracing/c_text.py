@@ -38,9 +38,12 @@ class Payload(NamedTuple):
     body: str
     form: str  # plain, registers, exit
     caller: str  # how it is known who called: exit, site (of a call), entry (all registers), link (LR)
+    site: str  # how the site is known: exit, registers, given (in a register), none, or its address
     externs: tuple[str, ...]
     mentions: tuple[str, ...]
     typed: bool
+    stacked: bool  # it walks the stack
+    framed: bool = False  # at its sites the function has made its frame
 
 
 class ProbeWriter(ValueWriter):
@@ -69,12 +72,14 @@ class ProbeWriter(ValueWriter):
         tested = None if condition is None else self.value(condition).c
         lines = [*self._block(self._probe.block, "        ")]
         scope = self._scope
-        shown = scope.registers or (scope.linked and scope.last)
-        form = "exit" if self._spec.returns else "registers" if shown else "plain"
+        form = scope.form
         at_call = self._spec.target.startswith("->")
-        caller = "exit" if form == "exit" else "site" if at_call else "entry" if shown else "none"
+        caller = {"exit": "exit", "registers": "site" if at_call else "entry"}.get(form, "none")
         if scope.linked and caller == "none":
             caller = "link"
+        site = {"exit": "exit", "registers": "registers"}.get(form, "given" if scope.sited else "none")
+        if form == "plain" and not scope.sited and scope.only is not None:
+            site = f"0x{scope.only:08x}ul"
         parameter = {
             "exit": "struct kgp_exit *kgt_exit",
             "registers": "struct kgp_regs *kgt_regs",
@@ -102,9 +107,11 @@ class ProbeWriter(ValueWriter):
             "\n".join(body),
             form,
             caller,
+            site,
             tuple(sorted(scope.externs)),
             tuple(sorted(scope.mentioned)),
             self._typed,
+            scope.stacked,
         )
 
     # ---- statements --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from kgdbpatch.errors import KgdbPatchError, UnknownSymbol
 from kgdbpatch.image.near import close_names
 from kgdbpatch.tracing.parse import wrong
+from kgdbpatch.tracing.stacks import USUAL, StackFacts
 from kgdbpatch.tracing.syntax import Cast, Choice, Expression, Index, MemberOf, Name, Spec, Unary
 from kgdbpatch.types import KernelTypes
 from kgdbpatch.types.declare import declarator
@@ -43,10 +44,11 @@ class Facts:
     nanoseconds: int
     current: Mapping[str, Word]
     wide_aligned: bool
+    stack: StackFacts
     known: Callable[[str], bool] = field(repr=False)  # whether the kernel has a symbol of that name
 
 
-WORDS = ("nsecs", "cpu", "caller", "func", "site", "retval", "comm", "pid", "tid", "curtask")
+WORDS = ("nsecs", "cpu", "caller", "func", "site", "retval", "comm", "pid", "tid", "curtask", "stack")
 _ARGUMENTS = tuple(f"arg{number}" for number in range(_REGISTERS))
 
 
@@ -69,7 +71,9 @@ class Scope:
         self.entered, self.only = entered, only  # each site is a function's entry; the only site
         self.registers = False  # all registers are to be shown
         self.linked = False  # LR is to be shown
-        self.last = False  # the last register of arguments is named
+        self.sited = False  # the site's address is to be shown
+        self.stacked = False  # the stack is walked
+        self.highest = -1  # of the registers of arguments that are named
         self.used: dict[str, str] = {}  # parameters: name, C declaration with its value
         self.externs: set[str] = set()
         self.mentioned: set[str] = set()  # structures whose members are named
@@ -101,7 +105,7 @@ class Scope:
 
     def _parameter(self, name: str) -> str:
         type_, at, wide = self._places[name]
-        self.last |= at + wide == _REGISTERS - 1
+        self.highest = max(self.highest, at + wide)
         value = f"KGT_ARG({at})"
         if wide:
             value = f"((unsigned long long)KGT_ARG({at}) << 32 | KGT_ARG({at + 1}))"
@@ -123,7 +127,7 @@ class Scope:
                 raise wrong(self.text, one.at, f"{name} is not passed in a register: it cannot be had")
             return self._of_type(name)
         if name in _ARGUMENTS:
-            self.last |= name == _ARGUMENTS[-1]
+            self.highest = max(self.highest, int(name[3:]))
             return Word(f"KGT_ARG({name[3:]})", "word")
         if name in WORDS:
             return self._word(one)
@@ -155,13 +159,17 @@ class Scope:
             if not self.spec.returns:
                 raise wrong(self.text, one.at, "retval is what a function returns: FUNCTION:return has it")
             return self._returned()
+        if name == "stack":
+            return self.stack(USUAL)
         if name in ("caller", "func", "site"):
             if name == "caller" and self.entered and not self.spec.returns:
                 self.linked = True
             elif self.only is not None and name != "caller":
                 return Word(f"0x{self.only:08x}ul", "function" if name == "func" else "address")
-            elif not self.spec.returns:
+            elif name == "caller" and not self.spec.returns:
                 self.registers = True
+            elif not self.spec.returns:
+                self.sited = True
             return Word(f"KGT_{name.upper()}", "function" if name == "func" else "address")
         if name in self.facts.current:
             word = self.facts.current[name]
@@ -169,6 +177,27 @@ class Scope:
             self.externs |= {*word.externs}
             return word
         raise wrong(self.text, one.at, f"'{name}' is not known of this kernel")
+
+    def stack(self, frames: int) -> Word:
+        """Return the innermost frames of the stack."""
+        self.stacked = True
+        if self.entered and not self.spec.returns:
+            self.linked = True
+            self.sited |= self.only is None
+        elif not self.spec.returns:
+            self.registers = True
+        return Word("", f"stack{frames}")
+
+    @property
+    def form(self) -> str:
+        """How the payload is called: with all registers, at exits, or with the registers of arguments.
+
+        Of the latter the last ones are LR's and the site's address's, where these are wanted.
+        """
+        if self.spec.returns:
+            return "exit"
+        taken = _REGISTERS - 2 if self.sited else _REGISTERS - self.linked
+        return "registers" if self.registers or self.highest >= taken else "plain"
 
     def _returned(self) -> Word:
         if self.prototype is None:

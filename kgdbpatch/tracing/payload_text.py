@@ -19,6 +19,12 @@ _CALLERS = {
     "link": "kgt_a7",
     "none": "0",
 }
+_SITES = {"exit": "(kgt_exit->function)", "registers": "(kgt_regs->site)", "given": "kgt_a6", "none": "0"}
+_STACKS = {
+    "exit": "kgt_exit->function, kgt_exit->caller, kgt_exit->sp, 0",
+    "registers": "kgt_regs->site, kgt_regs->caller, kgt_regs->r1, KGT_FRAMED",
+    "plain": "KGT_SITE, kgt_a7, **(kgt_word **)__builtin_frame_address(0), 0",
+}
 
 
 def payload_text(payload: Payload, gathered: Gathered, facts: Facts, prefix: str, slots: int) -> str:
@@ -29,7 +35,6 @@ def payload_text(payload: Payload, gathered: Gathered, facts: Facts, prefix: str
         "registers": "(kgt_regs->gpr[3 + number])",
         "exit": "(kgt_exit->argument[number])",
     }[payload.form]
-    at_exit = payload.form == "exit"
     lines = ["#include <kgdbpatch.h>"]
     if payload.typed:
         lines.append("#include <kgdbpatch/types.h>")
@@ -51,12 +56,16 @@ def payload_text(payload: Payload, gathered: Gathered, facts: Facts, prefix: str
         "KGT_LOCK": f"{prefix}_lock",
         "KGT_NOWHERE": f"{prefix}_nowhere",
         "KGT_CALLER": _CALLERS[payload.caller],
-        "KGT_FUNC": "(kgt_exit->function)" if at_exit else "(kgt_regs->site)",
-        "KGT_SITE": "(kgt_exit->function)" if at_exit else "(kgt_regs->site)",
+        "KGT_FUNC": "KGT_SITE",
+        "KGT_SITE": _SITES.get(payload.site, payload.site),
         **({"KGT_NANOSECONDS": f"{facts.nanoseconds}ull"} if facts.nanoseconds else {}),
     }
     lines += [f"#define {name} {value}" for name, value in values.items()]
     lines.append(f"#define KGT_ARG(number) {argument}")
+    if payload.stacked:
+        walk = facts.stack.macros() | {"KGT_FRAMED": int(payload.framed)}
+        lines += [f"#define {name} {value}" for name, value in walk.items()]
+        lines.append(f"#define KGT_STACK(to, frames) kgt_stack(to, frames, {_STACKS[payload.form]})")
     lines.append(files("kgdbpatch.tracing").joinpath("prelude.c").read_text())
     lines += [f"extern char {name}[];" for name in payload.externs]
     for index, plan in enumerate(gathered.maps.values()):

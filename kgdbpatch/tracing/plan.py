@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kgdbpatch.errors import Misuse
 from kgdbpatch.tracing.parse import wrong
+from kgdbpatch.tracing.stacks import MOST
 from kgdbpatch.tracing.syntax import Call, Expression, Map, Number, Unary
 
 __all__ = ["ADDITIVE", "AGGREGATES", "Argument", "Event", "Gathered", "MapPlan", "conversions"]
@@ -20,6 +21,7 @@ WORDS_OF = {
     "wide": 2,
     "name": 4,
     "text": 16,
+    **{f"stack{frames}": frames for frames in range(1, MOST + 1)},
 }  # of a key or an argument
 _WAYS = 8
 HIST = 66  # buckets: below zero, zero, one for each bit

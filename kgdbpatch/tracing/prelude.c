@@ -117,3 +117,63 @@ static inline kgt_word kgt_bucket(long long value)
 {
     return value < 0 ? 0 : value == 0 ? 1 : 2 + kgt_log2(value);
 }
+
+#ifdef KGT_STACK
+#ifndef KGT_STACK_BASE
+#define KGT_STACK_BASE 0
+#define KGT_STACK_SIZE 0
+#endif
+
+static inline int kgt_mapped(kgt_word at, kgt_word low, kgt_word base)
+{
+    return !(at & 3) && (kgt_ok((const void *)at, 4) || at - low < KGT_BLOCK || at - base < KGT_STACK_SIZE);
+}
+
+#define kgt_word_at(at) (*(const kgt_any *)(at))
+
+/*
+ * Store where the stack's frames go on, the innermost first; the rest is zeros. The lowest bits tell how: 1 is
+ * what an exception has interrupted, 2 its LR, which may be its caller. `framed`: sp is the site's own frame.
+ */
+static void __attribute__((noinline)) kgt_stack(kgt_word *to, kgt_word frames, kgt_word site, kgt_word back,
+                                                kgt_word sp, int framed)
+{
+    kgt_word *end = to + frames, low = sp & -KGT_BLOCK, base = KGT_STACK_BASE, above, place;
+    *to++ = site;
+    if (framed && kgt_mapped(sp, low, base)) {
+        above = kgt_word_at(sp);
+        if (!back && kgt_mapped(above + KGT_LR, low, base))
+            back = kgt_word_at(above + KGT_LR);
+        sp = above;
+    }
+    if (back && to < end)
+        *to++ = back;
+    while (to < end && kgt_mapped(sp, low, base)) {
+        above = kgt_word_at(sp);
+        if (above == sp)
+            break;
+#ifdef KGT_SAVED_SP
+        if (kgt_mapped(sp + KGT_SAVED_TRAP, low, base) && kgt_word_at(sp + KGT_SAVED_SP) == above
+            && kgt_word_at(sp + KGT_SAVED_TRAP) - 0x100 < 0x2f00 && !(kgt_word_at(sp + KGT_SAVED_PC) & 3)) {
+            if (kgt_word_at(sp + KGT_SAVED_MSR) & KGT_PR)
+                break;
+            *to++ = kgt_word_at(sp + KGT_SAVED_PC) | 1;
+            if (to < end)
+                *to++ = (kgt_word_at(sp + KGT_SAVED_LINK) & ~3ul) | 2;
+            sp = above;
+            continue;
+        }
+#endif
+        place = above + KGT_LR;
+        if (KGT_LR != KGT_EXITS_LR && kgt_mapped(above + KGT_MARK, low, base)
+            && to[-1] - kgt_word_at(above + KGT_MARK) < 0x400) /* the frame of a patch at exits */
+            place = above + KGT_EXITS_LR;
+        if (!kgt_mapped(place, low, base) || !kgt_word_at(place))
+            break;
+        *to++ = kgt_word_at(place) & ~3ul;
+        sp = above;
+    }
+    while (to < end)
+        *to++ = 0;
+}
+#endif

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgdbpatch.tracing.plan import WORDS_OF, Event, MapPlan
+from kgdbpatch.tracing.stacks import frames_of
 
 __all__ = ["Element", "entry_type", "map_size", "merged", "read_event", "read_map"]
 
@@ -16,7 +17,7 @@ _USED = 1
 _SMALL = 0xFFFF_F001  # from here on a word is a small negative number: an error
 
 Key = tuple[object, ...]
-Name = Callable[[str, int], str]  # (kind, address) ─► what is there
+Name = Callable[[str, tuple[int, ...]], object]  # (kind, words) ─► what is there, or the stack's names
 
 
 @dataclass
@@ -63,7 +64,7 @@ def read_map(plan: MapPlan, memory: bytes, name: Name) -> tuple[dict[Key, Elemen
     end, _ = map_size(plan)
     lost = int.from_bytes(memory[end : end + 4], "big")
     raw = np.frombuffer(memory[:end], entry_type(plan))
-    found: dict[Key, Element] = {}
+    rows: list[dict[Key, Element]] = []
     for row in raw[raw["used"] == _USED]:
         key = _values(plan.keys, [None] * len(plan.keys), row["key"].tolist(), name) if plan.keys else ()
         element = Element()
@@ -74,8 +75,8 @@ def read_map(plan: MapPlan, memory: bytes, name: Name) -> tuple[dict[Key, Elemen
             element.n = int(row["n"])
         if "value" in row.dtype.names:
             element.value = int(row["value"])
-        found[key] = element
-    return found, lost
+        rows.append({key: element})
+    return merged(plan, rows), lost
 
 
 def merged(plan: MapPlan, parts: Sequence[dict[Key, Element]]) -> dict[Key, Element]:
@@ -114,8 +115,8 @@ def _values(kinds: Sequence[str], signed: Sequence[bool | None], words: Sequence
         if kind in ("name", "text"):
             data = b"".join(word.to_bytes(4, "big") for word in part)
             found.append(data.split(b"\0")[0].decode(errors="replace"))
-        elif kind in ("address", "function"):
-            found.append(name(kind, part[0]))
+        elif kind in ("address", "function") or frames_of(kind):
+            found.append(name(kind, tuple(part)))
         elif kind == "wide":
             value = part[0] << 32 | part[1]
             found.append(value if sign is False else value - (value >> 63 << 64))

@@ -6,6 +6,7 @@ from kgdbpatch.errors import Misuse
 from kgdbpatch.tracing.names import Scope, Word
 from kgdbpatch.tracing.parse import wrong
 from kgdbpatch.tracing.plan import AGGREGATES, WORDS_OF, Argument, Gathered, MapPlan
+from kgdbpatch.tracing.stacks import MOST, frames_of
 from kgdbpatch.tracing.syntax import (
     Binary,
     Call,
@@ -44,13 +45,15 @@ class ValueWriter:
 
     def argument(self, one: Expression, letter: str | None) -> tuple[Argument, str]:
         """Return what an argument of an event is, and its C; ``letter`` is that of its conversion."""
-        value = self.value(one)
+        value = self._whole(one)
         type_ = self._scope.type_of(one)
         bare = None if type_ is None else stripped(type_)
         if letter == "s" and value.kind in ("word", "wide"):
             return Argument("text"), value.c
         if letter is not None and letter not in "sp" and value.kind in ("name", "text"):
             raise self.wrong(one, f"%{letter} wants a number, not a string")
+        if letter not in (None, "s") and frames_of(value.kind):
+            raise self.wrong(one, f"%{letter} wants a number: a stack goes with %s")
         if letter is None and isinstance(bare, Pointer):
             return Argument("address"), value.c
         signed = bare.encoding == "signed" if isinstance(bare, Base) else None
@@ -67,14 +70,20 @@ class ValueWriter:
         return plan, lines
 
     def _key(self, one: Expression) -> Word:
-        value = self.value(one)
+        value = self._whole(one)
         type_ = self._scope.type_of(one)
         if value.kind == "word" and type_ is not None and isinstance(stripped(type_), Pointer):
             return Word(value.c, "address")
         return value
 
     def value(self, one: Expression) -> Word:
-        """Return the C of an expression; raise `Misuse` with its place."""
+        """Return the C of an expression, of any but a stack; raise `Misuse` with its place."""
+        found = self._whole(one)
+        if frames_of(found.kind):
+            raise self.wrong(one, "a stack can be printed and be a key, nothing else")
+        return found
+
+    def _whole(self, one: Expression) -> Word:
         if isinstance(one, Number):
             wide = one.value > 0xFFFF_FFFF
             return Word(
@@ -146,9 +155,17 @@ class ValueWriter:
                 raise wrong(self._gathered.text, one.at, f"{one.name} wants one value: {one.name}(pointer)")
             inner = self.value(one.arguments[0])
             return Word(inner.c, "text" if one.name == "str" else "address")
+        if one.name == "stack":
+            return self._stack(one)
         if one.name in AGGREGATES:
             raise wrong(self._gathered.text, one.at, f"{one.name}() is not a value: @name = {one.name}(…)")
         raise wrong(self._gathered.text, one.at, f"'{one.name}' is no function: str(pointer), ksym(address)")
+
+    def _stack(self, one: Call) -> Word:
+        number = one.arguments[0] if len(one.arguments) == 1 else None
+        if not isinstance(number, Number) or not 1 <= number.value <= MOST:
+            raise wrong(self._gathered.text, one.at, f"so it is written: stack, or stack(N), N up to {MOST}")
+        return self._scope.stack(number.value)
 
     def _read(self, one: Map) -> Word:
         known = self._gathered.maps.get(one.name)
@@ -186,6 +203,8 @@ def stored(at: str, kind: str, value: str) -> str:
     """Return the C that stores a value in the words at ``at``."""
     if kind in ("name", "text"):
         return f"kgt_text({at}, (const char *)(kgt_word)({value}), {WORDS_OF[kind]});"
+    if frames_of(kind):
+        return f"KGT_STACK({at}, {frames_of(kind)});"
     if kind == "wide":
         halves = f"({at})[0] = kgt_wide >> 32; ({at})[1] = kgt_wide;"
         return f"{{ long long kgt_wide = (long long)({value}); {halves} }}"

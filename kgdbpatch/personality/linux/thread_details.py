@@ -81,7 +81,7 @@ def _text(state: int) -> str:
 class LinuxThreads(Personality):
     """What is to be known of threads beyond their stacks."""
 
-    context = SavedContext(lr=144)  # struct pt_regs
+    context = SavedContext(lr=144, first=16)  # struct pt_regs
 
     def thread_details(self, image: Image, read: Read, threads: Sequence[Thread]) -> Sequence[ThreadDetail]:
         """Return number, process and state of each thread."""

@@ -72,6 +72,8 @@ Current = dict[str, tuple[str, str, tuple[str, ...]]]
 def current(layout: Layout | None, *, typed: bool) -> Current:
     """Return C that tells of the running thread; without types its name is where ``layout`` has it."""
     found: Current = {"curtask": (_TASK, "address", ())}
+    if layout is not None:
+        found["stack"] = (f"*(unsigned long *)({_TASK} + {layout.stack})", "address", ())
     if typed:
         found |= {"comm": (f"{_TYPED}->comm", "name", ()), "pid": (f"{_TYPED}->tgid", "word", ())}
         found["tid"] = (f"{_TYPED}->pid", "word", ())

@@ -1,0 +1,80 @@
+"""Name what a trace's stacks hold: functions, and patches, as `bt` names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from kgdbpatch.component.table import Record
+from kgdbpatch.kernel.code_map import CodeMap
+from kgdbpatch.tracing.stacks import CALLED, INTERRUPTED, LINKED, Stack, StackFacts
+
+if TYPE_CHECKING:
+    from kgdbpatch.kernel.kernel import Kernel
+
+__all__ = ["StackNames", "framed", "stack_facts"]
+
+_PAGE = 0x1000
+
+
+def stack_facts(kernel: Kernel, base: str | None) -> StackFacts:
+    """Return what walking a kernel's stacks takes; ``base`` is C for where the running thread's begins."""
+    personality, image = kernel._personality, kernel.image
+    size = personality.stack_size(image)
+    starts = [thread.stack.start for thread in kernel._threads.all()]
+    aligned = bool(starts) and not size & (size - 1) and not any(start % size for start in starts)
+    saved = personality.context
+    context = None
+    if saved is not None:
+        at = saved.first
+        context = (at + 4, at + saved.pc, at + saved.lr, at + saved.msr, at + saved.trap)
+    return StackFacts(image.abi.lr_offset, size if aligned else _PAGE, base, size, context)
+
+
+def framed(code: CodeMap, address: int) -> bool:
+    """Tell whether a function has made its frame at an address, so that the back chain begins with its own."""
+    known = code.unwinding(address)
+    return known is not None and known.size != 0
+
+
+class StackNames:
+    """Names the words that a payload has stored of a stack (prelude.c)."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._code: CodeMap | None = None
+        self._exits: dict[int, Record] = {}
+        self.stack = lru_cache(maxsize=1 << 16)(self._stack)
+
+    def _known(self, address: int) -> CodeMap:
+        """Return the code as it is, as far as an address may be in it."""
+        if self._code is None or self._code.piece_at(address) is None:
+            self._code = CodeMap(self._kernel)
+            self._exits = {row.id: row for row in self._kernel.records() if row.exits is not None}
+        return self._code
+
+    def _stack(self, words: tuple[int, ...]) -> Stack:
+        return Stack(self._names([(word & ~3, word & 3) for word in words if word]))
+
+    def _names(self, places: Sequence[tuple[int, int]]) -> Iterator[str]:
+        interrupted = 0
+        skip = False  # what comes next stands where LR will be saved
+        for number, (address, how) in enumerate(places):
+            if skip:
+                skip = False
+                continue
+            code = self._known(address)
+            if how == LINKED:
+                known = code.unwinding(interrupted)
+                if known is None or not known.in_lr or (known.size and known.saved is not None):
+                    continue
+                skip = known.size != 0
+            elif how == INTERRUPTED:
+                interrupted = address
+            called = number > 0 and how in (CALLED, LINKED)
+            yield code.name(address, behind=called and code.calls_before(address))
+            piece = code.piece_at(address)
+            if called and piece is not None and piece.glue and piece.patch not in self._exits:
+                known = code.unwinding(piece.site)
+                skip = known is not None and known.in_lr
