@@ -156,7 +156,11 @@ def _told_refusals(refused: list[Any]) -> None:
 
 def _list(kernel: Kernel, pattern: str, as_json: bool) -> None:
     from kgdbpatch.kernel.trace_facts import types_of
+    from kgdbpatch.kernel.trace_lines import is_line
 
+    if is_line(pattern):
+        _list_lines(kernel, pattern, as_json)
+        return
     types = types_of(kernel)
     known = set() if types is None else {*types.index["function"]}
     for function in matching(kernel.image, pattern):
@@ -166,6 +170,18 @@ def _list(kernel: Kernel, pattern: str, as_json: bool) -> None:
             json_line({"name": function.name, "address": function.address, "prototype": text})
         else:
             tell(text)
+
+
+def _list_lines(kernel: Kernel, pattern: str, as_json: bool) -> None:
+    from kgdbpatch.kernel.trace_lines import listed_lines
+
+    found = listed_lines(kernel.image, pattern)
+    for (file, line), places in groupby(found, key=lambda one: (one.file, one.line)):
+        if as_json:
+            for one in places:
+                json_line(asdict(one))
+        else:
+            tell(f"{file}:{line}  {', '.join(one.symbol for one in places)}")
 
 
 def _show(one: TraceEvent | MapRow, as_json: bool) -> None:

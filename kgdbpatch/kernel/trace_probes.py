@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from kgdbpatch.analysis.calls_to import calls_to
-from kgdbpatch.errors import KgdbPatchError
+from kgdbpatch.errors import KgdbPatchError, Misuse
 from kgdbpatch.kernel.code_map import CodeMap
 from kgdbpatch.kernel.trace_facts import facts_of, types_of
+from kgdbpatch.kernel.trace_lines import is_line, line_places
 from kgdbpatch.kernel.trace_stacks import framed
 from kgdbpatch.tracing.c_text import Payload, ProbeWriter
 from kgdbpatch.tracing.every import check_every
@@ -108,6 +109,8 @@ class Probes:
         try:
             if target.startswith("->"):
                 return self._calls(spec)
+            if is_line(target):
+                return self._line(spec)
             if any(letter in target for letter in "*?["):
                 found = [one for one in image.matching(target) if one.size]
                 if not found:
@@ -126,6 +129,18 @@ class Probes:
             raise wrong(text, spec.at, "what returns is a function: name it, without an offset")
         entered = address == function.address
         return Resolved(spec, [address], self._plain(function.name) if entered else None, entered)
+
+    def _line(self, spec: Spec) -> Resolved:
+        """Return the places of a line of source."""
+        if spec.returns:
+            raise Misuse("what returns is a function: name it, not a line")
+        image = self._kernel.image
+        found = line_places(self._kernel._image, spec.target)
+        functions = {one: image.function_at(one) for one in found}
+        entered = all(one is not None and at == one.address for at, one in functions.items())
+        names = {one.name for one in functions.values() if one is not None}
+        only = self._plain(names.pop()) if entered and len(names) == 1 else None
+        return Resolved(spec, found, only, entered)
 
     def _plain(self, name: str) -> str:
         return name.removeprefix(self._kernel.image.symbol_prefix)

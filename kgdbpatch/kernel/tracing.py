@@ -154,9 +154,7 @@ class Trace:
         link = group.payload.caller == "link"
         exits = group.returns
         sited = group.payload.site == "given"
-        return PatchRequest(
-            c=text, exit=exits, origin="<trace>", uncounted=not exits, link=link, sited=sited
-        )
+        return PatchRequest(c=text, exit=exits, origin="<trace>", uncounted=not exits, link=link, sited=sited)
 
     def _find_places(self) -> None:
         assert self._owner is not None

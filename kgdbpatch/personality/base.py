@@ -202,7 +202,8 @@ class Personality(Threaded, ABC):
     def current_thread(
         self, image: Image, has: Callable[[str], bool], read: Callable[[int, int], bytes | None]
     ) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
-        """Return C that tells of the running thread: ``comm`` (its name), ``pid``, ``tid``, ``curtask``, ``stack`` (its lowest address).
+        """Return C that tells of the running thread: ``comm`` (its name), ``pid``, ``tid``, ``curtask``,
+        ``stack`` (its lowest address).
 
         ``has(name)`` tells whether the kernel has a structure of that name, defined where that C is compiled.
         Each is (text, ``word`` for a number or ``name`` for a string, the names of the kernel's in it).

@@ -39,8 +39,8 @@ class ThreadDetail(NamedTuple):
 class SavedContext(NamedTuple):
     """How exceptions save the registers of what they interrupt in a stack: offsets from where r0 is, bytes.
 
-    r0 to r31 stand in a row, r0 usually ``first`` bytes from where the frame begins. Such a frame's back chain
-    is the interrupted r1.
+    r0 to r31 stand in a row, r0 usually ``first`` bytes from the frame's begin. Such a frame's back chain is
+    the interrupted r1.
     """
 
     lr: int

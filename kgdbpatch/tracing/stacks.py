@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kgdbpatch.isa.abi import SYSV
-from kgdbpatch.patch.exits import MARK
 
 __all__ = ["CALLED", "INTERRUPTED", "LINKED", "MOST", "USUAL", "Stack", "StackFacts", "frames_of"]
 
@@ -27,12 +26,13 @@ class Stack(tuple[str, ...]):
 class StackFacts(NamedTuple):
     """What walking a kernel's stacks takes.
 
-    LR is saved ``lr`` bytes above a frame. ``block``: as many bytes, a power of two, are mapped around a
-    stack pointer. ``base`` is C for where the running thread's stack begins, which has ``size`` bytes.
+    LR is saved ``lr`` bytes above a frame; that of a patch at exits has its mark ``mark`` bytes from there.
+    ``block``: as many bytes, a power of two, are mapped around a stack pointer. ``base`` is C for where the running thread's stack begins, which has ``size`` bytes.
     ``context`` has the offsets of r1, pc, LR, MSR and the exception's number in the frame of an exception.
     """
 
     lr: int
+    mark: int
     block: int
     base: str | None = None
     size: int = 0
@@ -43,7 +43,7 @@ class StackFacts(NamedTuple):
         found: dict[str, object] = {
             "KGT_LR": self.lr,
             "KGT_EXITS_LR": SYSV.lr_offset,
-            "KGT_MARK": MARK,
+            "KGT_MARK": self.mark,
             "KGT_BLOCK": f"{self.block}ul",
             "KGT_PR": f"{_PR}ul",
         }

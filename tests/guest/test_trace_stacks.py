@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from kgdbpatch.cli.main import run
-from kgdbpatch.errors import Refused
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.kernel.tracing import Trace
-from kgdbpatch.tracing.stacks import MOST, Stack
+from kgdbpatch.tracing.stacks import MOST
 
-from .test_frames import stand_at
-from .work import beat, empty
+from .work import empty
 
 LINUX = [pytest.mark.kernel("linux"), pytest.mark.linux]
 BUSY = [

@@ -148,9 +148,9 @@ def test_maps_are_read_as_they_lie_in_memory() -> None:
     entry += (-5).to_bytes(8, "big", signed=True) + (3).to_bytes(4, "big")  # at 24, a multiple of 8
     memory[2 * kind.itemsize : 2 * kind.itemsize + len(entry)] = entry
     memory[map_size(plan)[0] : map_size(plan)[0] + 4] = (9).to_bytes(4, "big")
-    found, lost = read_map(plan, bytes(memory), lambda kind, address: hex(address))
+    found, lost = read_map(plan, bytes(memory), lambda kind, words: hex(words[0]))
     assert lost == 9
     assert {key: (one.value, one.n) for key, one in found.items()} == {(-12, "udp"): (-5, 3)}
-    again, _ = read_map(plan, bytes(memory), lambda kind, address: hex(address))
+    again, _ = read_map(plan, bytes(memory), lambda kind, words: hex(words[0]))
     both = merged(plan, [found, again])
     assert {key: (one.value, one.n) for key, one in both.items()} == {(-12, "udp"): (-10, 6)}
