@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from kgdbpatch.component.table import Record
 from kgdbpatch.kernel.code_map import CodeMap
-from kgdbpatch.patch.exits import MARK
 from kgdbpatch.tracing.stacks import CALLED, INTERRUPTED, LINKED, Stack, StackFacts
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ _PAGE = 0x1000
 
 
 def stack_facts(kernel: Kernel, base: str | None) -> StackFacts:
-    """Return what walking a kernel's stacks takes; ``base`` is C for the running thread's lowest address."""
+    """Return what walking stacks takes; ``base`` is C for the running thread's."""
     personality, image = kernel._personality, kernel.image
     size = personality.stack_size(image)
     starts = [thread.stack.start for thread in kernel._threads.all()]
@@ -30,7 +29,11 @@ def stack_facts(kernel: Kernel, base: str | None) -> StackFacts:
     if saved is not None:
         at = saved.first
         context = (at + 4, at + saved.pc, at + saved.lr, at + saved.msr, at + saved.trap)
-    return StackFacts(image.abi.lr_offset, MARK, size if aligned else _PAGE, base, size, context)
+    pieces = [(section.address, section.size) for section in image.code_sections()]
+    header = kernel._text.header()
+    if header is not None:
+        pieces.append((header.arena.virtual, header.arena.size))
+    return StackFacts(image.abi.lr_offset, tuple(pieces), size if aligned else _PAGE, base, size, context)
 
 
 def framed(code: CodeMap, address: int) -> bool:

@@ -61,8 +61,8 @@ class PatchRequest:
     ``define``; or as the kernel's build tree ``kbuild`` compiles its own.
     ``exit``: what runs, or counts, does so where the site's function returns. ``origin``: the file that
     ``c`` is to be listed and named by, if it is not the first one. ``uncounted``: ``c`` that calls
-    nothing of the kernel's is not counted. ``link``: its eighth parameter is what LR is at the site; ``sited``: its
-    seventh is the site's address.
+    nothing of the kernel's is not counted. ``link``: its eighth parameter is what LR is at the site;
+    ``sited``: its seventh is the site's address.
 
     >>> PatchRequest(asm="nop", count=True).via
     'auto'

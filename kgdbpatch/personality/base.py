@@ -202,8 +202,7 @@ class Personality(Threaded, ABC):
     def current_thread(
         self, image: Image, has: Callable[[str], bool], read: Callable[[int, int], bytes | None]
     ) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
-        """Return C that tells of the running thread: ``comm`` (its name), ``pid``, ``tid``, ``curtask``,
-        ``stack`` (its lowest address).
+        """Return C of the running thread: ``comm`` (name), ``pid``, ``tid``, ``curtask``, ``stack``.
 
         ``has(name)`` tells whether the kernel has a structure of that name, defined where that C is compiled.
         Each is (text, ``word`` for a number or ``name`` for a string, the names of the kernel's in it).

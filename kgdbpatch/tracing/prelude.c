@@ -131,6 +131,25 @@ static inline int kgt_mapped(kgt_word at, kgt_word low, kgt_word base)
 
 #define kgt_word_at(at) (*(const kgt_any *)(at))
 
+/* Tell whether a call stands before an address. */
+static inline int kgt_called(kgt_word at, kgt_word low, kgt_word base)
+{
+    kgt_word word = kgt_mapped(at - 4, low, base) ? kgt_word_at(at - 4) : 0;
+    return word & 1 && (word >> 26 == 16 || word >> 26 == 18 || word >> 26 == 19);
+}
+
+/* The return address that is saved above a frame, 0 where there is none: callees may have either convention. */
+static inline kgt_word kgt_back(kgt_word above, kgt_word low, kgt_word base)
+{
+    kgt_word first = kgt_mapped(above + 4, low, base) ? kgt_word_at(above + 4) : 0;
+    if (KGT_LR != 4) {
+        kgt_word other = kgt_mapped(above + KGT_LR, low, base) ? kgt_word_at(above + KGT_LR) : 0;
+        if (!KGT_CODE(first) && (KGT_CODE(other) || !kgt_called(first, low, base)))
+            first = KGT_CODE(other) || kgt_called(other, low, base) ? other : 0;
+    }
+    return first & ~3ul;
+}
+
 /*
  * Store where the stack's frames go on, the innermost first; the rest is zeros. The lowest bits tell how: 1 is
  * what an exception has interrupted, 2 its LR, which may be its caller. `framed`: sp is the site's own frame.
@@ -138,12 +157,12 @@ static inline int kgt_mapped(kgt_word at, kgt_word low, kgt_word base)
 static void __attribute__((noinline)) kgt_stack(kgt_word *to, kgt_word frames, kgt_word site, kgt_word back,
                                                 kgt_word sp, int framed)
 {
-    kgt_word *end = to + frames, low = sp & -KGT_BLOCK, base = KGT_STACK_BASE, above, place;
+    kgt_word *end = to + frames, low = sp & -KGT_BLOCK, base = KGT_STACK_BASE, above;
     *to++ = site;
     if (framed && kgt_mapped(sp, low, base)) {
         above = kgt_word_at(sp);
-        if (!back && kgt_mapped(above + KGT_LR, low, base))
-            back = kgt_word_at(above + KGT_LR);
+        if (!back)
+            back = kgt_back(above, low, base);
         sp = above;
     }
     if (back && to < end)
@@ -164,13 +183,10 @@ static void __attribute__((noinline)) kgt_stack(kgt_word *to, kgt_word frames, k
             continue;
         }
 #endif
-        place = above + KGT_LR;
-        if (KGT_LR != KGT_EXITS_LR && kgt_mapped(above + KGT_MARK, low, base)
-            && to[-1] - kgt_word_at(above + KGT_MARK) < 0x400) /* the frame of a patch at exits */
-            place = above + KGT_EXITS_LR;
-        if (!kgt_mapped(place, low, base) || !kgt_word_at(place))
+        back = kgt_back(above, low, base);
+        if (!back)
             break;
-        *to++ = kgt_word_at(place) & ~3ul;
+        *to++ = back;
         sp = above;
     }
     while (to < end)

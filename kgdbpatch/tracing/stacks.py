@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kgdbpatch.isa.abi import SYSV
-
 __all__ = ["CALLED", "INTERRUPTED", "LINKED", "MOST", "USUAL", "Stack", "StackFacts", "frames_of"]
 
 USUAL, MOST = 8, 16  # frames, where nobody says how many, and at most
@@ -26,13 +24,14 @@ class Stack(tuple[str, ...]):
 class StackFacts(NamedTuple):
     """What walking a kernel's stacks takes.
 
-    LR is saved ``lr`` bytes above a frame; that of a patch at exits has its mark ``mark`` bytes from there.
-    ``block``: as many bytes, a power of two, are mapped around a stack pointer. ``base`` is C for where the running thread's stack begins, which has ``size`` bytes.
-    ``context`` has the offsets of r1, pc, LR, MSR and the exception's number in the frame of an exception.
+    LR is saved ``lr`` bytes above a frame, or 4; where both may be, what points into ``code``, pairs of an
+    address and a size, is taken. ``block``: as many bytes, a power of two, are mapped around a stack pointer.
+    ``base`` is C for where the running thread's stack begins, which has ``size`` bytes. ``context`` has the
+    offsets of r1, pc, LR, MSR and the exception's number in the frame of an exception.
     """
 
     lr: int
-    mark: int
+    code: tuple[tuple[int, int], ...]
     block: int
     base: str | None = None
     size: int = 0
@@ -42,8 +41,7 @@ class StackFacts(NamedTuple):
         """Return the macros that the walk is written with, and what they stand for."""
         found: dict[str, object] = {
             "KGT_LR": self.lr,
-            "KGT_EXITS_LR": SYSV.lr_offset,
-            "KGT_MARK": self.mark,
+            "KGT_CODE(at)": f"({' || '.join(f'(at) - {start}ul < {size}ul' for start, size in self.code)})",
             "KGT_BLOCK": f"{self.block}ul",
             "KGT_PR": f"{_PR}ul",
         }
