@@ -50,7 +50,7 @@ def trace(
         float | None, Option("--for", metavar="SECONDS", min=0, help="End after so long; else by Ctrl-C.")
     ] = None,
     listed: Annotated[
-        str | None, Option("--list", "-l", metavar="GLOB", help="List what can be probed, with parameters.")
+        str | None, Option("--list", "-l", metavar="GLOB", help="List functions, with parameters; or lines: 'mem.c:*'.")
     ] = None,
     show_c: Annotated[
         bool, Option("--show-c", help="Print the C that the program becomes, and put nothing in.")
@@ -68,11 +68,12 @@ def trace(
     """Watch a running kernel: count, print, sum and draw histograms at any of its functions.
 
     A program has probes, each with an action: FUNCTION { count() }. A FUNCTION may be a glob, func+0x18,
-    func:return, or ->func (each call of it). FUNCTION if CONDITION { … } acts only then. Parameters are known
+    func:return, ->func (each call of it), or FILE.c:120, a line of source. FUNCTION if CONDITION { … } acts only then. Parameters are known
     by name where the kernel has debug information, else named: udp_sendmsg(sk, msg, len), or arg0 to arg7.
 
     \b
     Values     comm pid tid curtask cpu nsecs func site caller, retval (of :return), kernel variables;
+               stack, stack(N): the innermost 8, or N up to 16, frames; to be printed, or a key;
                p->member, p[3], *p, (struct sock *)p, sizeof(struct sock), C's operators, str(p), ksym(p)
     Actions    print(value, …), printf("%d %s\\n", value, …), stop, if (…) { … } else { … }
     Maps       @name[key, …] = count(), sum(v), avg(v), min(v), max(v), hist(v), lhist(v, least, most, step);
@@ -90,7 +91,10 @@ def trace(
       kgdbpatch trace linux 'kfree { @[caller] = count() } every 1s { print(@); clear(@) }'
       kgdbpatch trace linux 'vfs_read:return { @bytes = hist(retval) }' --json
       kgdbpatch trace darwin 'strlen(s) { @[str(s)] = count() }'
+      kgdbpatch trace linux '__kmalloc { @[stack(5)] = count() }' --for 5
+      kgdbpatch trace linux 'drivers/char/mem.c:700 { print(comm, stack) }'
       kgdbpatch trace linux -l 'udp_*'
+      kgdbpatch trace linux -l 'drivers/char/mem.c:*'
     """
     if listed is not None:
         with attach(name, image, wait) as kernel:

@@ -101,7 +101,7 @@ class TraceReader:
                 waiting = self._slots - _MARGIN
             slots = self._slotted(ring + 8, tail, waiting, words)
             (now,) = self._words(ring, 1)
-            over = max((now - tail) % _HIGHEST - self._slots, 0)  # written over meanwhile
+            over = max((now - tail) % _HIGHEST - self._slots + 1, 0)  # written over meanwhile, one just now
             self.lost += min(over, waiting)
             for slot in slots[over:]:
                 found.append(self._event(cpu, slot))

@@ -37,7 +37,7 @@ def stack_facts(kernel: Kernel, base: str | None) -> StackFacts:
 
 
 def framed(code: CodeMap, address: int) -> bool:
-    """Tell whether a function has made its frame at an address, so that the back chain begins with its own."""
+    """Tell whether a function has made its frame at an address, so the back chain begins with its own."""
     known = code.unwinding(address)
     return known is not None and known.size != 0
 
