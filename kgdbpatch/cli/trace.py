@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
@@ -20,6 +20,7 @@ from kgdbpatch.cli.waiting import progress
 from kgdbpatch.cli.words import Command
 from kgdbpatch.errors import BadPatch, Misuse
 from kgdbpatch.results import MapRow, TraceEvent
+from kgdbpatch.tracing.stacks import Stack
 
 if TYPE_CHECKING:
     from kgdbpatch.kernel import Kernel
@@ -50,7 +51,8 @@ def trace(
         float | None, Option("--for", metavar="SECONDS", min=0, help="End after so long; else by Ctrl-C.")
     ] = None,
     listed: Annotated[
-        str | None, Option("--list", "-l", metavar="GLOB", help="List functions, with parameters; or lines: 'mem.c:*'.")
+        str | None,
+        Option("--list", "-l", metavar="GLOB", help="List functions, with parameters; or lines: 'mem.c:*'."),
     ] = None,
     show_c: Annotated[
         bool, Option("--show-c", help="Print the C that the program becomes, and put nothing in.")
@@ -73,7 +75,7 @@ def trace(
 
     \b
     Values     comm pid tid curtask cpu nsecs func site caller, retval (of :return), kernel variables;
-               stack, stack(N): the innermost 8, or N up to 16, frames; to be printed, or a key;
+               stack, stack(N): 8, or N up to 16, frames, the innermost first, to be printed or a key;
                p->member, p[3], *p, (struct sock *)p, sizeof(struct sock), C's operators, str(p), ksym(p)
     Actions    print(value, …), printf("%d %s\\n", value, …), stop, if (…) { … } else { … }
     Maps       @name[key, …] = count(), sum(v), avg(v), min(v), max(v), hist(v), lhist(v, least, most, step);
@@ -196,8 +198,23 @@ def _show(one: TraceEvent | MapRow, as_json: bool) -> None:
     elif one.event == "printf":
         typer.echo(one.text, nl=not one.text.endswith("\n"))
     else:
-        tell(one.text)
+        _tell_values("", one.values, " ", "")
     sys.stdout.flush()
+
+
+def _tell_values(before: str, values: Sequence[object], between: str, behind: str) -> None:
+    """Print values in a line, but each frame of a stack in one of its own."""
+    line, joint = before, ""
+    for value in values:
+        if isinstance(value, Stack):
+            tell(line)
+            for frame in value:
+                tell(f"    {frame}")
+            line, joint = "", ""
+        else:
+            line, joint = f"{line}{joint}{value}", between
+    if line + behind:
+        tell(line + behind)
 
 
 def _show_maps(rows: list[MapRow], as_json: bool) -> None:
@@ -209,13 +226,14 @@ def _show_maps(rows: list[MapRow], as_json: bool) -> None:
         lost = 0
         for row in group:
             lost = row.lost
-            key = f"[{', '.join(map(str, row.key))}]" if row.key else ""
-            if row.buckets:
-                tell(f"{name}{key}:")
-                _draw(row)
+            value = f"{row.value:.1f}" if isinstance(row.value, float) else row.value
+            shown = ":" if row.buckets else f": {value}"
+            if row.key:
+                _tell_values(f"{name}[", row.key, ", ", f"]{shown}")
             else:
-                value = f"{row.value:.1f}" if isinstance(row.value, float) else row.value
-                tell(f"{name}{key}: {value}")
+                tell(name + shown)
+            if row.buckets:
+                _draw(row)
         if lost:
             tell(f"kgdbpatch: warning: {name} had no room for {lost} values: try --keys", err=True)
 

@@ -201,6 +201,13 @@ def _widest(*words: Word) -> str:
 
 def stored(at: str, kind: str, value: str) -> str:
     """Return the C that stores a value in the words at ``at``."""
+    if kind == "text" and value.startswith('"'):
+        words = WORDS_OF[kind]
+        union = f"union {{ char text[{4 * words}]; kgt_word words[{words}]; }}"
+        said = f"static const {union} kgt_said = {{ {value} }};"
+        copied = f"({at})[kgt_at_word] = kgt_said.words[kgt_at_word];"
+        loop = f"for (int kgt_at_word = 0; kgt_at_word < {words}; kgt_at_word++)"
+        return f"{{ {said} {loop} {copied} }}"
     if kind in ("name", "text"):
         return f"kgt_text({at}, (const char *)(kgt_word)({value}), {WORDS_OF[kind]});"
     if frames_of(kind):
@@ -212,5 +219,6 @@ def stored(at: str, kind: str, value: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    letters = (f"\\{ord(one):03o}" if one in '"\\?' or not 32 <= ord(one) < 127 else one for one in text)
+    data = text.encode()[: 4 * WORDS_OF["text"] - 1]
+    letters = (f"\\{one:03o}" if chr(one) in '"\\?' or not 32 <= one < 127 else chr(one) for one in data)
     return f'"{"".join(letters)}"'
