@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kgdbpatch.errors import CommandFailed
+from kgdbpatch.isa.decode import Kind, decode
 from kgdbpatch.kernel import Kernel
 
-__all__ = ["calm", "command", "kprobe_event", "udp_instructions"]
+__all__ = ["calm", "command", "function_tracer", "kprobe_event", "udp_instructions"]
 
 _DEADLINE = 120.0  # seconds for one command of init
 _TRACING = "/sys/kernel/tracing"
+_TRACED_WITHIN = 4  # instructions from a function's entry on: one of them calls the tracer
 _TIMEBASE = re.compile(r"read: timebase\s*: (\d+)")
 
 
@@ -74,3 +76,18 @@ def kprobe_event(kernel: Kernel, definition: str, name: str = "kgdbpatch_bench")
         command(kernel, f"{enable} 0")
     finally:
         command(kernel, f"{events} -:{name}")
+
+
+@contextmanager
+def function_tracer(kernel: Kernel, function: str) -> Iterator[int]:
+    """Have the kernel's function tracer (ftrace) trace one function meanwhile; give where that calls it."""
+    command(kernel, f"write {_TRACING}/set_ftrace_filter {function}")
+    command(kernel, f"write {_TRACING}/current_tracer function")
+    try:
+        entry = kernel.resolve(function)
+        words = kernel._text.raw_words(entry, _TRACED_WITHIN)
+        calls = (decode(int(word), entry + 4 * number) for number, word in enumerate(words))
+        yield next(one.address for one in calls if one.kind is Kind.CALL)
+    finally:
+        command(kernel, f"write {_TRACING}/current_tracer nop")
+        command(kernel, f"write {_TRACING}/set_ftrace_filter ")

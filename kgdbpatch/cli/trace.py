@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,8 +70,9 @@ def trace(
     """Watch a running kernel: count, print, sum and draw histograms at any of its functions.
 
     A program has probes, each with an action: FUNCTION { count() }. A FUNCTION may be a glob, func+0x18,
-    func:return, ->func (each call of it), or FILE.c:120, a line of source. FUNCTION if CONDITION { … } acts only then. Parameters are known
-    by name where the kernel has debug information, else named: udp_sendmsg(sk, msg, len), or arg0 to arg7.
+    func:return, ->func (each call of it), or FILE.c:120, a line of source. FUNCTION if CONDITION { … } acts
+    only then. Parameters are known by name where the kernel has debug information, else named:
+    udp_sendmsg(sk, msg, len), or arg0 to arg7.
 
     \b
     Values     comm pid tid curtask cpu nsecs func site caller, retval (of :return), kernel variables;
@@ -112,8 +113,8 @@ def trace(
     with attach(name, image, wait) as kernel:
         tracing = Trace(kernel, text, slots=slots, entries=entries)
         if show_c:
-            for c in tracing.c_texts():
-                tell(c)
+            for line in chain.from_iterable(c.splitlines() for c in tracing.c_texts()):
+                tell(line)
             return
         with _ended_kindly():
             try:

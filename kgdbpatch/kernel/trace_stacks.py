@@ -33,6 +33,8 @@ def stack_facts(kernel: Kernel, base: str | None) -> StackFacts:
     header = kernel._text.header()
     if header is not None:
         pieces.append((header.arena.virtual, header.arena.size))
+        near = header.arena.near
+        pieces += [] if near is None else [(near.start, near.end - near.start)]
     return StackFacts(image.abi.lr_offset, tuple(pieces), size if aligned else _PAGE, base, size, context)
 
 

@@ -95,6 +95,28 @@ static void __attribute__((noinline, unused)) kgt_text(kgt_word *to, const char 
         *to = 0;
 }
 
+/* Copy a name of 16 bytes at most; what stands behind its end is not copied. */
+static inline void kgt_name(kgt_word *to, const char *from)
+{
+    const kgt_any *at = (const kgt_any *)from;
+    if (!kgt_ok(from, 16)) {
+        kgt_text(to, from, 4);
+        return;
+    }
+    #pragma GCC unroll 4
+    for (int number = 0; number < 4; number++) {
+        kgt_word word = at[number], ends = ~(((word & 0x7f7f7f7ful) + 0x7f7f7f7ful) | word | 0x7f7f7f7ful);
+        to[number] = word;
+        if (ends) { /* the highest bit of each letter that is 0 */
+            to[number] = word & ~(0xfffffffful >> __builtin_clzl(ends));
+            #pragma GCC unroll 4
+            for (int rest = number + 1; rest < 4; rest++)
+                to[rest] = 0;
+            return;
+        }
+    }
+}
+
 #ifdef KGT_NANOSECONDS
 static inline unsigned long long kgt_nsecs(void)
 {

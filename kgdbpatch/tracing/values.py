@@ -208,7 +208,9 @@ def stored(at: str, kind: str, value: str) -> str:
         copied = f"({at})[kgt_at_word] = kgt_said.words[kgt_at_word];"
         loop = f"for (int kgt_at_word = 0; kgt_at_word < {words}; kgt_at_word++)"
         return f"{{ {said} {loop} {copied} }}"
-    if kind in ("name", "text"):
+    if kind == "name":
+        return f"kgt_name({at}, (const char *)(kgt_word)({value}));"
+    if kind == "text":
         return f"kgt_text({at}, (const char *)(kgt_word)({value}), {WORDS_OF[kind]});"
     if frames_of(kind):
         return f"KGT_STACK({at}, {frames_of(kind)});"

@@ -24,9 +24,11 @@ BUSY = [
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_line_is_a_probe(kernel: Kernel, busy: str, capfd: pytest.CaptureFixture[str]) -> None:
     site = kernel.resolve(busy)
-    found = LineTable.of(kernel.image).at(site)
+    table = LineTable.of(kernel.image)
+    found = table.at(site)
     assert found is not None
-    file, line = found
+    file = found[0]
+    line = next(one for one, places in table.lines(file).items() if places == [site])
     with Trace(kernel, f"{file}:{line} {{ @line[func] = count() }} {busy} {{ @entry = count() }}") as trace:
         beat(kernel, 2)
         kernel.pause()
