@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from kgdbpatch.component.table import Record
 from kgdbpatch.kernel.code_map import CodeMap
 from kgdbpatch.tracing.stacks import CALLED, INTERRUPTED, LINKED, Stack, StackFacts
 
@@ -50,14 +49,17 @@ class StackNames:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._code: CodeMap | None = None
-        self._exits: dict[int, Record] = {}
+        self._exits: set[int] = set()  # patches at functions' exits
+        self._nowhere: set[int] = set()  # addresses that are in no code
         self.stack = lru_cache(maxsize=1 << 16)(self._stack)
 
     def _known(self, address: int) -> CodeMap:
-        """Return the code as it is, as far as an address may be in it."""
-        if self._code is None or self._code.piece_at(address) is None:
+        """Return the code as it is, read anew where an address was in none before."""
+        if self._code is None or (address not in self._nowhere and self._code.piece_at(address) is None):
             self._code = CodeMap(self._kernel)
-            self._exits = {row.id: row for row in self._kernel.records() if row.exits is not None}
+            self._exits = {row.id for row in self._kernel.records() if row.exits is not None}
+            if self._code.piece_at(address) is None:
+                self._nowhere.add(address)
         return self._code
 
     def _stack(self, words: tuple[int, ...]) -> Stack:
