@@ -306,6 +306,8 @@ COSTS = [("{ count() }", 12), ("{ @[KEY] = count() }", 40), ("{ @[caller] = coun
 COSTS += [
     ("{ print(arg0, arg1, arg2, arg3) }", 60),
     ('{ printf("%d %d %d %d", arg0, arg1, arg2, arg3) }', 60),
+    ("{ @[comm] = count() }", 120),
+    ("{ @[stack(3)] = count() }", 150),
 ]
 
 
