@@ -77,9 +77,7 @@ class Threaded:
     """What a kind of kernel tells of its threads beyond their stacks; nothing where it is not known."""
 
     context: ClassVar[SavedContext | None] = None  # what exceptions leave in the interrupted stack
-    timebase: ClassVar[str] = (
-        ""  # the variable (a word) with how many ticks the time base has in a second
-    )
+    timebase: ClassVar[str] = ""  # the variable (a word) with how many ticks the time base has in a second
     wakes: ClassVar[str] = ""  # the function that makes the thread go on whose structure it is given
     idle: ClassVar[tuple[str, ...]] = ()  # how the names of the threads begin that run when no other does
 

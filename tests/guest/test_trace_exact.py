@@ -11,6 +11,7 @@ import pytest
 
 from bench import linux
 from kgdbpatch.guests import Recipe
+from kgdbpatch.image import Image
 from kgdbpatch.kernel import Kernel
 from kgdbpatch.kernel.tracing import Trace
 from kgdbpatch.vm.qemu import Qemu
@@ -74,8 +75,7 @@ def test_sums_are_those_of_qemus_log(
     """A probe behind the entry sees what QEMU saw there: how often, and with what arguments."""
     path = Recipe.find(profile).image_path()
     assert path is not None
-    with Kernel.boot(profile, f"pytest-{os.getpid()}-traced-first") as kernel:
-        at = kernel.resolve(site)
+    at = Image.load(path).resolve(site)
     usual = Recipe.qemu_args
     monkeypatch.setattr(Recipe, "qemu_args", lambda *given: [*usual(*given), "-dfilter", f"0x{at:x}+4"])
     text = "{ @n = count(); @tid[tid] = count(); @a = sum(arg0); @b = sum(arg1); @c = sum(arg2) }"
@@ -96,7 +96,7 @@ def test_sums_are_those_of_qemus_log(
     }
     executed = logged.arguments()
     assert told["@n"] == told["@tid"] == len(executed)
-    assert told["@n"] > 100
+    assert told["@n"] > 20
     sums = [sum(column) % (1 << 32) for column in zip(*executed, strict=True)]
     assert [told[name] % (1 << 32) for name in ("@a", "@b", "@c")] == sums
 

@@ -45,7 +45,7 @@ def told(kernel: Kernel, trace: Trace, site: int, frames: int = MOST) -> list[Fr
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_stack_is_what_bt_finds(kernel: Kernel, busy: str) -> None:
-    with Trace(kernel, f"{busy} {{ print(stack(16)); @[stack(3)] = count() }}", slots=1 << 14) as trace:
+    with Trace(kernel, f"{busy} {{ @[stack(3)] = count(); print(stack(16)) }}", slots=1 << 14) as trace:
         rows = told(kernel, trace, kernel.resolve(busy))
         assert len(rows) > 2
         assert tuple(frame.symbol for frame in rows[:3]) in {row.key[0] for row in trace.maps()}
