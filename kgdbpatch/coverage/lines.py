@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from kgdbpatch.errors import BadImage
+from kgdbpatch.image.line_program import rows
 
 __all__ = ["LineTable", "line_table"]
 
@@ -37,7 +38,7 @@ class LineTable:
 
 def line_table(path: Path) -> LineTable:
     """Read the line tables of an ELF file; raise `BadImage` for one that is damaged, or has none."""
-    rows, files, roots = list[tuple[int, int, int]](), dict[str, int](), Counter[str]()
+    lines, files, roots = list[tuple[int, int, int]](), dict[str, int](), Counter[str]()
     try:
         with path.open("rb") as file:
             information = ELFFile(file).get_dwarf_info()
@@ -48,14 +49,14 @@ def line_table(path: Path) -> LineTable:
                     directory = _text(top["DW_AT_comp_dir"].value) if "DW_AT_comp_dir" in top else ""
                     roots[directory] += 1
                     numbers = [files.setdefault(name, len(files)) for name in _names(program, directory)]
-                    _run(program, numbers, rows)
+                    _run(program, numbers, lines)
     except OSError as error:
         raise BadImage(path, (error.strerror or str(error)).lower()) from error
     except _DAMAGED as error:
         raise BadImage(path, f"its line tables cannot be read: {error}") from error
-    if not rows:
+    if not lines:
         raise BadImage(path, "no line tables (DWARF) in it")
-    found = np.array(rows, np.int64)
+    found = np.array(lines, np.int64)
     order = np.argsort(found[:, 0], kind="stable")  # an end comes before what begins at the same address
     found = found[order]
     last = np.append(found[1:, 0] != found[:-1, 0], True)  # of several rows of one address the last one holds
@@ -88,68 +89,18 @@ def _names(program: Any, directory: str) -> list[str]:
     return names
 
 
-def _run(program: Any, numbers: list[int], rows: list[tuple[int, int, int]]) -> None:
-    """Run a unit's line number program (DWARF 5, 6.2.5) and add its rows: address, file, line.
+def _run(program: Any, numbers: list[int], found: list[tuple[int, int, int]]) -> None:
+    """Run a unit's line number program and add its rows: address, file, line.
 
     What is behind a sequence has line 0. Sequences at address 0 are of what the linker dropped.
     """
-    header, stream = program.header, program.stream
-    stream.seek(program.program_start_offset)
-    code = stream.read(program.program_end_offset - program.program_start_offset)
-    base, span, first = header["line_base"], header["line_range"], header["opcode_base"]
-    unit, lengths = header["minimum_instruction_length"], header["standard_opcode_lengths"]
-    order: Literal["little", "big"] = "little" if program.structs.little_endian else "big"
-    constant = (255 - first) // span * unit
-    default = 1
-    address, file, line, begun, at, end = 0, default, 1, len(rows), 0, len(code)
-
-    def number(at: int) -> tuple[int, int]:
-        value = shift = 0
-        while True:
-            byte = code[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value, at
-
-    while at < end:
-        opcode = code[at]
-        at += 1
-        if opcode >= first:
-            opcode -= first
-            address += opcode // span * unit
-            line += base + opcode % span
-            rows.append((address, numbers[file], line))
-        elif opcode == 0:
-            size, at = number(at)
-            kind = code[at]
-            if kind == 1:
-                if begun < len(rows) and rows[begun][0] == 0:
-                    del rows[begun:]
-                else:
-                    rows.append((address, 0, 0))
-                address, file, line, begun = 0, default, 1, len(rows)
-            elif kind == 2:
-                address = int.from_bytes(code[at + 1 : at + size], order)
-            at += size
-        elif opcode == 1:
-            rows.append((address, numbers[file], line))
-        elif opcode == 2:
-            value, at = number(at)
-            address += value * unit
-        elif opcode == 3:
-            shown = at
-            value, at = number(at)
-            bits = 7 * (at - shown)
-            line += value - (1 << bits) if value >> (bits - 1) else value
-        elif opcode == 4:
-            file, at = number(at)
-        elif opcode == 8:
-            address += constant
-        elif opcode == 9:
-            address += int.from_bytes(code[at : at + 2], order)
-            at += 2
+    begun = len(found)
+    for row in rows(program):
+        if not row.end:
+            found.append((row.address, numbers[row.file], row.line))
+            continue
+        if begun < len(found) and found[begun][0] == 0:
+            del found[begun:]
         else:
-            for _ in range(lengths[opcode - 1]):
-                _, at = number(at)
+            found.append((row.address, 0, 0))
+        begun = len(found)
