@@ -280,6 +280,13 @@ class ComponentClient:
 
         As `withdraw`; retired patches of earlier removals are collected on the way.
         """
+        watch = watched(self._guest.ram, self.arena(header.arena), table)
+        if (
+            watch is not None and watch.id in ids
+        ):  # a trap that is on its way comes to its end before the rest
+            with self.stop(header.arena) as stop:
+                watch.leave(stop)
+                stop.obey([watch.mark(Begun.NO), *watch.traps_out()])
         with self.stop(header.arena) as stop:
             self.withdraw(header, stop, table, ids, basis)
             return self.collect(header, stop)

@@ -74,11 +74,13 @@ def real_mode_code(site: WatchEntry, tail: int, body: int) -> Code:
                 _d(27, 12, 12, TRAP_WORD >> 16),  # xoris
                 _d(10, 0, 12, TRAP_WORD & 0xFFFF),  # cmplwi
             ],
-            (4, 2),
+            None,
         ),
     ]
     sync, isync = _x(0, 0, 0, 598), 0x4C00_012C
-    hit = [encode.stw(10, 0, 11), _x(0, 0, 11, 54), sync, _x(0, 0, 11, 982), sync, isync, *back, encode.rfi()]
+    own = [encode.stw(10, 0, 11), _x(0, 0, 11, 54), sync, _x(0, 0, 11, 982), sync, isync]  # dcbst, icbi
+    out = encode.bc(4, 2, 0, 4 * (1 + len(own)))  # one that went out while it was on its way: just go on
+    hit = [out, *own, *back, encode.rfi()]
     length = sum(len(words) + (condition is not None) for words, condition in tests) + len(hit)
     words = list[int]()
     for own, condition in tests:

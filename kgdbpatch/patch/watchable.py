@@ -16,14 +16,14 @@ from kgdbpatch.analysis.reach import Reach
 from kgdbpatch.analysis.stack import exception_return, reads_exception
 from kgdbpatch.image import Function
 from kgdbpatch.isa import encode
-from kgdbpatch.isa.decode import decode_array
+from kgdbpatch.isa.decode import Kind, decode_array
 from kgdbpatch.patch.rewritten import FTRACE
 from kgdbpatch.patch.site_checker import SiteChecker
 
 __all__ = ["RULES", "judged", "places"]
 
-RULES = ("", "data", "untranslated", "exception code", "rewritten", "reservation", "exception return")
-_DATA, _UNTRANSLATED, _EXCEPTION, _REWRITTEN, _RESERVATION, _RETURN = range(1, len(RULES))
+RULES = ("", "data", "untranslated", "exception code", "rewritten", "reservation", "exception return", "trap")
+_DATA, _UNTRANSLATED, _EXCEPTION, _REWRITTEN, _RESERVATION, _RETURN, _TRAP = range(1, len(RULES))
 _NO_CODE = (Reach.TABLE, Reach.NEVER, Reach.DOUBTFUL)
 _ANY_TARGET = 0xFC1F_FFFF  # of an instruction but for the register that it writes
 _PREFIX = 8  # words at a function's start by which it is traced, at most
@@ -89,7 +89,9 @@ def judged(checker: SiteChecker, sites: Addresses, spr: int | None) -> npt.NDArr
             for number in {*owner[owner >= 0].tolist()}:
                 found[firsts[number] : lasts[number]] = _RETURN
         some[words[chosen] != running[chosen]] = _REWRITTEN
-        some[~decode_array(running[chosen], image.model).known] = _DATA
+        decoded = decode_array(running[chosen], image.model)
+        some[decoded.kind == Kind.TRAP] = _TRAP  # the kernel's own: which of the two was hit must be clear
+        some[~decoded.known] = _DATA
         if section.name in limits.untranslated_sections:
             some[some == 0] = _EXCEPTION
     untranslated = checker._untranslated
