@@ -108,8 +108,18 @@ class Coverage:
         return kernel._change(change)
 
     def reset(self) -> Run:
-        """Take all blocks as not run, in one stop; those that patches have left by now are watched again."""
+        """Take all blocks as not run, in one stop; those that patches have left by now are watched again.
+
+        A start that was cut off is made anew: without what takes them out no trap may be put in.
+        """
         kernel = self._kernel
+        if any(one.coverage != "exact" and one.state is not PatchState.ACTIVE for one in self._there()):
+            run = self._known()
+            chosen = run.site[run.reason != _REASONS.index(_CHOSEN)].tolist()
+            functions = {one.address for at in chosen if (one := self.image.function_at(at)) is not None}
+            everything = len(chosen) == len(run.site)
+            self.stop()
+            return self.start(None if everything else sorted(functions))
 
         def change(header: Header, basis: bytes) -> Run:
             arena = kernel._component.arena(header.arena)
