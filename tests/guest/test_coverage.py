@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from kgdbpatch.component.applying import Application
 from kgdbpatch.coverage.report import NOT_WATCHED, function_rows
 from kgdbpatch.errors import DeadKernel, Misuse
 from kgdbpatch.kernel import Kernel
@@ -27,6 +28,35 @@ def until(kernel: Kernel, ran: int, deadline: float = 60.0) -> None:
     while int(kernel.coverage.run().ran.sum()) < ran:
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+class Dead(BaseException):
+    """The client is."""
+
+
+@pytest.mark.kernel("darwin")
+def test_a_start_that_was_cut_off_before_its_splice_is_begun_anew(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No trap is put in as long as nothing would take it out."""
+    chosen = [kernel.resolve(BUSY[kernel.profile]), kernel.resolve("exception_handler")]
+
+    def die(*_: object) -> None:
+        raise Dead
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Application, "splice", die)
+        with pytest.raises(Dead):
+            kernel.coverage.start(chosen)
+    assert kernel.coverage.on
+    with pytest.raises(Misuse, match="was cut off: 'coverage reset' begins anew"):
+        kernel.coverage.run()
+    kernel.coverage.reset()
+    beat(kernel)
+    assert kernel.coverage.run().ran.any()
+    assert kernel.verify().ok
+    kernel.coverage.stop()
+    empty(kernel)
 
 
 @pytest.mark.parametrize("pattern", GUESTS)
