@@ -99,6 +99,13 @@ class Walker:
     # ---- one frame up -----------------------------------------------------------------------------
 
     def _next(self, at: Where) -> Where | None:
+        known = self._code.unwinding(at.pc if at.exact else at.pc - 4)
+        if (
+            known is not None and known.size and known.saved in self._stacks.lr
+        ):  # its own frame, not registers
+            found = self._by_code(at)
+            if found is not None:
+                return found
         context = self._context(at)
         if at.exact and context is not None and context.lr != at.lr:
             inner = self._by_code(at)  # what the handler has called, without a frame of its own yet

@@ -82,6 +82,8 @@ class StackNames:
                 interrupted = address
             called = number > 0 and how in (CALLED, LINKED)
             yield code.name(address, behind=called and code.calls_before(address))
+            leaves = code.unwinding(address - 4) if called else None
+            skip = leaves is not None and leaves.behind > 0  # it has changed stacks: its own frame comes next
             piece = code.piece_at(address)
             if called and piece is not None and piece.glue and piece.patch not in self._exits:
                 known = code.unwinding(piece.site)

@@ -18,7 +18,7 @@ from .work import empty
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 ENOUGH = {"darwin": 3_000_000, "linux": 3_000_000}  # instructions that are logged
-RAN = {"darwin": 1200, "linux": 3000}
+RAN = {"darwin": 500, "linux": 3000}
 TRANSLATED = 0x20  # MSR[IR]
 
 

@@ -95,7 +95,9 @@ def test_the_command(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.kernel("darwin")
 def test_on_a_terminal_the_table_stays_where_it_is(kernel: Kernel) -> None:
     words = ["-m", "kgdbpatch", "top", kernel.name, "str*"]
-    with pexpect.spawn(sys.executable, words, dimensions=(12, 60), timeout=120) as terminal:
+    with pexpect.spawn(
+        sys.executable, words, dimensions=(12, 60), timeout=120, preexec_fn=heeding
+    ) as terminal:
         terminal.expect(r"functions, [\d,]+ calls a second")
         terminal.expect(r"\x1b\[\d*A")  # it goes up, and draws again
         terminal.sendintr()
