@@ -100,9 +100,7 @@ class Walker:
 
     def _next(self, at: Where) -> Where | None:
         known = self._code.unwinding(at.pc if at.exact else at.pc - 4)
-        if (
-            known is not None and known.size and known.saved in self._stacks.lr
-        ):  # its own frame, not registers
+        if known is not None and known.size and known.saved in self._stacks.lr:  # no registers
             found = self._by_code(at)
             if found is not None:
                 return found
