@@ -103,10 +103,18 @@ def _block_text(image: Image, found: Flow, counts: BlockCounts | None, start: in
     for address in addresses:
         here = "".join(f"  <- patch {number}" for number in patches.get(address, ()))
         if here or not short or len(addresses) <= 3 or address in (start, block.end - 4):
-            lines.append(f"{address:08x}  {instruction_text(image, found, address)}{here}")
+            text = instruction_text(image, found, address)
+            lines.append(f"{address:08x}  {text}{_callee(image, found, address)}{here}")
         elif not lines[-1].startswith("…"):
             lines.append("…")
     return "\n".join(lines) + "\n"
+
+
+def _callee(image: Image, found: Flow, address: int) -> str:
+    """Return the name of what an instruction calls or jumps to outside the function."""
+    target = found.graph.at(address).target
+    outside = target is not None and target not in found.graph and not found.graph.is_data(address)
+    return f" <{image.symbolize(target)}>" if outside and target is not None else ""
 
 
 def _lines(found: Flow, counts: BlockCounts | None, groups: dict[int, list[int]]) -> list[Line]:
