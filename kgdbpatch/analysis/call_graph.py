@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import rustworkx
@@ -16,7 +17,7 @@ from kgdbpatch.analysis.blocks import Blocks
 from kgdbpatch.analysis.program import Indices, Program, aligned_words
 from kgdbpatch.analysis.regset import RegSet
 
-__all__ = ["Call", "CallGraph", "CallKind"]
+__all__ = ["Call", "CallGraph", "CallKind", "Neighbour"]
 
 
 class CallKind(enum.Enum):
@@ -33,11 +34,22 @@ class CallKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An edge between two functions, or a function and a data object, by their addresses."""
+    """An edge between two functions, or a function and a data object, by their addresses.
+
+    ``places`` are how many instructions call, or jump, so; it is 1 for an address.
+    """
 
     source: int
     target: int
     kind: CallKind
+    places: int = field(default=1, compare=False)
+
+
+class Neighbour(NamedTuple):
+    """A function near another: how far (below 0: callers), and through which nearer one it was found."""
+
+    level: int
+    through: int
 
 
 def _direct(blocks: Blocks, constants: Mapping[int, int]) -> Iterable[tuple[Indices, Indices, CallKind]]:
@@ -82,13 +94,15 @@ class CallGraph:
     ) -> None:
         starts = blocks.program.entry_address
         kinds: dict[tuple[int, int], CallKind] = {}
+        places: dict[tuple[int, int], int] = {}
         for source, target, kind in self._pairs(blocks, changes, constants or {}, objects):
             for pair in zip(source.tolist(), target.tolist(), strict=True):
-                kinds.setdefault(pair, kind)
+                if kinds.setdefault(pair, kind) is kind:
+                    places[pair] = 1 if kind is CallKind.ADDRESS else places.get(pair, 0) + 1
         self.functions: tuple[int, ...] = tuple(starts.tolist())
         ends = {end for pair in kinds for end in pair}
         self.objects: tuple[int, ...] = tuple(sorted(ends.difference(self.functions)))
-        self.calls: tuple[Call, ...] = tuple(Call(*pair, kinds[pair]) for pair in sorted(kinds))
+        self.calls: tuple[Call, ...] = tuple(Call(*pair, kinds[pair], places[pair]) for pair in sorted(kinds))
         self._leaf = np.ones(len(starts), dtype=np.bool_)
         self._leaf[blocks.owner[blocks.links]] = False
 
@@ -124,6 +138,27 @@ class CallGraph:
     def callers(self, function: int) -> list[Call]:
         """Return the calls to a function."""
         return self._ends[1].get(function, [])
+
+    def around(self, place: int, depth: int) -> tuple[list[Call], dict[int, Neighbour]]:
+        """Return the calls that lead to a function and from it, by up to ``depth`` others, and these.
+
+        Beyond the first level only calls are followed, no addresses.
+        """
+        calls, found = dict[Call, None](), {place: Neighbour(0, place)}
+        for step, ends in ((-1, self._ends[1]), (1, self._ends[0])):
+            border = [place]
+            for level in range(1, depth + 1):
+                nearer, border = border, []
+                for here in nearer:
+                    for call in ends.get(here, []):
+                        if level > 1 and call.kind is CallKind.ADDRESS:
+                            continue
+                        calls[call] = None
+                        other = call.source if step < 0 else call.target
+                        if other not in found:
+                            found[other] = Neighbour(step * level, here)
+                            border.append(other)
+        return [*calls], found
 
     def is_leaf(self, function: int) -> bool:
         """Tell whether a function calls nothing (jumps at its end left aside), as data do."""

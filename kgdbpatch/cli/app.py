@@ -41,7 +41,7 @@ _COMMANDS = {
     "snapshot": "snapshots.snapshot",
     "regs": "frames.regs",
     "cfg": "graphs.cfg",
-    "callgraph": "graphs.callgraph",
+    "callgraph": "callgraphs.callgraph",
     "bits": "bits.bits",
     "check": "checks.check",
     "apply": "patches.apply",

@@ -1,73 +1,36 @@
-"""Commands that show graphs: cfg of a function, callgraph of a kernel."""
+"""The command that shows the flow graph of a function, with how often its blocks ran."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from kgdbpatch.cli import completion
-from kgdbpatch.cli.options import AsJson, ImageOrName, function_at
-from kgdbpatch.cli.output import hexadecimal, json_line, painted, printable, tell, with_symbols
+from kgdbpatch.cli.ending import ended_kindly
+from kgdbpatch.cli.flow_picture import draw, instruction_text
+from kgdbpatch.cli.options import AsJson, ImageFile, ImageOrName, Wait, attach, function_at
+from kgdbpatch.cli.output import json_line, painted, tell, with_symbols
 from kgdbpatch.cli.waiting import progress
 from kgdbpatch.errors import Misuse
+from kgdbpatch.profiles.block_counts import BlockCounts, edge_counts
 
 if TYPE_CHECKING:
-    from kgdbpatch.analysis.call_graph import Call, CallGraph
-    from kgdbpatch.image import Image
-    from kgdbpatch.isa.decode import Instruction
+    from kgdbpatch.image import Function, Image
     from kgdbpatch.kernel.analyses import Flow
 
-__all__ = ["callgraph", "cfg"]
+__all__ = ["AsDot", "AsSvg", "Everything", "Most", "cfg"]
 
 AsDot = Annotated[bool, Option("--dot", help="Print it in graphviz's language.")]
 AsSvg = Annotated[bool, Option("--svg", help="Print a drawing (needs graphviz).")]
+Most = Annotated[
+    int,
+    Option("--most", metavar="N", min=1, help="With --dot and --svg: draw what is beyond together."),
+]
+Everything = Annotated[bool, Option("--all", help="With --dot and --svg: draw each by itself.")]
 _COLOURS = {"taken": "32", "table": "35", "hidden": "31", "tail": "32", "address": "90", "fall": "90"}
-_STYLES = {
-    "fall": 'color="gray40"',
-    "taken": 'color="forestgreen"',
-    "table": 'color="purple"',
-    "hidden": 'color="red" style="dashed"',
-    "call": 'color="black"',
-    "tail": 'color="forestgreen"',
-    "address": 'color="gray60" style="dashed"',
-}
-
-
-def _emit(name: str, nodes: dict[int, str], edges: list[tuple[int, int, str]], as_svg: bool) -> None:
-    text = _dot(name, nodes, edges)
-    print(_svg(text) if as_svg else text)
-
-
-def _quote(text: str) -> str:
-    escaped = printable(text, "\n").replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\l") + '"'
-
-
-def _dot(name: str, nodes: Mapping[int, str], edges: Iterable[tuple[int, int, str]]) -> str:
-    """Return the text of a graph; a node's text may have many lines, each set to the left."""
-    lines = [
-        f"digraph {_quote(name)} {{",
-        '  node [shape=box fontname="monospace" fontsize=9];',
-        '  edge [fontname="monospace" fontsize=8];',
-    ]
-    lines += [f"  n{number} [label={_quote(text)}];" for number, text in nodes.items()]
-    for source, target, kind in edges:
-        lines.append(f'  n{source} -> n{target} [label="{kind}" {_STYLES.get(kind, "")}];')
-    return "\n".join([*lines, "}"])
-
-
-def _svg(text: str) -> str:
-    """Have graphviz draw a graph; raise `Misuse` where it is not installed."""
-    if shutil.which("dot") is None:
-        raise Misuse("graphviz's 'dot' is not installed: apt-get install graphviz (or use --dot)")
-    done = subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Misuse(f"graphviz's 'dot' ended with {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+_SECONDS = 1.0
 
 
 def cfg(
@@ -76,42 +39,94 @@ def cfg(
         str,
         Argument(metavar="FUNC", help="A function, or a place in one.", autocompletion=completion.functions),
     ],
+    hits: Annotated[
+        bool, Option("--hits", help="Count for a while how often each block runs, in a running guest.")
+    ] = False,
+    seconds: Annotated[
+        float | None,
+        Option(
+            "--seconds", metavar="S", min=0, help="How long to count: 1 second if not told, or to Ctrl-C."
+        ),
+    ] = None,
+    most: Most = 60,
+    everything: Everything = False,
+    file: ImageFile = None,
+    wait: Wait = 10.0,
     as_dot: AsDot = False,
     as_svg: AsSvg = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the flow graph of a function: blocks, what is live before each, where control goes.
 
+    With --hits each block of it is counted in the running guest, for 7 instructions a block; at the end, or
+    when this command is ended, the counters are taken out. Blocks where a rule forbids a counter are told as
+    not counted. An edge has a count where those of the blocks leave no doubt. Patches that are in the
+    function are named.
+
+    In a picture of more than --most blocks those that never ran are drawn together, and so are those beyond
+    the N that ran most; without --hits, those beyond the N that the fewest edges lead to from the entry.
+
     \b
     Examples:
       kgdbpatch cfg ./vmlinux udp_sendmsg
       kgdbpatch cfg darwin run_netisr --svg > run_netisr.svg
+      kgdbpatch cfg linux udp_sendmsg --hits --seconds 5 --svg > hot.svg
     """
-    from kgdbpatch.kernel import analyses, catalog
-
-    with progress(f"analysing {image}"):
-        loaded = catalog.open_image(image)
-        chosen = function_at(loaded, function)
-        found = analyses.flow(loaded, chosen)
-    blocks = found.graph.blocks
-    edges = [(e.source, e.target, e.kind.value) for block in blocks.values() for e in block.successors]
-    if as_json:
-        nodes_there = [_block(loaded, found, start) for start in blocks]
-        json_line(with_symbols({"nodes": nodes_there, "edges": _edges(edges)}, loaded.symbolize))
-    elif as_dot or as_svg:
-        nodes = {
-            start: f"{loaded.symbolize(start)}  {len(found.live_in[start])} live\n"
-            + "".join(f"{i.address:08x}  {_text(loaded, found, i)}\n" for i in block.instructions)
-            for start, block in blocks.items()
-        }
-        _emit(chosen.name, nodes, edges, as_svg)
+    counts = None
+    if hits:
+        loaded, chosen, found, counts = _counted(image, function, seconds, file, wait)
+    elif seconds is not None or file is not None:
+        raise Misuse("--seconds and --image are for --hits: it counts in a running guest")
     else:
-        _print_flow(loaded, found)
+        from kgdbpatch.kernel import analyses, catalog
+
+        with progress(f"analysing {image}"):
+            loaded = catalog.open_image(image)
+            chosen = function_at(loaded, function)
+            found = analyses.flow(loaded, chosen)
+    if as_json:
+        json_line(with_symbols(_as_json(loaded, found, counts), loaded.symbolize))
+    elif as_dot or as_svg:
+        draw(loaded, chosen, found, counts, most=None if everything else most, as_svg=as_svg)
+    else:
+        _print_flow(loaded, found, counts)
 
 
-def _text(image: Image, found: Flow, instruction: Instruction) -> str:
-    data = found.graph.is_data(instruction.address)
-    return f".long 0x{instruction.word:08x}" if data else instruction.written_for(image.model)
+def _counted(
+    name: str, function: str, seconds: float | None, file: ImageFile, wait: float
+) -> tuple[Image, Function, Flow, BlockCounts]:
+    """Count the blocks of a function of a running guest for so many seconds."""
+    from kgdbpatch.kernel.block_counter import BlockCounter
+
+    with attach(name, file, wait) as kernel, ended_kindly():
+        with progress(f"analysing {function}"):
+            counter = BlockCounter(kernel, function)
+        try:
+            with progress("putting the counters in") as say:
+                counter.start(say)
+            with suppress(KeyboardInterrupt):
+                counter.wait(_SECONDS if seconds is None else seconds)
+            counts = counter.counts()
+        finally:
+            counter.stop()
+        return kernel.image, counter.function, counter.flow, counts
+
+
+def _as_json(image: Image, found: Flow, counts: BlockCounts | None) -> dict[str, Any]:
+    blocks = found.graph.blocks
+    known = {} if counts is None else edge_counts(blocks, counts.hits, found.entered)
+    nodes, edges = [_block(image, found, start) for start in blocks], list[dict[str, Any]]()
+    for block in blocks.values():
+        for edge in block.successors:
+            row = {"source": edge.source, "target": edge.target, "kind": edge.kind.value}
+            edges.append(row if counts is None else {**row, "hits": known.get(edge)})
+    if counts is None:
+        return {"nodes": nodes, "edges": edges}
+    for node in nodes:
+        start = node["address"]
+        node["hits"], node["not_counted"] = counts.hits.get(start), counts.not_counted.get(start)
+        node["patches"] = [one for at in range(start, node["end"], 4) for one in counts.patches.get(at, ())]
+    return {"nodes": nodes, "edges": edges, "seconds": round(counts.seconds, 3)}
 
 
 def _block(image: Image, found: Flow, start: int) -> dict[str, Any]:
@@ -119,97 +134,32 @@ def _block(image: Image, found: Flow, start: int) -> dict[str, Any]:
     return {
         "address": start,
         "end": block.end,
-        "instructions": [{"address": i.address, "text": _text(image, found, i)} for i in block.instructions],
+        "instructions": [
+            {"address": i.address, "text": instruction_text(image, found, i.address)}
+            for i in block.instructions
+        ],
         "live": found.live_in[start],
         "data": found.graph.is_data(start),
         "exits": [{"kind": leaving.kind.value, "target": leaving.target} for leaving in block.exits],
     }
 
 
-def _edges(edges: list[tuple[int, int, str]]) -> list[dict[str, Any]]:
-    return [{"source": source, "target": target, "kind": kind} for source, target, kind in edges]
-
-
-def _print_flow(image: Image, found: Flow) -> None:
-    for start, block in found.graph.blocks.items():
+def _print_flow(image: Image, found: Flow, counts: BlockCounts | None) -> None:
+    blocks = found.graph.blocks
+    known = {} if counts is None else edge_counts(blocks, counts.hits, found.entered)
+    patches = {} if counts is None else counts.patches
+    for start, block in blocks.items():
         what = "data" if found.graph.is_data(start) else f"{len(found.live_in[start])} live"
+        if counts is not None:
+            what += f", {counts.text(start)}"
         tell(painted(f"{image.symbolize(start)}:", "1"), what)
-        for instruction in block.instructions:
-            tell(f"  {instruction.address:08x}  {_text(image, found, instruction)}")
+        for address in range(start, block.end, 4):
+            here = "".join(f"  <- patch {number}" for number in patches.get(address, ()))
+            tell(f"  {address:08x}  {instruction_text(image, found, address)}{here}")
         for edge in block.successors:
             kind = edge.kind.value
-            tell(painted(f"    {kind} -> {image.symbolize(edge.target)}", _COLOURS.get(kind)))
+            often = f"  {known[edge]:,}" if edge in known else ""
+            tell(painted(f"    {kind} -> {image.symbolize(edge.target)}{often}", _COLOURS.get(kind)))
         for leaving in block.exits:
             place = f" -> {image.symbolize(leaving.target)}" if leaving.target is not None else ""
             tell(painted(f"    {leaving.kind.value}{place}", "33"))
-
-
-def callgraph(
-    image: ImageOrName,
-    function: Annotated[
-        str | None,
-        Argument(
-            metavar="[FUNC]",
-            help="Only what leads to this function, or data, and from it.",
-            autocompletion=completion.functions,
-        ),
-    ] = None,
-    source: Annotated[str | None, Option("--from", metavar="FUNC", help="Where a chain begins.")] = None,
-    target: Annotated[str | None, Option("--to", metavar="FUNC", help="Where it ends.")] = None,
-    as_dot: AsDot = False,
-    as_svg: AsSvg = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show who calls whom: all of a kernel, one function's neighbours, or a chain of calls.
-
-    A dashed edge of kind address is no call: a function makes the address of another, or of a
-    structure that holds some, or such a structure holds the function's address.
-
-    \b
-    Examples:
-      kgdbpatch callgraph darwin run_netisr
-      kgdbpatch callgraph darwin --from vm_fault --to hw_add_map
-      kgdbpatch callgraph ./vmlinux --json
-    """
-    from kgdbpatch.kernel import analyses, catalog
-
-    if (source is None) != (target is None) or (function and source):
-        raise Misuse("give a function, or --from and --to, or nothing")
-    with progress(f"analysing {image}"):
-        loaded = catalog.open_image(image)
-        named = function or source
-        part = loaded if named is None else loaded.part_at(loaded.resolve(named))
-        graph = analyses.call_graph(part)
-    calls, functions = list(graph.calls), [*graph.functions, *graph.objects]
-    if source is not None and target is not None:
-        calls = _chain(loaded, graph, source, target)
-    elif function is not None:
-        place = loaded.resolve(function)
-        here = place if place in graph.objects else function_at(loaded, function).address
-        calls = [*graph.callers(here), *(call for call in graph.callees(here) if call.target != here)]
-        functions = [here]
-    if function is not None or source is not None:
-        ends = {place for call in calls for place in (call.source, call.target)}
-        functions = sorted(ends.union(functions if function else ()))
-    edges = [(call.source, call.target, call.kind.value) for call in calls]
-    if as_json:
-        data = set(graph.objects)
-        nodes = [
-            {"address": at, "name": loaded.symbolize(at), "leaf": graph.is_leaf(at), "data": at in data}
-            for at in functions
-        ]
-        json_line(with_symbols({"nodes": nodes, "edges": _edges(edges)}, loaded.symbolize))
-    elif as_dot or as_svg:
-        _emit(loaded.path.name, {place: loaded.symbolize(place) for place in functions}, edges, as_svg)
-    else:
-        for begin, end, kind in edges:
-            names = f"{loaded.symbolize(begin)} -> {loaded.symbolize(end)}"
-            tell(f"{hexadecimal(begin)} ", painted(f"{kind:<8}", _COLOURS.get(kind)), names, sep="")
-
-
-def _chain(image: Image, graph: CallGraph, source: str, target: str) -> list[Call]:
-    begin, end = function_at(image, source), function_at(image, target)
-    chain = graph.chain(begin.address, end.address) or graph.chain(begin.address, end.address, addresses=True)
-    if chain is None:
-        raise Misuse(f"no chain of calls leads from {begin.name} to {end.name}")
-    return chain

@@ -77,10 +77,14 @@ def _objects(image: Image) -> list[tuple[int, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The flow graph of a function, with what is live before each of its blocks."""
+    """The flow graph of a function, with what is live before each of its blocks.
+
+    ``entered`` are the blocks that control may come to from elsewhere than the function's own blocks.
+    """
 
     graph: FlowGraph
     live_in: dict[int, tuple[str, ...]]
+    entered: frozenset[int]
 
 
 def flow(image: Image, function: Function) -> Flow:
@@ -108,7 +112,18 @@ def flow(image: Image, function: Function) -> Flow:
         start: () if graph.is_data(start) else tuple(names(to_mask(int(before[places[start]]))))
         for start in graph.blocks
     }
-    return Flow(graph, live_in)
+    return Flow(graph, live_in, frozenset({function.address, *_entered(found, function)}))
+
+
+def _entered(found: ProgramLiveness, function: Function) -> list[int]:
+    """Return the blocks of a function to which an edge leads from another function's code."""
+    program, blocks = found.program, found.blocks
+    sources, targets = blocks.edges
+    at, origin = program.address[blocks.first[targets]], program.address[blocks.first[sources]]
+    first, end = function.address, function.address + function.size
+    inside, outside = (at >= first) & (at < end), (origin < first) | (origin >= end)
+    entered: list[int] = at[inside & outside].tolist()
+    return entered
 
 
 def _data_words(found: ProgramLiveness, function: Function) -> frozenset[int]:

@@ -27,6 +27,7 @@ COMMANDS = [
     ("graph", "{busy}"),
     ("stacks",),
     ("timers", "{glob}"),
+    ("cfg", "{busy}", "--hits", "--seconds", "60"),
     ("why-slow", "--for", "{busy}", "--seconds", "1"),
 ]
 BUSY = {"darwin": ("tsleep", "str*"), "linux": ("udp_sendmsg", "udp_*")}
