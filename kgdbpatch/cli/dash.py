@@ -28,10 +28,11 @@ def dash(
 ) -> None:
     """Show a running guest on the whole terminal: its log, patches with their hits, rates, health.
 
-    The guest is never stopped for it, and nothing of it is changed but what you ask for by a key and then
+    The guest is not stopped for it, and nothing of it is changed but what you ask for by a key and then
     confirm. Keys: q ends it, p pauses the guest or lets it go on, r takes the chosen patch out, / shows only
-    the lines of the log that match, Tab goes from the patches to the log, arrows move there, ? tells the keys.
-    A guest that is dead, paused, or held by another debugger is shown as such; one that ends ends this with 4.
+    the lines of the log that match, Tab goes from the patches to the log, arrows move there, ? tells this.
+    A guest that is dead, paused, or held by another debugger is shown as such; when it ends, so does this,
+    with exit code 4.
 
     \b
     Examples:

@@ -8,13 +8,14 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Input, RichLog, Static
 
 from kgdbpatch.cli.dash_screens import Help, Question
@@ -47,7 +48,8 @@ class DashApp(App[None]):
     #log { height: 1fr; padding: 0 1; }
     #filter { height: 1; border: none; display: none; }
     Question, Help { align: center middle; background: $background 60%; }
-    .box { width: auto; max-width: 90%; height: auto; padding: 1 3; border: round $accent; background: $panel; }
+    .box { width: auto; max-width: 90%; height: auto; padding: 1 3; border: round $accent; }
+    .box { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
@@ -156,18 +158,32 @@ class DashApp(App[None]):
         self._say("heading", heading(view))
         self._show_patches(view)
         self._lines.extend(view.log)
-        for line in view.log[-_LINES:]:
-            if self._matches(line):
-                self._log_part.write(log_line(line), scroll_end=self._log_part.is_vertical_scroll_end)
+        self._write(view.log[-_LINES:])
         self._title_log()
+
+    def _write(self, lines: Iterable[LogLine]) -> None:
+        part, follows = self._log_part, self._log_part.is_vertical_scroll_end
+        width = part.scrollable_content_region.width or None
+        for line in lines:
+            if self._wanted.search(f"{line.source}: {line.message}"):
+                part.write(log_line(line), width, scroll_end=follows)
+
+    def _rewrite(self) -> None:
+        self._log_part.clear()
+        self._write(self._lines)
+
+    def on_resize(self) -> None:
+        """Fold the log's lines anew."""
+        self.call_after_refresh(self._rewrite)
 
     def _show_patches(self, view: DashboardView) -> None:
         table, rows = self._table, [*view.patches[:_ROWS]]
         if [row.id for row in rows] == [row.id for row in self._rows]:
             for number, row in enumerate(rows):
                 for column, cell in enumerate(cells(row)):
-                    if table.get_cell_at((number, column)) != cell:  # type: ignore[arg-type]
-                        table.update_cell_at((number, column), cell, update_width=True)  # type: ignore[arg-type]
+                    place = Coordinate(number, column)
+                    if table.get_cell_at(place) != cell:
+                        table.update_cell_at(place, cell, update_width=True)
         else:
             chosen = self._chosen()
             table.clear()
@@ -184,9 +200,6 @@ class DashApp(App[None]):
     def _chosen(self) -> DashboardRow | None:
         at = self._table.cursor_row
         return self._rows[at] if 0 <= at < len(self._rows) else None
-
-    def _matches(self, line: LogLine) -> bool:
-        return self._wanted.search(f"{line.source}: {line.message}") is not None
 
     def _title_log(self) -> None:
         view, only = self._view, printable(self._wanted.pattern)
@@ -231,10 +244,7 @@ class DashApp(App[None]):
         if wanted.pattern == self._wanted.pattern:
             return
         self._wanted = wanted
-        self._log_part.clear()
-        for line in self._lines:
-            if self._matches(line):
-                self._log_part.write(log_line(line))
+        self._rewrite()
         self._title_log()
 
     def action_pause(self) -> None:

@@ -1,4 +1,4 @@
-"""How a guest is at a glance, look by look: health, rates, patches, the syslog's new lines; it is never stopped."""
+"""How a guest is, look by look and without a stop: health, rates, patches, new lines of the syslog."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Dashboard:
         self._names: dict[tuple[int, str | None], str] = {}
 
     def look(self) -> DashboardView:
-        """Return how the guest is now, its rates since the last look; raise `TargetLost` when it has ended."""
+        """Return how the guest is, its rates since the last look; raise `TargetLost` when it has ended."""
         kernel = self._kernel
         health = self._health()
         view = DashboardView(kernel.name, kernel.image.path.name, kernel.pid, health, up=_up(self._record))
