@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DashApp"]
 
-_LINES = 2000  # of the log that are kept
+_LINES = 500  # of the log that are kept
 _ROWS = 500  # patches that are shown
 _EXAMINED = 3.0  # seconds between looks whether the kernel hangs
 _SHARE = 3  # times as long as a look takes nothing is done at least, so that it does not use the machine up
@@ -100,8 +100,8 @@ class DashApp(App[None]):
             if threading.current_thread() is threading.main_thread():
                 loop.add_signal_handler(number, self.exit)
         # as daemons: whoever quits does not wait for a look at a kernel that hangs
-        for what, every in ((self._look, self._interval), (self._dashboard.examine, _EXAMINED)):
-            threading.Thread(target=self._again, args=(what, every), daemon=True).start()
+        for look, every in ((self._dashboard.look, self._interval), (self._dashboard.examine, _EXAMINED)):
+            threading.Thread(target=self._again, args=(look, every), daemon=True).start()
 
     def on_unmount(self) -> None:
         """Look no more."""
@@ -109,24 +109,23 @@ class DashApp(App[None]):
 
     # ---- looks ------------------------------------------------------------------------------
 
-    def _again(self, what: Callable[[], None], every: float) -> None:
-        took = 0.0
+    def _again(self, look: Callable[[], DashboardView | None], every: float) -> None:
         while not self._over.is_set():
             began = time.monotonic()
             try:
-                what()
+                view = look()
             except TargetLost as error:
-                if what == self._look:
+                if look == self._dashboard.look:
                     self._tell(self._end, error)
-                    return  # else the next look tells it
+                    return
+                view = None  # the next look tells it
             except BaseException as error:
                 self._tell(self._end, error)
                 return
             took = time.monotonic() - began
+            if view is not None:
+                self._tell(self._show, view)
             self._over.wait(max(every - took, _SHARE * took))
-
-    def _look(self) -> None:
-        self._tell(self._show, self._dashboard.look())
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         """Have the picture's own thread do something, as long as there is a picture."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pexpect
 import pytest
@@ -31,6 +31,9 @@ held.connect(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
 """
+TOKEN = re.compile(
+    r"\x1b\[(\d+);(\d+)H|\x1b(?:\[[0-9;?=<>]*[ -/]*[@-~]|[PX^_\]].*?(?:\x1b\\|\x07)|.)|(.)", re.DOTALL
+)
 Scene = Callable[[DashApp, Pilot[None]], Awaitable[None]]
 
 
@@ -81,6 +84,38 @@ def terminal(name: str) -> Iterator[pexpect.spawn]:
         spawned.close(force=True)
 
 
+class Screen:
+    """What stands on a terminal, of what textual sends to it."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[int, int], str] = {}
+        self._row = self._column = 1
+
+    def feed(self, text: str) -> None:
+        for row, column, letter in TOKEN.findall(text):
+            if row:
+                self._row, self._column = int(row), int(column)
+            elif letter == "\r":
+                self._column = 1
+            elif letter == "\n":
+                self._row += 1
+            elif letter:
+                self._cells[self._row, self._column] = letter
+                self._column += 1
+
+    def find(self, pattern: str) -> re.Match[str] | None:
+        lines = ("".join(self._cells.get((row, at), " ") for at in range(1, 121)) for row in range(1, 41))
+        return re.search(pattern, "\n".join(lines))
+
+
+def hits_on(screen: Screen, spawned: pexpect.spawn) -> int | None:
+    """Read on, and return the hits of the patch at strlen that the screen shows."""
+    with suppress(pexpect.TIMEOUT):
+        screen.feed(spawned.read_nonblocking(1 << 16, 0.2))
+    found = screen.find(r"_strlen +active +([\d,]+) +[\d,.]+ ")
+    return int(found[1].replace(",", "")) if found else None
+
+
 def ended(spawned: pexpect.spawn, before: str, code: int) -> str:
     """Let it come to its end; return what it said behind the picture."""
     spawned.expect(r"ended with (\d+)\r\n")
@@ -105,12 +140,11 @@ def test_on_a_terminal(kernel: Kernel) -> None:
     with terminal(kernel.name) as spawned:
         before = opened(spawned)
         with kernel.patch("strlen", count=True):
-            counts, until = list[int](), time.monotonic() + 60
+            screen, counts, until = Screen(), set[int](), time.monotonic() + 60
             while len(counts) < 3:
-                assert time.monotonic() < until
-                spawned.expect(r"_strlen.{0,200}?active[^0-9]*?\x1b\[[0-9;]*m *([\d,]+)[^\d,]")
-                counts.append(int(spawned.match[1].replace(",", "")))
-        assert counts[0] < counts[-1]
+                assert time.monotonic() < until, counts
+                hits = hits_on(screen, spawned)
+                counts |= set() if hits is None else {hits}
         spawned.send("q")
         assert ended(spawned, before, 0).strip() == ""
     kernel.assure_alive()
@@ -217,7 +251,7 @@ def test_a_chosen_patch_is_taken_out(kernel: Kernel) -> None:
 def test_the_log_is_filtered(kernel: Kernel) -> None:
     async def scene(app: DashApp, pilot: Pilot[None]) -> None:
         await shown(app, pilot, "log", "statistics")
-        await pilot.press("slash", *"selfch", "full_stop", "ck", "enter")
+        await pilot.press("slash", *"selfch", "full_stop", *"ck", "enter")
         await shown(app, pilot, "log-title", "/selfch.ck/")
         await shown(app, pilot, "log", "selfcheck")
         assert "statistics" not in said(app, "log")
@@ -245,6 +279,8 @@ def test_one_that_somebody_debugs_is_told_and_left_alone(kernel: Kernel) -> None
         await shown(app, pilot, "notes", "nothing is changed")
         assert len(app.screen_stack) == 1
         holder.communicate()
+        await shown(app, pilot, "heading", f"{kernel.name} paused")  # as QEMU leaves it then
+        await pilot.press("p", "y")
         await shown(app, pilot, "heading", f"{kernel.name} running")
 
     play(kernel, scene)
