@@ -100,7 +100,7 @@ class DashApp(App[None]):
             if threading.current_thread() is threading.main_thread():
                 loop.add_signal_handler(number, self.exit)
         # as daemons: whoever quits does not wait for a look at a kernel that hangs
-        for look, every in ((self._dashboard.look, self._interval), (self._dashboard.examine, _EXAMINED)):
+        for look, every in ((self._dashboard.view, self._interval), (self._dashboard.examine, _EXAMINED)):
             threading.Thread(target=self._again, args=(look, every), daemon=True).start()
 
     def on_unmount(self) -> None:
@@ -115,7 +115,7 @@ class DashApp(App[None]):
             try:
                 view = look()
             except TargetLost as error:
-                if look == self._dashboard.look:
+                if look == self._dashboard.view:
                     self._tell(self._end, error)
                     return
                 view = None  # the next look tells it

@@ -112,7 +112,7 @@ class Dashboard:
     """Looks at a guest again and again; a dead kernel is looked at as well.
 
     >>> dashboard = Dashboard(kernel)
-    >>> [(row.place, row.hits) for row in dashboard.look().patches]
+    >>> [(row.place, row.hits) for row in dashboard.view().patches]
     [('run_netisr', 4120)]
     """
 
@@ -123,7 +123,7 @@ class Dashboard:
         self._log: Callable[[], list[LogLine]] | None = None
         self._names: dict[tuple[int, str | None], str] = {}
 
-    def look(self) -> DashboardView:
+    def view(self) -> DashboardView:
         """Return how the guest is, its rates since the last look; raise `TargetLost` when it has ended."""
         kernel = self._kernel
         health = self._health()
@@ -195,7 +195,7 @@ class Dashboard:
     def _with_log(self, view: DashboardView) -> DashboardView:
         try:
             if self._log is None:
-                self._log = self._kernel.log.looks()
+                self._log = self._kernel.log.unread()
             return replace(view, log=tuple(self._log()))
         except KgdbPatchError as error:
             if not self._kernel.alive:

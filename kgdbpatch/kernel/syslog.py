@@ -91,16 +91,16 @@ class Log:
 
         return is_late
 
-    def looks(self, since: int = 0) -> Callable[[], list[LogLine]]:
+    def unread(self, since: int = 0) -> Callable[[], list[LogLine]]:
         """Return what returns, each time, the lines as of `lines` that are new; it waits for none."""
         parse, mark = self._parser(everything=False), max(since, self._begin)
 
-        def look() -> list[LogLine]:
+        def read() -> list[LogLine]:
             nonlocal mark
             lines, mark = self._console.more(mark)
             return [line for line in map(parse, lines) if line is not None]
 
-        return look
+        return read
 
     def follow(
         self, since: int = 0, deadline: float | None = None, *, everything: bool = False

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 import pexpect
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import DataTable, RichLog
 
 from kgdbpatch.cli.dash_app import DashApp
 from kgdbpatch.cli.main import run
@@ -39,21 +40,21 @@ Scene = Callable[[DashApp, Pilot[None]], Awaitable[None]]
 
 def test_a_look(kernel: Kernel) -> None:
     dashboard = Dashboard(kernel)
-    first = dashboard.look()
+    first = dashboard.view()
     assert (first.state, first.name, first.pid) == ("running", kernel.name, kernel.pid)
     assert first.up is not None
     assert not first.patches
     assert first.switches is None
     patch = kernel.patch("strlen", count=True)
     beat(kernel)
-    dashboard.look()
+    dashboard.view()
     beat(kernel)
-    second = dashboard.look()
+    second = dashboard.view()
     (row,) = second.patches
     assert (row.id, row.place) == (patch.id, "_strlen")
     assert row.hits is not None
     assert row.rate is not None
-    assert 0 < row.rate
+    assert row.rate > 0
     assert second.switches is not None
     assert second.switches > 0
     assert second.used == kernel.arena_used > 0
@@ -182,7 +183,7 @@ def play(kernel: Kernel, scene: Scene) -> DashApp:
         app = DashApp(Dashboard(seen), kernel.name, interval=0.1)
 
         async def played() -> None:
-            async with app.run_test(size=(120, 40)) as pilot:
+            async with app.run_test(size=(120, 40), notifications=True) as pilot:
                 await shown(app, pilot, "heading", kernel.name)
                 await scene(app, pilot)
 
@@ -202,12 +203,12 @@ def said(app: DashApp, part: str) -> str:
     """Return what a part of the picture says."""
     screen = app.screen_stack[0]
     if part == "log":
-        return "\n".join(line.text for line in app._log_part.lines)
+        return "\n".join(line.text for line in screen.query_one("#log", RichLog).lines)
     if part == "patches":
-        table = app._table
+        table = screen.query_one("#patches", DataTable)
         return "\n".join(" ".join(map(str, table.get_row_at(row))) for row in range(table.row_count))
     if part == "notes":
-        return "\n".join(note.message for note in app._notifications)
+        return "\n".join(str(note.render()) for note in screen.query("Toast"))
     return str(screen.query_one(f"#{part}").render())
 
 
