@@ -47,9 +47,12 @@ def test_a_look(kernel: Kernel) -> None:
     assert first.switches is None
     patch = kernel.patch("strlen", count=True)
     beat(kernel)
+    events = kernel.qemu.events.position()
     dashboard.view()
     beat(kernel)
+    dashboard.examine()
     second = dashboard.view()
+    assert kernel.qemu.events.position() == events  # it was never stopped
     (row,) = second.patches
     assert (row.id, row.place) == (patch.id, "_strlen")
     assert row.hits is not None
@@ -60,6 +63,13 @@ def test_a_look(kernel: Kernel) -> None:
     assert second.used == kernel.arena_used > 0
     assert any("selfcheck" in line.message for line in second.log)
     empty(kernel)
+
+
+def test_other_commands_do_not_import_textual() -> None:
+    told = (
+        "import sys; from kgdbpatch.cli.app import application as a; a(); sys.exit('textual' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", told], check=True)
 
 
 def test_no_terminal(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
