@@ -67,7 +67,13 @@ def heading(view: DashboardView) -> Text:
 def cells(row: DashboardRow) -> list[Text]:
     """Return what stands in the columns of a patch."""
     hits = "-" if row.hits is None else f"{row.hits:,}"
-    rate = "-" if row.rate is None else f"{row.rate:,.0f}" if row.rate >= 10 else f"{row.rate:.1f}"
+    rate = (
+        "-"
+        if row.rate is None
+        else f"{row.rate:,.0f}"
+        if row.rate >= 10 or not row.rate
+        else f"{row.rate:.1f}"
+    )
     style = "" if row.state == "active" else "yellow"
     return [
         Text(str(row.id), justify="right"),
