@@ -65,6 +65,7 @@ _COMMANDS = {
     "log": "guests.log",
     "console": "console.console",
     "gdb": "debugger.gdb",
+    "dash": "dash.dash",
     "doctor": "doctor.doctor",
 }
 _HIDDEN = {"eval"}  # the older name

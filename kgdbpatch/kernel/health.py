@@ -251,6 +251,15 @@ class Watch:
         self._seen = tuple(self._word(place) for place in self._vitals.ticks + self._vitals.switches)
         return self._seen
 
+    def counts(self) -> tuple[int | None, int | None]:
+        """Return the clock's ticks and the changes of threads so far, modulo 2^32; None: not known."""
+        vitals = self._vitals
+        words = [
+            [int.from_bytes(self._word(at), "big") for at in one] for one in (vitals.ticks, vitals.switches)
+        ]
+        ticks, switches = (sum(one) % (1 << 32) if one else None for one in words)
+        return ticks, switches
+
     def _changes(self, seen: list[Glance], before: tuple[bytes, ...]) -> bool:
         """Tell whether threads or processes are seen to take turns, or the CPU to be idle."""
         vitals = self._vitals

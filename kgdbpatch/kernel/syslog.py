@@ -91,6 +91,17 @@ class Log:
 
         return is_late
 
+    def unread(self, since: int = 0) -> Callable[[], list[LogLine]]:
+        """Return what returns, each time, the lines as of `lines` that are new; it waits for none."""
+        parse, mark = self._parser(everything=False), max(since, self._begin)
+
+        def read() -> list[LogLine]:
+            nonlocal mark
+            lines, mark = self._console.more(mark)
+            return [line for line in map(parse, lines) if line is not None]
+
+        return read
+
     def follow(
         self, since: int = 0, deadline: float | None = None, *, everything: bool = False
     ) -> Iterator[LogLine]:

@@ -38,8 +38,12 @@ class Console:
 
     def lines(self, since: int = 0) -> list[str]:
         """Return the complete lines printed since ``since``, without their ends."""
-        printed = self.read(since)
-        return [_text(line) for line in printed.split(b"\n")[:-1]]
+        return self.more(since)[0]
+
+    def more(self, since: int) -> tuple[list[str], int]:
+        """Return what `lines` does, and the place behind them."""
+        *complete, rest = (printed := self.read(since)).split(b"\n")
+        return [_text(line) for line in complete], since + len(printed) - len(rest)
 
     def size(self) -> int:
         """Return how many bytes were printed so far."""

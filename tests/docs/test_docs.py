@@ -193,6 +193,7 @@ def test_what_objects_hold_is_told() -> None:
     groups = {path.split()[1] for path in every_command(typer.main.get_command(application()), "kgdbpatch")}
     assert {name.strip("`") for name in told} >= groups - {
         "console",
+        "dash",
         "export",
         "gdb",
     }  # which write what is no text
