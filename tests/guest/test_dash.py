@@ -20,8 +20,10 @@ from kgdbpatch.cli.dash_app import DashApp
 from kgdbpatch.cli.main import run
 from kgdbpatch.errors import DeadKernel
 from kgdbpatch.kernel import Kernel
+from kgdbpatch.kernel.attaching import attach, detach
 from kgdbpatch.kernel.dashboard import Dashboard
 
+from .by_hand import started
 from .work import beat, empty
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?=<>]*[A-Za-z]|[PX^_].*?\x1b\\|.)")
@@ -326,3 +328,22 @@ def test_a_kernel_that_hangs_is_shown(kernel: Kernel) -> None:
         await pilot.press("q")
 
     assert play(kernel, scene).ended_by is None
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("known", [True, False])
+def test_a_guest_that_somebody_else_started(known: bool) -> None:
+    """Without monitor and console it is shown as far as it is seen."""
+    name = f"pytest-{os.getpid()}-others"
+    with started("darwin") as guest:
+        place = {"qmp": guest.qmp, "console": guest.console} if known else {}
+        attach(name, guest.gdb, guest.kernel, **place).close()
+        with Kernel.attach(name) as kernel:
+            patch = kernel.patch("strlen", count=True)
+            seen = Dashboard(kernel).view()
+            assert seen.state == "running"
+            assert [(row.id, row.place) for row in seen.patches] == [(patch.id, "_strlen")]
+            assert bool(seen.log) is known
+            assert bool(seen.no_log) is not known
+            kernel.remove(patch.id)
+        detach(name)
