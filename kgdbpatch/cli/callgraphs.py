@@ -87,8 +87,8 @@ def callgraph(
             {"address": at, "name": loaded.symbolize(at), "leaf": graph.is_leaf(at), "data": at in data}
             for at in functions
         ]
-        for node in nodes if around else ():
-            node["level"] = around[node["address"]].level
+        for at, node in zip(functions, nodes, strict=True) if around else ():
+            node["level"] = around[at].level
         edges = [
             {"source": one.source, "target": one.target, "kind": one.kind.value, "places": one.places}
             for one in calls
