@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -83,7 +83,7 @@ def callgraph(
         functions = sorted({place for call in calls for place in (call.source, call.target)})
     if as_json:
         data = set(graph.objects)
-        nodes = [
+        nodes: list[dict[str, Any]] = [
             {"address": at, "name": loaded.symbolize(at), "leaf": graph.is_leaf(at), "data": at in data}
             for at in functions
         ]
