@@ -182,9 +182,9 @@ class Dashboard:
 
     def _rows(self, rows: Iterable[PatchRow], of_patches: Mapping[int, float]) -> Iterable[DashboardRow]:
         unknown = {(row.site, row.module) for row in rows} - self._names.keys()
-        image = self._kernel.image if unknown else None
-        for site, module in unknown if image is not None else ():
-            self._names[site, module] = image.symbolize(site)
+        if unknown:
+            image = self._kernel.image
+            self._names |= {(site, module): image.symbolize(site) for site, module in unknown}
         for row in rows:
             place = self._names[row.site, row.module]
             if row.state is PatchState.UNLOADED:
