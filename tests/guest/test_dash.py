@@ -336,8 +336,8 @@ def test_a_guest_that_somebody_else_started(known: bool) -> None:
     """Without monitor and console it is shown as far as it is seen."""
     name = f"pytest-{os.getpid()}-others"
     with started("darwin") as guest:
-        place = {"qmp": guest.qmp, "console": guest.console} if known else {}
-        attach(name, guest.gdb, guest.kernel, **place).close()
+        qmp, console = (guest.qmp, guest.console) if known else ("", "")
+        attach(name, guest.gdb, guest.kernel, qmp=qmp, console=console).close()
         with Kernel.attach(name) as kernel:
             patch = kernel.patch("strlen", count=True)
             seen = Dashboard(kernel).view()
