@@ -147,7 +147,7 @@ def test_ended_early(kernel: Kernel, busy: str) -> None:
             until = time.monotonic() + 60
             while not kernel.patches:
                 assert time.monotonic() < until
-            beat(kernel)
+            beat(kernel, 3)
             client.send_signal(number)
             out, _ = client.communicate(timeout=60)
         assert client.returncode == 0
