@@ -186,6 +186,7 @@ def compare(kernel: Kernel, blocks: list[int], enough: int, tmp_path: Path) -> d
     return counted
 
 
+@pytest.mark.long
 def test_counts_are_what_qemu_executed(kernel: Kernel, tmp_path: Path) -> None:
     work = [function for function in kernel.image.functions if function.name.startswith(("_work_", "_sys_"))]
     counted = compare(kernel, blocks_of(kernel.image, work), 150_000, tmp_path)
