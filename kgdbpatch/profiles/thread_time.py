@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "FULL",
     "SWITCHED",
     "TOTALS",
     "ThreadFigures",
@@ -22,7 +21,6 @@ __all__ = [
 
 TOTALS = "kgv_totals"  # the variable of each function's payload
 SWITCHED = "kgv_switch"  # the function that runs where a thread gives its CPU to another
-FULL = "kgv_full"  # how many calls were of threads that there was no room for
 _STEPS = 16  # places that a thread may have
 BITS = 64
 
