@@ -206,7 +206,7 @@ class Search:
         callee = steps[-1].function
         waiters = Counter(one.thread for one in waiting if one.thread is not None)
         for waiter, _ in waiters.most_common(1):
-            other = self._waker(waiter)
+            other = self._waker(moments, waiter)
             meanwhile = [] if other is None else while_waiting(moments, self._root, waiter, other)
             if meanwhile:
                 return _Found(steps, self._own(descend(meanwhile)), "waits", callee)
@@ -220,8 +220,11 @@ class Search:
                 return one.function
         return steps[-1].function
 
-    def _waker(self, thread: int) -> int | None:
-        """Return the thread that mostly wakes another; None where none does, or where it is not known."""
+    def _waker(self, moments: Sequence[Moment], thread: int) -> int | None:
+        """Return the thread that mostly wakes another; None where none does, or where it is not known.
+
+        Interrupts wake it as well, while any thread runs: those that run much are taken for that.
+        """
         wakes = self._kernel._personality.wakes
         if not wakes or not self._kernel.image.knows(wakes):
             return None
@@ -238,7 +241,8 @@ class Search:
         by_whom = {by: count for (woken, by), count in counts.items() if woken == thread}
         total = sum(by_whom.values())  # of interrupts, too, which come while any thread runs
         others = {by: count for by, count in by_whom.items() if by not in self._idle}
-        waker = max(others, key=lambda by: others[by], default=None)
+        ran = Counter(one.thread for moment in moments for one in moment.samples if one.on_cpu)
+        waker = max(others, key=lambda by: others[by] / (1 + ran[by]), default=None)
         return waker if waker is not None and others[waker] > _MOSTLY * total else None
 
     @staticmethod
