@@ -206,10 +206,13 @@ class Search:
         callee = steps[-1].function
         waiters = Counter(one.thread for one in waiting if one.thread is not None)
         for waiter, _ in waiters.most_common(1):
-            other = self._waker(moments, waiter)
-            meanwhile = [] if other is None else while_waiting(moments, self._root, waiter, other)
-            if meanwhile:
-                return _Found(steps, self._own(descend(meanwhile)), "waits", callee)
+            found = [
+                self._meanwhile(moments, waiter, other)
+                for other in self._wakers(waiter)
+                if while_waiting(moments, self._root, waiter, other)
+            ]
+            if found:
+                return _Found(steps, max(found)[1], "waits", callee)
         return _Found(steps, self._own(steps), "waits", callee)
 
     def _own(self, steps: Sequence[Step]) -> int:
@@ -220,14 +223,28 @@ class Search:
                 return one.function
         return steps[-1].function
 
-    def _waker(self, moments: Sequence[Moment], thread: int) -> int | None:
-        """Return the thread that mostly wakes another; None where none does, or where it is not known.
+    def _meanwhile(self, moments: Sequence[Moment], waiter: int, other: int) -> tuple[float, int]:
+        """Return what a thread does while a call waits in ``waiter``; and how much more often than else."""
+        assert self._root is not None
+        function = self._own(descend(while_waiting(moments, self._root, waiter, other)))
+        shares: list[float] = []
+        for waits in (True, False):
+            inside = [
+                any(one.thread == other and function in one.path for one in moment.samples)
+                for moment in moments
+                if waits == bool(while_waiting([moment], self._root, waiter, other))
+            ]
+            shares.append(sum(inside) / len(inside) if inside else 0.0)
+        return shares[0] - shares[1], function
 
-        Interrupts wake it as well, while any thread runs: those that run much are taken for that.
+    def _wakers(self, thread: int) -> list[int]:
+        """Return the threads that often wake another; none where that is not known.
+
+        Interrupts wake it as well, while any thread runs.
         """
         wakes = self._kernel._personality.wakes
         if not wakes or not self._kernel.image.knows(wakes):
-            return None
+            return []
         counts: dict[tuple[int, int], int] = {}
         with suppress(Refused), Trace(self._kernel, f"{wakes} {{ @[arg0, curtask] = count() }}") as trace:
             self._note([self._kernel.resolve(wakes)], "who wakes it")
@@ -239,11 +256,8 @@ class Search:
                 for woken, by in (row.key,)
             }
         by_whom = {by: count for (woken, by), count in counts.items() if woken == thread}
-        total = sum(by_whom.values())  # of interrupts, too, which come while any thread runs
-        others = {by: count for by, count in by_whom.items() if by not in self._idle}
-        ran = Counter(one.thread for moment in moments for one in moment.samples if one.on_cpu)
-        waker = max(others, key=lambda by: others[by] / (1 + ran[by]), default=None)
-        return waker if waker is not None and others[waker] > _MOSTLY * total else None
+        least = _MOSTLY * sum(by_whom.values())
+        return [by for by, count in by_whom.items() if count > least and by not in self._idle]
 
     @staticmethod
     def _computes(steps: list[Step]) -> _Found:

@@ -56,7 +56,8 @@ def judge(kernel: Kernel, graph: Graph, rows: list[GraphRow]) -> int:
                     direct += 1
             assert row.calls == sum(one.depth == row.depth + 1 for one in within(tree, row))
             above.append(row)
-    assert 5 * len(wrong) <= direct, wrong
+    if kernel.profile != "linux":
+        assert not wrong
     return direct
 
 
